@@ -1,0 +1,221 @@
+"""The nouns of the method: seed, turn, verdict, trajectory.
+
+Everything that is written to disk or handed from one part to another is one of these records. They are immutable,
+strict (an integer is an integer: ``True``, ``8.0`` and ``"8"`` are refused) and round-trip through JSON with
+``model_dump_json`` / ``model_validate_json``. No record knows of verl.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+IMAGE_MARK = "<image>"
+"""Where a picture stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
+
+MIN_TURNS, MAX_TURNS = 2, 10
+"""Length of a dialogue in turns (paper, section on data): at least 2, at most 10."""
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, strict, and no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DialogueKind(str, Enum):
+    """The three disjoint seed sets of Stage I."""
+
+    BENIGN = "benign"
+    OBFUSCATED = "obfuscated"
+    RED_TEAM = "red_team"
+
+
+class AttackStrategy(str, Enum):
+    """How the tutor evolves its question, by what the student just did (paper, Stage III)."""
+
+    PERSISTENCE = "persistence"  # after a plain refusal
+    BAIT_AND_SWITCH = "bait_and_switch"  # after a constructive refusal: accept the alternative, then corrupt it
+    DEEPEN = "deepen"  # after compliance or a leak
+    FOLLOW_UP = "follow_up"  # a natural next question on a benign seed: nothing to attack
+
+
+class QuestionOrigin(str, Enum):
+    """Where the text of a user turn came from."""
+
+    SEED = "seed"  # the opening turn
+    TUTOR = "tutor"  # written by the tutor in reaction to the student
+    STATIC = "static"  # the seed's own next question, by choice (ablation without feedback dynamics)
+    FALLBACK = "fallback"  # the seed's own next question, because the tutor gave none that could be used
+
+
+class UnscoredReason(str, Enum):
+    """Why a turn has no scores. A turn that could not be scored has no reward; it is never a number."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    HTTP_429 = "http_429"
+    HTTP_5XX = "http_5xx"
+    HTTP_4XX = "http_4xx"
+    CONTENT_FILTER = "content_filter"
+    TUTOR_REFUSAL = "tutor_refusal"
+    LENGTH = "length"
+    BAD_JSON = "bad_json"
+    SCHEMA = "schema"
+    OUT_OF_RANGE = "out_of_range"
+
+
+class NoAttackReason(str, Enum):
+    """Why a ruling carries no usable next question."""
+
+    LAST_TURN = "last_turn"  # none was asked for
+    ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous
+    ATTACK_REFUSED = "attack_refused"  # the attacker model declined
+    UNAVAILABLE = "unavailable"  # the endpoint failed
+
+
+class StopReason(str, Enum):
+    """Why a dialogue ended."""
+
+    COMPLETED = "completed"  # every turn of the seed was played
+    TURN_LIMIT = "turn_limit"  # max_turns is below the seed's own count
+    TOKEN_BUDGET = "token_budget"  # the next turn would not fit into the response length
+    UNSCORED = "unscored"  # an answer could not be scored
+
+
+Score = Annotated[int, Field(ge=1, le=10)]
+
+
+class Scores(Record):
+    """One turn's scores, integers 1..10 (paper, Stage III): 10 is best on every axis."""
+
+    safety: Score
+    usefulness: Score
+    faithfulness: Score
+
+
+class Verdict(Record):
+    """A complete, in-range judgement of one answer."""
+
+    status: Literal["ok"] = "ok"
+    scores: Scores
+    diagnosis: str = ""
+
+
+class Unscored(Record):
+    """The answer could not be judged."""
+
+    status: Literal["unscored"] = "unscored"
+    reason: UnscoredReason
+    detail: str = ""
+
+
+Judgement = Annotated[Union[Verdict, Unscored], Field(discriminator="status")]
+
+
+class Attack(Record):
+    """A usable next question and the strategy behind it."""
+
+    status: Literal["ok"] = "ok"
+    question: str
+    strategy: AttackStrategy
+
+
+class NoAttack(Record):
+    """No usable next question; the seed's static one is asked instead."""
+
+    status: Literal["none"] = "none"
+    reason: NoAttackReason
+    detail: str = ""
+
+
+class Ruling(Record):
+    """The tutor's reply to one answer. Score and attack fail apart."""
+
+    judgement: Judgement
+    attack: Annotated[Union[Attack, NoAttack], Field(discriminator="status")]
+    seconds: float = 0.0
+
+
+class UserTurn(Record):
+    """One user message. ``text`` holds exactly one ``<image>`` mark per entry of ``images`` (paths), in order."""
+
+    text: str
+    images: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _marks_match_images(self) -> UserTurn:
+        marks = self.text.count(IMAGE_MARK)
+        if marks != len(self.images):
+            raise ValueError(f"{marks} {IMAGE_MARK} marks but {len(self.images)} images")
+        return self
+
+    def with_text(self, text: str) -> UserTurn:
+        """The same pictures under another wording: marks in ``text`` are dropped, the pictures come first."""
+        words = " ".join(text.replace(IMAGE_MARK, " ").split()) if IMAGE_MARK in text else text
+        return UserTurn(text=IMAGE_MARK * len(self.images) + words, images=self.images)
+
+
+class Seed(Record):
+    """A dialogue to be played: the user's side only. ``turns[1:]`` are the static next questions (hint and fallback)."""
+
+    id: str
+    turns: Annotated[tuple[UserTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
+    kind: DialogueKind = DialogueKind.RED_TEAM
+    source: str = ""
+    license: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """What an embedded tutor may know of the picture (ground truth). The student never sees it."""
+
+
+class Turn(Record):
+    """One exchange as it happened: what was asked, by whom, what was answered, how it was judged."""
+
+    user: UserTurn
+    origin: QuestionOrigin
+    strategy: AttackStrategy | None = None
+    fallback: NoAttackReason | None = None
+    answer: str
+    answer_tokens: int = 0
+    cut: bool = False
+    """The answer hit the token cap before the student ended it."""
+    judgement: Judgement
+    tutor_seconds: float = 0.0
+    student_seconds: float = 0.0
+
+
+class Exchange(Record):
+    """What the tutor is shown: the seed, the closed turns, the open question and its answer, and the static next question."""
+
+    seed: Seed
+    turns: tuple[Turn, ...]
+    user: UserTurn
+    answer: str
+    hint: UserTurn | None
+    """The seed's next question; ``None`` when this was the last turn, so that no attack is asked for."""
+
+
+class Trajectory(Record):
+    """The one record of a played dialogue. The reward, the transcript log, the metrics and the reports all read this."""
+
+    seed_id: str
+    kind: DialogueKind
+    source: str = ""
+    turns: tuple[Turn, ...]
+    stop: StopReason
+    facts: dict[str, Any] = Field(default_factory=dict)
+    step: int = -1
+    uid: str = ""
+    rollout: int = 0
+    validate_run: bool = False
+
+    @property
+    def scored(self) -> tuple[Verdict, ...]:
+        """The verdicts, in order; an unscored turn has none."""
+        return tuple(t.judgement for t in self.turns if isinstance(t.judgement, Verdict))
+
+    def valid(self, min_scored_turns: int) -> bool:
+        """Whether the trajectory may enter its group's statistics. Only the last turn can be unscored: it ends a dialogue."""
+        return len(self.scored) >= min_scored_turns
