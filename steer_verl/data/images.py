@@ -1,0 +1,149 @@
+"""Pictures are untrusted files: one door through which every one of them comes.
+
+A picture named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that leaves
+its folder. :func:`load_image` refuses all of these with one line that names the file and the cure. To a tutor's server a
+picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import warnings
+from os import PathLike
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from steer_verl.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = 32_000_000
+"""Pixels of one picture; a decoded RGB one then takes at most 96 MB. Below Pillow's own warning at 89 million."""
+MAX_SIDE = 16_384
+"""Longer side in pixels."""
+MAX_ASPECT = 200
+"""Longer over shorter side; Qwen2.5-VL's image processor (smart_resize) raises above it."""
+MAX_BYTES = 64 * 2**20
+"""Size of the file."""
+
+AnyPath = str | PathLike[str]
+
+_open_lock = threading.Lock()  # warnings.catch_warnings changes process-wide state
+
+
+def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
+    """The absolute path of an existing regular file; with ``root``, one that lies under it, links followed.
+
+    Raises:
+        DataError: a URL, a NUL, no such file, or (with ``root``) an absolute path, a ``..`` or a link that leads out.
+    """
+    name = str(path)
+    if "\0" in name:
+        raise DataError(f"image {name!r}: the path holds a NUL byte; remove it")
+    if "://" in name or name.startswith("data:"):
+        raise DataError(f"image {name[:80]!r}: a URL is not loaded; download the picture and give its path")
+    base = Path(root) if root is not None else Path()
+    if root is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+        raise DataError(f"image {name}: give a path below {base}, without '..'; absolute paths are refused here")
+    full = base / name
+    try:
+        real = full.resolve(strict=True)
+        regular = real.is_file()
+    except (OSError, RuntimeError):
+        raise DataError(f"image {full}: no such file; check the path or the image root") from None
+    if not regular:
+        raise DataError(f"image {full}: not a regular file; give a PNG, JPEG or WEBP file")
+    if root is not None and not real.is_relative_to(base.resolve()):
+        raise DataError(f"image {full}: a link leads out of {base}; copy the picture into it")
+    return real
+
+
+def load_image(
+    path: AnyPath, *, root: AnyPath | None = None, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+) -> Image.Image:
+    """Decode a picture completely: upright by its EXIF orientation, RGB, without metadata; of an animation the first frame.
+
+    Args:
+        path: the file; below ``root`` when that is given (see :func:`resolve_image`).
+        root: folder that the path may not leave.
+        max_pixels: largest width x height, read from the header before anything is decoded.
+        max_side: largest width or height, in pixels.
+
+    Raises:
+        DataError: not a readable PNG, JPEG or WEBP, truncated, or beyond a cap. One line, with the cure.
+    """
+    real = resolve_image(path, root=root)
+    size = real.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"image {real}: {size} bytes, more than {MAX_BYTES}; shrink it")
+    try:
+        with _open_header(real) as image:
+            _check_size(real, image.size, max_pixels, max_side)
+            _check_chunks(real, image.format)
+            image.load()
+            return _plain_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise DataError(f"image {real}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"image {real}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
+    except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise almost anything; all of it means: unreadable
+        raise DataError(f"image {real}: broken or truncated ({error}); fetch or save it again") from None
+
+
+def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None = None) -> str:
+    """The picture, loaded safely and encoded anew without metadata, as a ``data:image/...;base64,`` URI.
+
+    JPEG files become JPEG (quality 90), others PNG. ``max_side`` shrinks the picture so that its longer side, in pixels,
+    is at most that; it never enlarges.
+
+    Raises:
+        DataError: see :func:`load_image`.
+    """
+    image = load_image(path, root=root)
+    if max_side is not None:
+        image.thumbnail((max_side, max_side))
+    jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90) if jpeg else image.save(buffer, "PNG")
+    kind = "jpeg" if jpeg else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _open_header(path: Path) -> Image.Image:
+    with _open_lock, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
+
+
+def _check_chunks(path: Path, image_format: str | None) -> None:
+    """Read a PNG to its end, checksums included: its decoder stops at the last row and would not miss a torn tail."""
+    if image_format == "PNG":
+        with _open_header(path) as image:
+            image.verify()
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int, max_side: int) -> None:
+    width, height = size
+    if width * height > max_pixels or max(size) > max_side:
+        raise DataError(
+            f"image {path}: {width}x{height} is beyond {max_pixels} pixels or {max_side} a side; shrink the picture"
+        )
+    if max(size) > MAX_ASPECT * min(size):
+        raise DataError(f"image {path}: {width}x{height} is longer than {MAX_ASPECT}:1; crop it")
+
+
+def _plain_rgb(image: Image.Image) -> Image.Image:
+    """RGB on white, with an empty ``info``: hidden colours under transparency stay hidden, EXIF and text chunks go."""
+    if image.mode.startswith("I"):  # 16 bits of grey: keep the upper 8, where convert() would clip
+        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    rgb = image.convert("RGB")
+    rgb.info = {}
+    return rgb
