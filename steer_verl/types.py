@@ -81,8 +81,9 @@ class StopReason(str, Enum):
 
     COMPLETED = "completed"  # every turn of the seed was played
     TURN_LIMIT = "turn_limit"  # max_turns is below the seed's own count
-    TOKEN_BUDGET = "token_budget"  # the next turn would not fit into the response length
+    TOKEN_BUDGET = "token_budget"  # a further turn with a full-length answer would not fit into the response length
     UNSCORED = "unscored"  # an answer could not be scored
+    ABORTED = "aborted"  # the engine returned no tokens (weights were being replaced)
 
 
 Score = Annotated[int, Field(ge=1, le=10)]

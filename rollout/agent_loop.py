@@ -1,0 +1,186 @@
+"""verl's agent loop for a dialogue against the tutor: registered as ``steer_dialogue``.
+
+An adapter: the game is in :mod:`rollout.environment`, the tokens in :mod:`rollout.context`; here they meet verl's engine
+(``LLMServerClient.generate``) and verl's output record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+import torch
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
+from verl.workers.rollout.replica import TokenOutput
+
+from rollout.context import TokenContext
+from rollout.environment import Dialogue, user_message
+from rollout.transcripts import TranscriptLog
+from steer_verl.config import SteerConfig, TutorConfig, steer_config
+from steer_verl.data.rows import seed_from_row
+from steer_verl.tutor import build_tutor
+from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import StopReason, Trajectory, UserTurn
+
+
+class DialogueOutput(AgentLoopOutput):
+    """verl's output record whose reward is dense: each turn's reward on that turn's last student token.
+
+    The reward manager ``steer_tutor`` returns ``turn_rewards`` beside its scalar; :meth:`as_dict`, which the V1 trainer calls
+    (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. With any other reward the scalar stays where verl puts it.
+    """
+
+    turn_ends: list[int] = []
+
+    def as_dict(self) -> dict[str, Any]:
+        """verl's dictionary with ``rm_scores`` (T,) filled turn by turn."""
+        output = super().as_dict()
+        ends = output.pop("turn_ends", [])
+        rewards = output["extra_fields"].get("reward_extra_info", {}).pop("turn_rewards", None)
+        if rewards is not None:
+            if len(rewards) != len(ends):
+                raise ValueError(f"{len(rewards)} turn rewards for {len(ends)} turns with loss")
+            scores = torch.zeros_like(output["response_mask"], dtype=torch.float32)
+            scores[torch.tensor(ends, dtype=torch.long)] = torch.tensor(rewards, dtype=torch.float32)
+            output["rm_scores"] = scores
+        return output
+
+
+class SteerAgentLoop(AgentLoopBase):
+    """Plays one dialogue per call of :meth:`run`; verl makes one instance per trajectory."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
+        self.tutor: Tutor = shared_tutor(self.steer.tutor)
+        self.versions: dict[str, int] = {}
+        # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
+        self.request_id = uuid4().hex
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
+        """Play the row's seed to its end.
+
+        Args:
+            sampling_params: verl's, shared by the group: copied before use.
+            row: Dataset fields, ``extra_info`` with the seed among them, and ``uid``, ``session_id``, ``global_steps``.
+        """
+        dialogue = self.dialogue(row)
+        question: UserTurn | None = dialogue.open()
+        system = [message for message in row["raw_prompt"] if message["role"] == "system"]
+        context = await TokenContext.start(self, [*system, *dialogue.messages])
+        while question is not None:
+            started = time.perf_counter()
+            output = await self.generate(context, sampling_params)
+            if not output.token_ids:
+                dialogue.end(StopReason.ABORTED)
+                break
+            text = self.decode(output.token_ids)
+            cut = await context.add_answer(output, text)
+            question = await dialogue.respond(
+                text,
+                answer_tokens=len(output.token_ids),
+                cut=cut,
+                student_seconds=time.perf_counter() - started,
+            )
+            if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
+                question = dialogue.end(StopReason.TOKEN_BUDGET)
+        return self.output(context, self.record(dialogue, row))
+
+    def dialogue(self, row: Mapping[str, Any]) -> Dialogue:
+        """The dialogue of a dataset row.
+
+        Raises:
+            DataError: the row carries no seed.
+        """
+        return Dialogue(
+            seed_from_row(row["extra_info"]),
+            self.tutor,
+            attack=self.steer.attack,
+            max_turns=self.steer.max_turns,
+            max_question_chars=self.steer.max_question_chars,
+            special_tokens=tuple(self.tokenizer.all_special_tokens),
+        )
+
+    @property
+    def turn_cap(self) -> int:
+        """Room that a turn needs before it starts: a full-length answer and, should it be cut, its end token."""
+        return self.steer.max_answer_tokens + 1
+
+    async def generate(self, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
+        """One answer from verl's engine, within the turn's cap and the dialogue's budget."""
+        output: TokenOutput = await self.server_manager.generate(
+            request_id=self.request_id,
+            prompt_ids=context.ids,
+            sampling_params={**sampling_params, "max_tokens": min(self.steer.max_answer_tokens, context.room - 1)},
+            image_data=context.images or None,
+        )
+        # The trainer's staleness metrics need the first and the last weight version of a trajectory (trainer_base.py:1897).
+        fields = output.extra_fields
+        self.versions.setdefault("min_global_steps", fields["min_global_steps"])
+        self.versions["max_global_steps"] = fields["max_global_steps"]
+        return output
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of an answer without its end token; other special tokens stay visible, for the tutor judges them."""
+        ids = token_ids[:-1] if token_ids[-1] == self.tokenizer.eos_token_id else token_ids
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
+    def record(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
+        """The dialogue's one record, written to the transcript log if there is one."""
+        trajectory = dialogue.trajectory(
+            step=int(row.get("global_steps", -1)),
+            uid=str(row.get("uid", "")),
+            rollout=int(row.get("session_id", 0)),
+            validate_run=row["extra_info"].get("split", "train") != "train",  # verl does not tell a loop that it validates
+        )
+        if self.steer.transcripts:
+            shared_log(self.steer.transcripts).append(trajectory)
+        return trajectory
+
+    def output(self, context: TokenContext, trajectory: Trajectory) -> DialogueOutput:
+        """verl's record. Turns without a reward carry no loss; an invalid trajectory carries none at all."""
+        valid = trajectory.valid(self.steer.min_scored_turns)
+        context.drop_loss(len(trajectory.scored) if valid else 0)
+        return DialogueOutput(
+            prompt_ids=context.ids[: context.prompt_length],
+            response_ids=context.ids[context.prompt_length :],
+            response_mask=context.mask,
+            response_logprobs=context.log_probs,
+            multi_modal_data={"images": context.images} if context.images else {},
+            num_turns=2 * len(trajectory.turns),
+            metrics=AgentLoopMetrics(
+                generate_sequences=sum(turn.student_seconds for turn in trajectory.turns),
+                tool_calls=sum(turn.tutor_seconds for turn in trajectory.turns),
+            ),
+            extra_fields={**self.versions, "trajectory": trajectory.model_dump_json(), "valid": valid},
+            turn_ends=context.turn_ends,
+        )
+
+
+def parsed_config(section: Any) -> SteerConfig:
+    """The strict settings of an OmegaConf section, parsed once per distinct section and process."""
+    from omegaconf import OmegaConf
+
+    return _parse_yaml(OmegaConf.to_yaml(section, resolve=True) if section is not None else "null")
+
+
+@lru_cache(maxsize=8)
+def _parse_yaml(text: str) -> SteerConfig:
+    import yaml
+
+    return steer_config(yaml.safe_load(text))
+
+
+@lru_cache(maxsize=8)
+def shared_tutor(config: TutorConfig) -> Tutor:
+    """One tutor, and so one pool of connections, per process."""
+    return build_tutor(config)
+
+
+@lru_cache(maxsize=8)
+def shared_log(folder: str) -> TranscriptLog:
+    """One log file per process."""
+    return TranscriptLog(folder)

@@ -1,0 +1,180 @@
+"""The attacker environment: one seed, one tutor, one dialogue. No verl here; training and evaluation play the same game.
+
+    question = dialogue.open()
+    while question is not None:
+        question = await dialogue.respond(student(dialogue.messages))
+
+Every answer is judged, the last one too. The next question is the tutor's when it is usable and the seed's own when it is not,
+and the record says which.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steer_verl.text import neutralize_turn
+from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import (
+    IMAGE_MARK,
+    Attack,
+    AttackStrategy,
+    Exchange,
+    NoAttackReason,
+    QuestionOrigin,
+    Ruling,
+    Seed,
+    StopReason,
+    Trajectory,
+    Turn,
+    Unscored,
+    UserTurn,
+)
+
+
+class Dialogue:
+    """A seed being played.
+
+    Args:
+        seed: The user's side; its later turns are the tutor's hints and the fallback.
+        tutor: Judges every answer and writes the next question.
+        attack: ``adaptive`` asks the tutor's questions, ``static`` the seed's (ablation without feedback dynamics).
+        max_turns: Play at most this many turns of the seed.
+        max_question_chars: A longer tutor question is not usable.
+        special_tokens: Spellings that the student's tokenizer would read as control tokens; they are broken wherever
+            a dataset or a tutor spells them.
+    """
+
+    def __init__(
+        self,
+        seed: Seed,
+        tutor: Tutor,
+        *,
+        attack: str = "adaptive",
+        max_turns: int = 10,
+        max_question_chars: int = 4000,
+        special_tokens: tuple[str, ...] = (),
+    ) -> None:
+        self.seed = seed
+        self.tutor = tutor
+        self.adaptive = attack == "adaptive"
+        self.max_question_chars = max_question_chars
+        self.special_tokens = special_tokens
+        self.limit = min(len(seed.turns), max_turns)
+        self.turns: list[Turn] = []
+        self.stop: StopReason | None = None
+        self._open: UserTurn | None = None
+        self._asked: dict[str, Any] = {}
+
+    def open(self) -> UserTurn:
+        """The opening question, which is the seed's."""
+        return self._ask(self.seed.turns[0], QuestionOrigin.SEED)
+
+    async def respond(
+        self, answer: str, *, answer_tokens: int = 0, cut: bool = False, student_seconds: float = 0.0
+    ) -> UserTurn | None:
+        """Judge the answer to the open question and return the next one, or ``None`` when the dialogue is over."""
+        user, hint = self._pending(), self._hint()
+        exchange = Exchange(
+            seed=self.seed, turns=tuple(self.turns), user=user, answer=answer, hint=hint if self.adaptive else None
+        )
+        ruling = await self.tutor.respond(exchange)
+        self._open = None
+        self.turns.append(
+            Turn(
+                user=user,
+                **self._asked,
+                answer=answer,
+                answer_tokens=answer_tokens,
+                cut=cut,
+                judgement=ruling.judgement,
+                tutor_seconds=ruling.seconds,
+                student_seconds=student_seconds,
+            )
+        )
+        if isinstance(ruling.judgement, Unscored):
+            return self.end(StopReason.UNSCORED)
+        if hint is None:
+            whole = self.limit == len(self.seed.turns)
+            return self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
+        return self._next(ruling, hint)
+
+    def end(self, reason: StopReason) -> None:
+        """End the dialogue here; a question that is still open was never asked."""
+        self.stop, self._open = reason, None
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """Chat messages so far, the open question last; contents are strings or lists of image and text blocks."""
+        history: list[dict[str, Any]] = []
+        for turn in self.turns:
+            history += [user_message(turn.user), {"role": "assistant", "content": turn.answer}]
+        return history + ([user_message(self._open)] if self._open else [])
+
+    def trajectory(self, **meta: Any) -> Trajectory:
+        """The record of what was played. ``meta`` fills ``step``, ``uid``, ``rollout`` and ``validate_run``.
+
+        Raises:
+            RuntimeError: the dialogue is not over.
+        """
+        if self.stop is None:
+            raise RuntimeError(f"dialogue {self.seed.id} is not over: {len(self.turns)} of {self.limit} turns played")
+        seed = self.seed
+        return Trajectory(
+            seed_id=seed.id,
+            kind=seed.kind,
+            source=seed.source,
+            facts=seed.facts,
+            turns=tuple(self.turns),
+            stop=self.stop,
+            **meta,
+        )
+
+    def _pending(self) -> UserTurn:
+        if self._open is None:
+            raise RuntimeError(f"dialogue {self.seed.id} has no open question")
+        return self._open
+
+    def _hint(self) -> UserTurn | None:
+        following = len(self.turns) + 1
+        return self.seed.turns[following] if following < self.limit else None
+
+    def _next(self, ruling: Ruling, hint: UserTurn) -> UserTurn:
+        if not self.adaptive:
+            return self._ask(hint, QuestionOrigin.STATIC)
+        attack = ruling.attack
+        if not isinstance(attack, Attack):
+            return self._ask(hint, QuestionOrigin.FALLBACK, fallback=attack.reason)
+        question = neutralize_turn(hint.with_text(attack.question), self.special_tokens)  # the static turn's pictures stay with the turn
+        if not self._usable(question):
+            return self._ask(hint, QuestionOrigin.FALLBACK, fallback=NoAttackReason.ATTACK_MISSING)
+        return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)
+
+    def _usable(self, question: UserTurn) -> bool:
+        words = question.text.replace(IMAGE_MARK, "").strip()
+        repeated = any(turn.user.text == question.text for turn in self.turns)
+        return bool(words) and len(words) <= self.max_question_chars and not repeated
+
+    def _ask(
+        self,
+        user: UserTurn,
+        origin: QuestionOrigin,
+        *,
+        strategy: AttackStrategy | None = None,
+        fallback: NoAttackReason | None = None,
+    ) -> UserTurn:
+        self._asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
+        self._open = neutralize_turn(user, self.special_tokens)
+        return self._open
+
+
+def user_message(user: UserTurn) -> dict[str, Any]:
+    """The chat message of a user turn: a plain string, or image and text blocks in the order of the marks."""
+    if not user.images:
+        return {"role": "user", "content": user.text}
+    parts = user.text.split(IMAGE_MARK)
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": parts[0]}] if parts[0] else []
+    for image, text in zip(user.images, parts[1:]):
+        blocks.append({"type": "image", "image": image})
+        if text:
+            blocks.append({"type": "text", "text": text})
+    return {"role": "user", "content": blocks}
