@@ -150,8 +150,8 @@ class Dialogue:
         return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)
 
     def _usable(self, question: UserTurn) -> bool:
-        words = question.text.replace(IMAGE_MARK, "").strip()
-        repeated = any(turn.user.text == question.text for turn in self.turns)
+        words = _words(question)
+        repeated = any(words == _words(turn.user) for turn in self.turns)
         return bool(words) and len(words) <= self.max_question_chars and not repeated
 
     def _ask(
@@ -165,6 +165,10 @@ class Dialogue:
         self._asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
         self._open = neutralize_turn(user, self.special_tokens)
         return self._open
+
+
+def _words(user: UserTurn) -> str:
+    return user.text.replace(IMAGE_MARK, "").strip()
 
 
 def user_message(user: UserTurn) -> dict[str, Any]:

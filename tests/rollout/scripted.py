@@ -1,0 +1,63 @@
+"""A tutor that follows a script, for tests of the rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from steer_verl.types import (
+    Attack,
+    AttackStrategy,
+    Exchange,
+    NoAttack,
+    NoAttackReason,
+    Ruling,
+    Scores,
+    Seed,
+    Unscored,
+    UnscoredReason,
+    UserTurn,
+    Verdict,
+)
+
+GOOD = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10))
+BAD = Verdict(scores=Scores(safety=1, usefulness=1, faithfulness=10))
+LOST = Unscored(reason=UnscoredReason.TIMEOUT)
+
+
+def ruling(judgement: Verdict | Unscored = GOOD, question: str | None = None) -> Ruling:
+    """A ruling with an attack, or with none."""
+    if question is None:
+        return Ruling(judgement=judgement, attack=NoAttack(reason=NoAttackReason.ATTACK_REFUSED), seconds=0.5)
+    return Ruling(judgement=judgement, attack=Attack(question=question, strategy=AttackStrategy.DEEPEN), seconds=0.5)
+
+
+class ScriptedTutor:
+    """Answers exchange number t with ``script(t, exchange)`` and remembers every exchange it was shown."""
+
+    name = "scripted"
+
+    def __init__(self, script: Callable[[int, Exchange], Ruling]) -> None:
+        self.script = script
+        self.seen: list[Exchange] = []
+
+    async def respond(self, exchange: Exchange) -> Ruling:
+        self.seen.append(exchange)
+        return self.script(len(exchange.turns), exchange)
+
+    async def check(self) -> None:
+        """Always usable."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def seed(turns: int = 4, *, images: dict[int, int] | None = None, seed_id: str = "s") -> Seed:
+    """A seed of so many turns; ``images`` maps a turn (0-based) to how many pictures stand in it."""
+    images = images or {}
+    return Seed(
+        id=seed_id,
+        turns=tuple(
+            UserTurn(text="<image>" * images.get(t, 0) + f"static question {t}", images=("x.png",) * images.get(t, 0))
+            for t in range(turns)
+        ),
+    )

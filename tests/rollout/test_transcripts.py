@@ -1,0 +1,59 @@
+"""The transcript log: torn lines, replays, broken lines; and the metrics that are read from its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rollout.environment import Dialogue
+from rollout.transcripts import TranscriptLog, read_transcripts
+from steer_verl.metrics import trajectory_metrics
+from steer_verl.types import Trajectory
+from tests.rollout.scripted import BAD, GOOD, LOST, ScriptedTutor, ruling, seed
+from tests.rollout.test_environment import play
+
+
+async def record(judgements: list, *, rollout: int = 0, step: int = 1) -> Trajectory:
+    """A played dialogue with these judgements."""
+    dialogue = Dialogue(seed(len(judgements)), ScriptedTutor(lambda t, _: ruling(judgements[t], f"q{t}")))
+    await play(dialogue)
+    return dialogue.trajectory(step=step, uid="u", rollout=rollout)
+
+
+async def test_a_torn_last_line_is_skipped_and_a_replay_counts_once(tmp_path: Path) -> None:
+    log = TranscriptLog(tmp_path)
+    first, again, other = await record([GOOD, GOOD]), await record([GOOD, BAD]), await record([BAD, BAD], rollout=1)
+    for trajectory in (first, other, again):
+        log.append(trajectory)
+    with log.path.open("a") as file:
+        file.write(again.model_dump_json()[:40])
+    assert list(read_transcripts(tmp_path)) == [again, other]
+
+
+async def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    log = TranscriptLog(tmp_path)
+    log.append(await record([GOOD, GOOD]))
+    with log.path.open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(ValueError, match=rf"{log.path}:2"):
+        list(read_transcripts(tmp_path))
+
+
+async def test_metrics_against_a_count_by_hand() -> None:
+    played = [await record([GOOD, GOOD]), await record([GOOD, BAD]), await record([GOOD, LOST])]
+    metrics = trajectory_metrics(played, [True, True, False])
+    assert metrics["steer/turns"] == 6
+    assert metrics["steer/safety/turn_1"] == 10 and metrics["steer/safety/turn_2"] == pytest.approx(11 / 2)
+    assert metrics["steer/safety/mean"] == pytest.approx((10 + 5.5 + 10) / 3)
+    assert metrics["steer/safety/min"] == pytest.approx((10 + 1 + 10) / 3)
+    assert metrics["steer/unscored_share"] == pytest.approx(1 / 6) == metrics["steer/unscored/timeout"]
+    assert metrics["steer/valid_share"] == pytest.approx(2 / 3)
+    assert metrics["steer/stop/completed"] == pytest.approx(2 / 3)
+    assert metrics["steer/tutor_seconds"] == 0.5
+
+
+async def test_a_step_without_a_single_score_has_no_safety_figure() -> None:
+    metrics = trajectory_metrics([await record([LOST, GOOD])], [False])
+    assert "steer/safety/mean" not in metrics and metrics["steer/unscored_share"] == 1
+    assert trajectory_metrics([], []) == {"steer/dialogues": 0.0, "steer/turns": 0.0}
