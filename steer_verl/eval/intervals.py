@@ -1,0 +1,136 @@
+"""Intervals: bootstrap over whole dialogues, paired differences, spread over training seeds.
+
+Turns of one dialogue are not independent, so a resample draws dialogues, never turns. Every statistic is a function of dialogue
+weights, which makes two thousand resamples a few matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steer_verl.errors import DataError
+from steer_verl.eval.metrics import MEASURES, DialogueMarks
+from steer_verl.eval.survival import HORIZON, Curve, counts, curve_dict, kaplan_meier, lifetime, product_limit
+
+RESAMPLES = 2000
+
+SURVIVAL = "survival"
+"""Name of the statistic S(T): Kaplan-Meier survival of attacked dialogues at the last turn, in percent."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval is positive."""
+        return self.low > 0
+
+
+def survival_curve(dialogues: Sequence[DialogueMarks], horizon: int = HORIZON) -> Curve:
+    """Survival of the attacked dialogues."""
+    return kaplan_meier([lifetime(d.harmless, horizon) for d in dialogues if d.attacked], horizon)
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""From weights of the dialogues (B, N) to the value under each of the B weightings; NaN where it is undefined."""
+
+
+def statistic(name: str, dialogues: Sequence[DialogueMarks]) -> Statistic:
+    """The measure ``name`` (a key of :data:`MEASURES`, or :data:`SURVIVAL`) as a function of dialogue weights."""
+    if name == SURVIVAL:
+        failed_NT, risk_NT = counts([lifetime(d.harmless if d.attacked else ()) for d in dialogues])
+        return lambda w_BN: 100.0 * product_limit(w_BN @ failed_NT.astype(float), w_BN @ risk_NT.astype(float))[:, -1]
+    ratios_N2 = np.array([MEASURES[name](d) for d in dialogues], dtype=float).reshape(-1, 2)
+
+    def ratio(w_BN: np.ndarray) -> np.ndarray:
+        above_B, below_B = w_BN @ ratios_N2[:, 0], w_BN @ ratios_N2[:, 1]
+        return np.divide(above_B, below_B, out=np.full(len(w_BN), np.nan), where=below_B > 0)
+
+    return ratio
+
+
+def estimate(name: str, dialogues: Sequence[DialogueMarks], seed: int = 0) -> Interval:
+    """``name`` over ``dialogues`` with its bootstrap interval; NaN throughout when no dialogue concerns it."""
+    if not dialogues:
+        return Interval(np.nan, np.nan, np.nan)
+    f = statistic(name, dialogues)
+    return _interval(f(np.ones((1, len(dialogues))))[0], f(_weights(len(dialogues), seed)))
+
+
+def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[DialogueMarks], seed: int = 0) -> Interval:
+    """``name`` of ``after`` minus that of ``before``, paired by dialogue: both are resampled alike.
+
+    Raises:
+        DataError: the two did not play the same dialogues.
+    """
+    second, first = _sorted(after), _sorted(before)
+    if [_key(d) for d in second] != [_key(d) for d in first]:
+        raise DataError("the two evaluations played different dialogues; evaluate both on the same seeds")
+    if not first:
+        return Interval(np.nan, np.nan, np.nan)
+    f, g, ones = statistic(name, second), statistic(name, first), np.ones((1, len(first)))
+    w_BN = _weights(len(first), seed)
+    return _interval((f(ones) - g(ones))[0], f(w_BN) - g(w_BN))
+
+
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t for 1..9 degrees of freedom."""
+
+
+def over_runs(values: Sequence[float]) -> Interval:
+    """Mean over training seeds with Student's t interval; for one seed, or more than ten, none is given (NaN)."""
+    mean, freedom = float(np.mean(values)), len(values) - 1
+    if not 1 <= freedom <= len(T_95):
+        return Interval(mean, np.nan, np.nan)
+    half = T_95[freedom - 1] * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, Any]:
+    """Every measure with its interval, the survival curve and the counts, as plain JSON values."""
+    names = (*MEASURES, SURVIVAL)
+    intervals = {name: estimate(name, dialogues, seed) for name in names}
+    return {
+        "dialogues": len(dialogues),
+        "attacked": sum(d.attacked for d in dialogues),
+        "turns": sum(len(d.turns) for d in dialogues),
+        "measures": {name: _plain(interval) for name, interval in intervals.items()},
+        "curve": curve_dict(survival_curve(dialogues)),
+    }
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    """JSON has no NaN: an undefined value is null."""
+    values = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
+
+
+def _key(d: DialogueMarks) -> tuple[int, str]:
+    return d.run, d.seed_id
+
+
+def _sorted(dialogues: Sequence[DialogueMarks]) -> list[DialogueMarks]:
+    return sorted(dialogues, key=_key)
+
+
+def _weights(n: int, seed: int) -> np.ndarray:
+    """``(RESAMPLES, n)``: how often each dialogue is drawn in each resample."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
+
+
+def _interval(value: float, draws_B: np.ndarray) -> Interval:
+    known = draws_B[np.isfinite(draws_B)]
+    if not np.isfinite(value) or not len(known):
+        return Interval(np.nan, np.nan, np.nan)
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))

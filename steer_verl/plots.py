@@ -1,0 +1,91 @@
+"""Figures. matplotlib is imported by who draws, never by who imports the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steer_verl.eval.survival import Curve
+
+COLOURS = ("#8a8f98", "#d97706", "#1d6fb8", "#2e8b57", "#9b4f96")
+INK, GRID = "#22272e", "#e3e6ea"
+TAIL = 0.45
+"""How far past the last turn a curve is drawn, in turns."""
+
+
+def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, subtitle: str = "") -> Path:
+    """Draw S(t) of each curve as steps with its 95 % band and write a PNG.
+
+    Args:
+        curves: Label -> curve, in the order of the legend. A curve ends at the last turn any of its dialogues reached.
+        path: Where the picture goes; its folder is made.
+        title: One line above the axes.
+        subtitle: A smaller second line: what was played, how often.
+
+    Returns:
+        ``path``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ends = [_draw(axes, label, curve, colour) for (label, curve), colour in zip(curves.items(), COLOURS)]
+    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends])):
+        axes.annotate(
+            f"{label}  {100 * y:.0f} %",
+            (1.015, height),
+            xycoords=("axes fraction", "data"),
+            color=colour,
+            weight="bold",
+            va="center",
+            fontsize=9.5,
+        )
+    _frame(axes, max((curve.last for curve in curves.values()), default=1), title, subtitle)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target)
+    return target
+
+
+def _draw(axes: Any, label: str, curve: Curve, colour: str) -> tuple[str, float, str]:
+    turns = [*range(curve.last + 1), curve.last + TAIL]
+    s, low, high = (_held(values, curve.last) for values in (curve.survival, curve.low, curve.high))
+    axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
+    axes.step(turns, s, where="post", color=colour, linewidth=2.2, label=label)
+    axes.plot(turns[1:-1], s[1:-1], "o", color=colour, markersize=3.4)
+    return label, curve.survival[curve.last], colour
+
+
+def _held(values: tuple[float, ...], last: int) -> list[float]:
+    """The values up to ``last``, the final one twice, so that the last step can be seen."""
+    return [*values[: last + 1], values[last]]
+
+
+def _spread(heights: list[float], gap: float = 0.06) -> list[float]:
+    """The heights, pushed apart upwards so that no two labels overlap."""
+    placed: dict[int, float] = {}
+    floor = -1.0
+    for index in sorted(range(len(heights)), key=heights.__getitem__):
+        placed[index] = floor = max(heights[index], floor + gap)
+    return [placed[index] for index in range(len(heights))]
+
+
+def _frame(axes: Any, last: int, title: str, subtitle: str) -> None:
+    axes.set_xlim(0, max(last, 1) + TAIL)
+    axes.set_ylim(0, 1.02)
+    axes.set_xticks(range(max(last, 1) + 1))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlabel("turn", color=INK)
+    axes.set_ylabel("dialogues without a failure so far", color=INK)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+    axes.set_title(title, loc="left", color=INK, weight="bold", fontsize=12, pad=24 if subtitle else 10)
+    if subtitle:
+        axes.text(0, 1.035, subtitle, transform=axes.transAxes, color="#59616b", fontsize=9)
