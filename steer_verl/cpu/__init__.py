@@ -1,0 +1,57 @@
+"""verl and vLLM on a machine without a GPU: asked for with ``STEER_CPU=1``, and never active where CUDA is.
+
+Three doors, each the earliest that its workarounds need and no earlier; environment variables carry the wish into Ray's
+workers and vLLM's subprocesses, which inherit them:
+
+===================  =====================================================  ========================================
+module               loaded by                                              what it gets past
+===================  =====================================================  ========================================
+``boot``             a ``.pth`` file, if ``install`` finds it is needed     torchvision's CUDA build beside a CPU torch
+``verl_gaps``        entry point ``verl.plugins`` (steer_verl/plugin.py)    verl's platform, gloo, pinning, version of vLLM
+``vllm_gaps``        entry point ``vllm.general_plugins``                   vLLM dropping weights that must be reloaded
+===================  =====================================================  ========================================
+
+A Ray cluster that was started beforehand (``ray start``) must itself have been started with ``STEER_CPU=1``.
+"""
+
+from __future__ import annotations
+
+import os
+
+ENV = "STEER_CPU"
+
+
+def requested() -> bool:
+    """Whether the environment asks for the CPU runtime."""
+    return os.environ.get(ENV) == "1"
+
+
+def active() -> bool:
+    """Whether the CPU runtime is asked for and this process sees no CUDA device. Imports torch only when asked for."""
+    if not requested():
+        return False
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def environment() -> dict[str, str]:
+    """The environment variables of a CPU run. A launcher sets them under the user's own: ``{**environment(), **os.environ}``.
+
+    ``VLLM_CPU_KVCACHE_SPACE`` is in GiB. One OpenMP thread per process, not bound to cores: several processes share few
+    cores. Ray's memory monitor is off: it counts the page cache and kills workers of a healthy run on an 8 GiB machine.
+    """
+    return {
+        ENV: "1",
+        "VERL_ENGINE_DEVICE": "cuda",  # see verl_gaps.engine_device
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+    }

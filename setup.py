@@ -1,0 +1,61 @@
+"""Packaging of steer-verl: what is installed, the optional extras, and the entry points that verl and vLLM discover.
+
+No extra and no dependency names torch: which build of torch fits is a property of the machine, and pip, left alone,
+takes gigabytes of CUDA. On a machine without a GPU use ``make env`` (requirements/); on a GPU machine the ``gpu`` extra
+takes verl's own tested vLLM set.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+VERSION = (HERE / "steer_verl" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+
+EXTRAS = {
+    "cpu": [  # what is safe for pip to choose; torch, torchvision and their dependants come from requirements/cpu.lock
+        "tensordict>=0.8,<=0.10,!=0.9.0",
+        "hydra-core>=1.3,<2",
+        "qwen-vl-utils>=0.0.14,<0.1",
+    ],
+    "gpu": ["verl[vllm]>=0.9,<0.10"],
+    "openai": ["openai>=2,<4"],
+    "plots": ["matplotlib>=3.8,<4"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.11",
+        "pytest>=8",
+        "pytest-asyncio>=0.24",
+        "pytest-xdist>=3.6",
+        "ruff>=0.6",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="steer-verl",
+    version=VERSION,
+    description="Tutor-in-the-loop GRPO against adaptive multi-turn attack for vision-language models, as a verl plugin",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
+    package_data={"steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja"]},
+    install_requires=[
+        "pydantic>=2.6,<3",
+        "typer>=0.12,<1",
+        "rich>=13,<16",
+        "pyyaml>=6,<7",
+        "pillow>=10.3,<14",
+        "wrapt>=1.15,<3",
+    ],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": ["steer = steer_verl.cli:main"],
+        "verl.plugins": ["steer = steer_verl.plugin"],
+        "vllm.general_plugins": ["steer_cpu = steer_verl.cpu.vllm_gaps:activate"],
+    },
+)
