@@ -1,8 +1,8 @@
 """Pictures are untrusted files: one door through which every one of them comes.
 
-A picture named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that leaves
-its folder. :func:`load_image` refuses all of these with one line that names the file and the cure. To a tutor's server a
-picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
+A picture named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that
+leaves its folder. :func:`load_image` refuses all of these with one line that names the file and the cure. To a tutor's
+server a picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
         raise DataError(f"image {name[:80]!r}: a URL is not loaded; download the picture and give its path")
     base = Path(root) if root is not None else Path()
     if root is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
-        raise DataError(f"image {name}: give a path below {base}, without '..'; absolute paths are refused here")
+        raise DataError(f"image {name}: absolute or with '..'; give a path below {base}")
     full = base / name
     try:
         real = full.resolve(strict=True)
@@ -63,7 +63,7 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
 def load_image(
     path: AnyPath, *, root: AnyPath | None = None, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
 ) -> Image.Image:
-    """Decode a picture completely: upright by its EXIF orientation, RGB, without metadata; of an animation the first frame.
+    """Decode a picture completely: upright by its EXIF orientation, RGB, without metadata; an animation's first frame.
 
     Args:
         path: the file; below ``root`` when that is given (see :func:`resolve_image`).
@@ -90,15 +90,15 @@ def load_image(
         raise DataError(f"image {real}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"image {real}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
-    except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise almost anything; all of it means: unreadable
+    except Exception as error:  # decoders of hostile bytes raise almost anything; all of it means: unreadable
         raise DataError(f"image {real}: broken or truncated ({error}); fetch or save it again") from None
 
 
 def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None = None) -> str:
     """The picture, loaded safely and encoded anew without metadata, as a ``data:image/...;base64,`` URI.
 
-    JPEG files become JPEG (quality 90), others PNG. ``max_side`` shrinks the picture so that its longer side, in pixels,
-    is at most that; it never enlarges.
+    JPEG files become JPEG (quality 90), others PNG. ``max_side`` shrinks the picture so that its longer side, in
+    pixels, is at most that; it never enlarges.
 
     Raises:
         DataError: see :func:`load_image`.

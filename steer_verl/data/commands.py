@@ -1,0 +1,153 @@
+"""``steer data``: check and convert files of seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from steer_verl.data.parquet import DATA_SOURCE, KEPT_PROBLEMS, Report
+from steer_verl.data.parquet import convert as convert_file
+from steer_verl.data.student_format import STUDENT_FORMAT
+from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules, check_file
+from steer_verl.errors import DataError
+
+app = typer.Typer(help="Check seed files and convert them for verl.", no_args_is_help=True)
+console = Console(stderr=True, highlight=False)
+
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the pictures, which no path may leave [default: the file's own folder]"),
+]
+TrustPaths = Annotated[
+    bool, typer.Option("--trust-paths", help="Accept absolute image paths and '..': for files you wrote yourself")
+]
+TextOnly = Annotated[bool, typer.Option("--allow-text-only", help="Accept dialogues without a picture")]
+MaxChars = Annotated[int, typer.Option(min=1, help="Characters of one user turn")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="JSONL file, one dialogue a line")],
+    target: Annotated[Path, typer.Argument(help="parquet file to write")],
+    image_root: ImageRoot = None,
+    trust_paths: TrustPaths = False,
+    allow_text_only: TextOnly = False,
+    max_chars: MaxChars = MAX_TURN_CHARS,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Write the good rows although there are bad ones")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="JSONL file for every problem found")] = None,
+    split: Annotated[str, typer.Option(help="Written to extra_info.split")] = "train",
+    data_source: Annotated[str, typer.Option(help="Groups verl's validation metrics")] = DATA_SOURCE,
+    system_prompt: Annotated[Path | None, typer.Option(help="Text file, set before every dialogue")] = None,
+    student_format: Annotated[
+        bool, typer.Option("--student-format", help="Set the built-in <thinking>/<answer> prompt before every dialogue")
+    ] = False,
+) -> None:
+    """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
+    rules = Rules(image_root, trust_paths, allow_text_only, max_chars)
+    with _one_line_errors(), _bar(source) as advance, _report_lines(report) as write:
+
+        def on_row(checked: Checked) -> None:
+            write(checked)
+            advance(checked)
+
+        prompt = _system_prompt(system_prompt, student_format)
+        outcome = convert_file(
+            source,
+            target,
+            rules=rules,
+            skip_bad=skip_bad,
+            on_row=on_row,
+            split=split,
+            data_source=data_source,
+            system_prompt=prompt,
+        )
+    _print(outcome)
+    if outcome.bad_rows and not skip_bad:
+        _fail(f"{target} was not written: {outcome.bad_rows} bad rows; mend them, or pass --skip-bad to leave them out")
+    console.print(f"wrote {outcome.good_rows} rows to {target}", soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="JSONL file, or parquet file for verl")],
+    image_root: ImageRoot = None,
+    trust_paths: TrustPaths = False,
+    allow_text_only: TextOnly = False,
+    max_chars: MaxChars = MAX_TURN_CHARS,
+    report: Annotated[Path | None, typer.Option(help="JSONL file for every problem found")] = None,
+) -> None:
+    """Check every row of FILE and tell every problem. Exit status 1 if there is one."""
+    rules = Rules(image_root, trust_paths, allow_text_only, max_chars)
+    outcome = Report()
+    with _one_line_errors(), _bar(file) as advance, _report_lines(report) as write:
+        for checked in check_file(file, rules):
+            outcome.add(checked)
+            write(checked)
+            advance(checked)
+    _print(outcome)
+    if outcome.bad_rows or not outcome.rows:
+        _fail(f"{file}: {outcome.bad_rows} of {outcome.rows} rows are bad" if outcome.rows else f"{file}: no row")
+
+
+def _system_prompt(file: Path | None, student_format: bool) -> str | None:
+    if file is None:
+        return STUDENT_FORMAT if student_format else None
+    if student_format:
+        raise DataError("--system-prompt and --student-format exclude each other; drop one")
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--system-prompt {file}: cannot be read ({error}); give a UTF-8 text file") from None
+
+
+@contextmanager
+def _bar(file: Path) -> Iterator[Callable[[Checked], None]]:
+    """A progress bar over the bytes of a JSONL file or the rows of a parquet file."""
+    total = None if file.suffix == ".parquet" or not file.is_file() else file.stat().st_size
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"checking {file.name}", total=total)
+        yield lambda checked: progress.advance(task, checked.size)
+
+
+@contextmanager
+def _report_lines(path: Path | None) -> Iterator[Callable[[Checked], None]]:
+    with path.open("w", encoding="utf-8") if path else nullcontext() as stream:
+        yield lambda checked: _write_problems(stream, checked)
+
+
+def _write_problems(stream: IO[str] | None, checked: Checked) -> None:
+    if stream is not None:
+        stream.writelines(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in checked.problems)
+
+
+def _print(report: Report) -> None:
+    for problem in report.problems:
+        console.print(str(problem), style="red", markup=False, soft_wrap=True)
+    if report.problem_count > KEPT_PROBLEMS:
+        console.print(f"... and {report.problem_count - KEPT_PROBLEMS} more problems; --report FILE writes them all")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items())) or "none"
+    turns = ", ".join(f"{count}x{length}" for length, count in sorted(report.turns.items())) or "none"
+    console.print(f"{report.good_rows} good rows of {report.rows}: {kinds}; dialogues x turns: {turns}", soft_wrap=True)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    console.print(message, style="bold red", markup=False, soft_wrap=True)
+    raise typer.Exit(1)
