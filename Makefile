@@ -1,0 +1,21 @@
+# The two commands of a bare clone are `make demo` and `make test`; both make the environment in ./.venv first.
+# Needs Python 3.11, gcc, make and pip. STEER_TORCH_INDEX=<URL of PyTorch's CPU wheel index>: see requirements/env.py.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: env demo test lint
+
+env:  ## the locked environment without a GPU, in ./.venv
+	@command -v $(PYTHON) >/dev/null || { echo "make env: no $(PYTHON) here; install Python 3.11 or give PYTHON=<path>"; exit 1; }
+	@$(PYTHON) requirements/env.py
+
+demo: env  ## data, SFT, GRPO and evaluation of the miniature student; goes on where it was interrupted
+	@STEER_CPU=1 $(BIN)/steer demo
+
+test: env lint  ## everything, with two real GRPO steps
+	@STEER_CPU=1 $(BIN)/python -m pytest
+
+lint: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
