@@ -12,10 +12,10 @@ env:  ## the locked environment without a GPU, in ./.venv
 demo: env  ## data, SFT, GRPO and evaluation of the miniature student; goes on where it was interrupted
 	@STEER_CPU=1 $(BIN)/steer demo
 
-test: env lint  ## everything, with two real GRPO steps
+test: env  ## the whole suite, two real GRPO steps included
 	@STEER_CPU=1 $(BIN)/python -m pytest
 
-lint: env
+lint: env  ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
