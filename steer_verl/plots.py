@@ -32,8 +32,8 @@ def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, sub
     figure = Figure(figsize=(7.2, 4.4), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends = [_draw(axes, label, curve, colour) for (label, curve), colour in zip(curves.items(), COLOURS)]
-    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends])):
+    ends = [_draw(axes, label, curve, colour) for (label, curve), colour in zip(curves.items(), COLOURS, strict=False)]
+    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends]), strict=True):
         axes.annotate(
             f"{label}  {100 * y:.0f} %",
             (1.015, height),

@@ -1,7 +1,7 @@
 """Intervals: bootstrap over whole dialogues, paired differences, spread over training seeds.
 
-Turns of one dialogue are not independent, so a resample draws dialogues, never turns. Every statistic is a function of dialogue
-weights, which makes two thousand resamples a few matrix products.
+Turns of one dialogue are not independent, so a resample draws dialogues, never turns. Every statistic is a function of
+dialogue weights, which makes two thousand resamples a few matrix products.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ last judged turn (paper, section on evaluation; horizon T = 10). The estimator i
 
     S(t) = prod_{i <= t} (1 - d_i / n_i),    d_i failures at turn i,    n_i dialogues still at risk at turn i,
 
-with Greenwood's variance on the log-log scale (Kalbfleisch and Prentice, 1980), so that a band never leaves [0, 1]. It is ours
-because ``lifelines`` 0.30 asks for pandas < 3 and Python >= 3.11, which verl's own set contradicts.
+with Greenwood's variance on the log-log scale (Kalbfleisch and Prentice, 1980), so that a band never leaves [0, 1]. It
+is ours because ``lifelines`` 0.30 asks for Python >= 3.11 and pandas < 3, and we promise 3.10 and meet pandas 3.
 """
 
 from __future__ import annotations

@@ -1,0 +1,154 @@
+"""What a killed run leaves on a machine, and taking exactly that away: processes, Ray's folder, shared memory.
+
+Everything a stage starts carries a token of the run in its environment and lives in the session of the stage's process.
+The record of both is on disk before anything heavy starts, so that the next run can clean up after a ``SIGKILL``.
+Linux only, like the runtime it serves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+TOKEN_ENV = "STEER_DEMO_TOKEN"
+SHM = Path("/dev/shm")
+SHM_PREFIXES = ("psm_", "sem.mp-")
+"""Names that Python's shared_memory and multiprocessing semaphores take."""
+
+GRACE = 8.0
+"""Seconds between asking a process to end and ending it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one stage may leave behind."""
+
+    token: str
+    session: int
+    """Process id of the session leader; 0 before it is started."""
+    boot: str
+    tmp: str
+    """Ray's folder: short, because the path of a Unix socket has at most 107 bytes."""
+    shm_before: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the record atomically."""
+        write_atomically(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Claim | None:
+        """The record at ``path``, or ``None`` if there is none that can be read."""
+        try:
+            values = json.loads(path.read_text())
+            return Claim(**{**values, "shm_before": tuple(values["shm_before"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def claim() -> Claim:
+    """A new claim: a token, a short temporary folder, and what shared memory holds already."""
+    tmp = tempfile.mkdtemp(prefix="steer-", dir="/tmp")
+    return Claim(f"{os.getpid()}-{time.time_ns()}", 0, boot_id(), tmp, tuple(_shm_names()))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def boot_id() -> str:
+    """Identity of this boot: process ids of an earlier one mean nothing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def clear(left: Claim) -> None:
+    """End the processes of a claim, by id, then remove its folder and the shared memory that nobody uses any more."""
+    if left.boot == boot_id():
+        end_processes(left)
+        for name in _shm_names() - set(left.shm_before) - _shm_in_use():
+            with suppress(OSError):
+                (SHM / name).unlink()
+    if Path(left.tmp).name.startswith("steer-"):
+        shutil.rmtree(left.tmp, ignore_errors=True)
+
+
+def end_processes(left: Claim, grace: float = GRACE) -> None:
+    """Ask the session leader to end, then everything else that is ours; what stays longer than ``grace`` is killed."""
+    if left.session in processes(left):
+        _signal([left.session], signal.SIGTERM)
+        _wait(lambda: left.session not in processes(left), grace)
+    _signal(processes(left), signal.SIGTERM)
+    if not _wait(lambda: not processes(left), grace):
+        _signal(processes(left), signal.SIGKILL)
+        _wait(lambda: not processes(left), grace)
+
+
+def processes(left: Claim) -> list[int]:
+    """Ids of the live processes that carry the token or belong to the session."""
+    return [pid for pid in _pids() if _alive_in(pid, left)]
+
+
+def _alive_in(pid: int, left: Claim) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if stat[0] == "Z" or pid == os.getpid():
+            return False
+        in_session = left.session > 0 and int(stat[3]) == left.session
+        return in_session or f"{TOKEN_ENV}={left.token}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(
+            b"\0"
+        )
+    except (OSError, IndexError, ValueError):  # gone meanwhile, or another user's
+        return False
+
+
+def _pids() -> Iterator[int]:
+    yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _signal(pids: list[int], what: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, what)
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _shm_names() -> set[str]:
+    """Entries of ours in shared memory that Python made."""
+    if not SHM.is_dir():
+        return set()
+    names = (entry for entry in os.scandir(SHM) if entry.name.startswith(SHM_PREFIXES))
+    return {entry.name for entry in names if entry.stat(follow_symlinks=False).st_uid == os.getuid()}
+
+
+def _shm_in_use() -> set[str]:
+    """Names that some live process still maps."""
+    used: set[str] = set()
+    for pid in _pids():
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                _, mark, name = line.partition(f" {SHM}/")
+                if mark:
+                    used.add(name.split(" ")[0])
+    return used
