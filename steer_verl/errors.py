@@ -15,3 +15,7 @@ class DataError(SteerError):
 
 class TutorError(SteerError):
     """A tutor that cannot be used at all (unreachable, wrong model): found before any model is loaded."""
+
+
+class UnscoredError(SteerError):
+    """A turn without scores was asked for a number."""

@@ -1,0 +1,84 @@
+"""verl's reward manager ``steer_tutor``: the verdicts of a played dialogue -> turn rewards, one scalar, and figures.
+
+An adapter to verl 0.9.1's reward loop (experimental/reward_loop/reward_manager/base.py). The tutor has already spoken: its
+verdicts come with the trajectory record of the agent loop, so that nothing is asked twice and nothing is decoded again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import register
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from reward_fns.extra_info import extra_info
+from steer_verl.config import steer_config, tcsr_config
+from steer_verl.errors import DataError
+from steer_verl.rewards import TURN_REWARDS, trajectory_return, trajectory_rewards
+from steer_verl.types import Trajectory
+
+
+@register("steer_tutor")
+class SteerTutorRewardManager(RewardManagerBase):
+    """Named by ``reward.reward_manager.name=steer_tutor``; settings come from the same sections as the rollout's.
+
+    Raises:
+        ConfigError: ``actor_rollout_ref.rollout.custom.steer`` or ``algorithm.tcsr`` cannot work.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        tokenizer: Any,
+        compute_score: Any = None,
+        reward_router_address: str | None = None,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        custom = config.actor_rollout_ref.rollout.get("custom") or {}
+        self.steer = steer_config(custom.get("steer"))
+        self.tcsr = tcsr_config(config.algorithm.get("tcsr"))
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Reward one session; of several outputs the last holds the whole dialogue, as verl's own managers have it.
+
+        Returns:
+            ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a number:
+            its mask is all 0, so no statistic of the training reads it, and ``tcsr_return`` is ``None``.
+            ``reward_extra_info``: :func:`reward_fns.extra_info.extra_info`, the same keys for every sample, and
+            ``turn_rewards``, one for each turn with loss (none if invalid), for the agent loop's ``as_dict``.
+
+        Raises:
+            DataError: the sample carries no trajectory record.
+        """
+        trajectory = read_trajectory(data[-1:].non_tensor_batch)
+        valid = trajectory.valid(self.steer.min_scored_turns)
+        rewards = trajectory_rewards(trajectory, self.steer.reward) if valid else []
+        total = trajectory_return(rewards, self.tcsr) if valid else None
+        info: dict[str, Any] = dict(extra_info(trajectory, self.steer.min_scored_turns, total))
+        return {"reward_score": total or 0.0, "reward_extra_info": {**info, TURN_REWARDS: rewards}}
+
+
+def read_trajectory(fields: Mapping[str, Any]) -> Trajectory:
+    """The record that the agent loop ``steer_dialogue`` left in its extra fields: JSON text, or its parsed form.
+
+    Raises:
+        DataError: there is none, or it is not one of ours.
+    """
+    extra_fields = fields.get("tool_extra_fields", [None])[0]
+    record = extra_fields.get("trajectory") if isinstance(extra_fields, Mapping) else None
+    if record is None:
+        raise DataError(
+            "reward manager steer_tutor: the sample has no trajectory record, so another agent loop played it; give its row "
+            "agent_name: steer_dialogue or set actor_rollout_ref.rollout.agent.default_agent_loop=steer_dialogue"
+        )
+    try:
+        return Trajectory.model_validate_json(record if isinstance(record, str) else json.dumps(record))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"reward manager steer_tutor: trajectory record, {where}: {first['msg']}") from None

@@ -1,0 +1,46 @@
+"""The student's format: exactly one ``<thinking>...</thinking>``, then exactly one ``<answer>...</answer>`` (paper, Stage II)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
+"""The four tags, in the order in which they must stand."""
+
+_TAG_LIKE = re.compile(r"<\s{0,4}/?\s{0,4}(?:thinking|answer)\b[^<>]*>?", re.IGNORECASE)
+"""Also what only looks like a tag: ``</ANSWER >``, ``<answer id=2>``, an unclosed ``<answer``."""
+
+_SPECIAL = re.compile(r"<\|[^<>|\s]*\|>")
+_TRAILING_END = re.compile(r"(?:\s*<\|(?:im_end|endoftext|eot_id|end)\|>)+\s*\Z")
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """One student answer taken apart."""
+
+    thinking: str
+    """Reasoning without its tags; empty if the answer is malformed."""
+    answer: str
+    """What the user reads. Of a malformed answer the whole text: nothing the student wrote is hidden."""
+    well_formed: bool
+
+
+def parse_answer(text: str) -> ParsedAnswer:
+    """Take an answer apart; never raises, time is linear in the text.
+
+    Well formed means: the four tags once each and in order, only white space outside them, something inside
+    ``<answer>``, and no special token spelled anywhere (``<|im_start|>`` would forge a turn). The end-of-turn token that a
+    decoder may leave at the very end is not the student's text and is cut off first.
+    """
+    text = _TRAILING_END.sub("", text)
+    malformed = ParsedAnswer(thinking="", answer=text.strip(), well_formed=False)
+    tags = list(_TAG_LIKE.finditer(text))
+    if tuple(tag.group() for tag in tags) != TAGS or _SPECIAL.search(text):
+        return malformed
+    think_open, think_close, answer_open, answer_close = tags
+    outside = text[: think_open.start()] + text[think_close.end() : answer_open.start()] + text[answer_close.end() :]
+    answer = text[answer_open.end() : answer_close.start()].strip()
+    if outside.strip() or not answer:
+        return malformed
+    return ParsedAnswer(text[think_open.end() : think_close.start()].strip(), answer, well_formed=True)

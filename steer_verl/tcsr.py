@@ -1,0 +1,201 @@
+"""TCSR, trajectory-consistent safety reward: turn rewards -> shaped rewards -> returns -> group advantages.
+
+The game, per member of a group with turn rewards r_1..r_n in [0, 1] (paper, Stage III; docs/method.md has the why):
+
+    shaped     s_t = alpha * min_{j<=t} r_j + (1 - alpha) * mean_{j<=t} r_j      (``shaping: trajectory``: s_t = s_n for all t)
+    to go      G_t = agg_{k>=t} s_k, agg one of sum, mean, last; for t > n held at G_n
+    advantage  A_t = (G_t - mean over the group) / (one scale for the group + eps)    (``credit: turn``)
+               A_t = (G_1 - mean over the group) / (std over the group + eps)         (``credit: trajectory``)
+
+Shapes: B members, T response tokens, N turns (ragged, padded to the longest), K turns of all members in one row, G groups.
+Every step is linear in tokens and has no Python loop over them. Statistics are float64 whatever the rewards' type.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer_verl.config import TcsrConfig, tcsr_config
+from steer_verl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+EPSILON = 1e-6
+"""Added to the scale before dividing, as in verl's GRPO (trainer/ppo/core_algos.py:268)."""
+
+TIE = 1e-8
+"""A group whose scale is below this differs by rounding alone (float32 resolves 6e-8 near 1): its advantages are 0."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Where the turns of a batch are: K turns, ordered by member, then by time. Positions are in the flattened (B * T) batch."""
+
+    member_K: Tensor
+    """Row of the batch."""
+    number_K: Tensor
+    """0-based turn number within the member."""
+    start_K: Tensor
+    """First student token."""
+    stop_K: Tensor
+    """One past the last student token, the one that carries the turn's reward."""
+    count_B: Tensor
+    """Turns of each member; 0 for an invalid one."""
+
+    @property
+    def depth(self) -> int:
+        """N, the turns of the longest member; at least 1."""
+        return max([1, *self.count_B.tolist()])
+
+
+def find_turns(mask_BT: Tensor) -> Turns:
+    """The maximal runs of 1s in the response mask. Read off the mask, never off the rewards: a turn may have earned exactly 0."""
+    members, tokens = mask_BT.shape
+    line = torch.zeros(members * (tokens + 1) + 1, dtype=torch.bool, device=mask_BT.device)
+    line[1:].view(members, tokens + 1)[:, :tokens] = mask_BT  # a 0 around every row keeps the runs of two rows apart
+    edges = (line[1:] != line[:-1]).nonzero()[:, 0]
+    member_K = edges[0::2] // (tokens + 1)
+    count_B = torch.bincount(member_K, minlength=members)
+    number_K = torch.arange(len(member_K), device=mask_BT.device) - (count_B.cumsum(0) - count_B)[member_K]
+    return Turns(member_K, number_K, edges[0::2] - member_K, edges[1::2] - member_K, count_B)
+
+
+def turn_rewards(rewards_BT: Tensor, turns: Turns) -> Tensor:
+    """The turns' rewards, (B, N) float64; 0 beyond a member's last turn."""
+    rewards_BN = rewards_BT.new_zeros((len(turns.count_B), turns.depth), dtype=torch.float64)
+    rewards_BN[turns.member_K, turns.number_K] = rewards_BT.reshape(-1)[turns.stop_K - 1].double()
+    return rewards_BN
+
+
+def hold_last(values_BN: Tensor, count_B: Tensor) -> Tensor:
+    """``values_BN`` with every place beyond a member's last turn filled with its value at that turn."""
+    place_N = torch.arange(values_BN.shape[1], device=values_BN.device)
+    return values_BN.gather(1, torch.minimum(place_N[None], (count_B - 1).clamp(min=0)[:, None]))
+
+
+def shape_rewards(rewards_BN: Tensor, count_B: Tensor, alpha: float, shaping: str = "prefix") -> Tensor:
+    """Shaped rewards s_t, (B, N), held at s_n beyond the last turn; in the range of the rewards and monotone in each."""
+    turns_N = torch.arange(1, rewards_BN.shape[1] + 1, device=rewards_BN.device, dtype=rewards_BN.dtype)
+    minimum_BN = rewards_BN.cummin(dim=1).values
+    mean_BN = rewards_BN.cumsum(dim=1) / turns_N
+    shaped_BN = hold_last(alpha * minimum_BN + (1 - alpha) * mean_BN, count_B)
+    return shaped_BN if shaping == "prefix" else shaped_BN[:, -1:].expand_as(shaped_BN)
+
+
+def returns_to_go(shaped_BN: Tensor, count_B: Tensor, aggregation: str = "mean") -> Tensor:
+    """Return-to-go G_t over a member's own turns from t on, (B, N), held at G_n beyond the last. G_1 is the whole return."""
+    if aggregation == "last":
+        return hold_last(shaped_BN, count_B)[:, -1:].expand_as(shaped_BN)
+    left_BN = count_B[:, None] - torch.arange(shaped_BN.shape[1], device=shaped_BN.device)  # turns left, this one included
+    own_BN = shaped_BN * (left_BN > 0)
+    to_go_BN = own_BN.flip(1).cumsum(1).flip(1)
+    if aggregation == "mean":
+        to_go_BN = to_go_BN / left_BN.clamp(min=1)
+    return hold_last(to_go_BN, count_B)
+
+
+def group_numbers(index: Iterable[Hashable], device: torch.device) -> Tensor:
+    """Group of each member, 0..G-1 in order of appearance, from verl's uids. (B,)"""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(uid, len(numbers)) for uid in index], dtype=torch.long, device=device)
+
+
+def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, normalize_std: bool = True) -> Tensor:
+    """Returns against their group's, turn number by turn number. (B, N); N is 1 for credit per trajectory.
+
+    Every valid member (``count_B > 0``) is in the baseline of every turn number, with its held return if its dialogue was
+    shorter: one left out there would give late turns another weight than early ones, and a lone long dialogue none at all.
+    The scale is one number a group, the root of the mean over turn numbers of the unbiased variance: what a turn weighs
+    then depends on what was at stake in it, not on how few members reached it.
+
+    Invalid members and groups with fewer than two valid members get 0, and so does a group without a difference.
+    """
+    valid_B = (count_B > 0).to(returns_BN.dtype)
+    groups = int(group_B.max()) + 1 if len(group_B) else 0
+    place_N = torch.arange(returns_BN.shape[1], device=returns_BN.device)
+    depth_G = count_B.new_zeros(groups).scatter_reduce(0, group_B, count_B, "amax")
+
+    def total(values_BN: Tensor) -> Tensor:
+        return values_BN.new_zeros((groups, *values_BN.shape[1:])).index_add(0, group_B, values_BN)
+
+    members_G = total(valid_B)
+    mean_GN = total(returns_BN * valid_B[:, None]) / members_G.clamp(min=1)[:, None]
+    deviation_BN = (returns_BN - mean_GN[group_B]) * valid_B[:, None]
+    variance_GN = total(deviation_BN**2) / (members_G - 1).clamp(min=1)[:, None]
+    reached_GN = place_N[None] < depth_G[:, None]
+    scale_G = ((variance_GN * reached_GN).sum(1) / reached_GN.sum(1).clamp(min=1)).sqrt()
+    factor_G = 1 / (scale_G + EPSILON) if normalize_std else torch.ones_like(scale_G)
+    factor_G = factor_G * (members_G >= 2) * (scale_G > TIE)
+    return deviation_BN * factor_G[group_B][:, None]
+
+
+def to_tokens(values_BN: Tensor, turns: Turns, tokens: Tensor) -> Tensor:
+    """Lay each turn's value on all of its student tokens and 0 elsewhere, in the shape and dtype of ``tokens``. (B, T)"""
+    values = values_BN.new_zeros(2 * len(turns.member_K) + 1)  # gap, turn, gap, ..., turn, gap
+    values[1::2] = values_BN.expand(-1, turns.depth)[turns.member_K, turns.number_K]
+    bounds = torch.stack((turns.start_K, turns.stop_K), dim=1).flatten()
+    lengths = torch.diff(bounds, prepend=bounds.new_zeros(1), append=bounds.new_full((1,), tokens.numel()))
+    return values.to(tokens.dtype).repeat_interleave(lengths, output_size=tokens.numel()).view(tokens.shape)
+
+
+@torch.no_grad()
+def tcsr_advantage(
+    rewards_BT: Tensor, mask_BT: Tensor, index: Iterable[Hashable], config: TcsrConfig
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns of a batch, both (B, T), 0 off the student tokens, in the rewards' dtype and on their device.
+
+    Args:
+        rewards_BT: A turn's reward on its last student token; what stands elsewhere is not read, NaN included.
+        mask_BT: 1 on student tokens; all 0 for an invalid member. Between two turns stands at least one 0.
+        index: The uid of each member; members of a group need not be neighbours.
+        config: Shaping, aggregation, credit, normalisation.
+    """
+    turns = find_turns(mask_BT)
+    rewards_BN = turn_rewards(rewards_BT, turns)
+    finite_B = rewards_BN.isfinite().all(1)
+    if not finite_B.all():
+        logger.warning("%d members hold a turn reward that is no number; they count as invalid", int((~finite_B).sum()))
+        rewards_BN = rewards_BN.masked_fill(~finite_B[:, None], 0.0)
+    count_B = turns.count_B * finite_B
+    shaped_BN = shape_rewards(rewards_BN, count_B, config.alpha, config.shaping)
+    returns_BN = returns_to_go(shaped_BN, count_B, config.aggregation)
+    if config.credit == "trajectory":
+        returns_BN = returns_BN[:, :1]
+    group_B = group_numbers(index, mask_BT.device)
+    advantages_BN = group_advantages(returns_BN, group_B, count_B, config.normalize_std)
+    return to_tokens(advantages_BN, turns, rewards_BT), to_tokens(returns_BN, turns, rewards_BT)
+
+
+def compute_tcsr_advantage(
+    token_level_rewards: Tensor, response_mask: Tensor, index: Any = None, config: Any = None, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """verl's advantage estimator ``tcsr`` (calling convention: verl trainer/ppo/ray_trainer.py:248-279).
+
+    Args:
+        token_level_rewards: (B, T) float.
+        response_mask: (B, T), 1 on student tokens.
+        index: numpy array of B uids.
+        config: verl's ``algorithm`` section or ``None``; its key ``tcsr`` is parsed by
+            :func:`steer_verl.config.tcsr_config`, and an absent one is the ``steer`` preset.
+
+    Returns:
+        ``(advantages, returns)``, both (B, T), multiplied by the mask.
+
+    Raises:
+        ConfigError: a setting of ``algorithm.tcsr`` cannot work, the KL penalty is in the reward, or there are no uids.
+    """
+    section = config.get("tcsr") if config is not None else None
+    if config is not None and config.get("use_kl_in_reward"):
+        raise ConfigError(
+            "algorithm.use_kl_in_reward puts a penalty on every token, where tcsr reads turn rewards; set it to False and "
+            "use actor_rollout_ref.actor.use_kl_loss=True"
+        )
+    if index is None:
+        raise ConfigError("algorithm.adv_estimator=tcsr compares the members of a group, but the batch has no uid")
+    return tcsr_advantage(token_level_rewards, response_mask, index, tcsr_config(section))
