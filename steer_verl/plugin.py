@@ -1,4 +1,4 @@
-"""Everything that registers into verl. Loaded by the entry point group ``verl.plugins`` (verl 0.9.1, __init__.py:55-79).
+"""Everything that registers into verl. Loaded by the entry point ``verl.plugins`` (verl 0.9.1, __init__.py:55-79).
 
 verl imports this module at the end of ``import verl``, in every process, each Ray actor included. So it must be light:
 it registers nothing but *hooks that wait* until verl itself imports a registry, and each hook uses the registry's own
@@ -27,18 +27,16 @@ from types import ModuleType
 from wrapt import register_post_import_hook
 
 from steer_verl import cpu
+from steer_verl.names import ADV_ESTIMATOR, AGENT_LOOP, REWARD_MANAGER
 
-AGENT_LOOP = "steer_dialogue"
 AGENT_LOOP_CLASS = "rollout.agent_loop.SteerAgentLoop"
-REWARD_MANAGER = "steer_tutor"
-ADV_ESTIMATOR = "tcsr"
 
 
 def register_agent_loop(agent_loop: ModuleType) -> None:
     """Register ``steer_dialogue``; ``agent_loop`` is ``verl.experimental.agent_loop.agent_loop``.
 
-    verl's ``register`` keeps the dotted name of the class and nothing else (agent_loop.py:473-476); Hydra imports it when
-    the first trajectory starts. A stand-in of that name therefore registers the loop without importing it here.
+    verl's ``register`` keeps the dotted name of the class and nothing else (agent_loop.py:473-476); Hydra imports it
+    when the first trajectory starts. A stand-in of that name therefore registers the loop without importing it here.
     """
     module, _, name = AGENT_LOOP_CLASS.rpartition(".")
     agent_loop.register(AGENT_LOOP)(type(name, (), {"__module__": module}))
