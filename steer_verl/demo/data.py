@@ -1,0 +1,27 @@
+"""The laboratory's data in the form that the mini recipe reads: seeds as verl's parquet next to their JSONL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steer_verl.errors import DataError
+
+PARQUET = {"train": "rl_train", "validation": "rl_val"}
+"""Split -> name of its parquet file in recipes/mini/grpo.yaml."""
+
+
+def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
+    """Write all data of the laboratory below ``out``.
+
+    Raises:
+        DataError: a seed that was just written does not pass the checks of ``steer data``.
+    """
+    from steer_verl.data.parquet import convert
+    from steer_verl.mini.data import Sizes, build
+
+    sizes = Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24) if quick else Sizes()
+    build(out, seed=seed, sizes=sizes)
+    for split, name in PARQUET.items():
+        report = convert(out / f"rl_{split}.jsonl", out / f"{name}.parquet", split=split)
+        if report.bad_rows:
+            raise DataError(f"{out}/rl_{split}.jsonl: {report.bad_rows} bad rows; remove {out} and build it again")
