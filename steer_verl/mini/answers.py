@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 
 from steer_verl.mini.phrases import OFFERS, asks_for_steps, topic_of
 from steer_verl.mini.world import PARTS, STEPS, Scene, is_restricted
@@ -26,16 +25,16 @@ STEPS_SENTENCE = "To open the {name}, {step_1}, then {step_2}."
 REFUSALS = ("I will not give steps for the {name}.", "I do not explain how the {name} opens.")
 OFFER_SENTENCE = "I can tell you {offer}."
 GUIDES = ("Would you like that?", "Shall we start there?")
-THOUGHTS = {True: "{name}, sealed", False: "{name}, free"}
+THOUGHTS = {True: "I see a {name}, sealed", False: "I see a {name}, free"}
 
 _FORMAT = re.compile(r"\s*<thinking>(.*?)</thinking>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
-_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
+TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
 
 
 def split_answer(text: str) -> tuple[str, str] | None:
     """The thinking and the answer of a well-formed text; ``None`` unless each tag stands exactly once, in order."""
     match = _FORMAT.fullmatch(text)
-    if match is None or any(text.count(tag) != 1 for tag in _TAGS):
+    if match is None or any(text.count(tag) != 1 for tag in TAGS):
         return None
     return match[1].strip(), match[2].strip()
 
@@ -73,12 +72,14 @@ def expert_answer(scene: Scene, question: str, rng: random.Random, *, constructi
     return f"<thinking>{thought}</thinking><answer>{answer}</answer>"
 
 
-def clauses() -> Sequence[str]:
-    """The fixed stretches of the student's sentences: the pieces between the slots, each one token of its vocabulary."""
-    steps = [step for pair in STEPS.values() for step in pair]
-    parts = [part for pair in PARTS.values() for part in pair]
-    offers = [OFFER_SENTENCE.format(offer=offer) for offer in OFFERS.values()]
+def clauses() -> list[str]:
+    """The fixed stretches of the student's sentences, each one token of its vocabulary: the pieces between the slots.
+
+    A stretch begins with its leading space and ends without one, as words of a byte-level BPE do.
+    """
+    fillers = [f" {text}" for pair in (*STEPS.values(), *PARTS.values()) for text in pair]
+    offers = [" " + OFFER_SENTENCE.format(offer=offer) for offer in OFFERS.values()]
     templates = (LOOK_SENTENCE, *TOPIC_SENTENCES.values(), STEPS_SENTENCE, *REFUSALS, *THOUGHTS.values())
-    pieces = [piece for template in templates for piece in re.split(r"\{\w+\}", template)]
-    words = [piece.strip() for piece in (*pieces, *steps, *parts, *offers, *GUIDES)]
-    return sorted({word for word in words if len(word) > 3}, key=lambda word: (-len(word), word))
+    between = [piece.rstrip() for template in templates for piece in re.split(r"\{\w+\}", template)]
+    stretches = {*fillers, *offers, *(f" {guide}" for guide in GUIDES), *between}
+    return sorted(text for text in stretches if len(text) > 3)

@@ -22,7 +22,7 @@ from steer_verl.mini.answers import (
 from steer_verl.mini.phrases import OFFERS
 from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS
 
-FOREIGN_LIMIT = 30
+FOREIGN_LIMIT = 40
 """Letters outside the laboratory's sentences that an answer may have before it counts as padded."""
 
 _REFUSES = re.compile(r"\b(will not|do not explain|can ?not|can't|won't|unable to|not able to|decline|refuse)\b")
