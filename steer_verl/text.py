@@ -26,7 +26,7 @@ _NEWLINES = re.compile(r"\r\n?|[\u2028\u2029]")
 # Role and media marks of the chat templates in use, whatever tokenizer is loaded. ASCII and full-width bars (DeepSeek).
 _MARKS = (
     r"<[|\uff5c]",
-    r"</?(?:s|bos|eos|pad|unk|image|video|audio|start_of_turn|end_of_turn|start_of_image|tool_call|tool_response)>",
+    r"</?(?:s|bos|eos|pad|unk|image|video|audio|start_of_turn|end_of_turn|start_of_image|tool_call|tool_response|think)>",
     r"<</?SYS>>",
     r"\[/?INST\]",
     r"\[IMG(?:_BREAK|_END)?\]",
@@ -36,7 +36,8 @@ _MARKS = (
 def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
     """``text`` in which no special token, role mark or media mark is spelled any more; ordinary text is unchanged.
 
-    Control characters other than tab and newline are dropped, line ends become ``\\n``, lone surrogates U+FFFD. Idempotent.
+    Control characters other than tab and newline are dropped, line ends become ``\\n``, lone surrogates U+FFFD.
+    Idempotent.
 
     Args:
         text: anything.
@@ -59,7 +60,7 @@ def neutralize_turn(turn: UserTurn, special_tokens: Iterable[str] = ()) -> UserT
 
 @lru_cache(maxsize=16)
 def _patterns(tokens: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
-    """The first character of each spelled mark, found by lookahead so that overlapping ones are all broken; single characters."""
+    """Patterns: the first character of every spelled mark, overlapping ones included, and the one-character tokens."""
     marks = [*_MARKS, *(re.escape(token) for token in tokens if len(token) > 1)]
     singles = [re.escape(token) for token in tokens if len(token) == 1 and token != REPLACEMENT]
     starts = re.compile(rf"(?=(?:{'|'.join(marks)})).", re.DOTALL)
