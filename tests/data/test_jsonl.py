@@ -1,0 +1,92 @@
+"""The strict reader: every kind of bad line, and that one bad line never hides the next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steer_verl.data import jsonl
+from steer_verl.data.jsonl import parse_object, read_jsonl
+from steer_verl.errors import DataError
+
+GOOD = b'{"a": 1}'
+BAD_LINES = {
+    b"[1]": "a list, not an object",
+    b"3": "an? int|a int",
+    b"null": "NoneType",
+    b'{"a": 1, "a": 2}': "'a' stands twice",
+    b'{"b": {"a": 1, "a": 2}}': "'a' stands twice",
+    b'{"a": NaN}': "NaN",
+    b'{"a": -Infinity}': "-Infinity",
+    b'{"a": 1e999}': "1e999",
+    b'{"a": "\\ud800"}': "lone surrogate",
+    b'{"\\udfff": 1}': "lone surrogate",
+    b'{"a": ': "not JSON",
+    b'{"a": 1} {"a": 2}': "not JSON",
+    b'{"a": "\xff"}': "not UTF-8",
+    b'{"a": "\xed\xa0\x80"}': "not UTF-8",
+    b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}": "nested too deeply",
+    b'{"a":' + b"9" * 10_000 + b"}": "not JSON",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_LINES, ids=list(BAD_LINES.values()))
+def test_a_bad_line_is_told_and_reading_goes_on(tmp_path: Path, bad: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD + b"\n" + bad + b"\n" + GOOD + b"\n")
+    first, second, third = read_jsonl(path)
+    assert first.value == third.value == {"a": 1}
+    assert second.value is None and second.number == 2 and second.cure
+    assert any(part in second.what for part in BAD_LINES[bad].split("|")), second.what
+
+
+def test_byte_order_mark_crlf_and_blank_lines_mean_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\r\n\r\n   \n" + GOOD)
+    assert [(line.number, line.value) for line in read_jsonl(path)] == [(1, {"a": 1}), (4, {"a": 1})]
+
+
+def test_utf16_is_not_taken_for_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((GOOD.decode() + "\n").encode("utf-16"))
+    assert all(line.value is None for line in read_jsonl(path))
+
+
+@pytest.mark.parametrize("keep", range(1, len(GOOD)))
+def test_a_torn_last_line_is_named_so(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD + b"\n" + GOOD[:keep])
+    _, last = read_jsonl(path)
+    assert last.value is None and "torn off" in last.what
+
+
+def test_a_line_beyond_the_cap_is_skipped_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 16)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD + b"\n" + b"x" * 1000 + b"\n" + GOOD + b"\n" + b"y" * 100)
+    lines = list(read_jsonl(path))
+    assert [line.value is not None for line in lines] == [True, False, True, False]
+    assert sum(line.size for line in lines) == path.stat().st_size
+    assert "longer than 16" in lines[1].what
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.jsonl: cannot be read"):
+        list(read_jsonl(tmp_path / "no.jsonl"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
+def test_whatever_json_writes_is_read_back(value: dict[str, object], ascii_only: bool) -> None:
+    assert parse_object(json.dumps(value, ensure_ascii=ascii_only)) == value
