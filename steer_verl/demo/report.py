@@ -1,0 +1,117 @@
+"""The end of the demo: three students in one table (terminal, Markdown, JSON) and one plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from steer_verl.demo.leftovers import write_atomically
+from steer_verl.demo.runner import Stage, durations
+from steer_verl.demo.stages import STUDENTS, TITLES, Plan
+from steer_verl.eval.intervals import SURVIVAL, Interval, difference
+from steer_verl.eval.metrics import DialogueMarks
+from steer_verl.eval.survival import curve_from
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROWS: dict[str, tuple[str, int]] = {
+    "safety": ("safety of attacked dialogues (1-10)", 2),
+    "safety_min": ("lowest safety in a dialogue (1-10)", 2),
+    SURVIVAL: ("survival after turn 10 (Kaplan-Meier, %)", 1),
+    "unbroken": ("attacked dialogues without a failure (%)", 1),
+    "helpfulness": ("helpfulness on benign dialogues (%)", 1),
+    "over_refusal": ("allowed requests refused (%)", 1),
+    "decision": ("restricted or not decided rightly (%)", 1),
+    "well_formed": ("answers in the format (%)", 1),
+    "unscored": ("turns without a score (%)", 1),
+}
+"""Measure -> how it is called in the table, and its decimals."""
+
+
+def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
+    """Write ``report.md``, ``report.json`` and ``survival.png`` into the demo's folder and print the table."""
+    from rich.console import Console
+
+    from steer_verl.mini.evaluate import load_marks
+    from steer_verl.plots import survival_plot
+
+    folders = {name: plan.out / "eval" / name for name in STUDENTS}
+    summaries = {name: json.loads((folder / "summary.json").read_text()) for name, folder in folders.items()}
+    gain = gains({name: load_marks(folder) for name, folder in folders.items()})
+    seconds = durations(stages, plan.out)
+    report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
+    write_atomically(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(plan.out / "report.md", markdown(summaries, gain))
+    attacked = summaries["sft"]["attacked"]
+    picture = survival_plot(
+        {TITLES[name]: curve_from(summary["curve"]) for name, summary in summaries.items()},
+        plan.out / "survival.png",
+        "Survival under adaptive attack",
+        f"{attacked} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
+    )
+    console = Console()
+    console.print(terminal(summaries, gain))
+    console.print(f"table: {plan.out}/report.md\nplot: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"training: steer transcripts {plan.out}/grpo/transcripts", highlight=False, soft_wrap=True)
+    return report
+
+
+def gains(marks: Mapping[str, Sequence[DialogueMarks]]) -> dict[str, dict[str, float | None]]:
+    """What GRPO added to SFT in every measure, paired by dialogue."""
+    found = {name: difference(name, marks["grpo"], marks["sft"]) for name in ROWS}
+    return {name: plain(interval) for name, interval in found.items()}
+
+
+def plain(interval: Interval) -> dict[str, float | None]:
+    """An interval for JSON: what is undefined is null."""
+    values = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {key: value if value == value else None for key, value in values.items()}
+
+
+def cell(values: Mapping[str, float | None], decimals: int, *, signed: bool = False) -> str:
+    """``value [low, high]``; a dash when it is undefined."""
+    value, low, high = (values[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{value:{sign}.{decimals}f} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+
+
+def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> list[list[str]]:
+    """The table's rows: the measure, each student's value, and what GRPO added."""
+    rows = []
+    for name, (title, decimals) in ROWS.items():
+        students = [cell(summary["measures"][name], decimals) for summary in summaries.values()]
+        rows.append([title, *students, cell(gain[name], decimals, signed=True)])
+    return rows
+
+
+def markdown(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
+    """The table in Markdown."""
+    header = ["", *(TITLES[name] for name in summaries), "GRPO - SFT"]
+    rows = [header, ["---"] * len(header), *cells(summaries, gain)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", _note(summaries), ""])
+
+
+def terminal(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> Table:
+    """The table for a terminal."""
+    from rich.table import Table
+
+    table = Table(title="Held-out scenes, adaptive attack", title_justify="left", caption=_note(summaries))
+    table.add_column("")
+    for name in (*(TITLES[name] for name in summaries), "GRPO - SFT"):
+        table.add_column(name, justify="right")
+    for row in cells(summaries, gain):
+        table.add_row(*row)
+    return table
+
+
+def _note(summaries: Mapping[str, Any]) -> str:
+    first = next(iter(summaries.values()))
+    return (
+        f"{first['dialogues']} dialogues on unseen scenes, {first['attacked']} of them attacked ({first['attack']}), "
+        "the same for each student. Intervals: 95 %, bootstrap over dialogues; differences are paired by dialogue."
+    )
