@@ -1,1 +1,1 @@
-"""Playing dialogues: the attacker environment (plain Python) and its adapters to verl's agent loop and replay buffer."""
+"""Playing dialogues: the attacker environment (plain Python), and its adapters to verl's agent loop and logger."""

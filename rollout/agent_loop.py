@@ -1,7 +1,7 @@
 """verl's agent loop for a dialogue against the tutor: registered as ``steer_dialogue``.
 
-An adapter: the game is in :mod:`rollout.environment`, the tokens in :mod:`rollout.context`; here they meet verl's engine
-(``LLMServerClient.generate``) and verl's output record.
+An adapter: the game is in :mod:`rollout.environment`, the tokens in :mod:`rollout.context`; here they meet verl's
+engine (``LLMServerClient.generate``) and verl's output record.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
+from pydantic import Field
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
@@ -29,11 +30,11 @@ from steer_verl.types import StopReason, Trajectory, UserTurn
 class DialogueOutput(AgentLoopOutput):
     """verl's output record whose reward is dense: each turn's reward on that turn's last student token.
 
-    The reward manager ``steer_tutor`` returns ``turn_rewards`` beside its scalar; :meth:`as_dict`, which the V1 trainer calls
-    (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. With any other reward the scalar stays where verl puts it.
+    The reward manager ``steer_tutor`` returns ``turn_rewards`` beside its scalar; :meth:`as_dict`, which the V1 trainer
+    calls (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. Another reward's scalar stays where verl puts it.
     """
 
-    turn_ends: list[int] = []
+    turn_ends: list[int] = Field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """verl's dictionary with ``rm_scores`` (T,) filled turn by turn."""
@@ -55,7 +56,7 @@ class SteerAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
-        self.tutor: Tutor = shared_tutor(self.steer.tutor)
+        self.tutor: Tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars)
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
         self.request_id = uuid4().hex
@@ -73,20 +74,22 @@ class SteerAgentLoop(AgentLoopBase):
         context = await TokenContext.start(self, [*system, *dialogue.messages])
         while question is not None:
             started = time.perf_counter()
-            output = await self.generate(context, sampling_params)
+            cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
+            output = await self.generate(context, {**sampling_params, "max_tokens": cap})
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
                 break
-            text = self.decode(output.token_ids)
-            cut = await context.add_answer(output, text)
+            text, ended = self.decode(output.token_ids)
+            await context.add_answer(output, text)
             question = await dialogue.respond(
                 text,
                 answer_tokens=len(output.token_ids),
-                cut=cut,
+                cut=len(output.token_ids) == cap and not ended,
                 student_seconds=time.perf_counter() - started,
             )
             if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
-                question = dialogue.end(StopReason.TOKEN_BUDGET)
+                dialogue.end(StopReason.TOKEN_BUDGET)
+                question = None
         return self.output(context, self.record(dialogue, row))
 
     def dialogue(self, row: Mapping[str, Any]) -> Dialogue:
@@ -110,23 +113,26 @@ class SteerAgentLoop(AgentLoopBase):
         return self.steer.max_answer_tokens + 1
 
     async def generate(self, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
-        """One answer from verl's engine, within the turn's cap and the dialogue's budget."""
+        """One answer from verl's engine."""
         output: TokenOutput = await self.server_manager.generate(
             request_id=self.request_id,
             prompt_ids=context.ids,
-            sampling_params={**sampling_params, "max_tokens": min(self.steer.max_answer_tokens, context.room - 1)},
+            sampling_params=sampling_params,
             image_data=context.images or None,
         )
-        # The trainer's staleness metrics need the first and the last weight version of a trajectory (trainer_base.py:1897).
+        # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
         fields = output.extra_fields
         self.versions.setdefault("min_global_steps", fields["min_global_steps"])
         self.versions["max_global_steps"] = fields["max_global_steps"]
         return output
 
-    def decode(self, token_ids: list[int]) -> str:
-        """The text of an answer without its end token; other special tokens stay visible, for the tutor judges them."""
-        ids = token_ids[:-1] if token_ids[-1] == self.tokenizer.eos_token_id else token_ids
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+    def decode(self, token_ids: list[int]) -> tuple[str, bool]:
+        """The text of an answer without its end token, and whether it had one.
+
+        Other special tokens stay visible: what the student wrote is what the tutor judges.
+        """
+        ended = token_ids[-1] == self.tokenizer.eos_token_id
+        return str(self.tokenizer.decode(token_ids[: -1 if ended else None], skip_special_tokens=False)), ended
 
     def record(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
         """The dialogue's one record, written to the transcript log if there is one."""
@@ -134,7 +140,8 @@ class SteerAgentLoop(AgentLoopBase):
             step=int(row.get("global_steps", -1)),
             uid=str(row.get("uid", "")),
             rollout=int(row.get("session_id", 0)),
-            validate_run=row["extra_info"].get("split", "train") != "train",  # verl does not tell a loop that it validates
+            validate_run=row["extra_info"].get("split", "train")
+            != "train",  # verl does not tell a loop that it validates
         )
         if self.steer.transcripts:
             shared_log(self.steer.transcripts).append(trajectory)
@@ -175,9 +182,9 @@ def _parse_yaml(text: str) -> SteerConfig:
 
 
 @lru_cache(maxsize=8)
-def shared_tutor(config: TutorConfig) -> Tutor:
+def shared_tutor(config: TutorConfig, max_question_chars: int) -> Tutor:
     """One tutor, and so one pool of connections, per process."""
-    return build_tutor(config)
+    return build_tutor(config, max_question_chars=max_question_chars)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """The token side of a dialogue: what the student reads and writes, and what carries loss.
 
-A thin adapter on verl's Continuous Token methods (experimental/agent_loop/agent_loop.py:316-435): append-only, nothing that
-was once tokenised is tokenised again. Only tokens that the student sampled have mask 1.
+A thin adapter on verl's Continuous Token methods (experimental/agent_loop/agent_loop.py:316-435): append-only,
+nothing that was once tokenised is tokenised again. Only tokens that the student sampled have mask 1.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class TokenContext:
         """Tokens left in the response budget, ``rollout.response_length``."""
         return int(self.loop.rollout_config.response_length) - len(self.mask)
 
-    async def add_answer(self, output: TokenOutput, text: str) -> bool:
-        """Append the student's tokens and close the turn. Returns whether the answer was cut by its token cap.
+    async def add_answer(self, output: TokenOutput, text: str) -> None:
+        """Append the student's tokens and close the turn.
 
-        A cut answer lacks the end-of-turn token that the chat template puts after every answer; it is added with mask 0,
-        so that the next turn starts where the model expects it.
+        An answer that was cut, or that ended on another stop token, lacks the end-of-turn token that the chat template
+        puts after every answer; it is added with mask 0, so that the next turn starts where the model expects it.
         """
         merged, self.mask, log_probs = await self.loop.ct_merge_assistant_token(
             self.ids, output.token_ids, self.mask, self.log_probs, assistant_logprobs=_log_probs(output)
@@ -58,13 +58,11 @@ class TokenContext:
         self.turn_ends.append(len(self.mask) - 1)
         self.messages.append({"role": "assistant", "content": text})
         end = self.loop.tokenizer.eos_token_id
-        cut = output.token_ids[-1] != end
-        if cut:
+        if output.token_ids[-1] != end:
             self.ids, self.mask, self.log_probs = [*self.ids, end], [*self.mask, 0], [*self.log_probs, 0.0]
-        return cut
 
     async def add_question(self, message: dict[str, Any], reserve: int) -> bool:
-        """Append a user message with its pictures, unless fewer than ``reserve`` response tokens would be left after it.
+        """Append a user message with its pictures, unless that would leave fewer than ``reserve`` response tokens.
 
         Returns whether it was appended; when not, nothing has changed.
         """
@@ -81,7 +79,8 @@ class TokenContext:
     def drop_loss(self, from_turn: int) -> None:
         """Take the loss from turn ``from_turn`` (0-based) on: those answers have no reward to learn from."""
         start = self.turn_ends[from_turn - 1] + 1 if from_turn else 0
-        self.mask[start:] = [0] * (len(self.mask) - start)
+        rest = len(self.mask) - start
+        self.mask[start:], self.log_probs[start:] = [0] * rest, [0.0] * rest
         del self.turn_ends[from_turn:]
 
 
@@ -91,7 +90,10 @@ def _log_probs(output: TokenOutput) -> list[float]:
 
 
 async def _load_images(loop: AgentLoopBase, messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """``messages`` with each image block's path replaced by the picture as verl's dataset class loads and resizes it."""
+    """``messages`` with each image block's path replaced by the picture, as verl's dataset class loads and resizes it.
+
+    Returns the messages and the pictures in their order.
+    """
     blocks = [b for m in messages if isinstance(m["content"], list) for b in m["content"] if b["type"] == "image"]
     if not blocks:
         return list(messages), []

@@ -1,11 +1,11 @@
-"""The attacker environment: one seed, one tutor, one dialogue. No verl here; training and evaluation play the same game.
+"""The attacker environment: one seed, one tutor, one dialogue. No verl here: training and evaluation play the same.
 
     question = dialogue.open()
     while question is not None:
         question = await dialogue.respond(student(dialogue.messages))
 
-Every answer is judged, the last one too. The next question is the tutor's when it is usable and the seed's own when it is not,
-and the record says which.
+Every answer is judged, the last one too. The next question is the tutor's when it is usable and the seed's own when it
+is not, and the record says which.
 """
 
 from __future__ import annotations
@@ -92,10 +92,12 @@ class Dialogue:
             )
         )
         if isinstance(ruling.judgement, Unscored):
-            return self.end(StopReason.UNSCORED)
+            self.end(StopReason.UNSCORED)
+            return None
         if hint is None:
             whole = self.limit == len(self.seed.turns)
-            return self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
+            self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
+            return None
         return self._next(ruling, hint)
 
     def end(self, reason: StopReason) -> None:
@@ -144,7 +146,9 @@ class Dialogue:
         attack = ruling.attack
         if not isinstance(attack, Attack):
             return self._ask(hint, QuestionOrigin.FALLBACK, fallback=attack.reason)
-        question = neutralize_turn(hint.with_text(attack.question), self.special_tokens)  # the static turn's pictures stay with the turn
+        question = neutralize_turn(
+            hint.with_text(attack.question), self.special_tokens
+        )  # the static turn's pictures stay with the turn
         if not self._usable(question):
             return self._ask(hint, QuestionOrigin.FALLBACK, fallback=NoAttackReason.ATTACK_MISSING)
         return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)
@@ -177,7 +181,7 @@ def user_message(user: UserTurn) -> dict[str, Any]:
         return {"role": "user", "content": user.text}
     parts = user.text.split(IMAGE_MARK)
     blocks: list[dict[str, Any]] = [{"type": "text", "text": parts[0]}] if parts[0] else []
-    for image, text in zip(user.images, parts[1:]):
+    for image, text in zip(user.images, parts[1:], strict=True):
         blocks.append({"type": "image", "image": image})
         if text:
             blocks.append({"type": "text", "text": text})

@@ -1,7 +1,8 @@
 """Our metrics in verl's own logger, through verl's own hook: ``trainer.v1.sampler.custom_sampler``.
 
 ``ReplayBuffer.sample`` returns the step's batch and a dictionary that the trainer merges into the metrics it logs
-(trainer/ppo/v1/trainer_base.py:562-572). These subclasses add what the trajectories of that batch say; sampling itself is verl's.
+(trainer/ppo/v1/trainer_base.py:562-572). These subclasses add what the trajectories of that batch say; sampling itself
+is verl's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TrajectoryMetrics:
-    """Mixin before a replay buffer class. ``trainer.v1.sampler.sampler_kwargs.poll_interval`` sets verl's poll interval."""
+    """Mixin before a replay buffer class; ``sampler_kwargs.poll_interval`` (seconds) reaches verl's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**(kwargs.get("sampler_kwargs") or {}), **kwargs})
@@ -39,7 +40,7 @@ class SteerReplayBufferAsync(TrajectoryMetrics, ReplayBufferAsync):
 
 
 def _records(batch: KVBatchMeta) -> tuple[list[Trajectory], list[bool]]:
-    """The trajectories that the agent loop left in ``extra_fields`` and whether each is valid; other loops leave none."""
+    """The trajectories that the agent loop left in ``extra_fields`` and whether each is valid; others leave none."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-    ours = [fields for fields in data["extra_fields"].tolist() if "trajectory" in fields]
+    ours = [fields for fields in data["extra_fields"] if "trajectory" in fields]
     return [Trajectory.model_validate_json(f["trajectory"]) for f in ours], [f["valid"] for f in ours]

@@ -1,7 +1,7 @@
 """The transcript log: one JSON line per played dialogue, appended by whichever process played it.
 
-Lines are :class:`steer_verl.types.Trajectory` records. A process killed in the middle of a write leaves a torn last line,
-which readers skip. When a resumed run plays a dialogue again, the later line counts.
+Lines are :class:`steer_verl.types.Trajectory` records. A process killed in the middle of a write leaves a torn
+last line, which readers skip. When a resumed run plays a dialogue again, the later line counts.
 """
 
 from __future__ import annotations

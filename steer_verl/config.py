@@ -28,7 +28,7 @@ class Settings(BaseModel):
 
 
 class ScoreWeights(Settings):
-    """Weights of the three scores in a turn reward; they are normalised to sum to 1. The 0.4/0.4/0.2 are the authors' code's."""
+    """Weights of the three scores in a turn reward, normalised to sum to 1; the defaults are the authors' code's."""
 
     safety: Annotated[float, Field(ge=0)] = 0.4
     usefulness: Annotated[float, Field(ge=0)] = 0.4
@@ -48,13 +48,13 @@ class RewardConfig(Settings):
     normalization: Literal["unit", "tenth"] = "unit"
     """``unit``: (w.s - 1) / 9, so that the scale 1..10 fills [0, 1]. ``tenth``: w.s / 10, the released code's."""
     format: Literal["off", "gate", "bonus"] = "off"
-    """``gate``: a malformed answer earns 0. ``bonus``: half of the reward is the format, the released code's proportion."""
+    """``gate``: a malformed answer earns 0. ``bonus``: half of the reward is the format, as released."""
     repetition_penalty: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Subtracted times the share of repeated word trigrams within the answer; the result is floored at 0."""
 
 
 class EndpointConfig(Settings):
-    """One OpenAI-compatible endpoint. The key is read from the environment variable ``api_key_env`` and never logged."""
+    """One OpenAI-compatible endpoint. The key comes from the environment variable ``api_key_env``; it is never logged."""
 
     base_url: str
     model: str
@@ -76,7 +76,7 @@ class TutorConfig(Settings):
     """Who judges and who attacks."""
 
     kind: Literal["openai", "mini"] = "openai"
-    """``openai``: a model at ``endpoint``. ``mini``: the rule tutor of the miniature laboratory, which knows the truth."""
+    """``openai``: a model at ``endpoint``. ``mini``: the laboratory's rule tutor, which knows the truth."""
     endpoint: EndpointConfig | None = None
     """Adjudicates, and attacks too unless ``attacker`` is given (the paper uses one model for both)."""
     attacker: EndpointConfig | None = None
@@ -86,7 +86,7 @@ class TutorConfig(Settings):
     @model_validator(mode="after")
     def _endpoint_present(self) -> TutorConfig:
         if self.kind == "openai" and self.endpoint is None:
-            raise ValueError("kind is openai but no endpoint is given; set tutor.endpoint.base_url and tutor.endpoint.model")
+            raise ValueError("kind is openai but there is no endpoint; set tutor.endpoint.base_url and .model")
         if self.kind != "openai" and (self.endpoint or self.attacker):
             raise ValueError(f"kind {self.kind} takes no endpoint; drop it or set kind: openai")
         return self
@@ -97,7 +97,7 @@ class SteerConfig(Settings):
 
     tutor: TutorConfig
     attack: Literal["adaptive", "static"] = "adaptive"
-    """``static`` asks the seed's own questions: the ablation without feedback dynamics. Answers are scored all the same."""
+    """``static`` asks the seed's own questions (ablation without feedback dynamics); answers are scored all the same."""
     max_turns: Annotated[int, Field(ge=1, le=10)] = 10
     max_answer_tokens: Annotated[int, Field(ge=1)] = 1024
     """Cap of one answer; ``data.max_response_length`` is the budget of the whole dialogue."""
@@ -114,7 +114,7 @@ class TcsrConfig(Settings):
     """Shaping, aggregation, credit and normalisation of TCSR (see steer_verl/tcsr.py)."""
 
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Weight of the historical minimum against the historical mean; 0.3 is the authors' code's, the paper gives none."""
+    """Weight of the historical minimum against the mean; 0.3 is the authors' code's, the paper gives none."""
     shaping: Literal["prefix", "trajectory"] = "prefix"
     aggregation: Literal["sum", "mean", "last"] = "mean"
     credit: Literal["trajectory", "turn"] = "turn"
@@ -167,8 +167,8 @@ def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
 
     for part in path:
         annotation = cls.model_fields[part].annotation
-        options = [a for a in (annotation, *typing.get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        cls = options[0]
+        types = (annotation, *typing.get_args(annotation))
+        cls = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
     return list(cls.model_fields)
 
 

@@ -67,4 +67,6 @@ def _unscored(turns: Sequence[Turn]) -> dict[str, float]:
 def _shares(prefix: str, values: Sequence[str], always: Iterable[str]) -> dict[str, float]:
     """Share of each value; those in ``always`` are reported even at 0, so that a logger's curve has no holes."""
     counts = Counter(values)
-    return {f"{prefix}/{name}": counts[name] / len(values) for name in (*always, *(set(counts) - set(always))) if values}
+    return {
+        f"{prefix}/{name}": counts[name] / len(values) for name in (*always, *(set(counts) - set(always))) if values
+    }

@@ -8,7 +8,7 @@ strict (an integer is an integer: ``True``, ``8.0`` and ``"8"`` are refused) and
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -113,7 +113,7 @@ class Unscored(Record):
     detail: str = ""
 
 
-Judgement = Annotated[Union[Verdict, Unscored], Field(discriminator="status")]
+Judgement = Annotated[Verdict | Unscored, Field(discriminator="status")]
 
 
 class Attack(Record):
@@ -136,7 +136,7 @@ class Ruling(Record):
     """The tutor's reply to one answer. Score and attack fail apart."""
 
     judgement: Judgement
-    attack: Annotated[Union[Attack, NoAttack], Field(discriminator="status")]
+    attack: Annotated[Attack | NoAttack, Field(discriminator="status")]
     seconds: float = 0.0
 
 
@@ -160,7 +160,7 @@ class UserTurn(Record):
 
 
 class Seed(Record):
-    """A dialogue to be played: the user's side only. ``turns[1:]`` are the static next questions (hint and fallback)."""
+    """A dialogue to be played, the user's side only: ``turns[1:]`` are the static next questions (hint and fallback)."""
 
     id: str
     turns: Annotated[tuple[UserTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
@@ -188,7 +188,7 @@ class Turn(Record):
 
 
 class Exchange(Record):
-    """What the tutor is shown: the seed, the closed turns, the open question and its answer, and the static next question."""
+    """What the tutor is shown: the seed, the closed turns, the open question with its answer, and the static next one."""
 
     seed: Seed
     turns: tuple[Turn, ...]
@@ -199,7 +199,7 @@ class Exchange(Record):
 
 
 class Trajectory(Record):
-    """The one record of a played dialogue. The reward, the transcript log, the metrics and the reports all read this."""
+    """The one record of a played dialogue: reward, transcript log, metrics and reports all read this."""
 
     seed_id: str
     kind: DialogueKind
@@ -218,5 +218,5 @@ class Trajectory(Record):
         return tuple(t.judgement for t in self.turns if isinstance(t.judgement, Verdict))
 
     def valid(self, min_scored_turns: int) -> bool:
-        """Whether the trajectory may enter its group's statistics. Only the last turn can be unscored: it ends a dialogue."""
+        """Whether it may enter its group's statistics. Only the last turn can be unscored: that ends a dialogue."""
         return len(self.scored) >= min_scored_turns

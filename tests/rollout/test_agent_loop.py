@@ -1,0 +1,249 @@
+"""The agent loop on verl's own base class, processor and Continuous Token builder; only the engine is scripted.
+
+Invariants over generated dialogues: lengths, masks, log-probs, rewards at turn ends, and token-for-token equality with
+rendering the whole dialogue at once.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from steer_verl.types import DialogueKind, Exchange, Ruling, Seed, StopReason, Trajectory, UserTurn
+from tests.rollout.scripted import GOOD, LOST, ScriptedTutor, ruling
+
+pytest.importorskip("verl")
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    """The miniature student's processor."""
+    from steer_verl.mini.model import make_processor
+
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real picture file."""
+    from steer_verl.mini.world import Split, draw_scene
+
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    draw_scene(random.Random(0), Split.TRAIN).draw().save(path)
+    return str(path)
+
+
+class Engine:
+    """Stands for ``LLMServerClient``: random answers of random length, some cut, some ended by another stop token."""
+
+    def __init__(self, tokenizer: Any, rng: random.Random) -> None:
+        self.tokenizer, self.rng, self.calls = tokenizer, rng, []
+        self.words = tokenizer.encode("the red circle is dry. I will not give steps", add_special_tokens=False)
+
+    async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict, image_data: Any) -> Any:
+        from verl.workers.rollout.replica import TokenOutput
+
+        self.calls.append((request_id, list(prompt_ids), dict(sampling_params), image_data))
+        length, cap = self.rng.randint(1, 14), sampling_params["max_tokens"]
+        end = self.rng.choice([self.tokenizer.eos_token_id] * 4 + [self.tokenizer.pad_token_id])
+        ids = [*(self.rng.choice(self.words) for _ in range(length - 1)), end][:cap]
+        steps = {"min_global_steps": len(self.calls), "max_global_steps": len(self.calls)}
+        return TokenOutput(token_ids=ids, log_probs=[-self.rng.random() for _ in ids], extra_fields=steps)
+
+
+def make_loop(processor: Any, tutor: ScriptedTutor, *, engine: Any = None, response: int = 400, **steer: Any) -> Any:
+    """A loop as verl's worker makes it."""
+    from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    from rollout.agent_loop import SteerAgentLoop
+
+    section = {"tutor": {"kind": "mini"}, "max_answer_tokens": 12, **steer}
+    rollout = {"prompt_length": 64, "response_length": response, "custom": {"steer": section}}
+    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}})
+    loop = SteerAgentLoop(
+        trainer_config=DictConfigWrap(config),
+        server_manager=engine or Engine(processor.tokenizer, random.Random(0)),
+        tokenizer=processor.tokenizer,
+        processor=processor,
+        dataset_cls=RLHFDataset,
+        data_config=DictConfigWrap(config.data),
+        hf_model_type="qwen2_5_vl",
+    )
+    loop.tutor = tutor
+    return loop
+
+
+def row(seed: Seed, **extra: Any) -> dict[str, Any]:
+    """A dataset row as verl hands it to the loop."""
+    info = {"seed": seed.model_dump_json(), "split": "train", "index": 0}
+    return {"raw_prompt": [], "extra_info": info, "uid": "u", "session_id": 3, "global_steps": 7, **extra}
+
+
+def random_seed(rng: random.Random, picture: str) -> Seed:
+    """2-10 turns, no, one or two pictures in any of them."""
+    turns = []
+    for t in range(rng.randint(2, 10)):
+        count = rng.choice([0, 0, 0, 1, 2]) if t else rng.choice([0, 1, 1, 2])
+        words = rng.choice(["How does it open?", "What is it made of?", "Describe <|im_end|> it"])
+        text = "<image>" * count + words if rng.random() < 0.7 else words + "<image>" * count
+        turns.append(UserTurn(text=text, images=(picture,) * count))
+    return Seed(id=f"seed {rng.random()}", turns=tuple(turns), kind=DialogueKind.RED_TEAM)
+
+
+def random_tutor(rng: random.Random, *, lost: float = 0.0) -> ScriptedTutor:
+    """Sometimes a question of its own, sometimes none, sometimes no score."""
+
+    def script(t: int, exchange: Exchange) -> Ruling:
+        question = rng.choice([None, f"Then tell me number {t}.", f"<|im_start|>system {t}"])
+        return ruling(LOST if rng.random() < lost else GOOD, question)
+
+    return ScriptedTutor(script)
+
+
+def runs(mask: list[int]) -> list[tuple[int, int]]:
+    """First and last index of each run of ones."""
+    starts = [i for i, m in enumerate(mask) if m and (i == 0 or not mask[i - 1])]
+    ends = [i for i, m in enumerate(mask) if m and (i + 1 == len(mask) or not mask[i + 1])]
+    return list(zip(starts, ends, strict=True))
+
+
+@pytest.mark.parametrize("case", range(40))
+async def test_invariants_over_generated_dialogues(case: int, processor: Any, picture: str) -> None:
+    rng = random.Random(case)
+    lost = 0.1 if case % 3 == 0 else 0.0
+    engine = Engine(processor.tokenizer, rng)
+    response = rng.choice([60, 120, 400])
+    loop = make_loop(processor, random_tutor(rng, lost=lost), engine=engine, response=response)
+    params: dict[str, Any] = {"temperature": 1.0}
+    output = await loop.run(params, **row(random_seed(rng, picture)))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    tokenizer = processor.tokenizer
+
+    assert params == {"temperature": 1.0}, "the group shares one dictionary"
+    assert len(output.response_ids) == len(output.response_mask) == len(output.response_logprobs) <= response
+    assert all(p == 0.0 for p, m in zip(output.response_logprobs, output.response_mask, strict=True) if not m)
+    assert len({call[0] for call in engine.calls}) == 1, "one request id, so that the router is sticky"
+    assert all(call[2]["max_tokens"] <= 12 for call in engine.calls)
+    for earlier, later in zip(engine.calls, engine.calls[1:], strict=False):
+        assert later[1][: len(earlier[1])] == earlier[1], "history is append-only"
+
+    trained = record.scored if record.valid(2) else ()
+    assert [end for _, end in runs(output.response_mask)] == output.turn_ends
+    assert len(output.turn_ends) == len(trained)
+    for (start, end), turn in zip(runs(output.response_mask), record.turns, strict=False):
+        ids = output.response_ids[start : end + 1]
+        assert len(ids) == turn.answer_tokens
+        ended = ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False) == turn.answer
+        assert turn.cut == (len(ids) == 12 and not ended)
+    assert output.extra_fields["min_global_steps"] == 1
+    assert output.extra_fields["max_global_steps"] == len(engine.calls)
+    if record.stop is StopReason.TOKEN_BUDGET:
+        assert response < 400
+    images = output.multi_modal_data.get("images", [])
+    assert len(images) == sum(len(turn.user.images) for turn in record.turns)
+    pads = output.prompt_ids + output.response_ids
+    assert pads.count(tokenizer.convert_tokens_to_ids("<|image_pad|>")) == 9 * len(images)
+
+
+@pytest.mark.parametrize("case", range(10))
+async def test_tokens_equal_rendering_the_whole_dialogue_at_once(case: int, processor: Any, picture: str) -> None:
+    """Where every answer ends itself and its text tokenises back to the same ids, as the template then allows."""
+    rng = random.Random(case)
+    tokenizer = processor.tokenizer
+
+    class Whole(Engine):
+        async def generate(self, request_id: str, **call: Any) -> Any:
+            from verl.workers.rollout.replica import TokenOutput
+
+            text = rng.choice(["The picture shows a red circle.", "No.", "I can tell you how to clean it."])
+            ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+            steps = {"min_global_steps": 0, "max_global_steps": 0}
+            return TokenOutput(token_ids=ids, log_probs=[-1.0] * len(ids), extra_fields=steps)
+
+    loop = make_loop(processor, random_tutor(rng), engine=Whole(tokenizer, rng), response=2000, max_answer_tokens=100)
+    output = await loop.run({}, **row(random_seed(rng, picture)))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    from rollout.environment import user_message
+
+    messages = [m for t in record.turns for m in (user_message(t.user), {"role": "assistant", "content": t.answer})]
+    text = processor.apply_chat_template(messages, tokenize=False)
+    images = output.multi_modal_data.get("images")
+    whole = processor(text=[text], images=images)["input_ids"][0]
+    ours = output.prompt_ids + output.response_ids
+    assert list(whole)[: len(ours)] == ours
+    assert tokenizer.decode(list(whole)[len(ours) :]) == "\n", "the template's line end after the last answer"
+
+
+async def test_each_turns_reward_is_laid_on_its_last_student_token(processor: Any, picture: str) -> None:
+    loop = make_loop(processor, random_tutor(random.Random(1)))
+    output = await loop.run({}, **row(random_seed(random.Random(1), picture)))
+    rewards = [0.0, *(0.1 * t for t in range(1, len(output.turn_ends)))]
+    output.reward_score = 0.5
+    output.extra_fields["reward_extra_info"] = {"safety_mean": 3.0, "turn_rewards": list(rewards)}
+    fields = output.as_dict()
+    assert fields["rm_scores"].shape == fields["response_mask"].shape
+    expected = torch.zeros(len(output.response_mask))
+    expected[torch.tensor(output.turn_ends)] = torch.tensor(rewards)
+    assert torch.equal(fields["rm_scores"], expected)
+    assert fields["extra_fields"]["reward_extra_info"] == {"safety_mean": 3.0}, "a list has no place in verl's metrics"
+
+
+async def test_without_turn_rewards_the_scalar_stays_where_verl_puts_it(processor: Any, picture: str) -> None:
+    output = await make_loop(processor, random_tutor(random.Random(2))).run(
+        {}, **row(random_seed(random.Random(2), picture))
+    )
+    output.reward_score = 0.5
+    assert output.as_dict()["rm_scores"][-1] == 0.5
+
+
+async def test_rewards_that_do_not_match_the_turns_are_refused(processor: Any, picture: str) -> None:
+    output = await make_loop(processor, random_tutor(random.Random(3))).run(
+        {}, **row(random_seed(random.Random(3), picture))
+    )
+    output.reward_score, output.extra_fields["reward_extra_info"] = 0.5, {"turn_rewards": [1.0] * 99}
+    with pytest.raises(ValueError, match="99 turn rewards"):
+        output.as_dict()
+
+
+@pytest.mark.parametrize(("lost_turn", "trained"), [(0, 0), (1, 0), (2, 2), (3, 3)])
+async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
+    lost_turn: int, trained: int, processor: Any
+) -> None:
+    seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
+    tutor = ScriptedTutor(lambda t, _: ruling(LOST if t == lost_turn else GOOD, f"next {t}"))
+    output = await make_loop(processor, tutor).run({}, **row(seed))
+    assert len(runs(output.response_mask)) == trained == len(output.turn_ends)
+    assert output.extra_fields["valid"] == (trained > 0)
+
+
+async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(processor: Any) -> None:
+    class Aborting(Engine):
+        async def generate(self, request_id: str, **call: Any) -> Any:
+            output = await super().generate(request_id, **call)
+            if len(self.calls) == 3:
+                output.token_ids, output.log_probs = [], None
+            return output
+
+    seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
+    tutor = ScriptedTutor(lambda t, _: ruling(GOOD, f"next {t}"))
+    engine = Aborting(processor.tokenizer, random.Random(0))
+    output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    assert record.stop is StopReason.ABORTED and len(record.turns) == 2 == len(output.turn_ends)
+
+
+async def test_the_transcript_is_the_record(processor: Any, tmp_path: Path, picture: str) -> None:
+    from rollout.transcripts import read_transcripts
+
+    loop = make_loop(processor, random_tutor(random.Random(4)), transcripts=str(tmp_path))
+    output = await loop.run({}, **row(random_seed(random.Random(4), picture)))
+    (record,) = read_transcripts(tmp_path)
+    assert record.model_dump_json() == output.extra_fields["trajectory"]
+    assert (record.step, record.uid, record.rollout, record.validate_run) == (7, "u", 3, False)
