@@ -54,7 +54,7 @@ class RewardConfig(Settings):
 
 
 class EndpointConfig(Settings):
-    """One OpenAI-compatible endpoint. The key comes from the environment variable ``api_key_env``; it is never logged."""
+    """One OpenAI-compatible endpoint. The key comes from the variable ``api_key_env``; it is never logged."""
 
     base_url: str
     model: str
@@ -97,7 +97,7 @@ class SteerConfig(Settings):
 
     tutor: TutorConfig
     attack: Literal["adaptive", "static"] = "adaptive"
-    """``static`` asks the seed's own questions (ablation without feedback dynamics); answers are scored all the same."""
+    """``static`` asks the seed's own questions (ablation without feedback dynamics); answers are still scored."""
     max_turns: Annotated[int, Field(ge=1, le=10)] = 10
     max_answer_tokens: Annotated[int, Field(ge=1)] = 1024
     """Cap of one answer; ``data.max_response_length`` is the budget of the whole dialogue."""

@@ -160,7 +160,7 @@ class UserTurn(Record):
 
 
 class Seed(Record):
-    """A dialogue to be played, the user's side only: ``turns[1:]`` are the static next questions (hint and fallback)."""
+    """A dialogue to be played, the user's side: ``turns[1:]`` are the static next questions (hint and fallback)."""
 
     id: str
     turns: Annotated[tuple[UserTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
@@ -188,7 +188,7 @@ class Turn(Record):
 
 
 class Exchange(Record):
-    """What the tutor is shown: the seed, the closed turns, the open question with its answer, and the static next one."""
+    """What the tutor is shown: the seed, the closed turns, the open question, its answer, and the static next one."""
 
     seed: Seed
     turns: tuple[Turn, ...]
