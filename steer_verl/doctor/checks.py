@@ -1,4 +1,4 @@
-"""The checks of ``steer doctor``. Each function yields what it found; none imports the plugin, which is verl's to load."""
+"""The checks of ``steer doctor``. Each yields what it found; none imports the plugin, which is for verl to load."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ def plugins() -> Iterator[Check]:
     policy = os.environ.get(POLICY, "auto").strip().lower()
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP)}
     if PLUGIN not in found:
-        yield Check(f"plugin {PLUGIN}", "fail", "no such entry point", "install the project: `pip install --no-deps -e .`")
+        yield Check(
+            f"plugin {PLUGIN}", "fail", "no such entry point", "install the project: `pip install --no-deps -e .`"
+        )
     for name, entry in found.items():
         if policy != "auto" and name not in {part.strip() for part in policy.split(",")}:
             cure = f"unset {POLICY}, or name {name} in it" if name == PLUGIN else ""
@@ -181,7 +183,9 @@ def _loads(name: str, load: Callable[[], Any]) -> Check:
     try:
         found = load()
     except Exception as error:  # anything a plugin may raise while it loads
-        return Check(name, "fail", _line(error), "verl and vLLM go on without it and say nothing: mend this error first")
+        return Check(
+            name, "fail", _line(error), "verl and vLLM go on without it and say nothing: mend this error first"
+        )
     return Check(name, "ok", found if isinstance(found, str) else "loaded")
 
 
