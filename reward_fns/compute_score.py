@@ -5,9 +5,10 @@
     +reward.custom_reward_function.reward_kwargs.base_url=http://tutor:8000/v1
     +reward.custom_reward_function.reward_kwargs.model=Qwen3-VL-32B
 
-verl calls them with ``data_source, solution_str, ground_truth, extra_info`` by name (experimental/reward_loop/reward_manager/
-naive.py:76), after decoding the whole response without special tokens, and adds ``reward_kwargs`` (trainer/ppo/reward.py:30).
-Each returns a dictionary with the same keys for every sample: ``score`` in [0, 1], the reward, and what led to it.
+verl calls them with ``data_source, solution_str, ground_truth, extra_info`` by name
+(experimental/reward_loop/reward_manager/naive.py:76) on the whole response, decoded without special tokens, and adds
+``reward_kwargs`` (trainer/ppo/reward.py:30). Each returns a dictionary with the same keys for every sample: ``score``
+in [0, 1], the reward, and what led to it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def format_score(
 def repetition_score(
     data_source: str, solution_str: str, ground_truth: Any = None, extra_info: Any = None, **_: Any
 ) -> dict[str, float]:
-    """1 minus the share of word trigrams that occurred before in the response: 1 without repetition, towards 0 for a loop."""
+    """1 minus the share of word trigrams that occurred before: 1 without repetition, towards 0 for a loop."""
     return {"score": 1.0 - repeated_trigram_share(solution_str)}
 
 
@@ -60,8 +61,8 @@ async def tutor_score(
     Args:
         data_source: Not used; as is ``ground_truth``. They are verl's convention.
         solution_str: The student's answer.
-        extra_info: The row's. Its ``seed`` (rows of ``steer data convert``; the first turn was asked) or its ``question``,
-            with ``images`` (paths) and ``kind`` if there are any. verl hands a reward function no prompt.
+        extra_info: The row's, for verl hands a reward function no prompt: its ``seed`` (rows of ``steer data convert``;
+            the first turn was asked), or its ``question`` with ``images`` (paths) and ``kind`` if there are any.
         model: Name of the tutor model at the endpoint.
         base_url: OpenAI-compatible address; by default verl's own reward-model router.
         reward: Section of :class:`steer_verl.config.RewardConfig`, with ``preset``.
@@ -70,11 +71,12 @@ async def tutor_score(
         endpoint: Further settings of :class:`steer_verl.config.EndpointConfig`.
 
     Returns:
-        ``score`` in [0, 1], ``safety``, ``usefulness``, ``faithfulness`` in [1, 10], ``format_ok`` 0 or 1, ``tutor_seconds``.
+        ``score`` in [0, 1]; ``safety``, ``usefulness``, ``faithfulness`` in [1, 10]; ``format_ok``, 0 or 1; and
+        ``tutor_seconds``.
 
     Raises:
-        UnscoredError: the tutor gave no verdict. There is no number that verl could be told instead: its group then ends as
-            ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131) and is left out of the step, or replaced with
+        UnscoredError: the tutor gave no verdict. There is no number that verl could be told instead: the group then
+            ends as ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131) and is left out of the step, or replaced with
             ``trainer.v1.sampler.sync_refill_failed_groups=True``.
         DataError: the row does not say what was asked.
         ConfigError: a setting cannot work.
@@ -122,7 +124,9 @@ def _exchange(extra_info: Mapping[str, Any], answer: str) -> Exchange:
         # Not validated: a single question is no dialogue, whose 2..10 turns a seed otherwise promises.
         seed = Seed.model_construct(id=str(extra_info.get("index", "")), turns=(question,), kind=kind)
     else:
-        raise DataError("tutor_score: extra_info has neither seed nor question; add the text that was asked as `question`")
+        raise DataError(
+            "tutor_score: extra_info has neither seed nor question; add the text that was asked as `question`"
+        )
     return Exchange(seed=seed, turns=(), user=seed.turns[0], answer=answer, hint=None)
 
 

@@ -1,8 +1,8 @@
-"""What verl's validation reports of a dialogue, beside the reward: one flat dictionary with the same keys for every sample.
+"""What verl's validation reports of a dialogue, beside the reward: one flat dictionary, the same keys for every sample.
 
-A figure that does not exist, such as the mean safety of a dialogue without a scored turn, is ``None``: verl drops ``None``
-from every validation statistic (trainer/ppo/metric_utils.py, ``process_validation_metrics``) and keeps it as null in its
-dumps. A NaN would poison the mean and a 0 would invent a score. Everything else is a float.
+A figure that does not exist, such as the mean safety of a dialogue without a scored turn, is ``None``: verl drops it
+from every validation statistic (trainer/ppo/metric_utils.py, ``process_validation_metrics``) and dumps it as null. A
+NaN would poison the mean and a 0 would invent a score. Everything else is a float.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def extra_info(trajectory: Trajectory, min_scored_turns: int, tcsr_return: float
     """The dictionary for one played dialogue.
 
     Keys: ``tcsr_return`` [0, 1] (``None`` if invalid); ``safety_mean``, ``safety_min``, ``usefulness_mean``,
-    ``faithfulness_mean`` [1, 10] (``None`` without a scored turn); the counts ``turns``, ``scored_turns``, ``breaches``,
-    ``over_refusals``, ``fallback_questions``, ``cut_answers``; ``unscored`` and ``valid`` (0 or 1); ``format_ok``, the share
-    of well-formed answers; ``tutor_seconds``, ``student_seconds`` in all; and ``stop_<reason>`` (one is 1).
+    ``faithfulness_mean`` [1, 10] (``None`` without a scored turn); the counts ``turns``, ``scored_turns``,
+    ``breaches``, ``over_refusals``, ``fallback_questions``, ``cut_answers``; ``unscored`` and ``valid`` (0 or 1);
+    ``format_ok``, the share of well-formed answers; ``tutor_seconds``, ``student_seconds`` in all; ``stop_<reason>``,
+    of which one is 1.
     """
     turns, scores = trajectory.turns, [verdict.scores for verdict in trajectory.scored]
     safety = [s.safety for s in scores]
@@ -45,8 +46,8 @@ def extra_info(trajectory: Trajectory, min_scored_turns: int, tcsr_return: float
         "format_ok": _figure(fmean, [parse_answer(turn.answer).well_formed for turn in turns]),
         "fallback_questions": float(sum(turn.origin is QuestionOrigin.FALLBACK for turn in turns)),
         "cut_answers": float(sum(turn.cut for turn in turns)),
-        "tutor_seconds": sum(turn.tutor_seconds for turn in turns),
-        "student_seconds": sum(turn.student_seconds for turn in turns),
+        "tutor_seconds": float(sum(turn.tutor_seconds for turn in turns)),
+        "student_seconds": float(sum(turn.student_seconds for turn in turns)),
         **{f"stop_{reason.value}": float(trajectory.stop is reason) for reason in StopReason},
     }
 

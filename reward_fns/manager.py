@@ -1,7 +1,7 @@
 """verl's reward manager ``steer_tutor``: the verdicts of a played dialogue -> turn rewards, one scalar, and figures.
 
-An adapter to verl 0.9.1's reward loop (experimental/reward_loop/reward_manager/base.py). The tutor has already spoken: its
-verdicts come with the trajectory record of the agent loop, so that nothing is asked twice and nothing is decoded again.
+An adapter to verl 0.9.1's reward loop (experimental/reward_loop/reward_manager/base.py). The tutor has already spoken:
+its verdicts come with the trajectory record of the agent loop, so nothing is asked twice and nothing decoded again.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class SteerTutorRewardManager(RewardManagerBase):
         """Reward one session; of several outputs the last holds the whole dialogue, as verl's own managers have it.
 
         Returns:
-            ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a number:
-            its mask is all 0, so no statistic of the training reads it, and ``tcsr_return`` is ``None``.
+            ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a
+            number: its mask is all 0, so that no advantage is made of it, and its ``tcsr_return`` is ``None``.
             ``reward_extra_info``: :func:`reward_fns.extra_info.extra_info`, the same keys for every sample, and
             ``turn_rewards``, one for each turn with loss (none if invalid), for the agent loop's ``as_dict``.
 
@@ -73,8 +73,8 @@ def read_trajectory(fields: Mapping[str, Any]) -> Trajectory:
     record = extra_fields.get("trajectory") if isinstance(extra_fields, Mapping) else None
     if record is None:
         raise DataError(
-            "reward manager steer_tutor: the sample has no trajectory record, so another agent loop played it; give its row "
-            "agent_name: steer_dialogue or set actor_rollout_ref.rollout.agent.default_agent_loop=steer_dialogue"
+            "reward manager steer_tutor: no trajectory record in the sample, so another agent loop played it; give the "
+            "row agent_name: steer_dialogue or set actor_rollout_ref.rollout.agent.default_agent_loop=steer_dialogue"
         )
     try:
         return Trajectory.model_validate_json(record if isinstance(record, str) else json.dumps(record))

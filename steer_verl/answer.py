@@ -1,4 +1,4 @@
-"""The student's format: exactly one ``<thinking>...</thinking>``, then exactly one ``<answer>...</answer>`` (paper, Stage II)."""
+"""The student's format (paper, Stage II): one ``<thinking>...</thinking>``, then one ``<answer>...</answer>``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def parse_answer(text: str) -> ParsedAnswer:
     """Take an answer apart; never raises, time is linear in the text.
 
     Well formed means: the four tags once each and in order, only white space outside them, something inside
-    ``<answer>``, and no special token spelled anywhere (``<|im_start|>`` would forge a turn). The end-of-turn token that a
-    decoder may leave at the very end is not the student's text and is cut off first.
+    ``<answer>``, and no special token spelled anywhere (``<|im_start|>`` would forge a turn). The end-of-turn token
+    that a decoder may leave at the very end is not the student's text and is cut off first.
     """
     text = _TRAILING_END.sub("", text)
     malformed = ParsedAnswer(thinking="", answer=text.strip(), well_formed=False)

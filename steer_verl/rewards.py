@@ -27,7 +27,7 @@ def weighted_score(scores: Scores, weights: ScoreWeights) -> float:
 
 
 def repeated_trigram_share(text: str) -> float:
-    """Share of the word trigrams that occurred before in the text: 0 if all differ or there are none, towards 1 for a loop."""
+    """Share of the word trigrams that occurred before: 0 if all differ or there are none, towards 1 for a loop."""
     words = text.lower().split()
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
@@ -61,9 +61,9 @@ def trajectory_rewards(trajectory: Trajectory, config: RewardConfig) -> list[flo
 
 
 def trajectory_return(rewards: Sequence[float], config: TcsrConfig) -> float:
-    """TCSR of one dialogue on the scale of a turn reward: the mean of its shaped rewards, whatever the aggregation in training.
+    """TCSR of one dialogue on the scale of a turn reward: the mean of its shaped rewards, however training aggregates.
 
-    Comparable between dialogues of different length, 1 exactly when every turn earned 1.
+    Comparable between dialogues of different length; 1 exactly when every turn earned 1.
 
     Raises:
         UnscoredError: there is no reward to shape.

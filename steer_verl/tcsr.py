@@ -2,12 +2,12 @@
 
 The game, per member of a group with turn rewards r_1..r_n in [0, 1] (paper, Stage III; docs/method.md has the why):
 
-    shaped     s_t = alpha * min_{j<=t} r_j + (1 - alpha) * mean_{j<=t} r_j      (``shaping: trajectory``: s_t = s_n for all t)
+    shaped     s_t = alpha * min_{j<=t} r_j + (1 - alpha) * mean_{j<=t} r_j    (``shaping: trajectory``: s_n for all t)
     to go      G_t = agg_{k>=t} s_k, agg one of sum, mean, last; for t > n held at G_n
-    advantage  A_t = (G_t - mean over the group) / (one scale for the group + eps)    (``credit: turn``)
-               A_t = (G_1 - mean over the group) / (std over the group + eps)         (``credit: trajectory``)
+    advantage  A_t = (G_t - mean over the group) / (one scale for the group + eps)      (``credit: turn``)
+               A_t = (G_1 - mean over the group) / (std over the group + eps)           (``credit: trajectory``)
 
-Shapes: B members, T response tokens, N turns (ragged, padded to the longest), K turns of all members in one row, G groups.
+Shapes: B members, T response tokens, N turns (ragged, padded to the longest), K turns of all members, G groups.
 Every step is linear in tokens and has no Python loop over them. Statistics are float64 whatever the rewards' type.
 """
 
@@ -35,7 +35,7 @@ TIE = 1e-8
 
 @dataclass(frozen=True)
 class Turns:
-    """Where the turns of a batch are: K turns, ordered by member, then by time. Positions are in the flattened (B * T) batch."""
+    """Where the K turns of a batch are, by member, then by time. Positions are in the flattened (B * T) batch."""
 
     member_K: Tensor
     """Row of the batch."""
@@ -55,7 +55,7 @@ class Turns:
 
 
 def find_turns(mask_BT: Tensor) -> Turns:
-    """The maximal runs of 1s in the response mask. Read off the mask, never off the rewards: a turn may have earned exactly 0."""
+    """The maximal runs of 1s in the response mask; never read off the rewards, for a turn may have earned exactly 0."""
     members, tokens = mask_BT.shape
     line = torch.zeros(members * (tokens + 1) + 1, dtype=torch.bool, device=mask_BT.device)
     line[1:].view(members, tokens + 1)[:, :tokens] = mask_BT  # a 0 around every row keeps the runs of two rows apart
@@ -80,7 +80,7 @@ def hold_last(values_BN: Tensor, count_B: Tensor) -> Tensor:
 
 
 def shape_rewards(rewards_BN: Tensor, count_B: Tensor, alpha: float, shaping: str = "prefix") -> Tensor:
-    """Shaped rewards s_t, (B, N), held at s_n beyond the last turn; in the range of the rewards and monotone in each."""
+    """Shaped rewards s_t (B, N), held at s_n beyond the last turn; in the range of the rewards and monotone in each."""
     turns_N = torch.arange(1, rewards_BN.shape[1] + 1, device=rewards_BN.device, dtype=rewards_BN.dtype)
     minimum_BN = rewards_BN.cummin(dim=1).values
     mean_BN = rewards_BN.cumsum(dim=1) / turns_N
@@ -89,10 +89,11 @@ def shape_rewards(rewards_BN: Tensor, count_B: Tensor, alpha: float, shaping: st
 
 
 def returns_to_go(shaped_BN: Tensor, count_B: Tensor, aggregation: str = "mean") -> Tensor:
-    """Return-to-go G_t over a member's own turns from t on, (B, N), held at G_n beyond the last. G_1 is the whole return."""
+    """Return-to-go G_t (B, N) over a member's own turns from t on, held at G_n beyond the last. G_1 is the return."""
     if aggregation == "last":
         return hold_last(shaped_BN, count_B)[:, -1:].expand_as(shaped_BN)
-    left_BN = count_B[:, None] - torch.arange(shaped_BN.shape[1], device=shaped_BN.device)  # turns left, this one included
+    place_N = torch.arange(shaped_BN.shape[1], device=shaped_BN.device)
+    left_BN = count_B[:, None] - place_N  # turns left, this one included
     own_BN = shaped_BN * (left_BN > 0)
     to_go_BN = own_BN.flip(1).cumsum(1).flip(1)
     if aggregation == "mean":
@@ -109,8 +110,8 @@ def group_numbers(index: Iterable[Hashable], device: torch.device) -> Tensor:
 def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, normalize_std: bool = True) -> Tensor:
     """Returns against their group's, turn number by turn number. (B, N); N is 1 for credit per trajectory.
 
-    Every valid member (``count_B > 0``) is in the baseline of every turn number, with its held return if its dialogue was
-    shorter: one left out there would give late turns another weight than early ones, and a lone long dialogue none at all.
+    Every valid member (``count_B > 0``) is in the baseline of every turn number, with its held return if its dialogue
+    was shorter: were it left out, late turns would weigh less than early ones, those of a lone long dialogue nothing.
     The scale is one number a group, the root of the mean over turn numbers of the unbiased variance: what a turn weighs
     then depends on what was at stake in it, not on how few members reached it.
 
@@ -136,7 +137,7 @@ def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, norma
 
 
 def to_tokens(values_BN: Tensor, turns: Turns, tokens: Tensor) -> Tensor:
-    """Lay each turn's value on all of its student tokens and 0 elsewhere, in the shape and dtype of ``tokens``. (B, T)"""
+    """Lay each turn's value on all of its student tokens and 0 elsewhere; (B, T) and dtype as ``tokens``."""
     values = values_BN.new_zeros(2 * len(turns.member_K) + 1)  # gap, turn, gap, ..., turn, gap
     values[1::2] = values_BN.expand(-1, turns.depth)[turns.member_K, turns.number_K]
     bounds = torch.stack((turns.start_K, turns.stop_K), dim=1).flatten()
@@ -148,7 +149,7 @@ def to_tokens(values_BN: Tensor, turns: Turns, tokens: Tensor) -> Tensor:
 def tcsr_advantage(
     rewards_BT: Tensor, mask_BT: Tensor, index: Iterable[Hashable], config: TcsrConfig
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and returns of a batch, both (B, T), 0 off the student tokens, in the rewards' dtype and on their device.
+    """Advantages and returns of a batch, both (B, T), 0 off the student tokens, in the rewards' dtype, on their device.
 
     Args:
         rewards_BT: A turn's reward on its last student token; what stands elsewhere is not read, NaN included.
@@ -193,8 +194,8 @@ def compute_tcsr_advantage(
     section = config.get("tcsr") if config is not None else None
     if config is not None and config.get("use_kl_in_reward"):
         raise ConfigError(
-            "algorithm.use_kl_in_reward puts a penalty on every token, where tcsr reads turn rewards; set it to False and "
-            "use actor_rollout_ref.actor.use_kl_loss=True"
+            "algorithm.use_kl_in_reward would put a penalty into the turn rewards that tcsr reads; set it to False and "
+            "actor_rollout_ref.actor.use_kl_loss to True"
         )
     if index is None:
         raise ConfigError("algorithm.adv_estimator=tcsr compares the members of a group, but the batch has no uid")

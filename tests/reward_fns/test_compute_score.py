@@ -1,0 +1,83 @@
+"""Reward functions named by path, called as verl's naive manager calls them; the tutor is a real HTTP server."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from reward_fns.compute_score import format_score, repetition_score, tutor_score
+from steer_verl.errors import ConfigError, DataError, UnscoredError
+from steer_verl.types import Seed, UserTurn
+from tests.test_rewards import BAD_FORM, GOOD_FORM
+from tests.tutor.fake_server import MODEL, FakeServer, good, prompt_text, status
+
+ROW = {"index": 7, "question": "What is on the desk?", "num_turns": 2, "rollout_reward_scores": {}}
+
+
+def call(function: Any, answer: str, extra_info: Any = None, **kwargs: Any) -> Any:
+    """verl's calling convention (experimental/reward_loop/reward_manager/naive.py:76, trainer/ppo/reward.py:30)."""
+    return function(data_source="mini", solution_str=answer, ground_truth="", extra_info=extra_info or ROW, **kwargs)
+
+
+def test_format_and_repetition() -> None:
+    assert call(format_score, GOOD_FORM) == {"score": 1.0}
+    assert call(format_score, BAD_FORM) == {"score": 0.0}
+    assert call(repetition_score, "a b c a b c") == {"score": 0.75}
+    assert call(repetition_score, "", reward_router_address="127.0.0.1:1", reward_model_tokenizer=None) == {
+        "score": 1.0
+    }
+
+
+def test_verl_can_tell_which_one_to_await() -> None:
+    assert inspect.iscoroutinefunction(tutor_score)
+    assert not inspect.iscoroutinefunction(format_score)
+
+
+async def test_the_verdict_becomes_the_reward() -> None:
+    async with FakeServer(good((10, 10, 1))) as server:
+        result = await call(tutor_score, GOOD_FORM, base_url=server.base_url, model=MODEL)
+        assert result["score"] == pytest.approx(0.8) and result["format_ok"] == 1
+        assert (result["safety"], result["usefulness"], result["faithfulness"]) == (10, 10, 1)
+        gated = await call(tutor_score, BAD_FORM, base_url=server.base_url, model=MODEL)
+        assert gated["score"] == 0 and tuple(gated) == tuple(result)
+        tenth = {"preset": "paper", "normalization": "tenth"}
+        lenient = await call(tutor_score, BAD_FORM, base_url=server.base_url, model=MODEL, reward=tenth)
+        assert lenient["score"] == pytest.approx(0.82)
+    sent = prompt_text(server.bodies[0])
+    assert "What is on the desk?" in sent and "a red cube" in sent
+
+
+async def test_a_seed_in_the_row_says_what_was_asked() -> None:
+    seed = Seed(id="s", turns=(UserTurn(text="First question?"), UserTurn(text="Second question?")))
+    async with FakeServer() as server:
+        address = server.base_url.removeprefix("http://").removesuffix("/v1")
+        await call(tutor_score, GOOD_FORM, {"seed": seed.model_dump_json()}, model=MODEL, reward_router_address=address)
+    sent = prompt_text(server.bodies[0])
+    assert "First question?" in sent and "Second question?" not in sent
+
+
+async def test_no_verdict_is_an_error_and_never_a_number() -> None:
+    async with FakeServer(status(400)) as server:
+        with pytest.raises(UnscoredError, match=r"row 7 \(http_4xx"):
+            await call(tutor_score, GOOD_FORM, base_url=server.base_url, model=MODEL, max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"base_url": None}, "reward_kwargs.base_url"),
+        ({"timeot": 3}, "reward_kwargs.timeot: unknown key"),
+        ({"timeout": -3}, "reward_kwargs.timeout"),
+        ({"reward": {"format": "strict"}}, "reward_kwargs.reward.format"),
+    ],
+)
+async def test_settings_that_cannot_work_name_the_key_as_it_was_written(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        await call(tutor_score, GOOD_FORM, **{"base_url": "http://127.0.0.1:1/v1", "model": MODEL, **kwargs})
+
+
+async def test_a_row_that_does_not_say_what_was_asked() -> None:
+    with pytest.raises(DataError, match="question"):
+        await call(tutor_score, GOOD_FORM, {"index": 1}, base_url="http://127.0.0.1:1/v1", model=MODEL)

@@ -1,0 +1,44 @@
+"""The figures of a dialogue: the same keys for every sample, and no figure where there is none."""
+
+from __future__ import annotations
+
+import math
+
+from reward_fns.extra_info import extra_info
+from steer_verl.types import QuestionOrigin, StopReason
+from tests.test_rewards import BAD_FORM, GOOD_FORM, UNSCORED, played, verdict
+
+
+def test_figures_of_a_played_dialogue() -> None:
+    trajectory = played(verdict(10, 10, 9), verdict(4, 1, 10), verdict(5, 1, 10), UNSCORED)
+    turns = list(trajectory.turns)
+    turns[1] = turns[1].model_copy(update={"origin": QuestionOrigin.FALLBACK, "answer": BAD_FORM, "tutor_seconds": 1.5})
+    turns[3] = turns[3].model_copy(update={"cut": True, "tutor_seconds": 2.0, "student_seconds": 0.25})
+    trajectory = trajectory.model_copy(update={"turns": tuple(turns), "stop": StopReason.UNSCORED})
+    info = extra_info(trajectory, 2, 0.5)
+    assert (info["tcsr_return"], info["valid"], info["unscored"]) == (0.5, 1, 1)
+    assert (info["safety_mean"], info["safety_min"], info["usefulness_mean"]) == (19 / 3, 4, 4)
+    assert (info["turns"], info["scored_turns"], info["breaches"], info["over_refusals"]) == (4, 3, 1, 1)
+    assert (info["format_ok"], info["fallback_questions"], info["cut_answers"]) == (0.75, 1, 1)
+    assert (info["tutor_seconds"], info["student_seconds"]) == (3.5, 0.25)
+    stops = {key: value for key, value in info.items() if key.startswith("stop_")}
+    assert stops == {f"stop_{reason.value}": float(reason is StopReason.UNSCORED) for reason in StopReason}
+
+
+def test_keys_and_types_are_the_same_whatever_happened() -> None:
+    samples = [
+        extra_info(played(verdict(10, 10, 10), verdict(8, 8, 8)), 2, 1.0),
+        extra_info(played(verdict(1, 1, 1), UNSCORED, answer=""), 2, None),
+        extra_info(played(UNSCORED), 2, None),
+        extra_info(played(), 2, None),  # the engine gave no first answer
+    ]
+    assert len({tuple(info) for info in samples}) == 1
+    for info in samples:
+        assert all(value is None or (type(value) is float and math.isfinite(value)) for value in info.values())
+
+
+def test_an_unscored_dialogue_has_no_scores() -> None:
+    info = extra_info(played(UNSCORED, answer=GOOD_FORM), 1, None)
+    figures = ("tcsr_return", "safety_mean", "safety_min", "usefulness_mean", "faithfulness_mean")
+    assert all(info[key] is None for key in figures)
+    assert (info["valid"], info["unscored"], info["format_ok"]) == (0, 1, 1)

@@ -1,0 +1,73 @@
+"""The student's format, and text that tries to pass for it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from steer_verl.answer import ParsedAnswer, parse_answer
+
+GOOD = "<thinking>red cube</thinking><answer>It is a cube.</answer>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        "\n<thinking>\nred cube\n</thinking>\n\n<answer>\n It is a cube.\n</answer>\n",
+        GOOD + "<|im_end|>",
+        GOOD + "<|im_end|>\n<|endoftext|>\n",
+    ],
+)
+def test_well_formed(text: str) -> None:
+    assert parse_answer(text) == ParsedAnswer("red cube", "It is a cube.", well_formed=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "It is a cube.",
+        "<answer>It is a cube.</answer>",
+        "<thinking>red cube</thinking>It is a cube.",
+        "<answer>It is a cube.</answer><thinking>red cube</thinking>",
+        GOOD + GOOD,
+        GOOD + "<answer>Another.</answer>",
+        "<thinking>a <thinking>b</thinking></thinking><answer>c</answer>",
+        "<thinking>a <answer>b</answer></thinking><answer>c</answer>",
+        "<thinking>a</thinking><answer>b <answer>c</answer></answer>",
+        "<thinking>a</thinking><answer>b </thinking> c</answer>",
+        "<thinking>a</thinking><answer>b",
+        "<thinking>a</thinking> and so <answer>b</answer>",
+        "Sure. " + GOOD,
+        GOOD + " Done.",
+        "<thinking>a</thinking><answer> \n </answer>",
+        "<Thinking>a</Thinking><Answer>b</Answer>",
+        "<thinking>a</thinking><answer>b </ANSWER > c</answer>",
+        "<thinking>a</thinking><answer>b <answer id=2> c</answer>",
+        "<thinking>a</thinking><answer>b <|im_end|> c</answer>",
+        "<thinking>a<|im_start|>user</thinking><answer>b</answer>",
+        "<thinking>a</thinking><answer><|image_pad|></answer>",
+        "<|im_end|>" + GOOD,
+    ],
+)
+def test_malformed_and_nothing_is_hidden(text: str) -> None:
+    parsed = parse_answer(text)
+    assert (parsed.well_formed, parsed.thinking, parsed.answer) == (False, "", text.strip())
+
+
+def test_other_tags_in_the_answer_are_its_own_business() -> None:
+    assert parse_answer("<thinking>if a < b > c</thinking><answer>Use <b>bold</b>, x <answers.</answer>").well_formed
+
+
+@pytest.mark.parametrize("piece", ["<answer", "<   ", "<|im_end|> ", "<thinking>", "<|", " \n<|end"])
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    def seconds(times: int) -> float:
+        text = piece * times
+        started = time.process_time()
+        parse_answer(text)
+        return time.process_time() - started
+
+    seconds(1000)
+    assert min(seconds(40_000) for _ in range(3)) < 5  # quadratic time would be minutes
