@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Stage III in the miniature laboratory, without a GPU: bash recipes/mini/run_grpo.sh mini.root=out/demo [verl overrides ...]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=${PYTHON:-python3}
+config=(--config-path "$here" --config-name grpo)
+
+while IFS='=' read -r name value; do # the CPU runtime's environment, beneath the user's own
+    [ -n "${!name+set}" ] || export "$name=$value"
+done < <("$python" -c 'from steer_verl.cpu import environment; print(*map("=".join, environment().items()), sep="\n")')
+
+"$python" -m steer_verl.preflight "${config[@]}" -- "$@"
+exec "$python" -m verl.trainer.main_ppo "${config[@]}" "$@"

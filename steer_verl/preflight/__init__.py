@@ -1,0 +1,107 @@
+"""Everything that can be known before a model is loaded: ``steer preflight``.
+
+verl starts Ray, loads weights and warms up an engine before it looks at a reward, a row or a tutor, and some mistakes
+it never reports at all. This reads the same yaml and the same overrides, and says what is wrong, a line each, with the
+cure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from steer_verl.config import steer_config
+from steer_verl.errors import ConfigError, TutorError
+from steer_verl.preflight.compose import compose, unresolved
+from steer_verl.preflight.settings import CHECKS, notices, steer_section
+
+__all__ = ["preflight", "run"]
+
+
+def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Every reason why this run could not work, one line each, the cure included; empty when it can start.
+
+    Args:
+        config_path: folder of the recipe's yaml, as given to ``main_ppo --config-path``.
+        config_name: name of the yaml, as given to ``--config-name``.
+        overrides: the Hydra overrides appended to the run.
+    """
+    try:
+        config = compose(config_path, config_name, overrides)
+    except ConfigError as error:
+        return [str(error)]
+    return check(config)
+
+
+def check(config: Any) -> list[str]:
+    """:func:`preflight` on a composed configuration."""
+    if lines := list(unresolved(config)):
+        return lines
+    return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in part(config)]
+
+
+def tutor(config: Any) -> Iterator[str]:
+    """Ask the tutor once; nothing is asked when its section cannot be read, which is an error already."""
+    from steer_verl.tutor import build_tutor
+
+    try:
+        settings = steer_config(steer_section(config))
+    except (ConfigError, TypeError):
+        return
+
+    async def ask() -> None:
+        asked = build_tutor(settings.tutor)
+        try:
+            await asked.check()
+        finally:
+            await asked.close()
+
+    try:
+        asyncio.run(ask())
+    except (ConfigError, TutorError) as error:
+        yield str(error)
+
+
+def run(argv: Sequence[str]) -> int:
+    """``steer preflight --config-path FOLDER --config-name NAME -- OVERRIDES``; the exit status is 1 on any error."""
+    parser = argparse.ArgumentParser(prog="steer preflight", description="Check a run before a model is loaded.")
+    parser.add_argument("--config-path", required=True, help="folder of the yaml, as for main_ppo")
+    parser.add_argument("--config-name", required=True, help="name of the yaml, as for main_ppo")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, after --")
+    args = parser.parse_args(list(argv))
+    try:
+        config = compose(args.config_path, args.config_name, args.overrides)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    errors = check(config)
+    for line in errors:
+        print(f"error: {line}", file=sys.stderr)
+    for line in () if errors else notices(config):
+        print(f"notice: {line}", file=sys.stderr)
+    print(
+        f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
+    )
+    return 1 if errors else 0
+
+
+def _verl(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.verl_side import verl_accepts
+
+    yield from verl_accepts(config)
+
+
+def _rows(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import rows
+
+    yield from rows(config)
+
+
+def _student(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.student import student
+
+    yield from student(config)

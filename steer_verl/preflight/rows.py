@@ -1,0 +1,112 @@
+"""The data files: there, readable, every row bound for our agent loop, pictures in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from steer_verl.data.validate import Rules, check_parquet
+from steer_verl.errors import DataError
+from steer_verl.mini.tutor import Facts
+from steer_verl.preflight.settings import AGENT_LOOP, steer_section
+
+LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
+SAMPLE = 64
+"""Rows of a file whose seed is parsed and whose pictures are decoded; names and paths are checked in every row."""
+
+
+def data_files(config: Any) -> list[tuple[str, Path]]:
+    """(config key, path) of every data file; verl takes a path or a list of them."""
+    found = []
+    for key in ("train_files", "val_files"):
+        value = config.data.get(key)
+        paths = [value] if isinstance(value, str) else list(value or [])
+        found += [(f"data.{key}", Path(path)) for path in paths]
+    return found
+
+
+def rows(config: Any) -> Iterator[str]:
+    """Lines for missing files and for rows that cannot be trained on."""
+    if not config.data.get("train_files"):
+        yield "data.train_files is not set; give a parquet file of `steer data convert`"
+    embedded = ((steer_section(config) or {}).get("tutor") or {}).get("kind") == "mini"
+    for key, path in data_files(config):
+        if not path.is_file():
+            yield f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
+            continue
+        try:
+            yield from _file(path, config.actor_rollout_ref.rollout.agent.default_agent_loop, embedded)
+        except DataError as error:
+            yield str(error)
+
+
+def _file(path: Path, default_loop: str, embedded: bool) -> Iterator[str]:
+    yield from _first_of_many(_agent_names(path, default_loop))
+    yield from _first_of_many(_lost_pictures(path))
+    yield from _first_of_many(_unsound(path, embedded))
+
+
+def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
+    """Rows for another loop; a column beats the default (verl, experimental/agent_loop/agent_loop.py:610)."""
+    cure = f"write the file with `steer data convert`, or set {LOOP_KEY}={AGENT_LOOP}"
+    names = _column(path, "agent_name")
+    if names is None:
+        if default_loop != AGENT_LOOP:
+            yield f"{path}: row 1: no agent_name, so verl would silently run {default_loop}; {cure}"
+        return
+    for number, name in enumerate(names, start=1):
+        if name is None:
+            yield f"{path}: row {number}: agent_name is empty, which beats the default; set it to {AGENT_LOOP}"
+        elif name != AGENT_LOOP:
+            yield f"{path}: row {number}: agent_name is {name!r}; set it to {AGENT_LOOP}"
+
+
+def _lost_pictures(path: Path) -> Iterator[str]:
+    for number, images in enumerate(_column(path, "images") or [], start=1):
+        for image in images or []:
+            if isinstance(image, str) and not os.path.isfile(image):
+                yield (
+                    f"{path}: row {number}: picture {image} does not exist on this machine; "
+                    "write the file again here with `steer data convert`, or put the pictures there"
+                )
+
+
+def _unsound(path: Path, embedded: bool) -> Iterator[str]:
+    """What the data checks find in a sample; the agent's name has had its own check."""
+    for checked in islice(check_parquet(path, Rules(allow_text_only=True)), SAMPLE):
+        yield from (str(problem) for problem in checked.problems if problem.field != "agent_name")
+        if embedded and checked.seed is not None and Facts.parse(checked.seed.facts) is None:
+            yield (
+                f"{path}: row {checked.row}: has no facts of the miniature world, and its tutor knows no other; "
+                "set actor_rollout_ref.rollout.custom.steer.tutor.kind=openai"
+            )
+
+
+def _first_of_many(problems: Iterator[str]) -> Iterator[str]:
+    """The first problem, and how many more of its kind there are."""
+    first = next(problems, None)
+    if first is not None:
+        more = sum(1 for _ in problems)
+        yield f"{first} ({more} more like it)" if more else first
+
+
+def _column(path: Path, name: str) -> list[Any] | None:
+    """One column as a list, or ``None`` when the file has none of that name.
+
+    Raises:
+        DataError: not a parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if name not in pq.read_schema(path).names:
+            return None
+        values: list[Any] = pq.read_table(path, columns=[name])[name].to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a readable parquet file ({reason}); write it again") from None
+    return values

@@ -1,0 +1,161 @@
+"""What the settings alone can tell: contradictions, values that cannot work, and keys that verl ignores in silence.
+
+Each check is a small function ``config -> lines``; :data:`CHECKS` is all of them. Line numbers are verl 0.9.1's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, steer_config, tcsr_config
+from steer_verl.errors import ConfigError
+
+AGENT_LOOP, REWARD_MANAGER, ADV_ESTIMATOR = "steer_dialogue", "steer_tutor", "tcsr"
+SAMPLERS = {"sync": "SteerReplayBuffer"}
+ASYNC_SAMPLER = "SteerReplayBufferAsync"
+
+Check = Callable[[Any], Iterator[str]]
+
+
+def steer_section(config: Any) -> Any:
+    """``actor_rollout_ref.rollout.custom.steer`` or ``None``."""
+    return (config.actor_rollout_ref.rollout.get("custom") or {}).get("steer")
+
+
+def own_sections(config: Any) -> Iterator[str]:
+    """Unknown keys and values out of range in the two sections of this plugin."""
+    for parse, section in ((steer_config, steer_section(config)), (tcsr_config, config.algorithm.get("tcsr"))):
+        try:
+            parse(section)
+        except (ConfigError, TypeError) as error:
+            yield str(error)
+
+
+def estimator(config: Any) -> Iterator[str]:
+    """``algorithm.tcsr`` and the estimator that reads it belong together."""
+    named = config.algorithm.adv_estimator == ADV_ESTIMATOR
+    if not named and config.algorithm.get("tcsr") is not None:
+        yield (
+            f"algorithm.adv_estimator is {config.algorithm.adv_estimator}: {TCSR_KEY} would be ignored in silence; "
+            f"set algorithm.adv_estimator={ADV_ESTIMATOR} or drop {TCSR_KEY} (~{TCSR_KEY})"
+        )
+    if named and config.algorithm.get("tcsr") is None:
+        yield f"{TCSR_KEY} is missing though algorithm.adv_estimator is {ADV_ESTIMATOR}; add +{TCSR_KEY}.preset=steer"
+    if named and config.algorithm.use_kl_in_reward:
+        yield (
+            "algorithm.use_kl_in_reward is on: the penalty would count as the tutor's reward of each turn; "
+            "set it to false and use actor_rollout_ref.actor.use_kl_loss=true"
+        )
+    if named and config.actor_rollout_ref.rollout.n < 2:
+        yield (
+            f"actor_rollout_ref.rollout.n is {config.actor_rollout_ref.rollout.n}: a group needs at least 2 rollouts, "
+            "or every advantage is 0; set it to 5 (the paper's)"
+        )
+
+
+def hooks(config: Any) -> Iterator[str]:
+    """The reward manager and the sampler that verl is told to load (trainer/ppo/reward.py, v1/trainer_base.py:142)."""
+    manager = config.reward.reward_manager
+    if manager.source != "register" or manager.name != REWARD_MANAGER:
+        yield (
+            f"reward.reward_manager.name is {manager.name}: the verdicts would not become rewards; "
+            f"set reward.reward_manager.name={REWARD_MANAGER} and reward.reward_manager.source=register"
+        )
+    if config.reward.reward_model.enable and config.reward.custom_reward_function.path is None:
+        yield (
+            "reward.reward_model.enable is on without a custom reward function: verl then bypasses the reward manager "
+            "(experimental/reward_loop/reward_loop.py:150); set it to false"
+        )
+    mode, sampler = config.trainer.v1.trainer_mode, config.trainer.v1.sampler.custom_sampler.name
+    fitting = SAMPLERS.get(mode, ASYNC_SAMPLER)
+    if sampler in (*SAMPLERS.values(), ASYNC_SAMPLER) and sampler != fitting:
+        yield (
+            f"trainer.v1.sampler.custom_sampler.name is {sampler} but trainer.v1.trainer_mode is {mode}; "
+            f"set trainer.v1.sampler.custom_sampler.name={fitting}"
+        )
+
+
+def ignored_keys(config: Any) -> Iterator[str]:
+    """Keys that verl's schema accepts and ``main_ppo`` never reads."""
+    if not config.trainer.use_v1:
+        yield "trainer.use_v1 is false: the agent loop's turn rewards need the V1 trainer; set trainer.use_v1=true"
+    for section in ("custom_reward_function", "reward_model", "sandbox_fusion"):
+        for key, value in _set_leaves(config.get(section), section):
+            yield f"{key}={value}: main_ppo ignores this old key in silence; the new one begins with reward."
+    if config.actor_rollout_ref.actor.get("freeze_vision_tower"):
+        yield (
+            "actor_rollout_ref.actor.freeze_vision_tower: nothing in verl 0.9.1 reads it; "
+            "set actor_rollout_ref.model.external_lib=steer_verl.frozen_vision, or train LoRA adapters"
+        )
+
+
+def lengths(config: Any) -> Iterator[str]:
+    """Budgets that hold at least one full answer, and an engine that holds the whole dialogue."""
+    rollout, steer = config.actor_rollout_ref.rollout, _parsed(config)
+    whole = rollout.prompt_length + rollout.response_length
+    if rollout.max_model_len is not None and rollout.max_model_len < whole:
+        yield (
+            f"actor_rollout_ref.rollout.max_model_len is {rollout.max_model_len}, less than data.max_prompt_length + "
+            f"data.max_response_length = {whole}: the engine would cut dialogues short; set it to at least {whole}"
+        )
+    if steer is None:
+        return
+    if steer.max_answer_tokens >= rollout.response_length:
+        yield (
+            f"{STEER_KEY}.max_answer_tokens is {steer.max_answer_tokens}, but data.max_response_length, the budget "
+            f"of the whole dialogue, is {rollout.response_length}: no answer fits; lower the one or raise the other"
+        )
+    if steer.min_scored_turns > steer.max_turns:
+        yield (
+            f"{STEER_KEY}.min_scored_turns is {steer.min_scored_turns} but max_turns is {steer.max_turns}: no dialogue "
+            f"would ever be valid; set min_scored_turns to at most {steer.max_turns}"
+        )
+
+
+def layout(config: Any) -> Iterator[str]:
+    """Devices that divide into rollout replicas (workers/engine_workers.py:651)."""
+    rollout = config.actor_rollout_ref.rollout
+    devices = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    size = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    if devices % size:
+        yield (
+            f"{devices} devices do not divide into rollout replicas of {size}; change trainer.n_gpus_per_node or "
+            "actor_rollout_ref.rollout.tensor_model_parallel_size"
+        )
+
+
+CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, ignored_keys, lengths, layout)
+
+
+def notices(config: Any) -> Iterator[str]:
+    """What works, but perhaps not as meant: told, never an error."""
+    steer, model = _parsed(config), config.actor_rollout_ref.model
+    for role in ("endpoint", "attacker"):
+        endpoint = getattr(steer.tutor, role) if steer else None
+        if endpoint is not None and not endpoint.images:
+            yield f"{STEER_KEY}.tutor.{role}.images is off: {endpoint.model} works BLIND, without the pictures"
+    if model.get("lora_rank", 0) > 0 and not model.get("exclude_modules"):
+        yield (
+            "LoRA adapters would sit in the vision tower too, which vLLM may refuse; "
+            "consider actor_rollout_ref.model.exclude_modules='.*visual.*'"
+        )
+    if steer and steer.transcripts is None:
+        yield f"{STEER_KEY}.transcripts is not set: no dialogue will be kept"
+
+
+def _parsed(config: Any) -> SteerConfig | None:
+    """The section, when it can be read; :func:`own_sections` tells why it cannot."""
+    try:
+        return steer_config(steer_section(config))
+    except (ConfigError, TypeError):
+        return None
+
+
+def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is not null."""
+    if hasattr(node, "items"):
+        for key, value in node.items():
+            yield from _set_leaves(value, f"{path}.{key}")
+    elif node is not None:
+        yield path, node

@@ -1,0 +1,64 @@
+"""Adapter: verl's own validation and dataclasses, run before verl would, each failure as one line.
+
+What is converted here is what the workers convert after minutes of start-up: workers/engine_workers.py:535-660 and
+experimental/agent_loop/agent_loop.py:504.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def verl_accepts(config: Any) -> Iterator[str]:
+    """Lines for whatever verl's ``validate_config`` or its dataclasses refuse."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    config, worker = config.copy(), config.actor_rollout_ref
+    reference = need_reference_policy(config)
+    yield from _line("config", lambda: validate_config(config, reference, need_critic(config)))
+    yield from _line("actor_rollout_ref.rollout", lambda: omega_conf_to_dataclass(worker.rollout))
+    if reference:
+        yield from _line("actor_rollout_ref.ref", lambda: omega_conf_to_dataclass(_as_actor(worker)))
+    yield from model_keys(worker.model)
+
+
+def model_keys(model: Any) -> Iterator[str]:
+    """Unknown keys of the model section; building the dataclass itself would load a tokenizer."""
+    from verl.workers.config import HFModelConfig
+
+    known = {field.name for field in dataclasses.fields(HFModelConfig)}
+    for key in model:
+        if key not in known:
+            yield f"actor_rollout_ref.model.{key}: unknown to verl; remove it (known: {', '.join(sorted(known))})"
+
+
+def _as_actor(worker: Any) -> Any:
+    """The reference section under the names that its worker gives it (workers/engine_workers.py:545-552)."""
+    from omegaconf import OmegaConf, open_dict
+
+    ref: Any = OmegaConf.create(OmegaConf.to_container(worker.ref, resolve=True))
+    with open_dict(ref):
+        ref.ppo_mini_batch_size = worker.actor.ppo_mini_batch_size
+        ref.ppo_micro_batch_size = ref.pop("log_prob_micro_batch_size", None)
+        ref.ppo_micro_batch_size_per_gpu = ref.pop("log_prob_micro_batch_size_per_gpu", None)
+        ref.use_dynamic_bsz = ref.pop("log_prob_use_dynamic_bsz", False)
+        ref.ppo_max_token_len_per_gpu = ref.pop("log_prob_max_token_len_per_gpu", None)
+    return ref
+
+
+def _line(section: str, action: Callable[[], Any]) -> Iterator[str]:
+    """Run ``action`` quietly; what it raises becomes one line with the innermost reason and Hydra's key."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            action()
+    except Exception as error:  # assertions, ValueErrors and Hydra's wrappers of TypeErrors: all are verl saying no
+        place = getattr(error, "full_key", None) or section
+        reason = error.__cause__ or error
+        yield f"{place}: verl refuses it: {' '.join(str(reason).split()) or type(reason).__name__}; change that key"

@@ -1,0 +1,128 @@
+"""Every recipe composes over verl's own configuration, and verl's validation and dataclasses accept it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from steer_verl.config import steer_config, tcsr_config
+from steer_verl.preflight.compose import compose, unresolved
+from steer_verl.preflight.settings import CHECKS, steer_section
+from steer_verl.preflight.verl_side import verl_accepts
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+GRPO = sorted(path.parent.name for path in RECIPES.glob("*/grpo.yaml"))
+SFT = sorted(path for path in RECIPES.glob("*/*.yaml") if path.stem in ("sft", "pretrain"))
+GIVEN = {"mini": ["mini.root=/nowhere"]}
+"""What a user must give on the command line."""
+VARIANTS = [(name, tuple(GIVEN.get(name, []))) for name in GRPO] + [("own_data", ("device=gpu",))]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that the recipes' READMEs ask for."""
+    for name in ("STEER_TUTOR_BASE_URL", "STEER_TUTOR_MODEL", "DATA", "MODEL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/v1" if name.endswith("URL") else "/nowhere")
+
+
+def test_all_recipes_are_seen() -> None:
+    assert {"mini", "own_data", "qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= set(GRPO)
+    assert {"qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= {path.parent.name for path in SFT}
+
+
+@pytest.mark.parametrize(("name", "given"), VARIANTS)
+def test_grpo_recipe_passes_verl(name: str, given: tuple[str, ...]) -> None:
+    config = compose(RECIPES / name, "grpo", given)
+    lines = [*unresolved(config), *(line for check in CHECKS for line in check(config)), *verl_accepts(config)]
+    assert lines == []
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+def test_paper_settings(name: str) -> None:
+    """METHOD's table, column `paper`: it must survive edits of the yaml."""
+    config = compose(RECIPES / name, "grpo")
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    tcsr, steer = tcsr_config(config.algorithm.tcsr), steer_config(steer_section(config))
+    assert (actor.optim.lr, actor.use_kl_loss, actor.kl_loss_coef) == (1e-5, True, 0.1)
+    assert (config.data.train_batch_size, rollout.n, actor.strategy) == (64, 5, "fsdp2")
+    assert config.data.max_prompt_length + config.data.max_response_length == 10240 == rollout.max_model_len
+    assert (tcsr.shaping, tcsr.aggregation, tcsr.credit, tcsr.normalize_std) == ("prefix", "sum", "trajectory", False)
+    assert (steer.max_turns, steer.attack, steer.tutor.kind) == (10, "adaptive", "openai")
+    assert steer.tutor.endpoint is not None and steer.tutor.endpoint.temperature == 0.0
+
+
+@pytest.mark.parametrize("path", SFT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_sft_recipe_passes_verl(path: Path) -> None:
+    """The conversions of verl's SFT trainer (trainer/sft_trainer.py:138-146), the model's by its field names."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    from steer_verl.preflight.verl_side import model_keys
+
+    config = compose(path.parent, path.stem, GIVEN.get(path.parent.name, []))
+    assert list(unresolved(config)) == []
+    for section in ("engine", "optim", "checkpoint"):
+        assert omega_conf_to_dataclass(config[section]) is not None
+    assert list(model_keys(config.model)) == []
+    assert config.engine.strategy == "fsdp2"
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+def test_sft_has_the_papers_numbers(name: str) -> None:
+    config = compose(RECIPES / name, "sft")
+    numbers = (config.optim.lr, config.optim.weight_decay, config.data.train_batch_size)
+    assert numbers == (1e-5, 0.01, 16)
+    assert (config.trainer.total_epochs, config.data.max_length) == (2, 32768)
+
+
+@pytest.mark.parametrize(("name", "given"), VARIANTS)
+def test_lora_is_an_override(name: str, given: tuple[str, ...]) -> None:
+    model = "actor_rollout_ref.model"
+    lora = [f"{model}.lora_rank=32", f"{model}.lora_alpha=64", f"{model}.exclude_modules='.*visual.*'"]
+    config = compose(RECIPES / name, "grpo", [*given, *lora])
+    assert list(verl_accepts(config)) == []
+    assert (config.actor_rollout_ref.model.target_modules, config.actor_rollout_ref.model.lora_rank) == (
+        "all-linear",
+        32,
+    )
+
+
+@pytest.mark.parametrize("name", GRPO)
+def test_recipe_folder_is_whole(name: str) -> None:
+    """As verl's recipe collection lays one out: README, the pinned verl, a run script that passes overrides on."""
+    folder = RECIPES / name
+    assert "REQUIRED_VERL.txt" in (folder / "README.md").read_text()
+    assert "verl==0.9.1" in (folder / "REQUIRED_VERL.txt").read_text()
+    scripts = sorted(folder.glob("run*.sh"))
+    assert scripts
+    for script in scripts:
+        text = script.read_text()
+        assert "set -euo pipefail" in text and '"$@"' in text and os.access(script, os.X_OK)
+        subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_run_script_checks_first_and_passes_overrides_on(tmp_path: Path) -> None:
+    """From another folder, with a stand-in interpreter that notes what it is asked to run."""
+    seen, stand_in = tmp_path / "seen", tmp_path / "python"
+    stand_in.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$*" >> {seen}\n')
+    stand_in.chmod(0o755)
+    for name, script in (("qwen2_5_vl_3b", "run_grpo.sh"), ("own_data", "run.sh"), ("mini", "run_grpo.sh")):
+        seen.unlink(missing_ok=True)
+        environment = {**os.environ, "PYTHON": str(stand_in)}
+        run = ["bash", RECIPES / name / script, "data.seed=3", "+a.b=c d"]
+        subprocess.run(run, check=True, cwd=tmp_path, env=environment)
+        calls = [line for line in seen.read_text().splitlines() if line.startswith("-m")]
+        assert [call.split()[1] for call in calls] == ["steer_verl.preflight", "verl.trainer.main_ppo"]
+        assert all(f"--config-path {RECIPES / name} --config-name grpo" in call for call in calls)
+        assert all(call.endswith("data.seed=3 +a.b=c d") for call in calls)
+
+
+def test_run_script_stops_when_the_check_fails(tmp_path: Path) -> None:
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/usr/bin/env bash\n[ "$2" = steer_verl.preflight ] && exit 1\ntouch ran\n')
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(stand_in)}
+    done = subprocess.run(["bash", RECIPES / "qwen2_5_vl_7b/run_grpo.sh"], cwd=tmp_path, env=environment)
+    assert done.returncode == 1 and not (tmp_path / "ran").exists()

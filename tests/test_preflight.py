@@ -1,0 +1,335 @@
+"""Preflight: a run that can work passes; each bad input gives its own line, with the cure, before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from omegaconf import OmegaConf, open_dict
+
+from steer_verl.data.parquet import convert
+from steer_verl.mini import data as mini_data
+from steer_verl.mini import model as mini_model
+from steer_verl.preflight import check, preflight, run
+from steer_verl.preflight.compose import compose
+from steer_verl.preflight.rows import rows
+from steer_verl.preflight.settings import CHECKS, notices
+from steer_verl.preflight.student import student
+
+MINI = Path(__file__).resolve().parents[1] / "recipes" / "mini"
+STEER = "actor_rollout_ref.rollout.custom.steer"
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small but whole ``mini.root``: data as parquet, and an untrained student."""
+    root = tmp_path_factory.mktemp("laboratory")
+    sizes = mini_data.Sizes(pretrain=1, sft=1, rl_train=6, rl_validation=3, rl_test=3)
+    mini_data.build(root / "data", sizes=sizes)
+    for source in (root / "data").glob("rl_*.jsonl"):
+        name = "rl_val" if "val" in source.stem else source.stem
+        assert convert(source, root / "data" / f"{name}.parquet").bad_rows == 0
+    mini_model.build(root / "sft" / "hf")
+    return root
+
+
+@pytest.fixture
+def own_copy(laboratory: Path, tmp_path: Path) -> Path:
+    """A laboratory that a test may spoil; pictures stay where they are."""
+    for name in ("rl_train.parquet", "rl_val.parquet"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        shutil.copy(laboratory / "data" / name, tmp_path / "data" / name)
+    shutil.copytree(laboratory / "sft", tmp_path / "sft")
+    return tmp_path
+
+
+@lru_cache(maxsize=1)
+def composed() -> Any:
+    return compose(MINI, "grpo")
+
+
+def mini(root: Path, *overrides: str) -> Any:
+    """The mini recipe with simple overrides; composing it anew for each would take a second."""
+    config = composed().copy()
+    for override in (f"mini.root={root}", *overrides):
+        key, _, value = override.lstrip("+").partition("=")
+        if key.startswith("~"):
+            parent, _, name = key[1:].rpartition(".")
+            with open_dict(config):
+                OmegaConf.select(config, parent).pop(name)
+        else:
+            OmegaConf.update(config, key, yaml.safe_load(value), force_add=True)
+    return config
+
+
+def settings_lines(*overrides: str) -> list[str]:
+    """What the settings alone give away; nothing is on disk."""
+    return [line for part in CHECKS for line in part(mini(Path("/nowhere"), *overrides))]
+
+
+def only(lines: Iterator[str] | list[str], *wanted: str) -> str:
+    """The one line, which is one line and holds every wanted word."""
+    found = list(lines)
+    assert len(found) == 1, found
+    assert "\n" not in found[0]
+    for word in wanted:
+        assert word in found[0]
+    return found[0]
+
+
+def test_a_run_that_can_work_passes(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config-path", str(MINI), "--config-name", "grpo"]
+    assert preflight(MINI, "grpo", [f"mini.root={laboratory}"]) == []
+    assert run([*arguments, "--", f"mini.root={laboratory}", "trainer.total_training_steps=2"]) == 0
+    assert "all clear" in capsys.readouterr().err
+
+
+SETTINGS: dict[str, tuple[list[str], list[str]]] = {
+    "unknown key": ([f"+{STEER}.max_turn=3"], ["max_turn", "unknown key", "max_turns"]),
+    "unknown tutor key": ([f"+{STEER}.tutor.modell=x"], ["tutor.modell", "unknown key"]),
+    "unknown estimator key": (["+algorithm.tcsr.beta=1"], ["algorithm.tcsr.beta", "alpha"]),
+    "unknown preset": (["algorithm.tcsr.preset=best"], ["best", "paper"]),
+    "alpha above 1": (["+algorithm.tcsr.alpha=1.5"], ["algorithm.tcsr.alpha", "1.5"]),
+    "alpha below 0": (["+algorithm.tcsr.alpha=-0.1"], ["algorithm.tcsr.alpha", "-0.1"]),
+    "alpha is not a number": (["+algorithm.tcsr.alpha=.nan"], ["algorithm.tcsr.alpha"]),
+    "weights sum to 0": (
+        [f"+{STEER}.reward.weights={{safety: 0, usefulness: 0, faithfulness: 0}}"],
+        ["reward.weights", "sum to 0", "positive weight"],
+    ),
+    "max_turns 0": ([f"{STEER}.max_turns=0"], [f"{STEER}.max_turns", "greater than or equal to 1"]),
+    "max_turns below min_scored_turns": ([f"{STEER}.max_turns=1"], ["min_scored_turns", "at most 1"]),
+    "another estimator": (["algorithm.adv_estimator=grpo"], ["ignored", "algorithm.adv_estimator=tcsr"]),
+    "no estimator section": (["~algorithm.tcsr"], ["algorithm.tcsr is missing", "+algorithm.tcsr.preset"]),
+    "KL in the reward": (["algorithm.use_kl_in_reward=true"], ["use_kl_in_reward", "use_kl_loss"]),
+    "a group of one": (["actor_rollout_ref.rollout.n=1"], ["rollout.n", "at least 2"]),
+    "old reward function key": (["custom_reward_function.path=x.py"], ["custom_reward_function.path", "reward."]),
+    "old reward model key": (["reward_model.reward_manager=dapo"], ["reward_model.reward_manager", "ignores"]),
+    "another reward manager": (
+        ["reward.reward_manager.name=naive"],
+        ["naive", "reward.reward_manager.name=steer_tutor"],
+    ),
+    "reward model bypass": (["reward.reward_model.enable=true"], ["bypasses the reward manager"]),
+    "answers longer than the budget": ([f"{STEER}.max_answer_tokens=9999"], ["max_answer_tokens", "no answer fits"]),
+    "engine too short": (["actor_rollout_ref.rollout.max_model_len=100"], ["max_model_len", "set it to at least"]),
+    "old trainer": (["trainer.use_v1=false"], ["trainer.use_v1=true"]),
+    "sampler of another mode": (
+        ["trainer.v1.trainer_mode=colocate_async"],
+        ["custom_sampler.name=SteerReplayBufferAsync"],
+    ),
+    "dead key": (["actor_rollout_ref.actor.freeze_vision_tower=true"], ["freeze_vision_tower", "frozen_vision"]),
+    "devices do not divide": (["actor_rollout_ref.rollout.tensor_model_parallel_size=3"], ["do not divide"]),
+}
+
+
+@pytest.mark.parametrize(("overrides", "wanted"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_each_bad_setting_gives_one_line(overrides: list[str], wanted: list[str]) -> None:
+    only(settings_lines(*overrides), *wanted)
+
+
+def test_good_settings_give_no_line() -> None:
+    assert settings_lines() == []
+
+
+UNCOMPOSED: dict[str, tuple[list[str], list[str]]] = {
+    "typing error in a key": (["data.train_batchsize=4"], ["train_batchsize", "+data.train_batchsize"]),
+    "no override at all": (["a b c"], ["correct the override"]),
+    "mandatory value": ([], ["mini.root", "mini.root=..."]),
+    "broken reference": (["mini.root=/x", "mini.student=${mini.nothing}"], ["mini.nothing", "override it"]),
+}
+
+
+@pytest.mark.parametrize(("overrides", "wanted"), UNCOMPOSED.values(), ids=UNCOMPOSED.keys())
+def test_what_does_not_compose_gives_one_line(overrides: list[str], wanted: list[str]) -> None:
+    only(preflight(MINI, "grpo", overrides), *wanted)
+
+
+def test_missing_yaml() -> None:
+    only(preflight(MINI, "gpro"), "gpro.yaml", "no such file")
+
+
+def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STEER_TUTOR_BASE_URL", raising=False)
+    monkeypatch.setenv("STEER_TUTOR_MODEL", "m")
+    only(preflight(MINI.parent / "qwen2_5_vl_3b", "grpo"), "STEER_TUTOR_BASE_URL", "is not set", "base_url")
+
+
+def test_verl_says_no_in_one_line() -> None:
+    from steer_verl.preflight.verl_side import verl_accepts
+
+    root = Path("/nowhere")
+    batch = mini(root, "data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
+    only(verl_accepts(batch), "train_batch_size (4)", "ppo_mini_batch_size (8)")
+    only(verl_accepts(mini(root, "+actor_rollout_ref.rollout.temprature=1")), "temprature", "actor_rollout_ref.rollout")
+    only(verl_accepts(mini(root, "+actor_rollout_ref.ref.momentum=1")), "momentum", "actor_rollout_ref.ref")
+    only(verl_accepts(mini(root, "+actor_rollout_ref.model.lora_rnk=1")), "model.lora_rnk", "lora_rank")
+
+
+def edit(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Rewrite a parquet file with its rows changed."""
+    import pyarrow as pa
+
+    table = pq.read_table(path)
+    values = table.to_pylist()
+    change(values)
+    schema = table.schema if values[0].keys() == set(table.schema.names) else None
+    pq.write_table(pa.Table.from_pylist(values, schema), path)
+
+
+def drop_agent_name(values: list[dict[str, Any]]) -> None:
+    for row in values:
+        del row["agent_name"]
+
+
+DEFAULT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
+
+
+def test_rows_without_agent_name(own_copy: Path) -> None:
+    path = own_copy / "data" / "rl_train.parquet"
+    edit(path, drop_agent_name)
+    assert list(rows(mini(own_copy))) == []  # the recipe's default loop is ours
+    spoiled = mini(own_copy, f"{DEFAULT_LOOP}=single_turn_agent")
+    only(rows(spoiled), str(path), "row 1", "silently run single_turn_agent", f"{DEFAULT_LOOP}=steer_dialogue")
+
+
+def test_one_row_without_agent_name_among_many(own_copy: Path) -> None:
+    def empty(values: list[dict[str, Any]]) -> None:
+        values[4]["agent_name"] = None
+
+    edit(own_copy / "data" / "rl_train.parquet", empty)
+    only(rows(mini(own_copy)), "row 5", "agent_name is empty", "set it to steer_dialogue")
+
+
+def test_rows_for_another_loop_are_counted(own_copy: Path) -> None:
+    def rename(values: list[dict[str, Any]]) -> None:
+        for row in values[2:]:
+            row["agent_name"] = "tool_agent"
+
+    edit(own_copy / "data" / "rl_train.parquet", rename)
+    only(rows(mini(own_copy)), "row 3", "'tool_agent'", "(3 more like it)")
+
+
+def test_lost_picture(own_copy: Path) -> None:
+    def lose(values: list[dict[str, Any]]) -> None:
+        values[1]["images"] = ["/nowhere/a.png"]
+
+    edit(own_copy / "data" / "rl_train.parquet", lose)
+    only(rows(mini(own_copy)), "row 2", "/nowhere/a.png", "does not exist")
+
+
+def test_row_without_a_seed(own_copy: Path) -> None:
+    def spoil(values: list[dict[str, Any]]) -> None:
+        values[0]["extra_info"] = {**values[0]["extra_info"], "seed": "{}"}
+
+    edit(own_copy / "data" / "rl_train.parquet", spoil)
+    only(rows(mini(own_copy)), "row 1", "seed", "steer data convert")
+
+
+def test_missing_and_broken_files(own_copy: Path) -> None:
+    (own_copy / "data" / "rl_val.parquet").unlink()
+    only(rows(mini(own_copy)), "data.val_files", "does not exist")
+    (own_copy / "data" / "rl_val.parquet").write_text("no parquet")
+    only(rows(mini(own_copy)), "rl_val.parquet", "not a readable parquet file")
+    only(rows(mini(own_copy, "data.train_files=null", f"data.val_files={own_copy}/data/rl_train.parquet")), "not set")
+
+
+def test_embedded_tutor_on_a_foreign_world(own_copy: Path) -> None:
+    def forget(values: list[dict[str, Any]]) -> None:
+        for row in values:
+            seed = json.loads(row["extra_info"]["seed"])
+            row["extra_info"]["seed"] = json.dumps({**seed, "facts": {}})
+
+    edit(own_copy / "data" / "rl_train.parquet", forget)
+    only(rows(mini(own_copy)), "no facts", "tutor.kind=openai")
+
+
+def test_model_without_a_processor(own_copy: Path) -> None:
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (own_copy / "sft" / "hf" / name).unlink(missing_ok=True)
+    only(student(mini(own_copy)), "has no processor", "use a vision-language model")
+
+
+def test_model_that_is_not_there(own_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(own_copy / "sft")
+    only(student(mini(own_copy)), f"no folder {own_copy}/sft/hf", "train or download")
+    (own_copy / "sft" / "hf").mkdir(parents=True)
+    only(student(mini(own_copy)), "has no config.json")
+
+
+def test_hub_model_without_a_hub(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = mini(laboratory, "mini.student=no-such-owner/no-such-model")
+    only(student(config), "no-such-owner/no-such-model", "HF_HUB_OFFLINE")
+
+
+def test_context_of_the_model(laboratory: Path) -> None:
+    config = mini(laboratory, "data.max_response_length=8000", "actor_rollout_ref.rollout.max_model_len=9000")
+    only(student(config), "context is 4096 tokens", "9000")
+
+
+def test_opening_turn_beyond_the_prompt_length(laboratory: Path) -> None:
+    lines = list(student(mini(laboratory, "data.max_prompt_length=12")))
+    assert [line.split(":")[0] for line in lines] == ["data.train_files", "data.val_files"]
+    assert all("data.max_prompt_length=12" in line and "tokens, pictures included" in line for line in lines)
+
+
+ENDPOINT = (
+    f"{STEER}.tutor.kind=openai",
+    f"+{STEER}.tutor.endpoint={{base_url: '%s', model: judge, timeout: 5, connect_timeout: 2, max_retries: 0}}",
+)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """An OpenAI endpoint that serves another model than the one asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"object": "list", "data": [{"id": "another", "object": "model"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1"
+    http.shutdown()
+    http.server_close()
+
+
+def test_unreachable_tutor(laboratory: Path) -> None:
+    overrides = [line.replace("%s", "http://127.0.0.1:9/v1") for line in ENDPOINT]
+    only(check(mini(laboratory, *overrides)), "judge at http://127.0.0.1:9/v1", "cannot be reached", "start the server")
+
+
+def test_tutor_without_the_model(laboratory: Path, server: str) -> None:
+    only(check(mini(laboratory, *(line.replace("%s", server) for line in ENDPOINT))), "does not serve judge", "another")
+
+
+def test_run_prints_every_error_and_fails(own_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(own_copy / "data" / "rl_train.parquet", drop_agent_name)
+    bad = [f"mini.root={own_copy}", f"{DEFAULT_LOOP}=single_turn_agent", "+algorithm.tcsr.alpha=2"]
+    assert run(["--config-path", str(MINI), "--config-name", "grpo", "--", *bad]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 2
+    assert run(["--config-path", str(MINI), "--config-name", "grpo"]) == 1
+    assert "mini.root" in capsys.readouterr().err
+
+
+def test_notices_are_no_errors() -> None:
+    blind = f"{STEER}.tutor.endpoint.images=false"
+    lora = "actor_rollout_ref.model.lora_rank=8"
+    config = mini(Path("/nowhere"), *ENDPOINT, blind, lora, f"{STEER}.transcripts=null")
+    told = list(notices(config))
+    assert len(told) == 3 and "BLIND" in told[0] and "exclude_modules" in told[1] and "transcripts" in told[2]
