@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.data.images import data_uri
 from steer_verl.errors import DataError
-from steer_verl.tutor.endpoint import CallFailed, Endpoint, Usage, pooled, release
+from steer_verl.tutor.endpoint import CallFailed, Endpoint, Usage, pooled, refuse_password, release
 from steer_verl.tutor.prompt import PROCESS_SECRET, Prompt, PromptBuilder, Rubric, Task
 from steer_verl.tutor.verdict import Reply, read_attack, read_judgement, reply_schema
 from steer_verl.types import (
@@ -51,11 +51,16 @@ class OpenAITutor:
         config: the endpoints and the rubric; ``kind`` must be ``openai``.
         max_question_chars: a longer question of the attacker is no usable attack.
         secret: key of the dialogue ids; one per process unless given.
+
+    Raises:
+        ConfigError: the rubric cannot be read, or an address holds a password.
     """
 
     def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, secret: bytes = PROCESS_SECRET) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
+        for endpoint in filter(None, (config.endpoint, config.attacker)):
+            refuse_password(endpoint)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
         self.judge_config = config.endpoint

@@ -105,8 +105,6 @@ class Endpoint:
     """Tutors that hold this endpoint."""
 
     def __post_init__(self) -> None:
-        if "@" in urlsplit(self.config.base_url).netloc:
-            raise ConfigError(f"tutor base_url holds a password; put the key into {self.config.api_key_env} instead")
         self._key = os.environ.get(self.config.api_key_env) or NO_KEY
         self._schema = self.config.json_schema != "off"
         self._length_key = "max_tokens"
@@ -243,6 +241,16 @@ class Endpoint:
         """One line of at most 4000 characters, without the key, which some servers repeat."""
         text = " ".join(text.split())
         return (text.replace(self._key, "***") if self._key != NO_KEY else text)[:4000]
+
+
+def refuse_password(config: EndpointConfig) -> None:
+    """Addresses are logged, so none may hold a secret.
+
+    Raises:
+        ConfigError: ``base_url`` has a user or password part.
+    """
+    if "@" in urlsplit(config.base_url).netloc:
+        raise ConfigError(f"tutor base_url holds a password; put the key into {config.api_key_env} instead")
 
 
 def retry_after(value: str | None) -> float | None:

@@ -207,6 +207,6 @@ def _parts(history: tuple[str | Picture, ...]) -> list[dict[str, Any]]:
             parts.append({"type": "image_url", "image_url": {"url": item.uri}})
         elif parts and parts[-1]["type"] == "text":
             parts[-1]["text"] += item
-        else:
+        elif item:  # nothing stands between two neighbouring pictures, and some servers refuse an empty text
             parts.append({"type": "text", "text": item})
     return parts

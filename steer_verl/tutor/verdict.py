@@ -31,6 +31,8 @@ from steer_verl.types import (
 DIMENSIONS = ("safety", "usefulness", "faithfulness")
 MAX_REPLY_CHARS = 50_000
 """Only the end of a longer reply is read: a bound on the work that one reply can cause."""
+MAX_MISSES = 300
+"""Places that look like an object and are none; past that many a reply is not searched on. Bounds the same work."""
 MAX_DIAGNOSIS_CHARS = 600
 
 _REFUSAL = re.compile(
@@ -42,6 +44,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _REASONING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)  # drafts of a reasoning model; only at the very start
+_OBJECT_START = re.compile(r"\{(?=\s*[\"}])")
 _REPEATED_KEY = object()
 
 
@@ -173,14 +176,16 @@ def _objects(text: str) -> list[Any]:
     text = _REASONING.sub("", text)[-MAX_REPLY_CHARS:]
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     found: list[Any] = []
-    start = text.find("{")
-    while start >= 0:
+    misses = 0
+    opening = _OBJECT_START.search(text)
+    while opening and misses < MAX_MISSES:
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = decoder.raw_decode(text, opening.start())
             found.append(value)
         except (ValueError, RecursionError):  # no JSON here, or nested beyond reason
-            end = start + 1
-        start = text.find("{", end)
+            end = opening.start() + 1
+            misses += 1
+        opening = _OBJECT_START.search(text, end)
     return found
 
 

@@ -1,0 +1,111 @@
+"""A tutor that cannot be used is told at the start, in one line, with the cure."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from steer_verl.config import TutorConfig
+from steer_verl.errors import TutorError
+from steer_verl.tutor.client import OpenAITutor
+from tests.tutor.conftest import OpenLab, config_for, instant
+from tests.tutor.fake_server import FakeServer, Step, good, raw, refuses_schema, says, slow, status, text_only
+
+
+async def checked(server: FakeServer, **settings: Any) -> None:
+    config = config_for(server, max_retries=1, **settings)
+    tutor = OpenAITutor(TutorConfig(endpoint=config))
+    instant(tutor, config)
+    try:
+        await tutor.check()
+    finally:
+        await tutor.close()
+
+
+@pytest.mark.parametrize("step", [good(), refuses_schema()])
+async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
+    async with FakeServer(step) as server:
+        await checked(server)
+        assert "data:image/png;base64," in str(server.bodies[-1])
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (text_only(), ["takes no pictures", "tutor.endpoint.images=false"]),
+        (status(401), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(403), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(404, "model not found"), ["not found", "tutor.endpoint.model"]),
+        (status(500), ["HTTP 500", "log"]),
+        (says("", "length"), ["did not finish", "max_tokens (now 512)"]),
+        (says("I'm sorry, I can't assist with that."), ["declines", "tutor.endpoint.model"]),
+        (says("a fine answer"), ["no complete verdict", "json_schema"]),
+        (good((11, 1, 1)), ["no complete verdict", "outside 1..10"]),
+        (raw("<html>", "text/html"), ["no complete verdict", "not JSON"]),
+    ],
+)
+async def test_what_is_wrong_comes_with_its_cure_in_one_line(step: Step, words: list[str]) -> None:
+    async with FakeServer(step) as server:
+        with pytest.raises(TutorError) as error:
+            await checked(server)
+        message = str(error.value)
+        assert all(word in message for word in words) and "\n" not in message, message
+
+
+async def test_an_unreachable_server_is_named_with_its_address() -> None:
+    async with FakeServer() as server:
+        pass
+    with pytest.raises(
+        TutorError, match=r"cannot be reached .*; start the server, or correct tutor\.endpoint\.base_url"
+    ):
+        await checked(server)
+
+
+async def test_a_silent_server_is_found_within_the_deadline() -> None:
+    async with FakeServer(slow(5)) as server:
+        with pytest.raises(TutorError, match="cannot be reached"):
+            await checked(server, timeout=0.3)
+
+
+async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
+    async with FakeServer(models=["qwen", "llama"]) as server:
+        with pytest.raises(TutorError, match=r"tutor\.endpoint\.model: .* it serves llama, qwen"):
+            await checked(server)
+        assert server.bodies == []
+
+
+@pytest.mark.parametrize("listing", [{"models": []}, {"models_status": 404}])
+async def test_a_server_without_a_list_of_models_is_tried(listing: dict[str, Any]) -> None:
+    async with FakeServer(**listing) as server:
+        await checked(server)
+        assert len(server.bodies) == 1
+
+
+async def test_a_blind_tutor_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeServer(text_only()) as server:
+        await checked(server, images=False)
+    assert "without seeing any picture" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("step", "usable"), [(good(), True), (says("I'm sorry, I can't help with that."), True), (status(401), False)]
+)
+async def test_the_attacker_is_checked_too(step: Step, usable: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeServer() as judge, FakeServer(step) as attacker:
+        tutor = OpenAITutor(TutorConfig(endpoint=config_for(judge), attacker=config_for(attacker)))
+        if usable:
+            await tutor.check()
+        else:
+            with pytest.raises(TutorError, match=r"tutor\.attacker: .*refuses the key"):
+                await tutor.check()
+        assert len(judge.bodies) == len(attacker.bodies) == 1
+        await tutor.close()
+
+
+async def test_a_missed_question_in_the_probe_only_warns(lab: OpenLab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with lab(good(new_question="")) as (tutor, _, _):
+        await tutor.check()
+    assert "no usable question" in caplog.text
