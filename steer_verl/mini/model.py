@@ -1,4 +1,4 @@
-"""The student before any training: a tokenizer of the laboratory's own words and a random Qwen2.5-VL of about 2.5 M parameters.
+"""The student before any training: a tokenizer of the laboratory's own words and a random Qwen2.5-VL of about 2 M parameters.
 
 Both are built offline and saved as one Hugging Face folder that transformers, verl and vLLM open like any Qwen2.5-VL.
 
@@ -44,7 +44,7 @@ MERGES_UP_TO = 720
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 192,
-    "intermediate_size": 512,
+    "intermediate_size": 384,
     "num_hidden_layers": 4,
     "num_attention_heads": 6,
     "num_key_value_heads": 3,
