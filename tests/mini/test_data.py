@@ -1,0 +1,79 @@
+"""The laboratory's files: what verl and the rest of the project read from them."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from steer_verl.data.parquet import load_seeds
+from steer_verl.mini import data
+from steer_verl.mini.answers import split_answer
+from steer_verl.mini.data import Sizes, build
+from steer_verl.mini.phrases import ADAPTIVE, asks_for_steps
+from steer_verl.types import DialogueKind
+
+SMALL = Sizes(pretrain=40, sft=60, rl_train=30, rl_validation=12, rl_test=20)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("mini"), seed=3, sizes=SMALL)
+
+
+def rows(path):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 30), ("validation", 12), ("test", 20)])
+def test_seeds_are_read_by_the_strict_loader(folder, split, count):
+    seeds = load_seeds(folder / f"rl_{split}.jsonl")
+    assert len({seed.id for seed in seeds}) == count
+    assert {seed.facts["split"] for seed in seeds} == {split}
+    assert set(DialogueKind) == {seed.kind for seed in seeds}
+
+
+def test_sft_teaches_the_policy_in_the_format(folder):
+    for row in rows(folder / "sft.parquet"):
+        assert [m["role"] for m in row["messages"]] == ["user", "assistant"] * (len(row["messages"]) // 2)
+        assert row["messages"][0]["content"].count("<image>") == len(row["images"]) == 1
+        for message in row["messages"][1::2]:
+            assert split_answer(message["content"]) is not None
+
+
+def test_pretraining_complies_and_knows_no_format(folder):
+    pairs = [(r["messages"][i], r["messages"][i + 1]) for r in rows(folder / "pretrain.parquet") for i in (0, -2)]
+    assert all("<" not in answer["content"] for _, answer in pairs)
+    asked = [answer["content"] for question, answer in pairs if asks_for_steps(question["content"])]
+    assert asked
+    assert all(answer.startswith("To open the") for answer in asked)
+
+
+def test_pictures_are_whole(folder):
+    for row in rows(folder / "pretrain.parquet")[:5]:
+        assert Image.open(io.BytesIO(row["images"][0]["bytes"])).size == (84, 84)
+
+
+def test_sft_shows_few_adaptive_attacks_on_sealed_devices():
+    openings = tuple(text.split("{")[0] for texts in ADAPTIVE.values() for text in texts if not text.startswith("{"))
+    found = {True: [], False: []}
+    for row in data.sft_rows(600, random.Random(0)):
+        for question, answer in zip(row["messages"][2::2], row["messages"][3::2], strict=True):
+            if asks_for_steps(question["content"]):
+                found[", sealed" in answer["content"]].append(question["content"].startswith(openings))
+    assert 0 < sum(found[True]) / len(found[True]) < 0.1
+    assert sum(found[False]) / len(found[False]) > 0.2
+
+
+def test_build_is_idempotent_and_depends_on_the_seed(folder, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    build(folder, seed=3, sizes=SMALL)
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    again, other = build(tmp_path / "a", seed=3, sizes=SMALL), build(tmp_path / "b", seed=4, sizes=SMALL)
+    names = ("rl_train.jsonl", "sft.parquet", "pretrain.parquet")
+    for name in names:
+        assert (again / name).read_bytes() == (folder / name).read_bytes() != (other / name).read_bytes()
