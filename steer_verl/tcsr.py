@@ -132,7 +132,7 @@ def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, norma
     reached_GN = place_N[None] < depth_G[:, None]
     scale_G = ((variance_GN * reached_GN).sum(1) / reached_GN.sum(1).clamp(min=1)).sqrt()
     factor_G = 1 / (scale_G + EPSILON) if normalize_std else torch.ones_like(scale_G)
-    factor_G = factor_G * (members_G >= 2) * (scale_G > TIE)
+    factor_G = factor_G * (scale_G > TIE)  # a lone member is at its own mean, so its scale is 0
     return deviation_BN * factor_G[group_B][:, None]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from steer_verl.config import TCSR_PRESETS, TcsrConfig, tcsr_config
 from steer_verl.errors import ConfigError
-from steer_verl.tcsr import compute_tcsr_advantage, find_turns, hold_last, tcsr_advantage
+from steer_verl.tcsr import compute_tcsr_advantage, find_turns, group_advantages, hold_last, tcsr_advantage
 from tests.tcsr_twin import advantages_of, fmean, on_tokens, random_batch, twin_advantages, twin_to_go
 
 CONFIGS = [
@@ -24,10 +24,10 @@ CONFIGS = [
 INVARIANT = [config for config in CONFIGS if config.alpha == 0.3]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_equals_the_twin_on_generated_groups(seed: int) -> None:
     rng = random.Random(seed)
-    for config in CONFIGS:  # 6 x 72 batches of 12 groups
+    for config in CONFIGS:  # 4 x 72 batches of 12 groups
         batch = random_batch(rng)
         advantages, returns = tcsr_advantage(*batch.tensors(noise=True), config)
         torch.testing.assert_close(advantages, on_tokens(batch, twin_advantages(batch, config)), rtol=1e-7, atol=1e-7)
@@ -88,6 +88,12 @@ def test_removing_an_invalid_member_changes_nothing_for_its_siblings(config: Tcs
     alone = tcsr_advantage(rewards[valid], mask[valid], index[valid.numpy()], config)[0]
     torch.testing.assert_close(with_invalid[valid], alone, rtol=0, atol=1e-12)
     assert not with_invalid[~valid].any()
+
+
+def test_what_an_invalid_member_returns_does_not_matter() -> None:
+    returns = torch.tensor([[0.2], [0.6], [99.0], [0.5]], dtype=torch.float64)
+    found = group_advantages(returns, torch.tensor([0, 0, 0, 1]), torch.tensor([3, 2, 0, 4]), normalize_std=False)
+    assert found[:, 0].tolist() == pytest.approx([-0.2, 0.2, 0, 0])
 
 
 @pytest.mark.parametrize("config", INVARIANT)
