@@ -119,6 +119,8 @@ class SteerAgentLoop(AgentLoopBase):
             prompt_ids=context.ids,
             sampling_params=sampling_params,
             image_data=context.images or None,
+            # The engine must cut pictures into as many tokens as the processor did: data.mm_processor_kwargs.
+            mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
         )
         # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
         fields = output.extra_fields

@@ -120,6 +120,7 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "reward model bypass": (["reward.reward_model.enable=true"], ["bypasses the reward manager"]),
     "answers longer than the budget": ([f"{STEER}.max_answer_tokens=9999"], ["max_answer_tokens", "no answer fits"]),
     "engine too short": (["actor_rollout_ref.rollout.max_model_len=100"], ["max_model_len", "set it to at least"]),
+    "half a pixel budget": (["+data.mm_processor_kwargs.max_pixels=3136"], ["min_pixels and max_pixels", "give both"]),
     "old trainer": (["trainer.use_v1=false"], ["trainer.use_v1=true"]),
     "sampler of another mode": (
         ["trainer.v1.trainer_mode=colocate_async"],

@@ -11,7 +11,8 @@ from typing import Any
 from steer_verl.data.validate import Rules, check_parquet
 from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
-from steer_verl.preflight.settings import AGENT_LOOP, steer_section
+from steer_verl.names import AGENT_LOOP
+from steer_verl.preflight.settings import steer_section
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 SAMPLE = 64

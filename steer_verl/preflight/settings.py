@@ -10,8 +10,8 @@ from typing import Any
 
 from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, steer_config, tcsr_config
 from steer_verl.errors import ConfigError
+from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER
 
-AGENT_LOOP, REWARD_MANAGER, ADV_ESTIMATOR = "steer_dialogue", "steer_tutor", "tcsr"
 SAMPLERS = {"sync": "SteerReplayBuffer"}
 ASYNC_SAMPLER = "SteerReplayBufferAsync"
 
@@ -113,6 +113,16 @@ def lengths(config: Any) -> Iterator[str]:
         )
 
 
+def pixels(config: Any) -> Iterator[str]:
+    """transformers 5 takes both limits or ignores them (image_processing_qwen2_vl.py:132); vLLM takes either."""
+    given = config.data.get("mm_processor_kwargs") or {}
+    if ("min_pixels" in given) != ("max_pixels" in given):
+        yield (
+            "data.mm_processor_kwargs has one of min_pixels and max_pixels: the processor ignores it in silence while "
+            "the engine obeys, and their image tokens differ; give both, say ++data.mm_processor_kwargs.min_pixels=3136"
+        )
+
+
 def layout(config: Any) -> Iterator[str]:
     """Devices that divide into rollout replicas (workers/engine_workers.py:651)."""
     rollout = config.actor_rollout_ref.rollout
@@ -125,7 +135,7 @@ def layout(config: Any) -> Iterator[str]:
         )
 
 
-CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, ignored_keys, lengths, layout)
+CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, ignored_keys, lengths, pixels, layout)
 
 
 def notices(config: Any) -> Iterator[str]:

@@ -108,7 +108,7 @@ def _openings(config: Any, source: str) -> Iterator[str]:
         if tokens > limit:
             yield (
                 f"{key}: row {number} of {path} opens with {tokens} tokens, pictures included, more than "
-                f"data.max_prompt_length={limit}; raise it, or set ++data.mm_processor_kwargs.max_pixels=..."
+                f"data.max_prompt_length={limit}; raise it, or lower data.mm_processor_kwargs.max_pixels"
             )
 
 

@@ -45,9 +45,18 @@ class Engine:
         self.tokenizer, self.rng, self.calls = tokenizer, rng, []
         self.words = tokenizer.encode("the red circle is dry. I will not give steps", add_special_tokens=False)
 
-    async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict, image_data: Any) -> Any:
+    async def generate(
+        self,
+        request_id: str,
+        *,
+        prompt_ids: list[int],
+        sampling_params: dict,
+        image_data: Any,
+        mm_processor_kwargs: Any = None,
+    ) -> Any:
         from verl.workers.rollout.replica import TokenOutput
 
+        self.options = mm_processor_kwargs
         self.calls.append((request_id, list(prompt_ids), dict(sampling_params), image_data))
         length, cap = self.rng.randint(1, 14), sampling_params["max_tokens"]
         end = self.rng.choice([self.tokenizer.eos_token_id] * 4 + [self.tokenizer.pad_token_id])
@@ -237,6 +246,19 @@ async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(processor:
     output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
     assert record.stop is StopReason.ABORTED and len(record.turns) == 2 == len(output.turn_ends)
+
+
+async def test_the_engine_gets_the_pixel_budget_of_the_processor(processor: Any, picture: str) -> None:
+    """``data.mm_processor_kwargs`` reaches both sides: else prompt and engine disagree on the count of image tokens."""
+    engine = Engine(processor.tokenizer, random.Random(0))
+    loop = make_loop(processor, random_tutor(random.Random(5)), engine=engine)
+    budget = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 4}
+    loop.mm_processor_kwargs = loop.continuous_token_builder.mm_processor_kwargs = budget
+    output = await loop.run(
+        {}, **row(Seed(id="s", turns=(UserTurn(text="<image>a", images=(picture,)), UserTurn(text="b"))))
+    )
+    assert engine.options == budget
+    assert output.prompt_ids.count(processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")) == 4
 
 
 async def test_the_transcript_is_the_record(processor: Any, tmp_path: Path, picture: str) -> None:
