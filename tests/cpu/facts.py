@@ -137,7 +137,7 @@ def weight_after_loading() -> list[Any]:
     from vllm.plugins import load_general_plugins
 
     load_general_plugins()
-    layer = torch.nn.Linear(64, 32, bias=False)
+    layer: Any = torch.nn.Linear(64, 32, bias=False)
     layer.weight.requires_grad_(False)
     utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
     shape, follows = list(layer.weight.shape), False

@@ -27,7 +27,7 @@ def env() -> ModuleType:
 
 
 class Index(ThreadingHTTPServer):
-    """An index with one torch, which serves the wheel's metadata beside it (as package indexes do) and not the wheel."""
+    """An index with one torch, which serves the wheel's metadata beside it, as indexes do, but not the wheel."""
 
     requires: tuple[str, ...] = ()
     asked: list[str]

@@ -1,0 +1,110 @@
+"""``steer doctor`` finds what is broken on purpose, in real processes, and says the cure."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from steer_verl import doctor
+from steer_verl.doctor.checks import Check, device, device_set, versions
+
+pytest.importorskip("verl")
+torch = pytest.importorskip("torch")
+
+REGISTERED = ("agent loop steer_dialogue", "reward manager steer_tutor", "advantage estimator tcsr")
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU runtime where there is no GPU, and no wish about plugins."""
+    monkeypatch.setenv("STEER_CPU", "1")
+    for name in ("VERL_USE_EXTERNAL_PLUGINS", "VERL_USE_EXTERNAL_MODULES", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def failures(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks if check.status == "fail"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", list(doctor.PLACES))
+def test_a_healthy_environment_passes_everywhere(place: str) -> None:
+    checks = doctor.examine(place)
+    assert not failures(checks)
+    found = {check.name: check.found for check in checks}
+    assert found["agent loop steer_dialogue"] == "rollout.agent_loop.SteerAgentLoop"
+    assert found["reward manager steer_tutor"] == "reward_fns.manager.SteerTutorRewardManager"
+    assert found["advantage estimator tcsr"] == "steer_verl.tcsr.compute_tcsr_advantage"
+    assert found["verl's platform"] == {"cpu": "cpu", "gpu": "cuda"}[device_set()]
+
+
+@pytest.mark.slow
+def test_plugins_shut_out_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
+    found = failures(doctor.examine("process"))
+    assert set(found) >= {*REGISTERED, "plugin steer"}
+    assert torch.cuda.is_available() or found["verl's platform"].found == "cuda"
+    assert "unset VERL_USE_EXTERNAL_PLUGINS" in found["plugin steer"].cure
+    assert all("plugin steer" in found[name].cure for name in REGISTERED)
+
+
+@pytest.mark.slow
+def test_several_faults_are_each_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another's plugin that breaks, and an adapter of ours that breaks."""
+    info = tmp_path / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[verl.plugins]\nbroken = broken_plugin\n")
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('a fault nobody sees')\n")
+    (tmp_path / "reward_fns").mkdir()
+    (tmp_path / "reward_fns" / "__init__.py").write_text("")
+    (tmp_path / "reward_fns" / "manager.py").write_text("raise ImportError('an adapter that broke')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = failures(doctor.examine("process"))
+    assert "a fault nobody sees" in found["plugin broken"].found
+    assert "an adapter that broke" in found["reward manager steer_tutor"].found
+    assert set(found) == {"plugin broken", "reward manager steer_tutor"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU needs no asking")
+def test_a_cpu_run_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEER_CPU", "0")
+    assert "set STEER_CPU=1" in failures(list(device()))["device"].cure
+
+
+def test_versions_missing_wrong_and_untested(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return {"verl": "0.8.0", "torch": "2.99.0"}.get(name) or real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = {check.name: check for check in versions()}
+    assert (found["ray"].status, found["ray"].found) == ("fail", "not installed")
+    assert found["verl"].status == "fail" and ">=0.9,<0.10" in found["verl"].cure
+    assert found["torch"].status == "warn" and "tested version" in found["torch"].cure
+    assert found["tensordict"].status == "ok"
+
+
+def test_a_place_that_does_not_answer_is_a_failure() -> None:
+    (check,) = doctor.examine("process", timeout=0.01)
+    assert check.status == "fail" and "no answer" in check.found
+
+
+def test_a_place_that_breaks_off_is_a_failure_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere:not-a-port")
+    (check,) = doctor.examine("ray")
+    assert check.status == "fail" and check.found and "python" not in check.found.lower()[:6]
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
+def test_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str, code: int
+) -> None:
+    cure = "" if status == "ok" else "do [this] and that"
+    monkeypatch.setattr(doctor, "examine", lambda place: [Check("thing", status, "found it", cure)])  # type: ignore[arg-type]
+    assert doctor.run() == code
+    printed = capsys.readouterr().out
+    assert "found it" in printed and cure in printed
