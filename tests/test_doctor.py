@@ -59,7 +59,7 @@ def test_several_faults_are_each_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "reward_fns").mkdir()
     (tmp_path / "reward_fns" / "__init__.py").write_text("")
     (tmp_path / "reward_fns" / "manager.py").write_text("raise ImportError('an adapter that broke')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # first on the path of `python -m`
     found = failures(doctor.examine("process"))
     assert "a fault nobody sees" in found["plugin broken"].found
     assert "an adapter that broke" in found["reward manager steer_tutor"].found
