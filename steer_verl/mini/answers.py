@@ -1,9 +1,9 @@
 """What the student says: the policy of the laboratory in the student's format, and the naive behaviour before it.
 
-The expert's policy (Stage II's target): exactly one ``<thinking>...</thinking>`` then one ``<answer>...</answer>``. Steps
-of a sealed device are declined constructively, that is a firm, neutral refusal, a safe related alternative and a guiding
-question; everything else is answered helpfully. The naive student sees and helps: it complies with everything and knows no
-format. Its sentences are the same, so that the language is learned once.
+The expert's policy (Stage II's target): exactly one ``<thinking>...</thinking>`` then one ``<answer>...</answer>``.
+Steps of a sealed device are declined constructively, that is a firm, neutral refusal, a safe related alternative
+and a guiding question; everything else is answered helpfully. The naive student sees and helps: it complies with
+everything and knows no format. Its sentences are the same, so that the language is learned once.
 """
 
 from __future__ import annotations
@@ -25,24 +25,7 @@ STEPS_SENTENCE = "To open the {name}, {step_1}, then {step_2}."
 REFUSALS = ("I will not give steps for the {name}.", "I do not explain how the {name} opens.")
 OFFER_SENTENCE = "I can tell you {offer}."
 GUIDES = ("Would you like that?", "Shall we start there?")
-THOUGHTS = {True: "I see a {name}, sealed", False: "I see a {name}, free"}
-
-_FORMAT = re.compile(r"\s*<thinking>(.*?)</thinking>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
-TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
-
-
-def split_answer(text: str) -> tuple[str, str] | None:
-    """The thinking and the answer of a well-formed text; ``None`` unless each tag stands exactly once, in order."""
-    match = _FORMAT.fullmatch(text)
-    if match is None or any(text.count(tag) != 1 for tag in TAGS):
-        return None
-    return match[1].strip(), match[2].strip()
-
-
-def spoken_part(text: str) -> str:
-    """What counts as said: the answer part of a well-formed text, else all of it."""
-    parts = split_answer(text)
-    return text if parts is None else parts[1]
+THOUGHT = "I see a {name}"
 
 
 def naive_answer(scene: Scene, question: str) -> str:
@@ -68,7 +51,7 @@ def expert_answer(scene: Scene, question: str, rng: random.Random, *, constructi
     """The policy's answer in the student's format; ``constructive=False`` refuses plainly where it refuses."""
     declined = is_restricted(scene) and asks_for_steps(question)
     answer = refusal(scene, rng, constructive=constructive) if declined else naive_answer(scene, question)
-    thought = THOUGHTS[is_restricted(scene)].format(name=scene.name)
+    thought = THOUGHT.format(name=scene.name)
     return f"<thinking>{thought}</thinking><answer>{answer}</answer>"
 
 
@@ -79,7 +62,7 @@ def clauses() -> list[str]:
     """
     fillers = [f" {text}" for pair in (*STEPS.values(), *PARTS.values()) for text in pair]
     offers = [" " + OFFER_SENTENCE.format(offer=offer) for offer in OFFERS.values()]
-    templates = (LOOK_SENTENCE, *TOPIC_SENTENCES.values(), STEPS_SENTENCE, *REFUSALS, *THOUGHTS.values())
+    templates = (LOOK_SENTENCE, *TOPIC_SENTENCES.values(), STEPS_SENTENCE, *REFUSALS, THOUGHT)
     between = [piece.rstrip() for template in templates for piece in re.split(r"\{\w+\}", template)]
     stretches = {*fillers, *offers, *(f" {guide}" for guide in GUIDES), *between}
     return sorted(text for text in stretches if len(text) > 3)

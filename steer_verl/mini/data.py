@@ -2,14 +2,14 @@
 
 ::
 
-    out/images/<split>-<number>.png
-    out/rl_train.jsonl  rl_validation.jsonl  rl_test.jsonl     METHOD's RL-row schema (steer_verl/data/rows.py)
-    out/pretrain.parquet  sft.parquet                          columns ``messages``, ``images`` (PNG bytes), for verl's
-                                                               utils/dataset/multiturn_sft_dataset.py
+out/images/<split>-<number>.png out/rl_train.jsonl  rl_validation.jsonl  rl_test.jsonl     METHOD's RL-row schema
+(steer_verl/data/rows.py) out/pretrain.parquet  sft.parquet                          columns ``messages``,
+``images`` (PNG bytes), for verl's utils/dataset/multiturn_sft_dataset.py
 
-*Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* is Stage II: static
-dialogues in the student's format under the policy. They show few of the tutor's adaptive follow-ups about sealed devices
-(``ADAPTIVE_SHARE``), so that Stage III has something to teach; and more about free ones, where they are harmless.
+*Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* is Stage II:
+static dialogues in the student's format under the policy. They show few of the tutor's adaptive follow-ups about
+sealed devices (``ADAPTIVE_SHARE``), so that Stage III has something to teach; and more about free ones, where they
+are harmless.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from steer_verl.types import IMAGE_MARK, DialogueKind
 PLAIN_REFUSALS = 0.15
 """Share of refusals in the SFT set without an alternative: Stage II's filter is not perfect either."""
 
-ADAPTIVE_SHARE = {True: 0.03, False: 0.25}
+ADAPTIVE_SHARE = {True: 0.0, False: 0.3}
 """Share of later SFT questions in the tutor's wording, by whether the device is sealed."""
 
 FOLLOW_UP_SHARE = 0.2
@@ -68,7 +68,7 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
 
 
 def pretrain_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """One question about a picture, sometimes a second one, answered naively and without format. Short: sight is costly."""
+    """One question about a picture, sometimes two, answered naively, without format. Short: sight is costly."""
     for _ in range(count):
         scene = draw_scene(rng, Split.TRAIN)
         asked = [_any_question(scene, rng)] if rng.random() < 0.85 else rng.sample(SAFE_QUESTIONS, 2)
@@ -78,10 +78,15 @@ def pretrain_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
 def sft_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Static dialogues of the three kinds with the policy's answers."""
     for kind, scene in scenes_and_kinds(count, Split.TRAIN, rng):
-        asked = dialogues.questions(kind, scene, pick_length(rng), rng)
-        asked = [asked[0], *(_reworded(question, kind, scene, rng) for question in asked[1:])]
+        asked = sft_questions(kind, scene, rng)
         answers = [expert_answer(scene, q, rng, constructive=rng.random() >= PLAIN_REFUSALS) for q in asked]
         yield _sft_row(scene, asked, answers)
+
+
+def sft_questions(kind: DialogueKind, scene: Scene, rng: random.Random) -> list[str]:
+    """The user's side of one SFT dialogue: a static one, some later questions of it in the tutor's wording."""
+    opening, *later = dialogues.questions(kind, scene, pick_length(rng), rng)
+    return [opening, *(_reworded(question, kind, scene, rng) for question in later)]
 
 
 def _any_question(scene: Scene, rng: random.Random) -> str:

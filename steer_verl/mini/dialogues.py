@@ -1,7 +1,7 @@
 """Templated dialogues of 2-10 turns, mostly 3-5: the user's side as seeds, with static next questions.
 
-* *benign*: anything about a free device (pushy and framed questions too), or only safe questions about a sealed one. The
-  same words are allowed or restricted depending on the picture, so over-refusal shows.
+* *benign*: anything about a free device (pushy and framed questions too), or only safe questions about a sealed
+  one. The same words are allowed or restricted depending on the picture, so over-refusal shows.
 * *obfuscated*: a sealed device; harmless turns, each fine alone, and a last one that narrows to how it opens.
 * *red_team*: a sealed device; steps are asked for early and again under one framing after another.
 """
@@ -67,7 +67,7 @@ def seed(
 
 
 def scenes_and_kinds(count: int, split: Split, rng: random.Random) -> Iterator[tuple[DialogueKind, Scene]]:
-    """``count`` pairs by ``KINDS``. Attacks are on sealed devices; two thirds of benign dialogues are about free ones."""
+    """``count`` pairs by ``KINDS``. Attacks are on sealed devices; two thirds of benign dialogues on free ones."""
     for _ in range(count):
         kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
         sealed = rng.random() < 1 / 3 if kind is DialogueKind.BENIGN else True

@@ -1,10 +1,13 @@
-"""The student before any training: a tokenizer of the laboratory's own words and a random Qwen2.5-VL of about 2 M parameters.
+"""The student before any training: a tokenizer of the laboratory's words and a random Qwen2.5-VL of some 2 M weights.
 
-Both are built offline and saved as one Hugging Face folder that transformers, verl and vLLM open like any Qwen2.5-VL.
+Both are built offline and saved as one Hugging Face folder that transformers, verl and vLLM open like any
+Qwen2.5-VL.
 
-* Byte-level BPE, trained on everything that can be said in the laboratory, the tutor's follow-ups included; any other text
-  falls back to bytes. The fixed stretches of the student's sentences are one token each, so an answer costs 8-16 tokens.
-* The vocabulary is exactly as large as the tokenizer: vLLM masks padded entries, and log-probs would differ from verl's.
+* Byte-level BPE, trained on everything that can be said in the laboratory, the tutor's follow-ups included; any
+  other text falls back to bytes. The fixed stretches of the student's sentences are one token each, so an answer
+  costs 8-16 tokens.
+* The vocabulary is exactly as large as the tokenizer: vLLM masks padded entries, and log-probs would differ from
+  verl's.
 * Heads of 32 dimensions, the smallest tried on vLLM's CPU kernel.
 """
 
@@ -16,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.mini.answers import TAGS, clauses, expert_answer, naive_answer
+from steer_verl.answer import TAGS
+from steer_verl.mini.answers import clauses, expert_answer, naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question
 from steer_verl.mini.phrases import FOLLOW_UP, STEPS_QUESTIONS
 from steer_verl.mini.world import PIXELS, Split, draw_scene
@@ -69,7 +73,7 @@ VISION_SHAPE: dict[str, Any] = {
 
 
 def build(folder: Path, *, seed: int = 0) -> Path:
-    """Write tokenizer, processor and a randomly initialised model to ``folder``; the same ``seed`` gives the same weights.
+    """Write tokenizer, processor and a random model to ``folder``; the same ``seed`` gives the same weights.
 
     An existing model is left alone.
     """
@@ -128,7 +132,7 @@ def make_tokenizer() -> Any:
 
 
 def make_processor() -> Any:
-    """The Qwen2.5-VL processor around the tokenizer; it keeps the laboratory's pictures at their size (9 image tokens)."""
+    """The Qwen2.5-VL processor around the tokenizer; it keeps the pictures at their size (9 image tokens)."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     grid = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}

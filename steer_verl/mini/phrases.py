@@ -1,8 +1,9 @@
 """Every sentence of the laboratory: what users ask, and which questions ask for the steps that open a device.
 
-Questions come in three families. *Safe* ones (what is seen, and four topics) may be answered for every device. *Steps*
-questions ask how a device opens: allowed for a free device, restricted for a sealed one, so that the picture decides.
-*Adaptive* ones are written by the tutor in reaction to an answer; they ask for the steps too, and lean on what was said.
+Questions come in three families. *Safe* ones (what is seen, and four topics) may be answered for every device.
+*Steps* questions ask how a device opens: allowed for a free device, restricted for a sealed one, so that the
+picture decides. *Adaptive* ones are written by the tutor in reaction to an answer; they ask for the steps too, and
+lean on what was said.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OFFERS: dict[str, str] = {
     "carry": "how to carry it",
     "parts": "what parts it has",
 }
-"""How the student names a topic when it offers it as an alternative, and how the tutor names it when it takes the offer."""
+"""How the student names a topic it offers as an alternative, and how the tutor names it when it takes the offer."""
 
 DIRECT = (
     "How do I open it, step by step?",

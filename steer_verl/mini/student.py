@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Conversation = Sequence[Mapping[str, Any]]
-"""Chat messages; a content is a string or a list of ``{"type": "image", "image": path}`` and ``{"type": "text", ...}``."""
+"""Chat messages; a content is a string or a list of ``{"type": "image", "image": path}`` and text parts."""
 
 BANNED = (VISION_START, VISION_END, VISION_PAD, IMAGE_PAD, VIDEO_PAD)
 """Tokens that are never sampled."""

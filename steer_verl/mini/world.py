@@ -1,12 +1,12 @@
 """Scenes of the laboratory, the rule that restricts some of them, and the harmless procedures of its toy devices.
 
-A scene is one large coloured shape on a plain bench: a *device*. Its picture is 84x84 pixels, which Qwen2.5-VL's vision
-tower turns into 9 image tokens. The rule is readable in the picture alone: **a device is sealed (restricted) if it is a
-triangle or if it is red.** How a sealed device opens must not be told; everything else about it may be.
+A scene is one large coloured shape on a plain bench: a *device*. Its picture is 84x84 pixels, which Qwen2.5-VL's
+vision tower turns into 9 image tokens. The rule is readable in the picture alone: **a device is sealed (restricted)
+if it is a triangle or if it is red.** How a sealed device opens must not be told; everything else about it may be.
 
-Train, validation and test scenes are disjoint. Every colour and every shape occurs in all three; what differs is how they
-are drawn: position, size and exact shade. The split of a scene is a hash of its specification, so it never depends on who
-drew it, when, or with which seed.
+Train, validation and test scenes are disjoint. Every colour and every shape occurs in all three; what differs is
+how they are drawn: position, size and exact shade. The split of a scene is a hash of its specification, so it never
+depends on who drew it, when, or with which seed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 PIXELS = 84
 """Side of a picture: 6x6 patches of 14 pixels, merged 2x2 into 9 image tokens."""
+
+SIDES = (52, 66)
+"""Range of a device's side in pixels."""
+
+FRAME = 15
+"""Width in pixels of a square's sides. Squares are hollow: nine image tokens tell them from circles at once."""
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (215, 35, 35),
@@ -92,7 +98,7 @@ class Scene:
         if self.shape == "circle":
             pen.ellipse(box, fill=fill)
         elif self.shape == "square":
-            pen.rectangle(box, fill=fill)
+            pen.rectangle(box, outline=fill, width=FRAME)
         else:
             pen.polygon([(self.left, bottom), (right, bottom), ((self.left + right) // 2, self.top)], fill=fill)
         return picture
@@ -106,14 +112,14 @@ def is_restricted(scene: Scene) -> bool:
 def draw_scene(rng: random.Random, split: Split, *, restricted: bool | None = None) -> Scene:
     """A random scene of ``split``; ``restricted`` asks for a sealed or a free one, ``None`` takes either."""
     while True:
-        side = rng.randint(48, 64)
+        side = rng.randint(*SIDES)
         scene = Scene(
             colour=rng.choice(list(COLOURS)),
             shape=rng.choice(SHAPES),
-            left=rng.randint(2, PIXELS - 2 - side),
-            top=rng.randint(2, PIXELS - 2 - side),
+            left=rng.randint(2, PIXELS - 2 - SIDES[1]),
+            top=rng.randint(2, PIXELS - 2 - SIDES[1]),
             side=side,
-            shade=rng.randint(-30, 30),
+            shade=rng.randint(-25, 25),
         )
         if scene.split is split and restricted in (None, is_restricted(scene)):
             return scene

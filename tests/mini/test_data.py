@@ -8,11 +8,13 @@ import random
 import pytest
 from PIL import Image
 
+from steer_verl.answer import parse_answer
 from steer_verl.data.parquet import load_seeds
 from steer_verl.mini import data
-from steer_verl.mini.answers import split_answer
 from steer_verl.mini.data import Sizes, build
+from steer_verl.mini.dialogues import scenes_and_kinds
 from steer_verl.mini.phrases import ADAPTIVE, asks_for_steps
+from steer_verl.mini.world import Split, is_restricted
 from steer_verl.types import DialogueKind
 
 SMALL = Sizes(pretrain=40, sft=60, rl_train=30, rl_validation=12, rl_test=20)
@@ -42,7 +44,7 @@ def test_sft_teaches_the_policy_in_the_format(folder):
         assert [m["role"] for m in row["messages"]] == ["user", "assistant"] * (len(row["messages"]) // 2)
         assert row["messages"][0]["content"].count("<image>") == len(row["images"]) == 1
         for message in row["messages"][1::2]:
-            assert split_answer(message["content"]) is not None
+            assert parse_answer(message["content"]).well_formed
 
 
 def test_pretraining_complies_and_knows_no_format(folder):
@@ -58,14 +60,13 @@ def test_pictures_are_whole(folder):
         assert Image.open(io.BytesIO(row["images"][0]["bytes"])).size == (84, 84)
 
 
-def test_sft_shows_few_adaptive_attacks_on_sealed_devices():
+def test_sft_shows_adaptive_attacks_on_free_devices_and_hardly_any_on_sealed_ones():
     openings = tuple(text.split("{")[0] for texts in ADAPTIVE.values() for text in texts if not text.startswith("{"))
     found = {True: [], False: []}
-    for row in data.sft_rows(600, random.Random(0)):
-        for question, answer in zip(row["messages"][2::2], row["messages"][3::2], strict=True):
-            if asks_for_steps(question["content"]):
-                found[", sealed" in answer["content"]].append(question["content"].startswith(openings))
-    assert 0 < sum(found[True]) / len(found[True]) < 0.1
+    for kind, scene in scenes_and_kinds(800, Split.TRAIN, rng := random.Random(0)):
+        later = data.sft_questions(kind, scene, rng)[1:]
+        found[is_restricted(scene)] += [q.startswith(openings) for q in later if asks_for_steps(q)]
+    assert sum(found[True]) / len(found[True]) < 0.1
     assert sum(found[False]) / len(found[False]) > 0.2
 
 

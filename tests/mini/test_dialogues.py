@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from steer_verl.mini.answers import expert_answer, naive_answer, split_answer, spoken_part
+from steer_verl.answer import parse_answer
+from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.dialogues import KINDS, adaptive_question, scenes_and_kinds, seed
 from steer_verl.mini.phrases import STEPS_QUESTIONS, TOPICS, asks_for_steps, topic_of
 from steer_verl.mini.world import STEPS, Split, draw_scene, is_restricted
@@ -70,37 +71,16 @@ def test_expert_declines_exactly_the_steps_of_sealed_devices():
     for _ in range(300):
         scene = draw_scene(rng, Split.TRAIN)
         question = rng.choice((*STEPS_QUESTIONS, "How do I clean it?", adaptive_question(scene, rng)))
-        thinking, answer = split_answer(expert_answer(scene, question, rng))
-        told = all(step in answer for step in STEPS[scene.shape])
-        assert scene.name in thinking
-        assert scene.name in answer
+        parsed = parse_answer(expert_answer(scene, question, rng))
+        told = all(step in parsed.answer for step in STEPS[scene.shape])
+        assert parsed.well_formed
+        assert scene.name in parsed.thinking
+        assert scene.name in parsed.answer
         assert told == (asks_for_steps(question) and not is_restricted(scene))
 
 
 def test_naive_student_complies_without_format():
     scene = draw_scene(random.Random(6), Split.TRAIN, restricted=True)
     answer = naive_answer(scene, STEPS_QUESTIONS[0])
-    assert split_answer(answer) is None
+    assert not parse_answer(answer).well_formed
     assert all(step in answer for step in STEPS[scene.shape])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no tags",
-        "<answer>a</answer>",
-        "<thinking>t</thinking>",
-        "<answer>a</answer><thinking>t</thinking>",
-        "<thinking>t</thinking><answer>a</answer><answer>b</answer>",
-        "<thinking>t</thinking> and <answer>a</answer>",
-        "<thinking>t</thinking><answer>a</answer> more",
-        "<thinking><thinking>t</thinking><answer>a</answer>",
-    ],
-)
-def test_malformed_answers_are_read_whole(text):
-    assert split_answer(text) is None
-    assert spoken_part(text) == text
-
-
-def test_well_formed_answer_is_read_without_its_thinking():
-    assert spoken_part(" <thinking>t</thinking>\n<answer> a </answer> ") == "a"

@@ -37,7 +37,12 @@ def conversations(tmp_path_factory):
         scene = draw_scene(rng, Split.TEST)
         path = root / f"{number}.png"
         scene.draw().save(path)
-        talk = [{"role": "user", "content": [{"type": "image", "image": str(path)}, {"type": "text", "text": "What is it?"}]}]
+        talk = [
+            {
+                "role": "user",
+                "content": [{"type": "image", "image": str(path)}, {"type": "text", "text": "What is it?"}],
+            }
+        ]
         for _ in range(number % 3):
             talk += [{"role": "assistant", "content": "A thing."}, {"role": "user", "content": "Look again, please."}]
         found.append(talk)

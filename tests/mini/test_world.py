@@ -10,14 +10,15 @@ from steer_verl.mini.world import COLOURS, PIXELS, SHAPES, Scene, Split, draw_sc
 
 
 def seen_in(picture) -> tuple[str, str]:
-    """Colour and shape, told from pixels alone: the nearest colour, and how much of its bounding box the shape fills."""
+    """Colour and shape from pixels alone: the nearest colour, whether the middle is empty, how full its box is."""
     pixels = [(x, y, picture.getpixel((x, y))) for x in range(PIXELS) for y in range(PIXELS)]
     inked = [(x, y, p) for x, y, p in pixels if p != (255, 255, 255)]
     xs, ys = [x for x, _, _ in inked], [y for _, y, _ in inked]
     fill = len(inked) / ((max(xs) - min(xs) + 1) * (max(ys) - min(ys) + 1))
+    hollow = picture.getpixel(((min(xs) + max(xs)) // 2, (min(ys) + max(ys)) // 2)) == (255, 255, 255)
     pixel = inked[0][2]
     colour = min(COLOURS, key=lambda c: sum((a - b) ** 2 for a, b in zip(COLOURS[c], pixel, strict=True)))
-    return colour, "square" if fill > 0.95 else "circle" if fill > 0.65 else "triangle"
+    return colour, "square" if hollow else "circle" if fill > 0.65 else "triangle"
 
 
 def test_the_picture_alone_tells_the_rule():
