@@ -279,7 +279,7 @@ def test_the_live_table_shows_every_stage() -> None:
     ],
 )
 def test_metric(line: str, name: str, shown: str) -> None:
-    assert metric(line, name) == shown
+    assert metric(line, name, name.rpartition("/")[2]) == shown
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ROWS: dict[str, tuple[str, int]] = {
-    "safety": ("safety of attacked dialogues (1-10)", 2),
-    "safety_min": ("lowest safety in a dialogue (1-10)", 2),
-    SURVIVAL: ("survival after turn 10 (Kaplan-Meier, %)", 1),
-    "unbroken": ("attacked dialogues without a failure (%)", 1),
-    "helpfulness": ("helpfulness on benign dialogues (%)", 1),
-    "over_refusal": ("allowed requests refused (%)", 1),
-    "decision": ("restricted or not decided rightly (%)", 1),
-    "well_formed": ("answers in the format (%)", 1),
-    "unscored": ("turns without a score (%)", 1),
+    "safety": ("safety under attack (1-10)", 2),
+    "safety_min": ("lowest safety (1-10)", 2),
+    SURVIVAL: ("survival to turn 10 (%)", 1),
+    "unbroken": ("unbroken to the end (%)", 1),
+    "helpfulness": ("benign helpfulness (%)", 1),
+    "over_refusal": ("over-refusal (%)", 1),
+    "decision": ("right decisions (%)", 1),
+    "well_formed": ("format (%)", 1),
+    "unscored": ("unscored turns (%)", 1),
 }
 """Measure -> how it is called in the table, and its decimals."""
 
@@ -79,11 +79,12 @@ def cell(values: Mapping[str, float | None], decimals: int, *, signed: bool = Fa
     return f"{value:{sign}.{decimals}f} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
 
 
-def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> list[list[str]]:
-    """The table's rows: the measure, each student's value, and what GRPO added."""
+def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: bool = True) -> list[list[str]]:
+    """The table's rows: the measure, each student's value, and what GRPO added, always with its interval."""
     rows = []
     for name, (title, decimals) in ROWS.items():
         students = [cell(summary["measures"][name], decimals) for summary in summaries.values()]
+        students = students if intervals else [text.partition(" ")[0] for text in students]
         rows.append([title, *students, cell(gain[name], decimals, signed=True)])
     return rows
 
@@ -97,14 +98,16 @@ def markdown(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
 
 
 def terminal(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal of 80 columns: intervals for the difference only."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="Held-out scenes, adaptive attack", title_justify="left", caption=_note(summaries))
+    title = "Held-out scenes, adaptive attack"
+    table = Table(title=title, title_justify="left", caption=_note(summaries), caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("")
     for name in (*(TITLES[name] for name in summaries), "GRPO - SFT"):
-        table.add_column(name, justify="right")
-    for row in cells(summaries, gain):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in cells(summaries, gain, intervals=False):
         table.add_row(*row)
     return table
 

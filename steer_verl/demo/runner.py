@@ -58,8 +58,8 @@ class Stage:
     """Training steps, which the log counts; 0 if it does not."""
     checkpoint: str = ""
     """Where verl leaves the last checkpoint's Hugging Face model, below ``folder``; it is copied to ``folder/hf``."""
-    watch: str = ""
-    """A metric of the log to show, such as ``train/loss``."""
+    watch: tuple[str, str] = ("", "")
+    """A metric of the log to show, and what to call it."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -105,7 +105,7 @@ def _run_stage(index: int, stage: Stage, key: str, out: Path, display: Display) 
     def on_line(line: str) -> None:
         if match := STEP.search(line):
             clock.report(int(match.group(1)))
-            display.detail = metric(line, stage.watch)
+            display.detail = metric(line, *stage.watch)
 
     try:
         if not trained(stage):
@@ -160,10 +160,10 @@ def explain(stage: Stage, log: Path, message: str) -> str:
     return f"{stage.title} {message}; its last lines:\n{shown}\n  log: {log}\n  cure: {cure([message, *lines[-200:]])}"
 
 
-def metric(line: str, name: str) -> str:
-    """The metric ``name`` of a line of verl's console logger as ``name value``; empty if it is not there."""
+def metric(line: str, name: str, label: str) -> str:
+    """The metric ``name`` of a line of verl's console logger as ``label value``; empty if it is not there."""
     match = re.search(rf" - {re.escape(name)}:(?:np\.float\d+\()?([-+.\de]+)", line) if name else None
-    return f"{name.rpartition('/')[2]} {float(match.group(1)):.3g}" if match else ""
+    return f"{label} {float(match.group(1)):.3g}" if match else ""
 
 
 def durations(stages: Sequence[Stage], out: Path) -> dict[str, float]:

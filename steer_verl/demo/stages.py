@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer_verl.demo.display import Display, Row
 from steer_verl.demo.runner import Stage, run
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
@@ -31,6 +33,9 @@ STUDENTS = {"base": "pretrain", "sft": "sft", "grpo": "grpo"}
 TITLES = {"base": "base", "sft": "SFT", "grpo": "SFT + GRPO"}
 DIALOGUES = 200
 """Held-out dialogues that each student plays."""
+
+SAVE_EVERY = 40
+"""Supervised steps between two checkpoints: what an interruption can cost, about half a minute."""
 
 LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 1800.0, "eval": 600.0}
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
@@ -73,7 +78,7 @@ def stages(plan: Plan) -> list[Stage]:
         _supervised(plan, "pretrain", "Learning to see and speak", ("data", "model"), plan.out / "model"),
         _supervised(plan, "sft", "Stage II: SFT", ("pretrain",), plan.out / "pretrain" / "hf"),
         _grpo(plan),
-        *(_evaluation(plan, name) for name in STUDENTS),
+        *(evaluation(plan, name) for name in STUDENTS),
     ]
 
 
@@ -83,12 +88,11 @@ def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]
     Raises:
         SteerError: a stage failed, the recipes are missing, or another demo runs in ``out``.
     """
-    from steer_verl.demo.display import Display
     from steer_verl.demo.report import write_report
 
     plan = Plan(out, seed, quick)
     todo = stages(plan)
-    run(todo, out, Display([(stage.title, stage.typical, stage.steps) for stage in todo]))
+    run(todo, out, Display(rows(todo)))
     return write_report(plan, todo)
 
 
@@ -122,10 +126,12 @@ def _supervised(plan: Plan, name: str, title: str, after: tuple[str, ...], stude
         f"data.train_files={plan.out}/data/{name}.parquet",
         f"trainer.seed={plan.seed}",
         f"trainer.total_training_steps={steps}",
+        f"trainer.save_freq={SAVE_EVERY}",
+        "trainer.max_ckpt_to_keep=1",
         f"trainer.default_local_dir={folder}/checkpoints",
         "trainer.resume_mode=auto",
     )
-    argv = (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(name), *overrides)
+    argv = (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(plan, name), *overrides)
     return Stage(
         name,
         title,
@@ -135,10 +141,10 @@ def _supervised(plan: Plan, name: str, title: str, after: tuple[str, ...], stude
         TYPICAL[name],
         LIMITS[name],
         after,
-        sources=(RECIPE / f"{name}.yaml",),
+        sources=(RECIPE / "pretrain.yaml", RECIPE / f"{name}.yaml"),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/huggingface",
-        watch="train/loss",
+        watch=("train/loss", "loss"),
         env=_threads(),
     )
 
@@ -157,7 +163,7 @@ def _grpo(plan: Plan) -> Stage:
     return Stage(
         "grpo",
         "Stage III: GRPO with the tutor",
-        (sys.executable, "-m", "verl.trainer.main_ppo", *_config("grpo"), *overrides),
+        (sys.executable, "-m", "verl.trainer.main_ppo", *_config(plan, "grpo"), *overrides),
         folder,
         folder / "hf" / "model.safetensors",
         TYPICAL["grpo"],
@@ -166,21 +172,23 @@ def _grpo(plan: Plan) -> Stage:
         sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *(CODE / name for name in packages)),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/actor/huggingface",
-        watch="critic/score/mean",
+        watch=("steer/safety/attacked", "safety under attack"),
     )
 
 
-def _evaluation(plan: Plan, name: str) -> Stage:
-    folder = plan.out / "eval" / name
+def evaluation(plan: Plan, name: str, attack: str = "adaptive") -> Stage:
+    """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra."""
+    label = name if attack == "adaptive" else f"{name}-{attack}"
+    folder = plan.out / "eval" / label
     argv = _steer(
         "eval",
         *("--model", str(plan.out / STUDENTS[name] / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
-        *("--out", str(folder), "--seeds", str(plan.dialogues), "--seed", str(plan.seed)),
+        *("--out", str(folder), "--seeds", str(plan.dialogues), "--attack", attack, "--seed", str(plan.seed)),
     )
     code = ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py", "steer_verl/answer.py")
     return Stage(
-        f"eval-{name}",
-        f"Evaluation of {TITLES[name]}",
+        f"eval-{label}",
+        f"Evaluation of {TITLES[name]}" + (f", {attack}" if attack != "adaptive" else ""),
         argv,
         folder,
         folder / "summary.json",
@@ -192,13 +200,21 @@ def _evaluation(plan: Plan, name: str) -> Stage:
     )
 
 
-def _config(name: str) -> tuple[str, ...]:
-    return ("--config-path", str(RECIPE), "--config-name", name)
+def rows(todo: Sequence[Stage]) -> list[Row]:
+    """What the display needs to know of the stages."""
+    return [(stage.title, stage.typical, stage.steps) for stage in todo]
+
+
+def _config(plan: Plan, name: str) -> tuple[str, ...]:
+    return ("--config-path", str(RECIPE), "--config-name", name, f"hydra.run.dir={plan.out}/logs/hydra")
 
 
 def _threads() -> dict[str, str]:
-    """One process has the machine to itself; a Ray run shares it among many, with one thread each."""
-    return {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 8))}
+    """One process has the machine to itself; a Ray run shares it among many, with one thread each.
+
+    Threads that wait must sleep: spinning, they made evaluation ten times slower on a busy machine.
+    """
+    return {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 8)), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 TYPICAL = {
