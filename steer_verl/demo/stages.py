@@ -141,7 +141,7 @@ def _supervised(plan: Plan, name: str, title: str, after: tuple[str, ...], stude
         TYPICAL[name],
         LIMITS[name],
         after,
-        sources=(RECIPE / "pretrain.yaml", RECIPE / f"{name}.yaml"),
+        sources=(RECIPE / "supervised.yaml", RECIPE / f"{name}.yaml"),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/huggingface",
         watch=("train/loss", "loss"),
