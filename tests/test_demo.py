@@ -246,6 +246,19 @@ def test_the_time_left_learns_from_what_is_seen() -> None:
     assert clock_text(61) == "1:01" and clock_text(3600) == "1:00:00"
 
 
+def test_a_slow_stage_makes_the_later_ones_look_longer() -> None:
+    display = Display([("One", Typical(0, 1), 100), ("Two", Typical(300), 0)], Console(file=io.StringIO()))
+    clock = display.start(0)
+    before = display.left()
+    now = clock.began
+    clock.now = lambda: now
+    for step in range(1, 51):  # three times as slow as usual
+        now += 3.0
+        clock.report(step)
+    assert clock.seen == (49.0, 147.0)
+    assert display.left() > before and display.left() - 50 * 3 > 300 * 1.5
+
+
 def test_a_resumed_stage_counts_only_its_own_steps() -> None:
     now = [0.0]
     clock = Clock(Typical(start=50, step=5), steps=100, now=lambda: now[0])

@@ -72,7 +72,7 @@ class Display:
     def left(self) -> float:
         """Seconds until everything is done."""
         known = [(self.rows[i][1].total(self.rows[i][2]), s) for i, s in self.ended.items() if s is not None]
-        speed = pace(known)
+        speed = pace([*known, self.clock.seen] if self.clock else known)
         later = [row for i, row in enumerate(self.rows) if i not in self.ended and (i != self.index or not self.clock)]
         current = self.clock.left(speed) if self.clock else 0.0
         return current + speed * sum(typical.total(steps) for _, typical, steps in later)
@@ -113,4 +113,4 @@ class Display:
     def _say(self, line: str) -> None:
         self.said = time.monotonic()
         if not self.live.is_started:
-            self.console.print(line, markup=False, highlight=False)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

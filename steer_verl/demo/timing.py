@@ -53,6 +53,13 @@ class Clock:
         left = self.left(1.0)
         return self.elapsed / (self.elapsed + left) if self.elapsed + left > 0 else 0.0
 
+    @property
+    def seen(self) -> tuple[float, float]:
+        """(typical, actual) seconds of the steps between the first report and the latest."""
+        if self.first is None or self.latest is None:
+            return 0.0, 0.0
+        return (self.latest[0] - self.first[0]) * self.typical.step, self.latest[1] - self.first[1]
+
     def left(self, pace: float) -> float:
         """Seconds until the stage ends, if this machine takes ``pace`` times the typical duration."""
         if self.latest is None or self.first is None:
@@ -64,13 +71,13 @@ class Clock:
     def _per_step(self, pace: float) -> float:
         """Seconds a step: what was seen, mixed with two typical steps."""
         assert self.first and self.latest
-        seen, seconds = self.latest[0] - self.first[0], self.latest[1] - self.first[1]
-        return (seconds + 2 * pace * self.typical.step) / (seen + 2)
+        steps, (_, seconds) = self.latest[0] - self.first[0], self.seen
+        return (seconds + 2 * pace * self.typical.step) / (steps + 2)
 
 
-def pace(finished: list[tuple[float, float]]) -> float:
-    """How this machine compares with the typical one, from (typical, actual) seconds of finished stages; 1 is alike."""
-    return (sum(actual for _, actual in finished) + PRIOR) / (sum(typical for typical, _ in finished) + PRIOR)
+def pace(seen: list[tuple[float, float]]) -> float:
+    """How this machine compares with the typical one, from (typical, actual) seconds of finished work; 1 is alike."""
+    return (sum(actual for _, actual in seen) + PRIOR) / (sum(typical for typical, _ in seen) + PRIOR)
 
 
 def clock_text(seconds: float) -> str:
