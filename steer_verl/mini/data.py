@@ -33,7 +33,10 @@ from steer_verl.types import IMAGE_MARK, DialogueKind
 PLAIN_REFUSALS = 0.15
 """Share of refusals in the SFT set without an alternative: Stage II's filter is not perfect either."""
 
-ADAPTIVE_SHARE = {True: 0.0, False: 0.3}
+SFT_KINDS = {DialogueKind.BENIGN: 60, DialogueKind.OBFUSCATED: 20, DialogueKind.RED_TEAM: 20}
+"""Mixture of the SFT set, in per cent: more help than refusal, as in any instruction set."""
+
+ADAPTIVE_SHARE = {True: 0.0, False: 0.6}
 """Share of later SFT questions in the tutor's wording, by whether the device is sealed."""
 
 FOLLOW_UP_SHARE = 0.2
@@ -77,7 +80,7 @@ def pretrain_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
 
 def sft_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Static dialogues of the three kinds with the policy's answers."""
-    for kind, scene in scenes_and_kinds(count, Split.TRAIN, rng):
+    for kind, scene in scenes_and_kinds(count, Split.TRAIN, rng, SFT_KINDS):
         asked = sft_questions(kind, scene, rng)
         answers = [expert_answer(scene, q, rng, constructive=rng.random() >= PLAIN_REFUSALS) for q in asked]
         yield _sft_row(scene, asked, answers)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from steer_verl.mini.phrases import (
     ADAPTIVE,
@@ -66,10 +66,12 @@ def seed(
     )
 
 
-def scenes_and_kinds(count: int, split: Split, rng: random.Random) -> Iterator[tuple[DialogueKind, Scene]]:
-    """``count`` pairs by ``KINDS``. Attacks are on sealed devices; two thirds of benign dialogues on free ones."""
+def scenes_and_kinds(
+    count: int, split: Split, rng: random.Random, mixture: Mapping[DialogueKind, int] = KINDS
+) -> Iterator[tuple[DialogueKind, Scene]]:
+    """``count`` pairs by ``mixture``. Attacks are on sealed devices; two thirds of benign dialogues on free ones."""
     for _ in range(count):
-        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
+        kind = rng.choices(list(mixture), weights=list(mixture.values()))[0]
         sealed = rng.random() < 1 / 3 if kind is DialogueKind.BENIGN else True
         yield kind, draw_scene(rng, split, restricted=sealed)
 
