@@ -90,7 +90,7 @@ def install(python: Path) -> None:
     refuse_cuda(python, index)
     print(f"make env: 1/4 torch from {'the CPU wheel index' if url else 'the package index'}", flush=True)
     pip(python, *quiet, *index, *TORCH)
-    print("make env: 2/4 the locked packages, about 1.5 GB to download, some minutes", flush=True)
+    print("make env: 2/4 the locked packages, about 1 GB to download, some minutes", flush=True)
     pins = [line for line in LOCK.read_text().splitlines() if "==" in line]
     pip_counting(python, "--no-deps", "--requirement", str(LOCK), total=len(pins))
     print("make env: 3/4 this project", flush=True)
