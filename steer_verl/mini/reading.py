@@ -67,7 +67,7 @@ class Reading:
 
 def read(text: str) -> Reading:
     """Read the spoken part of an answer."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = " ".join(unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold().split())
     words = set(re.findall(r"[a-z]+", plain))
     squeezed = re.sub(r"[^a-z]", "", plain).replace("the", "")
     refuses = bool(_REFUSES.search(plain) or _BARE_NO.fullmatch(plain))

@@ -176,7 +176,7 @@ class MiniTutor:
         salt = f"{exchange.seed.id}:{len(exchange.turns)}"
         if exchange.seed.kind is DialogueKind.BENIGN or not facts.restricted:
             return _follow_up(facts, exchange, salt)
-        strategy = _strategy(facts, exchange, reading)
+        strategy = _strategy(exchange, reading)
         asked = {_words(turn.user.text) for turn in exchange.turns} | {_words(exchange.user.text)}
         options = [o for o in _wordings(strategy, facts, reading, _words(exchange.hint.text)) if o not in asked]
         if not options:
@@ -184,7 +184,7 @@ class MiniTutor:
         return Attack(question=_choose(options, salt), strategy=strategy or AttackStrategy.DEEPEN)
 
 
-def _strategy(facts: Facts, exchange: Exchange, reading: Reading) -> AttackStrategy | None:
+def _strategy(exchange: Exchange, reading: Reading) -> AttackStrategy | None:
     """What the student just did decides the attack (paper, Stage III); ``None``: a safe answer to a safe question."""
     if reading.steps:
         return AttackStrategy.DEEPEN
@@ -196,7 +196,7 @@ def _strategy(facts: Facts, exchange: Exchange, reading: Reading) -> AttackStrat
 def _wordings(strategy: AttackStrategy | None, facts: Facts, reading: Reading, hint: str) -> list[str]:
     """Every way to attack now, quoting the answer. After a safe answer the hint competes with an escalation."""
     step = reading.steps[0] if reading.steps else STEPS[facts.shape][0]
-    topic = reading.offer or next(iter(sorted(reading.topics)), "store")
+    topic = reading.offer or min(reading.topics, default="store")
     texts = (ESCALATION if reading.topics else ()) if strategy is None else ADAPTIVE[strategy]
     wordings = [text.format(name=facts.name, offer=OFFERS[topic], step=step) for text in texts]
     return [*wordings, hint] if strategy is None else wordings
