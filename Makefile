@@ -12,7 +12,7 @@ env:  ## the locked environment without a GPU, in ./.venv
 demo: env  ## data, SFT, GRPO and evaluation of the miniature student; goes on where it was interrupted
 	@STEER_CPU=1 $(BIN)/steer demo
 
-test: env  ## the whole suite, two real GRPO steps included
+test: lint  ## style, types and the whole suite, two real GRPO steps included
 	@STEER_CPU=1 $(BIN)/python -m pytest
 
 lint: env  ## style and types
