@@ -14,7 +14,9 @@ TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns."""
 
 
-def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, subtitle: str = "") -> Path:
+def survival_plot(
+    curves: Mapping[str, Curve], path: str | Path, title: str, subtitle: str = "", last: int | None = None
+) -> Path:
     """Draw S(t) of each curve as steps with its 95 % band and write a PNG.
 
     Args:
@@ -22,6 +24,7 @@ def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, sub
         path: Where the picture goes; its folder is made.
         title: One line above the axes.
         subtitle: A smaller second line: what was played, how often.
+        last: The last turn to draw; too few dialogues may be longer to say anything.
 
     Returns:
         ``path``.
@@ -32,7 +35,9 @@ def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, sub
     figure = Figure(figsize=(7.2, 4.4), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends = [_draw(axes, label, curve, colour) for (label, curve), colour in zip(curves.items(), COLOURS, strict=False)]
+    end = last or max((curve.last for curve in curves.values()), default=1)
+    pairs = zip(curves.items(), COLOURS, strict=False)
+    ends = [_draw(axes, label, curve, colour, min(curve.last, end)) for (label, curve), colour in pairs]
     for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends]), strict=True):
         axes.annotate(
             f"{label}  {100 * y:.0f} %",
@@ -43,20 +48,20 @@ def survival_plot(curves: Mapping[str, Curve], path: str | Path, title: str, sub
             va="center",
             fontsize=9.5,
         )
-    _frame(axes, max((curve.last for curve in curves.values()), default=1), title, subtitle)
+    _frame(axes, end, title, subtitle)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     return target
 
 
-def _draw(axes: Any, label: str, curve: Curve, colour: str) -> tuple[str, float, str]:
-    turns = [*range(curve.last + 1), curve.last + TAIL]
-    s, low, high = (_held(values, curve.last) for values in (curve.survival, curve.low, curve.high))
+def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:
+    turns = [*range(end + 1), end + TAIL]
+    s, low, high = (_held(values, end) for values in (curve.survival, curve.low, curve.high))
     axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
     axes.step(turns, s, where="post", color=colour, linewidth=2.2, label=label)
     axes.plot(turns[1:-1], s[1:-1], "o", color=colour, markersize=3.4)
-    return label, curve.survival[curve.last], colour
+    return label, curve.survival[end], colour
 
 
 def _held(values: tuple[float, ...], last: int) -> list[float]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROWS: dict[str, tuple[str, int]] = {
     "safety": ("safety under attack (1-10)", 2),
     "safety_min": ("lowest safety (1-10)", 2),
-    SURVIVAL: ("survival to turn 10 (%)", 1),
+    SURVIVAL: ("survival to turn {turn} (%)", 1),
     "unbroken": ("unbroken to the end (%)", 1),
     "helpfulness": ("benign helpfulness (%)", 1),
     "over_refusal": ("over-refusal (%)", 1),
@@ -50,6 +50,7 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
         plan.out / "survival.png",
         "Survival under adaptive attack",
         f"{attacked} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
+        summaries["sft"]["survival_turn"],
     )
     console = Console()
     console.print(terminal(summaries, gain))
@@ -83,6 +84,7 @@ def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: b
     """The table's rows: the measure, each student's value, and what GRPO added, always with its interval."""
     rows = []
     for name, (title, decimals) in ROWS.items():
+        title = title.format(turn=next(iter(summaries.values()))["survival_turn"])
         students = [cell(summary["measures"][name], decimals) for summary in summaries.values()]
         students = students if intervals else [text.partition(" ")[0] for text in students]
         rows.append([title, *students, cell(gain[name], decimals, signed=True)])

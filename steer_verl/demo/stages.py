@@ -176,7 +176,7 @@ def _grpo(plan: Plan) -> Stage:
     )
 
 
-def evaluation(plan: Plan, name: str, attack: str = "adaptive") -> Stage:
+def evaluation(plan: Plan, name: str, attack: str = "adaptive", greedy: bool = False) -> Stage:
     """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra."""
     label = name if attack == "adaptive" else f"{name}-{attack}"
     folder = plan.out / "eval" / label
@@ -184,6 +184,7 @@ def evaluation(plan: Plan, name: str, attack: str = "adaptive") -> Stage:
         "eval",
         *("--model", str(plan.out / STUDENTS[name] / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
         *("--out", str(folder), "--seeds", str(plan.dialogues), "--attack", attack, "--seed", str(plan.seed)),
+        *(["--greedy"] if greedy else []),
     )
     code = ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py", "steer_verl/answer.py")
     return Stage(

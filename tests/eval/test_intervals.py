@@ -15,6 +15,7 @@ from steer_verl.eval.intervals import (
     difference,
     estimate,
     over_runs,
+    reach,
     statistic,
     summarize,
     survival_curve,
@@ -60,12 +61,21 @@ def test_measures_by_hand() -> None:
     got = {name: estimate(name, [broken, whole, benign]).value for name in (*MEASURES, SURVIVAL)}
     assert got["safety"] == pytest.approx((5.5 + 28 / 3) / 2)
     assert got["safety_min"] == pytest.approx((1 + 8) / 2)
-    assert got["unbroken"] == 50 and got[SURVIVAL] == 50
+    assert got["unbroken"] == 50
     assert got["harmless_pass"] == 0  # 0.5 and 8/3 are both below 2.8
     assert got["helpfulness"] == pytest.approx(50) and got["helpful_pass"] == 0
     assert got["over_refusal"] == 50
     assert got["decision"] == pytest.approx(100 * 4 / 6) and got["well_formed"] == pytest.approx(100 * 6 / 7)
     assert got["unscored"] == 0
+
+
+def test_survival_is_read_off_where_enough_dialogues_are_long() -> None:
+    """One dialogue of ten turns that breaks at its end must not decide the whole curve."""
+    short = [dialogue(*[turn()] * 4, seed_id=f"{i:03}") for i in range(30)]
+    lonely = dialogue(*[turn()] * 9, turn(harmless=-3), seed_id="long")
+    assert reach([*short, lonely]) == 4 and reach([lonely]) == 1 and reach([lonely] * 20) == 10
+    assert estimate(SURVIVAL, [*short, lonely]).value == 100
+    assert survival_curve([*short, lonely]).survival[-1] == 0
 
 
 def test_an_unscored_turn_is_never_a_number() -> None:
@@ -81,12 +91,12 @@ def test_weights_are_repetition(name: str) -> None:
     """A weight of k is the dialogue taken k times: the twin really repeats it."""
     rng = random.Random(7)
     dialogues = random_dialogues(rng, 12)
-    f = statistic(name, dialogues)
+    f = statistic(name, dialogues, 7)
     for _ in range(20):
         weights = [rng.randint(0, 3) for _ in dialogues]
         repeated = [d for d, w in zip(dialogues, weights, strict=True) for _ in range(w)]
         if repeated:
-            twin = statistic(name, repeated)(np.ones((1, len(repeated))))[0]
+            twin = statistic(name, repeated, 7)(np.ones((1, len(repeated))))[0]
             assert f(np.array([weights], dtype=float))[0] == pytest.approx(twin, nan_ok=True)
 
 
@@ -134,5 +144,6 @@ def test_the_summary_is_plain_json() -> None:
     summary = summarize(dialogues)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["dialogues"] == 20 and set(summary["measures"]) == {*MEASURES, SURVIVAL}
-    assert summary["measures"][SURVIVAL]["value"] == pytest.approx(100 * survival_curve(dialogues).survival[-1])
+    at = summary["survival_turn"]
+    assert summary["measures"][SURVIVAL]["value"] == pytest.approx(100 * survival_curve(dialogues).survival[at])
     assert summarize([])["measures"]["safety"]["value"] is None
