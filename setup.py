@@ -52,6 +52,7 @@ setup(
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
     package_data={"steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja"]},
     install_requires=[
+        "numpy>=1.26,<3",
         "pydantic>=2.6,<3",
         "typer>=0.12,<1",
         "rich>=13,<16",

@@ -28,7 +28,7 @@ from steer_verl.mini.evaluate import load_marks
 
 HERE = Path(__file__).parent
 STATIC = "sft-static"
-"""SFT on the seeds' own questions, greedily: what it learned, without the attack and without the dice."""
+"""SFT on the seeds' own questions: what it learned, without the attack."""
 HELPFULNESS_MARGIN = 2.0
 """Points of benign helpfulness that GRPO may cost."""
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 def train(plan: Plan) -> dict[str, float]:
     """One whole demo and the static evaluation of its SFT student; returns the seconds of each stage."""
-    todo = [*stages(plan), evaluation(plan, "sft", "static", greedy=True)]
+    todo = [*stages(plan), evaluation(plan, "sft", "static")]
     print(f"training seed {plan.seed}: {plan.out}")
     run(todo, plan.out, Display(rows(todo)))
     write_report(plan, todo)
@@ -106,7 +106,7 @@ def demands(marks: Marks, seeds: Sequence[int]) -> list[Demand]:
         figure = cell(plain(interval), 1)
         found.append(
             Demand(
-                f"SFT: {title(name, marks)} at least {least:.0f}, static questions, greedy",
+                f"SFT: {title(name, marks)} at least {least:.0f}, static questions",
                 figure,
                 interval.value >= least,
             )
@@ -149,14 +149,14 @@ def _played(marks: Marks, seeds: Sequence[int]) -> str:
     attacked = sum(m.attacked for m in marks["sft"])
     return (
         f"{len(marks['sft'])} dialogues ({attacked} attacked) on unseen scenes over training seeds "
-        f"{', '.join(map(str, seeds))}, sampled at temperature 1 under the adaptive attack; "
-        "the last column is static and greedy. Intervals: 95 %, bootstrap over dialogues."
+        f"{', '.join(map(str, seeds))}, greedy decoding, under the adaptive attack; "
+        "the last column is static. Intervals: 95 %, bootstrap over dialogues."
     )
 
 
 def students(marks: Marks) -> str:
     """Each measure of each student, pooled over seeds."""
-    titles = {**TITLES, STATIC: "SFT, static, greedy"}
+    titles = {**TITLES, STATIC: "SFT, static"}
     found = [
         [title(name, marks), *(cell(plain(estimate(name, marks[student])), decimals) for student in titles)]
         for name, (_, decimals) in ROWS.items()

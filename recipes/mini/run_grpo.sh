@@ -5,6 +5,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 config=(--config-path "$here" --config-name grpo)
 
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} # whoever computes takes every core; one that waits sleeps
 while IFS='=' read -r name value; do # the CPU runtime's environment, beneath the user's own
     [ -n "${!name+set}" ] || export "$name=$value"
 done < <("$python" -c 'from steer_verl.cpu import environment; print(*map("=".join, environment().items()), sep="\n")')

@@ -173,18 +173,22 @@ def _grpo(plan: Plan) -> Stage:
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/actor/huggingface",
         watch=("steer/safety/attacked", "safety under attack"),
+        env=_threads(),
     )
 
 
-def evaluation(plan: Plan, name: str, attack: str = "adaptive", greedy: bool = False) -> Stage:
-    """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra."""
+def evaluation(plan: Plan, name: str, attack: str = "adaptive") -> Stage:
+    """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra.
+
+    Decoding is greedy: what the student does, without dice, so that GRPO earns nothing by being merely surer of itself.
+    """
     label = name if attack == "adaptive" else f"{name}-{attack}"
     folder = plan.out / "eval" / label
     argv = _steer(
         "eval",
         *("--model", str(plan.out / STUDENTS[name] / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
         *("--out", str(folder), "--seeds", str(plan.dialogues), "--attack", attack, "--seed", str(plan.seed)),
-        *(["--greedy"] if greedy else []),
+        "--greedy",
     )
     code = ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py", "steer_verl/answer.py")
     return Stage(
@@ -211,11 +215,8 @@ def _config(plan: Plan, name: str) -> tuple[str, ...]:
 
 
 def _threads() -> dict[str, str]:
-    """One process has the machine to itself; a Ray run shares it among many, with one thread each.
-
-    Threads that wait must sleep: spinning, they made evaluation ten times slower on a busy machine.
-    """
-    return {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 8)), "OMP_WAIT_POLICY": "PASSIVE"}
+    """Every core for whoever computes: the processes of a Ray run take turns, and one that waits sleeps."""
+    return {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 8))}
 
 
 TYPICAL = {
