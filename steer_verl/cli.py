@@ -60,7 +60,7 @@ def demo(
     ] = False,
 ) -> None:
     """Train and evaluate the miniature student: data, SFT, GRPO, table and plot. Start it again to go on."""
-    from steer_verl.demo.stages import run_demo
+    from steer_verl.demo.main import run_demo
 
     try:
         run_demo(out.resolve(), seed=seed, quick=quick)

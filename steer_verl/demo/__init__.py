@@ -9,5 +9,6 @@
 ``cures``      what to do when a stage fails
 ``runner``     going through the stages, skipping what is done
 ``report``     the table and the plot
+``main``       all of it, from start to end
 =============  ==================================================================================
 """

@@ -16,10 +16,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from steer_verl.demo.display import Display, Row
-from steer_verl.demo.runner import Stage, run
+from steer_verl.demo.display import Row
+from steer_verl.demo.runner import Stage
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
 
@@ -80,20 +79,6 @@ def stages(plan: Plan) -> list[Stage]:
         _grpo(plan),
         *(evaluation(plan, name) for name in STUDENTS),
     ]
-
-
-def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
-    """Run what is not done, then write and print the report; returns it.
-
-    Raises:
-        SteerError: a stage failed, the recipes are missing, or another demo runs in ``out``.
-    """
-    from steer_verl.demo.report import write_report
-
-    plan = Plan(out, seed, quick)
-    todo = stages(plan)
-    run(todo, out, Display(rows(todo)))
-    return write_report(plan, todo)
 
 
 def _steer(*words: str) -> tuple[str, ...]:
