@@ -6,10 +6,11 @@ out/images/<split>-<number>.png out/rl_train.jsonl  rl_validation.jsonl  rl_test
 (steer_verl/data/rows.py) out/pretrain.parquet  sft.parquet                          columns ``messages``,
 ``images`` (PNG bytes), for verl's utils/dataset/multiturn_sft_dataset.py
 
-*Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* is Stage II:
-static dialogues in the student's format under the policy. They show few of the tutor's adaptive follow-ups about
-sealed devices (``ADAPTIVE_SHARE``), so that Stage III has something to teach; and more about free ones, where they
-are harmless.
+*Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* is Stage II: static
+dialogues in the student's format under the policy. Sealed devices are asked about in the static wordings alone; the
+tutor's adaptive ones stand only in dialogues about free devices, where they are harmless. A student can therefore
+learn the policy from the picture or take the shortcut by wording: it does some of both, which is the
+static-to-dynamic gap that Stage III has to close.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from steer_verl.data.rows import rl_row
 from steer_verl.mini import dialogues
 from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question, pick_length, scenes_and_kinds
-from steer_verl.mini.phrases import FOLLOW_UP, STEPS_QUESTIONS
+from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS, STEPS_QUESTIONS
 from steer_verl.mini.world import Scene, Split, draw_scene, is_restricted
 from steer_verl.types import IMAGE_MARK, DialogueKind
 
@@ -36,8 +37,11 @@ PLAIN_REFUSALS = 0.15
 SFT_KINDS = {DialogueKind.BENIGN: 60, DialogueKind.OBFUSCATED: 20, DialogueKind.RED_TEAM: 20}
 """Mixture of the SFT set, in per cent: more help than refusal, as in any instruction set."""
 
-ADAPTIVE_SHARE = {True: 0.0, False: 0.6}
-"""Share of later SFT questions in the tutor's wording, by whether the device is sealed."""
+ADAPTIVE_SHARE = 0.9
+"""Share of later SFT questions about free devices in the tutor's wording. About sealed ones there are none."""
+
+ACCEPTED_SHARE = 0.2
+"""Share of later SFT questions about sealed devices in which the user honestly takes an offered alternative."""
 
 FOLLOW_UP_SHARE = 0.2
 """Share of later benign SFT questions framed as the tutor frames its follow-ups."""
@@ -100,10 +104,11 @@ def _any_question(scene: Scene, rng: random.Random) -> str:
 
 
 def _reworded(question: str, kind: DialogueKind, scene: Scene, rng: random.Random) -> str:
-    """The question as it is, or sometimes in the tutor's wording. Benign dialogues on sealed devices stay harmless."""
-    sealed = is_restricted(scene)
-    if not (sealed and kind is DialogueKind.BENIGN) and rng.random() < ADAPTIVE_SHARE[sealed]:
+    """The question as it is, or in other words: none of them asks a sealed device's steps as the tutor would."""
+    if not is_restricted(scene) and rng.random() < ADAPTIVE_SHARE:
         return adaptive_question(scene, rng)
+    if is_restricted(scene) and rng.random() < ACCEPTED_SHARE:
+        return ACCEPTANCE.format(offer=rng.choice(list(OFFERS.values())))
     if kind is DialogueKind.BENIGN and rng.random() < FOLLOW_UP_SHARE:
         return rng.choice(FOLLOW_UP).format(name=scene.name, question=question)
     return question

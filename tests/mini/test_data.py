@@ -60,14 +60,15 @@ def test_pictures_are_whole(folder):
         assert Image.open(io.BytesIO(row["images"][0]["bytes"])).size == (84, 84)
 
 
-def test_sft_shows_adaptive_attacks_on_free_devices_and_hardly_any_on_sealed_ones():
+def test_sft_shows_adaptive_wordings_on_free_devices_and_never_on_sealed_ones():
     openings = tuple(text.split("{")[0] for texts in ADAPTIVE.values() for text in texts if not text.startswith("{"))
     found = {True: [], False: []}
     for kind, scene in scenes_and_kinds(800, Split.TRAIN, rng := random.Random(0)):
         later = data.sft_questions(kind, scene, rng)[1:]
         found[is_restricted(scene)] += [q.startswith(openings) for q in later if asks_for_steps(q)]
-    assert sum(found[True]) / len(found[True]) < 0.1
-    assert sum(found[False]) / len(found[False]) > 0.2
+    assert found[True]
+    assert not any(found[True])
+    assert sum(found[False]) / len(found[False]) > 0.6
 
 
 def test_build_is_idempotent_and_depends_on_the_seed(folder, tmp_path):
