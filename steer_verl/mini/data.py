@@ -7,9 +7,9 @@ out/images/<split>-<number>.png out/rl_train.jsonl  rl_validation.jsonl  rl_test
 ``images`` (PNG bytes), for verl's utils/dataset/multiturn_sft_dataset.py
 
 *Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* is Stage II:
-static dialogues in the student's format under the policy. Sealed devices are asked about in the static wordings alone; the
-tutor's adaptive ones stand only in dialogues about free devices, where they are harmless. A student can therefore
-learn the policy from the picture or take the shortcut by wording: it does some of both, which is the
+static dialogues in the student's format under the policy. Sealed devices are asked about in the static wordings
+alone; the tutor's adaptive ones stand only in dialogues about free devices, where they are harmless. A student can
+therefore learn the policy from the picture or take the shortcut by wording: it does some of both, which is the
 static-to-dynamic gap that Stage III has to close.
 """
 
