@@ -78,6 +78,7 @@ class SteerAgentLoop(AgentLoopBase):
             output = await self.generate(context, {**sampling_params, "max_tokens": cap})
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
+                context.add_end()  # verl needs a response of at least one token
                 break
             text, ended = self.decode(output.token_ids)
             await context.add_answer(output, text)

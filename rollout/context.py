@@ -57,9 +57,13 @@ class TokenContext:
         self.ids, self.log_probs = merged.token_ids, log_probs or []
         self.turn_ends.append(len(self.mask) - 1)
         self.messages.append({"role": "assistant", "content": text})
+        if output.token_ids[-1] != self.loop.tokenizer.eos_token_id:
+            self.add_end()
+
+    def add_end(self) -> None:
+        """Append the end-of-turn token, which the student did not write: mask 0."""
         end = self.loop.tokenizer.eos_token_id
-        if output.token_ids[-1] != end:
-            self.ids, self.mask, self.log_probs = [*self.ids, end], [*self.mask, 0], [*self.log_probs, 0.0]
+        self.ids, self.mask, self.log_probs = [*self.ids, end], [*self.mask, 0], [*self.log_probs, 0.0]
 
     async def add_question(self, message: dict[str, Any], reserve: int) -> bool:
         """Append a user message with its pictures, unless that would leave fewer than ``reserve`` response tokens.

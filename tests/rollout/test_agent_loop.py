@@ -232,11 +232,14 @@ async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
     assert output.extra_fields["valid"] == (trained > 0)
 
 
-async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(processor: Any) -> None:
+@pytest.mark.parametrize(("aborted_call", "turns"), [(3, 2), (1, 0)])
+async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(
+    aborted_call: int, turns: int, processor: Any
+) -> None:
     class Aborting(Engine):
         async def generate(self, request_id: str, **call: Any) -> Any:
             output = await super().generate(request_id, **call)
-            if len(self.calls) == 3:
+            if len(self.calls) == aborted_call:
                 output.token_ids, output.log_probs = [], None
             return output
 
@@ -245,7 +248,9 @@ async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(processor:
     engine = Aborting(processor.tokenizer, random.Random(0))
     output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
-    assert record.stop is StopReason.ABORTED and len(record.turns) == 2 == len(output.turn_ends)
+    assert record.stop is StopReason.ABORTED and len(record.turns) == turns == len(output.turn_ends)
+    output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": [1.0] * turns}
+    assert output.as_dict()["rm_scores"].sum() == turns
 
 
 async def test_the_engine_gets_the_pixel_budget_of_the_processor(processor: Any, picture: str) -> None:
