@@ -11,7 +11,8 @@ import yaml
 pytest.importorskip("verl")
 OVERLAY = Path(__file__).parents[2] / "recipes" / "mini" / "cpu.yaml"
 BEYOND_THE_YAML = {  # keys that verl reads though its yaml does not list them
-    "ray_kwargs.ray_init.num_gpus",  # goes to ray.init as it is
+    "ray_kwargs.ray_init.num_gpus",  # these two go to ray.init as they are
+    "ray_kwargs.ray_init.include_dashboard",
     "actor_rollout_ref.model.override_config.attn_implementation",  # goes to the model's configuration
     "actor_rollout_ref.rollout.enable_sleep_mode",
     *(f"actor_rollout_ref.{role}.fsdp_config.mixed_precision" for role in ("actor", "ref")),
