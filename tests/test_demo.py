@@ -112,6 +112,24 @@ def test_a_stage_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     assert not (tmp_path / "running.json").exists()
 
 
+def test_shared_memory_of_its_own_is_removed_and_that_of_another_run_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time; from multiprocessing import resource_tracker, shared_memory as s\n"
+        "m = s.SharedMemory(create=True, size=64); p.write_text(m.name)\n"
+        "os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL); time.sleep(60)"
+    )
+    other = shared_memory.SharedMemory(create=True, size=64)
+    other.close()  # exists, mapped by nobody: as between its creation and its opening by another run's worker
+    try:
+        with pytest.raises(StageFailed, match="took longer"):
+            go([stage(tmp_path, "leaky", code, limit=4)], tmp_path)
+        name = (tmp_path / "leaky/result").read_text()
+        assert not Path("/dev/shm", name).exists()
+        assert Path("/dev/shm", other.name).exists()
+    finally:
+        other.unlink()
+
+
 SCRIPT = """
 import sys, pathlib
 from rich.console import Console
@@ -195,21 +213,20 @@ def test_output_is_read_as_it_grows(tmp_path: Path) -> None:
     assert Tail(tmp_path / "log").lines() == seen
 
 
-def test_shared_memory_of_the_run_is_removed_unless_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = SHM / f"psm_steer{os.getpid()}a"
-    before.touch()
+def test_shared_memory_seen_with_the_run_is_removed_unless_it_is_in_use() -> None:
     left = claim()
-    orphan = SHM / f"psm_steer{os.getpid()}b"
+    foreign, orphan = (SHM / f"psm_steer{os.getpid()}{letter}" for letter in "ab")
+    foreign.touch()
     orphan.touch()
     used = shared_memory.SharedMemory(name=f"psm_steer{os.getpid()}c", create=True, size=16)
     try:
-        leftovers.clear(left)
-        assert before.exists() and not orphan.exists() and (SHM / used.name).exists()
+        leftovers.clear(left, {orphan.name, used.name})
+        assert foreign.exists() and not orphan.exists() and (SHM / used.name).exists()
         assert not Path(left.tmp).exists() and len(left.tmp) < 40
     finally:
         used.close()
         used.unlink()
-        before.unlink()
+        foreign.unlink()
 
 
 def test_processes_of_an_earlier_boot_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl.demo.leftovers import TOKEN_ENV, Claim, claim, clear
+from steer_verl.demo.leftovers import TOKEN_ENV, Claim, claim, clear, shared_memory
 from steer_verl.errors import SteerError
 
 POLL = 0.25
 """Seconds between two looks at a child."""
+
+SURVEY = 10.0
+"""Seconds between two looks at the shared memory its processes hold: some never give theirs back."""
 
 
 class StageFailed(SteerError):
@@ -62,7 +65,7 @@ def run_child(
     Raises:
         StageFailed: it took longer than ``limit`` or its exit status is not 0.
     """
-    held = claim()
+    held, shared = claim(), set[str]()
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         held.save(record)
@@ -79,18 +82,26 @@ def run_child(
             )
         held = replace(held, session=child.pid)
         held.save(record)
-        _watch(child, tail, limit, on_line, tick)
+        _watch(child, tail, limit, on_line, tick, lambda: shared.update(shared_memory(held)))
     finally:
-        clear(held)
+        clear(held, shared)
         record.unlink(missing_ok=True)
 
 
 def _watch(
-    child: subprocess.Popen[bytes], tail: Tail, limit: float, on_line: Callable[[str], None], tick: Callable[[], None]
+    child: subprocess.Popen[bytes],
+    tail: Tail,
+    limit: float,
+    on_line: Callable[[str], None],
+    tick: Callable[[], None],
+    survey: Callable[[], None],
 ) -> None:
     end = time.monotonic() + limit
-    running = True
+    running, next_survey = True, time.monotonic() + SURVEY
     while running:
+        if time.monotonic() > next_survey:
+            survey()
+            next_survey = time.monotonic() + SURVEY
         running = child.poll() is None
         for line in tail.lines():
             on_line(line)

@@ -13,7 +13,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,6 @@ class Claim:
     boot: str
     tmp: str
     """Ray's folder: short, because the path of a Unix socket has at most 107 bytes."""
-    shm_before: tuple[str, ...]
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""
@@ -47,16 +47,15 @@ class Claim:
     def load(path: Path) -> Claim | None:
         """The record at ``path``, or ``None`` if there is none that can be read."""
         try:
-            values = json.loads(path.read_text())
-            return Claim(**{**values, "shm_before": tuple(values["shm_before"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            return Claim(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
             return None
 
 
 def claim() -> Claim:
-    """A new claim: a token, a short temporary folder, and what shared memory holds already."""
+    """A new claim: a token and a short temporary folder."""
     tmp = tempfile.mkdtemp(prefix="steer-", dir="/tmp")
-    return Claim(f"{os.getpid()}-{time.time_ns()}", 0, boot_id(), tmp, tuple(_shm_names()))
+    return Claim(f"{os.getpid()}-{time.time_ns()}", 0, boot_id(), tmp)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -75,11 +74,16 @@ def boot_id() -> str:
         return ""
 
 
-def clear(left: Claim) -> None:
-    """End the processes of a claim, by id, then remove its folder and the shared memory that nobody uses any more."""
+def clear(left: Claim, shared: AbstractSet[str] = frozenset()) -> None:
+    """End the processes of a claim, by id, then remove its folder and its shared memory that nobody maps any more.
+
+    ``shared`` are names that its processes were seen to map (:func:`shared_memory`). An entry that nobody was seen with
+    may be another run's, about to be opened: it is left alone.
+    """
     if left.boot == boot_id():
+        ours = shared | shared_memory(left)
         end_processes(left)
-        for name in _shm_names() - set(left.shm_before) - _shm_in_use():
+        for name in ours - _mapped(_pids()):
             with suppress(OSError):
                 (SHM / name).unlink()
     if Path(left.tmp).name.startswith("steer-"):
@@ -134,18 +138,15 @@ def _wait(done: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _shm_names() -> set[str]:
-    """Entries of ours in shared memory that Python made."""
-    if not SHM.is_dir():
-        return set()
-    names = (entry for entry in os.scandir(SHM) if entry.name.startswith(SHM_PREFIXES))
-    return {entry.name for entry in names if entry.stat(follow_symlinks=False).st_uid == os.getuid()}
+def shared_memory(left: Claim) -> set[str]:
+    """Names of Python's shared memory and semaphores that the claim's live processes map now."""
+    return {name for name in _mapped(processes(left)) if name.startswith(SHM_PREFIXES)}
 
 
-def _shm_in_use() -> set[str]:
-    """Names that some live process still maps."""
+def _mapped(pids: Iterable[int]) -> set[str]:
+    """Entries of ``/dev/shm`` that these processes map."""
     used: set[str] = set()
-    for pid in _pids():
+    for pid in pids:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
                 _, mark, name = line.partition(f" {SHM}/")
