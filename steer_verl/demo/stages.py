@@ -205,9 +205,9 @@ def _threads() -> dict[str, str]:
 
 
 TYPICAL = {
-    "pretrain": Typical(start=35, step=0.5, close=3),
-    "sft": Typical(start=35, step=0.6, close=3),
-    "grpo": Typical(start=100, step=5.0, close=12),
-    "eval": Typical(40),
+    "pretrain": Typical(start=30, step=1.1, close=3),
+    "sft": Typical(start=30, step=1.3, close=3),
+    "grpo": Typical(start=110, step=13.0, close=15),
+    "eval": Typical(24),
 }
-"""Seconds, as measured on two cores (benchmarks/mini.md)."""
+"""Seconds on two cores; benchmarks/mini.md has what a whole run took."""
