@@ -53,23 +53,96 @@ class RewardConfig(Settings):
     """Subtracted times the share of repeated word trigrams within the answer; the result is floored at 0."""
 
 
+class MirrorConfig(Settings):
+    """A further server of the same model, so that a score means the same whoever gave it."""
+
+    base_url: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    model: str | None = None
+    """What this server calls the model, where it differs."""
+    api_key_env: str | None = None
+
+
+class PriceConfig(Settings):
+    """Price of a million tokens, in any currency; prompt tokens from the server's cache cost ``cached``."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    cached: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+
+class BreakerConfig(Settings):
+    """When a server is left alone for a while (see steer_verl/tutor/breaker.py)."""
+
+    failures: Annotated[int, Field(ge=1)] = 8
+    """So many failed attempts in a row, with none that succeeded between them, open the breaker."""
+    cooldown: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds before one probe is let through; doubled at each probe that fails, up to ``max_cooldown``."""
+    max_cooldown: Annotated[float, Field(gt=0)] = 120.0
+
+
 class EndpointConfig(Settings):
     """One OpenAI-compatible endpoint. The key comes from the variable ``api_key_env``; it is never logged."""
 
     base_url: str
+    """``verl://reward_model`` is the router of verl's own reward model (``reward.reward_model.enable``)."""
     model: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Share of the requests that this server gets, against those of ``mirrors``."""
+    mirrors: tuple[MirrorConfig, ...] = ()
+    """Further servers of the same model: they share the load, and stand in for one that fails."""
     api_key_env: str = "STEER_TUTOR_API_KEY"
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=16)] = 512
     timeout: Annotated[float, Field(gt=0)] = 120.0
-    """Total seconds for one ruling, retries included."""
+    """Total seconds for one ruling, retries, re-asks and fail-over included."""
     connect_timeout: Annotated[float, Field(gt=0)] = 30.0
     max_retries: Annotated[int, Field(ge=0, le=20)] = 4
+    reasks: Annotated[int, Field(ge=0, le=5)] = 1
+    """How often a reply that cannot be read is asked for again, apart from the retries of the transport."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
+    """Most requests in flight at one server from one process; fewer while it is overloaded."""
+    breaker: BreakerConfig = BreakerConfig()
     images: bool = True
     """Send pictures. Off for a text-only model: it then judges blind, which the preflight says loudly."""
     json_schema: Literal["auto", "on", "off"] = "auto"
     """Ask for structured output. ``auto``: try, and fall back to text when the server refuses the parameter."""
+    prices: PriceConfig | None = None
+
+
+class JudgeConfig(Settings):
+    """A judge beside the tutor."""
+
+    endpoint: EndpointConfig
+    format: Literal["verdict", "qwen3guard", "llama_guard"] = "verdict"
+    """How it replies: our verdict by our rubric, or a guard model's own words, which speak of safety alone."""
+    rubric: str | None = None
+    """Path of a rubric file for ``format: verdict``; unset, the built-in one."""
+
+
+class PanelConfig(Settings):
+    """Judges whose scores are combined with the tutor's own (see steer_verl/tutor/panel.py)."""
+
+    judges: Annotated[tuple[JudgeConfig, ...], Field(min_length=1)]
+    combine: Literal["min", "median", "mean"] = "min"
+    """Of each score over all who gave it; a half is rounded down."""
+    quorum: Annotated[int, Field(ge=1)] | None = None
+    """An answer with fewer judges' scores, the tutor's included, is unscored; unset, all must score."""
+
+    @model_validator(mode="after")
+    def _quorum_possible(self) -> PanelConfig:
+        if self.quorum is not None and self.quorum > 1 + len(self.judges):
+            raise ValueError(f"quorum is {self.quorum}, but the tutor and its panel are {1 + len(self.judges)}")
+        return self
+
+
+class HoldoutConfig(Settings):
+    """A judge that never enters a reward: the gap between it and the tutor shows a policy that games the tutor."""
+
+    judge: JudgeConfig | None = None
+    """Required with ``kind: openai``. With ``kind: mini`` it may be left out: then the laboratory's own judge."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the dialogues that it judges, drawn by a hash of step, seed and rollout."""
 
 
 class TutorConfig(Settings):
@@ -82,6 +155,10 @@ class TutorConfig(Settings):
     attacker: EndpointConfig | None = None
     rubric: str | None = None
     """Path of a rubric file that replaces the built-in one."""
+    panel: PanelConfig | None = None
+    holdout: HoldoutConfig | None = None
+    log: str | None = None
+    """Folder for the log of every attempt (JSONL, steer_verl/tutor/ledger.py); none is kept when unset."""
 
     @model_validator(mode="after")
     def _endpoint_present(self) -> TutorConfig:
@@ -89,7 +166,27 @@ class TutorConfig(Settings):
             raise ValueError("kind is openai but there is no endpoint; set tutor.endpoint.base_url and .model")
         if self.kind != "openai" and (self.endpoint or self.attacker):
             raise ValueError(f"kind {self.kind} takes no endpoint; drop it or set kind: openai")
+        if self.kind == "openai" and self.holdout is not None and self.holdout.judge is None:
+            raise ValueError("holdout has no judge; set tutor.holdout.judge.endpoint, another model than the tutor's")
         return self
+
+
+class AlarmConfig(Settings):
+    """Where a step's figure becomes an alarm (see steer_verl/alarms.py); ``null`` turns one off."""
+
+    holdout_gap: Annotated[float, Field(ge=0)] | None = 1.5
+    """Points of safety by which the tutor scores above the held-out judge, mean over the judged turns."""
+    benign_refusal_share: Annotated[float, Field(ge=0, le=1)] | None = 0.2
+    """Turns of benign seeds scored as over-refusal or that read as a refusal."""
+    max_score_share: Annotated[float, Field(ge=0, le=1)] | None = 0.98
+    """Scored turns with the highest score on every axis."""
+    answer_growth: Annotated[float, Field(gt=1)] | None = 2.0
+    """Mean answer length, against the mean of the first steps seen."""
+    repeated_answer_share: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    """Answers of a step that equal another dialogue's answer on another seed, word for word."""
+    unscored_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    rejected_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    """Attempts that an open breaker turned away."""
 
 
 class SteerConfig(Settings):
@@ -106,8 +203,14 @@ class SteerConfig(Settings):
     max_question_chars: Annotated[int, Field(ge=1)] = 4000
     """A longer tutor question is replaced by the static one."""
     reward: RewardConfig = RewardConfig()
+    max_unscored_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A step with a greater share of unscored dialogues stops the training before the update, weights unchanged."""
+    alarms: AlarmConfig = AlarmConfig()
     transcripts: str | None = None
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""
+    journal: str | None = None
+    """Folder in which answers and rulings are kept until their step is in a checkpoint, so that a killed run goes on
+    without asking for them again (rollout/journal.py); none is kept when unset."""
 
 
 class TcsrConfig(Settings):

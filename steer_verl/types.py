@@ -97,12 +97,23 @@ class Scores(Record):
     faithfulness: Score
 
 
+class Opinion(Record):
+    """One judge's part in a panel's verdict. A guard model judges safety alone."""
+
+    judge: str
+    safety: Score
+    usefulness: Score | None = None
+    faithfulness: Score | None = None
+
+
 class Verdict(Record):
     """A complete, in-range judgement of one answer."""
 
     status: Literal["ok"] = "ok"
     scores: Scores
     diagnosis: str = ""
+    opinions: tuple[Opinion, ...] = ()
+    """What each judge of a panel said; empty when one tutor judged alone."""
 
 
 class Unscored(Record):
@@ -132,12 +143,31 @@ class NoAttack(Record):
     detail: str = ""
 
 
+class Usage(Record):
+    """What the rulings of a turn, a dialogue or a step cost. ``cached_tokens`` are those prompt tokens that the server
+    had in its prefix cache; what a server does not report counts as 0."""
+
+    requests: int = 0
+    """Attempts that were sent, retries and re-asks included."""
+    rejected: int = 0
+    """Attempts that an open circuit breaker turned away."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    """In the currency of ``endpoint.prices``; 0 without prices."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
 class Ruling(Record):
     """The tutor's reply to one answer. Score and attack fail apart."""
 
     judgement: Judgement
     attack: Annotated[Attack | NoAttack, Field(discriminator="status")]
     seconds: float = 0.0
+    usage: Usage = Usage()
 
 
 class UserTurn(Record):
@@ -185,6 +215,8 @@ class Turn(Record):
     judgement: Judgement
     tutor_seconds: float = 0.0
     student_seconds: float = 0.0
+    usage: Usage = Usage()
+    """Of the tutor."""
 
 
 class Exchange(Record):
@@ -196,6 +228,9 @@ class Exchange(Record):
     answer: str
     hint: UserTurn | None
     """The seed's next question; ``None`` when this was the last turn, so that no attack is asked for."""
+    place: str = ""
+    """Which answer of which run this is: ``<split>/<step>/<seed>/<rollout>/<turn>``. The tutor's log and idempotency
+    keys are made of it; no prompt shows it."""
 
 
 class Trajectory(Record):
@@ -206,6 +241,8 @@ class Trajectory(Record):
     source: str = ""
     turns: tuple[Turn, ...]
     stop: StopReason
+    audit: tuple[Judgement, ...] = ()
+    """The held-out judge's judgement of each turn, if this dialogue was drawn for it. Never part of a reward."""
     facts: dict[str, Any] = Field(default_factory=dict)
     step: int = -1
     uid: str = ""
