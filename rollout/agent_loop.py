@@ -19,6 +19,8 @@ from verl.workers.rollout.replica import TokenOutput
 
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
+from rollout.journal import Journal, RecallingTutor, run_identity
+from rollout.router import with_router
 from rollout.transcripts import TranscriptLog
 from steer_verl.config import SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows import seed_from_row
@@ -56,7 +58,10 @@ class SteerAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
-        self.tutor: Tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars)
+        tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars)
+        run = run_identity(self.config) if self.steer.journal else ""
+        self.journal = shared_journal(self.steer.journal, run, tutor.name)
+        self.tutor: Tutor = RecallingTutor(tutor, self.journal)
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
         self.request_id = uuid4().hex
@@ -75,7 +80,7 @@ class SteerAgentLoop(AgentLoopBase):
         while question is not None:
             started = time.perf_counter()
             cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
-            output = await self.generate(context, {**sampling_params, "max_tokens": cap})
+            output = await self.answer(dialogue.turn_place, context, {**sampling_params, "max_tokens": cap})
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
                 context.add_end()  # verl needs a response of at least one token
@@ -99,12 +104,15 @@ class SteerAgentLoop(AgentLoopBase):
         Raises:
             DataError: the row carries no seed.
         """
+        seed = seed_from_row(row["extra_info"])
+        split = "val" if validates(row) else "train"
         return Dialogue(
-            seed_from_row(row["extra_info"]),
+            seed,
             self.tutor,
             attack=self.steer.attack,
             max_turns=self.steer.max_turns,
             max_question_chars=self.steer.max_question_chars,
+            place=f"{split}/{row.get('global_steps', -1)}/{seed.id}/{row.get('session_id', 0)}",
             special_tokens=tuple(self.tokenizer.all_special_tokens),
         )
 
@@ -112,6 +120,21 @@ class SteerAgentLoop(AgentLoopBase):
     def turn_cap(self) -> int:
         """Room that a turn needs before it starts: a full-length answer and, should it be cut, its end token."""
         return self.steer.max_answer_tokens + 1
+
+    async def answer(self, place: str, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
+        """One answer: the journal's, if this run was killed after it had been given, else the engine's."""
+        kept = self.journal.answer(place, context.ids)
+        if kept is not None:
+            output = TokenOutput(token_ids=kept.token_ids, log_probs=kept.token_log_probs, extra_fields=kept.versions)
+        else:
+            output = await self.generate(context, sampling_params)
+            if output.token_ids:
+                versions = {name: output.extra_fields[name] for name in ("min_global_steps", "max_global_steps")}
+                self.journal.keep_answer(place, context.ids, output.token_ids, output.log_probs, versions)
+        # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
+        self.versions.setdefault("min_global_steps", output.extra_fields["min_global_steps"])
+        self.versions["max_global_steps"] = output.extra_fields["max_global_steps"]
+        return output
 
     async def generate(self, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
         """One answer from verl's engine."""
@@ -123,10 +146,6 @@ class SteerAgentLoop(AgentLoopBase):
             # The engine must cut pictures into as many tokens as the processor did: data.mm_processor_kwargs.
             mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
         )
-        # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
-        fields = output.extra_fields
-        self.versions.setdefault("min_global_steps", fields["min_global_steps"])
-        self.versions["max_global_steps"] = fields["max_global_steps"]
         return output
 
     def decode(self, token_ids: list[int]) -> tuple[str, bool]:
@@ -143,8 +162,7 @@ class SteerAgentLoop(AgentLoopBase):
             step=int(row.get("global_steps", -1)),
             uid=str(row.get("uid", "")),
             rollout=int(row.get("session_id", 0)),
-            validate_run=row["extra_info"].get("split", "train")
-            != "train",  # verl does not tell a loop that it validates
+            validate_run=validates(row),
         )
         if self.steer.transcripts:
             shared_log(self.steer.transcripts).append(trajectory)
@@ -170,6 +188,11 @@ class SteerAgentLoop(AgentLoopBase):
         )
 
 
+def validates(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of a validation set; verl does not tell a loop that it validates."""
+    return bool(row["extra_info"].get("split", "train") != "train")
+
+
 def parsed_config(section: Any) -> SteerConfig:
     """The strict settings of an OmegaConf section, parsed once per distinct section and process."""
     from omegaconf import OmegaConf
@@ -187,7 +210,13 @@ def _parse_yaml(text: str) -> SteerConfig:
 @lru_cache(maxsize=8)
 def shared_tutor(config: TutorConfig, max_question_chars: int) -> Tutor:
     """One tutor, and so one pool of connections, per process."""
-    return build_tutor(config, max_question_chars=max_question_chars)
+    return build_tutor(with_router(config), max_question_chars=max_question_chars)
+
+
+@lru_cache(maxsize=8)
+def shared_journal(folder: str | None, run: str, tutor: str) -> Journal:
+    """One journal per process."""
+    return Journal(folder, run, tutor)
 
 
 @lru_cache(maxsize=8)

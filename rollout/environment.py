@@ -40,6 +40,7 @@ class Dialogue:
         attack: ``adaptive`` asks the tutor's questions, ``static`` the seed's (ablation without feedback dynamics).
         max_turns: Play at most this many turns of the seed.
         max_question_chars: A longer tutor question is not usable.
+        place: Which dialogue of which run this is, ``<split>/<step>/<seed>/<rollout>``; see ``Exchange.place``.
         special_tokens: Spellings that the student's tokenizer would read as control tokens; they are broken wherever
             a dataset or a tutor spells them.
     """
@@ -52,12 +53,14 @@ class Dialogue:
         attack: str = "adaptive",
         max_turns: int = 10,
         max_question_chars: int = 4000,
+        place: str = "",
         special_tokens: tuple[str, ...] = (),
     ) -> None:
         self.seed = seed
         self.tutor = tutor
         self.adaptive = attack == "adaptive"
         self.max_question_chars = max_question_chars
+        self.place = place
         self.special_tokens = special_tokens
         self.limit = min(len(seed.turns), max_turns)
         self.turns: list[Turn] = []
@@ -75,7 +78,12 @@ class Dialogue:
         """Judge the answer to the open question and return the next one, or ``None`` when the dialogue is over."""
         user, hint = self._pending(), self._hint()
         exchange = Exchange(
-            seed=self.seed, turns=tuple(self.turns), user=user, answer=answer, hint=hint if self.adaptive else None
+            seed=self.seed,
+            turns=tuple(self.turns),
+            user=user,
+            answer=answer,
+            hint=hint if self.adaptive else None,
+            place=self.turn_place,
         )
         ruling = await self.tutor.respond(exchange)
         self._open = None
@@ -89,6 +97,7 @@ class Dialogue:
                 judgement=ruling.judgement,
                 tutor_seconds=ruling.seconds,
                 student_seconds=student_seconds,
+                usage=ruling.usage,
             )
         )
         if isinstance(ruling.judgement, Unscored):
@@ -103,6 +112,11 @@ class Dialogue:
     def end(self, reason: StopReason) -> None:
         """End the dialogue here; a question that is still open was never asked."""
         self.stop, self._open = reason, None
+
+    @property
+    def turn_place(self) -> str:
+        """Which turn is open: the dialogue's place and the turn's number, from 1."""
+        return f"{self.place}/{len(self.turns) + 1}"
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from rollout.journal import prune
+from steer_verl.alarms import Alarms, stop_if_unscored
+from steer_verl.config import STEER_KEY, steer_config
+from steer_verl.errors import ConfigError
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.types import Trajectory
 
@@ -20,15 +24,37 @@ if TYPE_CHECKING:
 
 
 class TrajectoryMetrics:
-    """Mixin before a replay buffer class; ``sampler_kwargs.poll_interval`` (seconds) reaches verl's."""
+    """Mixin before a replay buffer class.
+
+    Args:
+        sampler_kwargs: verl's ``trainer.v1.sampler.sampler_kwargs``: ``steer``, the section
+            ``actor_rollout_ref.rollout.custom.steer`` (verl hands a sampler no other part of its config), and whatever
+            verl's own constructor knows, such as ``poll_interval`` (seconds).
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**(kwargs.get("sampler_kwargs") or {}), **kwargs})
+        settings = dict(kwargs.get("sampler_kwargs") or {})
+        if "steer" not in settings:
+            raise ConfigError(f"trainer.v1.sampler.sampler_kwargs.steer is missing; set it to ${{{STEER_KEY}}}")
+        self.steer = steer_config(settings.pop("steer"))
+        self.alarms = Alarms(self.steer.alarms)
+        super().__init__(*args, **{**settings, **kwargs})
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
-        """verl's batch and verl's metrics, with ours added."""
+        """verl's batch and verl's metrics, with ours added.
+
+        Raises:
+            TutorError: too many dialogues of the step ended unscored; nothing has been updated yet.
+        """
         batch, metrics = super().sample(global_steps, partition_id, batch_size)  # type: ignore[misc]
-        return batch, {**metrics, **trajectory_metrics(*_records(batch))}
+        trajectories, valid = _records(batch)
+        ours = trajectory_metrics(trajectories, valid)
+        ours |= self.alarms.check(trajectories, ours)
+        if partition_id == "train":
+            stop_if_unscored(trajectories, self.steer.max_unscored_share)
+            if self.steer.journal:
+                prune(self.steer.journal)
+        return batch, {**metrics, **ours}
 
 
 class SteerReplayBuffer(TrajectoryMetrics, ReplayBuffer):

@@ -8,3 +8,6 @@ REWARD_MANAGER = "steer_tutor"
 
 ADV_ESTIMATOR = "tcsr"
 """For ``algorithm.adv_estimator``."""
+
+REWARD_MODEL_URL = "verl://reward_model"
+"""A tutor endpoint's ``base_url`` that stands for the router of verl's own reward model (rollout/router.py)."""

@@ -93,6 +93,8 @@ def test_a_run_that_can_work_passes(laboratory: Path, capsys: pytest.CaptureFixt
     assert "all clear" in capsys.readouterr().err
 
 
+ROUTER_TUTOR = f"{STEER}.tutor={{kind: openai, endpoint: {{base_url: 'verl://reward_model', model: judge}}}}"
+
 SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": ([f"+{STEER}.max_turn=3"], ["max_turn", "unknown key", "max_turns"]),
     "unknown tutor key": ([f"+{STEER}.tutor.modell=x"], ["tutor.modell", "unknown key"]),
@@ -125,6 +127,11 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "sampler of another mode": (
         ["trainer.v1.trainer_mode=colocate_async"],
         ["custom_sampler.name=SteerReplayBufferAsync"],
+    ),
+    "sampler without its section": (["~trainer.v1.sampler.sampler_kwargs.steer"], ["sampler_kwargs.steer is missing"]),
+    "tutor on a reward model that is not served": (
+        [ROUTER_TUTOR, "reward.custom_reward_function.path=pkg://reward_fns.compute_score"],
+        ["verl://reward_model", "reward.reward_model.enable=true"],
     ),
     "dead key": (["actor_rollout_ref.actor.freeze_vision_tower=true"], ["freeze_vision_tower", "frozen_vision"]),
     "devices do not divide": (["actor_rollout_ref.rollout.tensor_model_parallel_size=3"], ["do not divide"]),

@@ -16,6 +16,7 @@ from typing import Any
 
 from steer_verl.config import steer_config
 from steer_verl.errors import ConfigError, TutorError
+from steer_verl.names import REWARD_MODEL_URL
 from steer_verl.preflight.compose import compose, unresolved
 from steer_verl.preflight.settings import CHECKS, notices, steer_section
 
@@ -52,6 +53,9 @@ def tutor(config: Any) -> Iterator[str]:
         settings = steer_config(steer_section(config))
     except (ConfigError, TypeError):
         return
+
+    if REWARD_MODEL_URL in settings.tutor.model_dump_json():
+        return  # served by the run itself
 
     async def ask() -> None:
         asked = build_tutor(settings.tutor)

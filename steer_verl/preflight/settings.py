@@ -10,7 +10,7 @@ from typing import Any
 
 from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, steer_config, tcsr_config
 from steer_verl.errors import ConfigError
-from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER
+from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER, REWARD_MODEL_URL
 
 SAMPLERS = {"sync": "SteerReplayBuffer"}
 ASYNC_SAMPLER = "SteerReplayBufferAsync"
@@ -65,14 +65,38 @@ def hooks(config: Any) -> Iterator[str]:
     if config.reward.reward_model.enable and config.reward.custom_reward_function.path is None:
         yield (
             "reward.reward_model.enable is on without a custom reward function: verl then bypasses the reward manager "
-            "(experimental/reward_loop/reward_loop.py:150); set it to false"
+            "(experimental/reward_loop/reward_loop.py:150); set it to false, or, where the tutor is that model, set "
+            "reward.custom_reward_function.path=pkg://reward_fns.compute_score"
         )
-    mode, sampler = config.trainer.v1.trainer_mode, config.trainer.v1.sampler.custom_sampler.name
+    yield from _sampler(config.trainer.v1)
+
+
+def _sampler(v1: Any) -> Iterator[str]:
+    mode, sampler = v1.trainer_mode, v1.sampler.custom_sampler.name
+    if sampler not in (*SAMPLERS.values(), ASYNC_SAMPLER):
+        return
+    if "steer" not in v1.sampler.sampler_kwargs:
+        yield (
+            "trainer.v1.sampler.sampler_kwargs.steer is missing: the sampler would not know the thresholds; set "
+            f"+trainer.v1.sampler.sampler_kwargs.steer='${{{STEER_KEY}}}'"
+        )
     fitting = SAMPLERS.get(mode, ASYNC_SAMPLER)
-    if sampler in (*SAMPLERS.values(), ASYNC_SAMPLER) and sampler != fitting:
+    if sampler != fitting:
         yield (
             f"trainer.v1.sampler.custom_sampler.name is {sampler} but trainer.v1.trainer_mode is {mode}; "
             f"set trainer.v1.sampler.custom_sampler.name={fitting}"
+        )
+
+
+def reward_model(config: Any) -> Iterator[str]:
+    """What ``base_url: verl://reward_model`` needs (rollout/router.py)."""
+    steer, served = _parsed(config), config.reward.reward_model
+    if steer is None or REWARD_MODEL_URL not in steer.tutor.model_dump_json():
+        return
+    if not (served.enable and served.enable_resource_pool):
+        yield (
+            f"{STEER_KEY}.tutor: {REWARD_MODEL_URL} is a model on GPUs of its own that answers during the rollout; "
+            "set reward.reward_model.enable=true and reward.reward_model.enable_resource_pool=true"
         )
 
 
@@ -135,7 +159,7 @@ def layout(config: Any) -> Iterator[str]:
         )
 
 
-CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, ignored_keys, lengths, pixels, layout)
+CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, reward_model, ignored_keys, lengths, pixels, layout)
 
 
 def notices(config: Any) -> Iterator[str]:

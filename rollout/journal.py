@@ -1,0 +1,213 @@
+"""The journal: what the dialogues of unfinished steps have cost so far, so that a killed run does not pay for it twice.
+
+Two lines a turn: the student's answer as soon as the engine has given it, and the tutor's ruling as soon as it has
+come. A run that is started again plays the same dialogues from its last checkpoint: the journal gives it every answer
+and ruling that it holds, and the first turn that it lacks is played for real. An answer counts only after the very
+same prompt (token ids), and a ruling only on the very same exchange, so that a stale line is never used; a run with
+other settings (:func:`run_identity`) has a journal of its own. A ruling without a verdict is asked for again.
+
+Steps that a checkpoint holds are dropped (:func:`prune`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, TypeAdapter
+
+from steer_verl.append_log import append, files, own_file, whole_lines
+from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import Exchange, Record, Ruling, Unscored, Usage
+
+CHECKPOINTED = "latest_checkpointed_iteration.txt"
+"""verl writes the last checkpoint's step into it (trainer/ppo/v1/trainer_base.py:1013)."""
+
+
+class AnswerLine(Record):
+    """An answer: token ids (int32) and log-probabilities (float32) as base64, and the weights that gave it."""
+
+    kind: Literal["answer"] = "answer"
+    place: str
+    after: str
+    """Digest of the prompt's token ids."""
+    ids: str
+    log_probs: str
+    versions: dict[str, int]
+    """``min_global_steps`` and ``max_global_steps`` of verl's ``TokenOutput.extra_fields``."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The student's tokens."""
+        return np.frombuffer(base64.b64decode(self.ids), dtype=np.int32).tolist()
+
+    @property
+    def token_log_probs(self) -> list[float] | None:
+        """One per token; ``None`` when the engine gave none."""
+        return np.frombuffer(base64.b64decode(self.log_probs), dtype=np.float32).tolist() or None
+
+
+class RulingLine(Record):
+    """A ruling with a verdict."""
+
+    kind: Literal["ruling"] = "ruling"
+    place: str
+    on: str
+    """Digest of the exchange."""
+    ruling: Ruling
+
+
+Line = Annotated[AnswerLine | RulingLine, Field(discriminator="kind")]
+_LINE: TypeAdapter[AnswerLine | RulingLine] = TypeAdapter(Line)
+
+
+class Journal:
+    """One process's view: it reads what earlier processes left, and appends to a file of its own for each step.
+
+    Args:
+        folder: where; ``None`` keeps nothing and finds nothing.
+        run: what tells this run's settings from another's, see :func:`run_identity`.
+        tutor: identity of the tutor; another tutor's rulings do not count.
+    """
+
+    def __init__(self, folder: str | Path | None, run: str = "", tutor: str = "") -> None:
+        self.folder = Path(folder) / run if folder is not None else None
+        self.tutor = tutor
+        self._found: dict[Path, dict[tuple[str, str, str], AnswerLine | RulingLine]] = {}
+
+    def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
+        """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""
+        found = self._lookup("answer", place, _digest_ids(prompt_ids))
+        return found if isinstance(found, AnswerLine) else None
+
+    def keep_answer(
+        self,
+        place: str,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[int],
+        log_probs: Sequence[float] | None,
+        versions: Mapping[str, int],
+    ) -> None:
+        """Write an answer down, before the tutor is asked about it."""
+        if self.folder is not None:
+            ids, probs = np.asarray(token_ids, np.int32), np.asarray(log_probs or [], np.float32)
+            self._append(
+                AnswerLine(
+                    place=place,
+                    after=_digest_ids(prompt_ids),
+                    ids=base64.b64encode(ids.tobytes()).decode(),
+                    log_probs=base64.b64encode(probs.tobytes()).decode(),
+                    versions=dict(versions),
+                )
+            )
+
+    def ruling(self, exchange: Exchange) -> Ruling | None:
+        """The ruling that was given on this exchange."""
+        if self.folder is None:
+            return None
+        found = self._lookup("ruling", exchange.place, self._digest(exchange))
+        return found.ruling if isinstance(found, RulingLine) else None
+
+    def keep_ruling(self, exchange: Exchange, ruling: Ruling) -> None:
+        """Write a ruling down; one without a verdict is not kept, so that it is asked for again."""
+        if self.folder is not None and not isinstance(ruling.judgement, Unscored):
+            self._append(RulingLine(place=exchange.place, on=self._digest(exchange), ruling=ruling))
+
+    def _lookup(self, kind: str, place: str, digest: str) -> AnswerLine | RulingLine | None:
+        step = self._step(place)
+        if step is None:
+            return None
+        if step not in self._found:
+            self._found = {kept: lines for kept, lines in self._found.items() if kept.exists()}  # pruned steps go
+            self._found[step] = {_key(line): line for line in _read(step, but=own_file(step))}
+        return self._found[step].get((kind, place, digest))
+
+    def _append(self, line: AnswerLine | RulingLine) -> None:
+        step = self._step(line.place)
+        assert step is not None  # only called with a folder
+        append(own_file(step), line)
+
+    def _step(self, place: str) -> Path | None:
+        split, step = place.split("/")[:2]
+        return self.folder / f"{split}-{step}" if self.folder is not None else None
+
+    def _digest(self, exchange: Exchange) -> str:
+        """Of what the tutor is shown; how long a turn took may differ."""
+        said = [(turn.user.model_dump(), turn.answer) for turn in exchange.turns]
+        hint = exchange.hint.model_dump() if exchange.hint else None
+        shown = [self.tutor, exchange.seed.id, said, exchange.user.model_dump(), exchange.answer, hint]
+        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+class RecallingTutor:
+    """A tutor that is not asked again what the journal holds. A recalled ruling costs nothing: its usage is empty."""
+
+    def __init__(self, tutor: Tutor, journal: Journal) -> None:
+        self.tutor, self.journal, self.name = tutor, journal, tutor.name
+
+    async def respond(self, exchange: Exchange) -> Ruling:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        found = self.journal.ruling(exchange)
+        if found is not None:
+            return found.model_copy(update={"usage": Usage()})
+        ruling = await self.tutor.respond(exchange)
+        self.journal.keep_ruling(exchange, ruling)
+        return ruling
+
+    async def check(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        await self.tutor.check()
+
+    async def close(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        await self.tutor.close()
+
+
+def prune(folder: str | Path) -> None:
+    """Drop the steps that verl's last checkpoint holds; the journal lies in the same ``trainer.default_local_dir``."""
+    written = Path(folder).parent / CHECKPOINTED
+    if not written.is_file():
+        return
+    last = int(written.read_text().strip() or 0)
+    for step in Path(folder).glob("*/*-*"):
+        if int(step.name.rpartition("-")[2]) <= last:
+            shutil.rmtree(step, ignore_errors=True)
+
+
+def run_identity(config: Any) -> str:
+    """Short digest of the settings that decide what a student answers and is asked, of verl's composed config.
+
+    Left out: where things are written, and how the tutor is reached, which may be mended between two starts.
+    """
+    from omegaconf import OmegaConf
+
+    whole = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("data", "algorithm")}
+    student = {
+        name: OmegaConf.to_container(config.actor_rollout_ref[name], resolve=True) for name in ("model", "rollout")
+    }
+    steer = (student["rollout"].pop("custom", None) or {}).get("steer") or {}
+    asked = {name: value for name, value in steer.items() if name in ("attack", "max_turns", "max_answer_tokens")}
+    learned = OmegaConf.to_container(config.actor_rollout_ref.actor.optim, resolve=True)
+    text = json.dumps([whole, student, asked, learned], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _digest_ids(ids: Sequence[int]) -> str:
+    return hashlib.sha256(np.asarray(ids, np.int32).tobytes()).hexdigest()
+
+
+def _key(line: AnswerLine | RulingLine) -> tuple[str, str, str]:
+    return line.kind, line.place, line.after if isinstance(line, AnswerLine) else line.on
+
+
+def _read(step: Path, but: Path) -> Iterator[AnswerLine | RulingLine]:
+    """Every line that other processes have left."""
+    for path in files(step):
+        if path != but:
+            yield from (_LINE.validate_json(line) for _, line in whole_lines(path))
