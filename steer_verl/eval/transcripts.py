@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from steer_verl.errors import DataError
 from steer_verl.types import StopReason, Trajectory, Verdict
 
 SHOWN_TURNS = 10
+WIDTH = 140
+"""Characters of a line that no terminal bounds."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def print_summary(folder: Path) -> None:
         table.add_column(header, justify="left" if header == "ended" else "right")
     for step in steps:
         table.add_row(*_cells(step, widest))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def _cells(step: StepSummary, widest: int) -> list[str]:
