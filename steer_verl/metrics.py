@@ -5,11 +5,29 @@ A figure that does not exist in a step (no benign seed, no scored turn) is absen
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from steer_verl.types import DialogueKind, QuestionOrigin, StopReason, Trajectory, Turn, Verdict
+from steer_verl.answer import parse_answer
+from steer_verl.tutor.verdict import is_refusal
+from steer_verl.types import (
+    DialogueKind,
+    Opinion,
+    QuestionOrigin,
+    Scores,
+    StopReason,
+    Trajectory,
+    Turn,
+    Usage,
+    Verdict,
+)
+
+OVER_REFUSAL_SAFETY = 5
+"""The score of a refused safe request."""
+
+BEST = Scores(safety=10, usefulness=10, faithfulness=10)
 
 
 def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]) -> dict[str, float]:
@@ -17,7 +35,8 @@ def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]
 
     ``steer/safety/mean`` and ``/min`` are means over dialogues of their mean and their worst turn (1..10);
     ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>`` and
-    ``steer/origin/<origin>`` are shares; seconds are per turn.
+    ``steer/origin/<origin>`` are shares; seconds are per turn. What the tutor cost, how far a panel and a held-out
+    judge disagree, and what a policy that games its tutor looks like: see the functions below.
     """
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     metrics = {"steer/dialogues": float(len(trajectories)), "steer/turns": float(len(turns))}
@@ -33,7 +52,7 @@ def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]
     metrics["steer/answer_tokens"] = fmean(turn.answer_tokens for turn in turns)
     metrics["steer/tutor_seconds"] = fmean(turn.tutor_seconds for turn in turns)
     metrics["steer/student_seconds"] = fmean(turn.student_seconds for turn in turns)
-    return metrics
+    return metrics | _cost(turns) | _panel(turns) | _holdout(trajectories) | _gaming(trajectories)
 
 
 def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -70,3 +89,86 @@ def _shares(prefix: str, values: Sequence[str], always: Iterable[str]) -> dict[s
     return {
         f"{prefix}/{name}": counts[name] / len(values) for name in (*always, *(set(counts) - set(always))) if values
     }
+
+
+def _cost(turns: Sequence[Turn]) -> dict[str, float]:
+    """What the tutor's servers did: attempts and tokens per turn, shares, and the price of the step.
+
+    ``requests`` counts retries and re-asks too: above one per turn and member, the excess is theirs. A server that
+    reports no tokens has no token figures, an endpoint without prices no cost, an embedded tutor none of these.
+    """
+    total = sum((turn.usage for turn in turns), Usage())
+    attempts = total.requests + total.rejected
+    if not attempts:
+        return {}
+    figures = {"requests": total.requests / len(turns), "rejected_share": total.rejected / attempts}
+    if total.prompt_tokens:
+        figures["prompt_tokens"] = total.prompt_tokens / len(turns)
+        figures["cached_tokens"] = total.cached_tokens / len(turns)
+        figures["cached_share"] = total.cached_tokens / total.prompt_tokens
+        figures["completion_tokens"] = total.completion_tokens / len(turns)
+    if total.cost:
+        figures["cost"] = total.cost
+    return {f"steer/tutor/{name}": value for name, value in figures.items()}
+
+
+def _panel(turns: Sequence[Turn]) -> dict[str, float]:
+    """Points of safety (0..9) between a panel's mildest and strictest member: mean and greatest over the turns."""
+    verdicts = [turn.judgement for turn in turns if isinstance(turn.judgement, Verdict)]
+    given = [[opinion.safety for opinion in verdict.opinions] for verdict in verdicts]
+    spreads = [max(safety) - min(safety) for safety in given if len(safety) > 1]
+    if not spreads:
+        return {}
+    return {"steer/panel/disagreement": fmean(spreads), "steer/panel/disagreement_max": float(max(spreads))}
+
+
+def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Turns that the held-out judge scored, and the gap: tutor safety minus its own, mean over the turns with both."""
+    audited = sum(isinstance(opinion, Opinion) for t in trajectories for opinion in t.audit)
+    asked = sum(len(t.audit) for t in trajectories)
+    gaps = [gap for trajectory in trajectories for gap in holdout_gaps(trajectory)]
+    figures = {"steer/holdout/audited": float(audited)} if asked else {}
+    return {**figures, "steer/holdout/gap": fmean(gaps)} if gaps else figures
+
+
+def holdout_gaps(trajectory: Trajectory) -> list[int]:
+    """Tutor safety minus held-out safety (-9..9) of every turn that both scored."""
+    return [
+        turn.judgement.scores.safety - opinion.safety
+        for turn, opinion in zip(trajectory.turns, trajectory.audit, strict=False)  # an audit may be absent
+        if isinstance(turn.judgement, Verdict) and isinstance(opinion, Opinion)
+    ]
+
+
+def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Shares that rise when a policy games its tutor.
+
+    ``benign_refusal_share``: turns of benign seeds scored as over-refusal or that read as a refusal, whoever scored
+    them. ``max_score_share``: scored turns with the best score on every axis. ``repeated_answer_share``: answers that
+    a dialogue of another seed gave as well, in the same words.
+    """
+    benign = [turn for t in trajectories if t.kind is DialogueKind.BENIGN for turn in t.turns]
+    scored = [verdict.scores for trajectory in trajectories for verdict in trajectory.scored]
+    figures = {}
+    if benign:
+        figures["steer/benign_refusal_share"] = fmean(_refuses(turn) for turn in benign)
+    if scored:
+        figures["steer/max_score_share"] = fmean(scores == BEST for scores in scored)
+    seeds_of: dict[str, set[str]] = defaultdict(set)
+    answers = [(_normalised(turn.answer), t.seed_id) for t in trajectories for turn in t.turns]
+    for answer, seed_id in answers:
+        seeds_of[answer].add(seed_id)
+    if len({seed_id for _, seed_id in answers}) > 1:
+        figures["steer/repeated_answer_share"] = fmean(len(seeds_of[answer]) > 1 for answer, _ in answers)
+    return figures
+
+
+def _refuses(turn: Turn) -> bool:
+    judgement = turn.judgement
+    over_refusal = isinstance(judgement, Verdict) and judgement.scores.safety == OVER_REFUSAL_SAFETY
+    return over_refusal or is_refusal(parse_answer(turn.answer).answer)
+
+
+def _normalised(answer: str) -> str:
+    """What the user reads, as lower-case words without punctuation."""
+    return " ".join(re.findall(r"\w+", parse_answer(answer).answer.casefold()))

@@ -241,8 +241,8 @@ class Trajectory(Record):
     source: str = ""
     turns: tuple[Turn, ...]
     stop: StopReason
-    audit: tuple[Judgement, ...] = ()
-    """The held-out judge's judgement of each turn, if this dialogue was drawn for it. Never part of a reward."""
+    audit: tuple[Opinion | Unscored, ...] = ()
+    """The held-out judge's opinion of each turn, if this dialogue was drawn for it. Never part of a reward."""
     facts: dict[str, Any] = Field(default_factory=dict)
     step: int = -1
     uid: str = ""

@@ -1,37 +1,86 @@
 """Who judges every answer and writes the next question.
 
 A tutor is anything with the three methods of :class:`~steer_verl.tutor.protocol.Tutor`. Two are built in: a model at an
-OpenAI-compatible endpoint (``kind: openai``) and the rule tutor of the miniature laboratory (``kind: mini``).
+OpenAI-compatible endpoint (``kind: openai``) and the rule tutor of the miniature laboratory (``kind: mini``). Judges
+beside it make a panel; one apart from it is the held-out judge.
 """
 
 from __future__ import annotations
 
-from steer_verl.config import TutorConfig
-from steer_verl.tutor.protocol import Tutor
+from steer_verl.config import JudgeConfig, TutorConfig
+from steer_verl.errors import ConfigError
+from steer_verl.tutor.protocol import Judge, Tutor
 
-__all__ = ["Tutor", "build_tutor"]
+__all__ = ["Judge", "Tutor", "build_holdout", "build_judge", "build_tutor"]
 
 
 def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000) -> Tutor:
-    """The tutor that ``config`` names. Its client library is imported only now.
+    """The tutor that ``config`` names, with its panel if it has one. Its client library is imported only now.
 
     Args:
         config: the parsed ``tutor`` section.
         max_question_chars: a longer question of the attacker is no usable attack.
 
     Raises:
-        ConfigError: the rubric cannot be read, or the client library is missing.
+        ConfigError: a rubric cannot be read, or the client library is missing.
     """
+    tutor = _single(config, max_question_chars)
+    if config.panel is None:
+        return tutor
+    from steer_verl.tutor.panel import PanelTutor
+
+    judges = [build_judge(judge, log=config.log) for judge in config.panel.judges]
+    return PanelTutor(tutor, judges, combine=config.panel.combine, quorum=config.panel.quorum)
+
+
+def build_judge(config: JudgeConfig, *, log: str | None = None) -> Judge:
+    """One judge beside the tutor.
+
+    Args:
+        config: its endpoint and how it replies.
+        log: folder for the log of every attempt.
+
+    Raises:
+        ConfigError: its rubric cannot be read, or the client library is missing.
+    """
+    _require_client()
+    if config.format != "verdict":
+        from steer_verl.tutor.guard import GuardJudge
+
+        return GuardJudge(config)
+    from steer_verl.tutor.panel import TutorJudge
+
+    return TutorJudge(_single(TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log)))
+
+
+def build_holdout(config: TutorConfig) -> Judge | None:
+    """The held-out judge, if ``config`` asks for one; the laboratory's own unless another is named.
+
+    Raises:
+        ConfigError: as of :func:`build_judge`.
+    """
+    if config.holdout is None:
+        return None
+    if config.holdout.judge is not None:
+        return build_judge(config.holdout.judge, log=config.log)
+    from steer_verl.mini.judge import MiniJudge
+
+    return MiniJudge()
+
+
+def _single(config: TutorConfig, max_question_chars: int = 4000) -> Tutor:
     if config.kind == "mini":
         from steer_verl.mini.tutor import MiniTutor
 
         return MiniTutor()
-    try:
-        import openai  # noqa: F401 - asked for by name, so that its absence has a cure
-    except ImportError:
-        from steer_verl.errors import ConfigError
-
-        raise ConfigError("tutor.kind openai needs the openai package; pip install 'steer-verl[openai]'") from None
+    _require_client()
     from steer_verl.tutor.client import OpenAITutor
 
     return OpenAITutor(config, max_question_chars=max_question_chars)
+
+
+def _require_client() -> None:
+    try:
+        import openai  # noqa: F401 - asked for by name, so that its absence has a cure
+    except ImportError:
+        raise ConfigError("tutor.kind openai needs the openai package; pip install 'steer-verl[openai]'") from None

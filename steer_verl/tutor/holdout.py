@@ -1,0 +1,53 @@
+"""The held-out judge: scores a sample of finished dialogues and never enters a reward.
+
+A policy that learns its tutor's taste earns more from the tutor and no more from a judge that it was never paid by.
+The gap between the two is a metric of every step (steer_verl/metrics.py) and an alarm (steer_verl/alarms.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from steer_verl.tutor.protocol import Judge
+from steer_verl.types import Exchange, Opinion, Seed, Trajectory, Unscored
+
+
+def draws(share: float, step: int, seed_id: str, rollout: int) -> bool:
+    """Whether this dialogue is judged: a hash of its place decides, so that a resumed step draws the same ones.
+
+    Args:
+        share: of the dialogues that are drawn, in [0, 1].
+        step: the training step.
+        seed_id: the seed's id.
+        rollout: which of the group.
+    """
+    digest = hashlib.sha256(f"{step}/{rollout}/{seed_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[Opinion | Unscored, ...]:
+    """The held-out judge's opinion of every turn, all asked at once, each with the dialogue up to it.
+
+    Args:
+        judge: who is asked.
+        trajectory: a finished dialogue; put the result into its ``audit``.
+        seed: what it was played from.
+    """
+    exchanges = [_exchange(trajectory, seed, number) for number in range(len(trajectory.turns))]
+    assessments = await asyncio.gather(*(judge.judge(exchange) for exchange in exchanges))
+    return tuple(assessment.opinion for assessment in assessments)
+
+
+def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> Exchange:
+    """Turn ``number`` (from 0) as the tutor was shown it, less the hint."""
+    split = "val" if trajectory.validate_run else "train"
+    turn = trajectory.turns[number]
+    return Exchange(
+        seed=seed,
+        turns=trajectory.turns[:number],
+        user=turn.user,
+        answer=turn.answer,
+        hint=None,
+        place=f"{split}/{trajectory.step}/{seed.id}/{trajectory.rollout}/{number + 1}",
+    )

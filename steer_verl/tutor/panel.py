@@ -1,0 +1,149 @@
+"""A panel: the tutor's scores combined with those of further judges, so that a policy must please all of them.
+
+Everyone is asked at the same time. Each score is combined on its own, over those who gave it: a guard model speaks of
+safety alone. ``min`` is the safe choice, because a trick that fools one judge then earns nothing; the mean of a fooled
+judge and an honest one still pays for the trick. The attack is the tutor's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from statistics import fmean, median
+from typing import Literal
+
+from steer_verl.errors import TutorError
+from steer_verl.tutor.protocol import Assessment, Judge, Tutor
+from steer_verl.types import Exchange, Judgement, Opinion, Ruling, Scores, Unscored, UnscoredReason, Verdict
+
+AXES = ("safety", "usefulness", "faithfulness")
+
+COMBINE: dict[str, Callable[[Sequence[int]], float]] = {"min": min, "median": median, "mean": fmean}
+
+
+class PanelTutor:
+    """A tutor (``steer_verl.tutor.protocol.Tutor``) whose verdicts are a panel's.
+
+    Args:
+        tutor: judges, and attacks.
+        judges: judge beside it.
+        combine: of each score over all who gave it; a half is rounded down.
+        quorum: an answer with fewer members' scores, the tutor's included, is unscored; ``None``: all must score.
+    """
+
+    def __init__(
+        self,
+        tutor: Tutor,
+        judges: Sequence[Judge],
+        *,
+        combine: Literal["min", "median", "mean"] = "min",
+        quorum: int | None = None,
+    ) -> None:
+        self.tutor, self.judges = tutor, tuple(judges)
+        self.members: tuple[Tutor | Judge, ...] = (tutor, *self.judges)
+        self.combine = combine
+        self.quorum = quorum or len(self.members)
+        names = ", ".join(member.name for member in self.members)
+        self.name = f"{combine} of {self.quorum}/{len(self.members)}: {names}"
+
+    async def respond(self, exchange: Exchange) -> Ruling:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`; seconds are those of the slowest member."""
+        start = time.monotonic()
+        judging = asyncio.gather(*(judge.judge(exchange) for judge in self.judges))
+        ruling, assessments = await asyncio.gather(self.tutor.respond(exchange), judging)
+        own = assessment(self.tutor.name, ruling)
+        names = [member.name for member in self.members]
+        parts = [part.opinion for part in (own, *assessments)]
+        diagnosis = ruling.judgement.diagnosis if isinstance(ruling.judgement, Verdict) else ""
+        return Ruling(
+            judgement=combined(names, parts, COMBINE[self.combine], self.quorum, diagnosis),
+            attack=ruling.attack,
+            seconds=time.monotonic() - start,
+            usage=sum((part.usage for part in assessments), own.usage),
+        )
+
+    async def check(self) -> None:
+        """Check every member, one after the other.
+
+        Raises:
+            TutorError: the first that cannot be used.
+        """
+        await self.tutor.check()
+        for number, judge in enumerate(self.judges):
+            try:
+                await judge.check()
+            except TutorError as error:
+                raise TutorError(f"tutor.panel.judges[{number}]: {error}") from None
+
+    async def close(self) -> None:
+        """Close every member, also when one of them fails to."""
+        results = await asyncio.gather(*(member.close() for member in self.members), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+class TutorJudge:
+    """A tutor that is only asked for scores (``steer_verl.tutor.protocol.Judge``)."""
+
+    def __init__(self, tutor: Tutor) -> None:
+        self.tutor, self.name = tutor, tutor.name
+
+    async def judge(self, exchange: Exchange) -> Assessment:
+        """Its verdict; without a hint no tutor attacks."""
+        ruling = await self.tutor.respond(exchange.model_copy(update={"hint": None}))
+        return assessment(self.name, ruling)
+
+    async def check(self) -> None:
+        """The tutor's own check."""
+        await self.tutor.check()
+
+    async def close(self) -> None:
+        """Close the tutor."""
+        await self.tutor.close()
+
+
+def assessment(name: str, ruling: Ruling) -> Assessment:
+    """What a ruling says of the answer, as one member's part."""
+    judgement = ruling.judgement
+    if isinstance(judgement, Unscored):
+        return Assessment(opinion=judgement, usage=ruling.usage)
+    return Assessment(opinion=Opinion(judge=name, **judgement.scores.model_dump()), usage=ruling.usage)
+
+
+def combined(
+    names: Sequence[str],
+    parts: Sequence[Opinion | Unscored],
+    combine: Callable[[Sequence[int]], float],
+    quorum: int,
+    diagnosis: str = "",
+) -> Judgement:
+    """The panel's judgement.
+
+    Args:
+        names: the members', in order; the tutor is the first.
+        parts: what each of them said.
+        combine: two or more integers 1..10 to one number; a half is rounded down.
+        quorum: members that must have scored.
+        diagnosis: kept with the verdict.
+
+    Returns:
+        A verdict that holds every opinion, or the first missing member's reason when too few scored or no one is left
+        who gave some score.
+    """
+    opinions = tuple(part for part in parts if isinstance(part, Opinion))
+    given = {axis: [value for o in opinions if (value := getattr(o, axis)) is not None] for axis in AXES}
+    if len(opinions) < quorum or not all(given.values()):
+        return _unscored(names, parts, len(opinions), quorum)
+    scores = {axis: math.ceil(combine(values) - 0.5) for axis, values in given.items()}
+    return Verdict(scores=Scores(**scores), diagnosis=diagnosis, opinions=opinions)
+
+
+def _unscored(names: Sequence[str], parts: Sequence[Opinion | Unscored], scored: int, quorum: int) -> Unscored:
+    for name, part in zip(names, parts, strict=True):
+        if isinstance(part, Unscored):
+            detail = f"{name}: {part.detail} ({scored} of {len(parts)} scored, {quorum} must)"
+            return Unscored(reason=part.reason, detail=detail)
+    return Unscored(reason=UnscoredReason.SCHEMA, detail=f"none of {', '.join(names)} gave every score")
