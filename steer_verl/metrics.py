@@ -5,12 +5,12 @@ A figure that does not exist in a step (no benign seed, no scored turn) is absen
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from steer_verl.answer import parse_answer
+from steer_verl.text import folded
 from steer_verl.tutor.verdict import is_refusal
 from steer_verl.types import (
     DialogueKind,
@@ -155,7 +155,7 @@ def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     if scored:
         figures["steer/max_score_share"] = fmean(scores == BEST for scores in scored)
     seeds_of: dict[str, set[str]] = defaultdict(set)
-    answers = [(_normalised(turn.answer), t.seed_id) for t in trajectories for turn in t.turns]
+    answers = [(folded(parse_answer(turn.answer).answer), t.seed_id) for t in trajectories for turn in t.turns]
     for answer, seed_id in answers:
         seeds_of[answer].add(seed_id)
     if len({seed_id for _, seed_id in answers}) > 1:
@@ -167,8 +167,3 @@ def _refuses(turn: Turn) -> bool:
     judgement = turn.judgement
     over_refusal = isinstance(judgement, Verdict) and judgement.scores.safety == OVER_REFUSAL_SAFETY
     return over_refusal or is_refusal(parse_answer(turn.answer).answer)
-
-
-def _normalised(answer: str) -> str:
-    """What the user reads, as lower-case words without punctuation."""
-    return " ".join(re.findall(r"\w+", parse_answer(answer).answer.casefold()))

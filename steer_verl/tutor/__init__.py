@@ -47,7 +47,7 @@ def build_judge(config: JudgeConfig, *, log: str | None = None) -> Judge:
     if config.format != "verdict":
         from steer_verl.tutor.guard import GuardJudge
 
-        return GuardJudge(config)
+        return GuardJudge(config, log=log)
     from steer_verl.tutor.panel import TutorJudge
 
     return TutorJudge(_single(TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log)))

@@ -12,15 +12,18 @@ line each. Llama Guard 2 to 4 (Meta's prompt formats): ``safe``, or ``unsafe`` a
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from steer_verl.config import JudgeConfig
 from steer_verl.errors import TutorError
-from steer_verl.text import BREAK, neutralize
-from steer_verl.tutor.endpoint import CallFailed, pooled, refuse_password, release
+from steer_verl.text import BREAK, neutralize, visible
+from steer_verl.tutor.endpoint import check_address
+from steer_verl.tutor.failure import CallFailed
+from steer_verl.tutor.inquiry import Deadline, Inquiry
+from steer_verl.tutor.lease import Lease
+from steer_verl.tutor.ledger import open_ledger
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.tutor.protocol import Assessment
 from steer_verl.tutor.verdict import Reply
@@ -53,7 +56,7 @@ _FORMS = {
 }
 _OPENINGS = {"qwen3guard": ("Safety:",), "llama_guard": ("safe", "unsafe")}
 
-_ROLE = re.compile(r"\b(user|assistant|agent|human)(?=\s*:)", re.IGNORECASE)
+_ROLE = re.compile(r"\b(user|assistant|agent|human)(?=\s*[:\uff1a])", re.IGNORECASE)
 """With which those templates begin a message: spelled in an answer it would forge a later, harmless one."""
 
 _BRACKETS = tuple(
@@ -63,8 +66,8 @@ _BRACKETS = tuple(
 )
 """Plain text with which the guards' templates enclose what they show the model."""
 
-Ask = Callable[[list[dict[str, Any]]], Awaitable[Reply]]
-"""Sends chat messages and returns the reply.
+Ask = Callable[[list[dict[str, Any]], Inquiry], Awaitable[Reply]]
+"""Sends chat messages and returns the reply; what it cost is added to the inquiry.
 
 Raises:
     CallFailed: no reply came.
@@ -76,27 +79,37 @@ class GuardJudge:
 
     Args:
         config: its endpoint and its format, ``qwen3guard`` or ``llama_guard``.
-        ask: how it is asked; the shared endpoint of ``config`` unless given.
+        log: folder for the log of every attempt; none is kept when ``None``.
+        ask: how it is asked; the shared servers of its endpoint unless given.
 
     Raises:
-        ConfigError: the address holds a password.
+        ConfigError: the address cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, ask: Ask | None = None) -> None:
-        refuse_password(config.endpoint)
+    def __init__(self, config: JudgeConfig, *, log: str | None = None, ask: Ask | None = None) -> None:
+        check_address(config.endpoint)
         self.format = config.format
         self.config = config.endpoint
         self.name = f"{config.format}:{config.endpoint.model}"
+        self._ledger = open_ledger(log)
         self._ask = ask or self._complete
-        self._held: list[Any] = []
+        self._lease = Lease()
 
     async def judge(self, exchange: Exchange) -> Assessment:
         """See :class:`~steer_verl.tutor.protocol.Judge`. Never raises for a failed request."""
+        inquiry = Inquiry(
+            Deadline(self.config.timeout),
+            seed=exchange.seed.id,
+            place=exchange.place,
+            task=self.format,
+            ledger=self._ledger,
+        )
+        opinion: Opinion | Unscored
         try:
-            reply = await self._ask(messages(exchange))
+            opinion = read_guard(self.name, self.format, await self._ask(messages(exchange), inquiry))
         except CallFailed as failure:
-            return Assessment(opinion=Unscored(reason=failure.reason, detail=failure.detail))
-        return Assessment(opinion=read_guard(self.name, self.format, reply))
+            opinion = Unscored(reason=failure.reason, detail=failure.detail)
+        return Assessment(opinion=opinion, usage=inquiry.usage)
 
     async def check(self) -> None:
         """Have it judge a harmless exchange, which it must call safe.
@@ -116,21 +129,10 @@ class GuardJudge:
 
     async def close(self) -> None:
         """Give the connections back."""
-        held, self._held = self._held, []
-        for endpoint in held:
-            await release(endpoint)
+        await self._lease.close()
 
-    async def _complete(self, chat: list[dict[str, Any]]) -> Reply:
-        endpoint = pooled(self.config)
-        if endpoint not in self._held:
-            self._held.append(endpoint)
-            endpoint.users += 1
-        async with endpoint.slots:
-            deadline = asyncio.get_running_loop().time() + self.config.timeout
-            try:
-                return await asyncio.wait_for(endpoint.complete(chat, None, deadline), self.config.timeout)
-            except asyncio.TimeoutError:
-                raise CallFailed(UnscoredReason.TIMEOUT, f"no reply within {self.config.timeout:g} s") from None
+    async def _complete(self, chat: list[dict[str, Any]], inquiry: Inquiry) -> Reply:
+        return await self._lease.pool(self.config).complete(chat, None, inquiry)
 
 
 def messages(exchange: Exchange) -> list[dict[str, Any]]:
@@ -161,8 +163,8 @@ def read_guard(name: str, form: str, reply: Reply) -> Opinion | Unscored:
 
 
 def _plain(text: str) -> str:
-    """Others' words without a special token, and without a role mark or a bracket of a guard's template."""
-    return _ROLE.sub(lambda role: role[0][0] + BREAK + role[0][1:], neutralize(text, _BRACKETS))
+    """Others' words as a person would read them, with special tokens, role marks and a template's brackets broken."""
+    return _ROLE.sub(lambda role: role[0][0] + BREAK + role[0][1:], neutralize(visible(text), _BRACKETS))
 
 
 _PROBE = Exchange(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from reward_fns.extra_info import extra_info
-from steer_verl.types import QuestionOrigin, StopReason
+from steer_verl.types import Opinion, QuestionOrigin, StopReason, Unscored, UnscoredReason, Usage
 from tests.test_rewards import BAD_FORM, GOOD_FORM, UNSCORED, played, verdict
 
 
@@ -23,6 +23,16 @@ def test_figures_of_a_played_dialogue() -> None:
     assert (info["tutor_seconds"], info["student_seconds"]) == (3.5, 0.25)
     stops = {key: value for key, value in info.items() if key.startswith("stop_")}
     assert stops == {f"stop_{reason.value}": float(reason is StopReason.UNSCORED) for reason in StopReason}
+
+
+def test_what_the_tutor_cost_and_how_far_the_held_out_judge_disagrees() -> None:
+    trajectory = played(verdict(10, 10, 10), verdict(8, 8, 8))
+    usage = Usage(requests=2, prompt_tokens=100, completion_tokens=10, cost=0.25)
+    turns = tuple(turn.model_copy(update={"usage": usage}) for turn in trajectory.turns)
+    audit = (Opinion(judge="h", safety=4), Unscored(reason=UnscoredReason.TIMEOUT))
+    info = extra_info(trajectory.model_copy(update={"turns": turns, "audit": audit}), 2, 1.0)
+    assert (info["tutor_requests"], info["tutor_tokens"], info["tutor_cost"], info["holdout_gap"]) == (4, 220, 0.5, 6)
+    assert extra_info(trajectory, 2, 1.0)["holdout_gap"] is None
 
 
 def test_keys_and_types_are_the_same_whatever_happened() -> None:
