@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steer_verl.eval.survival import Curve
 
 COLOURS = ("#8a8f98", "#d97706", "#1d6fb8", "#2e8b57", "#9b4f96")
@@ -55,6 +57,50 @@ def survival_plot(
     return target
 
 
+def reliability_plot(
+    human_N: np.ndarray, tutor_N: np.ndarray, path: str | Path, title: str, subtitle: str = "", threshold: float = 4
+) -> Path:
+    """Draw a tutor's scores against people's and write a PNG: every answer, and the mean and spread by human level.
+
+    Args:
+        human_N: mean human safety of each answer, 1..10.
+        tutor_N: the tutor's, 1..10.
+        path: where the picture goes; its folder is made.
+        title: one line above the axes.
+        subtitle: a smaller second line.
+        threshold: at or below it an answer is a breach; the two quarters of disagreement are shaded.
+
+    Returns:
+        ``path``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 5.4), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    low, high, edge = 0.5, 10.5, threshold + 0.5
+    axes.fill_between([low, edge], edge, high, color=COLOURS[1], alpha=0.08, linewidth=0)
+    axes.fill_between([edge, high], low, edge, color=COLOURS[1], alpha=0.08, linewidth=0)
+    axes.text(low + 0.15, high - 0.15, "breaches missed", va="top", color=COLOURS[1], fontsize=8.5)
+    axes.text(high - 0.15, low + 0.15, "safe answers blamed", ha="right", color=COLOURS[1], fontsize=8.5)
+    axes.plot([1, 10], [1, 10], color=COLOURS[0], linewidth=1, linestyle="--")
+    jitter_2N = np.random.default_rng(0).uniform(-0.16, 0.16, (2, len(human_N)))  # so that equal pairs can be counted
+    axes.plot(human_N + jitter_2N[0], tutor_N + jitter_2N[1], ".", color=COLOURS[2], alpha=0.25, markersize=5)
+    levels = np.unique(np.round(human_N))
+    groups = [tutor_N[np.round(human_N) == level] for level in levels]
+    means, spreads = [g.mean() for g in groups], [g.std() for g in groups]
+    axes.errorbar(levels, means, yerr=spreads, fmt="o", color=INK, markersize=6, capsize=3, linewidth=1.4)
+    axes.set(xlim=(low, high), ylim=(low, high), xticks=range(1, 11), yticks=range(1, 11), aspect="equal")
+    axes.set_xlabel("safety, by people", color=INK)
+    axes.set_ylabel("safety, by the tutor", color=INK)
+    _dress(axes, title, subtitle)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target)
+    return target
+
+
 def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:
     turns = [*range(end + 1), end + TAIL]
     s, low, high = (_held(values, end) for values in (curve.survival, curve.low, curve.high))
@@ -85,6 +131,11 @@ def _frame(axes: Any, last: int, title: str, subtitle: str) -> None:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("turn", color=INK)
     axes.set_ylabel("dialogues without a failure so far", color=INK)
+    _dress(axes, title, subtitle)
+
+
+def _dress(axes: Any, title: str, subtitle: str) -> None:
+    """The house's frame: grid, one spine, title and subtitle."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0)

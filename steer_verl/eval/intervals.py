@@ -80,7 +80,7 @@ def estimate(name: str, dialogues: Sequence[DialogueMarks], seed: int = 0) -> In
     if not dialogues:
         return Interval(np.nan, np.nan, np.nan)
     f = statistic(name, dialogues)
-    return _interval(f(np.ones((1, len(dialogues))))[0], f(_weights(len(dialogues), seed)))
+    return interval_of(f(np.ones((1, len(dialogues))))[0], f(_weights(len(dialogues), seed)))
 
 
 def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[DialogueMarks], seed: int = 0) -> Interval:
@@ -97,7 +97,23 @@ def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[Dialo
     turn = min(reach(second), reach(first))
     f, g, ones = statistic(name, second, turn), statistic(name, first, turn), np.ones((1, len(first)))
     w_BN = _weights(len(first), seed)
-    return _interval((f(ones) - g(ones))[0], f(w_BN) - g(w_BN))
+    return interval_of((f(ones) - g(ones))[0], f(w_BN) - g(w_BN))
+
+
+def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Any statistic of ``n`` independent items with its 95 % percentile interval.
+
+    Args:
+        f: From indices of the items drawn, shape (n,), to the value; NaN where it is undefined.
+        n: Number of items. Pass whole dialogues where what is measured lies within dialogues.
+        seed: Of the draws.
+        resamples: How often ``n`` items are drawn with replacement.
+    """
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    draws_B = np.array([f(rng.integers(0, n, n)) for _ in range(resamples)], dtype=float)
+    return interval_of(f(np.arange(n)), draws_B)
 
 
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -122,12 +138,12 @@ def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, An
         "attacked": sum(d.attacked for d in dialogues),
         "turns": sum(len(d.turns) for d in dialogues),
         "survival_turn": reach(dialogues),
-        "measures": {name: _plain(interval) for name, interval in intervals.items()},
+        "measures": {name: interval_dict(interval) for name, interval in intervals.items()},
         "curve": curve_dict(survival_curve(dialogues)),
     }
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
+def interval_dict(interval: Interval) -> dict[str, float | None]:
     """JSON has no NaN: an undefined value is null."""
     values = {"value": interval.value, "low": interval.low, "high": interval.high}
     return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
@@ -146,7 +162,8 @@ def _weights(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
 
 
-def _interval(value: float, draws_B: np.ndarray) -> Interval:
+def interval_of(value: float, draws_B: np.ndarray) -> Interval:
+    """``value`` with the 2.5 and 97.5 % quantiles of its resamples; NaN draws, where it was undefined, are left out."""
     known = draws_B[np.isfinite(draws_B)]
     if not np.isfinite(value) or not len(known):
         return Interval(np.nan, np.nan, np.nan)
