@@ -19,14 +19,14 @@ from verl.workers.rollout.replica import TokenOutput
 
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
-from rollout.journal import Journal, RecallingTutor, run_identity
+from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
 from rollout.router import with_router
 from rollout.transcripts import TranscriptLog
 from steer_verl.config import SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows import seed_from_row
-from steer_verl.tutor import build_tutor
-from steer_verl.tutor.protocol import Tutor
-from steer_verl.types import StopReason, Trajectory, UserTurn
+from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
+from steer_verl.tutor.holdout import audit, draws
+from steer_verl.types import Seed, StopReason, Trajectory, UserTurn
 
 
 class DialogueOutput(AgentLoopOutput):
@@ -59,8 +59,7 @@ class SteerAgentLoop(AgentLoopBase):
         super().__init__(*args, **kwargs)
         self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
         tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars)
-        run = run_identity(self.config) if self.steer.journal else ""
-        self.journal = shared_journal(self.steer.journal, run, tutor.name)
+        self.journal = shared_journal(self.steer.journal, self.config)
         self.tutor: Tutor = RecallingTutor(tutor, self.journal)
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
@@ -96,7 +95,10 @@ class SteerAgentLoop(AgentLoopBase):
             if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
-        return self.output(context, self.record(dialogue, row))
+        trajectory = await self.audited(self.trajectory(dialogue, row), dialogue.seed)
+        if self.steer.transcripts:
+            shared_log(self.steer.transcripts).append(trajectory)
+        return self.output(context, trajectory)
 
     def dialogue(self, row: Mapping[str, Any]) -> Dialogue:
         """The dialogue of a dataset row.
@@ -156,17 +158,24 @@ class SteerAgentLoop(AgentLoopBase):
         ended = token_ids[-1] == self.tokenizer.eos_token_id
         return str(self.tokenizer.decode(token_ids[: -1 if ended else None], skip_special_tokens=False)), ended
 
-    def record(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
-        """The dialogue's one record, written to the transcript log if there is one."""
-        trajectory = dialogue.trajectory(
+    def trajectory(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
+        """The dialogue's one record."""
+        return dialogue.trajectory(
             step=int(row.get("global_steps", -1)),
             uid=str(row.get("uid", "")),
             rollout=int(row.get("session_id", 0)),
             validate_run=validates(row),
         )
-        if self.steer.transcripts:
-            shared_log(self.steer.transcripts).append(trajectory)
-        return trajectory
+
+    async def audited(self, trajectory: Trajectory, seed: Seed) -> Trajectory:
+        """With the held-out judge's opinions, if there is one and this dialogue is drawn. They enter no reward."""
+        holdout, judge = self.steer.tutor.holdout, shared_holdout(self.steer.tutor)
+        if holdout is None or judge is None:
+            return trajectory
+        if not draws(holdout.share, trajectory.step, trajectory.seed_id, trajectory.rollout):
+            return trajectory
+        opinions = await audit(RecallingJudge(judge, self.journal), trajectory, seed)
+        return trajectory.model_copy(update={"audit": opinions})
 
     def output(self, context: TokenContext, trajectory: Trajectory) -> DialogueOutput:
         """verl's record. Turns without a reward carry no loss; an invalid trajectory carries none at all."""
@@ -214,9 +223,21 @@ def shared_tutor(config: TutorConfig, max_question_chars: int) -> Tutor:
 
 
 @lru_cache(maxsize=8)
-def shared_journal(folder: str | None, run: str, tutor: str) -> Journal:
-    """One journal per process."""
-    return Journal(folder, run, tutor)
+def shared_holdout(config: TutorConfig) -> Judge | None:
+    """One held-out judge per process."""
+    return build_holdout(with_router(config))
+
+
+def shared_journal(folder: str | None, config: Any) -> Journal:
+    """One journal per process and run; verl gives every loop of a worker the same config object."""
+    known = _JOURNALS.get(folder)
+    if known is None or known[0] is not config:
+        known = _JOURNALS[folder] = (config, Journal(folder, run_identity(config) if folder else ""))
+    return known[1]
+
+
+_JOURNALS: dict[str | None, tuple[Any, Journal]] = {}
+"""Folder -> (config, journal); the config is kept so that its identity cannot come back."""
 
 
 @lru_cache(maxsize=8)

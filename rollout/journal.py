@@ -17,13 +17,13 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, TypeAdapter
 
 from steer_verl.append_log import append, files, own_file, whole_lines
-from steer_verl.tutor.protocol import Tutor
+from steer_verl.tutor.protocol import Assessment, Judge, Tutor
 from steer_verl.types import Exchange, Record, Ruling, Unscored, Usage
 
 CHECKPOINTED = "latest_checkpointed_iteration.txt"
@@ -63,8 +63,17 @@ class RulingLine(Record):
     ruling: Ruling
 
 
-Line = Annotated[AnswerLine | RulingLine, Field(discriminator="kind")]
-_LINE: TypeAdapter[AnswerLine | RulingLine] = TypeAdapter(Line)
+class OpinionLine(Record):
+    """What the held-out judge said."""
+
+    kind: Literal["opinion"] = "opinion"
+    place: str
+    on: str
+    assessment: Assessment
+
+
+Line: TypeAlias = AnswerLine | RulingLine | OpinionLine
+_LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 
 class Journal:
@@ -73,13 +82,11 @@ class Journal:
     Args:
         folder: where; ``None`` keeps nothing and finds nothing.
         run: what tells this run's settings from another's, see :func:`run_identity`.
-        tutor: identity of the tutor; another tutor's rulings do not count.
     """
 
-    def __init__(self, folder: str | Path | None, run: str = "", tutor: str = "") -> None:
+    def __init__(self, folder: str | Path | None, run: str = "") -> None:
         self.folder = Path(folder) / run if folder is not None else None
-        self.tutor = tutor
-        self._found: dict[Path, dict[tuple[str, str, str], AnswerLine | RulingLine]] = {}
+        self._found: dict[Path, dict[tuple[str, str, str], Line]] = {}
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
         """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""
@@ -107,19 +114,27 @@ class Journal:
                 )
             )
 
-    def ruling(self, exchange: Exchange) -> Ruling | None:
-        """The ruling that was given on this exchange."""
-        if self.folder is None:
-            return None
-        found = self._lookup("ruling", exchange.place, self._digest(exchange))
+    def ruling(self, tutor: str, exchange: Exchange) -> Ruling | None:
+        """What the tutor of this name ruled on this exchange."""
+        found = self._lookup("ruling", exchange.place, _digest(tutor, exchange))
         return found.ruling if isinstance(found, RulingLine) else None
 
-    def keep_ruling(self, exchange: Exchange, ruling: Ruling) -> None:
+    def keep_ruling(self, tutor: str, exchange: Exchange, ruling: Ruling) -> None:
         """Write a ruling down; one without a verdict is not kept, so that it is asked for again."""
         if self.folder is not None and not isinstance(ruling.judgement, Unscored):
-            self._append(RulingLine(place=exchange.place, on=self._digest(exchange), ruling=ruling))
+            self._append(RulingLine(place=exchange.place, on=_digest(tutor, exchange), ruling=ruling))
 
-    def _lookup(self, kind: str, place: str, digest: str) -> AnswerLine | RulingLine | None:
+    def assessment(self, judge: str, exchange: Exchange) -> Assessment | None:
+        """What the judge of this name said of this exchange."""
+        found = self._lookup("opinion", exchange.place, _digest(judge, exchange))
+        return found.assessment if isinstance(found, OpinionLine) else None
+
+    def keep_assessment(self, judge: str, exchange: Exchange, assessment: Assessment) -> None:
+        """Write an opinion down; a missing one is not kept."""
+        if self.folder is not None and not isinstance(assessment.opinion, Unscored):
+            self._append(OpinionLine(place=exchange.place, on=_digest(judge, exchange), assessment=assessment))
+
+    def _lookup(self, kind: str, place: str, digest: str) -> Line | None:
         step = self._step(place)
         if step is None:
             return None
@@ -128,7 +143,7 @@ class Journal:
             self._found[step] = {_key(line): line for line in _read(step, but=own_file(step))}
         return self._found[step].get((kind, place, digest))
 
-    def _append(self, line: AnswerLine | RulingLine) -> None:
+    def _append(self, line: Line) -> None:
         step = self._step(line.place)
         assert step is not None  # only called with a folder
         append(own_file(step), line)
@@ -136,13 +151,6 @@ class Journal:
     def _step(self, place: str) -> Path | None:
         split, step = place.split("/")[:2]
         return self.folder / f"{split}-{step}" if self.folder is not None else None
-
-    def _digest(self, exchange: Exchange) -> str:
-        """Of what the tutor is shown; how long a turn took may differ."""
-        said = [(turn.user.model_dump(), turn.answer) for turn in exchange.turns]
-        hint = exchange.hint.model_dump() if exchange.hint else None
-        shown = [self.tutor, exchange.seed.id, said, exchange.user.model_dump(), exchange.answer, hint]
-        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 class RecallingTutor:
@@ -153,11 +161,11 @@ class RecallingTutor:
 
     async def respond(self, exchange: Exchange) -> Ruling:
         """See :class:`~steer_verl.tutor.protocol.Tutor`."""
-        found = self.journal.ruling(exchange)
+        found = self.journal.ruling(self.name, exchange)
         if found is not None:
             return found.model_copy(update={"usage": Usage()})
         ruling = await self.tutor.respond(exchange)
-        self.journal.keep_ruling(exchange, ruling)
+        self.journal.keep_ruling(self.name, exchange, ruling)
         return ruling
 
     async def check(self) -> None:
@@ -167,6 +175,30 @@ class RecallingTutor:
     async def close(self) -> None:
         """See :class:`~steer_verl.tutor.protocol.Tutor`."""
         await self.tutor.close()
+
+
+class RecallingJudge:
+    """The same for a judge."""
+
+    def __init__(self, judge: Judge, journal: Journal) -> None:
+        self.inner, self.journal, self.name = judge, journal, judge.name
+
+    async def judge(self, exchange: Exchange) -> Assessment:
+        """See :class:`~steer_verl.tutor.protocol.Judge`."""
+        found = self.journal.assessment(self.name, exchange)
+        if found is not None:
+            return found.model_copy(update={"usage": Usage()})
+        assessment = await self.inner.judge(exchange)
+        self.journal.keep_assessment(self.name, exchange, assessment)
+        return assessment
+
+    async def check(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Judge`."""
+        await self.inner.check()
+
+    async def close(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Judge`."""
+        await self.inner.close()
 
 
 def prune(folder: str | Path) -> None:
@@ -198,15 +230,23 @@ def run_identity(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _digest(judge: str, exchange: Exchange) -> str:
+    """Of who is asked and what is shown; how long a turn took may differ."""
+    said = [(turn.user.model_dump(), turn.answer) for turn in exchange.turns]
+    hint = exchange.hint.model_dump() if exchange.hint else None
+    shown = [judge, exchange.seed.id, said, exchange.user.model_dump(), exchange.answer, hint]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
 def _digest_ids(ids: Sequence[int]) -> str:
     return hashlib.sha256(np.asarray(ids, np.int32).tobytes()).hexdigest()
 
 
-def _key(line: AnswerLine | RulingLine) -> tuple[str, str, str]:
+def _key(line: Line) -> tuple[str, str, str]:
     return line.kind, line.place, line.after if isinstance(line, AnswerLine) else line.on
 
 
-def _read(step: Path, but: Path) -> Iterator[AnswerLine | RulingLine]:
+def _read(step: Path, but: Path) -> Iterator[Line]:
     """Every line that other processes have left."""
     for path in files(step):
         if path != but:

@@ -47,7 +47,7 @@ def check(config: Any) -> list[str]:
 
 def tutor(config: Any) -> Iterator[str]:
     """Ask the tutor once; nothing is asked when its section cannot be read, which is an error already."""
-    from steer_verl.tutor import build_tutor
+    from steer_verl.tutor import build_holdout, build_tutor
 
     try:
         settings = steer_config(steer_section(config))
@@ -58,11 +58,13 @@ def tutor(config: Any) -> Iterator[str]:
         return  # served by the run itself
 
     async def ask() -> None:
-        asked = build_tutor(settings.tutor)
-        try:
-            await asked.check()
-        finally:
-            await asked.close()
+        for asked in (build_tutor(settings.tutor), build_holdout(settings.tutor)):
+            if asked is None:
+                continue
+            try:
+                await asked.check()
+            finally:
+                await asked.close()
 
     try:
         asyncio.run(ask())

@@ -23,7 +23,7 @@ def loop_on(folder: Path, processor: Any, tutor: ScriptedTutor, engine_seed: int
     """A loop of a new process: a journal that has read nothing, and an engine that says other things."""
     _process_name.cache_clear()  # a process of another name
     loop = make_loop(processor, tutor, engine=Engine(processor.tokenizer, random.Random(engine_seed)))
-    loop.journal = Journal(folder, "run", tutor.name)
+    loop.journal = Journal(folder, "run")
     loop.tutor = RecallingTutor(tutor, loop.journal)
     return loop
 
@@ -72,7 +72,7 @@ async def test_another_step_rollout_or_run_finds_nothing(tmp_path: Path, process
         assert len(tutor.seen) == 4
     tutor = asks(random.Random(2))
     loop = loop_on(tmp_path, processor, tutor, 2)
-    loop.journal = Journal(tmp_path, "other settings", tutor.name)
+    loop.journal = Journal(tmp_path, "other settings")
     loop.tutor = RecallingTutor(tutor, loop.journal)
     await loop.run({}, **row(seed(4)))
     assert len(tutor.seen) == 4
