@@ -17,7 +17,13 @@ from typing import Any, TypeAlias, TypeVar
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.data.images import data_uri
 from steer_verl.errors import DataError
-from steer_verl.tutor.endpoint import CallFailed, Endpoint, Usage, pooled, refuse_password, release
+from steer_verl.tutor.endpoint import check_address
+from steer_verl.tutor.failure import CallFailed
+from steer_verl.tutor.identity import prompt_version
+from steer_verl.tutor.inquiry import Deadline, Inquiry
+from steer_verl.tutor.lease import Lease
+from steer_verl.tutor.ledger import final, open_ledger
+from steer_verl.tutor.pool import Pool
 from steer_verl.tutor.prompt import PROCESS_SECRET, Prompt, PromptBuilder, Rubric, Task
 from steer_verl.tutor.verdict import Reply, read_attack, read_judgement, reply_schema
 from steer_verl.types import (
@@ -29,10 +35,8 @@ from steer_verl.types import (
     Ruling,
     Unscored,
     UnscoredReason,
+    Usage,
 )
-
-REASKS = 1
-"""How often a reply that cannot be read is asked for again, apart from the retries of the transport."""
 
 MAX_PICTURE_SIDE = 1536
 """Pictures go to the tutor with their longer side, in pixels, at most this."""
@@ -53,14 +57,14 @@ class OpenAITutor:
         secret: key of the dialogue ids; one per process unless given.
 
     Raises:
-        ConfigError: the rubric cannot be read, or an address holds a password.
+        ConfigError: the rubric cannot be read, or an address cannot be used.
     """
 
     def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, secret: bytes = PROCESS_SECRET) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
         for endpoint in filter(None, (config.endpoint, config.attacker)):
-            refuse_password(endpoint)
+            check_address(endpoint)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
         self.judge_config = config.endpoint
@@ -69,34 +73,39 @@ class OpenAITutor:
         if config.attacker is not None:
             self.name += f"+attacker:{config.attacker.model}"
         self._secret = secret
-        self._held: set[Endpoint] = set()
+        self._lease = Lease()
+        self._ledger = open_ledger(config.log)
 
     async def respond(self, exchange: Exchange) -> Ruling:
         """See :class:`~steer_verl.tutor.protocol.Tutor`. Never raises for a failed request."""
         start = time.monotonic()
-        attack: AttackOutcome
+        attack: AttackOutcome = _no_attack(NoAttackReason.LAST_TURN, "none was asked for")
         if exchange.hint is None:
-            judgement, attack = await self.judge(exchange), _no_attack(NoAttackReason.LAST_TURN, "none was asked for")
+            asked = [self._inquiry(self.judge_config, exchange, Task.SCORE)]
+            judgement = await self._judge(exchange, asked[0])
         elif self.attacker_config is None:
-            judgement, attack = await self._judge_and_attack(exchange)
+            asked = [self._inquiry(self.judge_config, exchange, Task.BOTH)]
+            judgement, attack = await self._judge_and_attack(exchange, asked[0])
         else:
-            judgement, attack = await asyncio.gather(self.judge(exchange), self.attack(exchange))
-        return Ruling(judgement=judgement, attack=attack, seconds=time.monotonic() - start)
+            asked = [
+                self._inquiry(self.judge_config, exchange, Task.SCORE),
+                self._inquiry(self.attacker_config, exchange, Task.ATTACK),
+            ]
+            judgement, attack = await asyncio.gather(self._judge(exchange, asked[0]), self._attack(exchange, asked[1]))
+        usage = sum((inquiry.usage for inquiry in asked), Usage())
+        ruling = Ruling(judgement=judgement, attack=attack, seconds=time.monotonic() - start, usage=usage)
+        if self._ledger is not None:
+            self._ledger.append(final(exchange.place, self.name, _shown(exchange), ruling))
+        return ruling
 
     async def judge(self, exchange: Exchange) -> Judgement:
         """The adjudicator's judgement alone."""
-        try:
-            return await self._ask(self.judge_config, exchange, Task.SCORE, _judgement, _unreadable)
-        except CallFailed as failure:
-            return Unscored(reason=failure.reason, detail=failure.detail)
+        return await self._judge(exchange, self._inquiry(self.judge_config, exchange, Task.SCORE))
 
     async def attack(self, exchange: Exchange) -> AttackOutcome:
         """The next question alone, from the attacker if there is one."""
-        read = functools.partial(_attack, exchange, self.max_question_chars)
-        try:
-            return await self._ask(self.attacker_config or self.judge_config, exchange, Task.ATTACK, read, _missing)
-        except CallFailed as failure:
-            return _no_attack(_no_attack_reason(failure), failure.detail)
+        config = self.attacker_config or self.judge_config
+        return await self._attack(exchange, self._inquiry(config, exchange, Task.ATTACK))
 
     async def check(self) -> None:
         """See :class:`~steer_verl.tutor.protocol.Tutor`: a small real exchange with each endpoint."""
@@ -108,63 +117,78 @@ class OpenAITutor:
 
     async def close(self) -> None:
         """Give the connections back; the last tutor of an endpoint closes them."""
-        held, self._held = self._held, set()
-        for endpoint in held:
-            await release(endpoint)
+        await self._lease.close()
 
-    @property
-    def usage(self) -> list[Usage]:
-        """Requests and tokens so far, one entry per endpoint in use (shared with other tutors of the same endpoint)."""
-        return [endpoint.usage for endpoint in self._held]
+    def endpoint(self, config: EndpointConfig) -> Pool:
+        """The shared servers of one of this tutor's endpoints, in the running event loop."""
+        return self._lease.pool(config)
 
-    async def _judge_and_attack(self, exchange: Exchange) -> tuple[Judgement, AttackOutcome]:
+    async def _judge(self, exchange: Exchange, inquiry: Inquiry) -> Judgement:
+        try:
+            return await self._ask(self.judge_config, exchange, Task.SCORE, inquiry, _judgement, _unreadable)
+        except CallFailed as failure:
+            return Unscored(reason=failure.reason, detail=failure.detail)
+
+    async def _attack(self, exchange: Exchange, inquiry: Inquiry) -> AttackOutcome:
+        config = self.attacker_config or self.judge_config
+        read = functools.partial(_question, exchange, self.max_question_chars)
+        try:
+            return await self._ask(config, exchange, Task.ATTACK, inquiry, read, _missing)
+        except CallFailed as failure:
+            return _no_attack(_no_attack_reason(failure), failure.detail)
+
+    async def _judge_and_attack(self, exchange: Exchange, inquiry: Inquiry) -> tuple[Judgement, AttackOutcome]:
         def read(reply: Reply, prompt: Prompt) -> tuple[Judgement, AttackOutcome]:
-            return _judgement(reply, prompt), _attack(exchange, self.max_question_chars, reply, prompt)
+            return _judgement(reply, prompt), _question(exchange, self.max_question_chars, reply, prompt)
+
+        def complaint(both: tuple[Judgement, AttackOutcome]) -> str:
+            return _unreadable(both[0])
 
         try:
-            return await self._ask(self.judge_config, exchange, Task.BOTH, read, lambda both: _unreadable(both[0]))
+            return await self._ask(self.judge_config, exchange, Task.BOTH, inquiry, read, complaint)
         except CallFailed as failure:
             attack = _no_attack(_no_attack_reason(failure), failure.detail)
             return Unscored(reason=failure.reason, detail=failure.detail), attack
 
-    def endpoint(self, config: EndpointConfig) -> Endpoint:
-        """The shared endpoint of the running event loop."""
-        endpoint = pooled(config)
-        if endpoint not in self._held:
-            self._held.add(endpoint)
-            endpoint.users += 1
-        return endpoint
+    def _inquiry(self, config: EndpointConfig, exchange: Exchange, task: Task) -> Inquiry:
+        return Inquiry(
+            Deadline(config.timeout),
+            seed=exchange.seed.id or exchange.user.text,
+            place=exchange.place,
+            task=task.value,
+            prompt=f"{self.rubric.version}-{prompt_version()}",
+            ledger=self._ledger,
+        )
 
     async def _ask(
-        self, config: EndpointConfig, exchange: Exchange, task: Task, read: Read[T], complaint: Callable[[T], str]
+        self,
+        config: EndpointConfig,
+        exchange: Exchange,
+        task: Task,
+        inquiry: Inquiry,
+        read: Read[T],
+        complaint: Callable[[T], str],
     ) -> T:
-        """Ask within the endpoint's bound and deadline; the clock starts when the bound lets the request through.
+        """Ask, and ask again about a reply that cannot be read.
 
         Raises:
             CallFailed: no reply came.
         """
-        endpoint = self.endpoint(config)
-        async with endpoint.slots:
-            try:
-                return await asyncio.wait_for(self._rounds(endpoint, exchange, task, read, complaint), config.timeout)
-            except asyncio.TimeoutError:
-                raise CallFailed(UnscoredReason.TIMEOUT, f"no ruling within {config.timeout:g} s") from None
-
-    async def _rounds(
-        self, endpoint: Endpoint, exchange: Exchange, task: Task, read: Read[T], complaint: Callable[[T], str]
-    ) -> T:
-        deadline = asyncio.get_running_loop().time() + endpoint.config.timeout
-        prompt = await asyncio.to_thread(self._prompt, endpoint.config, exchange, task)
+        pool = self.endpoint(config)
         schema: dict[str, Any] | None = reply_schema(task)
         fault = ""
-        for _ in range(1 + REASKS):
-            reply = await endpoint.complete(prompt.messages(fault), schema, deadline)
-            outcome = read(reply, prompt)
-            fault = complaint(outcome)
-            if not fault:
-                break
-            if reply.finish_reason == "length" and endpoint.config.json_schema == "auto":
-                schema = None  # structured output makes some servers pour out white space up to the limit (vLLM #38696)
+        async with pool.admitted(inquiry):
+            with inquiry.deadline.stopped():
+                prompt = await asyncio.to_thread(self._prompt, config, exchange, task)
+            for number in range(1 + config.reasks):
+                inquiry.round = number
+                reply = await pool.complete(prompt.messages(fault), schema, inquiry)
+                outcome = read(reply, prompt)
+                fault = complaint(outcome)
+                if not fault:
+                    break
+                if reply.finish_reason == "length" and config.json_schema == "auto":
+                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
         return outcome
 
     def _prompt(self, config: EndpointConfig, exchange: Exchange, task: Task) -> Prompt:
@@ -197,9 +221,10 @@ def _judgement(reply: Reply, prompt: Prompt) -> Judgement:
     return read_judgement(reply, prompt.nonce)
 
 
-def _attack(exchange: Exchange, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
+def _question(exchange: Exchange, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
     asked = [*(turn.user.text for turn in exchange.turns), exchange.user.text]
-    return read_attack(reply, prompt.nonce, asked, max_chars)
+    private = (prompt.system, prompt.mark)
+    return read_attack(reply, prompt.nonce, asked, max_chars, answer=exchange.answer, private=private)
 
 
 def _unreadable(judgement: Judgement) -> str:
@@ -218,3 +243,9 @@ def _no_attack_reason(failure: CallFailed) -> NoAttackReason:
 
 def _no_attack(reason: NoAttackReason, detail: str) -> NoAttack:
     return NoAttack(reason=reason, detail=detail)
+
+
+def _shown(exchange: Exchange) -> list[Any]:
+    """What a ruling is about, as part of its key."""
+    said = [[turn.user.text, turn.answer] for turn in exchange.turns]
+    return [exchange.seed.id, said, exchange.user.text, exchange.answer, exchange.hint.text if exchange.hint else None]

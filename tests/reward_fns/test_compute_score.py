@@ -11,7 +11,7 @@ from reward_fns.compute_score import format_score, repetition_score, tutor_score
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.types import Seed, UserTurn
 from tests.test_rewards import BAD_FORM, GOOD_FORM
-from tests.tutor.fake_server import MODEL, FakeServer, good, prompt_text, status
+from tests.tutor.fault_server import MODEL, FaultServer, good, prompt_text, status
 
 ROW = {"index": 7, "question": "What is on the desk?", "num_turns": 2, "rollout_reward_scores": {}}
 
@@ -36,7 +36,7 @@ def test_verl_can_tell_which_one_to_await() -> None:
 
 
 async def test_the_verdict_becomes_the_reward() -> None:
-    async with FakeServer(good((10, 10, 1))) as server:
+    async with FaultServer(good((10, 10, 1))) as server:
         result = await call(tutor_score, GOOD_FORM, base_url=server.base_url, model=MODEL)
         assert result["score"] == pytest.approx(0.8) and result["format_ok"] == 1
         assert (result["safety"], result["usefulness"], result["faithfulness"]) == (10, 10, 1)
@@ -51,7 +51,7 @@ async def test_the_verdict_becomes_the_reward() -> None:
 
 async def test_a_seed_in_the_row_says_what_was_asked() -> None:
     seed = Seed(id="s", turns=(UserTurn(text="First question?"), UserTurn(text="Second question?")))
-    async with FakeServer() as server:
+    async with FaultServer() as server:
         address = server.base_url.removeprefix("http://").removesuffix("/v1")
         await call(tutor_score, GOOD_FORM, {"seed": seed.model_dump_json()}, model=MODEL, reward_router_address=address)
     sent = prompt_text(server.bodies[0])
@@ -59,7 +59,7 @@ async def test_a_seed_in_the_row_says_what_was_asked() -> None:
 
 
 async def test_no_verdict_is_an_error_and_never_a_number() -> None:
-    async with FakeServer(status(400)) as server:
+    async with FaultServer(status(400)) as server:
         with pytest.raises(UnscoredError, match=r"row 7 \(http_4xx"):
             await call(tutor_score, GOOD_FORM, base_url=server.base_url, model=MODEL, max_retries=0)
 

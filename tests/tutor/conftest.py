@@ -1,9 +1,10 @@
-"""A tutor on a scripted server, with back-off that is recorded and not waited for."""
+"""A tutor on a scripted server, with pauses that are recorded and not waited for."""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -12,26 +13,35 @@ import pytest
 
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.tutor.client import OpenAITutor
-from tests.tutor.fake_server import MODEL, FakeServer, Step
+from steer_verl.tutor.pool import Pool
+from tests.tutor.fault_server import MODEL, FaultServer, Step
 
-Lab = tuple[OpenAITutor, FakeServer, list[float]]
+Lab = tuple[OpenAITutor, FaultServer, list[float]]
 OpenLab = Callable[..., AbstractAsyncContextManager[Lab]]
 
 
-def config_for(server: FakeServer, **settings: Any) -> EndpointConfig:
-    """An endpoint on a scripted server."""
-    return EndpointConfig(**{"base_url": server.base_url, "model": MODEL, "timeout": 20, **settings})
+def config_for(server: FaultServer, *mirrors: FaultServer, **settings: Any) -> EndpointConfig:
+    """An endpoint on scripted servers."""
+    others = [{"base_url": mirror.base_url} for mirror in mirrors]
+    given = {"base_url": server.base_url, "model": MODEL, "timeout": 20, "mirrors": others, **settings}
+    return EndpointConfig.model_validate(given)
 
 
 def instant(tutor: OpenAITutor, config: EndpointConfig) -> list[float]:
     """Let the endpoint's pauses pass at once; returns the list in which they are kept."""
+    return instant_pool(tutor.endpoint(config))
+
+
+def instant_pool(pool: Pool) -> list[float]:
+    """As :func:`instant`. To the breakers, the pauses take their time."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    endpoint = tutor.endpoint(config)
-    endpoint.sleep, endpoint.rng = sleep, random.Random(0)
+    pool.sleep, pool.rng = sleep, random.Random(0)
+    for server in pool.servers:
+        server.breaker.clock = lambda: time.monotonic() + sum(pauses)
     return pauses
 
 
@@ -41,7 +51,7 @@ def lab() -> OpenLab:
 
     @contextlib.asynccontextmanager
     async def opened(*script: Step, **settings: Any) -> AsyncIterator[Lab]:
-        async with FakeServer(*script) as server:
+        async with FaultServer(*script) as server:
             config = config_for(server, **settings)
             tutor = OpenAITutor(TutorConfig(endpoint=config))
             try:
