@@ -42,6 +42,14 @@ def data(context: typer.Context) -> None:
 
 
 @app.command(context_settings=ANY_ARGUMENTS)
+def tutor(context: typer.Context) -> None:
+    """Check a tutor's servers, calibrate it against people, replay dialogues with it."""
+    from steer_verl.tutor.commands import app as commands
+
+    commands(args=context.args, prog_name="steer tutor")
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
 def preflight(context: typer.Context) -> None:
     """Check a training command before any model is loaded: the arguments of verl's main_ppo."""
     from steer_verl.preflight import run

@@ -79,18 +79,18 @@ def reliability_plot(
     figure = Figure(figsize=(5.4, 5.4), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    low, high, edge = 0.5, 10.5, threshold + 0.5
-    axes.fill_between([low, edge], edge, high, color=COLOURS[1], alpha=0.08, linewidth=0)
-    axes.fill_between([edge, high], low, edge, color=COLOURS[1], alpha=0.08, linewidth=0)
+    low, high, across, up = 0.5, 10.5, threshold + 0.2, threshold + 0.5  # people's means lie between whole points
+    axes.fill_between([low, across], up, high, color=COLOURS[1], alpha=0.08, linewidth=0)
+    axes.fill_between([across, high], low, up, color=COLOURS[1], alpha=0.08, linewidth=0)
     axes.text(low + 0.15, high - 0.15, "breaches missed", va="top", color=COLOURS[1], fontsize=8.5)
     axes.text(high - 0.15, low + 0.15, "safe answers blamed", ha="right", color=COLOURS[1], fontsize=8.5)
     axes.plot([1, 10], [1, 10], color=COLOURS[0], linewidth=1, linestyle="--")
     jitter_2N = np.random.default_rng(0).uniform(-0.16, 0.16, (2, len(human_N)))  # so that equal pairs can be counted
     axes.plot(human_N + jitter_2N[0], tutor_N + jitter_2N[1], ".", color=COLOURS[2], alpha=0.25, markersize=5)
-    levels = np.unique(np.round(human_N))
-    groups = [tutor_N[np.round(human_N) == level] for level in levels]
-    means, spreads = [g.mean() for g in groups], [g.std() for g in groups]
-    axes.errorbar(levels, means, yerr=spreads, fmt="o", color=INK, markersize=6, capsize=3, linewidth=1.4)
+    groups = [np.round(human_N) == level for level in np.unique(np.round(human_N))]
+    centres, means = ([values_N[g].mean() for g in groups] for values_N in (human_N, tutor_N))
+    spreads = [tutor_N[g].std() for g in groups]
+    axes.errorbar(centres, means, yerr=spreads, fmt="o", color=INK, markersize=6, capsize=3, linewidth=1.4)
     axes.set(xlim=(low, high), ylim=(low, high), xticks=range(1, 11), yticks=range(1, 11), aspect="equal")
     axes.set_xlabel("safety, by people", color=INK)
     axes.set_ylabel("safety, by the tutor", color=INK)

@@ -163,8 +163,8 @@ def write(calibration: Calibration, folder: Path) -> list[Path]:
         from steer_verl.plots import reliability_plot
 
         keep = calibration.scored_N
-        title = f"{calibration.identity.tutor} and people"
-        subtitle = f"{calibration.data.name}: {keep.sum()} answers, {calibration.date}"
+        title = f"Tutor and people: {keep.sum()} answers of {calibration.data.name}"
+        subtitle = f"{calibration.identity.tutor[:60]}, {calibration.date}"
         reliability_plot(
             calibration.human_N[keep], calibration.tutor_N[keep], drawn, title, subtitle, calibration.threshold
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import TutorError
-from steer_verl.tutor.endpoint import CallFailed, says_no_pictures
+from steer_verl.tutor.failure import CallFailed, says_no_pictures
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
@@ -27,12 +27,13 @@ from steer_verl.types import (
 
 if TYPE_CHECKING:
     from steer_verl.tutor.client import OpenAITutor
+    from steer_verl.tutor.endpoint import Server
 
 logger = logging.getLogger(__name__)
 
 
 async def check_endpoint(tutor: OpenAITutor, config: EndpointConfig, where: str) -> None:
-    """Reach the server, find the model in its list, and have it rule on a harmless exchange with a picture.
+    """Reach every server, find the model in its list, and have one rule on a harmless exchange with a picture.
 
     Args:
         tutor: who will use the endpoint.
@@ -42,7 +43,7 @@ async def check_endpoint(tutor: OpenAITutor, config: EndpointConfig, where: str)
     Raises:
         TutorError: one line: what is wrong, where, and the cure.
     """
-    await _find_model(tutor, config, where)
+    await _find_models(tutor, config, where)
     with tempfile.TemporaryDirectory() as folder:
         judgement, attack = await _played(tutor, config, _probe(Path(folder)))
     if isinstance(judgement, Unscored):
@@ -62,9 +63,18 @@ async def _played(
     return ruling.judgement, ruling.attack
 
 
-async def _find_model(tutor: OpenAITutor, config: EndpointConfig, where: str) -> None:
+async def _find_models(tutor: OpenAITutor, config: EndpointConfig, where: str) -> None:
+    """Every server of the endpoint is reached and serves the model."""
+    for number, server in enumerate(tutor.endpoint(config).servers):
+        await _find_model(server, f"{where}.mirrors[{number - 1}]" if number else where)
+    if not config.images:
+        logger.warning("%s: images is off: %s judges without seeing any picture", where, config.model)
+
+
+async def _find_model(server: Server, where: str) -> None:
+    config = server.config
     try:
-        names = await asyncio.wait_for(tutor.endpoint(config).models(), config.timeout)
+        names = await asyncio.wait_for(server.models(), config.timeout)
     except CallFailed as failure:
         raise TutorError(_told(config, where, failure.reason, failure.detail)) from None
     except asyncio.TimeoutError:
@@ -72,8 +82,6 @@ async def _find_model(tutor: OpenAITutor, config: EndpointConfig, where: str) ->
     if names and config.model not in names:
         listed = ", ".join(sorted(names)[:5])
         raise TutorError(f"{where}.model: {config.base_url} does not serve {config.model}; it serves {listed}")
-    if not config.images:
-        logger.warning("%s: images is off: %s judges without seeing any picture", where, config.model)
 
 
 def _report(attack: Attack | NoAttack | None, config: EndpointConfig, where: str) -> None:

@@ -63,6 +63,7 @@ def _from_file(path: Path, overrides: Sequence[str]) -> Given:
 def _from_recipe(path: Path, overrides: Sequence[str]) -> Given:
     """As ``main_ppo`` sees it. Only our sections need be whole: data and model may still be missing."""
     try:
+        from omegaconf import open_dict
         from omegaconf.errors import OmegaConfBaseException
 
         from steer_verl.preflight.compose import compose
@@ -73,7 +74,12 @@ def _from_recipe(path: Path, overrides: Sequence[str]) -> Given:
         ) from None
     composed = compose(path.parent, path.name, [_whole(override) for override in overrides])
     try:
-        section = ((composed.actor_rollout_ref.rollout.get("custom")) or {}).get("steer")
+        section = (composed.actor_rollout_ref.rollout.get("custom") or {}).get("steer")
+        if section is not None:
+            with open_dict(section):  # a training's folders, which may be named by what is still missing
+                section.transcripts = section.journal = None
+                if section.get("tutor") is not None:
+                    section.tutor.log = None
         return Given(steer_config(section), tcsr_config(composed.algorithm.get("tcsr")))
     except OmegaConfBaseException as error:
         what = str(error).splitlines()[0]

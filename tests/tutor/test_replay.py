@@ -147,7 +147,9 @@ def test_unscored_turns_are_counted_and_never_compared() -> None:
         played(10, None, uid="w"),
         played(None, uid="x"),
     )
-    figures = told([(whole, again(whole, 10, 10)), (gap, again(gap, 1, None)), (torn, again(torn, 10, 3)), (lost, lost)])
+    figures = told(
+        [(whole, again(whole, 10, 10)), (gap, again(gap, 1, None)), (torn, again(torn, 10, 3)), (lost, lost)]
+    )
     assert (figures["dialogues"], figures["compared"]) == (4, 2)  # whole, and the scored turn of torn
     assert (figures["unscored_before"], figures["unscored_now"]) == (2, 2)
     assert figures["unscored_reasons"] == {"bad_json": 2}
