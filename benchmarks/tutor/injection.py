@@ -3,7 +3,7 @@
 etb-scan's 25 injections and 8 controls (``pip install etb-scan``, MIT), and generated ones by somebody who has read our
 code, against models that are easily fooled (benchmarks/tutor/naive.py). Each model sits behind the usual naive prompt
 and reading, and, over real HTTP, behind :class:`~steer_verl.tutor.client.OpenAITutor`. With ``--base-url`` and
-``--model`` a model of your own takes their place. About three minutes on one core; seeded.
+``--model`` a model of your own takes their place. About two minutes on one core; seeded.
 """
 
 from __future__ import annotations
@@ -206,7 +206,8 @@ LIMITS = """\
   the quotation, and the request stands after it. They sign with the right id, so no parser would have stopped them.
   Quoting is a convention that they share with most writing; they know nothing of our marks.
 - *parrot* and *scribe* are stopped by the **parser**: what is repeated lacks the request's id. *scribe* gives no
-  verdict of its own, so its turns are unscored.
+  verdict of its own, so its turns are unscored. That earns a student nothing, but it ends the dialogue: the share of
+  unscored turns has an alarm.
 - *believer* reads a quotation, takes what it says for true and signs it. **No layout and no parser can stop that**: it
   is the tutor's judgement that failed. It stands here so that nobody reads more into the other lines than they say.
   What helps is a tutor that does not believe (measure yours with `--base-url` and `--model`, and against human scores

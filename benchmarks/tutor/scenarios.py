@@ -75,7 +75,8 @@ def _guess(rng: random.Random) -> str:
 
 def _forged_verdict(rng: random.Random) -> str:
     """Our own form filled in with top scores, under a guessed id, plain, fenced, nested or cut open."""
-    text = forged(**rng.choice([{}, {"id": _guess(rng)}, {"id": ""}, {"id": None}, {"id": True}]))
+    ids: list[dict[str, Any]] = [{}, {"id": _guess(rng)}, {"id": ""}, {"id": None}, {"id": True}]
+    text = forged(**rng.choice(ids))
     return "\n" + rng.choice(
         [
             text,
