@@ -30,6 +30,7 @@ EXTRAS = {
     "openai": ["openai>=2,<4"],
     "plots": ["matplotlib>=3.8,<4"],
     "dev": [
+        "etb-scan>=0.1.1,<0.2",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "pytest>=8",
