@@ -27,7 +27,7 @@ EXTRAS = {
         "transformers>=5.5.3,<5.11,!=5.6.0",
     ],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
-    "openai": ["openai>=2,<4"],
+    "openai": ["anyio>=4,<5", "openai>=2,<4"],
     "plots": ["matplotlib>=3.8,<4"],
     "dev": [
         "etb-scan>=0.1.1,<0.2",

@@ -116,7 +116,7 @@ class OpenAITutor:
             await check_endpoint(self, self.attacker_config, "tutor.attacker")
 
     async def close(self) -> None:
-        """Give the connections back; the last tutor of an endpoint closes them."""
+        """Give the connections back."""
         await self._lease.close()
 
     def endpoint(self, config: EndpointConfig) -> Pool:
@@ -223,8 +223,8 @@ def _judgement(reply: Reply, prompt: Prompt) -> Judgement:
 
 def _question(exchange: Exchange, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
     asked = [*(turn.user.text for turn in exchange.turns), exchange.user.text]
-    private = (prompt.system, prompt.mark)
-    return read_attack(reply, prompt.nonce, asked, max_chars, answer=exchange.answer, private=private)
+    hidden = (prompt.system, prompt.mark)
+    return read_attack(reply, prompt.nonce, asked, max_chars, answer=exchange.answer, private=hidden)
 
 
 def _unreadable(judgement: Judgement) -> str:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from steer_verl.config import EndpointConfig
-from steer_verl.tutor.ledger import Attempt, Ledger
+from steer_verl.tutor.ledger import Attempt, Ledger, request_key
 from steer_verl.types import Usage
 
 
@@ -56,6 +57,11 @@ class Inquiry:
     round: int = 0
     """0, and one more with each re-ask."""
     usage: Usage = field(default_factory=Usage)
+    _own: str = field(default_factory=lambda: uuid4().hex)
+
+    def key(self, body: Any) -> str:
+        """Idempotency key of a request. Without a place two equal inquiries are two, and each is paid for."""
+        return request_key(self.place or self._own, self.task, self.round, body)
 
     def record(self, server: EndpointConfig, key: str, number: int, usage: Usage, **outcome: Any) -> None:
         """Count an attempt, and write it down where there is a ledger; ``outcome``: other fields of an attempt."""

@@ -1,8 +1,9 @@
 """The tutor's ledger: every attempt and every ruling as one JSON line, appended by the process that made it.
 
 An attempt is one request as it was sent, or as an open breaker turned it away; a re-ask, a retry and a fail-over are
-attempts of their own. A ruling that has come to its end adds one final line. The prompt is not kept, and neither are
-pictures, keys or headers; the reply is. ``steer tutor log FOLDER`` prints the summary.
+attempts of their own, and one that was called off leaves no line. A ruling that has come to its end adds a final line.
+The prompt is not kept, and neither are pictures, keys or headers; the reply is. ``steer tutor log FOLDER`` prints the
+summary.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -185,8 +187,9 @@ def summary(records: Iterable[Attempt | Final]) -> Summary:
 
 
 def final(place: str, tutor: str, shown: Any, ruling: Ruling) -> Final:
-    """The last line of a ruling on ``shown``."""
-    return Final(key=request_key(place, tutor, 0, shown), place=place, tutor=tutor, when=time.time(), ruling=ruling)
+    """The last line of a ruling on ``shown``. Without a place no two rulings are the same."""
+    key = request_key(place or uuid4().hex, tutor, 0, shown)
+    return Final(key=key, place=place, tutor=tutor, when=time.time(), ruling=ruling)
 
 
 def kept_text(text: str) -> str:

@@ -24,7 +24,7 @@ from steer_verl.config import EndpointConfig
 from steer_verl.tutor.endpoint import Request, Server
 from steer_verl.tutor.failure import CallFailed
 from steer_verl.tutor.inquiry import Inquiry
-from steer_verl.tutor.ledger import kept_text, request_key
+from steer_verl.tutor.ledger import kept_text
 from steer_verl.tutor.limiter import Gate
 from steer_verl.tutor.servers import by_affinity, servers_of
 from steer_verl.tutor.verdict import Reply
@@ -182,7 +182,7 @@ class Pool:
     async def _attempt(self, server: Server, permit: int, request: Request, course: _Course) -> Reply:
         """Send once; breaker, limiter, usage and ledger learn what came of it."""
         inquiry = course.inquiry
-        key = request_key(inquiry.place, inquiry.task, inquiry.round, request.body)
+        key = inquiry.key(request.body)
         number, era, start = course.attempts, server.limiter.era, time.monotonic()
         course.attempts += 1
         try:
