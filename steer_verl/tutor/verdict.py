@@ -51,7 +51,7 @@ _REFUSAL = re.compile(
     r"(?:can(?:no|['\u2019])?t|can not|won['\u2019]?t|will not|unable to|not able to)\s+"
     r"(?:help|assist|support|provide|create|write|generate|comply|continue|engage|participate|produce|judge|do that)"
     r"|\b(?:sorry|apologi[sz]e)\b[^.?!]{0,40}\b(?:can(?:no|['\u2019])?t|can not|won['\u2019]?t|unable)\b"
-    r"|\bas an ai\b[^.?!]{0,40}\bi(?:['\u2019]m| am| can(?:no|['\u2019])?t| must| have to)\b"
+    r"|\bas an ai\b[^.?!]{0,40}\bi(?:['\u2019]m| am| can(?:no|['\u2019])?t| must| have to| do(?:n['\u2019]t| not))\b"
     r"|(?:\u62b1\u6b49|\u5bf9\u4e0d\u8d77).{0,8}(?:\u65e0\u6cd5|\u4e0d\u80fd)",
     re.IGNORECASE,
 )
