@@ -11,10 +11,10 @@ from steer_verl.config import TutorConfig
 from steer_verl.errors import TutorError
 from steer_verl.tutor.client import OpenAITutor
 from tests.tutor.conftest import OpenLab, config_for, instant
-from tests.tutor.fake_server import FakeServer, Step, good, raw, refuses_schema, says, slow, status, text_only
+from tests.tutor.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
 
 
-async def checked(server: FakeServer, **settings: Any) -> None:
+async def checked(server: FaultServer, **settings: Any) -> None:
     config = config_for(server, max_retries=1, **settings)
     tutor = OpenAITutor(TutorConfig(endpoint=config))
     instant(tutor, config)
@@ -26,7 +26,7 @@ async def checked(server: FakeServer, **settings: Any) -> None:
 
 @pytest.mark.parametrize("step", [good(), refuses_schema()])
 async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
-    async with FakeServer(step) as server:
+    async with FaultServer(step) as server:
         await checked(server)
         assert "data:image/png;base64," in str(server.bodies[-1])
 
@@ -47,7 +47,7 @@ async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
     ],
 )
 async def test_what_is_wrong_comes_with_its_cure_in_one_line(step: Step, words: list[str]) -> None:
-    async with FakeServer(step) as server:
+    async with FaultServer(step) as server:
         with pytest.raises(TutorError) as error:
             await checked(server)
         message = str(error.value)
@@ -55,7 +55,7 @@ async def test_what_is_wrong_comes_with_its_cure_in_one_line(step: Step, words: 
 
 
 async def test_an_unreachable_server_is_named_with_its_address() -> None:
-    async with FakeServer() as server:
+    async with FaultServer() as server:
         pass
     with pytest.raises(
         TutorError, match=r"cannot be reached .*; start the server, or correct tutor\.endpoint\.base_url"
@@ -64,13 +64,13 @@ async def test_an_unreachable_server_is_named_with_its_address() -> None:
 
 
 async def test_a_silent_server_is_found_within_the_deadline() -> None:
-    async with FakeServer(slow(5)) as server:
+    async with FaultServer(slow(5)) as server:
         with pytest.raises(TutorError, match="cannot be reached"):
             await checked(server, timeout=0.3)
 
 
 async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
-    async with FakeServer(models=["qwen", "llama"]) as server:
+    async with FaultServer(models=["qwen", "llama"]) as server:
         with pytest.raises(TutorError, match=r"tutor\.endpoint\.model: .* it serves llama, qwen"):
             await checked(server)
         assert server.bodies == []
@@ -78,13 +78,13 @@ async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
 
 @pytest.mark.parametrize("listing", [{"models": []}, {"models_status": 404}])
 async def test_a_server_without_a_list_of_models_is_tried(listing: dict[str, Any]) -> None:
-    async with FakeServer(**listing) as server:
+    async with FaultServer(**listing) as server:
         await checked(server)
         assert len(server.bodies) == 1
 
 
 async def test_a_blind_tutor_is_announced(caplog: pytest.LogCaptureFixture) -> None:
-    async with FakeServer(text_only()) as server:
+    async with FaultServer(text_only()) as server:
         await checked(server, images=False)
     assert "without seeing any picture" in caplog.text
 
@@ -93,7 +93,7 @@ async def test_a_blind_tutor_is_announced(caplog: pytest.LogCaptureFixture) -> N
     ("step", "usable"), [(good(), True), (says("I'm sorry, I can't help with that."), True), (status(401), False)]
 )
 async def test_the_attacker_is_checked_too(step: Step, usable: bool, caplog: pytest.LogCaptureFixture) -> None:
-    async with FakeServer() as judge, FakeServer(step) as attacker:
+    async with FaultServer() as judge, FaultServer(step) as attacker:
         tutor = OpenAITutor(TutorConfig(endpoint=config_for(judge), attacker=config_for(attacker)))
         if usable:
             await tutor.check()
