@@ -22,7 +22,12 @@ from steer_verl.tutor.judging import Judgements, exchange_key, judge_all
 from steer_verl.tutor.labelled import Scale
 from steer_verl.types import Exchange, Judgement, Trajectory
 
-app = typer.Typer(help="Check, calibrate and replay a tutor.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Check, calibrate and replay a tutor.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 console = Console(stderr=True, highlight=False)
 
 ConfigOption = Annotated[

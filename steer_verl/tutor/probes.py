@@ -20,7 +20,7 @@ from steer_verl.errors import TutorError
 from steer_verl.tutor import probe_material as material
 from steer_verl.tutor.asking import Answer, Asker, Part, Target
 from steer_verl.tutor.failure import says_no_pictures
-from steer_verl.types import UnscoredReason
+from steer_verl.types import NoAttackReason, UnscoredReason
 
 LEAST_VALID = 0.8
 """Share of replies with a complete verdict, below which a run would lose too many dialogues."""
@@ -36,6 +36,7 @@ _OVERLOADED = {
     UnscoredReason.TIMEOUT,
     UnscoredReason.HTTP_429,
     UnscoredReason.HTTP_5XX,
+    NoAttackReason.UNAVAILABLE,
 }
 
 
@@ -235,8 +236,8 @@ async def concurrency(target: Target) -> Finding:
     stopped = ""
     for in_flight in _doubling(target.config.max_concurrency):
         asked = 2 * in_flight if in_flight < 8 else in_flight
-        start = time.monotonic()
         async with Asker(target, max_concurrency=in_flight, max_retries=0, reasks=0) as asker:
+            start = time.monotonic()
             exchanges = [material.long_exchange(4, None, f"load-{in_flight}-{n}") for n in range(asked)]
             answers = await _together(asker, exchanges, in_flight)
         lost = [answer.fault for answer in answers if answer.fault and answer.reason in _OVERLOADED]
@@ -244,7 +245,8 @@ async def concurrency(target: Target) -> Finding:
             stopped = f"; at {in_flight} in flight {len(lost)} of {asked} failed: {lost[0]}"
             break
         levels.append((in_flight, asked / (time.monotonic() - start), max(answer.seconds for answer in answers)))
-        if len(levels) > 2 and max(levels[-2][1], levels[-1][1]) * GROWTH < levels[-3][1]:
+        rates = [rate for _, rate, _ in levels]
+        if len(rates) > 2 and max(rates[-2:]) * GROWTH < max(rates[:-2]):  # twice, for one wave may be unlucky
             stopped = "; it grows no further"
             break
     return _ramp(target, levels, stopped)
