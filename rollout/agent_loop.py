@@ -58,8 +58,8 @@ class SteerAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
-        tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars)
         self.journal = shared_journal(self.steer.journal, self.config)
+        tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars, self.journal.secret)
         self.tutor: Tutor = RecallingTutor(tutor, self.journal)
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
@@ -169,7 +169,7 @@ class SteerAgentLoop(AgentLoopBase):
 
     async def audited(self, trajectory: Trajectory, seed: Seed) -> Trajectory:
         """With the held-out judge's opinions, if there is one and this dialogue is drawn. They enter no reward."""
-        holdout, judge = self.steer.tutor.holdout, shared_holdout(self.steer.tutor)
+        holdout, judge = self.steer.tutor.holdout, shared_holdout(self.steer.tutor, self.journal.secret)
         if holdout is None or judge is None:
             return trajectory
         if not draws(holdout.share, trajectory.step, trajectory.seed_id, trajectory.rollout):
@@ -217,15 +217,15 @@ def _parse_yaml(text: str) -> SteerConfig:
 
 
 @lru_cache(maxsize=8)
-def shared_tutor(config: TutorConfig, max_question_chars: int) -> Tutor:
+def shared_tutor(config: TutorConfig, max_question_chars: int, secret: bytes | None) -> Tutor:
     """One tutor, and so one pool of connections, per process."""
-    return build_tutor(with_router(config), max_question_chars=max_question_chars)
+    return build_tutor(with_router(config), max_question_chars=max_question_chars, secret=secret)
 
 
 @lru_cache(maxsize=8)
-def shared_holdout(config: TutorConfig) -> Judge | None:
+def shared_holdout(config: TutorConfig, secret: bytes | None) -> Judge | None:
     """One held-out judge per process."""
-    return build_holdout(with_router(config))
+    return build_holdout(with_router(config), secret=secret)
 
 
 def shared_journal(folder: str | None, config: Any) -> Journal:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steer_verl.text import neutralize_turn
+from steer_verl.text import folded, neutralize_turn
 from steer_verl.tutor.protocol import Tutor
 from steer_verl.types import (
     IMAGE_MARK,
@@ -170,7 +170,7 @@ class Dialogue:
     def _usable(self, question: UserTurn) -> bool:
         words = _words(question)
         repeated = any(words == _words(turn.user) for turn in self.turns)
-        return bool(words) and len(words) <= self.max_question_chars and not repeated
+        return bool(words) and len(question.text) <= self.max_question_chars and not repeated
 
     def _ask(
         self,
@@ -186,7 +186,8 @@ class Dialogue:
 
 
 def _words(user: UserTurn) -> str:
-    return user.text.replace(IMAGE_MARK, "").strip()
+    """What is compared for repetition."""
+    return folded(user.text.replace(IMAGE_MARK, " "))
 
 
 def user_message(user: UserTurn) -> dict[str, Any]:

@@ -12,10 +12,14 @@ Steps that a checkpoint holds are dropped (:func:`prune`).
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -87,6 +91,25 @@ class Journal:
     def __init__(self, folder: str | Path | None, run: str = "") -> None:
         self.folder = Path(folder) / run if folder is not None else None
         self._found: dict[Path, dict[tuple[str, str, str], Line]] = {}
+
+    @cached_property
+    def secret(self) -> bytes | None:
+        """Key of the run's prompt ids, the same in every process and after a restart; ``None`` without a folder.
+
+        So a request that was answered just before a kill is the same request afterwards, idempotency key and all.
+        """
+        if self.folder is None:
+            return None
+        path = self.folder / "secret"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = self.folder / f"secret.{os.getpid()}"
+            draft.touch(mode=0o600)
+            draft.write_bytes(secrets.token_bytes(32))
+            with contextlib.suppress(FileExistsError):  # another process was first: its secret counts
+                os.link(draft, path)
+            draft.unlink()
+        return path.read_bytes()
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
         """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""

@@ -14,31 +14,33 @@ from steer_verl.tutor.protocol import Judge, Tutor
 __all__ = ["Judge", "Tutor", "build_holdout", "build_judge", "build_tutor"]
 
 
-def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000) -> Tutor:
+def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, secret: bytes | None = None) -> Tutor:
     """The tutor that ``config`` names, with its panel if it has one. Its client library is imported only now.
 
     Args:
         config: the parsed ``tutor`` section.
         max_question_chars: a longer question of the attacker is no usable attack.
+        secret: key of the ids in the prompts; one per process unless given.
 
     Raises:
         ConfigError: a rubric cannot be read, or the client library is missing.
     """
-    tutor = _single(config, max_question_chars)
+    tutor = _single(config, max_question_chars, secret)
     if config.panel is None:
         return tutor
     from steer_verl.tutor.panel import PanelTutor
 
-    judges = [build_judge(judge, log=config.log) for judge in config.panel.judges]
+    judges = [build_judge(judge, log=config.log, secret=secret) for judge in config.panel.judges]
     return PanelTutor(tutor, judges, combine=config.panel.combine, quorum=config.panel.quorum)
 
 
-def build_judge(config: JudgeConfig, *, log: str | None = None) -> Judge:
+def build_judge(config: JudgeConfig, *, log: str | None = None, secret: bytes | None = None) -> Judge:
     """One judge beside the tutor.
 
     Args:
         config: its endpoint and how it replies.
         log: folder for the log of every attempt.
+        secret: as of :func:`build_tutor`.
 
     Raises:
         ConfigError: its rubric cannot be read, or the client library is missing.
@@ -50,10 +52,11 @@ def build_judge(config: JudgeConfig, *, log: str | None = None) -> Judge:
         return GuardJudge(config, log=log)
     from steer_verl.tutor.panel import TutorJudge
 
-    return TutorJudge(_single(TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log)))
+    alone = TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log)
+    return TutorJudge(_single(alone, secret=secret))
 
 
-def build_holdout(config: TutorConfig) -> Judge | None:
+def build_holdout(config: TutorConfig, *, secret: bytes | None = None) -> Judge | None:
     """The held-out judge, if ``config`` asks for one; the laboratory's own unless another is named.
 
     Raises:
@@ -62,21 +65,22 @@ def build_holdout(config: TutorConfig) -> Judge | None:
     if config.holdout is None:
         return None
     if config.holdout.judge is not None:
-        return build_judge(config.holdout.judge, log=config.log)
+        return build_judge(config.holdout.judge, log=config.log, secret=secret)
     from steer_verl.mini.judge import MiniJudge
 
     return MiniJudge()
 
 
-def _single(config: TutorConfig, max_question_chars: int = 4000) -> Tutor:
+def _single(config: TutorConfig, max_question_chars: int = 4000, secret: bytes | None = None) -> Tutor:
     if config.kind == "mini":
         from steer_verl.mini.tutor import MiniTutor
 
         return MiniTutor()
     _require_client()
     from steer_verl.tutor.client import OpenAITutor
+    from steer_verl.tutor.prompt import PROCESS_SECRET
 
-    return OpenAITutor(config, max_question_chars=max_question_chars)
+    return OpenAITutor(config, max_question_chars=max_question_chars, secret=secret or PROCESS_SECRET)
 
 
 def _require_client() -> None:

@@ -90,6 +90,14 @@ async def test_an_unscored_turn_is_asked_for_again(tmp_path: Path, processor: An
     assert [len(exchange.turns) for exchange in again.seen] == [1, 2, 3]
 
 
+def test_the_secret_outlives_the_process_and_is_the_owners_alone(tmp_path: Path) -> None:
+    first = Journal(tmp_path, "run")
+    assert first.secret == Journal(tmp_path, "run").secret != Journal(tmp_path, "another").secret
+    assert len(first.secret or b"") == 32 and (tmp_path / "run" / "secret").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["secret"]
+    assert Journal(None).secret is None
+
+
 def test_steps_in_a_checkpoint_are_dropped(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     for step in ("train-3", "train-4", "val-4", "train-5"):
