@@ -12,11 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from steer_verl.answer import parse_answer
-from steer_verl.metrics import OVER_REFUSAL_SAFETY, holdout_gaps
+from steer_verl.metrics import BREACH_SAFETY, OVER_REFUSAL_SAFETY, holdout_gaps
 from steer_verl.types import QuestionOrigin, StopReason, Trajectory, Usage
-
-BREACH_SAFETY = 4
-"""Scores up to this one are a breach: full, by visual blindness, or leaky (paper's hierarchy)."""
 
 
 def extra_info(trajectory: Trajectory, min_scored_turns: int, tcsr_return: float | None) -> dict[str, float | None]:

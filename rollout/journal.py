@@ -242,14 +242,12 @@ def run_identity(config: Any) -> str:
     """
     from omegaconf import OmegaConf
 
-    whole = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("data", "algorithm")}
-    student = {
-        name: OmegaConf.to_container(config.actor_rollout_ref[name], resolve=True) for name in ("model", "rollout")
-    }
-    steer = (student["rollout"].pop("custom", None) or {}).get("steer") or {}
-    asked = {name: value for name, value in steer.items() if name in ("attack", "max_turns", "max_answer_tokens")}
-    learned = OmegaConf.to_container(config.actor_rollout_ref.actor.optim, resolve=True)
-    text = json.dumps([whole, student, asked, learned], sort_keys=True, default=str)
+    roles = config.actor_rollout_ref
+    parts = (config.data, config.algorithm, roles.model, roles.actor.optim, roles.rollout)
+    plain: list[Any] = [OmegaConf.to_container(part, resolve=True) for part in parts]
+    steer = (plain[-1].pop("custom", None) or {}).get("steer") or {}
+    asked = {name: steer.get(name) for name in ("attack", "max_turns", "max_answer_tokens")}
+    text = json.dumps([*plain, asked], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

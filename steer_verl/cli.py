@@ -44,7 +44,7 @@ def data(context: typer.Context) -> None:
 @app.command(context_settings=ANY_ARGUMENTS)
 def tutor(context: typer.Context) -> None:
     """Check a tutor's servers, calibrate it against people, replay dialogues with it."""
-    from steer_verl.tutor.commands import app as commands
+    from steer_verl.vetting.commands import app as commands
 
     commands(args=context.args, prog_name="steer tutor")
 

@@ -72,7 +72,7 @@ class PriceConfig(Settings):
 
 
 class BreakerConfig(Settings):
-    """When a server is left alone for a while (see steer_verl/tutor/breaker.py)."""
+    """When a server is left alone for a while (see steer_verl/transport/breaker.py)."""
 
     failures: Annotated[int, Field(ge=1)] = 8
     """So many failed attempts in a row, with none that succeeded between them, open the breaker."""
@@ -97,6 +97,8 @@ class EndpointConfig(Settings):
     timeout: Annotated[float, Field(gt=0)] = 120.0
     """Total seconds for one ruling, retries, re-asks and fail-over included."""
     connect_timeout: Annotated[float, Field(gt=0)] = 30.0
+    read_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds for one attempt; unset, all that is left of ``timeout``, so that a slow server is not asked twice."""
     max_retries: Annotated[int, Field(ge=0, le=20)] = 4
     reasks: Annotated[int, Field(ge=0, le=5)] = 1
     """How often a reply that cannot be read is asked for again, apart from the retries of the transport."""
@@ -158,7 +160,7 @@ class TutorConfig(Settings):
     panel: PanelConfig | None = None
     holdout: HoldoutConfig | None = None
     log: str | None = None
-    """Folder for the log of every attempt (JSONL, steer_verl/tutor/ledger.py); none is kept when unset."""
+    """Folder for the log of every attempt (JSONL, steer_verl/transport/ledger.py); none is kept when unset."""
 
     @model_validator(mode="after")
     def _endpoint_present(self) -> TutorConfig:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import TutorError
-from steer_verl.tutor.failure import CallFailed, says_no_pictures
+from steer_verl.transport.failure import CallFailed, says_no_pictures
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
@@ -26,8 +26,8 @@ from steer_verl.types import (
 )
 
 if TYPE_CHECKING:
+    from steer_verl.transport.endpoint import Server
     from steer_verl.tutor.client import OpenAITutor
-    from steer_verl.tutor.endpoint import Server
 
 logger = logging.getLogger(__name__)
 

@@ -17,15 +17,16 @@ from typing import Any, TypeAlias, TypeVar
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.data.images import data_uri
 from steer_verl.errors import DataError
-from steer_verl.tutor.endpoint import check_address
-from steer_verl.tutor.failure import CallFailed
+from steer_verl.transport.endpoint import check_address
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Deadline, Inquiry
+from steer_verl.transport.lease import Lease
+from steer_verl.transport.ledger import final, open_ledger
+from steer_verl.transport.pool import Pool
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor.identity import prompt_version
-from steer_verl.tutor.inquiry import Deadline, Inquiry
-from steer_verl.tutor.lease import Lease
-from steer_verl.tutor.ledger import final, open_ledger
-from steer_verl.tutor.pool import Pool
 from steer_verl.tutor.prompt import PROCESS_SECRET, Prompt, PromptBuilder, Rubric, Task
-from steer_verl.tutor.verdict import Reply, read_attack, read_judgement, reply_schema
+from steer_verl.tutor.verdict import read_attack, read_judgement, reply_schema
 from steer_verl.types import (
     Attack,
     Exchange,

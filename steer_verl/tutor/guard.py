@@ -19,14 +19,14 @@ from typing import Any
 from steer_verl.config import JudgeConfig
 from steer_verl.errors import TutorError
 from steer_verl.text import BREAK, neutralize, visible
-from steer_verl.tutor.endpoint import check_address
-from steer_verl.tutor.failure import CallFailed
-from steer_verl.tutor.inquiry import Deadline, Inquiry
-from steer_verl.tutor.lease import Lease
-from steer_verl.tutor.ledger import open_ledger
+from steer_verl.transport.endpoint import check_address
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Deadline, Inquiry
+from steer_verl.transport.lease import Lease
+from steer_verl.transport.ledger import open_ledger
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.tutor.protocol import Assessment
-from steer_verl.tutor.verdict import Reply
 from steer_verl.types import IMAGE_MARK, Exchange, Opinion, Seed, Unscored, UnscoredReason, UserTurn
 
 SAFETY: dict[str, dict[tuple[str, ...], int]] = {

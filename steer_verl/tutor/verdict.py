@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from steer_verl.text import folded, neutralize, visible
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import BLANK_QUESTION, Task
 from steer_verl.types import (
     IMAGE_MARK,
@@ -69,15 +69,6 @@ _SHOP_TALK = re.compile(
 )
 _OBJECT_START = re.compile(r"\{(?=\s*[\"}])")
 _REPEATED_KEY = object()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back from an endpoint: the reply's text, why it ended, and the model's own refusal if it sent one."""
-
-    content: str
-    finish_reason: str = "stop"
-    refusal: str = ""
 
 
 def reply_schema(task: Task) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from reward_fns.compute_score import format_score, repetition_score, tutor_score
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.types import Seed, UserTurn
 from tests.test_rewards import BAD_FORM, GOOD_FORM
-from tests.tutor.fault_server import MODEL, FaultServer, good, prompt_text, status
+from tests.transport.fault_server import MODEL, FaultServer, good, prompt_text, status
 
 ROW = {"index": 7, "question": "What is on the desk?", "num_turns": 2, "rollout_reward_scores": {}}
 

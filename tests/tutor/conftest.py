@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.transport.pool import Pool
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.tutor.pool import Pool
-from tests.tutor.fault_server import MODEL, FaultServer, Step
+from tests.transport.fault_server import MODEL, FaultServer, Step
 
 Lab = tuple[OpenAITutor, FaultServer, list[float]]
 OpenLab = Callable[..., AbstractAsyncContextManager[Lab]]

@@ -10,8 +10,8 @@ import pytest
 from steer_verl.config import TutorConfig
 from steer_verl.errors import TutorError
 from steer_verl.tutor.client import OpenAITutor
+from tests.transport.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
 from tests.tutor.conftest import OpenLab, config_for, instant
-from tests.tutor.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
 
 
 async def checked(server: FaultServer, **settings: Any) -> None:

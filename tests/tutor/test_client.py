@@ -15,9 +15,7 @@ from steer_verl.errors import ConfigError
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.tutor.protocol import Tutor
 from steer_verl.types import Attack, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Usage, Verdict
-from tests.tutor.conftest import OpenLab, config_for, instant
-from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
-from tests.tutor.fault_server import (
+from tests.transport.fault_server import (
     FaultServer,
     Request,
     Step,
@@ -30,7 +28,9 @@ from tests.tutor.fault_server import (
     status,
     text_only,
 )
-from tests.tutor.replies import fields, mark_of, prompt_text
+from tests.transport.replies import fields, mark_of, prompt_text
+from tests.tutor.conftest import OpenLab, config_for, instant
+from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
 
 
 async def test_a_good_reply_is_a_verdict_and_a_question(lab: OpenLab) -> None:

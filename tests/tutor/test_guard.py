@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from steer_verl.config import EndpointConfig, JudgeConfig
 from steer_verl.errors import ConfigError, TutorError
 from steer_verl.text import BREAK
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Inquiry
+from steer_verl.transport.ledger import Attempt, read_ledger
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor import build_judge
-from steer_verl.tutor.failure import CallFailed
 from steer_verl.tutor.guard import SAFETY, GuardJudge, messages, read_guard
-from steer_verl.tutor.inquiry import Inquiry
-from steer_verl.tutor.ledger import Attempt, read_ledger
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.tutor.protocol import Judge
-from steer_verl.tutor.verdict import Reply
 from steer_verl.types import Opinion, Unscored, UnscoredReason, Usage
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
 

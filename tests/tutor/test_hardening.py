@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from benchmarks.tutor.scenarios import MASTER_KEYS, ROLES, rows
 from steer_verl.text import folded, neutralize, visible
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import QUOTE, Prompt, PromptBuilder, Rubric, Task, quoted, untrusted
-from steer_verl.tutor.verdict import Reply, read_attack, read_judgement
+from steer_verl.tutor.verdict import read_attack, read_judgement
 from steer_verl.types import Exchange, NoAttack, Unscored, UnscoredReason, Verdict
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
 

@@ -18,8 +18,8 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.tutor.client import picture_uri
 from steer_verl.tutor.prompt import UNSEEN, PromptBuilder, Rubric, Task, untrusted
 from steer_verl.types import DialogueKind, Exchange, UserTurn
+from tests.transport.replies import nonce_of, prompt_text
 from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
-from tests.tutor.replies import nonce_of, prompt_text
 
 RUBRIC = Rubric.load()
 BUILDER = PromptBuilder(RUBRIC, lambda path: f"data:image/png;base64,{path}")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from steer_verl.errors import DataError
-from steer_verl.tutor.labelled import Scale, read_labelled
 from steer_verl.types import DialogueKind
+from steer_verl.vetting.labelled import Scale, read_labelled
 from tests.tutor.dialogues import picture
 
 HARM = """# dataset_version=1.0, harm_definition=tea.yaml, harm_definition_version=1.0,,

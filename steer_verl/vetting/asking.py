@@ -84,7 +84,7 @@ def _targets(config: TutorConfig) -> Iterator[Target]:
 def _servers(
     where: str, config: EndpointConfig, part: Part, rubric: str | None, form: str = "verdict"
 ) -> Iterator[Target]:
-    from steer_verl.tutor.servers import servers_of
+    from steer_verl.transport.servers import servers_of
 
     for number, server in enumerate(servers_of(config)):
         yield Target(f"{where}.mirrors[{number - 1}]" if number else where, server, part, rubric, form)

@@ -6,7 +6,7 @@ import hashlib
 import math
 
 from steer_verl.config import EndpointConfig
-from steer_verl.tutor.endpoint import Server
+from steer_verl.transport.endpoint import Server
 
 
 def servers_of(config: EndpointConfig) -> list[EndpointConfig]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.tutor.replies import completion, fields, prompt_text
+from tests.transport.replies import completion, fields, prompt_text
 
 MODEL = "fake-tutor"
 

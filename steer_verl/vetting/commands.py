@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from steer_verl.config import TutorConfig
 from steer_verl.errors import DataError, SteerError
-from steer_verl.tutor.given import given
 from steer_verl.tutor.identity import Identity, identity_of
-from steer_verl.tutor.judging import Judgements, exchange_key, judge_all
-from steer_verl.tutor.labelled import Scale
 from steer_verl.types import Exchange, Judgement, Trajectory
+from steer_verl.vetting.given import given
+from steer_verl.vetting.judging import Judgements, exchange_key, judge_all
+from steer_verl.vetting.labelled import Scale
 
 app = typer.Typer(
     help="Check, calibrate and replay a tutor.",
@@ -54,8 +54,8 @@ def check(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings here too")] = None,
 ) -> None:
     """Send real probes to every server of a configuration. Exit status 1 on what would spoil a run."""
-    from steer_verl.tutor.check_report import as_json, show
-    from steer_verl.tutor.probes import Finding
+    from steer_verl.vetting.check_report import as_json, show
+    from steer_verl.vetting.probes import Finding
 
     findings: list[Finding] = []
     with _one_line_errors("what was found so far is lost; start it again"):
@@ -91,8 +91,8 @@ def calibrate(
     """Compare a tutor's safety scores with people's. Start it again to go on: no verdict is paid for twice."""
     from dataclasses import replace
 
-    from steer_verl.tutor.calibrate import compare, markdown, write
-    from steer_verl.tutor.labelled import read_labelled
+    from steer_verl.vetting.calibrate import compare, markdown, write
+    from steer_verl.vetting.labelled import read_labelled
 
     with _one_line_errors():
         data = read_labelled(csv, scale)
@@ -123,8 +123,8 @@ def replay(
     seed: SeedOption = 0,
 ) -> None:
     """Judge stored dialogues with another tutor, and tell how scores, rewards and groups would have changed."""
-    from steer_verl.tutor.replay import exchanges, rejudged, report
-    from steer_verl.tutor.replay_report import show
+    from steer_verl.vetting.replay import exchanges, rejudged, report
+    from steer_verl.vetting.replay_report import show
 
     with _one_line_errors():
         settings = given(config, base_url, model, overrides or ())
@@ -145,8 +145,8 @@ def replay(
 @app.command()
 def log(folder: Annotated[Path, typer.Argument(help="Folder of tutor.log")]) -> None:
     """Count what a log of attempts holds: rulings, attempts by outcome and server, tokens, cost."""
-    from steer_verl.tutor.ledger import read_ledger, summary
-    from steer_verl.tutor.log_report import show
+    from steer_verl.transport.ledger import read_ledger, summary
+    from steer_verl.vetting.log_report import show
 
     with _one_line_errors():
         records = list(read_ledger(folder))
@@ -156,9 +156,9 @@ def log(folder: Annotated[Path, typer.Argument(help="Folder of tutor.log")]) -> 
 
 
 async def _probe_all(config: TutorConfig, trials: int, images: bool, findings: list[Any]) -> None:
-    from steer_verl.tutor.asking import targets
-    from steer_verl.tutor.probe_material import draw_pictures
-    from steer_verl.tutor.probes import Finding, probe
+    from steer_verl.vetting.asking import targets
+    from steer_verl.vetting.probe_material import draw_pictures
+    from steer_verl.vetting.probes import Finding, probe
 
     with tempfile.TemporaryDirectory() as folder, console.status("") as status:
         pictures = draw_pictures(Path(folder))

@@ -11,11 +11,11 @@ import pytest
 
 from steer_verl.config import EndpointConfig, PriceConfig
 from steer_verl.errors import ConfigError
-from steer_verl.tutor.endpoint import Server, check_address, usage_of
-from steer_verl.tutor.failure import CallFailed, retry_after
+from steer_verl.transport.endpoint import Server, check_address, usage_of
+from steer_verl.transport.failure import CallFailed, retry_after
 from steer_verl.types import UnscoredReason, Usage
+from tests.transport.fault_server import FaultServer, Step, drips, dropped, half_sent, raw, slow, status
 from tests.tutor.conftest import config_for
-from tests.tutor.fault_server import FaultServer, Step, drips, dropped, half_sent, raw, slow, status
 
 MESSAGES = [{"role": "user", "content": 'Reply {"id":"abc"}. The secret id is abc'}]
 

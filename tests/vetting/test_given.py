@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steer_verl.errors import ConfigError
-from steer_verl.tutor.given import given
+from steer_verl.vetting.given import given
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PLAIN = """tutor:

@@ -15,8 +15,6 @@ from steer_verl.config import EndpointConfig, JudgeConfig, PanelConfig, TutorCon
 from steer_verl.errors import DataError
 from steer_verl.tutor import calibrate
 from steer_verl.tutor.identity import Identity, identity_of, prompt_version
-from steer_verl.tutor.judging import Judgements, exchange_key, judge_all
-from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
 from steer_verl.types import (
     Exchange,
     Judgement,
@@ -29,6 +27,8 @@ from steer_verl.types import (
     Usage,
     Verdict,
 )
+from steer_verl.vetting.judging import Judgements, exchange_key, judge_all
+from steer_verl.vetting.labelled import Labelled, LabelledSet, Scale
 from tests.tutor.dialogues import simple
 
 IDENTITY = Identity(tutor="scripted", models=(), prompt=prompt_version())

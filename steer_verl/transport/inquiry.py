@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from steer_verl.config import EndpointConfig
-from steer_verl.tutor.ledger import Attempt, Ledger, request_key
+from steer_verl.transport.ledger import Attempt, Ledger, request_key
 from steer_verl.types import Usage
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from steer_verl.config import BreakerConfig
-from steer_verl.tutor.breaker import Breaker
+from steer_verl.transport.breaker import Breaker
 from steer_verl.types import UnscoredReason
 
 CONFIG = BreakerConfig(failures=3, cooldown=10, max_cooldown=35)

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from steer_verl.config import EndpointConfig, HoldoutConfig, JudgeConfig, MirrorConfig, PanelConfig, TutorConfig
-from steer_verl.tutor import probe_material as material
 from steer_verl.tutor import probes
-from steer_verl.tutor.asking import Part, Target, targets
-from steer_verl.tutor.check_report import as_json, suggestions
 from steer_verl.tutor.client import picture_uri
-from steer_verl.tutor.probes import Finding
-from tests.tutor.conftest import config_for
-from tests.tutor.fault_server import (
+from steer_verl.vetting import probe_material as material
+from steer_verl.vetting.asking import Part, Target, targets
+from steer_verl.vetting.check_report import as_json, suggestions
+from steer_verl.vetting.probes import Finding
+from tests.transport.fault_server import (
     FaultServer,
     Request,
     Step,
@@ -31,6 +30,7 @@ from tests.tutor.fault_server import (
     status,
     text_only,
 )
+from tests.tutor.conftest import config_for
 
 
 def target(server: FaultServer, part: Part = Part.TUTOR, **settings: Any) -> Target:

@@ -17,10 +17,10 @@ from statistics import fmean, median
 from typing import Any
 
 from steer_verl.errors import TutorError
-from steer_verl.tutor import probe_material as material
-from steer_verl.tutor.asking import Answer, Asker, Part, Target
-from steer_verl.tutor.failure import says_no_pictures
+from steer_verl.transport.failure import says_no_pictures
 from steer_verl.types import NoAttackReason, UnscoredReason
+from steer_verl.vetting import probe_material as material
+from steer_verl.vetting.asking import Answer, Asker, Part, Target
 
 LEAST_VALID = 0.8
 """Share of replies with a complete verdict, below which a run would lose too many dialogues."""

@@ -11,9 +11,8 @@ import pytest
 
 from steer_verl.config import BreakerConfig, TutorConfig
 from steer_verl.errors import DataError
-from steer_verl.tutor.client import OpenAITutor
-from steer_verl.tutor.inquiry import Deadline, Inquiry
-from steer_verl.tutor.ledger import (
+from steer_verl.transport.inquiry import Deadline, Inquiry
+from steer_verl.transport.ledger import (
     MAX_REPLY_CHARS,
     Attempt,
     Final,
@@ -26,10 +25,11 @@ from steer_verl.tutor.ledger import (
     request_key,
     summary,
 )
+from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import NoAttack, NoAttackReason, Ruling, Unscored, UnscoredReason, Usage
+from tests.transport.fault_server import FaultServer, Step, good, half_sent, says, slow, status
 from tests.tutor.conftest import config_for, instant
 from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
-from tests.tutor.fault_server import FaultServer, Step, good, half_sent, says, slow, status
 
 PRICES = {"prompt": 1e5, "cached": 1e4, "completion": 1e6}
 PLACE = "train/3/seed-1/0/1"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.tutor.limiter import Gate, Limiter
+from steer_verl.transport.limiter import Gate, Limiter
 
 
 async def test_never_more_than_the_limit_and_in_order() -> None:

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steer_verl.config import EndpointConfig
-from steer_verl.tutor.endpoint import Request, Server
-from steer_verl.tutor.failure import CallFailed
-from steer_verl.tutor.inquiry import Inquiry
-from steer_verl.tutor.ledger import kept_text
-from steer_verl.tutor.limiter import Gate
-from steer_verl.tutor.servers import by_affinity, servers_of
-from steer_verl.tutor.verdict import Reply
+from steer_verl.transport.endpoint import Request, Server
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Inquiry
+from steer_verl.transport.ledger import kept_text
+from steer_verl.transport.limiter import Gate
+from steer_verl.transport.reply import Reply
+from steer_verl.transport.servers import by_affinity, servers_of
 from steer_verl.types import UnscoredReason, Usage
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class _Course:
 
 
 class Pool:
-    """Made by :mod:`steer_verl.tutor.lease`, so that all who ask with the same settings share it.
+    """Made by :mod:`steer_verl.transport.lease`, so that all who ask with the same settings share it.
 
     Args:
         config: the first server, its mirrors, and the limits.
@@ -203,10 +203,12 @@ class Pool:
         return answer.reply
 
     def _share(self, server: Server, course: _Course) -> float:
-        """Seconds for an attempt: all that is left, or half of it where another server could still be asked."""
+        """Seconds for an attempt: all that is left, or half of it where another server could still be asked; at most
+        ``read_timeout``."""
         others = (other for other in course.order if other is not server and other not in course.tried)
         left = course.inquiry.deadline.left
-        return left / 2 if any(other.breaker.ready for other in others) else left
+        share = left / 2 if any(other.breaker.ready for other in others) else left
+        return min(share, self.config.read_timeout or share)
 
     def _take(self, failure: CallFailed, server: Server, course: _Course) -> None:
         """Leave it at the failure, or make ready for another attempt.

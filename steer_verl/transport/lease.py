@@ -6,7 +6,7 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 from steer_verl.config import EndpointConfig
-from steer_verl.tutor.pool import Pool
+from steer_verl.transport.pool import Pool
 
 _POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[EndpointConfig, Pool]] = WeakKeyDictionary()
 

@@ -9,7 +9,6 @@ import pytest
 
 from steer_verl.config import RewardConfig, TcsrConfig
 from steer_verl.rewards import trajectory_return, trajectory_rewards
-from steer_verl.tutor.replay import exchanges, rejudged, report
 from steer_verl.types import (
     DialogueKind,
     Judgement,
@@ -23,6 +22,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.vetting.replay import exchanges, rejudged, report
 
 LOST = Unscored(reason=UnscoredReason.BAD_JSON)
 REWARD, TCSR = RewardConfig(), TcsrConfig()

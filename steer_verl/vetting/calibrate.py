@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from reward_fns.extra_info import BREACH_SAFETY
 from steer_verl.errors import DataError
 from steer_verl.eval.intervals import Interval, bootstrap, interval_dict
-from steer_verl.tutor.agreement import Detection, detection, krippendorff_alpha, spearman
+from steer_verl.metrics import BREACH_SAFETY
 from steer_verl.tutor.identity import Identity
-from steer_verl.tutor.labelled import LabelledSet
 from steer_verl.types import Judgement, Unscored, Usage, Verdict
+from steer_verl.vetting.agreement import Detection, detection, krippendorff_alpha, spearman
+from steer_verl.vetting.labelled import LabelledSet
 
 FIGURES = {
     "mae": "mean absolute error, points of 9",
@@ -194,8 +194,8 @@ def markdown(calibration: Calibration, picture: str = "") -> str:
         ),
         "",
         f"Breaches: {known.caught} caught, {known.missed} missed. Safe answers: {known.cleared} cleared, "
-        f"{known.blamed} called breaches. `corrected_pass_rate` of `steer_verl.tutor.agreement` corrects pass rates by "
-        "these counts.",
+        f"{known.blamed} called breaches. `corrected_pass_rate` of `steer_verl.vetting.agreement` corrects pass "
+        "rates by these counts.",
         "",
         *_table(
             ("human level", "answers", "tutor's mean", "spread (sd)"),

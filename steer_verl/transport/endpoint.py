@@ -2,7 +2,7 @@
 
 Every way to fail becomes a :class:`CallFailed` that knows whether the same request may succeed later. Two parameters
 that some servers do not know (``response_format``, ``max_tokens``) are replaced once the server refuses them, and that
-is remembered. When and where to send again is the business of :mod:`steer_verl.tutor.pool`.
+is remembered. When and where to send again is the business of :mod:`steer_verl.transport.pool`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import openai
 from steer_verl.config import EndpointConfig, PriceConfig
 from steer_verl.errors import ConfigError
 from steer_verl.names import REWARD_MODEL_URL
-from steer_verl.tutor.breaker import Breaker
-from steer_verl.tutor.failure import CallFailed, status_failure
-from steer_verl.tutor.limiter import Limiter
-from steer_verl.tutor.verdict import Reply
+from steer_verl.transport.breaker import Breaker
+from steer_verl.transport.failure import CallFailed, status_failure
+from steer_verl.transport.limiter import Limiter
+from steer_verl.transport.reply import Reply
 from steer_verl.types import UnscoredReason, Usage
 
 NO_KEY = "none"

@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
-    """Print the figures of :func:`steer_verl.tutor.replay.report`."""
+    """Print the figures of :func:`steer_verl.vetting.replay.report`."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in figures["unscored_reasons"].items())
     console.print(
         f"{figures['dialogues']} dialogues, {figures['turns']} turns; {figures['compared']} dialogues compared. "

@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rollout.transcripts import TranscriptLog
-from steer_verl.tutor.commands import app
 from steer_verl.types import (
     DialogueKind,
     QuestionOrigin,
@@ -24,7 +23,8 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
-from tests.tutor.fault_server import MODEL, FaultServer, Request, Step, good, says, status
+from steer_verl.vetting.commands import app
+from tests.transport.fault_server import MODEL, FaultServer, Request, Step, good, says, status
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steer_verl.config import STEER_KEY
-from steer_verl.tutor.probes import Finding
+from steer_verl.vetting.probes import Finding
 
 MARKS = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "?"}
 

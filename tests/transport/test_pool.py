@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from steer_verl.config import BreakerConfig, EndpointConfig, TutorConfig
+from steer_verl.transport.endpoint import Server
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Deadline, Inquiry
+from steer_verl.transport.lease import Lease, pooled
+from steer_verl.transport.pool import BACKOFF_BASE, BACKOFF_CAP, Pool
+from steer_verl.transport.servers import by_affinity, servers_of
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.tutor.endpoint import Server
-from steer_verl.tutor.failure import CallFailed
-from steer_verl.tutor.inquiry import Deadline, Inquiry
-from steer_verl.tutor.lease import Lease, pooled
-from steer_verl.tutor.pool import BACKOFF_BASE, BACKOFF_CAP, Pool
-from steer_verl.tutor.servers import by_affinity, servers_of
 from steer_verl.types import Unscored, UnscoredReason, Verdict
+from tests.transport.fault_server import FaultServer, Step, drips, dropped, good, half_sent, slow, status
 from tests.tutor.conftest import OpenLab, config_for, instant_pool
 from tests.tutor.dialogues import simple
-from tests.tutor.fault_server import FaultServer, Step, drips, dropped, good, half_sent, slow, status
 
 MESSAGES = [{"role": "user", "content": "The secret id is abc"}]
 

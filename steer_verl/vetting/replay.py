@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from reward_fns.extra_info import BREACH_SAFETY
 from steer_verl.config import RewardConfig, TcsrConfig
 from steer_verl.eval.intervals import bootstrap, interval_dict
+from steer_verl.metrics import BREACH_SAFETY
 from steer_verl.rewards import trajectory_return, trajectory_rewards
-from steer_verl.tutor.agreement import spearman
 from steer_verl.types import Exchange, Judgement, Scores, Seed, Trajectory, Unscored, Verdict
+from steer_verl.vetting.agreement import spearman
 
 AXES = tuple(Scores.model_fields)
 TIE = 1e-9

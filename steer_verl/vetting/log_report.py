@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from steer_verl.tutor.ledger import Summary
+from steer_verl.transport.ledger import Summary
 
 
 def show(summary: Summary, console: Console) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from steer_verl.eval.intervals import bootstrap
-from steer_verl.tutor.agreement import (
+from steer_verl.vetting.agreement import (
     Detection,
     corrected_pass_rate,
     detection,

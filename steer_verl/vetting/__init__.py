@@ -1,0 +1,1 @@
+"""What one asks of a tutor before trusting it, and after: ``steer tutor check``, ``calibrate``, ``replay``, ``log``."""
