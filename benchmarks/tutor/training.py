@@ -183,8 +183,9 @@ def report(rows: list[tuple[str, str, bool | None]]) -> str:
 Written by `STEER_CPU=1 python -m benchmarks.tutor.training` on {date.today()}; no figure is written by hand.
 
 The mini recipe ({STEPS} steps of {DIALOGUES} dialogues, a checkpoint every {SAVE_EVERY}) by verl's own trainer, with a
-tutor at an HTTP server of which 5 % of the requests fail at random. The second run is killed (SIGKILL, all processes) in step
-{STEPS}, when the server has made a ruling and not yet sent it, and started again. The server honours Idempotency-Key.
+tutor at an HTTP server of which 5 % of the requests fail at random. The second run is killed (SIGKILL, all processes)
+in step {STEPS}, when the server has made a ruling and not yet sent it, and started again. The server honours
+Idempotency-Key.
 
 | what | figure | as it must be |
 | --- | --- | --- |
