@@ -57,6 +57,12 @@ CALLS = [
         ("request_id", "prompt_ids", "sampling_params", "image_data"),
         "rollout/agent_loop.py: SteerAgentLoop.generate",
     ),
+    Call(
+        "verl.workers.rollout.replica:TokenOutput",
+        0,
+        ("token_ids", "log_probs", "extra_fields"),
+        "rollout/agent_loop.py: an answer out of the journal",
+    ),
     Call(f"{MANAGERS}:register", 1, (), "reward_fns/manager.py: reward manager steer_tutor"),
     Call(f"{MANAGERS}:get_reward_manager_cls", 1, (), "steer_verl/doctor: the look-up of steer_tutor"),
     Call(
@@ -282,6 +288,26 @@ def test_the_reward_manager_gets_the_extra_fields_of_the_agent_loop() -> None:
     """reward_fns/manager.py reads the trajectory from ``tool_extra_fields`` (agent_loop.py:1016)."""
     worker = find(f"{LOOP}:AgentLoopWorker")
     assert '"tool_extra_fields": np.array([o.extra_fields for o in outputs]' in inspect.getsource(worker)
+
+
+def test_verl_names_its_reward_workers_and_they_know_the_router() -> None:
+    """rollout/router.py asks the worker of this name for this attribute."""
+    from rollout.router import REWARD_WORKER
+
+    module = importlib.import_module("verl.experimental.reward_loop.reward_loop")
+    stem = REWARD_WORKER.removesuffix("0")
+    assert f'name=f"{stem}{{i}}"' in inspect.getsource(module.RewardLoopManager), f"{REWARD_WORKER} is named otherwise"
+    assert "self.reward_router_address = reward_router_address" in inspect.getsource(module.RewardLoopWorker)
+    router = importlib.import_module("verl.experimental.reward_loop.router.naive_router").NaiveRouter
+    assert "/{endpoint:path}" in inspect.getsource(router), "the router no longer forwards any path"
+
+
+def test_verl_writes_down_which_step_its_checkpoint_holds() -> None:
+    """rollout/journal.py drops the steps up to that one."""
+    from rollout.journal import CHECKPOINTED
+
+    module = importlib.import_module("verl.trainer.ppo.v1.trainer_base")
+    assert CHECKPOINTED in inspect.getsource(module), f"{CHECKPOINTED} is written no more"
 
 
 def test_our_platform_answers_everything_that_verl_asks() -> None:

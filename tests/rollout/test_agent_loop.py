@@ -274,3 +274,23 @@ async def test_the_transcript_is_the_record(processor: Any, tmp_path: Path, pict
     (record,) = read_transcripts(tmp_path)
     assert record.model_dump_json() == output.extra_fields["trajectory"]
     assert (record.step, record.uid, record.rollout, record.validate_run) == (7, "u", 3, False)
+
+
+async def test_the_held_out_judge_sees_what_was_drawn_and_changes_no_reward(processor: Any, picture: str) -> None:
+    """The miniature world's own tutor and judge: with and without the audit, everything that trains is the same."""
+    from steer_verl.mini.dialogues import seed as mini_seed
+    from steer_verl.mini.world import Split, draw_scene
+
+    rng = random.Random(3)
+    seed = mini_seed("s", DialogueKind.RED_TEAM, draw_scene(rng, Split.TRAIN), picture, rng)
+    outputs = []
+    for tutor in ({"kind": "mini"}, {"kind": "mini", "holdout": {"share": 1.0}}):
+        loop = make_loop(
+            processor, random_tutor(random.Random(7)), engine=Engine(processor.tokenizer, random.Random(7))
+        )
+        loop.steer = loop.steer.model_copy(update={"tutor": type(loop.steer.tutor).model_validate(tutor)})
+        outputs.append(await loop.run({}, **row(seed)))
+    plain, audited = (Trajectory.model_validate_json(o.extra_fields["trajectory"]) for o in outputs)
+    assert plain.audit == () and len(audited.audit) == len(audited.turns) > 0
+    assert audited.model_copy(update={"audit": ()}).scored == plain.scored
+    assert outputs[0].response_ids == outputs[1].response_ids and outputs[0].response_mask == outputs[1].response_mask

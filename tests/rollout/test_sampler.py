@@ -1,0 +1,66 @@
+"""What ours adds to verl's sampling: figures, alarms, the stop before an update, and a journal that does not grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("verl")
+
+import rollout.sampler as sampler
+from steer_verl.errors import ConfigError, TutorError
+from tests.rollout.scripted import GOOD, LOST
+from tests.rollout.test_transcripts import record
+
+STEER = {"tutor": {"kind": "mini"}, "max_unscored_share": 0.5}
+
+
+class Buffer:
+    """Stands for verl's ReplayBuffer: knows ``poll_interval`` and no key of ours."""
+
+    def __init__(self, *, poll_interval: float = 2.0, sampler_kwargs: Any = None) -> None:
+        self.poll_interval = poll_interval
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[str, dict[str, Any]]:
+        return "batch", {"verl": 1}
+
+
+class Ours(sampler.TrajectoryMetrics, Buffer):
+    """As SteerReplayBuffer is made."""
+
+
+def ours(monkeypatch: pytest.MonkeyPatch, played: list[Any], **steer: Any) -> Ours:
+    valid = [t.valid(2) for t in played]
+    monkeypatch.setattr(sampler, "_records", lambda batch: (played, valid))
+    return Ours(sampler_kwargs={"steer": {**STEER, **steer}, "poll_interval": 0.1})
+
+
+async def test_figures_and_alarms_join_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = ours(monkeypatch, [await record([GOOD, GOOD]), await record([GOOD, GOOD, LOST])])
+    batch, metrics = buffer.sample(1, "train", 2)
+    assert batch == "batch" and metrics["verl"] == 1 and buffer.poll_interval == 0.1
+    assert metrics["steer/dialogues"] == 2 and metrics["steer/stop/unscored"] == 0.5
+    assert metrics["steer/alarm/unscored_share"] == 1.0
+
+
+async def test_a_step_that_nobody_could_score_never_reaches_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = [await record([GOOD, LOST]), await record([LOST, GOOD]), await record([GOOD, GOOD])]
+    with pytest.raises(TutorError, match=r"2 of 3 dialogues of this step ended unscored \(timeout 2\)"):
+        ours(monkeypatch, played).sample(1, "train", 3)
+    ours(monkeypatch, played).sample(1, "val", 3)  # nothing is learned from a validation
+    ours(monkeypatch, played, max_unscored_share=0.7).sample(1, "train", 3)
+
+
+async def test_what_a_checkpoint_holds_leaves_the_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for step in (1, 2):
+        (tmp_path / "journal" / "run" / f"train-{step}").mkdir(parents=True)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("1")
+    ours(monkeypatch, [await record([GOOD, GOOD])], journal=str(tmp_path / "journal")).sample(2, "train", 1)
+    assert [path.name for path in (tmp_path / "journal" / "run").iterdir()] == ["train-2"]
+
+
+def test_without_its_section_it_says_what_to_set() -> None:
+    with pytest.raises(ConfigError, match=r"sampler_kwargs\.steer is missing.*custom\.steer"):
+        Ours(sampler_kwargs={})
