@@ -37,7 +37,7 @@ class TrajectoryMetrics:
         if "steer" not in settings:
             raise ConfigError(f"trainer.v1.sampler.sampler_kwargs.steer is missing; set it to ${{{STEER_KEY}}}")
         self.steer = steer_config(settings.pop("steer"))
-        self.alarms = Alarms(self.steer.alarms)
+        self.alarms = Alarms(self.steer.alarms, tell)
         super().__init__(*args, **{**settings, **kwargs})
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
@@ -63,6 +63,11 @@ class SteerReplayBuffer(TrajectoryMetrics, ReplayBuffer):
 
 class SteerReplayBufferAsync(TrajectoryMetrics, ReplayBufferAsync):
     """For ``colocate_async`` and ``separate_async``."""
+
+
+def tell(line: str) -> None:
+    """Where verl's console logger writes its steps; other libraries reconfigure ``logging`` in the trainer's process."""
+    print(line, flush=True)
 
 
 def _records(batch: KVBatchMeta) -> tuple[list[Trajectory], list[bool]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -77,17 +77,21 @@ ALARMS: dict[str, Alarm] = {
 class Alarms:
     """The alarms of one run.
 
+    Args:
+        config: the thresholds.
+        tell: takes the line of each alarm that fires.
+
     It remembers one thing, the mean answer length of the first ``BASELINE_STEPS`` training steps it sees. That is not
     in a checkpoint: a run that is started again learns it anew from the steps it then sees, and until it has, there is
     no ``steer/answer_growth``.
     """
 
-    def __init__(self, config: AlarmConfig) -> None:
-        self.config = config
+    def __init__(self, config: AlarmConfig, tell: Callable[[str], None] = logger.warning) -> None:
+        self.config, self.tell = config, tell
         self._lengths: list[float] = []
 
     def check(self, trajectories: Sequence[Trajectory], metrics: Mapping[str, float]) -> dict[str, float]:
-        """The step's alarms; each that fires is logged in one line.
+        """The step's alarms; each that fires is told in one line.
 
         Args:
             trajectories: the step's dialogues.
@@ -106,7 +110,7 @@ class Alarms:
             fires = figure > threshold
             found[f"steer/alarm/{name}"] = float(fires)
             if fires:
-                logger.warning("%s", _line(name, alarm, figure, threshold))
+                self.tell(_line(name, alarm, figure, threshold))
         return found
 
     def _growth(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -37,12 +37,15 @@ def ours(monkeypatch: pytest.MonkeyPatch, played: list[Any], **steer: Any) -> Ou
     return Ours(sampler_kwargs={"steer": {**STEER, **steer}, "poll_interval": 0.1})
 
 
-async def test_figures_and_alarms_join_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_figures_and_alarms_join_verls_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     buffer = ours(monkeypatch, [await record([GOOD, GOOD]), await record([GOOD, GOOD, LOST])])
     batch, metrics = buffer.sample(1, "train", 2)
     assert batch == "batch" and metrics["verl"] == 1 and buffer.poll_interval == 0.1
     assert metrics["steer/dialogues"] == 2 and metrics["steer/stop/unscored"] == 0.5
     assert metrics["steer/alarm/unscored_share"] == 1.0
+    assert "alarm unscored_share: dialogues end unscored" in capsys.readouterr().out
 
 
 async def test_a_step_that_nobody_could_score_never_reaches_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
