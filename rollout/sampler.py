@@ -66,7 +66,7 @@ class SteerReplayBufferAsync(TrajectoryMetrics, ReplayBufferAsync):
 
 
 def tell(line: str) -> None:
-    """Where verl's console logger writes its steps; other libraries reconfigure ``logging`` in the trainer's process."""
+    """Where verl's console logger writes its steps; ``logging`` is not heard in the trainer's process."""
     print(line, flush=True)
 
 

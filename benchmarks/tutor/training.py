@@ -119,7 +119,7 @@ def train(lab: Lab, server: FaultServer, student: Path, data: Path) -> Run:
         f"mini.student={student}",
         f"data.train_files={data}/rl_train.parquet",
         f"data.val_files={data}/rl_val.parquet",
-        f"{STEER}.tutor={{kind: openai, log: {lab.root}/attempts, endpoint: {{base_url: '{server.base_url}', "
+        f"++{STEER}.tutor={{kind: openai, log: {lab.root}/attempts, endpoint: {{base_url: '{server.base_url}', "
         f"model: {MODEL}, max_retries: 3, timeout: 60}}}}",
         f"~{STEER}.tutor.holdout",
         f"{STEER}.reward.preset=paper",  # an untrained student knows no format
