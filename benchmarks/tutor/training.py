@@ -223,7 +223,7 @@ def killed(
     attempts = list(read_ledger(lab.root / "attempts"))
     finals: dict[str, set[str]] = defaultdict(set)
     for line in attempts:
-        if isinstance(line, Final):
+        if isinstance(line, Final) and line.place:  # the preflight's probes have none
             finals[line.place].add(line.key)
     charged_twice = sum(count > 1 for key, count in server.charges.items() if key)
     add: Callable[[tuple[str, str, bool | None]], None] = rows.append
@@ -273,7 +273,7 @@ def hopeless(root: Path, student: Path, data: Path, rows: list[tuple[str, str, b
 
 
 def _name(attempt: Attempt) -> str:
-    return attempt.outcome if isinstance(attempt.outcome, str) else attempt.outcome.value
+    return str(getattr(attempt.outcome, "value", attempt.outcome))
 
 
 def _numbers(steps: list[int]) -> str:
