@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer_verl.console import stdout
 from steer_verl.errors import DataError
 from steer_verl.types import StopReason, Trajectory, Verdict
 
 SHOWN_TURNS = 10
-WIDTH = 140
-"""Characters of a line that no terminal bounds."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,6 @@ def print_summary(folder: Path) -> None:
     Raises:
         DataError: it holds no transcripts, or one that cannot be read.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from rollout.transcripts import read_transcripts
@@ -82,7 +79,7 @@ def print_summary(folder: Path) -> None:
         table.add_column(header, justify="left" if header == "ended" else "right")
     for step in steps:
         table.add_row(*_cells(step, widest))
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    stdout().print(table)
 
 
 def _cells(step: StepSummary, widest: int) -> list[str]:

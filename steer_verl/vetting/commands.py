@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steer_verl.config import TutorConfig
+from steer_verl.console import stdout
 from steer_verl.errors import DataError, SteerError
 from steer_verl.tutor.identity import Identity, identity_of
 from steer_verl.types import Exchange, Judgement, Trajectory
@@ -66,7 +67,7 @@ def check(
     if not findings:
         typer.echo(f"tutor.kind {settings.kind} asks no server: nothing to check")
         return
-    show(findings, Console())
+    show(findings, stdout())
     if any(finding.cure for finding in findings):
         raise typer.Exit(1)
 
@@ -138,7 +139,7 @@ def replay(
         figures = report(played, again, settings.steer.reward, settings.tcsr, threshold=threshold, seed=seed)
         told = {"tutor": {**identity.model_dump(), "key": identity.key}, "usage": store.usage(by_key).model_dump()}
         _write_json(out, {**told, **figures})
-    show(figures, Console())
+    show(figures, stdout())
     console.print(f"wrote {out}", soft_wrap=True)
 
 
@@ -152,7 +153,7 @@ def log(folder: Annotated[Path, typer.Argument(help="Folder of tutor.log")]) -> 
         records = list(read_ledger(folder))
         if not records:
             raise DataError(f"{folder}: no log of attempts; give the folder of tutor.log")
-    show(summary(records), Console())
+    show(summary(records), stdout())
 
 
 async def _probe_all(config: TutorConfig, trials: int, images: bool, findings: list[Any]) -> None:
