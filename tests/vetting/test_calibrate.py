@@ -13,7 +13,6 @@ import pytest
 
 from steer_verl.config import EndpointConfig, JudgeConfig, PanelConfig, TutorConfig
 from steer_verl.errors import DataError
-from steer_verl.tutor import calibrate
 from steer_verl.tutor.identity import Identity, identity_of, prompt_version
 from steer_verl.types import (
     Exchange,
@@ -27,6 +26,7 @@ from steer_verl.types import (
     Usage,
     Verdict,
 )
+from steer_verl.vetting import calibrate
 from steer_verl.vetting.judging import Judgements, exchange_key, judge_all
 from steer_verl.vetting.labelled import Labelled, LabelledSet, Scale
 from tests.tutor.dialogues import simple
