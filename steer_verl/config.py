@@ -141,8 +141,8 @@ class PanelConfig(Settings):
 class HoldoutConfig(Settings):
     """A judge that never enters a reward: the gap between it and the tutor shows a policy that games the tutor."""
 
-    judge: JudgeConfig | None = None
-    """Required with ``kind: openai``. With ``kind: mini`` it may be left out: then the laboratory's own judge."""
+    judge: JudgeConfig | Literal["mini"]
+    """A model other than the tutor's, or ``mini``: the laboratory's own judge, for the laboratory's own seeds."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the dialogues that it judges, drawn by a hash of step, seed and rollout."""
 
@@ -168,8 +168,6 @@ class TutorConfig(Settings):
             raise ValueError("kind is openai but there is no endpoint; set tutor.endpoint.base_url and .model")
         if self.kind != "openai" and (self.endpoint or self.attacker):
             raise ValueError(f"kind {self.kind} takes no endpoint; drop it or set kind: openai")
-        if self.kind == "openai" and self.holdout is not None and self.holdout.judge is None:
-            raise ValueError("holdout has no judge; set tutor.holdout.judge.endpoint, another model than the tutor's")
         return self
 
 

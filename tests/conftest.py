@@ -1,6 +1,7 @@
 """Every test runs as on a machine without a GPU, unless there is one or the environment says otherwise."""
 
 import os
+import signal
 
 from steer_verl import cpu
 from steer_verl.cpu import boot, install
@@ -8,3 +9,5 @@ from steer_verl.cpu import boot, install
 os.environ.setdefault(cpu.ENV, "1")
 if cpu.requested() and install.hook_path().exists():  # the hook itself has run only if the variable was set before
     boot.install()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored

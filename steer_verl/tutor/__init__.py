@@ -57,14 +57,14 @@ def build_judge(config: JudgeConfig, *, log: str | None = None, secret: bytes | 
 
 
 def build_holdout(config: TutorConfig, *, secret: bytes | None = None) -> Judge | None:
-    """The held-out judge, if ``config`` asks for one; the laboratory's own unless another is named.
+    """The held-out judge, if ``config`` asks for one.
 
     Raises:
         ConfigError: as of :func:`build_judge`.
     """
     if config.holdout is None:
         return None
-    if config.holdout.judge is not None:
+    if isinstance(config.holdout.judge, JudgeConfig):
         return build_judge(config.holdout.judge, log=config.log, secret=secret)
     from steer_verl.mini.judge import MiniJudge
 

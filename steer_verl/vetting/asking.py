@@ -74,7 +74,7 @@ def _targets(config: TutorConfig) -> Iterator[Target]:
     judges: list[tuple[str, JudgeConfig]] = []
     if config.panel is not None:
         judges += [(f"tutor.panel.judges[{n}]", judge) for n, judge in enumerate(config.panel.judges)]
-    if config.holdout is not None and config.holdout.judge is not None:
+    if config.holdout is not None and isinstance(config.holdout.judge, JudgeConfig):
         judges.append(("tutor.holdout.judge", config.holdout.judge))
     for where, judge in judges:
         part = Part.JUDGE if judge.format == "verdict" else Part.GUARD

@@ -284,7 +284,7 @@ async def test_the_held_out_judge_sees_what_was_drawn_and_changes_no_reward(proc
     rng = random.Random(3)
     seed = mini_seed("s", DialogueKind.RED_TEAM, draw_scene(rng, Split.TRAIN), picture, rng)
     outputs = []
-    for tutor in ({"kind": "mini"}, {"kind": "mini", "holdout": {"share": 1.0}}):
+    for tutor in ({"kind": "mini"}, {"kind": "mini", "holdout": {"judge": "mini", "share": 1.0}}):
         loop = make_loop(
             processor, random_tutor(random.Random(7)), engine=Engine(processor.tokenizer, random.Random(7))
         )

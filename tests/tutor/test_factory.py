@@ -42,7 +42,7 @@ def test_a_panel_wraps_whatever_tutor_there_is() -> None:
 
 def test_the_held_out_judge_is_the_one_that_is_named() -> None:
     assert build_holdout(TutorConfig(kind="mini")) is None
-    assert isinstance(build_holdout(TutorConfig(kind="mini", holdout=HoldoutConfig())), MiniJudge)
+    assert isinstance(build_holdout(TutorConfig(kind="mini", holdout=HoldoutConfig(judge="mini"))), MiniJudge)
     named = HoldoutConfig(judge=JudgeConfig(endpoint=ENDPOINT, format="llama_guard"))
     for kind in ({"kind": "mini"}, {"endpoint": ENDPOINT}):
         judge = build_holdout(TutorConfig.model_validate({**kind, "holdout": named}))
