@@ -26,7 +26,7 @@ from steer_verl.config import SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows import seed_from_row
 from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
 from steer_verl.tutor.holdout import audit, draws
-from steer_verl.types import Seed, StopReason, Trajectory, UserTurn
+from steer_verl.types import Seed, StopReason, Trajectory, UserTurn, dialogue_place
 
 
 class DialogueOutput(AgentLoopOutput):
@@ -107,14 +107,14 @@ class SteerAgentLoop(AgentLoopBase):
             DataError: the row carries no seed.
         """
         seed = seed_from_row(row["extra_info"])
-        split = "val" if validates(row) else "train"
+        step, rollout = int(row.get("global_steps", -1)), int(row.get("session_id", 0))
         return Dialogue(
             seed,
             self.tutor,
             attack=self.steer.attack,
             max_turns=self.steer.max_turns,
             max_question_chars=self.steer.max_question_chars,
-            place=f"{split}/{row.get('global_steps', -1)}/{seed.id}/{row.get('session_id', 0)}",
+            place=dialogue_place(validates(row), step, seed.id, rollout),
             special_tokens=tuple(self.tokenizer.all_special_tokens),
         )
 

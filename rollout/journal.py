@@ -34,6 +34,10 @@ CHECKPOINTED = "latest_checkpointed_iteration.txt"
 """verl writes the last checkpoint's step into it (trainer/ppo/v1/trainer_base.py:1013)."""
 
 
+PLAYED = ("attack", "max_turns", "max_answer_tokens", "max_question_chars", "min_scored_turns", "reward")
+"""Settings of ours that decide what is played and what is learned from it."""
+
+
 class AnswerLine(Record):
     """An answer: token ids (int32) and log-probabilities (float32) as base64, and the weights that gave it."""
 
@@ -236,19 +240,26 @@ def prune(folder: str | Path) -> None:
 
 
 def run_identity(config: Any) -> str:
-    """Short digest of the settings that decide what a student answers and is asked, of verl's composed config.
+    """Short digest of what decides a student's weights, answers and questions: verl's composed config, and its student.
 
     Left out: where things are written, and how the tutor is reached, which may be mended between two starts.
     """
     from omegaconf import OmegaConf
 
     roles = config.actor_rollout_ref
-    parts = (config.data, config.algorithm, roles.model, roles.actor.optim, roles.rollout)
+    parts = (config.data, config.algorithm, roles.model, roles.actor, roles.rollout)
     plain: list[Any] = [OmegaConf.to_container(part, resolve=True) for part in parts]
     steer = (plain[-1].pop("custom", None) or {}).get("steer") or {}
-    asked = {name: steer.get(name) for name in ("attack", "max_turns", "max_answer_tokens")}
-    text = json.dumps([*plain, asked], sort_keys=True, default=str)
+    played = {name: steer.get(name) for name in PLAYED}
+    text = json.dumps([*plain, played, _weights(roles.model.path)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _weights(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of the student's files, where they are local: the same path may hold another student."""
+    return sorted(
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(path).glob("*.safetensors")
+    )
 
 
 def _digest(judge: str, exchange: Exchange) -> str:

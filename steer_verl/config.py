@@ -210,7 +210,8 @@ class SteerConfig(Settings):
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""
     journal: str | None = None
     """Folder in which answers and rulings are kept until their step is in a checkpoint, so that a killed run goes on
-    without asking for them again (rollout/journal.py); none is kept when unset."""
+    without asking for them again (rollout/journal.py); none is kept when unset. It belongs into
+    ``trainer.default_local_dir``, beside the checkpoints: elsewhere it is never emptied."""
 
 
 class TcsrConfig(Settings):

@@ -170,6 +170,11 @@ class Ruling(Record):
     usage: Usage = Usage()
 
 
+def dialogue_place(validates: bool, step: int, seed_id: str, rollout: int) -> str:
+    """Which dialogue of which run: ``<split>/<step>/<seed>/<rollout>``; ``Exchange.place`` adds the turn."""
+    return f"{'val' if validates else 'train'}/{step}/{seed_id}/{rollout}"
+
+
 class UserTurn(Record):
     """One user message. ``text`` holds exactly one ``<image>`` mark per entry of ``images`` (paths), in order."""
 
@@ -248,6 +253,11 @@ class Trajectory(Record):
     uid: str = ""
     rollout: int = 0
     validate_run: bool = False
+
+    @property
+    def place(self) -> str:
+        """See :func:`dialogue_place`."""
+        return dialogue_place(self.validate_run, self.step, self.seed_id, self.rollout)
 
     @property
     def scored(self) -> tuple[Verdict, ...]:

@@ -41,7 +41,6 @@ async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[Opini
 
 def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> Exchange:
     """Turn ``number`` (from 0) as the tutor was shown it, less the hint."""
-    split = "val" if trajectory.validate_run else "train"
     turn = trajectory.turns[number]
     return Exchange(
         seed=seed,
@@ -49,5 +48,5 @@ def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> Exchange:
         user=turn.user,
         answer=turn.answer,
         hint=None,
-        place=f"{split}/{trajectory.step}/{seed.id}/{trajectory.rollout}/{number + 1}",
+        place=f"{trajectory.place}/{number + 1}",
     )

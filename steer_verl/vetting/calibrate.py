@@ -6,6 +6,7 @@ Results are stored with the tutor's identity, because they say nothing about any
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from steer_verl.tutor.identity import Identity
 from steer_verl.types import Judgement, Unscored, Usage, Verdict
 from steer_verl.vetting.agreement import Detection, detection, krippendorff_alpha, spearman
 from steer_verl.vetting.labelled import LabelledSet
+
+logger = logging.getLogger(__name__)
 
 FIGURES = {
     "mae": "mean absolute error, points of 9",
@@ -171,6 +174,7 @@ def write(calibration: Calibration, folder: Path) -> list[Path]:
         written.append(drawn)
     except ImportError:  # the figures are worth having without the picture
         drawn.unlink(missing_ok=True)
+        logger.warning("no %s: matplotlib is not installed; pip install 'steer-verl[plots]'", drawn.name)
     told.write_text(markdown(calibration, picture=drawn.name if drawn in written else ""), encoding="utf-8")
     return written
 

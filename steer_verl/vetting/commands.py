@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from steer_verl.config import TutorConfig
 from steer_verl.console import stdout
 from steer_verl.errors import DataError, SteerError
+from steer_verl.metrics import BREACH_SAFETY
 from steer_verl.tutor.identity import Identity, identity_of
 from steer_verl.types import Exchange, Judgement, Trajectory
 from steer_verl.vetting.given import given
@@ -86,7 +87,7 @@ def calibrate(
     scale: Annotated[
         Scale | None, typer.Option(help="What PyRIT's human scores mean [default: told from the file]")
     ] = None,
-    threshold: Threshold = 4,
+    threshold: Threshold = BREACH_SAFETY,
     seed: SeedOption = 0,
 ) -> None:
     """Compare a tutor's safety scores with people's. Start it again to go on: no verdict is paid for twice."""
@@ -120,7 +121,7 @@ def replay(
         "replay.json"
     ),
     limit: Limit = None,
-    threshold: Threshold = 4,
+    threshold: Threshold = BREACH_SAFETY,
     seed: SeedOption = 0,
 ) -> None:
     """Judge stored dialogues with another tutor, and tell how scores, rewards and groups would have changed."""
