@@ -137,3 +137,26 @@ def test_identity_is_of_what_decides_the_answers() -> None:
         config(**{f"{steer}attack": "static"}),
     }
     assert len(changed | {config()}) == 6
+
+
+def test_identity_is_of_the_actor_the_reward_and_the_students_own_files(tmp_path: Path) -> None:
+    steer = {"reward": {"preset": "steer"}}
+    config = OmegaConf.create(
+        {
+            "data": {},
+            "algorithm": {},
+            "actor_rollout_ref": {
+                "model": {"path": str(tmp_path)},
+                "actor": {"kl_loss_coef": 0.02},
+                "rollout": {"custom": {"steer": steer}},
+            },
+        }
+    )
+    seen = [run_identity(config)]
+    config.actor_rollout_ref.actor.kl_loss_coef = 0.04
+    seen.append(run_identity(config))
+    config.actor_rollout_ref.rollout.custom.steer.reward.preset = "paper"
+    seen.append(run_identity(config))
+    (tmp_path / "model.safetensors").write_bytes(b"another student at the same path")
+    seen.append(run_identity(config))
+    assert len(set(seen)) == 4 and run_identity(config) == seen[-1]
