@@ -7,26 +7,29 @@ engine (``LLMServerClient.generate``) and verl's output record.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
 from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
+from rollout.pictures import Pictures, SharedPictures
 from rollout.router import with_router
 from rollout.transcripts import TranscriptLog
 from steer_verl.config import SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows import seed_from_row
 from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
 from steer_verl.tutor.holdout import audit, draws
-from steer_verl.types import Seed, StopReason, Trajectory, UserTurn, dialogue_place
+from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_place
+
+T = TypeVar("T")
 
 
 class DialogueOutput(AgentLoopOutput):
@@ -37,6 +40,8 @@ class DialogueOutput(AgentLoopOutput):
     """
 
     turn_ends: list[int] = Field(default_factory=list)
+    _pictures: Pictures | None = PrivateAttr(default=None)
+    """Held until verl has made the final tensors, which need the pictures' features once more."""
 
     def as_dict(self) -> dict[str, Any]:
         """verl's dictionary with ``rm_scores`` (T,) filled turn by turn."""
@@ -50,6 +55,32 @@ class DialogueOutput(AgentLoopOutput):
             scores[torch.tensor(ends, dtype=torch.long)] = torch.tensor(rewards, dtype=torch.float32)
             output["rm_scores"] = scores
         return output
+
+
+class TurnClock:
+    """Where a turn's time goes: to the student's engine, and to us before and after it until the tutor is asked."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.engine = self.asked_at = 0.0
+
+    async def student(self, answer: Awaitable[T]) -> T:
+        """The answer, timed."""
+        asked, self.asked_at = time.perf_counter(), time.time()
+        output = await answer
+        self.engine = time.perf_counter() - asked
+        return output
+
+    def spent(self, output: TokenOutput, prompt_tokens: int) -> Spent:
+        """So far. An answer out of the journal, or of an engine that does not tell, counts no prompt."""
+        cached = output.extra_fields.get("num_cached_tokens")
+        return Spent(
+            student_seconds=self.engine,
+            own_seconds=time.perf_counter() - self.began - self.engine,
+            asked_at=self.asked_at,
+            prompt_tokens=0 if cached is None else prompt_tokens,
+            cached_tokens=cached or 0,
+        )
 
 
 class SteerAgentLoop(AgentLoopBase):
@@ -75,23 +106,28 @@ class SteerAgentLoop(AgentLoopBase):
         dialogue = self.dialogue(row)
         question: UserTurn | None = dialogue.open()
         system = [message for message in row["raw_prompt"] if message["role"] == "system"]
-        context = await TokenContext.start(self, [*system, *dialogue.messages])
+        clock = TurnClock()
+        context = await TokenContext.start(self, self.pictures(row), [*system, *dialogue.messages])
         while question is not None:
-            started = time.perf_counter()
+            context.expect(dialogue.hint.images if dialogue.hint else ())
             cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
-            output = await self.answer(dialogue.turn_place, context, {**sampling_params, "max_tokens": cap})
+            output = await clock.student(
+                self.answer(dialogue.turn_place, context, {**sampling_params, "max_tokens": cap})
+            )
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
                 context.add_end()  # verl needs a response of at least one token
                 break
+            prompt_tokens = len(context.ids)
             text, ended = self.decode(output.token_ids)
             await context.add_answer(output, text)
             question = await dialogue.respond(
                 text,
                 answer_tokens=len(output.token_ids),
                 cut=len(output.token_ids) == cap and not ended,
-                student_seconds=time.perf_counter() - started,
+                spent=clock.spent(output, prompt_tokens),
             )
+            clock = TurnClock()
             if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
@@ -117,6 +153,10 @@ class SteerAgentLoop(AgentLoopBase):
             place=dialogue_place(validates(row), step, seed.id, rollout),
             special_tokens=tuple(self.tokenizer.all_special_tokens),
         )
+
+    def pictures(self, row: Mapping[str, Any]) -> Pictures:
+        """The group's, or this rollout's own."""
+        return SharedPictures.of(str(row["uid"])) if self.steer.share_pictures and "uid" in row else Pictures()
 
     @property
     def turn_cap(self) -> int:
@@ -144,7 +184,7 @@ class SteerAgentLoop(AgentLoopBase):
             request_id=self.request_id,
             prompt_ids=context.ids,
             sampling_params=sampling_params,
-            image_data=context.images or None,
+            image_data=context.handed_images,
             # The engine must cut pictures into as many tokens as the processor did: data.mm_processor_kwargs.
             mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
         )
@@ -181,7 +221,7 @@ class SteerAgentLoop(AgentLoopBase):
         """verl's record. Turns without a reward carry no loss; an invalid trajectory carries none at all."""
         valid = trajectory.valid(self.steer.min_scored_turns)
         context.drop_loss(len(trajectory.scored) if valid else 0)
-        return DialogueOutput(
+        output = DialogueOutput(
             prompt_ids=context.ids[: context.prompt_length],
             response_ids=context.ids[context.prompt_length :],
             response_mask=context.mask,
@@ -195,6 +235,8 @@ class SteerAgentLoop(AgentLoopBase):
             extra_fields={**self.versions, "trajectory": trajectory.model_dump_json(), "valid": valid},
             turn_ends=context.turn_ends,
         )
+        output._pictures = context.pictures
+        return output
 
 
 def validates(row: Mapping[str, Any]) -> bool:

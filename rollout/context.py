@@ -6,8 +6,12 @@ nothing that was once tokenised is tokenised again. Only tokens that the student
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from rollout.pictures import Pictures
 
 if TYPE_CHECKING:
     from verl.experimental.agent_loop.agent_loop import AgentLoopBase
@@ -19,6 +23,7 @@ class TokenContext:
     """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times."""
 
     loop: AgentLoopBase
+    pictures: Pictures
     messages: list[dict[str, Any]]
     ids: list[int]
     prompt_length: int
@@ -29,16 +34,27 @@ class TokenContext:
     """Index into ``mask`` of each turn's last student token."""
 
     @classmethod
-    async def start(cls, loop: AgentLoopBase, messages: list[dict[str, Any]]) -> TokenContext:
+    async def start(cls, loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]]) -> TokenContext:
         """Tokenise the opening messages, whose image blocks hold paths.
 
         Raises:
             ValueError: the prompt with its pictures is longer than ``rollout.prompt_length`` (verl's own check), or the
                 model has no processor.
         """
-        messages, images = await _load_images(loop, messages)
-        ids = await loop.ct_build_initial_tokens(messages, images=images or None)
-        return cls(loop=loop, messages=messages, ids=ids, prompt_length=len(ids), images=images)
+        asked = json.dumps(messages)
+        messages, images = await _load_images(loop, pictures, messages)
+        await pictures.prepare(loop, images)
+        ids = await pictures.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
+        return cls(loop=loop, pictures=pictures, messages=messages, ids=ids, prompt_length=len(ids), images=images)
+
+    def expect(self, paths: Sequence[str]) -> None:
+        """The next turn will bring these pictures."""
+        self.pictures.expect(self.loop, self.images, paths)
+
+    @property
+    def handed_images(self) -> Any:
+        """The pictures so far as the engine is given them."""
+        return self.pictures.handed(self.images)
 
     @property
     def room(self) -> int:
@@ -70,7 +86,9 @@ class TokenContext:
 
         Returns whether it was appended; when not, nothing has changed.
         """
-        loaded, images = await _load_images(self.loop, [message])
+        loaded, images = await _load_images(self.loop, self.pictures, [message])
+        if images:
+            await self.pictures.prepare(self.loop, self.images + images)
         merged, mask, log_probs = await self.loop.ct_merge_context_msg(
             self.messages, self.messages + loaded, self.ids, self.mask, self.log_probs
         )
@@ -93,24 +111,19 @@ def _log_probs(output: TokenOutput) -> list[float]:
     return list(output.log_probs) if output.log_probs else [0.0] * len(output.token_ids)
 
 
-async def _load_images(loop: AgentLoopBase, messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """``messages`` with each image block's path replaced by the picture, as verl's dataset class loads and resizes it.
-
-    Returns the messages and the pictures in their order.
-    """
-    blocks = [b for m in messages if isinstance(m["content"], list) for b in m["content"] if b["type"] == "image"]
-    if not blocks:
-        return list(messages), []
-    loop._assert_mm_supported(True)
-    images = list((await loop.process_multi_modal_info(messages))["images"])
-    if len(images) != len(blocks):
-        raise ValueError(f"{len(blocks)} image blocks but {len(images)} pictures loaded")
-    queue = iter(images)
-
-    def load(message: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(message["content"], list):
-            return message
-        content = [{**b, "image": next(queue)} if b["type"] == "image" else b for b in message["content"]]
-        return {**message, "content": content}
-
-    return [load(m) for m in messages], images
+async def _load_images(
+    loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """``messages`` with each image block's path replaced by the picture, and the pictures in their order."""
+    loaded: list[dict[str, Any]] = []
+    images: list[Any] = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, list):
+            content = [dict(block) for block in content]
+            for block in content:
+                if block["type"] == "image":
+                    block["image"] = await pictures.open(loop, block["image"])
+                    images.append(block["image"])
+        loaded.append({**message, "content": content})
+    return loaded, images

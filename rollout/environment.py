@@ -23,12 +23,15 @@ from steer_verl.types import (
     QuestionOrigin,
     Ruling,
     Seed,
+    Spent,
     StopReason,
     Trajectory,
     Turn,
     Unscored,
     UserTurn,
 )
+
+NOTHING = Spent()
 
 
 class Dialogue:
@@ -73,10 +76,10 @@ class Dialogue:
         return self._ask(self.seed.turns[0], QuestionOrigin.SEED)
 
     async def respond(
-        self, answer: str, *, answer_tokens: int = 0, cut: bool = False, student_seconds: float = 0.0
+        self, answer: str, *, answer_tokens: int = 0, cut: bool = False, spent: Spent = NOTHING
     ) -> UserTurn | None:
         """Judge the answer to the open question and return the next one, or ``None`` when the dialogue is over."""
-        user, hint = self._pending(), self._hint()
+        user, hint = self._pending(), self.hint
         exchange = Exchange(
             seed=self.seed,
             turns=tuple(self.turns),
@@ -96,7 +99,7 @@ class Dialogue:
                 cut=cut,
                 judgement=ruling.judgement,
                 tutor_seconds=ruling.seconds,
-                student_seconds=student_seconds,
+                **dict(spent),
                 usage=ruling.usage,
             )
         )
@@ -112,6 +115,12 @@ class Dialogue:
     def end(self, reason: StopReason) -> None:
         """End the dialogue here; a question that is still open was never asked."""
         self.stop, self._open = reason, None
+
+    @property
+    def hint(self) -> UserTurn | None:
+        """The seed's next turn: what the tutor may build on, and whose pictures come next; ``None`` in the last."""
+        following = len(self.turns) + 1
+        return self.seed.turns[following] if following < self.limit else None
 
     @property
     def turn_place(self) -> str:
@@ -149,10 +158,6 @@ class Dialogue:
         if self._open is None:
             raise RuntimeError(f"dialogue {self.seed.id} has no open question")
         return self._open
-
-    def _hint(self) -> UserTurn | None:
-        following = len(self.turns) + 1
-        return self.seed.turns[following] if following < self.limit else None
 
     def _next(self, ruling: Ruling, hint: UserTurn) -> UserTurn:
         if not self.adaptive:

@@ -206,6 +206,9 @@ class SteerConfig(Settings):
     max_unscored_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A step with a greater share of unscored dialogues stops the training before the update, weights unchanged."""
     alarms: AlarmConfig = AlarmConfig()
+    share_pictures: bool = True
+    """The rollouts of a prompt open, encode and send each picture once (rollout/pictures.py). Off, each does so for
+    itself, as verl's own loops do: the same tokens and tensors, bit for bit."""
     transcripts: str | None = None
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""
     journal: str | None = None

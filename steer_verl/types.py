@@ -206,7 +206,21 @@ class Seed(Record):
     """What an embedded tutor may know of the picture (ground truth). The student never sees it."""
 
 
-class Turn(Record):
+class Spent(Record):
+    """What an answer cost on our side of the tutor."""
+
+    student_seconds: float = 0.0
+    """From asking the student's engine to its answer."""
+    own_seconds: float = 0.0
+    """What neither of them took: opening pictures, tokens, records."""
+    asked_at: float = 0.0
+    """When the engine was asked, in seconds since the epoch."""
+    prompt_tokens: int = 0
+    """Of the student's prompt, if the engine tells how many of them, ``cached_tokens``, its prefix cache held."""
+    cached_tokens: int = 0
+
+
+class Turn(Spent):
     """One exchange as it happened: what was asked, by whom, what was answered, how it was judged."""
 
     user: UserTurn
@@ -219,7 +233,6 @@ class Turn(Record):
     """The answer hit the token cap before the student ended it."""
     judgement: Judgement
     tutor_seconds: float = 0.0
-    student_seconds: float = 0.0
     usage: Usage = Usage()
     """Of the tutor."""
 

@@ -42,15 +42,23 @@ LOOP_INIT = (
     "hf_model_type",
 )
 MERGE = "rollout/context.py: the token side of a dialogue"
+PICTURES = "rollout/pictures.py: what the rollouts of a prompt share"
 
 CALLS = [
     Call(f"{LOOP}:register", 1, (), "steer_verl/plugin.py: agent loop steer_dialogue"),
     Call(f"{LOOP}:AgentLoopBase.__init__", 1, LOOP_INIT, "rollout/agent_loop.py: SteerAgentLoop.__init__"),
-    Call(f"{LOOP}:AgentLoopBase.process_multi_modal_info", 2, (), MERGE),
-    Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), MERGE),
+    Call(f"{LOOP}:AgentLoopBase.process_multi_modal_info", 2, (), PICTURES),
+    Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase.ct_build_initial_tokens", 2, ("images",), MERGE),
     Call(f"{LOOP}:AgentLoopBase.ct_merge_assistant_token", 5, ("assistant_logprobs",), MERGE),
     Call(f"{LOOP}:AgentLoopBase.ct_merge_context_msg", 6, (), MERGE),
+    Call(f"{LOOP}:AgentLoopBase._get_mm_processor_kwargs", 1, (), PICTURES),
+    Call(
+        "verl.utils.tokenizer:build_multimodal_processor_inputs",
+        1,
+        ("text", "images", "mm_processor_kwargs"),
+        PICTURES,
+    ),
     Call(
         "verl.workers.rollout.llm_server:LLMServerClient.generate",
         1,

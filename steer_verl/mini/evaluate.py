@@ -25,7 +25,7 @@ from steer_verl.mini.judge import Rating, rate_trajectory
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.tutor.protocol import Tutor
-from steer_verl.types import IMAGE_MARK, Seed, Trajectory, Turn, Verdict
+from steer_verl.types import IMAGE_MARK, Seed, Spent, Trajectory, Turn, Verdict
 
 SEEDS = 200
 """Held-out dialogues of one evaluation unless told otherwise."""
@@ -66,7 +66,10 @@ async def play(
         answers = student.answer([dialogue.messages for dialogue in playing])
         seconds = (time.monotonic() - began) / len(playing)
         await asyncio.gather(
-            *(d.respond(answer, student_seconds=seconds) for d, answer in zip(playing, answers, strict=True))
+            *(
+                d.respond(answer, spent=Spent(student_seconds=seconds))
+                for d, answer in zip(playing, answers, strict=True)
+            )
         )
     return [dialogue.trajectory(uid=dialogue.seed.id) for dialogue in dialogues]
 

@@ -1,0 +1,192 @@
+"""Pictures are opened, encoded and stored once per group, and nobody can tell from the tokens and tensors.
+
+The passes are counted in the Hugging Face image processor itself, through the whole way that verl's worker takes: the
+loop, the reward's tensors and the final tensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steer_verl.types import Seed, UserTurn
+from tests.rollout.scripted import GOOD, ScriptedTutor, ruling
+from tests.rollout.test_agent_loop import Engine, make_loop, row
+
+pytest.importorskip("verl")
+
+N = 5
+
+
+@pytest.fixture
+def processor() -> Any:
+    """A processor of this test's own: sharing leaves its mark on it."""
+    from steer_verl.mini.model import make_processor
+
+    return make_processor()
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[tuple[int, int]]]:
+    """How often the image processor has worked on a picture, by the picture's size."""
+    from transformers import Qwen2VLImageProcessor
+
+    counted: Counter[tuple[int, int]] = Counter()
+    plain = Qwen2VLImageProcessor.preprocess
+
+    def counting(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        counted.update(image.size for image in (images if isinstance(images, list) else [images]))
+        return plain(self, images, *args, **kwargs)
+
+    monkeypatch.setattr(Qwen2VLImageProcessor, "preprocess", counting)
+    yield counted
+
+
+def picture(folder: Path, name: str, size: tuple[int, int]) -> str:
+    """A file of noise."""
+    from PIL import Image
+
+    path = folder / name
+    Image.frombytes("RGB", size, random.Random(name).randbytes(size[0] * size[1] * 3)).save(path)
+    return str(path)
+
+
+def seed_with(paths: dict[int, tuple[str, ...]], turns: int = 4) -> Seed:
+    """Turn (from 0) -> its pictures."""
+    asked = (
+        UserTurn(text="<image>" * len(paths.get(t, ())) + f"question {t}", images=paths.get(t, ()))
+        for t in range(turns)
+    )
+    return Seed(id="pictures", turns=tuple(asked))
+
+
+def final_tensors(loop: Any, output: Any) -> list[dict[str, torch.Tensor]]:
+    """What verl's worker computes of an output, once for the reward and once for the trainer."""
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+
+    worker = AgentLoopWorker.__new__(AgentLoopWorker)
+    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = loop.processor, loop.tokenizer, {}
+    ids = torch.tensor(output.prompt_ids + output.response_ids)
+    return [AgentLoopWorker._compute_multi_modal_inputs(worker, output, ids) for _ in range(2)]
+
+
+async def play(processor: Any, seed: Seed, *, share: bool, n: int = N, uid: str = "u") -> list[tuple[Any, Any, Any]]:
+    """Loop, output and final tensors of each rollout of a group, played at once, each with the same answers."""
+
+    async def one(member: int) -> tuple[Any, Any, Any]:
+        tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD, f"then number {t}"))
+        engine = Engine(processor.tokenizer, random.Random(member))
+        loop = make_loop(processor, tutor, engine=engine, response=2000, share_pictures=share)
+        loop.rollout_config.prompt_length = 1000
+        output = await loop.run({}, **row(seed, uid=uid))
+        return loop, output, final_tensors(loop, output)
+
+    return list(await asyncio.gather(*(one(member) for member in range(n))))
+
+
+async def test_one_pass_per_picture_over_rollouts_turns_and_tensors(
+    processor: Any, passes: Counter[tuple[int, int]], tmp_path: Path
+) -> None:
+    first, second = picture(tmp_path, "a.png", (84, 112)), picture(tmp_path, "b.png", (112, 84))
+    seed = seed_with({0: (first,), 2: (second,)})
+    await play(processor, seed, share=True)
+    assert set(passes.values()) == {1} and len(passes) == 2
+    passes.clear()
+    await play(processor, seed, share=False)
+    assert min(passes.values()) >= 3 * N, "verl's own: rendering, reward and final tensors, for each rollout"
+
+
+@pytest.mark.parametrize("case", range(8))
+async def test_tokens_and_tensors_are_those_of_the_plain_path(case: int, processor: Any, tmp_path: Path) -> None:
+    rng = random.Random(case)
+    sizes = [(84, 84), (112, 56), (90, 133), (200, 60)]
+    files = [picture(tmp_path, f"{i}.png", size) for i, size in enumerate(sizes)]
+    seed = seed_with({t: tuple(rng.choices(files, k=rng.choice([0, 1, 1, 2]))) for t in range(4)})
+    plain = await play(processor, seed, share=False, n=2)
+    shared = await play(processor, seed, share=True, n=2)
+    for (_, one, tensors), (_, other, same) in zip(plain, shared, strict=True):
+        assert (one.prompt_ids, one.response_ids) == (other.prompt_ids, other.response_ids)
+        assert one.response_mask == other.response_mask and one.response_logprobs == other.response_logprobs
+        for left, right in zip(tensors, same, strict=True):
+            assert left.keys() == right.keys()
+            assert all(torch.equal(left[name], right[name]) and left[name].dtype == right[name].dtype for name in left)
+
+
+async def test_pictures_of_the_next_turn_are_ready_when_the_student_has_answered(
+    processor: Any, passes: Counter[tuple[int, int]], tmp_path: Path
+) -> None:
+    later = picture(tmp_path, "later.png", (112, 84))
+    ready: list[int] = []
+
+    class Slow(Engine):
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0.5)
+            ready.append(sum(passes.values()))
+            return await super().generate(*args, **kwargs)
+
+    tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD))
+    loop = make_loop(processor, tutor, engine=Slow(processor.tokenizer, random.Random(0)), share_pictures=True)
+    await loop.run({}, **row(seed_with({1: (later,)}, turns=2)))
+    assert ready == [1, 1]
+
+
+async def test_everything_goes_with_the_last_rollout_of_a_group(processor: Any, tmp_path: Path) -> None:
+    from rollout import pictures
+
+    seed = seed_with({0: (picture(tmp_path, "a.png", (84, 84)),)})
+    gc.disable()  # what only the collector could find would stay for long
+    try:
+        played = await play(processor, seed, share=True, n=2)
+        await asyncio.sleep(0)  # asyncio's own hold on the results ends with its turn
+        image = weakref.ref(played[0][1].multi_modal_data["images"][0])
+        features = weakref.ref(played[0][2][0]["pixel_values"])
+        assert image() is played[1][1].multi_modal_data["images"][0], "siblings hold the same picture"
+        assert features() is played[1][2][1]["pixel_values"]
+        del played[0]
+        assert image() is not None and "u" in pictures._GROUPS
+        del played[0]
+        assert image() is None and features() is None
+        assert "u" not in pictures._GROUPS and not processor.image_processor._self_shared
+    finally:
+        gc.enable()
+
+
+async def test_a_group_hands_the_engine_one_reference_for_the_same_pictures(processor: Any, tmp_path: Path) -> None:
+    import ray
+
+    seed = seed_with({0: (picture(tmp_path, "a.png", (84, 84)),)})
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        played = await play(processor, seed, share=True, n=3)
+        given = [call[3] for loop, _, _ in played for call in loop.server_manager.calls]
+        assert len(given) == 12 and len(set(given)) == 1 and isinstance(given[0], ray.ObjectRef)
+        picture_there = ray.get(given[0])
+        assert picture_there == played[0][1].multi_modal_data["images"]
+    finally:
+        ray.shutdown()
+
+
+async def test_a_missing_later_picture_fails_its_own_turn_with_its_name(processor: Any, tmp_path: Path) -> None:
+    seed = seed_with({1: (str(tmp_path / "gone.png"),)})
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        await play(processor, seed, share=True, n=1)
+
+
+async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) -> None:
+    from rollout.pictures import EncodeOnce, encoder_of
+
+    found = encoder_of(processor)
+    assert found is encoder_of(processor) and isinstance(found, EncodeOnce)
+    assert found.patch_size == 14 and type(found.__wrapped__).__name__ == found.__class__.__name__
+    processor.image_processor = found.__wrapped__
+    processor.image_processor.model_input_names = ["pixel_values", "num_crops"]
+    assert encoder_of(processor) is None and processor.image_processor is found.__wrapped__
