@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -19,13 +18,9 @@ from verl.workers.rollout.replica import TokenOutput
 
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
-from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
 from rollout.pictures import Pictures, SharedPictures
-from rollout.router import with_router
-from rollout.transcripts import TranscriptLog
-from steer_verl.config import SteerConfig, TutorConfig, steer_config
+from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
-from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_place
 
@@ -88,10 +83,8 @@ class SteerAgentLoop(AgentLoopBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.steer: SteerConfig = parsed_config((self.rollout_config.get("custom") or {}).get("steer"))
-        self.journal = shared_journal(self.steer.journal, self.config)
-        tutor = shared_tutor(self.steer.tutor, self.steer.max_question_chars, self.journal.secret)
-        self.tutor: Tutor = RecallingTutor(tutor, self.journal)
+        self.worker = worker_of(self.config)
+        self.steer, self.journal, self.tutor = self.worker.steer, self.worker.journal, self.worker.tutor
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
         self.request_id = uuid4().hex
@@ -107,7 +100,9 @@ class SteerAgentLoop(AgentLoopBase):
         question: UserTurn | None = dialogue.open()
         system = [message for message in row["raw_prompt"] if message["role"] == "system"]
         clock = TurnClock()
-        context = await TokenContext.start(self, self.pictures(row), [*system, *dialogue.messages])
+        context = await TokenContext.start(
+            self, self.pictures(row), [*system, *dialogue.messages], self.worker.response_length
+        )
         while question is not None:
             context.expect(dialogue.hint.images if dialogue.hint else ())
             cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
@@ -132,8 +127,8 @@ class SteerAgentLoop(AgentLoopBase):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
         trajectory = await self.audited(self.trajectory(dialogue, row), dialogue.seed)
-        if self.steer.transcripts:
-            shared_log(self.steer.transcripts).append(trajectory)
+        if self.worker.transcripts:
+            self.worker.transcripts.append(trajectory)
         return self.output(context, trajectory)
 
     def dialogue(self, row: Mapping[str, Any]) -> Dialogue:
@@ -209,12 +204,12 @@ class SteerAgentLoop(AgentLoopBase):
 
     async def audited(self, trajectory: Trajectory, seed: Seed) -> Trajectory:
         """With the held-out judge's opinions, if there is one and this dialogue is drawn. They enter no reward."""
-        holdout, judge = self.steer.tutor.holdout, shared_holdout(self.steer.tutor, self.journal.secret)
+        holdout, judge = self.steer.tutor.holdout, self.worker.holdout
         if holdout is None or judge is None:
             return trajectory
         if not draws(holdout.share, trajectory.step, trajectory.seed_id, trajectory.rollout):
             return trajectory
-        opinions = await audit(RecallingJudge(judge, self.journal), trajectory, seed)
+        opinions = await audit(judge, trajectory, seed)
         return trajectory.model_copy(update={"audit": opinions})
 
     def output(self, context: TokenContext, trajectory: Trajectory) -> DialogueOutput:
@@ -242,47 +237,3 @@ class SteerAgentLoop(AgentLoopBase):
 def validates(row: Mapping[str, Any]) -> bool:
     """Whether a row is of a validation set; verl does not tell a loop that it validates."""
     return bool(row["extra_info"].get("split", "train") != "train")
-
-
-def parsed_config(section: Any) -> SteerConfig:
-    """The strict settings of an OmegaConf section, parsed once per distinct section and process."""
-    from omegaconf import OmegaConf
-
-    return _parse_yaml(OmegaConf.to_yaml(section, resolve=True) if section is not None else "null")
-
-
-@lru_cache(maxsize=8)
-def _parse_yaml(text: str) -> SteerConfig:
-    import yaml
-
-    return steer_config(yaml.safe_load(text))
-
-
-@lru_cache(maxsize=8)
-def shared_tutor(config: TutorConfig, max_question_chars: int, secret: bytes | None) -> Tutor:
-    """One tutor, and so one pool of connections, per process."""
-    return build_tutor(with_router(config), max_question_chars=max_question_chars, secret=secret)
-
-
-@lru_cache(maxsize=8)
-def shared_holdout(config: TutorConfig, secret: bytes | None) -> Judge | None:
-    """One held-out judge per process."""
-    return build_holdout(with_router(config), secret=secret)
-
-
-def shared_journal(folder: str | None, config: Any) -> Journal:
-    """One journal per process and run; verl gives every loop of a worker the same config object."""
-    known = _JOURNALS.get(folder)
-    if known is None or known[0] is not config:
-        known = _JOURNALS[folder] = (config, Journal(folder, run_identity(config) if folder else ""))
-    return known[1]
-
-
-_JOURNALS: dict[str | None, tuple[Any, Journal]] = {}
-"""Folder -> (config, journal); the config is kept so that its identity cannot come back."""
-
-
-@lru_cache(maxsize=8)
-def shared_log(folder: str) -> TranscriptLog:
-    """One log file per process."""
-    return TranscriptLog(folder)

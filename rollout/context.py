@@ -27,6 +27,8 @@ class TokenContext:
     messages: list[dict[str, Any]]
     ids: list[int]
     prompt_length: int
+    response_length: int
+    """Tokens that may follow the prompt, ``rollout.response_length``."""
     images: list[Any]
     mask: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
@@ -34,7 +36,9 @@ class TokenContext:
     """Index into ``mask`` of each turn's last student token."""
 
     @classmethod
-    async def start(cls, loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]]) -> TokenContext:
+    async def start(
+        cls, loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]], response_length: int
+    ) -> TokenContext:
         """Tokenise the opening messages, whose image blocks hold paths.
 
         Raises:
@@ -45,7 +49,7 @@ class TokenContext:
         messages, images = await _load_images(loop, pictures, messages)
         await pictures.prepare(loop, images)
         ids = await pictures.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
-        return cls(loop=loop, pictures=pictures, messages=messages, ids=ids, prompt_length=len(ids), images=images)
+        return cls(loop, pictures, messages, ids, len(ids), response_length, images)
 
     def expect(self, paths: Sequence[str]) -> None:
         """The next turn will bring these pictures."""
@@ -58,8 +62,8 @@ class TokenContext:
 
     @property
     def room(self) -> int:
-        """Tokens left in the response budget, ``rollout.response_length``."""
-        return int(self.loop.rollout_config.response_length) - len(self.mask)
+        """Tokens left in the response budget."""
+        return self.response_length - len(self.mask)
 
     async def add_answer(self, output: TokenOutput, text: str) -> None:
         """Append the student's tokens and close the turn.
@@ -92,7 +96,7 @@ class TokenContext:
         merged, mask, log_probs = await self.loop.ct_merge_context_msg(
             self.messages, self.messages + loaded, self.ids, self.mask, self.log_probs
         )
-        if len(mask) + reserve > int(self.loop.rollout_config.response_length):
+        if len(mask) + reserve > self.response_length:
             return False
         self.messages, self.images = self.messages + loaded, self.images + images
         self.ids, self.mask, self.log_probs = merged.token_ids, mask, log_probs or []

@@ -285,10 +285,8 @@ async def test_the_held_out_judge_sees_what_was_drawn_and_changes_no_reward(proc
     seed = mini_seed("s", DialogueKind.RED_TEAM, draw_scene(rng, Split.TRAIN), picture, rng)
     outputs = []
     for tutor in ({"kind": "mini"}, {"kind": "mini", "holdout": {"judge": "mini", "share": 1.0}}):
-        loop = make_loop(
-            processor, random_tutor(random.Random(7)), engine=Engine(processor.tokenizer, random.Random(7))
-        )
-        loop.steer = loop.steer.model_copy(update={"tutor": type(loop.steer.tutor).model_validate(tutor)})
+        engine = Engine(processor.tokenizer, random.Random(7))
+        loop = make_loop(processor, random_tutor(random.Random(7)), engine=engine, tutor=tutor)
         outputs.append(await loop.run({}, **row(seed)))
     plain, audited = (Trajectory.model_validate_json(o.extra_fields["trajectory"]) for o in outputs)
     assert plain.audit == () and len(audited.audit) == len(audited.turns) > 0

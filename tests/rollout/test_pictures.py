@@ -190,3 +190,19 @@ async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) 
     processor.image_processor = found.__wrapped__
     processor.image_processor.model_input_names = ["pixel_values", "num_crops"]
     assert encoder_of(processor) is None and processor.image_processor is found.__wrapped__
+
+
+async def test_the_quick_check_still_finds_image_tokens_that_were_cut_off(processor: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from rollout.pictures import encoder_of
+
+    image = Image.open(picture(tmp_path, "a.png", (84, 84)))
+    text, longest = processor.image_token, {"truncation": True, "max_length": 4, "return_tensors": "pt"}
+    with pytest.raises(ValueError, match="token count") as plain:
+        processor(text=[text], images=[image], **longest)
+    encoder_of(processor)
+    with pytest.raises(ValueError, match="token count") as quick:
+        processor(text=[text], images=[image], **longest)
+    assert str(quick.value) == str(plain.value)
+    assert processor(text=[text], images=[image], return_tensors="pt")["input_ids"].shape == (1, 9)
