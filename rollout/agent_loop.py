@@ -19,6 +19,7 @@ from verl.workers.rollout.replica import TokenOutput
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
 from rollout.pictures import Pictures, SharedPictures
+from rollout.processors import layout_of
 from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
 from steer_verl.tutor.holdout import audit, draws
@@ -85,6 +86,9 @@ class SteerAgentLoop(AgentLoopBase):
         super().__init__(*args, **kwargs)
         self.worker = worker_of(self.config)
         self.steer, self.journal, self.tutor = self.worker.steer, self.worker.journal, self.worker.tutor
+        if self.steer.share_pictures and self.processor is not None:
+            options = self._get_mm_processor_kwargs()
+            self.continuous_token_builder.processor = layout_of(self.processor, options)
         self.versions: dict[str, int] = {}
         # One id per trajectory, so that verl's router sends every turn to the server that holds its prefix.
         self.request_id = uuid4().hex
@@ -115,7 +119,7 @@ class SteerAgentLoop(AgentLoopBase):
                 break
             prompt_tokens = len(context.ids)
             text, ended = self.decode(output.token_ids)
-            await context.add_answer(output, text)
+            context.add_answer(output, text)
             question = await dialogue.respond(
                 text,
                 answer_tokens=len(output.token_ids),
@@ -127,6 +131,7 @@ class SteerAgentLoop(AgentLoopBase):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
         trajectory = await self.audited(self.trajectory(dialogue, row), dialogue.seed)
+        await context.pictures.encoded(context.images)
         if self.worker.transcripts:
             self.worker.transcripts.append(trajectory)
         return self.output(context, trajectory)

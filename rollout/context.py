@@ -1,14 +1,17 @@
 """The token side of a dialogue: what the student reads and writes, and what carries loss.
 
-A thin adapter on verl's Continuous Token methods (experimental/agent_loop/agent_loop.py:316-435): append-only,
-nothing that was once tokenised is tokenised again. Only tokens that the student sampled have mask 1.
+A thin adapter on verl's Continuous Token builder (utils/tokenizer/continuous_token.py), as verl's own methods use it
+(experimental/agent_loop/agent_loop.py:316-435): append-only, nothing that was once tokenised is tokenised again. Only
+tokens that the student sampled have mask 1.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rollout.pictures import Pictures
@@ -65,14 +68,16 @@ class TokenContext:
         """Tokens left in the response budget."""
         return self.response_length - len(self.mask)
 
-    async def add_answer(self, output: TokenOutput, text: str) -> None:
+    def add_answer(self, output: TokenOutput, text: str) -> None:
         """Append the student's tokens and close the turn.
 
         An answer that was cut, or that ended on another stop token, lacks the end-of-turn token that the chat template
         puts after every answer; it is added with mask 0, so that the next turn starts where the model expects it.
         """
-        merged, self.mask, log_probs = await self.loop.ct_merge_assistant_token(
-            self.ids, output.token_ids, self.mask, self.log_probs, assistant_logprobs=_log_probs(output)
+        builder = self.loop.continuous_token_builder
+        merged = builder.merge_assistant_tokens(self.ids, output.token_ids)
+        self.mask, log_probs = builder.align_response_metadata(
+            merged, self.mask, self.log_probs, assistant_logprobs=_log_probs(output)
         )
         self.ids, self.log_probs = merged.token_ids, log_probs or []
         self.turn_ends.append(len(self.mask) - 1)
@@ -93,14 +98,21 @@ class TokenContext:
         loaded, images = await _load_images(self.loop, self.pictures, [message])
         if images:
             await self.pictures.prepare(self.loop, self.images + images)
-        merged, mask, log_probs = await self.loop.ct_merge_context_msg(
-            self.messages, self.messages + loaded, self.ids, self.mask, self.log_probs
-        )
+        builder = self.loop.continuous_token_builder
+        merge = partial(builder.merge_context_tokens, self.messages, self.messages + loaded, self.ids)
+        merged = await asyncio.to_thread(merge) if self._encodes(self.images + images) else merge()
+        mask, log_probs = builder.align_response_metadata(merged, self.mask, self.log_probs)
         if len(mask) + reserve > self.response_length:
             return False
         self.messages, self.images = self.messages + loaded, self.images + images
         self.ids, self.mask, self.log_probs = merged.token_ids, mask, log_probs or []
         return True
+
+    def _encodes(self, images: Sequence[Any]) -> bool:
+        """Whether rendering would work on pictures. Else it takes a millisecond or two, and a thread for it costs more:
+        hundreds of dialogues waited 0.1 s a turn for their places among verl's threads (benchmarks/rollout.md)."""
+        builder = self.loop.continuous_token_builder
+        return bool(images) and getattr(builder, "processor", None) is self.loop.processor
 
     def drop_loss(self, from_turn: int) -> None:
         """Take the loss from turn ``from_turn`` (0-based) on: those answers have no reward to learn from."""

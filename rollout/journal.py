@@ -117,7 +117,7 @@ class Journal:
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
         """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""
-        found = self._lookup("answer", place, _digest_ids(prompt_ids))
+        found = self._lookup("answer", place, _digest_ids(prompt_ids)) if self.folder else None
         return found if isinstance(found, AnswerLine) else None
 
     def keep_answer(
@@ -143,7 +143,7 @@ class Journal:
 
     def ruling(self, tutor: str, exchange: Exchange) -> Ruling | None:
         """What the tutor of this name ruled on this exchange."""
-        found = self._lookup("ruling", exchange.place, _digest(tutor, exchange))
+        found = self._lookup("ruling", exchange.place, _digest(tutor, exchange)) if self.folder else None
         return found.ruling if isinstance(found, RulingLine) else None
 
     def keep_ruling(self, tutor: str, exchange: Exchange, ruling: Ruling) -> None:
@@ -153,7 +153,7 @@ class Journal:
 
     def assessment(self, judge: str, exchange: Exchange) -> Assessment | None:
         """What the judge of this name said of this exchange."""
-        found = self._lookup("opinion", exchange.place, _digest(judge, exchange))
+        found = self._lookup("opinion", exchange.place, _digest(judge, exchange)) if self.folder else None
         return found.assessment if isinstance(found, OpinionLine) else None
 
     def keep_assessment(self, judge: str, exchange: Exchange, assessment: Assessment) -> None:
@@ -163,21 +163,18 @@ class Journal:
 
     def _lookup(self, kind: str, place: str, digest: str) -> Line | None:
         step = self._step(place)
-        if step is None:
-            return None
         if step not in self._found:
             self._found = {kept: lines for kept, lines in self._found.items() if kept.exists()}  # pruned steps go
             self._found[step] = {_key(line): line for line in _read(step, but=own_file(step))}
         return self._found[step].get((kind, place, digest))
 
     def _append(self, line: Line) -> None:
-        step = self._step(line.place)
-        assert step is not None  # only called with a folder
-        append(own_file(step), line)
+        append(own_file(self._step(line.place)), line)
 
-    def _step(self, place: str) -> Path | None:
+    def _step(self, place: str) -> Path:
+        assert self.folder is not None  # nothing is looked up or appended without one
         split, step = place.split("/")[:2]
-        return self.folder / f"{split}-{step}" if self.folder is not None else None
+        return self.folder / f"{split}-{step}"
 
 
 class RecallingTutor:

@@ -41,6 +41,7 @@ LOOP_INIT = (
     "data_config",
     "hf_model_type",
 )
+BUILDER = "verl.utils.tokenizer.continuous_token:ContinuousTokenBuilder"
 MERGE = "rollout/context.py: the token side of a dialogue"
 PICTURES = "rollout/pictures.py: what the rollouts of a prompt share"
 
@@ -50,8 +51,9 @@ CALLS = [
     Call(f"{LOOP}:AgentLoopBase.process_multi_modal_info", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase.ct_build_initial_tokens", 2, ("images",), MERGE),
-    Call(f"{LOOP}:AgentLoopBase.ct_merge_assistant_token", 5, ("assistant_logprobs",), MERGE),
-    Call(f"{LOOP}:AgentLoopBase.ct_merge_context_msg", 6, (), MERGE),
+    Call(f"{BUILDER}.merge_assistant_tokens", 3, (), MERGE),
+    Call(f"{BUILDER}.merge_context_tokens", 4, (), MERGE),
+    Call(f"{BUILDER}.align_response_metadata", 4, ("assistant_logprobs",), MERGE),
     Call(f"{LOOP}:AgentLoopBase._get_mm_processor_kwargs", 1, (), PICTURES),
     Call(
         "verl.utils.tokenizer:build_multimodal_processor_inputs",

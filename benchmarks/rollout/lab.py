@@ -18,7 +18,7 @@ from uuid import uuid4
 import ray
 
 from benchmarks.rollout.pace import now
-from benchmarks.rollout.sides import Engine, LastAnswer, TimedClient, answer_ids
+from benchmarks.rollout.sides import Engine, LastAnswer, NearClient, TimedClient, answer_ids
 from steer_verl.preflight.compose import compose
 from steer_verl.types import Seed, UserTurn
 
@@ -113,15 +113,18 @@ class Lab:
         finally:
             ray.shutdown()
 
-    def worker(self, loop: str, **steer: Any) -> Worker:
-        """A fresh worker of verl's whose default loop is ``loop``: ``steer_dialogue`` or ``tool_agent``."""
-        return Worker(self.config(loop, **steer), self.student)
+    def worker(self, loop: str, *, near: bool = False, **steer: Any) -> Worker:
+        """A fresh worker of verl's whose default loop is ``loop``: ``steer_dialogue`` or ``tool_agent``.
+
+        ``near`` has the student in this process; otherwise it is behind verl's client, its load balancer and Ray.
+        """
+        return Worker(self.config(loop, **steer), self.student, near)
 
 
 class Worker:
     """verl's worker as its trainer starts it, but in this process, at the pace that is kept when it is made."""
 
-    def __init__(self, config: Any, student: Path) -> None:
+    def __init__(self, config: Any, student: Path, near: bool) -> None:
         from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
         from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
         from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
@@ -130,9 +133,13 @@ class Worker:
         self.loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
         ours = self.loop == "steer_dialogue"
         _agent_loop_registry["steer_dialogue"] = {"_target_": "benchmarks.rollout.sides.SimulatedLoop"}
-        self.engine = Engine.remote(answer_ids(student, tool=not ours), now().student_slots)
-        balancer = ray.remote(GlobalRequestLoadBalancer).options(num_cpus=0).remote(servers={"engine": self.engine})
-        self.client = TimedClient(config, balancer)
+        answer = answer_ids(student, tool=not ours)
+        if near:
+            self.client: Any = NearClient(answer)
+        else:
+            engine = Engine.remote(answer, now().student_slots)
+            balancer = ray.remote(GlobalRequestLoadBalancer).options(num_cpus=0).remote(servers={"engine": engine})
+            self.client = TimedClient(config, balancer)
         rewarder = ray.remote(RewardLoopWorker).options(num_cpus=0).remote(config, None) if ours else LastAnswer()
         plain = AgentLoopWorkerTQ.__ray_metadata__.modified_class
         self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=[rewarder])

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from verl.workers.rollout.llm_server import LLMServerClient
+from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.rollout.pace import now
 from rollout.agent_loop import SteerAgentLoop
@@ -63,6 +64,17 @@ class LastAnswer:
         return {"reward_score": 0.9, "reward_extra_info": {}}
 
 
+def answered(answer: list[int], prompt_tokens: int) -> TokenOutput:
+    """What an engine gives back."""
+    extra = {"min_global_steps": 0, "max_global_steps": 0, "num_cached_tokens": max(0, prompt_tokens - 128)}
+    return TokenOutput(
+        token_ids=answer,
+        log_probs=[-0.5] * len(answer),
+        stop_reason="completed",
+        extra_fields={**extra, "global_steps": 0},
+    )
+
+
 @ray.remote(num_cpus=0, max_concurrency=20_000)
 class Engine:
     """The student's server: sleeps as long as it is told and gives always the same answer."""
@@ -75,13 +87,9 @@ class Engine:
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, image_data: Any = None, **_: Any
     ) -> Any:
         """As verl's vLLM server (workers/rollout/vllm_rollout/vllm_async_server.py)."""
-        from verl.workers.rollout.replica import TokenOutput
-
         async with self.gate:
             await asyncio.sleep(sampling_params["seconds"])
-        extra = {"global_steps": 0, "num_cached_tokens": max(0, len(prompt_ids) - 128)}
-        probs = [-0.5] * len(self.answer)
-        return TokenOutput(token_ids=self.answer, log_probs=probs, stop_reason="completed", extra_fields=extra)
+        return answered(self.answer, len(prompt_ids))
 
 
 class TimedClient(LLMServerClient):
@@ -113,3 +121,18 @@ def answer_ids(student: Path, tool: bool) -> list[int]:
     else:
         text = f"<thinking>{ANSWER_WORDS}</thinking><answer>{ANSWER_WORDS}</answer>"
     return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+
+
+class NearClient:
+    """A student without Ray between: what is left is the loop's own cost and verl's around it."""
+
+    def __init__(self, answer: list[int]) -> None:
+        self.answer = answer
+        self.gate = asyncio.Semaphore(now().student_slots or 10**9)
+
+    async def generate(self, request_id: str, **arguments: Any) -> Any:
+        """See :class:`LLMServerClient`."""
+        seconds = now().draw(now().student)
+        async with self.gate:
+            await asyncio.sleep(seconds)
+        return answered(self.answer, len(arguments["prompt_ids"]))

@@ -65,7 +65,7 @@ class Engine:
         return TokenOutput(token_ids=ids, log_probs=[-self.rng.random() for _ in ids], extra_fields=steps)
 
 
-def make_loop(processor: Any, tutor: ScriptedTutor, *, engine: Any = None, response: int = 400, **steer: Any) -> Any:
+def make_loop(processor: Any, script: ScriptedTutor, *, engine: Any = None, response: int = 400, **steer: Any) -> Any:
     """A loop as verl's worker makes it."""
     from verl.experimental.agent_loop.agent_loop import DictConfigWrap
     from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -84,7 +84,7 @@ def make_loop(processor: Any, tutor: ScriptedTutor, *, engine: Any = None, respo
         data_config=DictConfigWrap(config.data),
         hf_model_type="qwen2_5_vl",
     )
-    loop.tutor = tutor
+    loop.tutor = script
     return loop
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -182,7 +183,7 @@ async def test_a_missing_later_picture_fails_its_own_turn_with_its_name(processo
 
 
 async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) -> None:
-    from rollout.pictures import EncodeOnce, encoder_of
+    from rollout.processors import EncodeOnce, encoder_of
 
     found = encoder_of(processor)
     assert found is encoder_of(processor) and isinstance(found, EncodeOnce)
@@ -195,7 +196,7 @@ async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) 
 async def test_the_quick_check_still_finds_image_tokens_that_were_cut_off(processor: Any, tmp_path: Path) -> None:
     from PIL import Image
 
-    from rollout.pictures import encoder_of
+    from rollout.processors import encoder_of
 
     image = Image.open(picture(tmp_path, "a.png", (84, 84)))
     text, longest = processor.image_token, {"truncation": True, "max_length": 4, "return_tensors": "pt"}
@@ -206,3 +207,46 @@ async def test_the_quick_check_still_finds_image_tokens_that_were_cut_off(proces
         processor(text=[text], images=[image], **longest)
     assert str(quick.value) == str(plain.value)
     assert processor(text=[text], images=[image], return_tensors="pt")["input_ids"].shape == (1, 9)
+
+
+@pytest.mark.parametrize("options", [{}, {"min_pixels": 784, "max_pixels": 50176}, {"max_pixels": 50176}])
+async def test_the_layout_is_the_processors_own_for_any_size(processor: Any, options: dict[str, int]) -> None:
+    from PIL import Image
+    from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+    from rollout.processors import layout_of
+
+    rng = random.Random(0)
+    rendering = layout_of(processor, options)
+    assert (rendering is processor) == (len(options) == 1), "one limit alone is read in two ways: left to the processor"
+    for _ in range(40):
+        images = [Image.new("RGB", (rng.randint(20, 600), rng.randint(20, 600))) for _ in range(rng.randint(1, 3))]
+        text = ["See " + ", ".join([processor.image_token] * len(images))]
+        found, whole = (
+            build_multimodal_processor_inputs(p, text=list(text), images=images, mm_processor_kwargs=options)
+            for p in (rendering, processor)
+        )
+        assert torch.equal(found["input_ids"], whole["input_ids"])
+        assert rendering is processor or "pixel_values" not in found
+
+
+async def test_the_student_is_asked_before_the_picture_is_encoded(
+    processor: Any, passes: Counter[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rollout import pictures
+
+    asked = threading.Event()
+    plain = pictures.encode
+    monkeypatch.setattr(pictures, "encode", lambda *args: asked.wait(20) and plain(*args))
+
+    class Noting(Engine):
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            asked.set()
+            return await super().generate(*args, **kwargs)
+
+    tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD))
+    engine = Noting(processor.tokenizer, random.Random(0))
+    loop = make_loop(processor, tutor, engine=engine, response=2000, share_pictures=True)
+    loop.rollout_config.prompt_length = 1000
+    await loop.run({}, **row(seed_with({0: (picture(tmp_path, "a.png", (84, 112)),)}, turns=2)))
+    assert asked.is_set() and sum(passes.values()) == 1, "encoded when the loop returns: verl's tensors come next"
