@@ -1,0 +1,89 @@
+"""``python -m benchmarks.gpu``: measure what a GPU is wanted for, part by part; without one, say so and do nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import data, estimator, grpo, page, processor, results, student
+from steer_verl.errors import SteerError
+
+PAGE = Path(__file__).parents[1]
+ALIAS = {"grpo": ("lora", "full")}
+MEASURES: dict[str, Callable[..., results.Figures]] = {
+    "processor": processor.measure,
+    "estimator": estimator.measure,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, then render. The exit status is 1 when a training ended early."""
+    args = arguments(argv)
+    if not args.render:
+        import torch
+
+        if not torch.cuda.is_available():
+            print("benchmarks.gpu: skipped, no CUDA device on this machine; nothing was measured, nothing was written")
+            return 0
+    whole = args.render or all([run(part, args) for part in wanted(args.only)])
+    print(page.write(results.load(args.out), args.page).read_text())
+    return 0 if whole else 1
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="one JSON file a part, logs, student, rows")
+    parser.add_argument("--page", type=Path, default=PAGE, help="folder for gpu.md and gpu.png (default: benchmarks)")
+    parser.add_argument("--only", nargs="+", default=results.PARTS, choices=[*results.PARTS, *ALIAS], metavar="PART")
+    parser.add_argument("--steps", type=int, default=3, help="of each training; the first is not counted")
+    parser.add_argument("--prompts", type=int, default=16, help="of a step; each is played five times")
+    parser.add_argument("--limit", type=float, default=480, help="seconds after which a training is ended")
+    parser.add_argument("--model", type=Path, help="a student of your own instead of the random one")
+    parser.add_argument(
+        "--vocabulary", type=int, default=student.VOCABULARY, help="ids of the random one; see student.py"
+    )
+    parser.add_argument("--render", action="store_true", help="write the page from --out; needs no GPU")
+    args = parser.parse_args(argv)
+    args.out = args.out.resolve()
+    return args
+
+
+def wanted(only: Sequence[str]) -> list[str]:
+    """The parts, in order, without repetition."""
+    named = {part for name in only for part in ALIAS.get(name, (name,))}
+    return [part for part in results.PARTS if part in named]
+
+
+def run(part: str, args: argparse.Namespace) -> bool:
+    """Measure one part and keep what is found; whether it came to its end."""
+    print(f"benchmarks.gpu: {part}", flush=True)
+    where = apart(results.machine)
+    if part in MEASURES:
+        results.save(args.out, part, where, apart(MEASURES[part]))
+        return True
+    model = args.model or apart(student.build, args.out / "student", vocabulary=args.vocabulary)
+    rows = data.build(args.out / "rows", args.prompts * (args.steps + 2))
+    plan = grpo.Plan(part, Path(model).resolve(), rows, args.out / part, args.steps, args.prompts, args.limit)
+    figures = grpo.measure(plan, lambda found: results.save(args.out, part, where, found))
+    results.save(args.out, part, where, figures)
+    if figures["ended"] != "as planned":
+        print(f"benchmarks.gpu: {part} {figures['ended']}", flush=True)
+    return bool(figures["ended"] == "as planned")
+
+
+def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """``function(...)`` in a process of its own, so that none of its GPU memory is left when a training starts."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args, **options).result()
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except SteerError as error:
+        raise SystemExit(f"benchmarks.gpu: {error}") from None

@@ -1,0 +1,158 @@
+"""Real GRPO steps of recipes/qwen2_5_vl_3b on one card: verl, FSDP2, vLLM colocated, the embedded tutor.
+
+verl's own entry point runs in a child process with a time limit; its console lines are the measurement. What differs
+from the recipe is grpo.yaml, a list of overrides.
+
+Memory of full fine-tuning, 3.75 B parameters, on 80 GB (74.5 GiB) and 128 GiB of host memory:
+
+====================  ========  =======================================================================
+fp32 master weights   14.0 GiB  on the card in an update, else on the host (``param_offload``)
+fp32 gradients        14.0 GiB  an update only
+Adam, two moments     28.0 GiB  an update only, else on the host (``optimizer_offload``)
+activations, head     ~6 GiB    9216 tokens a micro-batch, layers checkpointed
+vLLM asleep           ~3 GiB    context and graphs; weights and cache are given back (sleep level 2)
+**an update**         ~65 GiB   of 74.5: without the offloads vLLM's 0.4 x 80 GB would come on top
+====================  ========  =======================================================================
+
+bf16 weights would fit without any offload, but an update of 1e-5 vanishes in their rounding: it would measure another
+training. The host holds 42 GiB of these and 7 GiB of the reference, up to twice that, because pinned memory comes in
+powers of two. LoRA (rank 64, 120 M parameters) needs no offload: 14 GiB of base, 2 GiB of adapters with their Adam.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.results import Figures
+from benchmarks.gpu.steps import parse_step
+
+HERE = Path(__file__).parent
+CODE = HERE.parents[1]
+RECIPE = CODE / "recipes" / "qwen2_5_vl_3b"
+
+ENVIRONMENT = {
+    "VERL_USE_EXTERNAL_MODULES": "steer_verl.plugin",  # no entry point where the project is only on PYTHONPATH
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it would be compiled at the first token
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # it counts the page cache, in which 7.5 GB of weights lie
+    "PYTHONUNBUFFERED": "1",
+}
+"""verl forwards none of these; its local Ray cluster inherits them from the process that starts it, workers too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training that is to be timed."""
+
+    mode: str
+    """``lora`` or ``full``."""
+    student: Path
+    rows: Path
+    run: Path
+    """Folder of the run; emptied first, or its journal would answer for the student."""
+    steps: int = 3
+    prompts: int = 16
+    limit: float = 480.0
+    """Seconds after which it is ended; the steps that were done count."""
+
+
+@dataclass
+class Card:
+    """The whole card as NVML sees it, all processes together; looked at while the steps run."""
+
+    busy: list[float] = field(default_factory=list)
+    used: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._nvml, self._card = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def look(self) -> None:
+        """Note what share of the last moment a kernel ran (0..1), and the memory in use (GiB)."""
+        self.busy.append(self._nvml.nvmlDeviceGetUtilizationRates(self._card).gpu / 100)
+        self.used.append(self._nvml.nvmlDeviceGetMemoryInfo(self._card).used / 2**30)
+
+    def take(self) -> dict[str, float]:
+        """Means and peak since the last time; nothing when nobody looked."""
+        busy, used = self.busy, self.used
+        self.busy, self.used = [], []
+        return {"card/busy": sum(busy) / len(busy), "card/memory_gb": max(used)} if busy else {}
+
+
+def overrides(plan: Plan, *, flash_attn: bool | None = None) -> list[str]:
+    """The Hydra overrides of ``plan`` on the recipe; ``flash_attn`` is looked up unless it is given."""
+    import yaml
+
+    changes: dict[str, list[str]] = yaml.safe_load((HERE / "grpo.yaml").read_text())
+    has_flash_attn = find_spec("flash_attn") is not None if flash_attn is None else flash_attn
+    chosen = ["common", plan.mode, *([] if has_flash_attn else ["without_flash_attn"])]
+    given = {name: getattr(plan, name) for name in ("student", "rows", "run", "prompts", "steps")}
+    return [_filled(line, given) for name in chosen for line in changes[name]]
+
+
+def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The child's environment: ours on PYTHONPATH before the user's, the plugin named, nothing of the CPU runtime."""
+    paths = [str(CODE), *filter(None, [base.get("PYTHONPATH")])]
+    kept = {name: value for name, value in base.items() if name != "STEER_CPU"}
+    return {**kept, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def measure(plan: Plan, keep: Callable[[Figures], None]) -> Figures:
+    """Train ``plan.steps`` steps; ``keep`` gets the figures before the first and after each, for a run that is cut.
+
+    A run that ends badly is told by ``ended`` and its log, not raised: its steps are good.
+    """
+    from steer_verl.demo.child import StageFailed, clear_earlier, run_child
+
+    card = Card() if find_spec("pynvml") else None
+    changes = overrides(plan)
+    figures: Figures = {"mode": plan.mode, "overrides": changes, "steps": [], "ended": "was cut"}
+    record, log = plan.run.with_suffix(".running.json"), plan.run.with_suffix(".log")
+    clear_earlier(record)
+    shutil.rmtree(plan.run, ignore_errors=True)
+    plan.run.mkdir(parents=True)
+    log.unlink(missing_ok=True)
+    keep(figures)
+
+    def hear(line: str) -> None:
+        step = parse_step(line)
+        if step is not None:
+            figures["steps"].append({**step, **(card.take() if card else {})})
+            keep(figures)
+
+    argv = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path", str(RECIPE), "--config-name", "grpo"]
+    try:
+        run_child(
+            [*argv, f"hydra.run.dir={plan.run}/hydra", *changes],
+            log=log,
+            record=record,
+            limit=plan.limit,
+            cwd=plan.run,
+            env=environment(),
+            on_line=hear,
+            tick=card.look if card else lambda: None,
+        )
+        figures["ended"] = "as planned"
+    except StageFailed as error:
+        figures["ended"] = f"{error}; see {log}"
+    return figures
+
+
+def _filled(line: str, given: Mapping[str, Any]) -> str:
+    for name, value in given.items():
+        line = line.replace(f"{{{name}}}", str(value))
+    return line

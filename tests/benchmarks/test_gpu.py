@@ -1,0 +1,326 @@
+"""What of the GPU benchmark needs no GPU: student, rows, settings, parsing, page, and the word that there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.gpu import data, estimator, grpo, page, processor, results, steps, student, timing
+from benchmarks.gpu.__main__ import main, wanted
+from steer_verl.data.validate import Rules, check_parquet
+from steer_verl.demo import child
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
+
+TINY_TEXT = {
+    **student.TEXT,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
+}
+TINY_VISION = {
+    **student.VISION,
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "fullatt_block_indexes": [1],
+}
+VOCABULARY = 1200
+MACHINE = {"date": "2026-01-02", "device": "a card", "host": "a host", "packages": "torch 0"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The student's folder in small."""
+    folder = tmp_path_factory.mktemp("student")
+    return student.build(folder, text=TINY_TEXT, vision=TINY_VISION, vocabulary=VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data.build(tmp_path_factory.mktemp("rows"), 6)
+
+
+def plan(tmp_path: Path, mode: str = "lora", **changes: Any) -> grpo.Plan:
+    given = {"student": tmp_path / "student", "rows": tmp_path / "rows", "run": tmp_path / mode, **changes}
+    return grpo.Plan(mode, **given)
+
+
+def test_without_a_gpu_one_clear_line_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--out", str(tmp_path / "out"), "--page", str(tmp_path / "page")]) == 0
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and "skipped" in told and "no CUDA device" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_are_taken_once_and_in_order() -> None:
+    assert wanted(["full", "processor", "grpo"]) == ["processor", "lora", "full"]
+
+
+def test_the_architecture_is_the_published_one() -> None:
+    """3,754,622,976 weights is what the Hub says of Qwen2.5-VL-3B-Instruct."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    config = student.make_config(make_tokenizer())
+    config.text_config.vocab_size = student.VOCABULARY
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    assert sum(weight.numel() for weight in model.parameters()) == 3_754_622_976
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+def test_the_tokenizer_is_filled_up_with_ids_that_no_text_reaches() -> None:
+    words, wide = make_tokenizer(), student.make_processor(VOCABULARY).tokenizer
+    assert len(wide) == VOCABULARY == 1 + max(wide.get_vocab().values())
+    fillers = {wide.convert_tokens_to_ids(student.FILLER.format(number=n)) for n in range(VOCABULARY - len(words))}
+    assert len(fillers) == VOCABULARY - len(words)
+    assert wide.decode([min(fillers)]) == " ~0"
+    for text in [*corpus(20), " ~0 ~17", "~3", "Ünïcödé 雪", *SPECIAL_TOKENS]:
+        ids = wide.encode(text)
+        assert not fillers & set(ids)
+        assert wide.convert_ids_to_tokens(ids) == words.convert_ids_to_tokens(words.encode(text))
+    assert (wide.eos_token, wide.pad_token) == (words.eos_token, words.pad_token)
+    assert wide.all_special_tokens == words.all_special_tokens
+
+
+def test_a_vocabulary_smaller_than_the_words_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--vocabulary 9"):
+        student.make_processor(9)
+
+
+def test_the_folder_loads_as_any_qwen2_5_vl(tiny: Path, rows: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model, reader = AutoModelForImageTextToText.from_pretrained(tiny), AutoProcessor.from_pretrained(tiny)
+    assert len(reader.tokenizer) == model.config.text_config.vocab_size == VOCABULARY
+    assert model.dtype == torch.bfloat16
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    with Image.open(next(rows.parent.glob("pictures/*.png"))) as picture:
+        chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+        text = reader.apply_chat_template(chat, add_generation_prompt=True)
+        inputs = reader(text=[text], images=[picture], return_tensors="pt")
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 18 * 18
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    assert logits.shape[-1] == VOCABULARY and logits.isfinite().all() and logits.float().std() > 0.01
+
+
+def test_weights_are_drawn_as_the_family_draws_them_and_kept(tiny: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights = load_file(tiny / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("bias"):
+            assert not weight.any()
+        elif weight.ndim == 1:
+            assert (weight == 1).all()
+        else:
+            assert abs(weight.float().std().item() - 0.02) < 0.002
+    before = (tiny / "model.safetensors").stat().st_mtime_ns
+    student.build(tiny, text=TINY_TEXT, vision=TINY_VISION, vocabulary=VOCABULARY)
+    assert (tiny / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_rows_pass_the_projects_own_check(rows: Path) -> None:
+    checked = list(check_parquet(rows, Rules()))
+    assert len(checked) == 6
+    for row in checked:
+        assert row.problems == () or list(row.problems) == []
+        assert row.seed is not None and len(row.seed.turns) == data.TURNS
+        with Image.open(row.seed.turns[0].images[0]) as picture:
+            assert picture.size == (data.SIDE, data.SIDE)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+@pytest.mark.parametrize("flash_attn", [True, False])
+def test_settings_pass_preflight(
+    mode: str, flash_attn: bool, tiny: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steer_verl.preflight import check
+    from steer_verl.preflight.compose import compose
+
+    for name in ("STEER_TUTOR_BASE_URL", "STEER_TUTOR_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    changes = grpo.overrides(plan(tmp_path, mode, student=tiny, rows=rows), flash_attn=flash_attn)
+    config = compose(grpo.RECIPE, "grpo", changes)
+    assert check(config) == []
+    worker, longest = config.actor_rollout_ref, data.TURNS * 65
+    assert worker.rollout.custom.steer.max_turns == data.TURNS
+    assert worker.rollout.response_length > longest + (data.TURNS - 1) * 40, "room for the tutor's questions"
+    assert (worker.model.lora_rank > 0) is (mode == "lora")
+    assert worker.actor.fsdp_config.optimizer_offload is (mode == "full")
+    assert worker.model.use_remove_padding is flash_attn
+    assert (worker.actor.strategy, worker.rollout.name, worker.rollout.n) == ("fsdp2", "vllm", 5)
+
+
+def test_the_child_finds_project_and_plugin_on_a_path_only_machine() -> None:
+    found = grpo.environment({"PYTHONPATH": "/site", "STEER_CPU": "1", "HOME": "/root"})
+    assert found["PYTHONPATH"].split(os.pathsep) == [str(grpo.CODE), "/site"]
+    assert found["VERL_USE_EXTERNAL_MODULES"] == "steer_verl.plugin"
+    assert "STEER_CPU" not in found and found["HOME"] == "/root"
+
+
+def console(step: int, seconds: float = 10.0) -> str:
+    """A line of verl's as Ray passes it on, shortened from a real one."""
+    shares = {"gen": 0.5, "old_log_prob": 0.1, "ref": 0.1, "adv": 0.01, "update_actor": 0.2, "update_weights": 0.04}
+    times = " - ".join(f"timing_s/{name}:{seconds * share}" for name, share in shares.items())
+    return (
+        f"\x1b[36m(TaskRunnerV1 pid=4723)\x1b[0m step:{step} - steer/dialogues:80.0 - steer/turns:640.0 - "
+        f"steer/answer_tokens:64.0 - actor/kl_loss:1e-05 - actor/perf/max_memory_allocated_gb:{60 + step} - "
+        f"num_turns/mean:np.float64(16.0) - critic/vf:nan - {times} - timing_s/step:{seconds} - "
+        f"perf/total_num_tokens:80000 - perf/throughput:{80000 / seconds} - training/note:none\x1b[0m"
+    )
+
+
+def test_a_console_line_becomes_numbers() -> None:
+    step = steps.parse_step(console(2))
+    assert step is not None
+    assert (step["step"], step["num_turns/mean"], step["actor/kl_loss"]) == (2, 16.0, 1e-5)
+    assert step["timing_s/step"] == 10.0 and "training/note" not in step
+    for other in ("(TaskRunnerV1 pid=1) Training Progress:  50%", "global_step:3 - x:1", "step: - x:1", ""):
+        assert steps.parse_step(other) is None
+
+
+def read(*lines: str) -> list[steps.Step]:
+    return [step for line in lines if (step := steps.parse_step(line)) is not None]
+
+
+def test_the_first_step_is_not_counted_and_phases_add_up() -> None:
+    found = steps.counted(read(console(1, 90.0), console(2, 10.0), console(3, 20.0)))
+    assert [step["step"] for step in found] == [2, 3]
+    parts = steps.phases(found)
+    assert sum(parts.values()) == pytest.approx(15.0)
+    assert parts["gen"] == pytest.approx(7.5) and parts[steps.OTHER] == pytest.approx(0.05 * 15)
+    figures = steps.summary(found)
+    assert figures["actor, allocated (GiB)"] == 63
+    assert figures["student's own tokens/s while generating"] == pytest.approx((640 * 64 / 5 + 640 * 64 / 10) / 2)
+    assert figures["student engine asleep, share of the step"] == pytest.approx(0.5)
+    assert not any("engine idle" in title or "card" in title for title in figures), "what was not logged is absent"
+    assert steps.phases([]) == steps.summary([]) == {}
+
+
+def measured(tmp_path: Path) -> Path:
+    """JSON files of a run that never was."""
+    for mode, seconds in (("lora", 11.0), ("full", 33.0)):
+        lines = [console(number, 90.0 if number == 1 else seconds) for number in (1, 2, 3)]
+        figures = {"mode": mode, "overrides": ["a=sdpa"], "steps": read(*lines), "ended": "as planned"}
+        results.save(tmp_path, mode, MACHINE, figures)
+    row = {"size": "9x9", "device": "cpu", "tokens": 4, "bytes": 5e6, "one_ms": 7.0, "group_ms": {"1 pass": 8.0}}
+    results.save(tmp_path, "processor", MACHINE, {"rollouts": 5, "rows": [row]})
+    times = [
+        {"device": "cuda", "estimator": name, "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr, steer", 8.0))
+    ]
+    results.save(tmp_path, "estimator", MACHINE, {"dialogues": 320, "tokens": 10240, "threads": 1, "rows": times})
+    return tmp_path
+
+
+def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, target = measured(tmp_path / "out"), tmp_path / "page"
+    assert main(["--render", "--out", str(out), "--page", str(target)]) == 0
+    text = (target / "gpu.md").read_text()
+    assert text in capsys.readouterr().out
+    for figure in ("| 11.0 | 33.0 |", "| gen (s) | 5.500 | 16.5 |", "0.20 |", "a card", "2026-01-02", "| 5.0 |"):
+        assert figure in text
+    with Image.open(target / "gpu.png") as picture:
+        assert picture.width > 800
+
+
+def test_a_cut_run_has_a_page_too(tmp_path: Path) -> None:
+    figures = {"mode": "full", "overrides": [], "steps": read(console(1)), "ended": "was cut"}
+    results.save(tmp_path, "full", MACHINE, figures)
+    text = page.write(results.load(tmp_path), tmp_path).read_text()
+    assert "ended early: was cut" in text and not (tmp_path / "gpu.png").exists()
+    with pytest.raises(DataError, match="no result"):
+        results.load(tmp_path / "nothing")
+
+
+def fake_child(lines: list[str], failure: str | None) -> Callable[..., None]:
+    def run_child(argv: list[str], *, on_line: Callable[[str], None], tick: Callable[[], None], **_: Any) -> None:
+        assert argv[1:3] == ["-m", "verl.trainer.main_ppo"]
+        for line in lines:
+            tick()
+            on_line(line)
+        if failure:
+            raise child.StageFailed(failure)
+
+    return run_child
+
+
+@pytest.mark.parametrize("failure", [None, "took longer than 480 s"])
+def test_a_training_keeps_every_step_as_it_comes(
+    failure: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "run_child", fake_child([console(1), "noise", console(2)], failure))
+    monkeypatch.setattr(grpo, "find_spec", lambda name: None)
+    kept: list[int] = []
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "journal").write_text("answers of an earlier run")
+    figures = grpo.measure(plan(tmp_path), lambda found: kept.append(len(json.loads(json.dumps(found))["steps"])))
+    assert kept == [0, 1, 2]
+    assert figures["ended"] == "as planned" if failure is None else figures["ended"].startswith(failure)
+    assert not (tmp_path / "lora" / "journal").exists(), "a journal would answer for the student"
+
+
+def test_runs_take_turns() -> None:
+    seen: list[str] = []
+    runs = {name: (lambda name=name: seen.append(name)) for name in "ab"}
+    found = timing.interleaved(runs, repeats=3, warm_up=1)
+    assert "".join(seen) == "ab" + "ababab"
+    assert list(found) == ["a", "b"] and all(ms >= 0 for ms in found.values())
+
+
+def test_ways_to_encode_a_group_cost_what_they_are_named_after() -> None:
+    passes = {}
+    for name, way in processor.WAYS.items():
+        calls: list[int] = []
+        way(lambda calls=calls: calls.append(1), 5)
+        passes[name] = len(calls)
+    assert sorted(passes.values()) == [1, 15]
+
+
+def test_processor_is_timed_at_the_familys_limits() -> None:
+    found = processor.measure(["cpu"], sizes=[(512, 512)], rollouts=1, repeats=1)
+    (row,) = found["rows"]
+    assert row["tokens"] == 18 * 18
+    assert row["bytes"] == 36 * 36 * (3 * 2 * 14 * 14) * 4
+    assert set(row["group_ms"]) == set(processor.WAYS) and row["one_ms"] > 0
+
+
+def test_the_batch_is_dialogues_with_rewards_on_turn_ends() -> None:
+    from steer_verl.tcsr import find_turns
+
+    rewards, mask, uids = estimator.batch(10, 10_240)
+    turns = find_turns(mask)
+    assert turns.count_B.tolist() == [4, 5, 6, 7, 8] * 2
+    ends = torch.zeros_like(mask).flatten()
+    ends[turns.stop_K - 1] = 1
+    assert ((rewards != 0) <= ends.view_as(rewards).bool()).all() and (rewards != 0).sum() == len(turns.member_K)
+    assert len(set(uids)) == 2
+
+
+def test_estimators_are_compared_with_verls_own() -> None:
+    found = estimator.measure(["cpu"], dialogues=10, tokens=2400, repeats=1)
+    names = [row["estimator"] for row in found["rows"]]
+    assert names[0] == "verl grpo" and "tcsr, steer" in names and all(row["ms"] > 0 for row in found["rows"])
+
+
+def test_the_readme_names_every_part_and_option() -> None:
+    text = (grpo.HERE / "README.md").read_text()
+    for word in (*results.PARTS, "--render", "--only", "--steps", "--limit", "gpu.md", "gpu.png"):
+        assert re.search(rf"(?<![\w-]){re.escape(word)}", text), word
