@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not torch.cuda.is_available():
             print("benchmarks.gpu: skipped, no CUDA device on this machine; nothing was measured, nothing was written")
             return 0
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training that is cut leaves nothing running
     whole = args.render or all([run(part, args) for part in wanted(args.only)])
     print(page.write(results.load(args.out), args.page).read_text())
     return 0 if whole else 1

@@ -3,20 +3,23 @@
 verl's own entry point runs in a child process with a time limit; its console lines are the measurement. What differs
 from the recipe is grpo.yaml, a list of overrides.
 
-Memory of full fine-tuning, 3.75 B parameters, on 80 GB (74.5 GiB) and 128 GiB of host memory:
+Memory of full fine-tuning, 3.75 B parameters, on a card of 80 GB (79 GiB to the driver) and 128 GiB of host memory;
+reckoned, not measured:
 
-====================  ========  =======================================================================
-fp32 master weights   14.0 GiB  on the card in an update, else on the host (``param_offload``)
-fp32 gradients        14.0 GiB  an update only
-Adam, two moments     28.0 GiB  an update only, else on the host (``optimizer_offload``)
-activations, head     ~6 GiB    9216 tokens a micro-batch, layers checkpointed
+====================  ========  ======================================================================
+fp32 master weights   14.0 GiB  on the card in log-probs and update, else on the host (param_offload)
+fp32 gradients        14.0 GiB  in the update
+Adam, two moments     28.0 GiB  on the card in the update, else on the host (optimizer_offload)
+activations and head  ~6 GiB    9216 tokens a micro-batch, layers checkpointed
 vLLM asleep           ~3 GiB    context and graphs; weights and cache are given back (sleep level 2)
-**an update**         ~65 GiB   of 74.5: without the offloads vLLM's 0.4 x 80 GB would come on top
-====================  ========  =======================================================================
+**the update**        ~65 GiB
+vLLM awake            32 GiB    0.4 of the card: 7 GiB of weights, the rest mostly cache
+====================  ========  ======================================================================
 
-bf16 weights would fit without any offload, but an update of 1e-5 vanishes in their rounding: it would measure another
-training. The host holds 42 GiB of these and 7 GiB of the reference, up to twice that, because pinned memory comes in
-powers of two. LoRA (rank 64, 120 M parameters) needs no offload: 14 GiB of base, 2 GiB of adapters with their Adam.
+Without the offloads generation would hold 42 GiB of the trainer's beside vLLM's 32, contexts not counted: too close.
+bf16 weights would need no offload at all, but an update of 1e-5 vanishes in their rounding: another training. The
+host holds those 42 GiB and 7 GiB of the reference, up to twice that, because pinned memory comes in powers of two.
+LoRA (rank 64, 120 M parameters) needs no offload: 14 GiB of base, 2 GiB of adapters with gradients and Adam.
 """
 
 from __future__ import annotations
@@ -148,7 +151,7 @@ def measure(plan: Plan, keep: Callable[[Figures], None]) -> Figures:
         )
         figures["ended"] = "as planned"
     except StageFailed as error:
-        figures["ended"] = f"{error}; see {log}"
+        figures["ended"] = f"{error}; see {log.name}"
     return figures
 
 

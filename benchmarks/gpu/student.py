@@ -1,7 +1,7 @@
 """A Qwen2.5-VL-3B of random weights in bf16: the published architecture, the laboratory's tokenizer, no download.
 
 The vocabulary keeps its real size, 151,936, because the head's cost is the benchmark's: at 2,048 hidden units it is a
-tenth of the forward pass and nearly all of the log-probs' memory. A tokenizer of 800 words under such a head would
+tenth of the forward pass and nearly all of the log-probs' memory. A tokenizer of 765 ids under such a head would
 spoil the run: vLLM masks every id from ``len(tokenizer)`` on (verl, workers/rollout/vllm_rollout/utils.py:106) and
 verl's actor does not, so that the two would normalise over different vocabularies. So the *tokenizer* is filled up:
 ids that no text is ever cut into, because no merge leads to them, but that decode to a harmless word. Both sides then

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from PIL import Image
 from benchmarks.gpu import data, estimator, grpo, page, processor, results, steps, student, timing
 from benchmarks.gpu.__main__ import main, wanted
 from steer_verl.data.validate import Rules, check_parquet
-from steer_verl.demo import child
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
 
@@ -141,7 +141,7 @@ def test_rows_pass_the_projects_own_check(rows: Path) -> None:
     checked = list(check_parquet(rows, Rules()))
     assert len(checked) == 6
     for row in checked:
-        assert row.problems == () or list(row.problems) == []
+        assert not row.problems
         assert row.seed is not None and len(row.seed.turns) == data.TURNS
         with Image.open(row.seed.turns[0].images[0]) as picture:
             assert picture.size == (data.SIDE, data.SIDE)
@@ -219,7 +219,12 @@ def measured(tmp_path: Path) -> Path:
     """JSON files of a run that never was."""
     for mode, seconds in (("lora", 11.0), ("full", 33.0)):
         lines = [console(number, 90.0 if number == 1 else seconds) for number in (1, 2, 3)]
-        figures = {"mode": mode, "overrides": ["a=sdpa"], "steps": read(*lines), "ended": "as planned"}
+        figures = {
+            "mode": mode,
+            "overrides": ["+model.override_config.attn_implementation=sdpa"],
+            "steps": read(*lines),
+            "ended": "as planned",
+        }
         results.save(tmp_path, mode, MACHINE, figures)
     row = {"size": "9x9", "device": "cpu", "tokens": 4, "bytes": 5e6, "one_ms": 7.0, "group_ms": {"1 pass": 8.0}}
     results.save(tmp_path, "processor", MACHINE, {"rollouts": 5, "rows": [row]})
@@ -235,7 +240,15 @@ def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys:
     assert main(["--render", "--out", str(out), "--page", str(target)]) == 0
     text = (target / "gpu.md").read_text()
     assert text in capsys.readouterr().out
-    for figure in ("| 11.0 | 33.0 |", "| gen (s) | 5.500 | 16.5 |", "0.20 |", "a card", "2026-01-02", "| 5.0 |"):
+    for figure in (
+        "| 11.0 | 33.0 |",
+        "| gen (s) | 5.500 | 16.5 |",
+        "0.20 |",
+        "a card",
+        "2026-01-02",
+        "| 5.0 |",
+        "sdpa, padded",
+    ):
         assert figure in text
     with Image.open(target / "gpu.png") as picture:
         assert picture.width > 800
@@ -250,36 +263,38 @@ def test_a_cut_run_has_a_page_too(tmp_path: Path) -> None:
         results.load(tmp_path / "nothing")
 
 
-def fake_child(lines: list[str], failure: str | None) -> Callable[..., None]:
-    def run_child(argv: list[str], *, on_line: Callable[[str], None], tick: Callable[[], None], **_: Any) -> None:
-        assert argv[1:3] == ["-m", "verl.trainer.main_ppo"]
-        for line in lines:
-            tick()
-            on_line(line)
-        if failure:
-            raise child.StageFailed(failure)
-
-    return run_child
+def stand_in(folder: Path, lines: list[str], status: int) -> Path:
+    """An interpreter that notes what it was asked to run, and where, and prints ``lines``."""
+    script, printed = folder / "python", folder / "printed"
+    printed.write_text("".join(f"{line}\n" for line in lines))
+    noted = '"$*" "$PYTHONPATH" "$VERL_USE_EXTERNAL_MODULES" "$PWD"'
+    script.write_text(f"#!/usr/bin/env bash\nprintf '%s\\n' {noted} > {folder}/noted\ncat {printed}\nexit {status}\n")
+    script.chmod(0o755)
+    return script
 
 
-@pytest.mark.parametrize("failure", [None, "took longer than 480 s"])
-def test_a_training_keeps_every_step_as_it_comes(
-    failure: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(child, "run_child", fake_child([console(1), "noise", console(2)], failure))
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_training_keeps_every_step_as_it_comes(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter = stand_in(tmp_path, [console(1), "noise", console(2)], status)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
     monkeypatch.setattr(grpo, "find_spec", lambda name: None)
     kept: list[int] = []
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "journal").write_text("answers of an earlier run")
     figures = grpo.measure(plan(tmp_path), lambda found: kept.append(len(json.loads(json.dumps(found))["steps"])))
     assert kept == [0, 1, 2]
-    assert figures["ended"] == "as planned" if failure is None else figures["ended"].startswith(failure)
+    assert figures["ended"] == ("as planned" if status == 0 else "ended with exit status 3; see lora.log")
     assert not (tmp_path / "lora" / "journal").exists(), "a journal would answer for the student"
+    assert "noise" in (tmp_path / "lora.log").read_text()
+    asked, path, module, folder = (tmp_path / "noted").read_text().splitlines()
+    assert asked.startswith(f"-m verl.trainer.main_ppo --config-path {grpo.RECIPE} --config-name grpo ")
+    assert asked.split()[-len(figures["overrides"]) :] == figures["overrides"]
+    assert (path.split(os.pathsep)[0], module, folder) == (str(grpo.CODE), "steer_verl.plugin", str(tmp_path / "lora"))
 
 
 def test_runs_take_turns() -> None:
     seen: list[str] = []
-    runs = {name: (lambda name=name: seen.append(name)) for name in "ab"}
+    runs = {name: partial(seen.append, name) for name in "ab"}
     found = timing.interleaved(runs, repeats=3, warm_up=1)
     assert "".join(seen) == "ab" + "ababab"
     assert list(found) == ["a", "b"] and all(ms >= 0 for ms in found.values())
@@ -289,7 +304,7 @@ def test_ways_to_encode_a_group_cost_what_they_are_named_after() -> None:
     passes = {}
     for name, way in processor.WAYS.items():
         calls: list[int] = []
-        way(lambda calls=calls: calls.append(1), 5)
+        way(partial(calls.append, 1), 5)
         passes[name] = len(calls)
     assert sorted(passes.values()) == [1, 15]
 
