@@ -6,6 +6,7 @@ Every gap has a test in tests/cpu/test_gaps.py that fails when upstream closes i
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -121,7 +122,55 @@ def vllm_by_its_other_name() -> None:
         sys.meta_path.append(VllmCpuAlias())
 
 
-GAPS = (cpu_platform, engine_device, one_backend_per_device, offload_without_pinning, vllm_by_its_other_name)
+def saved_weights_stay() -> None:
+    """verl saves a model "to the CPU" by ``.cpu()`` (utils/fsdp_utils.py:1180), which copies nothing on a CPU.
+
+    The trainer ``separate_async`` keeps the weights of a step's start so, to take the old log-probabilities from them
+    (trainer_separate_async.py:207-214): without a copy they would follow every update, in silence. verl 0.9.x, FSDP2.
+    """
+    register_post_import_hook(_copy_what_is_saved, "verl.utils.fsdp_utils")
+
+
+def _copy_what_is_saved(fsdp_utils: Any) -> None:
+    original = fsdp_utils.fsdp2_sharded_save_to_cpu
+
+    @wraps(original, assigned=("__doc__", "__name__", "__qualname__"))
+    def fsdp2_sharded_save_to_cpu(model: Any) -> tuple[dict[str, tuple[Any, Any]], Any]:
+        state, spec = original(model)
+        return {name: (shard.clone(), placed) for name, (shard, placed) in state.items()}, spec
+
+    fsdp_utils.fsdp2_sharded_save_to_cpu = fsdp2_sharded_save_to_cpu
+
+
+def trainer_that_logs_like_print() -> None:
+    """verl hands a logger ``flush=True`` (trainer_separate_async.py:181-185), a TypeError that ends the run.
+
+    Met with ``actor_rollout_ref.hybrid_engine=false`` and a logging level of INFO, verl's own. Not a matter of the CPU:
+    it stands here because the recipe that meets it does. verl 0.9.1.
+    """
+    register_post_import_hook(_drop_flush, "verl.trainer.ppo.v1.trainer_separate_async")
+
+
+def _drop_flush(trainer: Any) -> None:
+    class Unflushed(logging.LoggerAdapter):  # type: ignore[type-arg]
+        """A logger that takes ``flush`` and lets it go."""
+
+        def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+            kwargs.pop("flush", None)
+            return msg, kwargs
+
+    trainer.logger = Unflushed(trainer.logger, {})
+
+
+GAPS = (
+    cpu_platform,
+    engine_device,
+    one_backend_per_device,
+    offload_without_pinning,
+    vllm_by_its_other_name,
+    saved_weights_stay,
+    trainer_that_logs_like_print,
+)
 
 
 def activate() -> None:
