@@ -21,6 +21,8 @@ pytest.importorskip("verl")
 LOOP = "verl.experimental.agent_loop.agent_loop"
 MANAGERS = "verl.experimental.reward_loop.reward_manager"
 BUFFER = "verl.trainer.ppo.v1.replay_buffer"
+ENGINE = "verl.checkpoint_engine.base"
+OURS = "steer_verl.cpu.host_engine:HostCheckpointEngine"
 
 
 class Call(NamedTuple):
@@ -86,6 +88,11 @@ CALLS = [
     Call("verl.plugin.platform:set_platform", 1, (), "steer_verl/cpu/verl_gaps.py: cpu_platform"),
     Call("verl.plugin.platform:get_platform", 0, (), "steer_verl/doctor: verl's platform"),
     Call("verl.utils.fsdp_utils:CPUOffloadPolicy", 0, ("pin_memory",), "steer_verl/cpu: offload_without_pinning"),
+    Call("verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu", 1, (), "steer_verl/cpu/verl_gaps.py: saved_weights_stay"),
+    Call(f"{ENGINE}:CheckpointEngineRegistry.register", 1, (), "steer_verl/cpu/host_engine.py: backend host"),
+    Call(f"{ENGINE}:TensorMeta", 5, ("offset",), "steer_verl/cpu/host_engine.py: a chunk's header"),
+    Call(f"{ENGINE}:split_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: send_weights"),
+    Call(f"{ENGINE}:merge_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: receive_weights"),
     Call("verl.utils.config:validate_config", 3, (), "steer_verl/preflight/verl_side.py"),
     Call("verl.utils.config:omega_conf_to_dataclass", 1, (), "steer_verl/preflight/verl_side.py"),
     Call("verl.trainer.ppo.utils:need_critic", 1, (), "steer_verl/preflight/verl_side.py"),
@@ -98,6 +105,10 @@ OVERRIDES = [
     (f"{MANAGERS}.base:RewardManagerBase.run_single", "reward_fns.manager:SteerTutorRewardManager.run_single"),
     (f"{BUFFER}:ReplayBuffer.sample", "rollout.sampler:SteerReplayBuffer.sample"),
     (f"{BUFFER}:ReplayBufferAsync.sample", "rollout.sampler:SteerReplayBufferAsync.sample"),
+    (f"{ENGINE}:CheckpointEngine.prepare", f"{OURS}.prepare"),
+    (f"{ENGINE}:CheckpointEngine.build_topology", f"{OURS}.build_topology"),
+    (f"{ENGINE}:CheckpointEngine.send_weights", f"{OURS}.send_weights"),
+    (f"{ENGINE}:CheckpointEngine.finalize", f"{OURS}.finalize"),
 ]
 
 SAMPLER_INIT = (
@@ -118,6 +129,10 @@ CALLED = [
     ),
     Call("rollout.sampler:SteerReplayBuffer.__init__", 1, SAMPLER_INIT, "verl/.../v1/trainer_base.py:156-163"),
     Call("verl.trainer.ppo.v1.replay_buffer:ReplayBuffer.__init__", 1, SAMPLER_INIT, "the same, passed on by ours"),
+    Call("rollout.sampler:SteerReplayBufferAsync.__init__", 1, SAMPLER_INIT, "the same, in an asynchronous mode"),
+    Call(OURS, 0, ("is_master", "bucket_size"), "verl/workers/engine_workers.py:686-688: in an actor"),
+    Call(OURS, 0, ("bucket_size",), "verl/checkpoint_engine/base.py:337-339: in a rollout worker"),
+    Call(f"{OURS}.receive_weights", 1, ("global_steps",), "verl/checkpoint_engine/base.py:355"),
     Call(
         "steer_verl.tcsr:compute_tcsr_advantage",
         0,
@@ -150,13 +165,24 @@ FIELDS = [
         "recipes/mini/cpu.yaml",
     ),
     ("verl.workers.config:HFModelConfig", "override_config use_remove_padding external_lib", "recipes"),
+    (
+        "verl.workers.config:CheckpointEngineConfig",
+        "backend custom_backend_module engine_kwargs update_weights_bucket_megabytes",
+        "recipes/mini/mode/separate_async.yaml",
+    ),
     ("verl.workers.config.reward:RewardManagerConfig", "name source", "recipes: reward.reward_manager.name"),
 ]
 
 SETTINGS = [
     "actor_rollout_ref.rollout.agent.default_agent_loop",
     "actor_rollout_ref.rollout.calculate_log_probs",
+    "actor_rollout_ref.hybrid_engine",
+    "actor_rollout_ref.rollout.checkpoint_engine.backend",
+    "actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module",
+    "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs",
     "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
+    "actor_rollout_ref.rollout.n_gpus_per_node",
+    "actor_rollout_ref.rollout.nnodes",
     "actor_rollout_ref.actor.fsdp_config.strategy",
     "actor_rollout_ref.ref.fsdp_config.strategy",
     "algorithm.adv_estimator",
@@ -166,6 +192,7 @@ SETTINGS = [
     "trainer.device",
     "trainer.use_v1",
     "trainer.v1.trainer_mode",
+    "trainer.v1.separate_async.parameter_sync_step",
     "trainer.v1.sampler.custom_sampler.path",
     "trainer.v1.sampler.custom_sampler.name",
     "trainer.v1.sampler.sampler_kwargs",
@@ -318,6 +345,22 @@ def test_verl_writes_down_which_step_its_checkpoint_holds() -> None:
 
     module = importlib.import_module("verl.trainer.ppo.v1.trainer_base")
     assert CHECKPOINTED in inspect.getsource(module), f"{CHECKPOINTED} is written no more"
+
+
+def test_verl_synchronises_weights_in_the_order_that_our_engine_expects() -> None:
+    """steer_verl/cpu/host_engine.py; ``is_master`` goes to actors alone, by which a rollout worker knows itself."""
+    workers = importlib.import_module("verl.workers.engine_workers")
+    assert "is_master=(torch.distributed.get_rank() == 0)" in inspect.getsource(workers.ActorRolloutRefWorker)
+    base = importlib.import_module(ENGINE)
+    assert "is_master" not in inspect.getsource(base.CheckpointEngineWorker)
+    manager = base.CheckpointEngineManager
+    text = inspect.getsource(manager.build_process_group) + inspect.getsource(manager.update_weights)
+    order = ['["prepare"]', "build_topology(", '["init_process_group"]', "actor_wg.update_weights(", '["finalize"]']
+    at = [text.index(part) for part in order[:3]], [text.rindex(part) for part in order[3:]]
+    assert all(places == sorted(places) for places in at)
+    assert text.index("self.build_process_group(") < text.rindex("actor_wg.update_weights(")
+    missing = find(OURS).__abstractmethods__
+    assert not missing, f"{ENGINE}.CheckpointEngine asks for {', '.join(sorted(missing))}: add to HostCheckpointEngine"
 
 
 def test_our_platform_answers_everything_that_verl_asks() -> None:

@@ -1,10 +1,10 @@
 """verl's checkpoint engine ``host``: weights go from the trainer to the rollout workers through this machine's memory.
 
 ``trainer.v1.trainer_mode: separate_async`` refuses the backend ``naive`` (trainer/ppo/v1/trainer_separate_async.py:68),
-and every other engine of verl 0.9.1 needs CUDA, an NPU or RDMA. This one needs neither: actor rank 0 pushes each weight,
-cut into chunks of at most a bucket, over one local ZeroMQ pipe to each rollout worker. The bytes are copied and never
-converted, so what arrives is equal bit for bit. verl imports this module in every process that moves weights, where a
-recipe says so (checkpoint_engine/base.py:278,358; workers/engine_workers.py:685)::
+and every other engine of verl 0.9.1 needs CUDA, an NPU or RDMA. Here actor rank 0 pushes each weight, cut into chunks
+of at most a bucket, over one local ZeroMQ pipe to each rollout worker. The bytes are copied and never converted: what
+arrives is equal bit for bit. verl imports this module in every process that moves weights, where a recipe says so
+(checkpoint_engine/base.py:336,417; workers/engine_workers.py:685)::
 
     actor_rollout_ref.rollout.checkpoint_engine: {backend: host, custom_backend_module: steer_verl.cpu.host_engine}
 

@@ -126,7 +126,7 @@ def saved_weights_stay() -> None:
     """verl saves a model "to the CPU" by ``.cpu()`` (utils/fsdp_utils.py:1180), which copies nothing on a CPU.
 
     The trainer ``separate_async`` keeps the weights of a step's start so, to take the old log-probabilities from them
-    (trainer_separate_async.py:207-214): without a copy they would follow every update, in silence. verl 0.9.x, FSDP2.
+    (trainer_separate_async.py:202-211): without a copy they would follow every update, in silence. verl 0.9.x, FSDP2.
     """
     register_post_import_hook(_copy_what_is_saved, "verl.utils.fsdp_utils")
 
@@ -152,7 +152,7 @@ def trainer_that_logs_like_print() -> None:
 
 
 def _drop_flush(trainer: Any) -> None:
-    class Unflushed(logging.LoggerAdapter):  # type: ignore[type-arg]
+    class Unflushed(logging.LoggerAdapter):
         """A logger that takes ``flush`` and lets it go."""
 
         def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:

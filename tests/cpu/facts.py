@@ -123,6 +123,39 @@ def memory_can_be_pinned() -> bool:
 
 
 @fact
+def saved_weights_after_an_update() -> list[Any]:
+    """An FSDP2 model of ones, saved by verl, updated to twos: what was saved, and what the model is when restored."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from verl.utils import fsdp_utils
+
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}.fsdp", rank=0, world_size=1)
+    try:
+        model: Any = torch.nn.Linear(2, 1, bias=False)
+        torch.nn.init.ones_(model.weight)
+        fully_shard(model, mesh=dist.init_device_mesh("cpu", (1,)), reshard_after_forward=True)
+        model(torch.ones(1, 2)).sum().backward()
+        state, spec = fsdp_utils.fsdp2_sharded_save_to_cpu(model)
+        torch.optim.SGD(model.parameters(), lr=1.0, maximize=True).step()  # the gradient is 1
+        saved = state["weight"][0].flatten().tolist()
+        fsdp_utils.fsdp2_sharded_load_from_cpu(model, state, spec)
+        return [saved, model.weight.full_tensor().flatten().tolist()]
+    finally:
+        dist.destroy_process_group()
+
+
+@fact
+def trainer_takes_flush() -> str:
+    """The logger of the trainer ``separate_async``, used as that trainer uses it."""
+    from verl.trainer.ppo.v1 import trainer_separate_async
+
+    assert "flush=True" in inspect.getsource(trainer_separate_async), "verl flushes no logger any more"
+    trainer_separate_async.logger.info("a fact", flush=True)
+    return "taken"
+
+
+@fact
 def vllm_platform() -> str:
     from vllm.platforms import current_platform
 

@@ -90,6 +90,17 @@ def test_vllm_by_its_other_name(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["with"]["vllm_is_listed"] == seen["without"]["vllm_is_listed"] == 1
 
 
+def test_saved_weights_stay(seen: dict[str, dict[str, Any]]) -> None:
+    """Weights of 1, saved, updated to 2 and restored."""
+    open_gap(seen["without"]["saved_weights_after_an_update"], [[2, 2], [2, 2]], "verl_gaps.saved_weights_stay")
+    assert seen["with"]["saved_weights_after_an_update"] == [[1, 1], [1, 1]]
+
+
+def test_trainer_that_logs_like_print(seen: dict[str, dict[str, Any]]) -> None:
+    open_gap(seen["without"]["trainer_takes_flush"], "TypeError", "verl_gaps.trainer_that_logs_like_print")
+    assert seen["with"]["trainer_takes_flush"] == "taken"
+
+
 def test_keep_live_weights(seen: dict[str, dict[str, Any]]) -> None:
     shape, follows = seen["without"]["weight_after_loading"]
     open_gap([shape, follows], [[0], False], "vllm_gaps.keep_live_weights")

@@ -1,6 +1,7 @@
 """The checkpoint engine ``host`` between real processes: two actors, two rollout workers, as verl drives them."""
 
 import asyncio
+import itertools
 import math
 import multiprocessing
 from collections.abc import AsyncGenerator, Iterator
@@ -46,15 +47,15 @@ def _bytes(weight: Any) -> bytes:
 
 
 def actor(rank: int, call: Any) -> None:
-    """A trainer's process: what it is asked for comes over ``call``; rank 1 tells how much of the generator it walked."""
+    """A trainer's process; both tell how many weights their generator has given, and to how many they are connected."""
     engine = HostCheckpointEngine(is_master=rank == 0, bucket_size=BUCKET, timeout=20)
     for sync in range(SYNCS):
         call.send(engine.prepare())
         engine.init_process_group(**call.recv())
-        walked: list[str] = []
-        named = ((walked.append(name), (name, weight))[1] for name, weight in weights(sync))
+        walked = itertools.count()
+        named = (weight for weight, _ in zip(weights(sync), walked, strict=False))
         asyncio.run(engine.send_weights(named, global_steps=sync))
-        call.send((len(walked), len(engine.pipes)))
+        call.send((next(walked), len(engine.pipes)))
         call.recv()
         engine.finalize()
 
@@ -136,7 +137,7 @@ def test_verl_finds_the_engine() -> None:
 
 def test_two_machines_are_refused() -> None:
     here, there = ({"machine": name, "address": None} for name in ("here", "there"))
-    with pytest.raises(ConfigError, match="one machine, these are here, there; set .*backend=nccl"):
+    with pytest.raises(ConfigError, match=r"one machine, these are here, there; set .*backend=nccl"):
         HostCheckpointEngine.build_topology(1, 1, [here, there])
 
 
@@ -152,7 +153,9 @@ async def pair() -> AsyncGenerator[tuple[HostCheckpointEngine, HostCheckpointEng
     assert sender.pipes == receiver.pipes == []
 
 
-async def test_a_receiver_that_is_stuck_ends_the_sending(pair: tuple[HostCheckpointEngine, HostCheckpointEngine]) -> None:
+async def test_a_receiver_that_is_stuck_ends_the_sending(
+    pair: tuple[HostCheckpointEngine, HostCheckpointEngine],
+) -> None:
     endless = (("weight", torch.zeros(BUCKET)) for _ in range(100_000))
     with pytest.raises(WeightTransferError, match=r"no weights have moved for 0.3 s.*engine_kwargs.host.timeout"):
         await asyncio.wait_for(pair[0].send_weights(endless), 30)

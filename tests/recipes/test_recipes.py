@@ -18,7 +18,12 @@ GRPO = sorted(path.parent.name for path in RECIPES.glob("*/grpo.yaml"))
 SFT = sorted(path for path in RECIPES.glob("*/*.yaml") if path.stem in ("sft", "pretrain"))
 GIVEN = {"mini": ["mini.root=/nowhere"]}
 """What a user must give on the command line."""
-VARIANTS = [(name, tuple(GIVEN.get(name, []))) for name in GRPO] + [("own_data", ("device=gpu",))]
+MODES = sorted(path.stem for path in (RECIPES / "mini" / "mode").glob("*.yaml"))
+VARIANTS = [
+    *((name, tuple(GIVEN.get(name, []))) for name in GRPO),
+    ("own_data", ("device=gpu",)),
+    *(("mini", (*GIVEN["mini"], f"mode={mode}")) for mode in MODES),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +36,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_recipes_are_seen() -> None:
     assert {"mini", "own_data", "qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= set(GRPO)
     assert {"qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= {path.parent.name for path in SFT}
+    assert MODES == ["colocate_async", "separate_async"]
 
 
 @pytest.mark.parametrize(("name", "given"), VARIANTS)
@@ -38,6 +44,27 @@ def test_grpo_recipe_passes_verl(name: str, given: tuple[str, ...]) -> None:
     config = compose(RECIPES / name, "grpo", given)
     lines = [*unresolved(config), *(line for check in CHECKS for line in check(config)), *verl_accepts(config)]
     assert lines == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_is_what_verls_trainer_of_that_name_asks_for(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks in the constructors of verl's trainers, which a run would meet after a minute of starting Ray."""
+    from verl.trainer.ppo.v1 import get_trainer_cls
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    monkeypatch.setattr(PPOTrainer, "__init__", lambda self, config: setattr(self, "config", config))
+    config = compose(RECIPES / "mini", "grpo", [*GIVEN["mini"], f"mode={mode}"])
+    assert config.trainer.v1.trainer_mode == mode
+    assert get_trainer_cls(mode).__name__ == type(get_trainer_cls(mode)(config)).__name__
+    folders = {config.trainer.default_local_dir, steer_section(config).transcripts}
+    assert all(folder.startswith(f"/nowhere/{mode}/") for folder in folders), "a mode resumes no other mode's run"
+
+
+def test_separate_async_has_a_place_for_each_process() -> None:
+    config = compose(RECIPES / "mini", "grpo", [*GIVEN["mini"], "mode=separate_async"])
+    rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
+    places = trainer.nnodes * trainer.n_gpus_per_node + rollout.nnodes * rollout.n_gpus_per_node
+    assert config.ray_kwargs.ray_init.num_gpus == places == 2
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
