@@ -124,7 +124,7 @@ def memory_can_be_pinned() -> bool:
 
 @fact
 def saved_weights_after_an_update() -> list[Any]:
-    """An FSDP2 model of ones, saved by verl, updated to twos: what was saved, and what the model is when restored."""
+    """An FSDP2 model of ones, saved by verl, updated to twos: the saved, the restored, their answer."""
     import torch
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard
@@ -140,7 +140,7 @@ def saved_weights_after_an_update() -> list[Any]:
         torch.optim.SGD(model.parameters(), lr=1.0, maximize=True).step()  # the gradient is 1
         saved = state["weight"][0].flatten().tolist()
         fsdp_utils.fsdp2_sharded_load_from_cpu(model, state, spec)
-        return [saved, model.weight.full_tensor().flatten().tolist()]
+        return [saved, model.weight.full_tensor().flatten().tolist(), model(torch.ones(1, 2)).item()]
     finally:
         dist.destroy_process_group()
 

@@ -92,8 +92,8 @@ def test_vllm_by_its_other_name(seen: dict[str, dict[str, Any]]) -> None:
 
 def test_saved_weights_stay(seen: dict[str, dict[str, Any]]) -> None:
     """Weights of 1, saved, updated to 2 and restored."""
-    open_gap(seen["without"]["saved_weights_after_an_update"], [[2, 2], [2, 2]], "verl_gaps.saved_weights_stay")
-    assert seen["with"]["saved_weights_after_an_update"] == [[1, 1], [1, 1]]
+    open_gap(seen["without"]["saved_weights_after_an_update"], [[2, 2], [2, 2], 4], "verl_gaps.saved_weights_stay")
+    assert seen["with"]["saved_weights_after_an_update"] == [[1, 1], [1, 1], 2]
 
 
 def test_trainer_that_logs_like_print(seen: dict[str, dict[str, Any]]) -> None:
