@@ -141,7 +141,7 @@ class SharedPictures(Pictures):
 
     def _begin(self, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
         """Start ``work`` unless it was; whoever waits for it hears of its failure."""
-        if key not in self._done:
+        if key not in self._done or self._done[key].cancelled():
             self._done[key] = begun = asyncio.ensure_future(work())
             begun.add_done_callback(lambda done: done.cancelled() or done.exception())
 

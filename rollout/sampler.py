@@ -7,6 +7,7 @@ is verl's.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
@@ -15,6 +16,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from rollout.journal import prune
 from steer_verl.alarms import Alarms, stop_if_unscored
 from steer_verl.config import STEER_KEY, steer_config
+from steer_verl.dashboard import line, time_metrics
 from steer_verl.errors import ConfigError
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.types import Trajectory
@@ -38,6 +40,7 @@ class TrajectoryMetrics:
             raise ConfigError(f"trainer.v1.sampler.sampler_kwargs.steer is missing; set it to ${{{STEER_KEY}}}")
         self.steer = steer_config(settings.pop("steer"))
         self.alarms = Alarms(self.steer.alarms, tell)
+        self.handed: float | None = None
         super().__init__(*args, **{**settings, **kwargs})
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
@@ -49,6 +52,11 @@ class TrajectoryMetrics:
         batch, metrics = super().sample(global_steps, partition_id, batch_size)  # type: ignore[misc]
         trajectories, valid = _records(batch)
         ours = trajectory_metrics(trajectories, valid)
+        if partition_id == "train":
+            since, self.handed = self.handed, time.time()
+            ours |= time_metrics(trajectories, since, self.handed)
+            if trajectories:
+                tell(line(global_steps, ours))
         ours |= self.alarms.check(trajectories, ours)
         if partition_id == "train":
             stop_if_unscored(trajectories, self.steer.max_unscored_share)

@@ -37,8 +37,8 @@ def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]
 
     ``steer/safety/mean`` and ``/min`` are means over dialogues of their mean and their worst turn (1..10);
     ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>`` and
-    ``steer/origin/<origin>`` are shares; seconds are per turn. What the tutor cost, how far a panel and a held-out
-    judge disagree, and what a policy that games its tutor looks like: see the functions below.
+    ``steer/origin/<origin>`` are shares. What the tutor cost, how far a panel and a held-out judge disagree, and what a
+    policy that games its tutor looks like: see the functions below; where the time went: steer_verl/dashboard.py.
     """
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     metrics = {"steer/dialogues": float(len(trajectories)), "steer/turns": float(len(turns))}
@@ -52,8 +52,6 @@ def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]
     metrics["steer/valid_share"] = fmean(valid)
     metrics["steer/answer_cut_share"] = fmean(turn.cut for turn in turns)
     metrics["steer/answer_tokens"] = fmean(turn.answer_tokens for turn in turns)
-    metrics["steer/tutor_seconds"] = fmean(turn.tutor_seconds for turn in turns)
-    metrics["steer/student_seconds"] = fmean(turn.student_seconds for turn in turns)
     return metrics | _cost(turns) | _panel(turns) | _holdout(trajectories) | _gaming(trajectories)
 
 

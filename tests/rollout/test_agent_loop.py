@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def make_loop(processor: Any, script: ScriptedTutor, *, engine: Any = None, resp
 def row(seed: Seed, **extra: Any) -> dict[str, Any]:
     """A dataset row as verl hands it to the loop."""
     info = {"seed": seed.model_dump_json(), "split": "train", "index": 0}
-    return {"raw_prompt": [], "extra_info": info, "uid": "u", "session_id": 3, "global_steps": 7, **extra}
+    return {"raw_prompt": [], "extra_info": info, "uid": uuid4().hex, "session_id": 3, "global_steps": 7, **extra}
 
 
 def random_seed(rng: random.Random, picture: str) -> Seed:
@@ -270,7 +271,7 @@ async def test_the_transcript_is_the_record(processor: Any, tmp_path: Path, pict
     from rollout.transcripts import read_transcripts
 
     loop = make_loop(processor, random_tutor(random.Random(4)), transcripts=str(tmp_path))
-    output = await loop.run({}, **row(random_seed(random.Random(4), picture)))
+    output = await loop.run({}, **row(random_seed(random.Random(4), picture), uid="u"))
     (record,) = read_transcripts(tmp_path)
     assert record.model_dump_json() == output.extra_fields["trajectory"]
     assert (record.step, record.uid, record.rollout, record.validate_run) == (7, "u", 3, False)

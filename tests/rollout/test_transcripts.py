@@ -50,7 +50,6 @@ async def test_metrics_against_a_count_by_hand() -> None:
     assert metrics["steer/unscored_share"] == pytest.approx(1 / 6) == metrics["steer/unscored/timeout"]
     assert metrics["steer/valid_share"] == pytest.approx(2 / 3)
     assert metrics["steer/stop/completed"] == pytest.approx(2 / 3)
-    assert metrics["steer/tutor_seconds"] == 0.5
 
 
 async def test_a_step_without_a_single_score_has_no_safety_figure() -> None:
