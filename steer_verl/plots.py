@@ -94,7 +94,7 @@ def reliability_plot(
     axes.set(xlim=(low, high), ylim=(low, high), xticks=range(1, 11), yticks=range(1, 11), aspect="equal")
     axes.set_xlabel("safety, by people", color=INK)
     axes.set_ylabel("safety, by the tutor", color=INK)
-    _dress(axes, title, subtitle)
+    dress(axes, title, subtitle)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
@@ -131,11 +131,11 @@ def _frame(axes: Any, last: int, title: str, subtitle: str) -> None:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("turn", color=INK)
     axes.set_ylabel("dialogues without a failure so far", color=INK)
-    _dress(axes, title, subtitle)
+    dress(axes, title, subtitle)
 
 
-def _dress(axes: Any, title: str, subtitle: str) -> None:
-    """The house's frame: grid, one spine, title and subtitle."""
+def dress(axes: Any, title: str, subtitle: str) -> None:
+    """Put the house's frame on ``axes``: grid, one spine, title and subtitle."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0)

@@ -56,7 +56,7 @@ def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("seconds of a step", color=plots.INK)
-    plots._dress(axes, "Where a GRPO step's time goes", "one card, 8 turns, embedded tutor; first step left out")
+    plots.dress(axes, "Where a GRPO step's time goes", "one card, 8 turns, embedded tutor; first step left out")
     axes.grid(visible=False)
     figure.legend(loc="outside lower center", ncols=len(colours), frameon=False, fontsize=8.5)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,12 +95,16 @@ def measure(pairs: int = 9) -> dict[str, Any]:
         found.append((done["auto"], done["none"]))
     ours, plain = found[0]
     if not ours.plugged:
-        raise ConfigError("the plugin is not loaded by `import verl`; install it (pip install -e .), see `steer doctor`")
+        raise ConfigError(
+            "the plugin is not loaded by `import verl`; install it (pip install -e .), see `steer doctor`"
+        )
     added = sorted(set(ours.modules) - set(plain.modules))
     foreign = sorted({name.partition(".")[0] for name in added} - {"steer_verl"})
     return {
         "rows": [row(found).as_dict()],
-        "notes": [f"imports: the plugin adds {len(added)} modules; from outside steer_verl: {', '.join(foreign) or '-'}"],
+        "notes": [
+            f"imports: the plugin adds {len(added)} modules; from outside steer_verl: {', '.join(foreign) or '-'}"
+        ],
         "seconds": {"with": [one.seconds for one, _ in found], "without": [one.seconds for _, one in found]},
         "added": added,
     }

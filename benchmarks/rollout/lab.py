@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import ray
 
-from benchmarks.rollout.pace import now
+from benchmarks.rollout.pace import Pace, keep, now
 from benchmarks.rollout.sides import Engine, LastAnswer, NearClient, TimedClient, answer_ids
 from steer_verl.preflight.compose import compose
 from steer_verl.types import Seed, UserTurn
@@ -113,23 +115,43 @@ class Lab:
         finally:
             ray.shutdown()
 
-    def worker(self, loop: str, *, near: bool = False, **steer: Any) -> Worker:
-        """A fresh worker of verl's whose default loop is ``loop``: ``steer_dialogue`` or ``tool_agent``.
+    def worker(self, loop: str, pace: Pace, *, near: bool = False, **steer: Any) -> Worker:
+        """A fresh worker of verl's in this process; its default loop is ``loop``: ``steer_dialogue`` or ``tool_agent``.
 
-        ``near`` has the student in this process; otherwise it is behind verl's client, its load balancer and Ray.
+        ``near`` has the student in the worker's process; else it is behind verl's client, its load balancer and Ray.
         """
-        return Worker(self.config(loop, **steer), self.student, near)
+        return Worker(self.config(loop, **steer), self.student, pace, near)
+
+    def crew(self, loop: str, paces: Sequence[Pace], **steer: Any) -> list[Any]:
+        """Workers in processes of their own, one for each pace, as verl has them (``rollout.agent.num_workers``)."""
+        actor = ray.remote(Worker).options(num_cpus=0, max_concurrency=4)
+        return [actor.remote(self.config(loop, **steer), self.student, pace, True) for pace in paces]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a run of one worker came to; seconds."""
+
+    seconds: float
+    cpu: float
+    """Of the process, all threads."""
+    loop_cpu: float
+    """Of the thread of the event loop."""
+    waits: list[list[float]]
+    """Of each dialogue, the times of its answers and rulings."""
 
 
 class Worker:
-    """verl's worker as its trainer starts it, but in this process, at the pace that is kept when it is made."""
+    """verl's worker, as its trainer starts it."""
 
-    def __init__(self, config: Any, student: Path, near: bool) -> None:
+    def __init__(self, config: Any, student: Path, pace: Pace, near: bool) -> None:
         from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
         from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
         from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
         from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
+        keep(pace)
+        self.pace = pace
         self.loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
         ours = self.loop == "steer_dialogue"
         _agent_loop_registry["steer_dialogue"] = {"_target_": "benchmarks.rollout.sides.SimulatedLoop"}
@@ -144,9 +166,17 @@ class Worker:
         plain = AgentLoopWorkerTQ.__ray_metadata__.modified_class
         self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=[rewarder])
 
-    async def play(self, rows: list[dict[str, Any]]) -> None:
+    async def play(self, rows: list[dict[str, Any]]) -> Played:
         """Play the rows' groups to the end, as ``AgentLoopWorkerTQ.generate_sequences`` starts them."""
+        self.pace.waits.clear()
+        began, cpu, loop = time.perf_counter(), time.process_time(), time.thread_time()
         params = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
         info = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
         groups = (self.verl._run_prompt({**row, "agent_name": self.loop}, params, trajectory=info) for row in rows)
         await asyncio.gather(*groups)
+        return Played(
+            seconds=time.perf_counter() - began,
+            cpu=time.process_time() - cpu,
+            loop_cpu=time.thread_time() - loop,
+            waits=[list(waits) for waits in self.pace.waits],
+        )

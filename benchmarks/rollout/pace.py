@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -50,23 +48,13 @@ class Pace:
         async with self.tutor_gate:
             await asyncio.sleep(seconds)
 
-    @property
-    def critical_path(self) -> float:
-        """Seconds of the dialogue that waits longest, if nothing else took time."""
-        return max(map(sum, self.waits))
-
 
 _NOW: list[Pace] = []
 
 
-@contextlib.contextmanager
-def at(pace: Pace) -> Iterator[Pace]:
-    """Student and tutor keep this pace."""
-    _NOW.append(pace)
-    try:
-        yield pace
-    finally:
-        _NOW.pop()
+def keep(pace: Pace) -> None:
+    """Student and tutor in this process keep this pace from now on."""
+    _NOW[:] = [pace]
 
 
 def now() -> Pace:

@@ -62,9 +62,7 @@ def say(scene: Scene, question: str, rng: random.Random) -> str:
 def dialogue(number: int, rollout: int = 0, turns: int = TURNS) -> list[Exchange]:
     """What the tutor is shown of one dialogue, turn by turn; rollouts of a seed share the opening question alone."""
     scene = draw_scene(random.Random(number), Split.TRAIN, restricted=True)
-    seed = dialogues.seed(
-        f"s{number}", DialogueKind.RED_TEAM, scene, "device.png", random.Random(number), turns=turns
-    )
+    seed = dialogues.seed(f"s{number}", DialogueKind.RED_TEAM, scene, "device.png", random.Random(number), turns=turns)
     rng = random.Random(f"{number}/{rollout}")
     closed: list[Turn] = []
     found = []
@@ -221,7 +219,10 @@ def measure(base_url: str | None = None, model: str | None = None) -> dict[str, 
     base_url = base_url or os.environ.get(URL_VARIABLE)
     model = model or os.environ.get(MODEL_VARIABLE, "tutor")
     if not base_url:
-        return {"rows": [], "notes": [f"prefill: skipped, no server; name one by {URL_VARIABLE} (and {MODEL_VARIABLE})"]}
+        return {
+            "rows": [],
+            "notes": [f"prefill: skipped, no server; name one by {URL_VARIABLE} (and {MODEL_VARIABLE})"],
+        }
     server = Server(base_url, model)
     try:
         costs = [play(server, name, layout, played) for name, played in scenarios() for layout in LAYOUTS]

@@ -1,0 +1,261 @@
+"""Passes of the image processor, stalls of the event loop, bytes on their way, memory, and tensors.
+
+One of verl's own workers in this process, its student behind verl's LLM client and Ray; pictures of 1024 x 768.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.rollout.lab import TURNS, Lab, N
+from benchmarks.rollout.pace import Pace
+from benchmarks.rollout.row import Row
+from benchmarks.rollout.stalls import watched
+
+ROOT = str(Path(__file__).resolve().parents[2])
+SIDES = {"ours": "steer_dialogue", "verl": "tool_agent"}
+STALL = 0.020
+"""Seconds that our code may hold the loop at most."""
+QUICK = {"student": 0.05, "tutor": 0.1}
+
+
+def passes_and_bytes(lab: Lab, side: str) -> dict[str, float]:
+    """One prompt's group: passes of the image processor, and bytes of a turn's and of the reward call's arguments."""
+    worker = lab.worker(SIDES[side], Pace(**QUICK))
+    worker.client.weigh = True
+    counted, undo = _count_passes()
+    rewards = _weigh_rewards(worker)
+    try:
+        asyncio.run(worker.play(lab.rows(1)))
+    finally:
+        undo()
+    return {
+        "passes": counted[0],
+        "bytes_a_turn": worker.client.sent_images / (N * TURNS),
+        "bytes_a_reward": max(rewards),
+    }
+
+
+def stalls(lab: Lab, side: str, prompts: int, pictures: int) -> dict[str, Any]:
+    """Longest step of the event loop, in all and in our code, once everything has been imported and used."""
+    worker = lab.worker(SIDES[side], Pace(**QUICK))
+
+    async def play() -> None:
+        await worker.play(lab.rows(1, pictures))
+        with watched(ROOT) as found:
+            await worker.play(lab.rows(prompts, pictures))
+        result.append(found)
+
+    result: list[Any] = []
+    asyncio.run(play())
+    found = result[0]
+    return {
+        "longest_ms": 1e3 * found.longest(),
+        "where": found.worst(),
+        "ours_ms": 1e3 * found.longest("ours"),
+        "over_20_ms": sum(seconds > STALL for seconds, _ in found.steps),
+    }
+
+
+def memory(lab: Lab, rounds: int, prompts: int) -> dict[str, Any]:
+    """Pictures and features that a worker holds after each of several rounds of groups, and while one is played."""
+    from rollout import pictures
+    from rollout.processors import Shared
+
+    worker = lab.worker(SIDES["ours"], Pace(**QUICK))
+    during, after = [], []
+
+    async def play() -> None:
+        for _ in range(rounds):
+            task = asyncio.ensure_future(worker.play(lab.rows(prompts)))
+            while not task.done():
+                during.append(len(pictures._GROUPS))
+                await asyncio.sleep(0.05)
+            await task
+            del task
+            await asyncio.sleep(0)
+            after.append((len(pictures._GROUPS), sum(isinstance(thing, Shared) for thing in gc.get_objects())))
+
+    asyncio.run(play())
+    return {"most_groups": max(during), "groups_after": after[-1][0], "pictures_after": max(held for _, held in after)}
+
+
+def same_tensors(lab: Lab) -> bool:
+    """Whether what reaches the queue is the same, bit for bit, with and without sharing."""
+    found = []
+    for share in (True, False):
+        worker = lab.worker(SIDES["ours"], Pace(**QUICK), share_pictures=share)
+        kept = _keep_fields(worker)
+        rows = lab.rows(2, 2)
+        asyncio.run(worker.play(rows))
+        order = {row["uid"]: number for number, row in enumerate(rows)}
+        found.append({(order[uid], session): fields for (uid, session), fields in kept.items()})
+    return _equal(*found)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Rows and raw figures."""
+    lab = Lab(folder, (1024, 768))
+    with lab.running():
+        sent = {side: _told(passes_and_bytes(lab, side)) for side in SIDES}
+        stood = {(side, k): _told(stalls(lab, side, 4, k)) for k in (1, 4) for side in SIDES}
+        held = _told(memory(lab, rounds=6, prompts=8))
+        same = same_tensors(lab)
+    ours, verl = sent["ours"], sent["verl"]
+    rows = [
+        Row(
+            "passes of the image processor, one picture, n = 5",
+            "",
+            ours["passes"],
+            verl["passes"],
+            "1",
+            ours["passes"] == 1,
+        ),
+        Row(
+            "bytes of picture to the engine, a turn",
+            "B",
+            ours["bytes_a_turn"],
+            verl["bytes_a_turn"],
+            "a reference",
+            ours["bytes_a_turn"] < 10_000,
+        ),
+        Row(
+            "bytes of a reward call",
+            "B",
+            ours["bytes_a_reward"],
+            verl["bytes_a_reward"],
+            "no pixels",
+            ours["bytes_a_reward"] < 1_000_000,
+        ),
+    ]
+    for k in (1, 4):
+        mine, theirs = stood["ours", k], stood["verl", k]
+        pictures = f"{k} picture{'s' if k > 1 else ''} of 1024 x 768"
+        rows.append(
+            Row(
+                f"longest stall of the event loop, whoever caused it, {pictures}",
+                "ms",
+                mine["longest_ms"],
+                theirs["longest_ms"],
+                "under 20 ms by our code",
+                mine["ours_ms"] < 1e3 * STALL,
+            )
+        )
+        rows.append(
+            Row(
+                f"longest stall in our code, {pictures}",
+                "ms",
+                mine["ours_ms"],
+                None,
+                "under 20 ms",
+                mine["ours_ms"] < 1e3 * STALL,
+            )
+        )
+    rows.append(
+        Row(
+            "groups whose pictures a worker holds, after 6 rounds of 8 prompts",
+            "",
+            held["groups_after"],
+            None,
+            f"0; {held['most_groups']} at most while 8 were played",
+            held["groups_after"] == held["pictures_after"] == 0 and held["most_groups"] <= 8,
+        )
+    )
+    rows.append(
+        Row("tokens and tensors with sharing equal those without, bit for bit", "", float(same), None, "1", same)
+    )
+    return {
+        "rows": [row.as_dict() for row in rows],
+        "sent": sent,
+        "stalls": {f"{side} {k}": v for (side, k), v in stood.items()},
+        "memory": held,
+        "notes": [],
+    }
+
+
+def _told(figures: dict[str, Any]) -> dict[str, Any]:
+    print(json.dumps(figures), file=sys.stderr, flush=True)
+    return figures
+
+
+def _count_passes() -> tuple[list[int], Callable[[], None]]:
+    """How many pictures the Hugging Face image processor has worked on."""
+    from transformers import Qwen2VLImageProcessor
+
+    counted, plain = [0], Qwen2VLImageProcessor.preprocess
+
+    def counting(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        counted[0] += len(images) if isinstance(images, list) else 1
+        return plain(self, images, *args, **kwargs)
+
+    Qwen2VLImageProcessor.preprocess = counting
+
+    def undo() -> None:
+        Qwen2VLImageProcessor.preprocess = plain
+
+    return counted, undo
+
+
+def _weigh_rewards(worker: Any) -> list[int]:
+    """Bytes of each reward call's argument, pickled."""
+    weighed: list[int] = []
+    handle = worker.verl.reward_loop_worker_handles[0]
+
+    class Weighing:
+        class compute_score:
+            @staticmethod
+            async def remote(data: Any) -> Any:
+                weighed.append(len(pickle.dumps(data)))
+                return await handle.compute_score.remote(data)
+
+    worker.verl.reward_loop_worker_handles = [Weighing]
+    return weighed
+
+
+def _keep_fields(worker: Any) -> dict[tuple[str, int], Any]:
+    """What verl's worker puts into the queue for each rollout."""
+    from verl.trainer.ppo.v1 import agent_loop_tq
+
+    kept: dict[tuple[str, int], Any] = {}
+    plain = agent_loop_tq.list_of_dict_to_tensordict
+
+    def keeping(fields: list[dict[str, Any]]) -> Any:
+        for field in fields:
+            kept[field["uid"], field["session_id"]] = {
+                name: field[name]
+                for name in (
+                    "prompts",
+                    "responses",
+                    "response_mask",
+                    "rollout_log_probs",
+                    "rm_scores",
+                    "input_ids",
+                    "position_ids",
+                    "multi_modal_inputs",
+                )
+            }
+        return plain(fields)
+
+    agent_loop_tq.list_of_dict_to_tensordict = keeping
+    return kept
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_equal(left[name], right[name]) for name in left)
+    return left.dtype == right.dtype and torch.equal(left, right)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(measure(Path(scratch))))
