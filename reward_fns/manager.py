@@ -2,6 +2,7 @@
 
 An adapter to verl 0.9.1's reward loop (experimental/reward_loop/reward_manager/base.py). The tutor has already spoken:
 its verdicts come with the trajectory record of the agent loop, so nothing is asked twice and nothing decoded again.
+Where verl's reward workers serve no model, the agent loop computes the same reward itself (rollout/worker.py).
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from reward_fns.extra_info import extra_info
+from reward_fns.dialogue import dialogue_reward
 from steer_verl.config import steer_config, tcsr_config
 from steer_verl.errors import DataError
-from steer_verl.rewards import TURN_REWARDS, trajectory_return, trajectory_rewards
 from steer_verl.types import Trajectory
 
 
@@ -47,20 +47,12 @@ class SteerTutorRewardManager(RewardManagerBase):
         """Reward one session; of several outputs the last holds the whole dialogue, as verl's own managers have it.
 
         Returns:
-            ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a
-            number: its mask is all 0, so that no advantage is made of it, and its ``tcsr_return`` is ``None``.
-            ``reward_extra_info``: :func:`reward_fns.extra_info.extra_info`, the same keys for every sample, and
-            ``turn_rewards``, one for each turn with loss (none if invalid), for the agent loop's ``as_dict``.
+            :func:`reward_fns.dialogue.dialogue_reward`.
 
         Raises:
             DataError: the sample carries no trajectory record.
         """
-        trajectory = read_trajectory(data[-1:].non_tensor_batch)
-        valid = trajectory.valid(self.steer.min_scored_turns)
-        rewards = trajectory_rewards(trajectory, self.steer.reward) if valid else []
-        total = trajectory_return(rewards, self.tcsr) if valid else None
-        info: dict[str, Any] = dict(extra_info(trajectory, self.steer.min_scored_turns, total))
-        return {"reward_score": total or 0.0, "reward_extra_info": {**info, TURN_REWARDS: rewards}}
+        return dialogue_reward(read_trajectory(data[-1:].non_tensor_batch), self.steer, self.tcsr)
 
 
 def read_trajectory(fields: Mapping[str, Any]) -> Trajectory:

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
+from reward_fns.dialogue import dialogue_reward
 from rollout.context import TokenContext
 from rollout.environment import Dialogue, user_message
 from rollout.pictures import Pictures, SharedPictures
@@ -31,8 +32,8 @@ T = TypeVar("T")
 class DialogueOutput(AgentLoopOutput):
     """verl's output record whose reward is dense: each turn's reward on that turn's last student token.
 
-    The reward manager ``steer_tutor`` returns ``turn_rewards`` beside its scalar; :meth:`as_dict`, which the V1 trainer
-    calls (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. Another reward's scalar stays where verl puts it.
+    Beside the scalar come ``turn_rewards`` (reward_fns/dialogue.py); :meth:`as_dict`, which the V1 trainer calls
+    (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. Another reward's scalar stays where verl puts it.
     """
 
     turn_ends: list[int] = Field(default_factory=list)
@@ -236,6 +237,10 @@ class SteerAgentLoop(AgentLoopBase):
             turn_ends=context.turn_ends,
         )
         output._pictures = context.pictures
+        if self.worker.tcsr is not None:
+            reward = dialogue_reward(trajectory, self.steer, self.worker.tcsr)
+            output.reward_score = reward["reward_score"]
+            output.extra_fields["reward_extra_info"] = reward["reward_extra_info"]
         return output
 
 

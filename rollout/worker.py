@@ -13,7 +13,8 @@ from typing import Any
 from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
 from rollout.router import with_router
 from rollout.transcripts import TranscriptLog
-from steer_verl.config import SteerConfig, steer_config
+from steer_verl.config import SteerConfig, TcsrConfig, steer_config, tcsr_config
+from steer_verl.names import REWARD_MANAGER
 from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
 
 
@@ -28,6 +29,8 @@ class Worker:
     tutor: Tutor
     holdout: Judge | None
     transcripts: TranscriptLog | None
+    tcsr: TcsrConfig | None
+    """For the dialogue's reward; ``None`` leaves that to verl's reward workers."""
 
 
 def worker_of(config: Any) -> Worker:
@@ -59,4 +62,15 @@ def _build(config: Any) -> Worker:
         tutor=RecallingTutor(tutor, journal),
         holdout=RecallingJudge(holdout, journal) if holdout else None,
         transcripts=TranscriptLog(steer.transcripts) if steer.transcripts else None,
+        tcsr=tcsr_config(config.algorithm.get("tcsr")) if _rewards_here(config) else None,
     )
+
+
+def _rewards_here(config: Any) -> bool:
+    """Whether the loop rewards its dialogues: the reward manager is ours, and its worker has nothing that we lack.
+
+    The verdicts are here already. A call of the reward worker would cost verl a second run of the processor, on the
+    event loop, and a copy of the tensors to another process (experimental/agent_loop/agent_loop.py:967-1036).
+    """
+    reward = config.get("reward")
+    return bool(reward) and reward.reward_manager.name == REWARD_MANAGER and not reward.reward_model.enable
