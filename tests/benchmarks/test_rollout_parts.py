@@ -107,7 +107,7 @@ def test_both_layouts_carry_the_same_words() -> None:
         prompt = builder.build(exchange, Task.BOTH)
         said = {name: "\n".join(m["content"] for m in layout(prompt)) for name, layout in prefill.LAYOUTS.items()}
         assert sorted(said["ours"].split()) == sorted(said["rubric last"].split())
-        assert said["ours"].startswith(prompt.system) and said["rubric last"].startswith(prompt.history[0])
+        assert said["ours"].startswith(prompt.system) and said["rubric last"].startswith(str(prompt.history[0]))
         assert said["rubric last"].index(prompt.system) > said["rubric last"].index(exchange.answer[:20])
 
 
@@ -192,7 +192,7 @@ def test_estimators_part_measures_every_length() -> None:
 
 def fake(seconds: float, plugged: bool = True) -> imports.Import:
     modules = ["verl", "steer_verl.plugin", "wrapt"] if plugged else ["verl"]
-    return imports.Import(seconds, seconds, modules, plugged)
+    return imports.Import(seconds, seconds, 0.01, modules, plugged)
 
 
 def test_imports_row_is_about_paired_differences() -> None:
@@ -220,6 +220,8 @@ def test_a_failing_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_child_hears_what_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEER_CPU", "1")
     asked = "[os.environ.get('STEER_CPU'), os.environ['VERL_USE_EXTERNAL_PLUGINS']]"
-    program = "import json, os; print('noise'); print(json.dumps({'seconds': 1, 'cpu': 1, 'modules': " + asked
+    program = (
+        "import json, os; print('noise'); print(json.dumps({'seconds': 1, 'cpu': 1, 'load': 0, 'modules': " + asked
+    )
     monkeypatch.setattr(imports, "PROGRAM", program + ", 'plugged': False}))")
     assert imports.import_verl("none").modules == [None, "none"]
