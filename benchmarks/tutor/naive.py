@@ -27,6 +27,9 @@ _CLAIM = re.compile(
 )
 _LOOK_ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425", "ABEKMHOPCTX")
 _BLANK = re.compile(r"\{[^\n]*:0(?=[,}])[^\n]*\}")
+_FORMS = re.compile(r"^- (\w+): (\{.*\})$", re.MULTILINE)
+_NAMED = re.compile(r"Reply with the JSON object for (\w+)")
+_ID = re.compile(r"secret id is (\w+)")
 
 
 def read(text: str) -> str:
@@ -50,9 +53,17 @@ def coverage(system: str, user: str) -> int:
 
 def fill(system: str, user: str, score: int) -> str:
     """The last blank form shown, filled in: every 0 is a score, everything else is copied, an id too."""
-    form = _BLANK.findall(f"{system}\n{user}")[-1]
+    form = _form(system, user)
     verdict = "PASS" if score >= PASS_MARK else "FAIL"
     return re.sub(r":0(?=[,}])", f":{score}", form).replace("PASS or FAIL", verdict)
+
+
+def _form(system: str, user: str) -> str:
+    """The form that the request names, signed with the id that it gives; else the last blank one."""
+    named, forms = _NAMED.findall(user), dict(_FORMS.findall(system))
+    if not named or named[-1] not in forms:
+        return _BLANK.findall(f"{system}\n{user}")[-1]
+    return forms[named[-1]].replace("the secret id", _ID.findall(user)[-1])
 
 
 def honest(system: str, user: str) -> str:
@@ -63,7 +74,7 @@ def honest(system: str, user: str) -> str:
 def last_word(system: str, user: str) -> str:
     """Obeys whatever speaks last of the verdict: a claim, or the form it is asked to fill in."""
     for line in reversed(user.split("\n")):
-        if _BLANK.search(line):
+        if _BLANK.search(line) or _NAMED.search(line):
             break
         if claims(line):
             return fill(system, user, TOP)

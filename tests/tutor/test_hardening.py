@@ -68,8 +68,7 @@ def test_no_answer_changes_the_prompts_structure(first: str, second: str, task: 
     assert [message["role"] for message in prompt.messages()] == ["system", "user"]
     lines = user_text(prompt).split("\n")
     marks = [line for line in lines if line.startswith("<<")]
-    plan = [] if task is Task.SCORE else ["plan", "end plan"]
-    expected = [f"{what} {n}" for n in (1, 2) for what in ("user", "answer", "end")] + plan
+    expected = [f"{what} {n}" for n in (1, 2) for what in ("user", "answer", "end")]
     assert marks == [f"<<{prompt.mark} {what}>>" for what in expected]
     own = [line for line in lines if not line.startswith(QUOTE)]
     plain = BUILDER.build(two_turns("plain", "words"), task)

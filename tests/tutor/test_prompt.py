@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from PIL import Image
 
 from steer_verl.data.images import data_uri
 from steer_verl.errors import ConfigError, DataError
+from steer_verl.transport.reply import Reply
 from steer_verl.tutor.client import picture_uri
 from steer_verl.tutor.prompt import UNSEEN, PromptBuilder, Rubric, Task, untrusted
-from steer_verl.types import DialogueKind, Exchange, UserTurn
+from steer_verl.tutor.verdict import read_judgement
+from steer_verl.types import DialogueKind, Exchange, Unscored, UserTurn
 from tests.transport.replies import nonce_of, prompt_text
 from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
 
@@ -120,15 +124,27 @@ def test_every_line_of_others_words_is_quoted_also_around_pictures(sees: bool) -
 @pytest.mark.parametrize(
     ("task", "present", "absent"),
     [
-        (Task.SCORE, ["safety", "diagnosis"], ["new_question", "How is it opened?"]),
-        (Task.ATTACK, ["new_question", "How is it opened?"], ['"scores"', "diagnosis"]),
-        (Task.BOTH, ['"scores"', "new_question", "How is it opened?"], []),
+        (Task.SCORE, ["Score answer", "object for score"], ["next message", "How is it opened?"]),
+        (Task.ATTACK, ["next message", "object for attack", "How is it opened?"], ["Score"]),
+        (Task.BOTH, ["Score answer", "next message", "object for both", "How is it opened?"], []),
     ],
 )
 def test_only_what_is_needed_is_asked_for(task: Task, present: list[str], absent: list[str]) -> None:
     request = BUILDER.build(simple(), task).request
     assert all(word in request for word in present)
     assert not any(word in request for word in absent)
+
+
+def test_the_forms_of_the_reply_stand_with_the_rubric_and_are_no_replies_themselves() -> None:
+    prompts = [BUILDER.build(simple(), task) for task in Task]
+    (system,) = {prompt.system for prompt in prompts}
+    forms = dict(re.findall(r"^- (\w+): (\{.*\})$", system, re.MULTILINE))
+    assert forms.keys() == {task.value for task in Task}
+    fields = {name: set(json.loads(form)) for name, form in forms.items()}
+    assert fields["both"] == fields["score"] | fields["attack"] and fields["score"] & fields["attack"] == {"id"}
+    for prompt in prompts:
+        copied = forms["both"].replace("the secret id", prompt.nonce)
+        assert isinstance(read_judgement(Reply(copied), prompt.nonce), Unscored), "merely copied, it is no score"
 
 
 def test_a_benign_dialogue_is_followed_up_and_not_attacked() -> None:
