@@ -86,4 +86,4 @@ def measure(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each estimator at each length")
-    print(json.dumps(measure(repeats=parser.parse_args().repeats), indent=1))
+    print(json.dumps(measure(repeats=parser.parse_args().repeats)))

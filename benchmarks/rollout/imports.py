@@ -126,4 +126,4 @@ def measure(pairs: int = 9) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9, help="fresh processes of each side")
-    print(json.dumps(measure(parser.parse_args().pairs), indent=1))
+    print(json.dumps(measure(parser.parse_args().pairs)))

@@ -273,4 +273,4 @@ if __name__ == "__main__":
     parser.add_argument("--base-url", help=f"of an OpenAI-compatible server, with its /v1; else {URL_VARIABLE}")
     parser.add_argument("--model", help=f"its name of the model; else {MODEL_VARIABLE}, else tutor")
     given = parser.parse_args()
-    print(json.dumps(measure(given.base_url, given.model), indent=1))
+    print(json.dumps(measure(given.base_url, given.model)))

@@ -56,8 +56,8 @@ def run(lab: Lab, loop: str, dialogues: int, *, student_slots: int = 0, tutor_sl
     }
 
 
-def measure(folder: Path, repeats: int = 3, curve: tuple[int, ...] = CURVE) -> dict[str, Any]:
-    """Rows, and the curve of our cost per turn."""
+def measure(folder: Path, repeats: int = 2, curve: tuple[int, ...] = CURVE) -> dict[str, Any]:
+    """Rows, and the curve of our cost per turn; without a limit ``repeats`` runs of each side, else one."""
     lab = Lab(folder, (512, 512))
     limits: dict[str, dict[str, int]] = {
         "no limit": {},
@@ -68,7 +68,7 @@ def measure(folder: Path, repeats: int = 3, curve: tuple[int, ...] = CURVE) -> d
     with lab.running():
         for name, slots in limits.items():
             found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-            for _ in range(repeats):
+            for _ in range(1 if slots else repeats):
                 for side, loop in SIDES.items():
                     found[side].append(run(lab, loop, PROMPTS * N, **slots))
                     runs.append({"limit": name, "side": side, **found[side][-1]})
