@@ -66,7 +66,9 @@ class Engine:
         return TokenOutput(token_ids=ids, log_probs=[-self.rng.random() for _ in ids], extra_fields=steps)
 
 
-def make_loop(processor: Any, script: ScriptedTutor, *, engine: Any = None, response: int = 400, **steer: Any) -> Any:
+def make_loop(
+    processor: Any, script: ScriptedTutor, *, engine: Any = None, response: int = 400, reward: Any = None, **steer: Any
+) -> Any:
     """A loop as verl's worker makes it."""
     from verl.experimental.agent_loop.agent_loop import DictConfigWrap
     from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -75,7 +77,9 @@ def make_loop(processor: Any, script: ScriptedTutor, *, engine: Any = None, resp
 
     section = {"tutor": {"kind": "mini"}, "max_answer_tokens": 12, **steer}
     rollout = {"prompt_length": 64, "response_length": response, "custom": {"steer": section}}
-    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}})
+    config = OmegaConf.create(
+        {"actor_rollout_ref": {"rollout": rollout}, "data": {}, "algorithm": {}, "reward": reward}
+    )
     loop = SteerAgentLoop(
         trainer_config=DictConfigWrap(config),
         server_manager=engine or Engine(processor.tokenizer, random.Random(0)),
@@ -293,3 +297,32 @@ async def test_the_held_out_judge_sees_what_was_drawn_and_changes_no_reward(proc
     assert plain.audit == () and len(audited.audit) == len(audited.turns) > 0
     assert audited.model_copy(update={"audit": ()}).scored == plain.scored
     assert outputs[0].response_ids == outputs[1].response_ids and outputs[0].response_mask == outputs[1].response_mask
+
+
+@pytest.mark.parametrize("case", range(12))
+async def test_the_loop_rewards_its_dialogue_as_the_reward_manager_would(
+    case: int, processor: Any, picture: str
+) -> None:
+    from tests.reward_fns.test_manager import loaded, sample
+
+    def section(model: bool) -> dict[str, Any]:
+        return {"reward_manager": {"name": "steer_tutor"}, "reward_model": {"enable": model}}
+
+    outputs = []
+    for model in (False, True):
+        rng = random.Random(case)
+        engine = Engine(processor.tokenizer, rng)
+        loop = make_loop(processor, random_tutor(rng, lost=0.2), engine=engine, reward=section(model))
+        outputs.append(await loop.run({}, **row(random_seed(rng, picture))))
+    ours, left_to_verl = outputs
+    assert left_to_verl.reward_score is None, "a reward model that verl serves is asked by verl's reward worker"
+    told = await loaded().run_single(sample(left_to_verl.extra_fields["trajectory"]))
+    times = {"student_seconds", "tutor_seconds"}
+    mine, theirs = (
+        {name: value for name, value in info.items() if name not in times}
+        for info in (ours.extra_fields["reward_extra_info"], told["reward_extra_info"])
+    )
+    assert (ours.reward_score, mine) == (told["reward_score"], theirs)
+    scores = ours.as_dict()["rm_scores"]
+    assert scores[ours.turn_ends].tolist() == pytest.approx(mine["turn_rewards"])
+    assert scores.sum().item() == pytest.approx(sum(mine["turn_rewards"]))
