@@ -13,6 +13,7 @@ import json
 import pstats
 import re
 import sys
+import sysconfig
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from steer_verl.demo.data import build_data
 from steer_verl.mini.model import build
 
 ROOT = str(Path(__file__).resolve().parents[2])
+STDLIB = sysconfig.get_path("stdlib")
 STEPS = 3
 OWNERS = (
     (r"site-packages/(verl|transfer_queue)/", "verl"),
@@ -125,7 +127,7 @@ def _owner(path: str) -> str:
 
 
 def _name(path: str) -> str:
-    return path.rpartition("site-packages/")[2].removeprefix(ROOT + "/").removeprefix(sys.prefix + "/")
+    return path.rpartition("site-packages/")[2].removeprefix(f"{ROOT}/").removeprefix(f"{STDLIB}/")
 
 
 if __name__ == "__main__":
