@@ -6,6 +6,7 @@ rendering the whole dialogue at once.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
@@ -326,3 +327,35 @@ async def test_the_loop_rewards_its_dialogue_as_the_reward_manager_would(
     scores = ours.as_dict()["rm_scores"]
     assert scores[ours.turn_ends].tolist() == pytest.approx(mine["turn_rewards"])
     assert scores.sum().item() == pytest.approx(sum(mine["turn_rewards"]))
+
+
+async def test_the_last_scoring_holds_up_neither_the_engine_nor_a_sibling(processor: Any, picture: str) -> None:
+    """The first rollout's last ruling comes only when its sibling, at an engine with one place, has ended."""
+    place, sibling_done = asyncio.Semaphore(1), asyncio.Event()
+
+    class OnePlace(Engine):
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
+            async with place:
+                await asyncio.sleep(0.01)
+                return await super().generate(*args, **kwargs)
+
+    class SlowAtTheEnd(ScriptedTutor):
+        async def respond(self, exchange: Exchange) -> Ruling:
+            if exchange.hint is None:
+                await sibling_done.wait()
+            return await super().respond(exchange)
+
+    asked = Seed(id="s", turns=(UserTurn(text="<image>a", images=(picture,)), UserTurn(text="b"), UserTurn(text="c")))
+    fields = row(asked)
+
+    async def play(tutor: ScriptedTutor, done: asyncio.Event | None) -> Any:
+        loop = make_loop(processor, tutor, engine=OnePlace(processor.tokenizer, random.Random(0)))
+        output = await loop.run({}, **fields)
+        if done:
+            done.set()
+        return output
+
+    slow, quick = SlowAtTheEnd(lambda t, exchange: ruling(GOOD)), ScriptedTutor(lambda t, exchange: ruling(GOOD))
+    first, second = await asyncio.wait_for(asyncio.gather(play(slow, None), play(quick, sibling_done)), timeout=20)
+    records = [Trajectory.model_validate_json(output.extra_fields["trajectory"]) for output in (first, second)]
+    assert [len(record.scored) for record in records] == [3, 3]
