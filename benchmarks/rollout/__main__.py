@@ -22,17 +22,17 @@ from benchmarks.rollout import page
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PARTS = ("pictures", "waiting", "prefill", "estimator", "imports", "costs")
+PARTS = ("pictures", "waiting", "limits", "prefill", "estimator", "imports", "costs")
 
 
 def run(part: str) -> None:
     """Measure one part; its last line on stdout is its figures."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_WAIT_POLICY": "PASSIVE"}
-    if part in {"pictures", "waiting"}:
+    if part in {"pictures", "waiting", "limits"}:
         environment["OMP_NUM_THREADS"] = "1"  # as Ray sets it for verl's workers
-    told = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.rollout.{part}"], stdout=subprocess.PIPE, check=True, env=environment
-    ).stdout.decode()
+    module = ["waiting", "limits"] if part == "limits" else [part]
+    command = [sys.executable, "-m", f"benchmarks.rollout.{module[0]}", *module[1:]]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment).stdout.decode()
     found = json.loads(told.strip().splitlines()[-1])
     if part == "prefill" and not found["rows"]:
         print(*found["notes"], sep="\n")

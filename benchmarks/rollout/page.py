@@ -11,6 +11,7 @@ from benchmarks.rollout.row import Row
 TITLES = {
     "pictures": "Pictures",
     "waiting": "Hundreds of dialogues at once",
+    "limits": "The same where the tutor or the student is the limit",
     "prefill": "The tutor's prompt",
     "estimator": "The estimator",
     "imports": "The import",
@@ -20,7 +21,7 @@ TITLES = {
 def write(found: Mapping[str, Any], folder: Path) -> Path:
     """Write ``rollout.md``, and ``rollout.png`` if dialogues were played; returns the page."""
     if "waiting" in found:
-        plot(found["waiting"], folder / "rollout.png")
+        plot(found["waiting"], found.get("limits", {"rows": []}), folder / "rollout.png")
     path = folder / "rollout.md"
     path.write_text(render(found))
     return path
@@ -41,12 +42,8 @@ def render(found: Mapping[str, Any]) -> str:
             parts += ["![wall time, and what a turn costs](rollout.png)"] if part == "waiting" else []
             parts += [*found[part]["notes"], f"<sub>{found[part]['where']}</sub>"]
     if "waiting" in found:
-        parts += [
-            "### Every run",
-            runs(found["waiting"]["runs"]),
-            "### Ours from few to many",
-            curve(found["waiting"]["curve"]),
-        ]
+        played = [*found["waiting"]["runs"], *found.get("limits", {"runs": []})["runs"]]
+        parts += ["### Every run", runs(played), "### Ours from few to many", curve(found["waiting"]["curve"])]
     if "costs" in found:
         parts += costs(found["costs"])
     return "\n\n".join(parts) + "\n"
@@ -116,7 +113,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def plot(found: Mapping[str, Any], path: Path) -> Path:
+def plot(found: Mapping[str, Any], limits: Mapping[str, Any], path: Path) -> Path:
     """Wall time over its bound for both sides; cost of a turn from few to many dialogues."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -126,7 +123,7 @@ def plot(found: Mapping[str, Any], path: Path) -> Path:
     figure = Figure(figsize=(9.6, 3.6), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(5, 4))
-    rows = [Row(**row) for row in found["rows"] if row["other"] is not None]
+    rows = [Row(**row) for row in (*found["rows"], *limits["rows"]) if row["other"] is not None]
     for place, row in enumerate(rows):
         sides = ((row.ours, plots.COLOURS[2], "steer_dialogue"), (row.other, plots.COLOURS[0], "verl's ToolAgentLoop"))
         for offset, (value, colour, side) in zip((-0.19, 0.19), sides, strict=True):
@@ -141,7 +138,7 @@ def plot(found: Mapping[str, Any], path: Path) -> Path:
     left.margins(x=0.14)
     left.legend(frameon=False, fontsize=8.5, loc="lower right")
     left.set_xlabel("wall time over the shortest possible", color=plots.INK)
-    plots.dress(left, "320 dialogues of 8 turns", "student 0.5 s, tutor 1 s a turn, log-normal; two workers")
+    plots.dress(left, "320 dialogues of 8 turns", "student 0.5 s, tutor 1 s a turn, log-normal")
     left.grid(visible=False)
     counts = [point["dialogues"] for point in found["curve"]]
     for key, colour, label in (

@@ -1,8 +1,8 @@
-"""Hundreds of dialogues at once, by two of verl's workers, against the shortest time in which they could end.
+"""Hundreds of dialogues at once, against the shortest time in which they could end; part ``waiting`` and ``limits``.
 
-Without a limit that is the critical path, the slowest dialogue's own waiting. Where the student or the tutor works on
-a limited number of turns at once, it is the work divided by that number, if that is longer. Pictures have the paper's
-size, 512 x 512.
+Without a limit (``waiting``: two of verl's workers) that is the critical path, the slowest dialogue's own waiting.
+Where the student or the tutor works on a limited number of turns at once (``limits``: one worker, so that the limit is
+not cut in two), it is the work divided by that number. Pictures have the paper's size, 512 x 512.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from benchmarks.rollout.row import Row
 WORKERS = 2
 """Processes; verl's default is 8. This many cores had the machine of the committed figures."""
 PROMPTS = 64
-SLOTS = 64
-"""Turns that a limited student or tutor works on at once, over all workers."""
+LIMITS = {"tutor: 32 at once": {"tutor_slots": 32}, "student: 16 at once": {"student_slots": 16}}
+"""Turns that a limited student or tutor works on at once: 80 s of work for either."""
 CURVE = (32, 80, 160, 320, 640, 1280, 2560)
 """Dialogues."""
 SIDES = {"ours": "steer_dialogue", "verl": "tool_agent"}
 
 
-def run(lab: Lab, loop: str, dialogues: int, *, student_slots: int = 0, tutor_slots: int = 0) -> dict[str, float]:
-    """Play so many dialogues of 8 turns and compare with the bounds."""
-    slots = {"student_slots": student_slots // WORKERS, "tutor_slots": tutor_slots // WORKERS}
-    crew = lab.crew(loop, [Pace(seed=number, **slots) for number in range(WORKERS)])
+def run(
+    lab: Lab, loop: str, dialogues: int, workers: int = WORKERS, *, student_slots: int = 0, tutor_slots: int = 0
+) -> dict[str, float]:
+    """Play so many dialogues of 8 turns and compare with the bounds; each worker has the slots for itself."""
+    slots = {"student_slots": student_slots, "tutor_slots": tutor_slots}
+    crew = lab.crew(loop, [Pace(seed=number, **slots) for number in range(workers)])
     ray.get([worker.play.remote(lab.rows(1)) for worker in crew])  # imports and first uses
     prompts = max(1, round(dialogues / N))
     rows = lab.rows(prompts)
-    played = ray.get([worker.play.remote(rows[number::WORKERS]) for number, worker in enumerate(crew)])
+    played = ray.get([worker.play.remote(rows[number::workers]) for number, worker in enumerate(crew)])
     for worker in crew:
         ray.kill(worker)
     waits = [dialogue for one in played for dialogue in one.waits]
@@ -56,44 +58,43 @@ def run(lab: Lab, loop: str, dialogues: int, *, student_slots: int = 0, tutor_sl
     }
 
 
-def measure(folder: Path, repeats: int = 2, curve: tuple[int, ...] = CURVE) -> dict[str, Any]:
-    """Rows, and the curve of our cost per turn; without a limit ``repeats`` runs of each side, else one."""
+def compare(lab: Lab, limit: str, repeats: int, workers: int, **slots: int) -> tuple[Row, list[dict[str, Any]]]:
+    """Both sides in turns; the row has the medians of wall time over bound."""
+    runs: list[dict[str, Any]] = []
+    for _ in range(repeats):
+        for side, loop in SIDES.items():
+            runs.append({"limit": limit, "side": side, **run(lab, loop, PROMPTS * N, workers, **slots)})
+            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
+    ours, other = (median(one["over_bound"] for one in runs if one["side"] == side) for side in SIDES)
+    return Row(f"320 dialogues, {limit}: wall / bound", "", ours, other, "at most 1.10", ours <= 1.10), runs
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Without a limit, and the curve of our cost per turn."""
     lab = Lab(folder, (512, 512))
-    limits: dict[str, dict[str, int]] = {
-        "no limit": {},
-        f"tutor: {SLOTS} at once": {"tutor_slots": SLOTS},
-        f"student: {SLOTS // 2} at once": {"student_slots": SLOTS // 2},
-    }
-    rows, runs = [], []
     with lab.running():
-        for name, slots in limits.items():
-            found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-            for _ in range(1 if slots else repeats):
-                for side, loop in SIDES.items():
-                    found[side].append(run(lab, loop, PROMPTS * N, **slots))
-                    runs.append({"limit": name, "side": side, **found[side][-1]})
-                    print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
-            ours, other = (median(one["over_bound"] for one in found[side]) for side in SIDES)
-            rows.append(Row(f"320 dialogues, {name}: wall / bound", "", ours, other, "at most 1.10", ours <= 1.10))
+        row, runs = compare(lab, "no limit", 2, WORKERS)
         points = []
-        for dialogues in curve:
+        for dialogues in CURVE:
             points.append(run(lab, SIDES["ours"], dialogues))
             print(json.dumps(points[-1]), file=sys.stderr, flush=True)
     costs = [point["cpu_ms_per_turn"] for point in points]
     flat = costs[-1] / median(costs)
-    rows.append(
-        Row(
-            f"CPU of a turn at {curve[-1]} dialogues against the median of {curve[0]}..{curve[-1]}",
-            "",
-            flat,
-            None,
-            "flat: at most 1.25",
-            flat <= 1.25,
-        )
-    )
+    what = f"CPU of a turn at {CURVE[-1]} dialogues against the median of {CURVE[0]}..{CURVE[-1]}"
+    rows = [row, Row(what, "", flat, None, "flat: at most 1.25", flat <= 1.25)]
     return {"rows": [row.as_dict() for row in rows], "runs": runs, "curve": points, "notes": []}
+
+
+def measure_limits(folder: Path) -> dict[str, Any]:
+    """With a tutor, and with a student, that works on so many turns at once."""
+    lab = Lab(folder, (512, 512))
+    with lab.running():
+        found = [compare(lab, limit, 1, 1, **slots) for limit, slots in LIMITS.items()]
+    runs = [one for _, some in found for one in some]
+    return {"rows": [row.as_dict() for row, _ in found], "runs": runs, "notes": []}
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(measure(Path(scratch))))
+        part = measure_limits if "limits" in sys.argv[1:] else measure
+        print(json.dumps(part(Path(scratch))))

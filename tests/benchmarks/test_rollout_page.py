@@ -72,7 +72,8 @@ def results() -> dict[str, Any]:
     cost = [{"owner": "verl", "what": "x.py", "share": 0.25}]
     told = {"rows": rows, "notes": ["A note."], "where": "here"}
     waiting = {**told, "runs": [run], "curve": [point, {**point, "dialogues": 2560}]}
-    return {"pictures": told, "waiting": waiting, "costs": {**told, "simulated": cost, "real": cost}}
+    limits = {**told, "runs": [{**run, "limit": "tutor"}]}
+    return {"pictures": told, "waiting": waiting, "limits": limits, "costs": {**told, "simulated": cost, "real": cost}}
 
 
 def test_the_page_has_every_figure_its_ratio_and_whether_the_demand_is_met(tmp_path: Path) -> None:
