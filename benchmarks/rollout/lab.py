@@ -34,6 +34,7 @@ class Lab:
 
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         self.folder, self.size = folder, size
+        folder.mkdir(parents=True, exist_ok=True)
         self.student = self._student()
 
     def config(self, loop: str, **steer: Any) -> Any:
@@ -114,6 +115,13 @@ class Lab:
             tq.close()
         finally:
             ray.shutdown()
+
+    def empty_queue(self) -> None:
+        """Drop what was played, as the trainer does after a step."""
+        import transfer_queue as tq
+
+        for partition, items in (tq.kv_list() or {}).items():
+            tq.kv_clear(partition_id=partition, keys=list(items))
 
     def worker(self, loop: str, pace: Pace, *, near: bool = False, **steer: Any) -> Worker:
         """A fresh worker of verl's in this process; its default loop is ``loop``: ``steer_dialogue`` or ``tool_agent``.
