@@ -136,7 +136,7 @@ def plot(found: Mapping[str, Any], limits: Mapping[str, Any], path: Path) -> Pat
     )
     left.invert_yaxis()
     left.margins(x=0.14)
-    left.legend(frameon=False, fontsize=8.5, loc="lower right")
+    left.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     left.set_xlabel("wall time over the shortest possible", color=plots.INK)
     plots.dress(left, "320 dialogues of 8 turns", "student 0.5 s, tutor 1 s a turn, log-normal")
     left.grid(visible=False)
