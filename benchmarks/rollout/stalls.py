@@ -18,6 +18,8 @@ from types import FrameType
 
 WATCH_FROM = 0.004
 """Seconds after which a step is looked at."""
+UNSEEN = "unseen"
+"""Where the watching thread could not look, or met neither our code nor verl's."""
 OWNERS = ("/rollout/", "/reward_fns/", "/steer_verl/")
 """Where our code lies, beneath the repository's root."""
 
@@ -29,7 +31,7 @@ class Stalls:
     steps: list[tuple[float, str]] = field(default_factory=list)
 
     def longest(self, whose: str = "") -> float:
-        """Seconds; ``whose``: only of steps seen in code of that owner, ``ours`` or ``others``."""
+        """Seconds; ``whose``: only of steps seen in code of that owner, ``ours``, ``others`` or ``UNSEEN``."""
         return max((seconds for seconds, where in self.steps if where.startswith(whose)), default=0.0)
 
     def worst(self) -> str:
@@ -58,7 +60,7 @@ def watched(root: str) -> Iterator[Stalls]:
         finally:
             state["since"], seconds = 0.0, time.perf_counter() - began
             if seconds > WATCH_FROM:
-                stalls.steps.append((seconds, seen.most_common(1)[0][0] if seen else "others: unseen"))
+                stalls.steps.append((seconds, seen.most_common(1)[0][0] if seen else UNSEEN))
             seen.clear()
 
     asyncio.Handle._run = timed  # type: ignore[method-assign]
@@ -81,4 +83,4 @@ def _place(frame: FrameType | None, root: str) -> str:
         if "/verl/" in path or "/transfer_queue/" in path:
             return f"others: {path.rpartition('site-packages/')[2]} {frame.f_code.co_name}"
         frame = frame.f_back
-    return "others: unseen"
+    return UNSEEN
