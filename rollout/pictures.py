@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import get_native_id
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -33,15 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _step_back() -> None:
-    """A thread that encodes lets the event loop go first, where the system has priorities for threads."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), 10)
-
-
-_ENCODERS = ThreadPoolExecutor(
-    max(1, min(4, (os.cpu_count() or 2) // 2)), thread_name_prefix="encode", initializer=_step_back
-)
+_ENCODERS = ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 2) // 2)), thread_name_prefix="encode")
 """Threads of our own: in asyncio's, which verl's short renderings need, pictures would hold up the text."""
 
 

@@ -1,7 +1,8 @@
 """Two ways past a Hugging Face processor's slow half, which give what it would have given.
 
 * :class:`EncodeOnce` stands before the image processor and remembers the features of pictures that rollouts share.
-* :class:`LayoutOnly` tells how many tokens a picture takes, from its size; rendering a prompt needs no more.
+* :class:`LayoutOnly` tells how many tokens a picture takes, from its size; rendering a prompt needs no more
+  (:func:`layout_of`).
 
 Both are for the Qwen-VL family, whose features are rows per picture; other processors are left as they are.
 """
@@ -121,7 +122,23 @@ def layout_of(processor: Any, options: Mapping[str, Any]) -> Any:
         return processor
     rendering = copy.copy(processor)
     rendering.image_processor = LayoutOnly(getattr(found, "__wrapped__", found))
+    rendering.__class__ = quick_with_text(type(processor))
     return rendering
+
+
+def quick_with_text(processor_class: type) -> type:
+    """The same processor, which hands a text without pictures to its tokenizer and gives back the ids alone.
+
+    verl renders each new question twice, and transformers takes 1 ms a time to find that there is no picture in it.
+    """
+    plain = processor_class.__call__
+
+    def call(self: Any, images: Any = None, text: Any = None, videos: Any = None, **options: Any) -> Any:
+        if images or videos or not set(options) <= {"return_tensors", "min_pixels", "max_pixels"}:
+            return plain(self, images=images, text=text, videos=videos, **options)
+        return {"input_ids": self.tokenizer(text)["input_ids"]}
+
+    return type(processor_class.__name__, (processor_class,), {"__call__": call})
 
 
 def quick_to_check(processor_class: type) -> type:

@@ -1,86 +1,152 @@
-"""How long the event loop stood still, and in whose code.
+"""How long the event loop stood still at a time, and how much of that time was ours.
 
-Every step of every task on the loop is timed. While one runs long, a watching thread notes the stack of the loop's
-thread again and again, so that a long step can be put down to the code that was met most often in it.
+Every step of every task on the loop is timed, and within it every stretch spent in our code: from where the loop enters
+it to where it comes back, whatever of verl's, Ray's or the system's lies between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
+import functools
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
-from types import FrameType
+from typing import Any
 
-WATCH_FROM = 0.004
-"""Seconds after which a step is looked at."""
-UNSEEN = "unseen"
-"""Where the watching thread could not look, or met neither our code nor verl's."""
-OWNERS = ("/rollout/", "/reward_fns/", "/steer_verl/")
-"""Where our code lies, beneath the repository's root."""
+from rollout.agent_loop import DialogueOutput, SteerAgentLoop
+from rollout.pictures import SharedPictures
+from rollout.processors import EncodeOnce
+
+NOTED_FROM = 0.004
+"""Seconds from which a step is kept."""
 
 
 @dataclass
 class Stalls:
-    """Seconds of every step longer than ``WATCH_FROM`` and, for each, where it was seen."""
+    """Seconds of every step longer than ``NOTED_FROM``: the whole, our part, and our part's CPU time of this thread."""
 
-    steps: list[tuple[float, str]] = field(default_factory=list)
+    steps: list[tuple[float, float, float]] = field(default_factory=list)
+    entered: int = 0
+    """How many times our code was entered: a measurement that missed it would be none."""
 
-    def longest(self, whose: str = "") -> float:
-        """Seconds; ``whose``: only of steps seen in code of that owner, ``ours``, ``others`` or ``UNSEEN``."""
-        return max((seconds for seconds, where in self.steps if where.startswith(whose)), default=0.0)
+    def longest(self) -> float:
+        """Whoever caused it."""
+        return max((whole for whole, _, _ in self.steps), default=0.0)
 
-    def worst(self) -> str:
-        """Where the longest step was."""
-        return max(self.steps, default=(0.0, "nowhere"))[1]
+    def longest_of_ours(self) -> float:
+        """In our code by the clock: what the system gave to other threads and processes meanwhile is counted."""
+        return max((ours for _, ours, _ in self.steps), default=0.0)
+
+    def most_work_of_ours(self) -> float:
+        """CPU time in our code: of it alone."""
+        return max((work for _, _, work in self.steps), default=0.0)
+
+
+class Meter:
+    """Sums our time within one step; a call within a call is counted once."""
+
+    def __init__(self, stalls: Stalls) -> None:
+        self.stalls, self.depth = stalls, 0
+        self.ours = self.work = 0.0
+        self.thread = threading.get_ident()
+
+    @contextlib.contextmanager
+    def within(self) -> Iterator[None]:
+        """A stretch of our code on the loop's thread; in others (pictures are encoded there) it holds up nobody."""
+        if threading.get_ident() != self.thread:
+            yield
+            return
+        self.depth += 1
+        self.stalls.entered += 1
+        began, work = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            self.depth -= 1
+            if self.depth == 0:
+                self.ours += time.perf_counter() - began
+                self.work += time.thread_time() - work
+
+    def call(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of ours, called on the loop's thread."""
+
+        @functools.wraps(plain)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.within():
+                return plain(*args, **kwargs)
+
+        return timed
+
+    def coroutine(self, plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """A coroutine of ours: each stretch between two waits of its own."""
+
+        @functools.wraps(plain)
+        async def timed(*args: Any, **kwargs: Any) -> Any:
+            return await _Stretches(plain(*args, **kwargs), self)
+
+        return timed
+
+
+@dataclass
+class _Stretches:
+    work: Awaitable[Any]
+    meter: Meter
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self.work.__await__()
+        resume: Callable[[], Any] = functools.partial(next, inner)
+        while True:
+            try:
+                with self.meter.within():
+                    waits_for = resume()
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume = functools.partial(inner.send, (yield waits_for))
+            except BaseException as error:  # a cancellation is the inner one's to hear of
+                resume = functools.partial(inner.throw, error)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
-def watched(root: str) -> Iterator[Stalls]:
-    """Time the steps of the loops that run inside; ``root`` is the repository's."""
-    stalls, plain = Stalls(), asyncio.Handle._run
-    thread, state = threading.get_ident(), {"since": 0.0}
-    seen: Counter[str] = Counter()
-    stop = threading.Event()
+def watched() -> Iterator[Stalls]:
+    """Time the steps of the loop that runs inside, on this thread."""
+    stalls = Stalls()
+    meter = Meter(stalls)
+    with contextlib.ExitStack() as undo:
 
-    def watch() -> None:
-        while not stop.wait(0.002):
-            since = state["since"]
-            if since and time.perf_counter() - since > WATCH_FROM:
-                seen[_place(sys._current_frames().get(thread), root)] += 1
+        def put(owner: Any, name: str, value: Any) -> None:
+            undo.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
 
-    def timed(self: asyncio.Handle) -> None:
-        state["since"] = began = time.perf_counter()
-        try:
-            plain(self)
-        finally:
-            state["since"], seconds = 0.0, time.perf_counter() - began
-            if seconds > WATCH_FROM:
-                stalls.steps.append((seconds, seen.most_common(1)[0][0] if seen else UNSEEN))
-            seen.clear()
-
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+        put(SteerAgentLoop, "__init__", meter.call(SteerAgentLoop.__init__))
+        put(SteerAgentLoop, "run", meter.coroutine(SteerAgentLoop.run))
+        put(DialogueOutput, "as_dict", meter.call(DialogueOutput.as_dict))
+        put(SharedPictures, "_begin", _begun(SharedPictures._begin, meter))
+        put(EncodeOnce, "_together", meter.call(EncodeOnce._together))
+        put(asyncio.Handle, "_run", stepped(asyncio.Handle._run, stalls, meter))
         yield stalls
-    finally:
-        asyncio.Handle._run = plain  # type: ignore[method-assign]
-        stop.set()
-        watcher.join()
 
 
-def _place(frame: FrameType | None, root: str) -> str:
-    """Owner, file and function of the innermost frame that is ours or verl's."""
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if any(path.startswith(root + owner) for owner in OWNERS):
-            return f"ours: {path.removeprefix(root + '/')} {frame.f_code.co_name}"
-        if "/verl/" in path or "/transfer_queue/" in path:
-            return f"others: {path.rpartition('site-packages/')[2]} {frame.f_code.co_name}"
-        frame = frame.f_back
-    return UNSEEN
+def _begun(plain: Callable[..., None], meter: Meter) -> Callable[..., None]:
+    """What a group does in tasks of its own."""
+
+    def begin(self: SharedPictures, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
+        plain(self, key, meter.coroutine(work))
+
+    return begin
+
+
+def stepped(plain: Callable[[asyncio.Handle], None], stalls: Stalls, meter: Meter) -> Callable[..., None]:
+    """``asyncio.Handle._run`` that keeps its time and our part in it."""
+
+    def timed(handle: asyncio.Handle) -> None:
+        meter.ours = meter.work = 0.0
+        began = time.perf_counter()
+        plain(handle)
+        seconds = time.perf_counter() - began
+        if seconds > NOTED_FROM:
+            stalls.steps.append((seconds, meter.ours, meter.work))
+
+    return timed

@@ -12,31 +12,38 @@ import pytest
 from benchmarks.rollout import page
 from benchmarks.rollout.pace import Pace, keep
 from benchmarks.rollout.row import Row
-from benchmarks.rollout.stalls import watched
+from benchmarks.rollout.stalls import Meter, stepped, watched
 
 
-def blocking(path: str) -> Any:
-    """A function of that file that holds its thread for 50 ms."""
-    space: dict[str, Any] = {"time": time}
-    exec(compile("def hold():\n    time.sleep(0.05)\n", path, "exec"), space)
-    return space["hold"]
+async def test_a_stay_in_our_code_is_told_from_the_rest_of_its_step() -> None:
+    async def ours() -> str:
+        time.sleep(0.02)
+        await asyncio.sleep(0.03)  # waiting is no stay
+        with pytest.raises(ValueError, match="thrown in"):
+            await asyncio.ensure_future(failing())
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+        return "done"
 
+    async def failing() -> None:
+        raise ValueError("thrown in")
 
-@pytest.mark.parametrize(
-    ("path", "owner"), [("/repo/rollout/x.py", "ours"), ("/lib/site-packages/verl/y.py", "others")]
-)
-async def test_a_stall_is_measured_and_put_down_to_its_owner(path: str, owner: str) -> None:
-    hold = blocking(path)
+    async def step() -> str:
+        time.sleep(0.04)
+        return await meter.coroutine(ours)()
 
-    async def step() -> None:
-        hold()
-
-    with watched("/repo") as found:
-        await asyncio.gather(*(asyncio.create_task(step()) for _ in range(2)))
-        await asyncio.sleep(0.03)  # waiting is no stall
-    other = {"ours": "others", "others": "ours"}[owner]
-    assert 0.05 <= found.longest() < 0.2 and found.longest(owner) == found.longest() > found.longest(other)
-    assert found.worst().startswith(owner) and "hold" in found.worst()
+    with watched() as found:
+        meter = Meter(found)
+        handle = asyncio.Handle._run
+        asyncio.Handle._run = stepped(handle, found, meter)
+        try:
+            assert await asyncio.create_task(step()) == "done"
+        finally:
+            asyncio.Handle._run = handle
+    assert 0.06 <= found.longest() < 0.2
+    assert 0.02 <= found.longest_of_ours() < 0.05 and found.entered == 3
+    assert 0.009 <= found.most_work_of_ours() < 0.02
 
 
 async def test_what_a_dialogue_waits_for_is_on_its_own_account_tools_included() -> None:

@@ -230,6 +230,26 @@ async def test_the_layout_is_the_processors_own_for_any_size(processor: Any, opt
         assert rendering is processor or "pixel_values" not in found
 
 
+@pytest.mark.parametrize("options", [{}, {"min_pixels": 784, "max_pixels": 50176}])
+async def test_a_text_without_pictures_has_the_processors_own_tokens(processor: Any, options: dict[str, int]) -> None:
+    from verl.utils.tokenizer import build_multimodal_processor_inputs, normalize_token_ids
+
+    from rollout.processors import layout_of
+
+    rng = random.Random(0)
+    rendering = layout_of(processor, options)
+    letters = ["red circle ", "né ", "图 ", "\n", "  ", "<|im_end|>", "<|im_start|>user", "<thinking>", "🙂", "{}", "0"]
+    for length in range(40):
+        text = "".join(rng.choices(letters, k=length + 1))
+        found, whole = (
+            normalize_token_ids(
+                build_multimodal_processor_inputs(p, text=[text], mm_processor_kwargs=options)["input_ids"]
+            )
+            for p in (rendering, processor)
+        )
+        assert found == whole
+
+
 async def test_the_student_is_asked_before_the_picture_is_encoded(
     processor: Any, passes: Counter[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
