@@ -201,6 +201,8 @@ class Seed(Record):
     turns: Annotated[tuple[UserTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
     kind: DialogueKind = DialogueKind.RED_TEAM
     source: str = ""
+    source_id: str = ""
+    """The row of ``source`` that it was made of."""
     license: str = ""
     facts: dict[str, Any] = Field(default_factory=dict)
     """What an embedded tutor may know of the picture (ground truth). The student never sees it."""

@@ -74,7 +74,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """Without a limit, and the curve of our cost per turn."""
     lab = Lab(folder, (512, 512))
     with lab.running():
-        row, runs = compare(lab, "no limit", 2, WORKERS)
+        row, runs = compare(lab, "no limit", 3, WORKERS)
         points, small = [], Lab(folder / "small", (224, 224))
         for dialogues in CURVE:
             points.append(run(small, SIDES["ours"], dialogues))

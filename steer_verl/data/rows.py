@@ -6,7 +6,7 @@ A JSONL row holds one dialogue, the user's side only::
      "images": ["desk.jpg"],
      "label": "benign",
      "metadata": {"question_id": "desk-1", "rest_messages": [{"role": "user", "content": "And behind it?"}],
-                  "kind": "benign", "source": "...", "license": "...", "facts": {...}}}
+                  "kind": "benign", "source": "...", "source_id": "...", "license": "...", "facts": {...}}}
 
 ``<image>`` marks are counted over ``question`` and then ``rest_messages``; the n-th mark is ``images[n]``, so that a
 picture may stand in any turn and several in one. The label may be the kind or free-form; a free-form one is kept as
@@ -48,6 +48,7 @@ class RowMetadata(_Strict):
     question_id: str | int
     kind: Literal["benign", "obfuscated", "red_team"] | None = None
     source: str = ""
+    source_id: str = ""
     license: str = ""
     facts: dict[str, Any] = Field(default_factory=dict)
 
@@ -124,7 +125,8 @@ def seed_of(row: RlRow) -> Seed:
     if row.label not in (None, "", *KINDS):
         facts.setdefault("label", row.label)
     kind = DialogueKind(meta.kind or (row.label if row.label in KINDS else DialogueKind.RED_TEAM))
-    return Seed(id=str(meta.question_id), turns=turns, kind=kind, source=meta.source, license=meta.license, facts=facts)
+    origin = {"source": meta.source, "source_id": meta.source_id, "license": meta.license}
+    return Seed(id=str(meta.question_id), turns=turns, kind=kind, facts=facts, **origin)
 
 
 def seed_from_rl_row(value: Mapping[str, Any]) -> Seed:
@@ -147,6 +149,7 @@ def rl_row(seed: Seed) -> dict[str, Any]:
             "rest_messages": rest_messages(seed),
             "kind": seed.kind.value,
             "source": seed.source,
+            "source_id": seed.source_id,
             "license": seed.license,
             "facts": dict(seed.facts),
         },

@@ -1,0 +1,1 @@
+"""One step over many items: bounded, resumed, counted. It knows nothing of what the step does."""
