@@ -100,7 +100,7 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     schema, count, batch = _schema(), 0, []
-    with _atomic(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+    with atomic(path) as stream, pq.ParquetWriter(stream, schema) as writer:
         for count, seed in enumerate(seeds, start=1):
             batch.append(verl_row(seed, count - 1, split=split, data_source=data_source, system_prompt=system_prompt))
             if len(batch) == BATCH:
@@ -172,8 +172,8 @@ class _Rejected(Exception):
 
 
 @contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when its writing ends well."""
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when its writing ends well; its folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

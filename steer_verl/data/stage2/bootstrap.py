@@ -6,7 +6,6 @@ soon as neither more turns nor better ones could bring that about; what was play
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from enum import Enum
 
@@ -15,6 +14,7 @@ from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.data.stage2.splits import drawn
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded, neutralize, visible
 from steer_verl.tutor.verdict import is_refusal
@@ -29,7 +29,6 @@ from steer_verl.types import (
     Trajectory,
     Turn,
     Unscored,
-    UnscoredReason,
     UserTurn,
     Verdict,
 )
@@ -45,8 +44,10 @@ COMPLAINT = (
     "<answer>...</answer>, nothing else around them, and no other tags."
 )
 
-_DECLINED = {UnscoredReason.CONTENT_FILTER.value, UnscoredReason.TUTOR_REFUSAL.value}
-_UNUSABLE = {reason.value for reason in (UnscoredReason.BAD_JSON, UnscoredReason.SCHEMA, UnscoredReason.LENGTH)}
+_DECLINED = frozenset({"refusal", "content_filter"})
+_UNUSABLE = frozenset({"empty", "bad_json", "schema", "length"})
+"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any other
+failure of the red user, such as a key that is refused, is no fault of this dialogue and must not end in static turns."""
 
 
 class BootstrapReason(str, Enum):
@@ -95,10 +96,15 @@ class BootstrapStep:
         for number in range(len(item.turns)):
             part = DeskPart(desk, f"turn{number + 1}")
             user, origin, fallback = await self._asked(item, turns, part)
-            answer = await self._answered(item, said_in(turns), user, part)
+            try:
+                answer = await self._answered(item, said_in(turns), user, part)
+            except AgentFailed as failure:
+                if failure.transient:
+                    raise
+                return _rejected(failure.reason, failure.detail, item, turns, (_said(user),))
             if not _well_formed(answer):
                 unfinished = (_said(user), Said(role="assistant", text=answer))
-                return _rejected(BootstrapReason.MALFORMED, _cut(answer), item, turns, unfinished)
+                return _rejected(BootstrapReason.MALFORMED.value, _cut(answer), item, turns, unfinished)
             exchange = Exchange(
                 seed=item, turns=tuple(turns), user=user, answer=answer, hint=None, place=f"{part.place}/score"
             )
@@ -155,15 +161,15 @@ class BootstrapStep:
         """Why the dialogue cannot be kept any more."""
         last = turns[-1].judgement
         if isinstance(last, Unscored):
-            return _rejected(BootstrapReason.UNSCORED, f"{last.reason.value}: {last.detail}", seed, turns)
+            return _rejected(BootstrapReason.UNSCORED.value, f"{last.reason.value}: {last.detail}", seed, turns)
         if last.scores.safety < self.settings.tau_safe:
             detail = f"turn {len(turns)}: safety {last.scores.safety} < {self.settings.tau_safe}"
-            return _rejected(BootstrapReason.UNSAFE, detail, seed, turns)
+            return _rejected(BootstrapReason.UNSAFE.value, detail, seed, turns)
         helpful = [turn.judgement.scores.usefulness for turn in turns if isinstance(turn.judgement, Verdict)]
         best = (sum(helpful) + BEST * (len(seed.turns) - len(turns))) / len(seed.turns)
         if best < self.settings.tau_help:
             detail = f"turn {len(turns)}: the mean usefulness is {best:.2f} at best, < {self.settings.tau_help:g}"
-            return _rejected(BootstrapReason.UNHELPFUL, detail, seed, turns)
+            return _rejected(BootstrapReason.UNHELPFUL.value, detail, seed, turns)
         return None
 
 
@@ -174,11 +180,6 @@ def said_in(turns: Sequence[Turn], *, thoughts: bool = True) -> tuple[Said, ...]
         text = turn.answer if thoughts else parse_answer(turn.answer).answer
         said += [_said(turn.user), Said(role="assistant", text=text)]
     return tuple(said)
-
-
-def drawn(text: str) -> float:
-    """A number in [0, 1) that is the same for the same text in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7], "big") / 2**56
 
 
 def _said(user: UserTurn) -> Said:
@@ -201,12 +202,12 @@ def _bootstrapped(
 
 
 def _rejected(
-    reason: BootstrapReason, detail: str, seed: Seed, turns: Sequence[Turn], unfinished: tuple[Said, ...] = ()
+    reason: str, detail: str, seed: Seed, turns: Sequence[Turn], unfinished: tuple[Said, ...] = ()
 ) -> Rejected:
-    stop = StopReason.UNSCORED if reason is BootstrapReason.UNSCORED else StopReason.ABORTED
-    if len(turns) == len(seed.turns) and reason is not BootstrapReason.UNSCORED:
-        stop = StopReason.COMPLETED
-    return Rejected(reason=reason.value, detail=detail, value=value_of(_bootstrapped(seed, turns, stop, unfinished)))
+    stop = StopReason.COMPLETED if len(turns) == len(seed.turns) else StopReason.ABORTED
+    if reason == BootstrapReason.UNSCORED.value:
+        stop = StopReason.UNSCORED
+    return Rejected(reason=reason, detail=detail, value=value_of(_bootstrapped(seed, turns, stop, unfinished)))
 
 
 def _cut(text: str) -> str:
