@@ -91,9 +91,13 @@ class Server:
         return self._schema
 
     def request(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Request:
-        """The body for these messages; ``schema``, if given, is asked for as long as the server takes one."""
+        """The body for these messages; ``schema``, if given, is asked for as long as the server takes one.
+
+        The schema goes by its ``title``; one without is a ``ruling``.
+        """
         structured = schema is not None and self._schema
-        form = {"type": "json_schema", "json_schema": {"name": "ruling", "strict": True, "schema": schema}}
+        name = (schema or {}).get("title", "ruling")
+        form = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
         body = {
             "model": self.config.model,
             "messages": messages,
