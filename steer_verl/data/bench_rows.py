@@ -74,7 +74,9 @@ def bench_row_from(value: Mapping[str, Any]) -> BenchRow:
         raise RowError({flaw.field: flaw for flaw in map(_structure_flaw, error.errors())}.values()) from None
     if flaws := _flaws(row):
         raise RowError(flaws)
-    optional = {name: str(getattr(row, name) or "") for name in ("category", "source_category", "source", "license", "kind")}
+    optional = {
+        name: str(getattr(row, name) or "") for name in ("category", "source_category", "source", "license", "kind")
+    }
     return BenchRow(
         question_id=str(row.question_id),
         image=row.image or None,
@@ -126,7 +128,9 @@ def _flaws(row: _Foreign) -> list[Flaw]:
     for number, message in enumerate(row.messages_fixed):
         field = f"{BENCH_KEY}[{number}]"
         if isinstance(message, Message) and message.role != "user":
-            flaws.append(Flaw(f"{field}.role", repr(message.role), "keep the user's turns only: the model answers them"))
+            flaws.append(
+                Flaw(f"{field}.role", repr(message.role), "keep the user's turns only: the model answers them")
+            )
         if not _text(message).replace(IMAGE_MARK, "").strip():
             flaws.append(Flaw(field, "no words", "write what the user says"))
     marks = sum(_text(message).count(IMAGE_MARK) for message in row.messages_fixed)

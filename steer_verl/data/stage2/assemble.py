@@ -11,22 +11,24 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from steer_verl.data.images import load_image
+from steer_verl.data.likeness import Like
 from steer_verl.data.parquet import atomic
 from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.data.stage2.licences import non_commercial
+from steer_verl.data.licences import non_commercial
 from steer_verl.data.stage2.pile import Offered, Pile
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.stage2.writers import Pictures, write_bench, write_rl, write_sft
+from steer_verl.data.validate import Told, plain_words
 from steer_verl.errors import DataError
-from steer_verl.types import IMAGE_MARK, DialogueKind, Record, Seed, UserTurn
+from steer_verl.types import DialogueKind, Record, Seed, UserTurn
 
 
 class SetReason(str, Enum):
@@ -46,27 +48,6 @@ class SetReason(str, Enum):
     """The RL set has as many benign seeds as its share allows."""
     OVER_TARGET = "over_target"
     """The set is full."""
-
-
-class Dialogue(Record):
-    """What two sets must not both have: a dialogue's words and its pictures."""
-
-    id: str
-    text: str
-    """Every user turn, one a line, without marks."""
-    images: tuple[str, ...] = ()
-
-
-class Likeness(Protocol):
-    """What a set holds, to be searched for something nearly the same."""
-
-    def first_like(self, item: Dialogue) -> str | None:
-        """Id of the first item added that is nearly the same."""
-        ...
-
-    def add(self, item: Dialogue) -> None:
-        """Remember an item."""
-        ...
 
 
 class SetReport(Record):
@@ -111,7 +92,7 @@ def assemble(
     rl: Iterable[Seed],
     bench: Iterable[Seed],
     pictures: Path,
-    likeness: Callable[[SetName], Likeness],
+    index: Callable[[], Like],
     settings: SetSettings | None = None,
     system_prompt: str | None = None,
 ) -> dict[SetName, SetReport]:
@@ -123,7 +104,7 @@ def assemble(
         rl: seeds that :class:`~steer_verl.data.stage2.history.HistoryStep` kept.
         bench: Stage I's seeds of the benchmark's side.
         pictures: folder that the paths in seeds begin at.
-        likeness: a new, empty index for the set of that name.
+        index: makes a new, empty memory for near-duplicates (:func:`~steer_verl.data.likeness.indexes_in`).
         settings: targets and mixture.
         system_prompt: before every dialogue of the training sets.
 
@@ -139,7 +120,7 @@ def assemble(
         pile.offer(_offered_dialogues(sft))
         pile.offer(_offered_seeds(SetName.RL, rl))
         pile.offer(_offered_seeds(SetName.BENCH, bench))
-        gate = _Gate(pile, pictures, likeness)
+        gate = _Gate(pile, pictures, index)
         counts = {name: gate.fill(name, _room(pile, name, settings)) for name in SetName}
         if not any(pile.fates(name) for name in SetName):
             raise DataError(f"{out}: nothing to assemble; Stage II and the seeds of Stage I hold no kept row")
@@ -155,9 +136,9 @@ def assemble(
 class _Gate:
     """Decides, set by set, what may enter."""
 
-    def __init__(self, pile: Pile, pictures: Path, likeness: Callable[[SetName], Likeness]) -> None:
-        self.pile = pile
-        self.indexes = {name: likeness(name) for name in SetName}
+    def __init__(self, pile: Pile, pictures: Path, index: Callable[[], Like]) -> None:
+        self.pile, self.pictures = pile, pictures
+        self.indexes = {name: index() for name in SetName}
         self.filled: list[SetName] = []
         self.picture_fault = functools.lru_cache(maxsize=4096)(functools.partial(_picture_fault, pictures))
 
@@ -166,43 +147,48 @@ class _Gate:
         counts: Counts = {key: Counter() for key in ("kinds", "sources", "licenses")}
         before = ""
         for row in self.pile.rows(name, last_kind=DialogueKind.BENIGN.value if name is SetName.RL else ""):
-            seed, dialogue = _read(row)
+            seed, turns = _read(row)
+            told = told_of(seed, turns, self.pictures)
             benign = seed.kind is DialogueKind.BENIGN
-            reason, detail = self._fault(row, dialogue, seed, repeated=row.id == before)
+            reason, detail = self._fault(row, told, seed, repeated=row.id == before)
             refusal = None if reason else room.refuses(benign)
             before = row.id
             if reason or refusal:
                 self.pile.decide(row, (reason or refusal or SetReason.OVER_TARGET).value, detail)
                 continue
             self.pile.decide(row)
-            self.indexes[name].add(dialogue)
+            self.indexes[name].add(told)
             room.kept[benign] += 1
             for key, value in zip(counts, (seed.kind.value, seed.source, seed.license), strict=True):
                 counts[key][value] += 1
         self.filled.append(name)
         return counts
 
-    def _fault(self, row: Offered, dialogue: Dialogue, seed: Seed, *, repeated: bool) -> tuple[SetReason | None, str]:
+    def _fault(self, row: Offered, told: Told, seed: Seed, *, repeated: bool) -> tuple[SetReason | None, str]:
         """What keeps a row out of its set, whatever room there is."""
         if repeated:
             return SetReason.DUPLICATE_ID, row.id
         if other := self.pile.other_set(row):
             return SetReason.SAME_SEED, f"{row.source_seed} is in {other}"
-        if row.name is SetName.BENCH and (len(dialogue.images) > 1 or dialogue.images != seed.turns[0].images):
-            return SetReason.NOT_IN_FORM, f"{len(dialogue.images)} pictures, {len(seed.turns[0].images)} in turn 1"
-        if fault := next(filter(None, map(self.picture_fault, dialogue.images)), ""):
+        images, opening = _images(seed.turns), seed.turns[0].images
+        if row.name is SetName.BENCH and (len(images) > 1 or images != opening):
+            return SetReason.NOT_IN_FORM, f"{len(images)} pictures, {len(opening)} in turn 1"
+        if fault := next(filter(None, map(self.picture_fault, images)), ""):
             return SetReason.BAD_PICTURE, fault
         for other_name in self.filled:
-            if like := self.indexes[other_name].first_like(dialogue):
+            if like := self.indexes[other_name].first_like(told):
                 return SetReason.NEAR_DUPLICATE, f"{like} of {other_name.value}"
         return None, ""
 
 
-def dialogue_of(name: str, turns: Iterable[UserTurn]) -> Dialogue:
-    """The user's side as it is compared."""
-    turns = list(turns)
-    text = "\n".join(" ".join(turn.text.replace(IMAGE_MARK, " ").split()) for turn in turns)
-    return Dialogue(id=name, text=text, images=tuple(path for turn in turns for path in turn.images))
+def told_of(seed: Seed, turns: Sequence[UserTurn], pictures: Path) -> Told:
+    """What a dialogue is compared by: its user turns as played, and its pictures."""
+    return Told(
+        id=seed.id,
+        turns=len(turns),
+        text=plain_words(turn.text for turn in turns),
+        images=tuple(str(pictures / name) for name in _images(turns)),
+    )
 
 
 def source_seed(seed: Seed) -> str:
@@ -221,13 +207,17 @@ def _offered_dialogues(rows: Iterable[Bootstrapped]) -> Iterator[Offered]:
         yield Offered(SetName.SFT, seed.id, seed.kind.value, source_seed(seed), row.model_dump_json())
 
 
-def _read(row: Offered) -> tuple[Seed, Dialogue]:
-    """The seed of a row, and the dialogue as it is or will be played."""
+def _read(row: Offered) -> tuple[Seed, tuple[UserTurn, ...]]:
+    """The seed of a row, and the user turns as they were or will be played."""
     if row.name is not SetName.SFT:
         seed = Seed.model_validate_json(row.value)
-        return seed, dialogue_of(row.id, seed.turns)
+        return seed, seed.turns
     played = Bootstrapped.model_validate_json(row.value)
-    return played.seed, dialogue_of(row.id, (turn.user for turn in played.trajectory.turns))
+    return played.seed, tuple(turn.user for turn in played.trajectory.turns)
+
+
+def _images(turns: Iterable[UserTurn]) -> tuple[str, ...]:
+    return tuple(name for turn in turns for name in turn.images)
 
 
 def _room(pile: Pile, name: SetName, settings: SetSettings) -> _Room:
@@ -255,7 +245,9 @@ def _written(pile: Pile, pictures: Pictures, system_prompt: str | None) -> dict[
         for old in pictures.out.glob(f"{name.value}.*"):
             old.unlink()
         rows = functools.partial(_records, pile, name, kind)
-        files[name] = tuple(path.name for path in write(rows, pictures, system_prompt)) if pile.fates(name).get("") else ()
+        files[name] = (
+            tuple(path.name for path in write(rows, pictures, system_prompt)) if pile.fates(name).get("") else ()
+        )
     return files
 
 

@@ -11,13 +11,15 @@ from enum import Enum
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
+from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
 from steer_verl.data.stage2.splits import drawn
+from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded, neutralize, visible
-from steer_verl.tutor.verdict import is_refusal
+from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     IMAGE_MARK,
     Exchange,
@@ -44,8 +46,8 @@ COMPLAINT = (
     "<answer>...</answer>, nothing else around them, and no other tags."
 )
 
-_DECLINED = frozenset({"refusal", "content_filter"})
-_UNUSABLE = frozenset({"empty", "bad_json", "schema", "length"})
+_DECLINED = frozenset({AskFault.REFUSAL.value, AskFault.CONTENT_FILTER.value})
+_UNUSABLE = frozenset(fault.value for fault in (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH))
 """With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any other
 failure of the red user, such as a key that is refused, is no fault of this dialogue and must not end in static turns."""
 
@@ -184,7 +186,7 @@ def said_in(turns: Sequence[Turn], *, thoughts: bool = True) -> tuple[Said, ...]
 
 def _said(user: UserTurn) -> Said:
     """A user turn as a message: its words without marks, its pictures beside them."""
-    return Said(role="user", text=" ".join(user.text.replace(IMAGE_MARK, " ").split()), images=user.images)
+    return Said(role="user", text=plain_words([user.text]), images=user.images)
 
 
 def _well_formed(answer: str) -> bool:

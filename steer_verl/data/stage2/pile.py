@@ -62,7 +62,9 @@ class Pile:
 
     def rows(self, name: SetName, *, last_kind: str = "") -> Iterator[Offered]:
         """The rows offered to a set; those of ``last_kind`` after all others."""
-        yield from self._read("SELECT {} FROM offered WHERE name = ? ORDER BY kind = ?, rank, id, value", name, last_kind)
+        yield from self._read(
+            "SELECT {} FROM offered WHERE name = ? ORDER BY kind = ?, rank, id, value", name, last_kind
+        )
 
     def kept(self, name: SetName) -> Iterator[Offered]:
         """The rows of a finished set."""

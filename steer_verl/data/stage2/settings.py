@@ -43,7 +43,9 @@ class HistorySettings(Settings):
     @model_validator(mode="after")
     def _rising(self) -> HistorySettings:
         if self.whole_from < self.alone_below:
-            raise ValueError("whole_from is below alone_below: a dialogue would count that is no riskier than its turns")
+            raise ValueError(
+                "whole_from is below alone_below: a dialogue would count that is no riskier than its turns"
+            )
         return self
 
 

@@ -24,8 +24,9 @@ from steer_verl.data.images import resolve_image
 from steer_verl.data.parquet import atomic, write_parquet
 from steer_verl.data.rows import rl_row
 from steer_verl.data.stage2.bootstrap import Bootstrapped
+from steer_verl.data.validate import plain_words
 from steer_verl.text import neutralize, neutralize_turn
-from steer_verl.types import IMAGE_MARK, Seed, Turn, UserTurn, Verdict
+from steer_verl.types import Seed, Turn, UserTurn, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,7 +158,7 @@ def bench_row(seed: Seed) -> dict[str, Any]:
     optional = {name: seed.facts[name] for name in ("source_category",) if seed.facts.get(name)}
     if seed.facts.get("risk_curve"):
         optional["risk_trajectory"] = list(seed.facts["risk_curve"])
-    texts = [" ".join(turn.text.replace(IMAGE_MARK, " ").split()) for turn in seed.turns]
+    texts = [plain_words([turn.text]) for turn in seed.turns]
     return {
         "question_id": seed.id,
         "image": next(iter(seed.turns[0].images), None),
