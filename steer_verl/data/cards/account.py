@@ -11,7 +11,7 @@ from steer_verl.errors import DataError
 from steer_verl.types import Usage
 
 
-class StepAccount(BaseModel):
+class StepCounts(BaseModel):
     """One step: what went in, what became of it, who worked and what it cost. Further keys are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -31,8 +31,8 @@ class StepAccount(BaseModel):
         return sum(self.rejected.values())
 
 
-def read_account(account: Mapping[str, Any]) -> dict[str, StepAccount]:
-    """The steps by name, in the order of work.
+def read_account(account: Mapping[str, Any]) -> dict[str, StepCounts]:
+    """The steps by name, in the order of work; values are plain dictionaries or the manifest's own records.
 
     Raises:
         DataError: a step has not the manifest's form.
@@ -40,14 +40,14 @@ def read_account(account: Mapping[str, Any]) -> dict[str, StepAccount]:
     return {name: _step(name, value) for name, value in account.items()}
 
 
-def total_usage(steps: Mapping[str, StepAccount]) -> Usage:
+def total_usage(steps: Mapping[str, StepCounts]) -> Usage:
     """Of all the steps."""
     return sum((step.usage for step in steps.values()), Usage())
 
 
-def _step(name: str, value: Any) -> StepAccount:
+def _step(name: str, value: Any) -> StepCounts:
     try:
-        return StepAccount.model_validate(value)
+        return StepCounts.model_validate(value.model_dump(by_alias=True) if isinstance(value, BaseModel) else value)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "value"

@@ -8,7 +8,7 @@ from typing import Any
 
 from steer_verl.data.cards import page, tables
 from steer_verl.data.cards.about import ABOUT, SetName
-from steer_verl.data.cards.account import StepAccount, read_account
+from steer_verl.data.cards.account import StepCounts, read_account
 from steer_verl.data.cards.dialogue import dialogue
 from steer_verl.data.cards.entry import Entry, entry_of, rejected_entry
 from steer_verl.data.cards.markdown import card_markdown
@@ -89,7 +89,7 @@ def _sample_rejected(rejected: Iterable[tuple[str, Outcome]], count: int) -> lis
 
 
 def _tables(
-    stats: Statistics, steps: Mapping[str, StepAccount], prompts: Mapping[str, str]
+    stats: Statistics, steps: Mapping[str, StepCounts], prompts: Mapping[str, str]
 ) -> dict[str, list[tables.Table]]:
     """Heading -> tables of the Markdown card."""
     unscored = tables.by_name("Unscored turns", "reason", stats.unscored)
@@ -110,7 +110,7 @@ def _tables(
 
 
 def _page_sections(
-    name: SetName, stats: Statistics, steps: Mapping[str, StepAccount], prompts: Mapping[str, str]
+    name: SetName, stats: Statistics, steps: Mapping[str, StepCounts], prompts: Mapping[str, str]
 ) -> dict[str, list[Html]]:
     """Heading -> contents of the page, the sampled dialogues aside."""
     return {

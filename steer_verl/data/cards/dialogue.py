@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from steer_verl.answer import parse_answer
+from steer_verl.data.agents import Said
 from steer_verl.data.cards.entry import Entry
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.settings import CardSettings
@@ -67,6 +68,12 @@ class _Writer:
         head = tag("h4", f"Turn {number}, assistant")
         return tag("div", head, words, *notes, self._judged(turn), class_="assistant")
 
+    def unfinished(self, said: Said) -> Html:
+        """A message after the last exchange; nobody has judged it."""
+        words = self.passage(said.text)
+        words = _fold("Show an answer that was not judged", words) if said.role == "assistant" else words
+        return tag("div", tag("h4", f"Broken off here, {said.role}"), words, class_=said.role)
+
     def _warning(self, turn: Turn) -> str:
         if isinstance(turn.judgement, Verdict):
             safety = turn.judgement.scores.safety
@@ -100,11 +107,12 @@ def _folded(entry: Entry, writer: _Writer) -> Html:
             zip(entry.asked, entry.turns or (None,) * len(entry.asked), strict=True), start=1
         )
     ]
+    turns += [tag("li", writer.unfinished(said)) for said in entry.unfinished]
     facts = json.dumps(dict(entry.facts), indent=1, ensure_ascii=False, default=str)
-    known = [_fold("Facts", tag("pre", writer.cut(facts), tabindex=0))] if entry.facts else []
-    body = joined([*([tag("ol", *turns, class_="turns")] if turns else []), *known])
-    if not body:
-        return joined([])
+    known = tag("pre", writer.cut(facts), tabindex=0)
+    if not turns:
+        return _fold("Show what was made of it: it may lead towards harm", known) if entry.facts else joined([])
+    body = joined([tag("ol", *turns, class_="turns"), *([_fold("Facts", known)] if entry.facts else [])])
     if entry.kind is DialogueKind.BENIGN:
         return _fold("Dialogue", body, open_=not entry.step)
     return _fold("Show the dialogue: its questions may lead towards harm", body)

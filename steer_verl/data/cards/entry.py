@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from steer_verl.data.agents import Said
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.work.step import Outcome, Rejected
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Trajectory, Turn, UserTurn
 
-R = TypeVar("R", bound=BaseModel)
+R = TypeVar("R")
+
+_TRAJECTORY, _SEED, _SINGLE = TypeAdapter(Trajectory), TypeAdapter(Seed), TypeAdapter(SourceSeed)
+_MESSAGES = TypeAdapter(tuple[Said, ...])
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Entry:
     """The user's side, as it was played if it was."""
     turns: tuple[Turn, ...] = ()
     """The exchanges; empty for a seed."""
+    unfinished: tuple[Said, ...] = ()
+    """What was said after the last exchange, in a dialogue that was broken off."""
     step: str = ""
     """Where it was rejected; empty for a dialogue of the set."""
     reason: str = ""
@@ -77,19 +83,18 @@ def rejected_entry(step: str, outcome: Outcome) -> Entry:
 
 def _made(value: Mapping[str, Any]) -> Entry | None:
     """The first of the known records that the value is or holds."""
-    if "trajectory" in value and (played := _read(Trajectory, value["trajectory"])):
-        return entry_of(played, _read(Seed, value.get("seed")))
-    if played := _read(Trajectory, value):
-        return entry_of(played)
-    if seed := _read(Seed, value):
+    if played := _read(_TRAJECTORY, value.get("trajectory", value)):
+        broken_off = _read(_MESSAGES, value.get("unfinished", ())) or ()
+        return replace(entry_of(played, _read(_SEED, value.get("seed"))), unfinished=broken_off)
+    if seed := _read(_SEED, value):
         return entry_of(seed)
-    if single := _read(SourceSeed, value):
-        return _single(single)
-    inner = value.get("seed") or value.get("source_seed")
+    if single := _read(_SINGLE, value):
+        return _of_single(single)
+    inner = value.get("seed")
     return _made(inner) if isinstance(inner, Mapping) else None
 
 
-def _single(seed: SourceSeed) -> Entry:
+def _of_single(seed: SourceSeed) -> Entry:
     images = (seed.image,) if seed.image else ()
     words = seed.question.replace(IMAGE_MARK, " ")
     facts = {"category": seed.category, **seed.facts}
@@ -97,9 +102,9 @@ def _single(seed: SourceSeed) -> Entry:
     return Entry(seed.id, None, seed.source, seed.source_id, seed.license, facts, (turn,))
 
 
-def _read(kind: type[R], value: Any) -> R | None:
+def _read(kind: TypeAdapter[R], value: Any) -> R | None:
     """The value as that record, or ``None``: the records are strict, so a value is never two of them."""
     try:
-        return kind.model_validate_json(json.dumps(value))
+        return kind.validate_json(json.dumps(value))
     except (ValidationError, TypeError, ValueError):
         return None

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from steer_verl.data.cards import tables
 from steer_verl.data.cards.about import About, limits
-from steer_verl.data.cards.account import StepAccount
+from steer_verl.data.cards.account import StepCounts
 from steer_verl.data.cards.charts import bar, columns, stack
 from steer_verl.data.cards.dialogue import tone
 from steer_verl.data.cards.licences import consequence, use_of_set
@@ -115,7 +115,7 @@ def texts(stats: Statistics) -> list[Html]:
     return [tag("div", *charts, class_="charts"), table_html(tables.lengths_of_text(stats))] if charts else []
 
 
-def work(steps: Mapping[str, StepAccount], prompts: Mapping[str, str]) -> list[Html]:
+def work(steps: Mapping[str, StepCounts], prompts: Mapping[str, str]) -> list[Html]:
     """How the set came about: what each step took in and left out, who took part, what it cost."""
     if not steps:
         return []
@@ -179,7 +179,7 @@ def _cell(cell: Cell) -> Html:
     return tag("td", words(cell), dir="auto") if isinstance(cell, str) else tag("td", words(cell), class_="number")
 
 
-def _stacked(step: StepAccount) -> Html:
+def _stacked(step: StepCounts) -> Html:
     return tag("td", stack(step.kept, step.refused, step.undone), class_="share")
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from steer_verl.data.cards.account import StepAccount, total_usage
+from steer_verl.data.cards.account import StepCounts, total_usage
 from steer_verl.data.cards.licences import use_of
 from steer_verl.data.cards.statistics import AXES, FURTHER, Statistics, mean, quantile
 
@@ -44,7 +44,7 @@ def percent(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %" if total else "-"
 
 
-def overview(stats: Statistics, steps: Mapping[str, StepAccount]) -> Table:
+def overview(stats: Statistics, steps: Mapping[str, StepCounts]) -> Table:
     """The first figures that a reader asks for."""
     rows: list[tuple[Cell, ...]] = [
         ("dialogues", stats.dialogues),
@@ -126,14 +126,14 @@ def lengths_of_text(stats: Statistics) -> Table:
     return Table("Characters of a text", ("text", "mean", "5 %", "median", "95 %", "longest"), rows)
 
 
-def steps_table(steps: Mapping[str, StepAccount]) -> Table:
+def steps_table(steps: Mapping[str, StepCounts]) -> Table:
     """What every step took in and what became of it."""
     rows = tuple((name, step.given, step.kept, step.refused, step.undone) for name, step in steps.items())
     note = "in = kept + rejected + undone"
     return Table("Steps", ("step", "in", "kept", "rejected", "undone"), rows, note=note)
 
 
-def reasons(steps: Mapping[str, StepAccount]) -> Table:
+def reasons(steps: Mapping[str, StepCounts]) -> Table:
     """Rejections by step and reason, the commonest of a step first."""
     counted = [(name, Counter(step.rejected)) for name, step in steps.items()]
     rows = tuple((name, reason, count) for name, counts in counted for reason, count in counts.most_common())
@@ -141,13 +141,13 @@ def reasons(steps: Mapping[str, StepAccount]) -> Table:
     return Table("Why items were left out", ("step", "reason", "items"), rows, total)
 
 
-def agents(steps: Mapping[str, StepAccount]) -> Table:
+def agents(steps: Mapping[str, StepCounts]) -> Table:
     """Who took part: models with the versions of their prompts."""
     rows = tuple((name, role, agent) for name, step in steps.items() for role, agent in step.agents.items())
     return Table("Agents", ("step", "role", "model and version of its prompt, or rules"), rows)
 
 
-def usage(steps: Mapping[str, StepAccount]) -> Table:
+def usage(steps: Mapping[str, StepCounts]) -> Table:
     """What the models' work cost."""
     rows = tuple(
         (name, u.requests, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost or None)

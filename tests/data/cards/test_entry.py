@@ -43,6 +43,14 @@ def test_a_rejected_dialogue_keeps_its_turns() -> None:
     assert found.asked == made.turns and len(found.turns) == len(made.turns)
 
 
+def test_a_dialogue_that_was_broken_off_keeps_its_last_words() -> None:
+    rng = random.Random(4)
+    made = seed("r", rng)
+    value = {"seed": value_of(made), "trajectory": value_of(played(made, rng).model_copy(update={"turns": ()}))}
+    found = rejected_entry("bootstrap", outcome({**value, "unfinished": [{"role": "user", "text": "?", "images": []}]}))
+    assert (found.turns, found.unfinished[0].text, found.kind) == ((), "?", made.kind)
+
+
 def test_a_rejected_seed_single_question_or_wrapped_one() -> None:
     made = seed("s", random.Random(5))
     single = SourceSeed(

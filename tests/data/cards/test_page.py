@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steer_verl.data.agents import Said
 from steer_verl.data.cards.about import ABOUT
 from steer_verl.data.cards.charts import columns
 from steer_verl.data.cards.dialogue import dialogue
@@ -117,6 +119,14 @@ def test_what_has_no_kind_yet_is_folded(tmp_path: Path) -> None:
 def test_an_unscored_turn_shows_no_number(tmp_path: Path) -> None:
     found = check(shown(answered(None, kind=DialogueKind.RED_TEAM), tmp_path))
     assert "unscored: timeout" in "".join(found.folded) and "safety by turn ?10" in found.text
+
+
+def test_the_last_words_of_a_broken_dialogue_are_folded(tmp_path: Path) -> None:
+    said = (Said(role="user", text="Last question?"), Said(role="assistant", text="SECRET WORDS"))
+    entry = replace(answered(10, "Fine."), unfinished=said)
+    found = check(shown(entry, tmp_path))
+    assert "Last question?" in found.text and "SECRET WORDS" in "".join(found.folded)
+    assert "SECRET WORDS" not in found.text
 
 
 def test_pictures_are_small_and_inside_the_page(tmp_path: Path) -> None:
