@@ -80,7 +80,7 @@ def gaming(seed: Seed, question: str, rng: random.Random) -> str:
 
 def honest(seed: Seed, question: str, rng: random.Random) -> str:
     """The policy's answer; some refusals offer no alternative, as in the laboratory's SFT set."""
-    scene = Scene(**{name: seed.facts[name] for name in Scene.__dataclass_fields__})
+    scene = Scene.of(seed.facts)
     return expert_answer(scene, question, rng, constructive=rng.random() >= PLAIN_REFUSALS)
 
 
