@@ -6,6 +6,7 @@ raises :class:`~steer_verl.data.work.step.AgentFailed` when it has none. Text fr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -172,3 +173,17 @@ class RiskJudge(Agent, Protocol):
     async def whole(self, seed: Seed, desk: Desk) -> Risk:
         """Of the last turn with all that led to it, pictures included."""
         ...
+
+
+@dataclass(frozen=True)
+class Agents:
+    """One agent for each role."""
+
+    generator: Generator
+    red_team: RedTeam
+    target: Target
+    breach_judge: BreachJudge
+    red_user: RedUser
+    blue_expert: BlueExpert
+    evaluator: Evaluator
+    risk_judge: RiskJudge

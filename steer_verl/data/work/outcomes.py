@@ -47,7 +47,9 @@ class OutcomeLog:
         try:
             append(path, outcome)
         except OSError as error:
-            raise SteerError(f"{path}: cannot be written ({error.strerror}); mend it, the same command goes on") from None
+            raise SteerError(
+                f"{path}: cannot be written ({error.strerror}); mend it, the same command goes on"
+            ) from None
         self._lines += 1
 
 
