@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from steer_verl.data.images import load_image
+from steer_verl.data.licences import non_commercial
 from steer_verl.data.likeness import Like
 from steer_verl.data.parquet import atomic
 from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.data.licences import non_commercial
 from steer_verl.data.stage2.pile import Offered, Pile
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName

@@ -42,14 +42,14 @@ ANSWER_ATTEMPTS = 2
 """A malformed answer is asked for once more."""
 
 COMPLAINT = (
-    "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly one "
-    "<answer>...</answer>, nothing else around them, and no other tags."
+    "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly "
+    "one <answer>...</answer>, nothing else around them, and no other tags."
 )
 
 _DECLINED = frozenset({AskFault.REFUSAL.value, AskFault.CONTENT_FILTER.value})
 _UNUSABLE = frozenset(fault.value for fault in (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH))
-"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any other
-failure of the red user, such as a key that is refused, is no fault of this dialogue and must not end in static turns."""
+"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any
+other failure of the red user, such as a picture that is gone, must not pass for a dialogue of static turns."""
 
 
 class BootstrapReason(str, Enum):

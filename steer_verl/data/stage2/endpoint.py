@@ -1,8 +1,8 @@
 """Stage II's agents as models at endpoints; each may have its own.
 
-The red user and the risk judge reply with records, so that no word of a dialogue can pass for their own; the blue expert
-talks as the student will, in a plain chat under the guidelines; the evaluator is the tutor, which scores by the rubric
-that Stage III trains on.
+The red user and the risk judge reply with records, so that no word of a dialogue can pass for their own; the blue
+expert talks as the student will, in a plain chat under the guidelines; the evaluator is the tutor, which scores by the
+rubric that Stage III trains on.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from steer_verl.data.stage2.settings import SplitSettings
 
 
 class SetName(str, Enum):
-    """The three sets. Their order is also who gives way: what is like something in an earlier one leaves a later one."""
+    """The three sets, in the order in which they are filled: what is like something in one leaves those after it."""
 
     BENCH = "bench"
     RL = "rl"
