@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,7 +118,7 @@ class Asker:
     async def ask(
         self,
         kind: type[R],
-        values: dict[str, Value],
+        values: Mapping[str, Value],
         desk: Desk,
         *,
         images: tuple[str, ...] = (),
