@@ -11,11 +11,11 @@ from enum import Enum
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
+from steer_verl.data.drawn import drawn
 from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.stage2.splits import drawn
 from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded, neutralize, visible
@@ -123,7 +123,7 @@ class BootstrapStep:
         template = seed.turns[len(turns)]
         if not turns:
             return template, QuestionOrigin.SEED, None
-        if drawn(f"{seed.id}/static/{len(turns)}") < self.settings.static_share:
+        if drawn("static", seed.id, str(len(turns))) < self.settings.static_share:
             return template, QuestionOrigin.STATIC, None
         try:
             text = await self.red.ask(seed, said_in(turns, thoughts=False), template, desk)
