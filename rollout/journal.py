@@ -96,7 +96,7 @@ class Journal:
 
     @cached_property
     def secret(self) -> bytes | None:
-        """Key of the run's prompt ids, kept in the folder (:func:`~steer_verl.secret.kept_secret`); ``None`` without one."""
+        """Key of the run's prompt ids, kept in the folder (steer_verl/secret.py); ``None`` without a folder."""
         return None if self.folder is None else kept_secret(self.folder)
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:

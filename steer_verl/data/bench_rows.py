@@ -6,9 +6,9 @@ One JSON object a line, in the layout of the authors' benchmark::
      "messages_fixed": [{"role": "user", "content": "What is this?"}, ...], "risk_trajectory": [1, 2, 4]}
 
 ``image`` may be null, empty or missing; ``messages_fixed`` has one user turn or more, as messages or as plain strings;
-``category``, ``source_category`` and ``risk_trajectory`` are optional, and so are ``source``, ``source_id``, ``license``
-and ``kind``, which our own rows carry. Other keys mean nothing and are passed over: the file may be anybody's. A mark
-``<image>`` in the first turn says where the picture stands anyway, and is dropped.
+``category``, ``source_category`` and ``risk_trajectory`` are optional, and so are ``source``, ``source_id``,
+``license`` and ``kind``, which our own rows carry. Other keys mean nothing and are passed over: the file may be
+anybody's. A mark ``<image>`` in the first turn says where the picture stands anyway, and is dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether two dialogues are nearly the same: what the sets and ``steer data check`` ask the index of near-duplicates."""
+"""Whether two dialogues are nearly the same, as the sets and ``steer data check`` ask."""
 
 from __future__ import annotations
 

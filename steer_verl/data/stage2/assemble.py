@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from steer_verl.data.images import load_image
+from steer_verl.data.licences import non_commercial
 from steer_verl.data.likeness import Like
 from steer_verl.data.parquet import atomic
 from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.data.licences import non_commercial
 from steer_verl.data.stage2.pile import Offered, Pile
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
@@ -64,6 +64,7 @@ class SetReport(Record):
     files: tuple[str, ...]
 
 
+R = TypeVar("R", bound=Record)
 Counts: TypeAlias = "dict[str, Counter[str]]"
 
 
@@ -239,21 +240,21 @@ def _picture_fault(root: Path, name: str) -> str:
 
 def _written(pile: Pile, pictures: Pictures, system_prompt: str | None) -> dict[SetName, tuple[str, ...]]:
     """Write every set that has a row; an empty one leaves no file of an earlier build behind."""
-    writers = {SetName.BENCH: (write_bench, Seed), SetName.RL: (write_rl, Seed), SetName.SFT: (write_sft, Bootstrapped)}
+
+    def rows(name: SetName, kind: type[R]) -> Callable[[], Iterator[R]]:
+        return lambda: (kind.model_validate_json(row.value) for row in pile.kept(name))
+
+    writers: dict[SetName, Callable[[], list[Path]]] = {
+        SetName.BENCH: lambda: write_bench(rows(SetName.BENCH, Seed), pictures),
+        SetName.RL: lambda: write_rl(rows(SetName.RL, Seed), pictures, system_prompt),
+        SetName.SFT: lambda: write_sft(rows(SetName.SFT, Bootstrapped), pictures, system_prompt),
+    }
     files: dict[SetName, tuple[str, ...]] = {}
-    for name, (write, kind) in writers.items():
+    for name, write in writers.items():
         for old in pictures.out.glob(f"{name.value}.*"):
             old.unlink()
-        rows = functools.partial(_records, pile, name, kind)
-        files[name] = (
-            tuple(path.name for path in write(rows, pictures, system_prompt)) if pile.fates(name).get("") else ()
-        )
+        files[name] = tuple(path.name for path in write()) if pile.fates(name).get("") else ()
     return files
-
-
-def _records(pile: Pile, name: SetName, kind: type[Record]) -> Iterator[Record]:
-    for row in pile.kept(name):
-        yield kind.model_validate_json(row.value)
 
 
 def _report(fates: dict[str, int], counts: Counts, files: tuple[str, ...]) -> SetReport:

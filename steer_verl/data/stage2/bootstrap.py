@@ -11,11 +11,11 @@ from enum import Enum
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
+from steer_verl.data.drawn import drawn
 from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.stage2.splits import drawn
 from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded, neutralize, visible
@@ -42,14 +42,14 @@ ANSWER_ATTEMPTS = 2
 """A malformed answer is asked for once more."""
 
 COMPLAINT = (
-    "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly one "
-    "<answer>...</answer>, nothing else around them, and no other tags."
+    "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly "
+    "one <answer>...</answer>, nothing else around them, and no other tags."
 )
 
 _DECLINED = frozenset({AskFault.REFUSAL.value, AskFault.CONTENT_FILTER.value})
 _UNUSABLE = frozenset(fault.value for fault in (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH))
-"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any other
-failure of the red user, such as a key that is refused, is no fault of this dialogue and must not end in static turns."""
+"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any
+other failure of the red user, such as a picture that is gone, must not pass for a dialogue of static turns."""
 
 
 class BootstrapReason(str, Enum):
@@ -123,7 +123,7 @@ class BootstrapStep:
         template = seed.turns[len(turns)]
         if not turns:
             return template, QuestionOrigin.SEED, None
-        if drawn(f"{seed.id}/static/{len(turns)}") < self.settings.static_share:
+        if drawn("static", seed.id, str(len(turns))) < self.settings.static_share:
             return template, QuestionOrigin.STATIC, None
         try:
             text = await self.red.ask(seed, said_in(turns, thoughts=False), template, desk)

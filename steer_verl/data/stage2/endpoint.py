@@ -1,8 +1,8 @@
 """Stage II's agents as models at endpoints; each may have its own.
 
-The red user and the risk judge reply with records, so that no word of a dialogue can pass for their own; the blue expert
-talks as the student will, in a plain chat under the guidelines; the evaluator is the tutor, which scores by the rubric
-that Stage III trains on.
+The red user and the risk judge reply with records, so that no word of a dialogue can pass for their own; the blue
+expert talks as the student will, in a plain chat under the guidelines; the evaluator is the tutor, which scores by the
+rubric that Stage III trains on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.data.agents import Risk, Said
 from steer_verl.data.asking import Asker, dialogue
 from steer_verl.data.images import resolve_image
-from steer_verl.data.prompt_file import Ours, PromptFile, load_prompts, prompt_hashes
+from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts, prompt_hashes
 from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, DataError
@@ -62,7 +62,8 @@ class EndpointRedUser:
 
     async def ask(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, desk: Desk) -> str:
         """See :meth:`RedUser.ask`."""
-        values = {"dialogue": dialogue(said), "kind": Ours(seed.kind.value), "template": plain_words([template.text])}
+        planned = plain_words([template.text])
+        values: dict[str, Value] = {"dialogue": dialogue(said), "kind": Ours(seed.kind.value), "template": planned}
         reply = await self._asker.ask(NextMessage, values, desk, images=_images(said) + template.images)
         return reply.message
 

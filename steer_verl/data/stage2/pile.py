@@ -15,7 +15,8 @@ from pathlib import Path
 from steer_verl.data.stage2.splits import SetName
 
 _TABLES = """
-CREATE TABLE offered (number INTEGER PRIMARY KEY, name TEXT, rank TEXT, id TEXT, kind TEXT, source_seed TEXT, value TEXT);
+CREATE TABLE offered
+  (number INTEGER PRIMARY KEY, name TEXT, rank TEXT, id TEXT, kind TEXT, source_seed TEXT, value TEXT);
 CREATE INDEX by_rank ON offered (name, rank);
 CREATE TABLE fate (number INTEGER PRIMARY KEY, name TEXT, source_seed TEXT, reason TEXT, detail TEXT);
 CREATE INDEX by_source_seed ON fate (source_seed, name) WHERE reason = '';

@@ -6,14 +6,14 @@ or go.
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 
+from steer_verl.data.drawn import drawn
 from steer_verl.data.stage2.settings import SplitSettings
 
 
 class SetName(str, Enum):
-    """The three sets. Their order is also who gives way: what is like something in an earlier one leaves a later one."""
+    """The three sets, in the order in which they are filled: what is like something in one leaves those after it."""
 
     BENCH = "bench"
     RL = "rl"
@@ -30,12 +30,7 @@ def split_of(cluster: str, source: str, settings: SplitSettings) -> SetName:
     """
     if source in settings.bench_sources:
         return SetName.BENCH
-    place = drawn(f"split/{cluster}") * (settings.bench + settings.rl + settings.sft)
+    place = drawn("split", cluster) * (settings.bench + settings.rl + settings.sft)
     if place < settings.bench:
         return SetName.BENCH
     return SetName.RL if place < settings.bench + settings.rl else SetName.SFT
-
-
-def drawn(text: str) -> float:
-    """A number in [0, 1) that is the same for the same text in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:6], "big") / 2**48

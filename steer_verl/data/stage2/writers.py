@@ -103,7 +103,7 @@ def write_rl(rows: Callable[[], Iterable[Seed]], pictures: Pictures, system_prom
     return [lines, table]
 
 
-def write_bench(rows: Callable[[], Iterable[Seed]], pictures: Pictures, system_prompt: str | None) -> list[Path]:
+def write_bench(rows: Callable[[], Iterable[Seed]], pictures: Pictures) -> list[Path]:
     """``bench.jsonl``; an evaluation has its own system prompt."""
     lines = pictures.out / "bench.jsonl"
     with atomic(lines) as text:
