@@ -35,7 +35,7 @@ def doctor() -> None:
 
 @app.command(context_settings=ANY_ARGUMENTS)
 def data(context: typer.Context) -> None:
-    """Check seed files and convert them for verl."""
+    """Make training sets out of single-turn seeds; check files and convert them for verl."""
     from steer_verl.data.commands import app as commands
 
     commands(args=context.args, prog_name="steer data")

@@ -1,4 +1,4 @@
-"""``steer data``: check and convert files of seeds."""
+"""``steer data``: make sets of seeds, check them and convert them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from steer_verl.data.parquet import convert as convert_file
 from steer_verl.data.set_files import Overlaps, check_set
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules
-from steer_verl.errors import DataError
+from steer_verl.errors import DataError, SteerError
 
-app = typer.Typer(help="Check seed files and convert them for verl.", no_args_is_help=True)
+app = typer.Typer(help="Make training sets out of single-turn seeds; check and convert files.", no_args_is_help=True)
 console = Console(stderr=True, highlight=False)
 
 ImageRoot = Annotated[
@@ -35,6 +35,45 @@ TrustPaths = Annotated[
 ]
 TextOnly = Annotated[bool, typer.Option("--allow-text-only", help="Accept dialogues without a picture")]
 MaxChars = Annotated[int, typer.Option(min=1, help="Characters of one user turn")]
+
+
+@app.command()
+def build(
+    config: Annotated[Path, typer.Argument(help="YAML file of the build (recipes/data has examples)")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, as if it stood in the file: work.in_flight=64")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this step: seeds, dialogues, bootstrap, history")] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Stages I and II as Ray tasks, on the cluster that RAY_ADDRESS names")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on in a folder begun with other models, prompts or settings")
+    ] = False,
+) -> None:
+    """Single-turn seeds -> STEER-SFT, STEER-RL and STEER-Bench style sets. Start it again to go on."""
+    from steer_verl.data.build.config import load_config
+    from steer_verl.data.build.make import STEPS
+    from steer_verl.data.build.make import build as make
+
+    if until not in (None, *STEPS):
+        _fail(f"--until {until}: no step; one of {', '.join(STEPS)}")
+    with _one_line_errors():
+        try:
+            manifest = make(
+                load_config(config, overrides or ()),
+                until=until,
+                ray=ray,
+                accept_changes=accept_changes,
+                console=console,
+            )
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from here", style="yellow")
+            raise typer.Exit(130) from None
+    for step in manifest.steps:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in step.rejected.items()) or "none"
+        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {reasons}, {step.undone} undone"
+        console.print(told, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -178,7 +217,7 @@ def _licences(report: Report) -> str:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (DataError, OSError) as error:  # OSError: a report that cannot be written, a full disk
+    except (SteerError, OSError) as error:  # OSError: a report that cannot be written, a full disk
         _fail(str(error))
 
 
