@@ -102,7 +102,9 @@ def check(steps: Iterable[StepAccount]) -> None:
     for one in steps:
         out = one.kept + sum(one.rejected.values()) + one.undone
         if one.entered != out:
-            what = f"{one.entered} in, but {one.kept} kept + {sum(one.rejected.values())} rejected + {one.undone} undone"
+            what = (
+                f"{one.entered} in, but {one.kept} kept + {sum(one.rejected.values())} rejected + {one.undone} undone"
+            )
             raise DataError(f"step {one.step!r}: {what} = {out}; its folder was changed by hand: make it anew")
 
 
