@@ -1,4 +1,4 @@
-"""Whether the engine keeps a server busy, and what it holds in memory: ``STEER_CPU=1 python -m benchmarks.data.engine``.
+"""Is a server kept busy, and memory flat? ``STEER_CPU=1 python -m benchmarks.data.engine``.
 
 * **Throughput.** A real HTTP server in a process of its own has a fixed number of slots and takes a fixed time over a
   request; more than that wait in its queue. A step of three calls in a row goes through the real transport. What was

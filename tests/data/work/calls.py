@@ -1,4 +1,4 @@
-"""A step of calls in a row over the real transport, and a process that works it: ``python -m tests.data.work.calls``."""
+"""A step of calls over the real transport, and a process that works it: ``python -m tests.data.work.calls``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from steer_verl.transport.lease import Lease
 from tests.data.work.scripted import Thing, things
 
 CALLS = 3
+CONCURRENCY = 8
 
 
 class CallStep:
@@ -71,7 +72,7 @@ def calls_job(folder: Path, config: EndpointConfig, count: int, settings: WorkSe
 
 def main(folder: str, base_url: str, count: str) -> None:
     """Work through ``count`` items at the server."""
-    config = EndpointConfig(base_url=base_url, model="fake-tutor", max_concurrency=8)
+    config = EndpointConfig(base_url=base_url, model="fake-tutor", max_concurrency=CONCURRENCY)
     job = calls_job(Path(folder), config, int(count), WorkSettings(in_flight=24, shards=4, lines_per_file=16))
     try:
         run(job, {"model": "fake-tutor"}, console=Console(width=150))

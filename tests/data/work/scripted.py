@@ -20,7 +20,7 @@ from steer_verl.data.work.store import Store
 from steer_verl.data.work.tally import Tally
 from steer_verl.types import Record, Usage
 
-FAST = WorkSettings(in_flight=8, pause=0.0, shards=3, lines_per_file=7)
+FAST = WorkSettings(in_flight=8, pause=0.01, shards=3, lines_per_file=7)
 CALL = Usage(requests=1, prompt_tokens=10, completion_tokens=5, cost=0.5)
 
 

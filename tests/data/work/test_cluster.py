@@ -55,8 +55,7 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        with FaultServer(says("no"), choose=None, keep=False).in_thread() as server:
-            server.script = [slow(0.1, says("a word"))]
+        with FaultServer(slow(0.1, says("a word")), keep=False).in_thread() as server:
             job = calls_job(
                 tmp_path,
                 EndpointConfig(base_url=server.base_url, model="fake-tutor", max_concurrency=16),

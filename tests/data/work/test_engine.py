@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,8 +97,7 @@ async def test_a_failure_that_would_come_again_is_not_tried_again(tmp_path: Path
     assert next(read_outcomes(tmp_path)).done == Rejected(reason="content_filter", detail="a line")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 60, 500])
-@pytest.mark.parametrize("lives", [0, 1, 30])
+@pytest.mark.parametrize(("count", "lives"), [(1, 0), (2, 1), (5, 0), (5, 3), (60, 0), (60, 30), (500, 30)])
 async def test_a_dead_endpoint_stops_the_run_and_rejects_nothing(tmp_path: Path, count: int, lives: int) -> None:
     answered = 0
 
@@ -109,8 +109,6 @@ async def test_a_dead_endpoint_stops_the_run_and_rejects_nothing(tmp_path: Path,
         answered += 1
         return await keep(item, desk)
 
-    if lives >= count:
-        pytest.skip("it would never die")
     step = ScriptedStep(dies)
     with pytest.raises(
         SteerError, match=r"nothing has succeeded .* connect \(connection refused\) at item 'thing \d+'"
@@ -157,7 +155,7 @@ async def test_a_source_that_breaks_is_told_in_its_own_words(tmp_path: Path) -> 
         yield from things(5)
         raise DataError("seeds.jsonl:6: not JSON; mend it")
 
-    with pytest.raises(DataError, match="seeds.jsonl:6"):
+    with pytest.raises(DataError, match=r"seeds\.jsonl:6"):
         await work(tmp_path, ScriptedStep(), breaks())
     with pytest.raises(DataError, match="'thing 1' stands twice"):
         await work(tmp_path, ScriptedStep(), [*things(5), *things(2)[1:]])
@@ -175,18 +173,20 @@ async def test_called_off_at_any_moment_it_goes_on_and_pays_for_nothing_twice(tm
             raise lost()
         return await odd_ones_out(item, desk)
 
+    patient = FAST.model_copy(update={"tries": 20})
     for _ in range(30):
         steps.append(ScriptedStep(waits))
-        run = asyncio.create_task(work(tmp_path, steps[-1], things(120)))
-        await asyncio.sleep(0.02 * rng.random())
+        run = asyncio.create_task(work(tmp_path, steps[-1], things(300), patient))
+        await asyncio.sleep(0.008 * rng.random())
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         ends(tmp_path)
-    await work(tmp_path, steps[-1], things(120), FAST.model_copy(update={"tries": 20}))
-    assert ends(tmp_path) == {f"thing {n}": "odd" if n % 2 else "kept" for n in range(120)}
-    made = sum((step.calls for step in steps), start=steps[0].calls - steps[0].calls)
+    assert 30 < len(ends(tmp_path)) < 300
+    await work(tmp_path, steps[-1], things(300), patient)
+    assert ends(tmp_path) == {f"thing {n}": "odd" if n % 2 else "kept" for n in range(300)}
+    made = sum((step.calls for step in steps), start=Counter[str]())
     cut_off = sum(count - 1 for count in made.values())
-    assert set(made) == {f"thing {n}/{call}" for n in range(120) for call in ("one", "two")}
+    assert set(made) == {f"thing {n}/{call}" for n in range(300) for call in ("one", "two")}
     assert cut_off <= len(steps) * FAST.in_flight  # only a call under way at the stop is made again
 
 
@@ -200,6 +200,6 @@ async def test_nothing_new_is_begun_while_as_many_wait_as_may_be_at_work(tmp_pat
     step = ScriptedStep(half_lost)
     running = asyncio.create_task(work(tmp_path, step, things(60), settings))
     await asyncio.sleep(0.03)
-    assert len(step.tries) <= 3 * settings.in_flight
+    assert len(step.tries) <= 4 * settings.in_flight
     await running
     assert list(ends(tmp_path).values()) == ["kept"] * 60

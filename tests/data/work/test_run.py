@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.work.manifest import StepAccount, account, check, read_manifest, write_manifest
+from steer_verl.data.work.manifest import account, check, read_manifest, write_manifest
 from steer_verl.data.work.plan import Plan, differences, settle, shard_of
 from steer_verl.data.work.progress import Progress
 from steer_verl.data.work.run import run
@@ -62,7 +62,7 @@ def test_counts_that_do_not_add_up_name_their_step(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     write_manifest(path, [good])
     path.write_text(path.read_text().replace('"kept": 5', '"kept": 50'))
-    with pytest.raises(DataError, match="add|in, but"):
+    with pytest.raises(DataError, match="in, but"):
         read_manifest(path)
 
 
@@ -84,7 +84,7 @@ def test_a_plan_is_compared_as_json_sees_it(tmp_path: Path) -> None:
     settle(tmp_path, plan)
     assert list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 1}, "c": 2})) == []
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(DataError, match="plan.json: not a plan"):
+    with pytest.raises(DataError, match=r"plan\.json: not a plan"):
         settle(tmp_path, plan)
     with pytest.raises(DataError, match="no step was begun here"):
         account(tmp_path / "nowhere")
@@ -102,7 +102,7 @@ def test_a_job_whose_step_has_another_name_is_told(tmp_path: Path) -> None:
 def test_items_are_dealt_evenly_and_for_good() -> None:
     dealt = [shard_of(f"item {n}", 8) for n in range(8000)]
     assert all(850 < dealt.count(shard) < 1150 for shard in range(8))
-    assert [shard_of(name, 8) for name in ("a", "b", "ä")] == [3, 5, 4]
+    assert [shard_of(name, 8) for name in ("a", "b", "ä")] == [7, 5, 1]
 
 
 def test_rate_and_time_left_are_of_late() -> None:
