@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.append_log import whole_lines
 from steer_verl.data.work.outcomes import outcome_files, parse, shard_folders
 from steer_verl.data.work.run import Job, work_shards
 from steer_verl.data.work.step import Outcome
@@ -85,14 +84,18 @@ class Follower:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lines: dict[Path, int] = {}
+        self._read: dict[Path, int] = {}
+        """Bytes of each file that were read, up to the end of a line."""
 
     def new(self) -> Iterator[Outcome]:
         """Outcomes that were written since the last call."""
         for shard in shard_folders(self.folder):
             for path in outcome_files(shard):
-                done = self._lines.get(path, 0)
-                for number, line in whole_lines(path):
-                    if number > done:
-                        self._lines[path] = number
-                        yield parse(line, f"{path}:{number}")
+                start = self._read.get(path, 0)
+                if path.stat().st_size == start:
+                    continue
+                with path.open("rb") as file:
+                    file.seek(start)
+                    *whole, torn = file.read().split(b"\n")
+                    self._read[path] = file.tell() - len(torn)
+                yield from (parse(line, str(path)) for line in whole)

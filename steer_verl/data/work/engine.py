@@ -98,6 +98,8 @@ class Engine(Generic[Item]):
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""
+        for store in self.stores.values():
+            store.begin_reading()
         for item in items:
             name = self.key(item)
             store = self.stores.get(shard_of(name, self.settings.shards))

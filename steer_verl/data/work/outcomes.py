@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from steer_verl.append_log import append, whole_lines
 from steer_verl.data.work.step import Kept, Outcome
@@ -88,7 +89,7 @@ def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
     for outcome in read_outcomes(folder):
         if isinstance(outcome.done, Kept):
             try:
-                yield kind.model_validate_json(outcome.done.model_dump_json(include={"value"})[len('{"value":') : -1])
+                yield kind.model_validate_json(to_json(outcome.done.value))
             except ValidationError as error:
                 what = error.errors()[0]["msg"]
                 cure = "it was made by another version; use a new folder"

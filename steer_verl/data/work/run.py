@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -42,7 +42,7 @@ class Job(Generic[Item]):
     asynchronous ``close`` is closed."""
     items: Callable[[], Iterable[Item]]
     """Reads the items from the beginning; every process reads all of them and works those of its shards."""
-    settings: WorkSettings = WorkSettings()
+    settings: WorkSettings = field(default_factory=WorkSettings)
     key: Callable[[Item], str] = attrgetter("id")
     """An item's id."""
 

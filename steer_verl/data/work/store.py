@@ -84,6 +84,11 @@ class Store:
                 self._db.execute("INSERT INTO item VALUES (?, 0)", (item,))
             return row is None or not row[0]
 
+    def begin_reading(self) -> None:
+        """The source is about to be read from its beginning."""
+        with self._told():
+            self._db.execute("DELETE FROM fact WHERE name = 'whole'")
+
     def read_whole(self) -> None:
         """The source has been read to its end."""
         with self._told():
@@ -120,7 +125,7 @@ class Store:
             self._db.execute("DELETE FROM result WHERE item = ?", (outcome.id,))
 
     def counts(self) -> tuple[int, int, bool]:
-        """(items met in all runs, those of them that have not ended, whether the source was ever read to its end)."""
+        """(items met in all runs, those of them that have not ended, whether the source was read to its end)."""
         with self._told():
             met, ended = self._db.execute("SELECT COUNT(*), COALESCE(SUM(ended), 0) FROM item").fetchone()
             whole = self._db.execute("SELECT COUNT(*) FROM fact WHERE name = 'whole'").fetchone()[0]
