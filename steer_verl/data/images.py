@@ -8,6 +8,7 @@ server a picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import threading
 import warnings
@@ -27,6 +28,8 @@ MAX_ASPECT = 200
 """Longer over shorter side; Qwen2.5-VL's image processor (smart_resize) raises above it."""
 MAX_BYTES = 64 * 2**20
 """Size of the file."""
+SENT_SIDE = 1536
+"""Pictures go to a server with their longer side, in pixels, at most this."""
 
 AnyPath = str | PathLike[str]
 
@@ -111,6 +114,21 @@ def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None
     image.save(buffer, "JPEG", quality=90) if jpeg else image.save(buffer, "PNG")
     kind = "jpeg" if jpeg else "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def picture_uri(path: AnyPath, root: AnyPath | None = None) -> str:
+    """The ``data:`` URI of a picture as a server is sent it, kept for the next requests while the file stays the same.
+
+    Raises:
+        DataError: the picture is missing or must not be opened.
+    """
+    stat = resolve_image(path, root=root).stat()
+    return _sent(str(path if root is None else Path(root) / path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=128)
+def _sent(path: str, _mtime: int, _size: int) -> str:
+    return data_uri(path, max_side=SENT_SIDE)
 
 
 def _open_header(path: Path) -> Image.Image:
