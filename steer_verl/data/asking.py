@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -37,6 +37,7 @@ from steer_verl.transport.failure import CallFailed
 from steer_verl.transport.inquiry import Deadline, Inquiry
 from steer_verl.transport.lease import Lease
 from steer_verl.transport.ledger import Ledger
+from steer_verl.transport.pool import Pool
 from steer_verl.transport.reply import Reply
 from steer_verl.types import IMAGE_MARK, UnscoredReason
 
@@ -54,6 +55,7 @@ _FORM = (
 )
 
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,18 @@ class _Chat:
         hint = f"\n\nYour last reply could not be used: {complaint}." if complaint and self.system else ""
         head = [{"role": "system", "content": self.system + hint}] if self.system else []
         return [*head, *self.said]
+
+
+@dataclass(frozen=True)
+class _Request(Generic[T]):
+    """What is asked for, and how a reply to it is read."""
+
+    kind: type[T]
+    what: tuple[Any, ...]
+    """Tells it from every other request of the role for the same item."""
+    make: Callable[[], Askable]
+    schema: dict[str, Any] | None
+    read: Callable[[Reply, Any], T | Fault]
 
 
 class Asker:
@@ -141,14 +155,14 @@ class Asker:
         if self.prompt is None:
             raise ValueError("a plain chat has no request")
         text = self.prompt.render(values)
-        system = f"{self.prompt.system}\n\n{_MATERIAL}\n\n{_FORM}"
-        make = functools.partial(self._form, system, text, images)
-
-        def read(reply: Reply, form: _Form) -> R | Fault:
-            return read_record(reply, form.nonce, kind, check)
-
-        schema = reply_schema(kind, self.role)
-        return await self._once(kind, (kind.__name__, text, images, again), desk, make, schema, read)
+        request: _Request[R] = _Request(
+            kind,
+            (kind.__name__, text, images, again),
+            functools.partial(self._form, text, images),
+            reply_schema(kind, self.role),
+            lambda reply, form: read_record(reply, form.nonce, kind, check),
+        )
+        return await self._once(request, desk)
 
     async def answer(
         self,
@@ -173,39 +187,31 @@ class Asker:
             AgentFailed: there is none; ``transient`` when the endpoint may give it later.
         """
         shown = tuple((message.role, message.text, message.images) for message in said)
-        make = functools.partial(self._chat, said)
+        request: _Request[str] = _Request(
+            str,
+            ("answer", shown, again),
+            functools.partial(self._chat, said),
+            None,
+            lambda reply, _: read_answer(reply, check, verbatim),
+        )
+        return await self._once(request, desk)
 
-        def read(reply: Reply, _: _Chat) -> str | Fault:
-            return read_answer(reply, check, verbatim)
-
-        return await self._once(str, ("answer", shown, again), desk, make, None, read)
+    def pool(self) -> Pool:
+        """The endpoint's shared servers, in the running event loop."""
+        return self._lease.pool(self.config)
 
     async def close(self) -> None:
         """Give the connections back."""
         await self._lease.close()
 
-    async def _once(
-        self,
-        kind: type[Any],
-        what: tuple[Any, ...],
-        desk: Desk,
-        make: Callable[[], Askable],
-        schema: dict[str, Any] | None,
-        read: Callable[[Reply, Any], Any],
-    ) -> Any:
-        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
+    async def _once(self, request: _Request[T], desk: Desk) -> T:
+        digest = hashlib.sha256(json.dumps(request.what).encode()).hexdigest()[:12]
         name = f"{self.name}/{digest}"
-        work = functools.partial(self._work, f"{desk.place}/{name}", desk, make, schema, read)
-        return await desk.once(name, kind, work)
+        return await desk.once(
+            name, request.kind, functools.partial(self._asked, request, f"{desk.place}/{name}", desk)
+        )
 
-    async def _work(
-        self,
-        place: str,
-        desk: Desk,
-        make: Callable[[], Askable],
-        schema: dict[str, Any] | None,
-        read: Callable[[Reply, Any], Any],
-    ) -> Any:
+    async def _asked(self, request: _Request[T], place: str, desk: Desk) -> T:
         """Ask; what it cost goes on the item's account, also when nothing came of it."""
         inquiry = Inquiry(
             Deadline(self.config.timeout),
@@ -216,7 +222,7 @@ class Asker:
             ledger=self._ledger,
         )
         try:
-            outcome = await ask(self._lease.pool(self.config), inquiry, make, schema, read, _complaint)
+            outcome = await ask(self.pool(), inquiry, request.make, request.schema, request.read, _complaint)
         except CallFailed as failure:
             raise AgentFailed(failure.reason.value, self._told(failure.detail), transient=_may_pass(failure)) from None
         finally:
@@ -228,7 +234,8 @@ class Asker:
     def _told(self, detail: str) -> str:
         return f"{self.role} ({self.config.model}): {detail}"
 
-    def _form(self, system: str, text: str, images: tuple[str, ...]) -> _Form:
+    def _form(self, text: str, images: tuple[str, ...]) -> _Form:
+        system = f"{self.prompt.system if self.prompt else ''}\n\n{_MATERIAL}\n\n{_FORM}"
         parts = tuple(self._picture(image) for image in images)
         unseen = "".join(f"{part['text']}\n" for part in parts if part["type"] == "text")
         text, seen = unseen + text, tuple(part for part in parts if part["type"] != "text")

@@ -92,13 +92,15 @@ class RoleServer(FaultServer):
         attempt = self._sent[request.key]
         self._sent[request.key] += 1
         if self.faults and drawn("fault", request.key, str(attempt)) < self.faults:
-            kinds = self.kinds or (*TRANSPORT_FAULTS, half_sent(text=self.answers[role]), *MODEL_FAULTS)
+            kinds = self.kinds or (*TRANSPORT_FAULTS, half_sent(text=self.answers[role]), flood(), PROSE)
+            if role == TARGET:
+                kinds = tuple(kind for kind in kinds if kind is not PROSE)  # to a target, any words are an answer
             return kinds[int(drawn("kind", request.key, str(attempt)) * len(kinds))]
         return refuses() if role in self.refusing else says(self.answers[role], kind=role)
 
 
 TRANSPORT_FAULTS = (status(429, retry_after=0), status(503), dropped())
-MODEL_FAULTS = (flood(), says("No object here.", kind="prose"))
+PROSE = says("No object here.", kind="prose")
 
 
 def endpoint(server: FaultServer, **settings: Any) -> EndpointConfig:

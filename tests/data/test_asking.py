@@ -71,7 +71,7 @@ async def asking(
     """An asker on a scripted server, whose pauses pass at once."""
     async with FaultServer(*script) as server:
         asker = Asker(endpoint(server, **settings), "note", prompt, pictures=pictures)
-        instant_pool(asker._lease.pool(asker.config))
+        instant_pool(asker.pool())
         try:
             yield asker, server
         finally:

@@ -23,6 +23,7 @@ from steer_verl.data.stage1.expand import ExpandStep
 from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage1.settings import ExpandSettings, RedTeamSettings
 from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
+from steer_verl.transport.lease import pooled
 from steer_verl.types import DialogueKind, Seed
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.data.role_server import RoleServer, endpoint, record
@@ -48,7 +49,7 @@ async def laboratory(
         target: Target = EndpointTarget(config, pictures)
         judge: BreachJudge = EndpointBreachJudge(config, pictures)
         agents = [generator, red_team, target, judge]
-        instant_pool(target._asker._lease.pool(config))  # type: ignore[attr-defined]
+        instant_pool(pooled(config))
         steps: dict[str, Any] = {kind.value: ExpandStep(generator, kind, expand) for kind in KINDS}
         steps["red_team"] = RedTeamStep(red_team, target, judge, RedTeamSettings(**red))
         try:
@@ -156,7 +157,7 @@ async def test_marks_in_a_models_text_are_dropped_and_its_picture_stays(tmp_path
     async with laboratory(RoleServer({"expand_benign": marked}), tmp_path, two) as (steps, _):
         done = await steps["benign"].work(source(), MemoryDesk())
         assert isinstance(done, Kept)
-        assert [turn["text"] for turn in done.value["turns"]][0] == "<image>What is this?"
+        assert done.value["turns"][0]["text"] == "<image>What is this?"
         assert "<|im_end|>" not in json.dumps(done.value, ensure_ascii=False)
 
 
