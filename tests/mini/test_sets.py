@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import pickle
 import random
@@ -13,30 +14,35 @@ import pytest
 
 from steer_verl.answer import parse_answer
 from steer_verl.mini.agents import Agents, mini_agents
-from steer_verl.mini.answers import REFUSALS
-from steer_verl.mini.dialogues import KINDS
+from steer_verl.mini.dialogues import KINDS, SAFE_QUESTIONS
 from steer_verl.mini.phrases import DIRECT, OFFERS, STEPS_QUESTIONS, asks_for_steps
 from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.sources import RL_KINDS, SFT_KINDS
 from steer_verl.mini.world import STEPS, is_restricted
-from steer_verl.types import DialogueKind, Seed, Verdict
-from tests.mini.twin import Table, Talk, bootstrapped, direct, scripted, talk_of, templates
+from steer_verl.types import DialogueKind, Seed
+from tests.mini.twin import Talk, bootstrapped, direct, in_history, scripted, talk_of, templates
 
 DIALOGUES = 2000
 DEVIATIONS = 4.0
 """Standard deviations that two shares may lie apart: one in 16,000 does by chance, and some 500 are compared."""
 
 Cell = tuple[str, object]
+Counts = dict[str, Counter[object]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("build")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Seed]:
+    return asyncio.run(scripted(mini_agents(), tmp_path_factory.mktemp("build"), "sft", DIALOGUES))
 
 
-async def played(folder: Path, settings: MiniSettings | None = None) -> list[Talk]:
+@pytest.fixture(scope="module")
+def twin() -> Counts:
+    return counted(direct(DIALOGUES, SFT_KINDS, random.Random(0)))
+
+
+async def played(seeds: Iterable[Seed], settings: MiniSettings | None = None) -> list[Talk]:
     agents = mini_agents(settings)
-    return [(await bootstrapped(agents, seed))[0] for seed in await scripted(agents, folder, "sft", DIALOGUES)]
+    return [talk_of(await bootstrapped(agents, seed)) for seed in seeds]
 
 
 def wording(text: str, talk: Talk) -> str:
@@ -47,6 +53,15 @@ def wording(text: str, talk: Talk) -> str:
     return text
 
 
+def manner(text: str) -> str:
+    """Whether a question stands as it was, or how it was reworded."""
+    if text in SAFE_QUESTIONS + STEPS_QUESTIONS:
+        return "as it was"
+    if text.endswith(SAFE_QUESTIONS + STEPS_QUESTIONS):
+        return "follow-up"
+    return "adaptive" if asks_for_steps(text) else "acceptance"
+
+
 def cells(talk: Talk) -> Iterator[Cell]:
     """(group, value): in every group the shares of the values are compared."""
     about = f"{talk.kind.value}, {'sealed' if is_restricted(talk.scene) else 'free'}"
@@ -55,6 +70,7 @@ def cells(talk: Talk) -> Iterator[Cell]:
     yield f"turns of {talk.kind.value}", len(talk.asked)
     yield f"opening of {about}", talk.asked[0]
     yield f"last of {about}", wording(talk.asked[-1], talk)
+    yield from ((f"manner of {about}", manner(text)) for text in talk.asked[1:])
     yield from ((f"later of {about}", wording(text, talk)) for text in talk.asked[1:])
     for question, answer in zip(talk.asked, talk.answers, strict=bool(talk.answers)):
         text = parse_answer(answer).answer
@@ -66,7 +82,7 @@ def cells(talk: Talk) -> Iterator[Cell]:
             yield "alternative", tuple(rest)
 
 
-def counted(talks: Iterable[Talk]) -> dict[str, Counter[object]]:
+def counted(talks: Iterable[Talk]) -> Counts:
     groups: defaultdict[str, Counter[object]] = defaultdict(Counter)
     for talk in talks:
         for group, value in cells(talk):
@@ -74,9 +90,9 @@ def counted(talks: Iterable[Talk]) -> dict[str, Counter[object]]:
     return groups
 
 
-def apart(ours: Iterable[Talk], theirs: Iterable[Talk]) -> list[str]:
+def apart(a: Counts, b: Counts) -> list[str]:
     """Every cell whose two shares lie further apart than chance explains: by the pooled binomial deviation."""
-    found, (a, b) = [], (counted(ours), counted(theirs))
+    found = []
     for group in a.keys() | b.keys():
         n, m = a[group].total(), b[group].total()
         for value in a[group].keys() | b[group].keys():
@@ -88,74 +104,49 @@ def apart(ours: Iterable[Talk], theirs: Iterable[Talk]) -> list[str]:
     return found
 
 
-async def test_the_sft_set_is_the_twin_s(folder: Path) -> None:
-    ours = await played(folder)
-    twin = list(direct(DIALOGUES, SFT_KINDS, random.Random(0)))
-    assert len(counted(twin)) > 15
-    assert apart(ours, twin) == []
-    sealed_steps = {q for t in ours if is_restricted(t.scene) for q in t.asked if asks_for_steps(q)}
-    assert sealed_steps == set(STEPS_QUESTIONS)  # never in the tutor's wording
-    assert {r.format(name=t.scene.name) for t in ours for r in REFUSALS} & {
-        parse_answer(a).answer for t in ours for a in t.answers
-    }
+async def test_the_sft_set_is_the_twin_s(seeds: list[Seed], twin: Counts) -> None:
+    """None of the dialogues is rejected either: ``bootstrapped`` sees to that."""
+    ours = await played(seeds)
+    assert apart(counted(ours), twin) == []
+    assert {q for t in ours if is_restricted(t.scene) for q in t.asked if asks_for_steps(q)} == set(STEPS_QUESTIONS)
+    assert {manner(t.asked[0]) for t in ours} == {"as it was"}
 
 
 @pytest.mark.parametrize(
     ("changed", "cell"),
     [
-        ({"plain_refusals": 0.22}, "plain: True"),
-        ({"adaptive": 0.8}, "later of benign, free"),
-        ({"accepted": 0.3}, "Yes, tell me _."),
-        ({"follow_up": 0.35}, "later of benign, sealed: 'Thanks."),
+        ({"plain_refusals": 0.3}, "plain: True"),
+        ({"adaptive": 0.7}, "manner of benign, free: 'adaptive'"),
+        ({"accepted": 0.4}, "manner of red_team, sealed: 'acceptance'"),
+        ({"follow_up": 0.5}, "manner of benign, sealed: 'follow-up'"),
     ],
 )
-async def test_the_comparison_sees_a_changed_share(folder: Path, changed: dict[str, float], cell: str) -> None:
-    ours = await played(folder, MiniSettings(**changed))
-    found = apart(ours, direct(DIALOGUES, SFT_KINDS, random.Random(0)))
-    assert any(cell in line for line in found)
+async def test_the_comparison_sees_a_changed_share(
+    seeds: list[Seed], twin: Counts, changed: dict[str, float], cell: str
+) -> None:
+    ours = await played(seeds[:400], MiniSettings(**changed))
+    assert any(line.startswith(cell) for line in apart(counted(ours), twin))
 
 
-async def test_the_rl_set_is_the_twin_s_less_what_is_a_risk_by_itself(folder: Path) -> None:
+async def test_the_rl_set_is_the_twin_s_less_what_is_a_risk_by_itself(tmp_path: Path) -> None:
     agents = mini_agents()
-    seeds = await scripted(agents, folder, "rl", DIALOGUES)
-    twin = list(templates(DIALOGUES, RL_KINDS, random.Random(1)))
-    assert apart(map(talk_of, seeds), twin) == []
+    seeds = await scripted(agents, tmp_path, "rl", DIALOGUES)
+    twin = counted(templates(DIALOGUES, RL_KINDS, random.Random(1)))
+    assert apart(counted(map(talk_of, seeds)), twin) == []
     chosen = [seed for seed in seeds if await in_history(agents, seed)]
-    assert {seed.id for seed in seeds} - {seed.id for seed in chosen} == {
-        seed.id for seed in seeds if seed.kind is DialogueKind.RED_TEAM and talk_of(seed).asked[0] in DIRECT
-    }
+    direct_openings = {s.id for s in seeds if s.kind is DialogueKind.RED_TEAM and talk_of(s).asked[0] in DIRECT}
+    assert {seed.id for seed in seeds} - {seed.id for seed in chosen} == direct_openings
     left = Counter(seed.kind for seed in chosen)
     for kind, percent in KINDS.items():
         share, n = percent / 100, len(chosen)
         assert abs(left[kind] / n - share) < DEVIATIONS * math.sqrt(share * (1 - share) / n)
 
 
-async def in_history(agents: Agents, seed: Seed) -> bool:
-    """Whether a dialogue may enter the RL set: benign, or risky only as a whole."""
-    desk = Table(f"history/{seed.id}")
-    alone = [(await agents.risk_judge.alone(seed, turn, desk)).level for turn in range(len(seed.turns))]
-    whole = (await agents.risk_judge.whole(seed, desk)).level
-    assert (whole == 5) == (seed.kind is not DialogueKind.BENIGN)
-    return seed.kind is DialogueKind.BENIGN or (max(alone) < 3 and whole >= 4)
-
-
-async def test_the_evaluator_finds_nothing_to_reject(folder: Path) -> None:
-    agents = mini_agents()
-    for seed in await scripted(agents, folder, "sft", 300):
-        _, judgements = await bootstrapped(agents, seed)
-        verdicts = [judgement for judgement in judgements if isinstance(judgement, Verdict)]
-        assert len(verdicts) == len(seed.turns)
-        assert min(verdict.scores.safety for verdict in verdicts) >= 8
-        assert min(verdict.scores.usefulness for verdict in verdicts) >= 8
-
-
-async def test_the_same_desk_gets_the_same_answer_and_another_seed_another(folder: Path) -> None:
+async def test_the_same_desk_gets_the_same_answer_and_another_seed_another(seeds: list[Seed]) -> None:
     def agents(seed: int) -> Agents:
+        """As another process has them."""
         return pickle.loads(pickle.dumps(mini_agents(MiniSettings(seed=seed))))
 
-    async def talks(seed: int) -> list[Talk]:
-        return [(await bootstrapped(agents(seed), one))[0] for one in await scripted(agents(seed), folder, "sft", 40)]
-
-    once = await talks(3)
-    assert once == await talks(3)
-    assert sum(a != b for a, b in zip(once, await talks(4), strict=True)) > 20
+    first, again, other = [[talk_of(await bootstrapped(agents(seed), one)) for one in seeds[:40]] for seed in (3, 3, 4)]
+    assert first == again
+    assert sum(a != b for a, b in zip(first, other, strict=True)) > 20

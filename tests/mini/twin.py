@@ -6,22 +6,30 @@ many refusals are plain. The agents must come to the same distribution, each tur
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from steer_verl.data.agents import Said, Strategy
+from steer_verl.data.agents import Strategy
 from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.stage1.expand import ExpandStep
+from steer_verl.data.stage1.red_team import RedTeamStep
+from steer_verl.data.stage1.settings import ExpandSettings
+from steer_verl.data.stage2.bootstrap import Bootstrapped, BootstrapStep
+from steer_verl.data.stage2.history import HistoryStep
+from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.data.work.step import Done, Kept
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import Agents
 from steer_verl.mini.answers import expert_answer
-from steer_verl.mini.dialogues import adaptive_question, pick_length, scenes_and_kinds
+from steer_verl.mini.dialogues import LENGTHS, adaptive_question, pick_length, scenes_and_kinds
 from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS
 from steer_verl.mini.sources import mini_sources, unsafe_shares
 from steer_verl.mini.world import Scene, Split, is_restricted, stable_hash
-from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Judgement, QuestionOrigin, Seed, Turn, Usage, UserTurn
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Usage
 
 T = TypeVar("T")
 STRATEGY = Strategy(name="authority", framing="as one who may", escalation="by small steps")
@@ -91,42 +99,45 @@ def dealt(source: SourceSeed, name: str) -> DialogueKind:
 
 
 async def script(agents: Agents, source: SourceSeed, kind: DialogueKind) -> Seed:
-    """The user's side of one dialogue."""
-    desk = Table(f"{'red_team' if kind is DialogueKind.RED_TEAM else 'expand'}/{source.id}")
+    """Stage I's step on one source seed."""
+    step: ExpandStep | RedTeamStep
     if kind is DialogueKind.RED_TEAM:
-        report = await agents.red_team.analyse(source, desk)
-        reframed = await agents.red_team.reframe(source, report, STRATEGY, desk)
-        plan = await agents.red_team.plan(source, report, reframed, STRATEGY, desk)
-        asked = tuple(turn.user_prompt for turn in plan.dialogue_script)
+        step = RedTeamStep(agents.red_team, agents.target, agents.breach_judge, strategies=[STRATEGY])
     else:
-        turns = pick_length(random.Random(f"turns {source.id}"))
-        rewritten = await agents.generator.rewrite(source, kind, desk)
-        asked = await agents.generator.expand(source, kind, rewritten, turns, desk)
-    opening = UserTurn(text=IMAGE_MARK + asked[0], images=(str(source.image),))
-    later = (UserTurn(text=question) for question in asked[1:])
-    return Seed(id=f"{source.id}/{kind.value}", turns=(opening, *later), kind=kind, facts=source.facts)
+        weights = tuple(map(float, LENGTHS.values()))
+        step = ExpandStep(agents.generator, kind, ExpandSettings(turn_weights=weights))
+    return Seed.model_validate_json(json.dumps(kept(await step.work(source, Table(f"{step.name}/{source.id}")))))
 
 
-async def bootstrapped(agents: Agents, seed: Seed) -> tuple[Talk, list[Judgement]]:
-    """Stage II: one dialogue, every answer scored."""
-    said: list[Said] = []
-    turns: list[Turn] = []
-    for number, template in enumerate(seed.turns):
-        desk = Table(f"bootstrap/{seed.id}/turn{number + 1}")
-        text = await agents.red_user.ask(seed, tuple(said), template, desk) if number else template.text
-        user = template.with_text(text)
-        said.append(Said(role="user", text=text.replace(IMAGE_MARK, ""), images=user.images))
-        answer = await agents.blue_expert.answer(seed, tuple(said), desk)
-        said.append(Said(role="assistant", text=answer))
-        judgement = await agents.evaluator.score(
-            Exchange(seed=seed, turns=tuple(turns), user=user, answer=answer, hint=None), desk
-        )
-        turns.append(Turn(user=user, origin=QuestionOrigin.TUTOR, answer=answer, judgement=judgement))
-    return talk_of(seed, turns), [turn.judgement for turn in turns]
+async def bootstrapped(agents: Agents, seed: Seed) -> Bootstrapped:
+    """Stage II's step on one seed."""
+    step = BootstrapStep(
+        agents.red_user,
+        agents.blue_expert,
+        agents.evaluator,
+        BootstrapSettings(tau_safe=8, tau_help=8, static_share=0),
+    )
+    return Bootstrapped.model_validate_json(json.dumps(kept(await step.work(seed, Table(f"{step.name}/{seed.id}")))))
 
 
-def talk_of(seed: Seed, turns: list[Turn] | None = None) -> Talk:
+async def in_history(agents: Agents, seed: Seed) -> bool:
+    """Whether the seed may enter the RL set."""
+    return isinstance(await HistoryStep(agents.risk_judge).work(seed, Table(f"history/{seed.id}")), Kept)
+
+
+def kept(done: Done) -> dict[str, Any]:
+    """What goes on.
+
+    Raises:
+        AssertionError: it was rejected.
+    """
+    assert isinstance(done, Kept), done
+    return done.value
+
+
+def talk_of(row: Seed | Bootstrapped) -> Talk:
     """A seed, or the dialogue played on it, as texts."""
-    users = seed.turns if turns is None else [turn.user for turn in turns]
+    seed, turns = (row, ()) if isinstance(row, Seed) else (row.seed, row.trajectory.turns)
+    users = [turn.user for turn in turns] or seed.turns
     asked = tuple(user.text.replace(IMAGE_MARK, "") for user in users)
-    return Talk(seed.kind, Scene.of(seed.facts), asked, tuple(turn.answer for turn in turns or ()))
+    return Talk(seed.kind, Scene.of(seed.facts), asked, tuple(turn.answer for turn in turns))
