@@ -29,10 +29,10 @@ from steer_verl.mini.judge import MiniJudge
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
 from steer_verl.rewards import trajectory_return, trajectory_rewards
+from steer_verl.transport.reading import is_refusal
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
 from steer_verl.tutor.protocol import Judge, Tutor
-from steer_verl.transport.reading import is_refusal
 from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Ruling, Scores, Seed, Trajectory, UserTurn, Verdict
 
 DIALOGUES = 300

@@ -43,7 +43,9 @@ def build(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, as if it stood in the file: work.in_flight=64")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Stop after this step: seeds, dialogues, bootstrap, history")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this step: seeds, dialogues, bootstrap, history")
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Stages I and II as Ray tasks, on the cluster that RAY_ADDRESS names")
     ] = False,

@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from steer_verl.data.images import decode_image, load_image
 from steer_verl.data.sources.duplicates import DuplicateIndex, Item
@@ -18,6 +18,9 @@ from steer_verl.data.sources.pictures import pixel_digest
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import look
 from steer_verl.data.validate import Told
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Like(Protocol):
@@ -64,8 +67,15 @@ def indexes_in(folder: Path, settings: DuplicateSettings | None = None) -> Calla
     return lambda: DialogueIndex(folder / f"like-{next(numbers)}.sqlite", settings or DuplicateSettings())
 
 
-@functools.lru_cache(maxsize=4096)
 def _seen(image: str | bytes) -> tuple[str, int]:
     """Digest of the pixels, and the look, of a picture that has been checked."""
-    decoded = decode_image(image, "by value") if isinstance(image, bytes) else load_image(image)
-    return pixel_digest(decoded), look(decoded)
+    return _digests(decode_image(image, "by value")) if isinstance(image, bytes) else _seen_file(image)
+
+
+@functools.lru_cache(maxsize=4096)
+def _seen_file(path: str) -> tuple[str, int]:
+    return _digests(load_image(path))
+
+
+def _digests(image: Image) -> tuple[str, int]:
+    return pixel_digest(image), look(image)

@@ -43,7 +43,11 @@ def build_set(
     """
     lost = sum(RL_KINDS.values()) / sum(KINDS.values()) if name == "rl" else 1.0
     count = math.ceil(rows * lost * SPARE) + 5
-    build(set_config(out, name, rows, seed), rows=functools.partial(mini_sources, out, count, seed, name=name), console=console)
+    build(
+        set_config(out, name, rows, seed),
+        rows=functools.partial(mini_sources, out, count, seed, name=name),
+        console=console,
+    )
     return out / "sets"
 
 
@@ -54,14 +58,12 @@ def set_config(out: Path, name: Literal["sft", "rl"], rows: int, seed: int) -> B
     return BuildConfig(
         out=out,
         agents=AgentSettings(kind="mini", seed=seed),
-        kinds=ShareSettings(
-            obfuscated=shares[DialogueKind.OBFUSCATED], red_team=1 - shares[DialogueKind.OBFUSCATED]
-        ),
+        kinds=ShareSettings(obfuscated=shares[DialogueKind.OBFUSCATED], red_team=1 - shares[DialogueKind.OBFUSCATED]),
         perturb=PerturbSettings(share=0.0),
         expand=ExpandSettings(turn_weights=lengths),
         bootstrap=BootstrapSettings(tau_safe=8, tau_help=8.0, static_share=0.0),
-        splits=SplitSettings(**{"sft": 0.0, "rl": 0.0, "bench": 0.0, name: 1.0}),
-        sets=SetSettings(**{name: rows}, rl_benign_share=KINDS[DialogueKind.BENIGN] / 100),
+        splits=SplitSettings(sft=float(name == "sft"), rl=float(name == "rl"), bench=0.0),
+        sets=SetSettings(sft=rows, rl=rows, rl_benign_share=KINDS[DialogueKind.BENIGN] / 100),
         student_format=False,
         work=WorkSettings(shards=1),
     )

@@ -225,8 +225,10 @@ def test_words_that_spell_a_role_or_a_picture_are_broken_in_every_file(pictures:
 
 @pytest.mark.parametrize(
     ("name", "bound"),
-    [("CC-BY-NC-4.0", True), ("cc-by-nc-sa-4.0", True), ("Non-Commercial", True), ("NC", True)]
-    + [("CC-BY-4.0", False), ("Apache-2.0", False), ("", False), ("ncsa", False), ("Tencent", False)],
+    [
+        *((name, True) for name in ("CC-BY-NC-4.0", "cc-by-nc-sa-4.0", "Non-Commercial", "NC")),
+        *((name, False) for name in ("CC-BY-4.0", "Apache-2.0", "", "ncsa", "Tencent")),
+    ],
 )
 def test_non_commercial_licences_are_known(name: str, bound: bool) -> None:
     assert non_commercial(name) is bound
