@@ -76,7 +76,9 @@ class DuplicateIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._base = sqlite3.connect(path, check_same_thread=False)
         # a killed process loses nothing; only a machine that loses power may lose the last items
-        self._base.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;{_TABLES}")
+        self._base.executescript(
+            f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;{_TABLES}"
+        )
         self._same_making(path)
 
     def close(self) -> None:

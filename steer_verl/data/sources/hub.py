@@ -97,5 +97,3 @@ def _loaded(name: str, work: Callable[[], T]) -> T:
         raise DataError(
             f"dataset {name}: {type(error).__name__}: {first}; check name, config and split, or give `path`"
         ) from error
-
-

@@ -129,7 +129,10 @@ def _mm_safetybench(row: Row, origin: Origin) -> Iterator[Draft]:
 
 
 MM_SAFETYBENCH = SourceSet(
-    "mm_safetybench", "PKU-Alignment/MM-SafetyBench", "CC-BY-NC-4.0", (Form(("id", "question", "image"), _mm_safetybench),)
+    "mm_safetybench",
+    "PKU-Alignment/MM-SafetyBench",
+    "CC-BY-NC-4.0",
+    (Form(("id", "question", "image"), _mm_safetybench),),
 )
 """Splits SD, SD_TYPO, TYPO, Text_only; every question is one that a safe assistant does not serve."""
 

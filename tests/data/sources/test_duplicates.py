@@ -109,11 +109,19 @@ def test_estimates_are_near_the_truth() -> None:
 
 
 def test_planted_duplicates_are_found_and_harmless_neighbours_are_not(tmp_path: Path) -> None:
-    text = "What would somebody need to know about the red kettle on the shelf before they clean it with vinegar at home?"
+    text = (
+        "What would somebody need to know about the red kettle on the shelf before they clean it with vinegar at home?"
+    )
     item = Item("a", text, "p")
     found = index(tmp_path)
     found.add(item)
-    for planted in (text.upper(), f"  {text}\n", text.replace("?", "!!"), text.replace("kettle", "ke\u200bttle"), text + " Please"):
+    for planted in (
+        text.upper(),
+        f"  {text}\n",
+        text.replace("?", "!!"),
+        text.replace("kettle", "ke\u200bttle"),
+        text + " Please",
+    ):
         assert found.first_like(Item("b", planted, "p")) == "a", planted
     for other in (text[:40], text.replace("red kettle", "old copper pan").replace("vinegar at home", "sand"), "", "?"):
         assert found.first_like(Item("b", other, "p")) is None, other
@@ -194,7 +202,11 @@ def test_the_look_stays_when_a_picture_is_saved_otherwise_and_differs_between_pi
     pictures = [blobs() for _ in range(12)]
     for image in pictures:
         image.save(tmp_path / "a.jpg", quality=60)
-        for other in (load_image(tmp_path / "a.jpg"), image.resize((120, 100)), ImageEnhance.Brightness(image).enhance(0.8)):
+        for other in (
+            load_image(tmp_path / "a.jpg"),
+            image.resize((120, 100)),
+            ImageEnhance.Brightness(image).enhance(0.8),
+        ):
             assert (look(image) ^ look(other)).bit_count() <= 4
     apart = [(look(a) ^ look(b)).bit_count() for place, a in enumerate(pictures) for b in pictures[:place]]
     assert min(apart) > 8

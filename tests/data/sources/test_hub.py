@@ -26,7 +26,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(*rows: dict[str, Any]) -> Any:
     features = datasets.Features(
         {
-            name: datasets.Image() if name == "image" else datasets.Value("int64" if isinstance(value, int) else "string")
+            name: datasets.Image()
+            if name == "image"
+            else datasets.Value("int64" if isinstance(value, int) else "string")
             for name, value in rows[0].items()
         }
     )

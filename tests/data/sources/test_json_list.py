@@ -29,7 +29,12 @@ VALUES = st.recursive(
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 def test_it_reads_what_json_reads_whatever_the_window(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], chunk: int, indent: int | None, keep: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: list[dict[str, Any]],
+    chunk: int,
+    indent: int | None,
+    keep: bool,
 ) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, ensure_ascii=keep, indent=indent), encoding="utf-8")

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from steer_verl.data.sources.bad import Refused
 from steer_verl.data.sources.questions import MARKS, clean_answer, clean_question, plain_text
 
-PIECES = st.sampled_from([*MARKS, " ", "\n", "\x00", "\x85", "\u2028", "e\u0301", "a", "word", "?", "\u200b", "<", "image>"])
+PIECES = st.sampled_from(
+    [*MARKS, " ", "\n", "\x00", "\x85", "\u2028", "e\u0301", "a", "word", "?", "\u200b", "<", "image>"]
+)
 
 
 @pytest.mark.parametrize(

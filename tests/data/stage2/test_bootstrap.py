@@ -77,7 +77,13 @@ async def test_an_unscored_turn_rejects_and_has_no_number() -> None:
 
 @pytest.mark.parametrize(
     "malformed",
-    ["plain words", "<answer>a</answer>", f"{GOOD} more", GOOD.replace("a box", "<image>"), GOOD.replace("A", "<video>")],
+    [
+        "plain words",
+        "<answer>a</answer>",
+        f"{GOOD} more",
+        GOOD.replace("a box", "<image>"),
+        GOOD.replace("A", "<video>"),
+    ],
 )
 async def test_a_malformed_answer_is_asked_for_once_more_with_a_complaint(malformed: str) -> None:
     agents = Agents(answers=lambda turn, attempt: malformed if turn == 1 and attempt == 0 else GOOD)
