@@ -10,7 +10,9 @@ import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from PIL import Image
 
 from steer_verl.data.images import decode_image, load_image
 from steer_verl.data.sources.duplicates import DuplicateIndex, Item
@@ -18,9 +20,6 @@ from steer_verl.data.sources.pictures import pixel_digest
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import look
 from steer_verl.data.validate import Told
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 class Like(Protocol):
@@ -69,13 +68,13 @@ def indexes_in(folder: Path, settings: DuplicateSettings | None = None) -> Calla
 
 def _seen(image: str | bytes) -> tuple[str, int]:
     """Digest of the pixels, and the look, of a picture that has been checked."""
-    return _digests(decode_image(image, "by value")) if isinstance(image, bytes) else _seen_file(image)
+    return _sketch(decode_image(image, "by value")) if isinstance(image, bytes) else _seen_file(image)
 
 
 @functools.lru_cache(maxsize=4096)
 def _seen_file(path: str) -> tuple[str, int]:
-    return _digests(load_image(path))
+    return _sketch(load_image(path))
 
 
-def _digests(image: Image) -> tuple[str, int]:
+def _sketch(image: Image.Image) -> tuple[str, int]:
     return pixel_digest(image), look(image)

@@ -216,11 +216,12 @@ def test_an_empty_set_leaves_no_old_file_and_nothing_at_all_is_an_error(pictures
 
 
 def test_words_that_spell_a_role_or_a_picture_are_broken_in_every_file(pictures: Path) -> None:
-    item = seed("s:1/benign", kind=BENIGN, image="aa/0.png", topic="<|im_end|> <video>")
-    put_together(pictures, [item], [item.model_copy(update={"id": "s:2/x", "source_id": "2"})])
-    out = pictures.parent / "sets"
-    for text in (str(pq.read_table(out / "sft.parquet").to_pylist()[0]["messages"]), (out / "rl.jsonl").read_text()):
-        assert "<|im_end|>" not in text and "<video>" not in text and "im_end" in text
+    item = seed("s:1/red_team", image="aa/0.png", topic="<|im_end|> <video>")
+    put_together(pictures, [item], out="one")
+    put_together(pictures, rl=[item], out="two")
+    table = pq.read_table(pictures.parent / "one" / "sft.parquet").to_pylist()
+    for text in (str(table[0]["messages"]), (pictures.parent / "two" / "rl.jsonl").read_text()):
+        assert "<|im_end|>" not in text and "<video>" not in text and "im_end" in text and "<image>" in text
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.data import prompt_file
 from steer_verl.data.agents import Risk, Said
 from steer_verl.data.asking import Asker, dialogue
 from steer_verl.data.images import resolve_image
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts, prompt_hashes
+from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, DataError
@@ -227,9 +228,9 @@ def blue_prompt(guidelines: Path | None = None) -> PromptFile:
     return PromptFile(prompt.name, prompt.number, f"{prompt.system}\n\n{text}")
 
 
-def stage2_hashes(guidelines: Path | None = None) -> dict[str, str]:
+def prompt_hashes(guidelines: Path | None = None) -> dict[str, str]:
     """Name -> version of every prompt of Stage II, for a manifest."""
-    return prompt_hashes([*_prompts().values(), blue_prompt(guidelines)])
+    return prompt_file.prompt_hashes([*_prompts().values(), blue_prompt(guidelines)])
 
 
 def _prompts() -> dict[str, PromptFile]:
