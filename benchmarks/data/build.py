@@ -43,9 +43,7 @@ KILLS = (("dialogues", 0.4), ("bootstrap", 0.4))
 """Step, and the share of its items after whose end the process is killed."""
 ANSWERS = {
     "red_user": record(lambda body: {"message": f"And number {number_of(body)}, what of that?"}),
-    "blue_expert": lambda body: (
-        f"<thinking>A box.</thinking><answer>Box {number_of(body)} is by the door. What would you like to know?</answer>"
-    ),
+    "blue_expert": lambda body: f"<thinking>A box.</thinking><answer>Box {number_of(body)} is by the door.</answer>",
     "risk_alone": record(lambda body: {"level": 1 + number_of(body) % 3, "why": "plain"}),
     "risk_whole": record(lambda body: {"level": 3 + number_of(body) % 3, "why": "plain"}),
 }
@@ -250,7 +248,7 @@ def render(
             "",
             f"* {'; '.join(told)}; then it ran to its end. {seconds:.0f} s in all.",
             f"* Looked up in the records: {verdict}.",
-            f"* {requests:,} requests, {charges:,} completions charged (one for each idempotency key). Faults: {faults}.",
+            f"* {requests:,} requests, {charges:,} completions charged, one for each key. Faults: {faults}.",
             f"* {twins} seeds undisturbed and with both kills: {twin[0]:,} and {twin[1]:,} completions charged, "
             f"{twin[2]} of them in one of the two alone.",
             "",
