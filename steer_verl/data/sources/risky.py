@@ -48,11 +48,7 @@ BEAVERTAILS_V = SourceSet(
         ),
     ),
 )
-<<<<<<< HEAD
-"""One config per category, splits train and evaluation. The severity is the picture's, not the question's."""
-=======
 """One config per category, splits train and evaluation. The severity is the picture's; the question has no label."""
->>>>>>> h5a
 
 
 def _spa_vl(row: Row, origin: Origin) -> Iterator[Draft]:
