@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import lru_cache
@@ -26,11 +27,12 @@ class ItemDesk:
         store: of the item's shard.
         step: its name.
         item: its id.
+        stopping: whether no new call may be begun: who asks for one is called off.
     """
 
-    def __init__(self, store: Store, step: str, item: str) -> None:
+    def __init__(self, store: Store, step: str, item: str, stopping: Callable[[], bool] = lambda: False) -> None:
         self.place = f"{step}/{item}"
-        self._store, self._item = store, item
+        self._store, self._item, self._stopping = store, item, stopping
         self._under_way: set[str] = set()
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
@@ -45,6 +47,8 @@ class ItemDesk:
         adapter = _adapter(kind)
         kept = self._store.result(self._item, name)
         if kept is None:
+            if self._stopping():
+                raise asyncio.CancelledError
             self._under_way.add(name)
             try:
                 kept = await self._worked(name, adapter, work)
