@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +14,9 @@ from steer_verl.errors import DataError
 from steer_verl.types import Usage
 
 T = TypeVar("T")
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+"""By kind: making one takes longer than a call to a rule."""
 
 _BILL: ContextVar[list[Usage] | None] = ContextVar("bill", default=None)
 """What the ``once`` that is under way has spent. Tasks that a step starts have a bill each."""
@@ -82,6 +84,7 @@ class ItemDesk:
                 self._store.keep(self._item, name, value, sum(bill, Usage()))
 
 
-@lru_cache(maxsize=256)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

@@ -111,15 +111,15 @@ class Engine(Generic[Item]):
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""
-        for store in self.stores.values():
-            store.begin_reading()
+        for mine in self.stores.values():
+            mine.begin_reading()
         for item in items:
             name = self.key(item)
             store = self.stores.get(shard_of(name, self.settings.shards))
             if store is not None and store.meet(name):
                 yield _Try(0.0, name, item, store)
-        for store in self.stores.values():
-            store.read_whole()
+        for mine in self.stores.values():
+            mine.read_whole()
 
     async def _worker(self) -> None:
         while (one := await self._next()) is not None:
