@@ -117,7 +117,7 @@ def test_rate_and_time_left_are_of_late() -> None:
             tally.end(Outcome(id="x", done=Rejected(reason="odd")))
     assert tally.rate == pytest.approx(2.0, rel=0.05)
     assert tally.left == pytest.approx((1000 - 100 - 298) / 2, rel=0.05)
-    assert tally.line() == "s 398/1,000 · kept 199 · rejected 99 · before 100 · 2.0/s · cost 99.5 · about 5:06 left"
+    assert tally.line() == "s 398/1,000 · kept 199 · rejected 99 · before 100 · 2.0/s · cost 99.5 · about 5:01 left"
     assert tally.usage == Usage(requests=199, prompt_tokens=1990, completion_tokens=995, cost=99.5)
 
 
