@@ -9,7 +9,7 @@ from steer_verl.data.cards.tables import percent
 
 WIDTH, HEIGHT = 360, 168
 """Of a chart, in its own units; text is as large as on the page when it is that many pixels wide."""
-TOP, BOTTOM, LABEL = 22, 24, 11
+TOP, BOTTOM, LABEL = 22, 24, 12
 
 
 def columns(title: str, counts: Mapping[str, int], note: str = "", tones: Sequence[str] = ()) -> Html:
@@ -31,7 +31,7 @@ def columns(title: str, counts: Mapping[str, int], note: str = "", tones: Sequen
     heard = f"{title}: " + "; ".join(f"{name}: {count:,}, {percent(count, total)}" for name, count in counts.items())
     ground = tag("line", x1=0, x2=WIDTH, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="ground")
     picture = tag("svg", *shown, ground, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=heard)
-    caption = tag("figcaption", tag("strong", title), " ", tag("span", note, class_="quiet"))
+    caption = tag("figcaption", tag("strong", title), tag("span", note, class_="quiet"))
     return tag("figure", caption, picture, class_="chart")
 
 

@@ -17,7 +17,7 @@ from steer_verl.data.cards.charts import bar, columns, stack
 from steer_verl.data.cards.dialogue import tone
 from steer_verl.data.cards.licences import consequence, use_of_set
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.cards.statistics import AXES, Statistics, by_doubling, mean, quantile
+from steer_verl.data.cards.statistics import AXES, AxisFigures, Statistics, by_doubling, mean, quantile
 from steer_verl.data.cards.tables import Cell, Table, percent, words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -66,16 +66,16 @@ def table_html(table: Table) -> Html:
 
 
 def composition(stats: Statistics) -> list[Html]:
-    """Turns, kinds, pictures as charts; whatever has names as tables."""
-    charts = [
-        columns("Turns of a dialogue, %", _numbered(stats.lengths), _mean(stats.lengths)),
-        columns("Kinds, %", {name.replace("_", " ") or "none": n for name, n in sorted(stats.kinds.items())}),
-        columns("Pictures in a dialogue, %", _numbered(stats.pictures), _mean(stats.pictures)),
-    ]
-    if stats.origins:
-        charts.append(columns("Where the user's turns came from, %", dict(sorted(stats.origins.items()))))
+    """Turns, kinds, pictures as charts, in per cent; whatever has names without end as tables."""
+    counted = {
+        "Turns of a dialogue": (_numbered(stats.lengths), _mean(stats.lengths)),
+        "Kinds of dialogue": ({name.replace("_", " ") or "none": n for name, n in sorted(stats.kinds.items())}, ""),
+        "Pictures in a dialogue": (_numbered(stats.pictures), _mean(stats.pictures)),
+        "Where the user's turns came from": (dict(sorted(stats.origins.items())), ""),
+    }
+    charts = [columns(title, counts, note) for title, (counts, note) in counted.items() if len(counts) > 1]
     named = [table for table in tables.composition(stats) if table.header[0] in ("strategy", "category")]
-    return [tag("div", *charts, class_="charts"), *map(table_html, named)]
+    return [*_charts(charts), *map(table_html, named)]
 
 
 def scores(stats: Statistics) -> list[Html]:
@@ -83,36 +83,38 @@ def scores(stats: Statistics) -> list[Html]:
     table = tables.scores(stats)
     if not table.rows:
         return []
-    levels = range(1, 11)
-    tones = [tone(level) for level in levels]
-    charts = [
-        columns(
-            f"{axis.capitalize()}: {what}, %", {str(level): counts[level] for level in levels}, _mean(counts), tones
-        )
-        for axis in AXES
-        for what, counts in (
-            ("lowest turn of a dialogue", stats.axes[axis].lowest),
-            ("mean of a dialogue, rounded", stats.axes[axis].means),
-            ("every turn", stats.axes[axis].turns),
-        )
-        if counts
-    ]
+    charts = [chart for axis in AXES if stats.axes[axis].turns for chart in _axis_charts(axis, stats.axes[axis])]
     counts_tables = joined([table_html(tables.score_counts(stats, axis)) for axis in AXES])
     unscored = tables.by_name("Unscored turns", "reason", stats.unscored)
     extra = [table_html(unscored)] if unscored.rows else []
     folded = tag("details", tag("summary", "Counts by level"), counts_tables)
-    return [table_html(table), tag("div", *charts, class_="charts"), *extra, folded]
+    return [table_html(table), *_charts(charts), *extra, folded]
+
+
+def _axis_charts(axis: str, figures: AxisFigures) -> list[Html]:
+    levels = range(1, 11)
+    means = figures.mean_of_means
+    shown = (
+        ("lowest turn of a dialogue", figures.lowest, _mean(figures.lowest)),
+        ("mean of a dialogue", figures.means, "" if means is None else f"mean {means:.2f}; columns: rounded"),
+        ("every turn", figures.turns, _mean(figures.turns)),
+    )
+    return [
+        columns(f"{axis.capitalize()}, {what}", {str(n): counts[n] for n in levels}, note, [tone(n) for n in levels])
+        for what, counts, note in shown
+        if counts
+    ]
 
 
 def texts(stats: Statistics) -> list[Html]:
     """Lengths of questions and answers."""
-    pairs = (("Characters of a user turn, %", stats.asked_chars), ("Characters of an answer, %", stats.answer_chars))
+    pairs = (("Characters of a user turn", stats.asked_chars), ("Characters of an answer", stats.answer_chars))
     charts = [
         columns(title, {_range(*edges): n for edges, n in by_doubling(counts).items()}, _median(counts))
         for title, counts in pairs
         if counts
     ]
-    return [tag("div", *charts, class_="charts"), table_html(tables.lengths_of_text(stats))] if charts else []
+    return [*_charts(charts), table_html(tables.lengths_of_text(stats))] if charts else []
 
 
 def work(steps: Mapping[str, StepCounts], prompts: Mapping[str, str]) -> list[Html]:
@@ -171,7 +173,7 @@ def _anchor(heading: str) -> str:
 def _row(row: tuple[Cell, ...], share_of: int) -> Html:
     cells = [tag("th", words(row[0]), scope="row", dir="auto"), *map(_cell, row[1:])]
     if share_of and isinstance(row[-1], int):
-        cells.append(tag("td", percent(row[-1], share_of), bar(row[-1], share_of), class_="share"))
+        cells.append(tag("td", tag("span", percent(row[-1], share_of)), bar(row[-1], share_of), class_="share"))
     return tag("tr", *cells)
 
 
@@ -181,6 +183,12 @@ def _cell(cell: Cell) -> Html:
 
 def _stacked(step: StepCounts) -> Html:
     return tag("td", stack(step.kept, step.refused, step.undone), class_="share")
+
+
+def _charts(charts: list[Html]) -> list[Html]:
+    if not charts:
+        return []
+    return [tag("p", "Numbers on the columns: per cent.", class_="quiet"), tag("div", *charts, class_="charts")]
 
 
 def _numbered(counts: Counter[int]) -> dict[str, int]:

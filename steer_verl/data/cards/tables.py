@@ -77,13 +77,14 @@ def composition(stats: Statistics) -> list[Table]:
 
 def origins(stats: Statistics) -> Table:
     """Sources with their licences."""
-    rows = tuple(
+    commonest = stats.sources.most_common(TOP)
+    rows: list[tuple[Cell, ...]] = [
         (source, license, "-" if license == FURTHER else use_of(license), count)
-        for (source, license), count in stats.sources.most_common(TOP)
-    )
-    rest = stats.dialogues - sum(row[-1] for row in rows)
-    rows += (("(others)", "", "", rest),) if rest else ()
-    return Table("Dialogues by source", ("source", "licence", "use", "dialogues"), rows, stats.dialogues)
+        for (source, license), count in commonest
+    ]
+    if rest := stats.dialogues - sum(count for _, count in commonest):
+        rows.append(("(others)", "", "", rest))
+    return Table("Dialogues by source", ("source", "licence", "use", "dialogues"), tuple(rows), stats.dialogues)
 
 
 def scores(stats: Statistics) -> Table:

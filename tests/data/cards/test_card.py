@@ -43,7 +43,7 @@ def test_the_page_shows_counts_samples_and_what_was_left_out(tmp_path: Path) -> 
     assert (shown.count("dialogue"), shown.count("dialogue rejected")) == (14, 6)
     for name in ("benign", "obfuscated", "red team", "below_tau_safe", "below_tau_help", "malformed", "repeated_turn"):
         assert name in found.text
-    for said in ("expert-model", "1f2e", "Non-commercial use only", "840"):
+    for said in ("expert-model", "1f2e", "Non-commercial use only", "420"):
         assert said in found.text and said in markdown.replace("\\", "")
     assert len(text) < 600_000
 
@@ -59,7 +59,7 @@ def test_the_same_rows_in_any_order_give_the_same_card(tmp_path: Path) -> None:
 
 def test_kept_outcomes_are_not_shown_as_rejected(tmp_path: Path) -> None:
     outcomes = [("expand", Outcome(id="k", done=Kept(value={})))]
-    assert "were left out" not in written(tmp_path, entries(3), rejected=outcomes)[0]
+    assert "dialogue rejected" not in written(tmp_path, entries(3), rejected=outcomes)[0]
 
 
 def test_a_set_of_seeds_and_an_empty_one(tmp_path: Path) -> None:
