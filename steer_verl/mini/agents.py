@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from steer_verl.data.agents import (
     BlueExpert,
@@ -31,6 +31,10 @@ class Agents:
     blue_expert: BlueExpert
     evaluator: Evaluator
     risk_judge: RiskJudge
+
+    def names(self) -> dict[str, str]:
+        """Role -> name of its agent, as a manifest has them."""
+        return {role.name: getattr(self, role.name).name for role in fields(self)}
 
 
 def mini_agents(settings: MiniSettings | None = None) -> Agents:
