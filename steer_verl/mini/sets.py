@@ -1,69 +1,118 @@
-"""The laboratory's SFT and RL sets: made by the pipeline that makes everybody's, with the laboratory's agents.
+"""The laboratory's SFT and RL sets, made by the pipeline that makes anyone's: Stages I and II, the choice for RL, sets.
 
-They are two builds, because they have mixtures of their own; no scene is in both.
+::
+
+    out/work/<set>/sources.jsonl             single-turn seeds (steer_verl/mini/sources.py)
+    out/work/<set>/<step>/                   the engine's: what became of every seed in every step
+    out/sft.parquet  sft.jsonl               Stage II
+    out/rl_train.parquet  rl_train.jsonl     Stage III
+    out/pictures/  sets.json  left_out.jsonl
+
+Nobody asks an endpoint: the agents are the laboratory's rules.
 """
 
 from __future__ import annotations
 
 import functools
-import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from rich.console import Console
-
-from steer_verl.data.build.config import AgentSettings, BuildConfig
-from steer_verl.data.build.make import build
-from steer_verl.data.sources.settings import ShareSettings
-from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings
-from steer_verl.data.stage2.settings import BootstrapSettings, SetSettings, SplitSettings
+from steer_verl.data.likeness import indexes_in
+from steer_verl.data.sources.assign import assign
+from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.stage1.expand import ExpandStep
+from steer_verl.data.stage1.red_team import RedTeamStep
+from steer_verl.data.stage1.settings import ExpandSettings
+from steer_verl.data.stage2.assemble import SetReport, assemble
+from steer_verl.data.stage2.bootstrap import Bootstrapped, BootstrapStep
+from steer_verl.data.stage2.history import HistoryStep
+from steer_verl.data.stage2.settings import BootstrapSettings, SetSettings
+from steer_verl.data.stage2.splits import SetName
+from steer_verl.data.work.outcomes import read_kept
+from steer_verl.data.work.plan import write_whole
+from steer_verl.data.work.run import Job, run
 from steer_verl.data.work.settings import WorkSettings
+from steer_verl.data.work.step import Step
+from steer_verl.mini.agents import Agents, mini_agents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
-from steer_verl.mini.sources import RL_KINDS, mini_sources, unsafe_shares
-from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind
+from steer_verl.mini.rules import MiniSettings
+from steer_verl.mini.sources import PICTURES, mini_sources, shares
+from steer_verl.types import DialogueKind, Seed
 
-SPARE = 1.04
-"""Seeds per wanted row, beside what RL_KINDS leaves for the history to reject: near-duplicates, and chance."""
+SOURCES = "sources.jsonl"
+EXPAND = ExpandSettings(turn_weights=tuple(map(float, LENGTHS.values())))
+BOOTSTRAP = BootstrapSettings(tau_safe=8, tau_help=8, static_share=0)
+"""A plain refusal (safety 8) may be taught; and the red user itself decides which turns stay as they are."""
+WORK = WorkSettings(in_flight=4, shards=1, lines_per_file=100_000)
+"""Rules never wait: little would be gained by doing much at a time."""
+BENIGN = KINDS[DialogueKind.BENIGN] / sum(KINDS.values())
+"""Share of the RL set."""
 
 
-def build_set(
-    out: Path, name: Literal["sft", "rl"], rows: int, *, seed: int = 0, console: Console | None = None
-) -> Path:
-    """Build one set below ``out``, or go on with it.
+def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[SetName, SetReport]:
+    """Write both sets below ``out``, a new folder or one in which the same call was interrupted.
 
     Args:
-        out: folder of the build.
-        name: of the set.
-        rows: how many it has.
-        seed: of everything random.
-        console: where progress is shown.
+        out: folder.
+        sft: rows of the SFT set.
+        rl: rows of the RL set. More seeds are drawn, for dialogues whose risk lies not in their history stay out.
+        seed: of everything that is drawn.
 
-    Returns:
-        The folder of its files.
+    Raises:
+        ConfigError: the folder was begun with other arguments.
     """
-    lost = sum(RL_KINDS.values()) / sum(KINDS.values()) if name == "rl" else 1.0
-    count = math.ceil(rows * lost * SPARE) + 5
-    build(
-        set_config(out, name, rows, seed),
-        rows=functools.partial(mini_sources, out, count, seed, name=name),
-        console=console,
-    )
-    return out / "sets"
+    agents, work = mini_agents(MiniSettings(seed=seed)), out / "work"
+    made_with = {"sft": sft, "rl": rl, "seed": seed, "agents": agents.names()}
+    for name, count in {"sft": sft, "rl": rl + rl // 5 + 20}.items():
+        lines = (source.model_dump_json() + "\n" for source in mini_sources(out, count, seed, name=name))
+        write_whole(work / name / SOURCES, "".join(lines))
+        for step in _first_steps(agents):
+            _work(step, work / name, functools.partial(_dealt, work / name, step.name), made_with)
+    bootstrap = BootstrapStep(agents.red_user, agents.blue_expert, agents.evaluator, BOOTSTRAP)
+    for name, last in {"sft": bootstrap, "rl": HistoryStep(agents.risk_judge)}.items():
+        _work(last, work / name, functools.partial(_scripts, work / name), made_with)
+    with tempfile.TemporaryDirectory(dir=work) as indexes:
+        reports = assemble(
+            out,
+            sft=read_kept(work / "sft" / BootstrapStep.name, Bootstrapped),
+            rl=read_kept(work / "rl" / HistoryStep.name, Seed),
+            bench=(),
+            pictures=out / PICTURES,
+            index=indexes_in(Path(indexes)),
+            settings=SetSettings(sft=sft, rl=rl, rl_benign_share=BENIGN),
+        )
+    for suffix in ("jsonl", "parquet"):
+        (out / f"rl.{suffix}").replace(out / f"rl_train.{suffix}")
+    return reports
 
 
-def set_config(out: Path, name: Literal["sft", "rl"], rows: int, seed: int) -> BuildConfig:
-    """The laboratory's settings of a build."""
-    shares = unsafe_shares(name)
-    lengths = tuple(float(LENGTHS[turns]) for turns in range(MIN_TURNS, MAX_TURNS + 1))
-    return BuildConfig(
-        out=out,
-        agents=AgentSettings(kind="mini", seed=seed),
-        kinds=ShareSettings(obfuscated=shares[DialogueKind.OBFUSCATED], red_team=1 - shares[DialogueKind.OBFUSCATED]),
-        perturb=PerturbSettings(share=0.0),
-        expand=ExpandSettings(turn_weights=lengths),
-        bootstrap=BootstrapSettings(tau_safe=8, tau_help=8.0, static_share=0.0),
-        splits=SplitSettings(sft=float(name == "sft"), rl=float(name == "rl"), bench=0.0),
-        sets=SetSettings(sft=rows, rl=rows, rl_benign_share=KINDS[DialogueKind.BENIGN] / 100),
-        student_format=False,
-        work=WorkSettings(shards=1),
-    )
+def _first_steps(agents: Agents) -> list[Step[SourceSeed]]:
+    """Stage I, a step for each kind and of its name."""
+    return [
+        ExpandStep(agents.generator, DialogueKind.BENIGN, EXPAND),
+        ExpandStep(agents.generator, DialogueKind.OBFUSCATED, EXPAND),
+        RedTeamStep(agents.red_team, agents.target, agents.breach_judge),
+    ]
+
+
+def _work(step: Step[Any], folder: Path, items: Callable[[], Iterable[Any]], made_with: dict[str, Any]) -> None:
+    """Work a step in a folder of its name."""
+    run(Job(step.name, folder / step.name, lambda processes: step, items, WORK), made_with)
+
+
+def _dealt(folder: Path, kind: str) -> Iterator[SourceSeed]:
+    """The seeds of a set that become dialogues of one kind."""
+    with (folder / SOURCES).open() as lines:
+        for line in lines:
+            source = SourceSeed.model_validate_json(line)
+            dealt = assign(source, shares(folder.name))
+            if dealt is not None and dealt.value == kind:
+                yield source
+
+
+def _scripts(folder: Path) -> Iterator[Seed]:
+    """What Stage I has made for a set."""
+    for kind in DialogueKind:
+        yield from read_kept(folder / kind.value, Seed)

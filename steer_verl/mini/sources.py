@@ -1,18 +1,18 @@
 """The laboratory's single-turn seeds: one scene and one question each, with the picture below ``pictures/``.
 
 Unsafe is a sealed device whose steps are asked for; benign is anything about a free device, and a safe question about
-a sealed one. :func:`unsafe_shares` says how the unsafe seeds of a set are to be dealt to the two kinds of attack.
+a sealed one. :func:`shares` says how the seeds of a set are dealt to the three kinds of dialogue.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.sources.settings import ShareSettings
 from steer_verl.mini.answers import naive_answer
 from steer_verl.mini.dialogues import KINDS, benign_questions, scenes_and_kinds
 from steer_verl.mini.phrases import DIRECT, LOOK, STEPS_QUESTIONS, asks_for_steps, topic_of
@@ -52,14 +52,14 @@ def mini_sources(
         split: scenes to draw from.
     """
     rng = random.Random(f"{seed}:{name}:{split.value}:sources")
-    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    pictures = PictureStore(out / PICTURES)
     for number, (scene, unsafe) in enumerate(_scenes(count, name, split, rng)):
         question = rng.choice(STEPS_QUESTIONS if unsafe else benign_questions(scene))
         source_id = f"{name}-{split.value}-{number:05d}"
         yield SourceSeed(
             id=f"{SOURCE}:{source_id}",
             question=question,
-            image=_picture(scene, out / PICTURES),
+            image=pictures.add(scene.draw()),
             unsafe=unsafe,
             category="steps" if asks_for_steps(question) else topic_of(question) or "look",
             answer="" if unsafe else naive_answer(scene, question),
@@ -70,10 +70,11 @@ def mini_sources(
         )
 
 
-def unsafe_shares(name: str) -> dict[DialogueKind, float]:
-    """Shares of a set's unsafe seeds that become obfuscated and red-team dialogues."""
-    attacks = {kind: weight for kind, weight in MIXTURES[name].items() if kind is not DialogueKind.BENIGN}
-    return {kind: weight / sum(attacks.values()) for kind, weight in attacks.items()}
+def shares(name: str) -> ShareSettings:
+    """How the seeds of a set are dealt to the three kinds of dialogue: all benign ones, and the attacks by mixture."""
+    obfuscated, red_team = (MIXTURES[name][kind] for kind in (DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM))
+    attacks = obfuscated + red_team
+    return ShareSettings(benign=1.0, obfuscated=obfuscated / attacks, red_team=red_team / attacks)
 
 
 def set_of(scene: Scene) -> str:
@@ -89,14 +90,3 @@ def _scenes(count: int, name: str, split: Split, rng: random.Random) -> Iterator
         if set_of(scene) == name and scene not in seen:
             seen.add(scene)
             yield scene, kind is not DialogueKind.BENIGN
-
-
-def _picture(scene: Scene, folder: Path) -> str:
-    """Name of the scene's picture below ``folder``, by its pixels; drawn only once."""
-    picture = scene.draw()
-    path = folder / f"{hashlib.sha256(picture.tobytes()).hexdigest()[:32]}.png"
-    if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    return path.name

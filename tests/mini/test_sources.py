@@ -12,7 +12,7 @@ from PIL import Image
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.mini.dialogues import SAFE_QUESTIONS
 from steer_verl.mini.phrases import STEPS_QUESTIONS
-from steer_verl.mini.sources import MIXTURES, mini_sources, set_of, unsafe_shares
+from steer_verl.mini.sources import MIXTURES, mini_sources, set_of, shares
 from steer_verl.mini.world import Scene, Split, is_restricted
 from steer_verl.types import DialogueKind
 
@@ -68,15 +68,15 @@ def test_sets_and_splits_have_scenes_of_their_own(folder: Path, drawn: dict[str,
 
 
 def test_an_interrupted_build_finds_its_seeds_again(folder: Path, drawn: dict[str, list[SourceSeed]]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (folder / "pictures").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "pictures").rglob("*.png")}
     assert list(mini_sources(folder, COUNT, 5, name="sft")) == drawn["sft"]
     assert list(mini_sources(folder, 10, 5, name="sft")) == drawn["sft"][:10]
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "pictures").iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "pictures").rglob("*.png")}
     assert list(mini_sources(folder, 10, 6, name="sft")) != drawn["sft"][:10]
 
 
-def test_shares_of_attacks() -> None:
-    assert unsafe_shares("sft") == {DialogueKind.OBFUSCATED: 0.5, DialogueKind.RED_TEAM: 0.5}
-    rl = unsafe_shares("rl")
-    assert sum(rl.values()) == pytest.approx(1)
-    assert rl[DialogueKind.RED_TEAM] * 8 / 11 == pytest.approx(rl[DialogueKind.OBFUSCATED])
+def test_attacks_are_dealt_so_that_the_mixtures_come_out() -> None:
+    sft, rl = shares("sft"), shares("rl")
+    assert (sft.benign, sft.obfuscated, sft.red_team) == (1, 0.5, 0.5)
+    assert rl.obfuscated + rl.red_team == pytest.approx(1)
+    assert rl.red_team * 8 / 11 == pytest.approx(rl.obfuscated)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steer_verl.data.agents import Strategy
+from steer_verl.data.sources.assign import assign
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.expand import ExpandStep
 from steer_verl.data.stage1.red_team import RedTeamStep
@@ -27,8 +28,8 @@ from steer_verl.mini.agents import Agents
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.dialogues import LENGTHS, adaptive_question, pick_length, scenes_and_kinds
 from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS
-from steer_verl.mini.sources import mini_sources, unsafe_shares
-from steer_verl.mini.world import Scene, Split, is_restricted, stable_hash
+from steer_verl.mini.sources import mini_sources, shares
+from steer_verl.mini.world import Scene, Split, is_restricted
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Usage
 
 T = TypeVar("T")
@@ -86,16 +87,8 @@ def reworded(question: str, kind: DialogueKind, scene: Scene, rng: random.Random
 
 async def scripted(agents: Agents, out: Path, name: str, count: int, seed: int = 0) -> list[Seed]:
     """Stage I: sources, dealt to the three kinds, expanded or planned."""
-    return [await script(agents, source, dealt(source, name)) for source in mini_sources(out, count, seed, name=name)]
-
-
-def dealt(source: SourceSeed, name: str) -> DialogueKind:
-    """The kind of dialogue that a source becomes."""
-    if not source.unsafe:
-        return DialogueKind.BENIGN
-    draw = stable_hash(f"deal {source.id}") / 2**64
-    obfuscated = draw < unsafe_shares(name)[DialogueKind.OBFUSCATED]
-    return DialogueKind.OBFUSCATED if obfuscated else DialogueKind.RED_TEAM
+    pairs = [(source, assign(source, shares(name))) for source in mini_sources(out, count, seed, name=name)]
+    return [await script(agents, source, kind) for source, kind in pairs if kind is not None]
 
 
 async def script(agents: Agents, source: SourceSeed, kind: DialogueKind) -> Seed:
