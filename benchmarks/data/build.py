@@ -181,6 +181,8 @@ def disturbed_twin(folder: Path, count: int) -> tuple[int, int, int]:
     for name, kills in (("calm", ()), ("killed", KILLS)):
         with roles() as server:
             out = folder / name
+            out.mkdir()
+            (out / "secret").write_bytes(b"s" * 32)  # the key of the ids in the evaluator's prompts
             play(write_config(folder, out, lot, server.base_url), out, kills)
             charged.append(set(server.charges))
     return len(charged[0]), len(charged[1]), len(charged[0] ^ charged[1])
