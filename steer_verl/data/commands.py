@@ -54,9 +54,9 @@ def build(
     ] = False,
 ) -> None:
     """Single-turn seeds -> STEER-SFT, STEER-RL and STEER-Bench style sets. Start it again to go on."""
-    from steer_verl.data.build.config import load_config
-    from steer_verl.data.build.make import STEPS
-    from steer_verl.data.build.make import build as make
+    from steer_verl.data.pipeline.config import load_config
+    from steer_verl.data.pipeline.make import STEPS
+    from steer_verl.data.pipeline.make import build as make
 
     if until not in (None, *STEPS):
         _fail(f"--until {until}: no step; one of {', '.join(STEPS)}")

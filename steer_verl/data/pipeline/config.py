@@ -1,0 +1,140 @@
+"""What a build is told: one YAML file, every key of it known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from steer_verl.config import EndpointConfig, Settings
+from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings
+from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings
+from steer_verl.data.stage2.settings import BootstrapSettings, HistorySettings, SetSettings, SplitSettings
+from steer_verl.data.work.settings import WorkSettings
+from steer_verl.errors import ConfigError
+
+Role = Literal["generator", "red_team", "target", "breach_judge", "red_user", "blue_expert", "evaluator", "risk_judge"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class AgentSettings(Settings):
+    """Who takes part (steer_verl/data/agents.py)."""
+
+    kind: Literal["endpoint", "mini"] = "endpoint"
+    """``mini``: the laboratory's rules, for the laboratory's seeds."""
+    seed: int = 0
+    """Of the rules' dice."""
+    endpoint: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``steer_verl.config.EndpointConfig`` for every role."""
+    roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
+    """Role -> the keys that differ for it."""
+    guidelines: Path | None = None
+    """The blue expert's, in place of steer_verl/data/stage2/guidelines.md."""
+    rubric: str | None = None
+    """The evaluator's, in place of the tutor's."""
+
+    @model_validator(mode="after")
+    def _endpoints_possible(self) -> AgentSettings:
+        if self.kind == "endpoint":
+            for role in ROLES:
+                self.of(role)
+        elif self.endpoint or self.roles:
+            raise ValueError("kind mini takes no endpoint; drop it or set kind: endpoint")
+        return self
+
+    def of(self, role: Role) -> EndpointConfig:
+        """A role's endpoint."""
+        try:
+            return EndpointConfig.model_validate({**self.endpoint, **self.roles.get(role, {})})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{role}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+class BuildConfig(Settings):
+    """A build: from sources to sets."""
+
+    out: Path
+    """Everything is written here; the same command goes on with what is there."""
+    sources: tuple[SourceSettings, ...] = ()
+    agents: AgentSettings
+    duplicates: DuplicateSettings = DuplicateSettings()
+    kinds: ShareSettings = ShareSettings()
+    perturb: PerturbSettings = PerturbSettings()
+    expand: ExpandSettings = ExpandSettings()
+    red_team: RedTeamSettings = RedTeamSettings()
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    history: HistorySettings = HistorySettings()
+    splits: SplitSettings = SplitSettings()
+    sets: SetSettings = SetSettings()
+    student_format: bool = True
+    """The system prompt that tells an instruction-tuned student its format stands before the training sets' dialogues."""
+    work: WorkSettings = WorkSettings()
+
+    @field_validator("out")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @property
+    def pictures(self) -> Path:
+        """Folder that the paths of pictures in seeds lie below."""
+        return self.out / "pictures"
+
+    def step(self, name: str) -> Path:
+        """Folder of a step's outcomes."""
+        return self.out / "steps" / name
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> BuildConfig:
+    """Read a build's file; ``a.b=value`` sets a key as if it stood there. Relative paths begin where the command runs.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown or a value cannot work.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not a mapping; recipes/data has examples")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{override!r}: not of the form key=value, such as work.in_flight=64")
+        _put(values, key, yaml.safe_load(text))
+    return parse_config(values, str(path))
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> BuildConfig:
+    """A build's settings out of plain values.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    try:
+        return BuildConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        told = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            told = "unknown key; steer_verl/data/pipeline/config.py has them all"
+        raise ConfigError(f"{where}: {key}: {told}" if key else f"{where}: {told}") from None
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    place: Any = values
+    for part in path:
+        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"{key}: {part} is {place!r}, which has no keys")
+    if isinstance(place, list):
+        place[int(last)] = value
+    else:
+        place[last] = value
