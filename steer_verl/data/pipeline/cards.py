@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.pipeline.config import BuildConfig
-from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY
 from steer_verl.data.cards.card import write_card
 from steer_verl.data.cards.entry import Entry, entry_of
+from steer_verl.data.pipeline.config import BuildConfig
+from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY
 from steer_verl.data.stage2.assemble import SetReport
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.splits import SetName

@@ -70,7 +70,7 @@ class BuildConfig(Settings):
     splits: SplitSettings = SplitSettings()
     sets: SetSettings = SetSettings()
     student_format: bool = True
-    """The system prompt that tells an instruction-tuned student its format stands before the training sets' dialogues."""
+    """The system prompt that tells a student its format stands before every dialogue of the training sets."""
     work: WorkSettings = WorkSettings()
 
     @field_validator("out")

@@ -19,10 +19,10 @@ from typing import Any
 
 from rich.console import Console
 
+from steer_verl.data.likeness import indexes_in
 from steer_verl.data.pipeline.collect import CollectStep, PlannedSeed, row_id
 from steer_verl.data.pipeline.config import BuildConfig
 from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY, agents_of, make_step, names_of, seed_source
-from steer_verl.data.likeness import indexes_in
 from steer_verl.data.sources.bad import BadRow
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage2.assemble import SetReport, assemble
