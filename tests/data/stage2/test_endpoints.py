@@ -85,7 +85,7 @@ async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(tmp_path: Pa
     kept: dict[str, bytes] = {}
     item = seed(image="a.png")
     async with laboratory(tmp_path) as (step, _, server):
-        for _ in range(8):
+        for _ in range(7):
             with pytest.raises(Interrupted):
                 await step.work(item, MemoryDesk("bootstrap/x", kept, stop_after=1))
         last = await step.work(item, MemoryDesk("bootstrap/x", kept, stop_after=1))
