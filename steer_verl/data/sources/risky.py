@@ -48,7 +48,7 @@ BEAVERTAILS_V = SourceSet(
         ),
     ),
 )
-"""One config per category, splits train and evaluation. The severity is the picture's; of the question it says nothing."""
+"""One config per category, splits train and evaluation. The severity is the picture's; the question has no label."""
 
 
 def _spa_vl(row: Row, origin: Origin) -> Iterator[Draft]:

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,16 @@ def generated(seed: int, count: int) -> list[Item]:
     looks = [rng.getrandbits(64) for _ in range(4)]
     items: list[Item] = []
     for number in range(count):
-        words = rng.choices(WORDS, k=rng.randint(1, 40))
-        if items and rng.random() < 0.6:
+        words = rng.choices(WORDS, k=rng.randint(1, 90))
+        if items and rng.random() < 0.7:
             words = rng.choice(items).text.split()
-            for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
+            for _ in range(rng.choice((0, 0, 0, 1, 1, 4))):
                 words[rng.randrange(len(words))] = rng.choice(WORDS)
         picture = rng.randrange(4)
         seen = looks[picture]
-        for _ in range(rng.randrange(7)):
+        for _ in range(rng.randrange(4)):
             seen ^= 1 << rng.randrange(64)
-        items.append(Item(str(number), " ".join(words), f"p{picture}", rng.choice((seen, seen, None))))
+        items.append(Item(str(number), " ".join(words), f"p{picture}", rng.choice((seen, seen, seen, None))))
     return items
 
 
@@ -51,8 +52,13 @@ def jaccard(one: Item, other: Item, words: int = 3) -> float:
     return len(a & b) / len(a | b)
 
 
+@cache
+def values(text: str, settings: DuplicateSettings) -> np.ndarray:
+    return signature(text, settings.words, settings.permutations)
+
+
 def estimate(one: Item, other: Item, settings: DuplicateSettings) -> float:
-    a, b = (signature(item.text, settings.words, settings.permutations) for item in (one, other))
+    a, b = (values(item.text, settings) for item in (one, other))
     return float(np.mean(a == b))
 
 

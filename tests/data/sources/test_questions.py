@@ -6,7 +6,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.sources.bad import Refused
@@ -53,6 +53,7 @@ def test_what_is_refused(text: str, found: str) -> None:
     assert caught.value.reason == "text" and caught.value.cure
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_a_clean_text_is_clean_and_stays_so(text: str) -> None:
     clean = plain_text(text)
