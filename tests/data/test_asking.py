@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.agents import Said
@@ -326,6 +326,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["id", "level", "why", "x"]), json_values | st.just(NONCE))), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
@@ -348,6 +349,7 @@ def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between:
         assert outcome == Note(level=last["level"], why=tidy(last.get("why", "")))
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["stop", "length", "content_filter"]), st.text(), st.booleans())
 def test_reading_an_answer_never_raises(text: str, finish: str, refusal: str, verbatim: bool) -> None:
     outcome = read_answer(Reply(text, finish, refusal), verbatim=verbatim)
