@@ -16,9 +16,8 @@ from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
-from steer_verl.text import folded, neutralize, visible
+from steer_verl.text import folded, neutralize, unmarked, visible
 from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     IMAGE_MARK,
@@ -116,6 +115,11 @@ class BootstrapStep:
                 return rejection
         return Kept(value=value_of(_bootstrapped(item, turns, StopReason.COMPLETED)))
 
+    async def close(self) -> None:
+        """Close the agents."""
+        for agent in (self.red, self.blue, self.evaluator):
+            await agent.close()
+
     async def _asked(
         self, seed: Seed, turns: Sequence[Turn], desk: Desk
     ) -> tuple[UserTurn, QuestionOrigin, NoAttackReason | None]:
@@ -186,7 +190,7 @@ def said_in(turns: Sequence[Turn], *, thoughts: bool = True) -> tuple[Said, ...]
 
 def _said(user: UserTurn) -> Said:
     """A user turn as a message: its words without marks, its pictures beside them."""
-    return Said(role="user", text=plain_words([user.text]), images=user.images)
+    return Said(role="user", text=unmarked(user.text), images=user.images)
 
 
 def _well_formed(answer: str) -> bool:

@@ -206,6 +206,17 @@ def test_what_has_no_place_in_a_bench_row_is_left_out(pictures: Path) -> None:
     assert len(images) == 2 and images.count(None) == 1
 
 
+def test_a_disk_without_links_gets_whole_copies(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    put_together(pictures, rl=seeds("b", 2))
+    copy = pictures.parent / "sets" / "pictures" / "aa" / "0.png"
+    assert copy.read_bytes() == (pictures / "aa/0.png").read_bytes() and not copy.is_symlink()
+    assert copy.stat().st_ino != (pictures / "aa/0.png").stat().st_ino
+
+
 def test_an_empty_set_leaves_no_old_file_and_nothing_at_all_is_an_error(pictures: Path) -> None:
     put_together(pictures, seeds("a", 2), seeds("b", 2), seeds("c", 2))
     put_together(pictures, rl=seeds("b", 2))

@@ -122,6 +122,15 @@ async def test_without_a_usable_turn_the_seeds_own_is_asked(red: Any, reason: No
         assert (turn.user, turn.origin, turn.fallback) == (template, QuestionOrigin.FALLBACK, reason)
 
 
+async def test_the_lines_of_a_question_stay_lines() -> None:
+    item = seed(turns=2, image="a.png")
+    choices = "<image>Which one?\nA: the lid\nB: the hinge"
+    item = item.model_copy(update={"turns": (item.turns[0].model_copy(update={"text": choices}), item.turns[1])})
+    agents = Agents()
+    await play(agents, item)
+    assert agents.heard[0][-1].text == choices.removeprefix("<image>") and agents.heard[0][-1].images == ("a.png",)
+
+
 async def test_a_repeated_turn_is_no_new_one() -> None:
     item = seed()
     _, value = await play(Agents(red=lambda seed, template: item.turns[0].text.upper() + "!"), item)

@@ -56,11 +56,14 @@ async def laboratory(pictures: Path, **options: Any) -> AsyncIterator[tuple[Boot
         evaluator: Evaluator = EndpointEvaluator(TutorConfig(endpoint=config), pictures, secret=b"s" * 32)
         judge: RiskJudge = EndpointRiskJudge(config, pictures)
         instant_pool(pooled(config))
-        settings = BootstrapSettings(static_share=0.0)
+        bootstrap = BootstrapStep(red, blue, evaluator, BootstrapSettings(static_share=0.0))
+        history = HistoryStep(judge)
         try:
-            yield BootstrapStep(red, blue, evaluator, settings), HistoryStep(judge), server
+            yield bootstrap, history, server
         finally:
-            await asyncio.gather(*(agent.close() for agent in (red, blue, evaluator, judge)))
+            pool = pooled(config)
+            await asyncio.gather(bootstrap.close(), history.close())
+            assert pool.users == 0, "every connection is given back"
 
 
 def value_of(done: Done) -> Bootstrapped:
