@@ -13,9 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from steer_verl.data.bench_rows import load_bench
+from steer_verl.data.commands import app
 from steer_verl.data.licences import non_commercial
+from steer_verl.data.likeness import indexes_in
 from steer_verl.data.parquet import load_seeds
 from steer_verl.data.stage2.assemble import SetReport, assemble
 from steer_verl.data.stage2.settings import SetSettings
@@ -97,6 +100,19 @@ def test_the_files_hold_what_went_in(pictures: Path) -> None:
         assert row.turns == tuple(turn.text.removeprefix("<image>") for turn in item.turns)
         assert (row.license, row.source, row.source_id) == (item.license, item.source, item.source_id)
         assert row.image == str((out / "pictures/aa/0.png").resolve())
+
+
+def test_what_is_assembled_passes_the_check_all_sets_at_once(pictures: Path, tmp_path_factory: Any) -> None:
+    """With the index of near-duplicates that both use."""
+    index = indexes_in(tmp_path_factory.mktemp("index"))
+    rows = {name: seeds(name, 6, turns=2 + n) + seeds(name, 6, BENIGN) for n, name in enumerate("abc")}
+    put_together(pictures, rows["a"], rows["b"], rows["c"], index=index, system_prompt="Be brief.")
+    out = pictures.parent / "sets"
+    for files in (["sft.parquet", "rl.jsonl", "bench.jsonl"], ["sft.jsonl", "rl.parquet", "bench.jsonl"]):
+        result = CliRunner().invoke(app, ["check", *(str(out / file) for file in files)])
+        assert result.exit_code == 0, result.output
+    same = CliRunner().invoke(app, ["check", str(out / "sft.parquet"), str(out / "sft.jsonl")])
+    assert same.exit_code == 1 and "12 are in another file too" in same.output
 
 
 def test_the_order_in_which_rows_come_changes_nothing(pictures: Path) -> None:
