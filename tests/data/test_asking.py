@@ -90,7 +90,7 @@ async def test_a_record_is_asked_for_once_and_paid_once() -> None:
         sent = server.bodies[0]
         assert sent["response_format"]["json_schema"]["name"] == "note"
         assert sent["response_format"]["json_schema"]["schema"]["required"] == ["id", "level", "why"]
-        assert "\n> What is on the table?\nNumber 7.\n" in prompt_text(sent)
+        assert "\n> What is on the table?\nNumber 7.\n\nReply with" in prompt_text(sent)
         await asker.ask(Note, {**VALUES, "number": 8}, desk)
         await asker.ask(Note, VALUES, desk, again="second")
         assert server.requests == 3 and len(desk.kept) == 3
