@@ -326,8 +326,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from(["id", "level", "why", "x"]), json_values | st.just(NONCE))), st.text())
+notes = st.fixed_dictionaries(
+    {"id": st.sampled_from([NONCE, NONCE, "another"]), "level": st.integers() | json_values},
+    optional={"why": st.text() | json_values | st.just(NONCE), "x": st.integers()},
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(notes | st.dictionaries(st.text(), json_values), max_size=5), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
     between = between.replace("{", "").replace("<", "")
