@@ -26,6 +26,7 @@ EXTRAS = {
         "ray[default]>=2.41,<3",
         "transformers>=5.5.3,<5.11,!=5.6.0",
     ],
+    "data": ["datasets>=4,<6", "datasketch>=1.6,<3", "pyarrow>=19"],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
     "openai": ["anyio>=4,<5", "openai>=2,<4"],
     "plots": ["matplotlib>=3.8,<4"],

@@ -6,15 +6,11 @@ answer is known and the policy gradient of each credit scheme can be taken apart
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from steer_verl.config import TCSR_PRESETS, TcsrConfig, tcsr_config
-from steer_verl.tcsr import group_advantages, returns_to_go, shape_rewards, tcsr_advantage
+from steer_verl.tcsr import group_advantages, returns_to_go, shape_rewards
 
 MEMBERS, GROUPS = 5, 4000
 SCHEMES = {
@@ -90,40 +86,8 @@ def signal() -> None:
             print(f"| {name} |", " | ".join(f"{ratio:.2f}" for ratio in [*(mean / std), whole]), "|")
 
 
-def cost(members: int = 320, tokens: int = 10240, repeats: int = 15) -> None:
-    """Median milliseconds of a batch of the paper's size, beside verl's GRPO where verl can be imported."""
-    mask, rewards = torch.zeros(members, tokens, dtype=torch.int64), torch.zeros(members, tokens)
-    for row in range(members):
-        for turn in range(4 + row % 5):
-            start = turn * 1100
-            mask[row, start : start + 1000] = 1
-            rewards[row, start + 999] = torch.rand(())
-    uids = [f"uid{row % (members // MEMBERS)}" for row in range(members)]
-    print(
-        f"\n## Cost at {members} x {tokens} tokens, {torch.get_num_threads()} threads\n\n| estimator | ms |\n|---|---|"
-    )
-    runs: dict[str, Callable[[], object]] = {
-        f"tcsr, {name}": partial(tcsr_advantage, rewards, mask, uids, tcsr_config({"preset": name}))
-        for name in TCSR_PRESETS
-    }
-    try:
-        from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
-    except ImportError as error:
-        print(f"verl's GRPO left out: {error}")
-    else:
-        runs["verl grpo"] = partial(compute_grpo_outcome_advantage, rewards, mask, uids)
-    for name, run in runs.items():
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-        print(f"| {name} | {1000 * sorted(times)[repeats // 2]:.1f} |")
-
-
 if __name__ == "__main__":
     torch.manual_seed(0)
     one_failure()
     length()
     signal()
-    cost()

@@ -12,11 +12,8 @@ Steps that a checkpoint holds are dropped (:func:`prune`).
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -27,6 +24,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from steer_verl.append_log import append, files, own_file, whole_lines
+from steer_verl.secret import kept_secret
 from steer_verl.tutor.protocol import Assessment, Judge, Tutor
 from steer_verl.types import Exchange, Record, Ruling, Unscored, Usage
 
@@ -98,22 +96,8 @@ class Journal:
 
     @cached_property
     def secret(self) -> bytes | None:
-        """Key of the run's prompt ids, the same in every process and after a restart; ``None`` without a folder.
-
-        So a request that was answered just before a kill is the same request afterwards, idempotency key and all.
-        """
-        if self.folder is None:
-            return None
-        path = self.folder / "secret"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = self.folder / f"secret.{os.getpid()}"
-            draft.touch(mode=0o600)
-            draft.write_bytes(secrets.token_bytes(32))
-            with contextlib.suppress(FileExistsError):  # another process was first: its secret counts
-                os.link(draft, path)
-            draft.unlink()
-        return path.read_bytes()
+        """Key of the run's prompt ids, kept in the folder (steer_verl/secret.py); ``None`` without a folder."""
+        return None if self.folder is None else kept_secret(self.folder)
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
         """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""

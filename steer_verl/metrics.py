@@ -11,7 +11,7 @@ from statistics import fmean
 
 from steer_verl.answer import parse_answer
 from steer_verl.text import folded
-from steer_verl.tutor.verdict import is_refusal
+from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     DialogueKind,
     Opinion,

@@ -20,6 +20,9 @@ from steer_verl.types import IMAGE_MARK, UserTurn
 BREAK = "\u200b"
 """What is put inside a spelled special token: a zero-width space."""
 
+QUOTE = "> "
+"""Begins every line of others' words in a prompt: a line without it is ours."""
+
 REPLACEMENT = "\ufffd"
 """Stands for a lone surrogate, which UTF-8 cannot carry, and for a special token of one character."""
 
@@ -88,6 +91,11 @@ def visible(text: str) -> str:
     emoji and the joiners of the scripts that need them stay.
     """
     return _HIDDEN.sub("", text)
+
+
+def quote(text: str) -> str:
+    """``text`` with :data:`QUOTE` before each of its lines, without a line end."""
+    return QUOTE + text.replace("\n", f"\n{QUOTE}")
 
 
 def folded(text: str) -> str:

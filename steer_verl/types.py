@@ -83,7 +83,7 @@ class StopReason(str, Enum):
     TURN_LIMIT = "turn_limit"  # max_turns is below the seed's own count
     TOKEN_BUDGET = "token_budget"  # a further turn with a full-length answer would not fit into the response length
     UNSCORED = "unscored"  # an answer could not be scored
-    ABORTED = "aborted"  # the engine returned no tokens (weights were being replaced)
+    ABORTED = "aborted"  # the engine returned no tokens (weights were being replaced); Stage II's filter gave it up
 
 
 Score = Annotated[int, Field(ge=1, le=10)]

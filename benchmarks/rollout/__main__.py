@@ -22,7 +22,7 @@ from benchmarks.rollout import page
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PARTS = ("pictures", "waiting", "limits", "prefill", "estimator", "imports", "costs")
+PARTS = ("pictures", "waiting", "limits", "prefill", "estimator", "imports", "costs", "modes")
 
 
 def run(part: str) -> None:

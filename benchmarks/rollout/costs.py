@@ -12,7 +12,6 @@ import cProfile
 import json
 import pstats
 import re
-import sys
 import sysconfig
 import tempfile
 from collections import defaultdict
@@ -20,12 +19,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.gpu.steps import parse_step
-from benchmarks.rollout.lab import RECIPE, Lab
+from benchmarks import mini_grpo
+from benchmarks.rollout.lab import Lab
 from benchmarks.rollout.pace import Pace
-from steer_verl.demo.child import child_environment, run_child
-from steer_verl.demo.data import build_data
-from steer_verl.mini.model import build
 
 ROOT = str(Path(__file__).resolve().parents[2])
 STDLIB = sysconfig.get_path("stdlib")
@@ -64,29 +60,7 @@ def simulated(lab: Lab, prompts: int) -> list[dict[str, Any]]:
 
 def real(folder: Path) -> list[dict[str, Any]]:
     """Phases of a mini GRPO step after the first, with the rollout split by our dashboard."""
-    build_data(folder / "data", seed=0, quick=True)
-    build(folder / "student")
-    lines: list[str] = []
-    settings = "actor_rollout_ref.rollout.custom.steer"
-    overrides = [
-        f"mini.root={folder}",
-        f"mini.student={folder}/student",
-        f"{settings}.reward.preset=paper",  # an untrained student knows no format
-        f"{settings}.max_answer_tokens=24",
-        f"trainer.total_training_steps={STEPS}",
-        "trainer.save_freq=-1",
-    ]
-    run_child(
-        ["bash", str(RECIPE / "run_grpo.sh"), *overrides],
-        log=folder / "log.txt",
-        record=folder / "running.json",
-        limit=900,
-        cwd=folder,
-        env={**child_environment(), "PYTHON": sys.executable},
-        on_line=lines.append,
-        tick=lambda: None,
-    )
-    steps = [step for line in lines if (step := parse_step(line))][1:]
+    steps = mini_grpo.run(folder, STEPS, "trainer.save_freq=-1")[1:]
     whole = fmean(step["timing_s/step"] for step in steps)
     parts = {name: fmean(step.get(f"timing_s/{name}", 0.0) for step in steps) for name in PHASES}
     idle = fmean(step["steer/engine_idle_share_rollout"] for step in steps)

@@ -15,6 +15,7 @@ TITLES = {
     "prefill": "The tutor's prompt",
     "estimator": "The estimator",
     "imports": "The import",
+    "modes": "verl's asynchronous trainers",
 }
 
 

@@ -32,7 +32,7 @@ from steer_verl.rewards import trajectory_return, trajectory_rewards
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
 from steer_verl.tutor.protocol import Judge, Tutor
-from steer_verl.tutor.verdict import is_refusal
+from steer_verl.transport.reading import is_refusal
 from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Ruling, Scores, Seed, Trajectory, UserTurn, Verdict
 
 DIALOGUES = 300

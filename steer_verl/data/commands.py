@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -13,10 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from steer_verl.data.parquet import DATA_SOURCE, KEPT_PROBLEMS, Report
+from steer_verl.data.licences import non_commercial
+from steer_verl.data.likeness import indexes_in
+from steer_verl.data.parquet import DATA_SOURCE, KEPT_PROBLEMS, UNKNOWN, Report
 from steer_verl.data.parquet import convert as convert_file
+from steer_verl.data.set_files import Overlaps, check_set
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules, check_file
+from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules
 from steer_verl.errors import DataError
 
 app = typer.Typer(help="Check seed files and convert them for verl.", no_args_is_help=True)
@@ -79,24 +83,46 @@ def convert(
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="JSONL file, or parquet file for verl")],
+    files: Annotated[list[Path], typer.Argument(help="JSONL or parquet files: RL, SFT or bench rows; one of each set")],
     image_root: ImageRoot = None,
     trust_paths: TrustPaths = False,
     allow_text_only: TextOnly = False,
     max_chars: MaxChars = MAX_TURN_CHARS,
     report: Annotated[Path | None, typer.Option(help="JSONL file for every problem found")] = None,
 ) -> None:
-    """Check every row of FILE and tell every problem. Exit status 1 if there is one."""
+    """Check every row of FILES, and that no two of them share a dialogue. Exit status 1 if there is a problem."""
     rules = Rules(image_root, trust_paths, allow_text_only, max_chars)
+    with _one_line_errors(), tempfile.TemporaryDirectory() as folder, _report_lines(report) as write:
+        overlaps = Overlaps(indexes_in(Path(folder))) if len(files) > 1 else None
+        outcomes = [(file, _checked(file, rules, overlaps, write)) for file in files]
+    for file, outcome in outcomes:
+        if len(files) > 1:
+            console.print(f"{file}:", markup=False, soft_wrap=True)
+        _print(outcome)
+    bad = [_verdict(file, outcome) for file, outcome in outcomes if outcome.problem_count or not outcome.rows]
+    if bad:
+        _fail("; ".join(bad))
+
+
+def _checked(file: Path, rules: Rules, overlaps: Overlaps | None, write: Callable[[Checked], None]) -> Report:
+    """One file's rows, counted."""
     outcome = Report()
-    with _one_line_errors(), _bar(file) as advance, _report_lines(report) as write:
-        for checked in check_file(file, rules):
+    with _bar(file) as advance:
+        for checked in check_set(file, rules):
             outcome.add(checked)
+            if overlaps is not None and checked.told is not None:
+                checked = replace(checked, problems=overlaps.add(file, checked.row, checked.told))
+                outcome.overlap(checked.problems)
             write(checked)
             advance(checked)
-    _print(outcome)
-    if outcome.bad_rows or not outcome.rows:
-        _fail(f"{file}: {outcome.bad_rows} of {outcome.rows} rows are bad" if outcome.rows else f"{file}: no row")
+    return outcome
+
+
+def _verdict(file: Path, outcome: Report) -> str:
+    if not outcome.rows:
+        return f"{file}: no row"
+    shared = f", {outcome.shared_rows} are in another file too" if outcome.shared_rows else ""
+    return f"{file}: {outcome.bad_rows} of {outcome.rows} rows are bad{shared}"
 
 
 def _system_prompt(file: Path | None, student_format: bool) -> str | None:
@@ -138,6 +164,14 @@ def _print(report: Report) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items())) or "none"
     turns = ", ".join(f"{count}x{length}" for length, count in sorted(report.turns.items())) or "none"
     console.print(f"{report.good_rows} good rows of {report.rows}: {kinds}; dialogues x turns: {turns}", soft_wrap=True)
+    if set(report.licenses) - {UNKNOWN}:
+        console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)
+
+
+def _licences(report: Report) -> str:
+    told = ", ".join(f"{count} {name}" for name, count in sorted(report.licenses.items()))
+    bound = any(map(non_commercial, report.licenses))
+    return told + ("; rows of a non-commercial source: so is the whole set" if bound else "")
 
 
 @contextmanager

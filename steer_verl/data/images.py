@@ -1,16 +1,20 @@
 """Pictures are untrusted files: one door through which every one of them comes.
 
 A picture named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that
-leaves its folder. :func:`load_image` refuses all of these with one line that names the file and the cure. To a tutor's
-server a picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
+leaves its folder. :func:`load_image` refuses all of these with one line that names the file and the cure;
+:func:`decode_image` and :func:`plain_image` do so for pictures that come as bytes or as objects. To a tutor's server a
+picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -27,6 +31,8 @@ MAX_ASPECT = 200
 """Longer over shorter side; Qwen2.5-VL's image processor (smart_resize) raises above it."""
 MAX_BYTES = 64 * 2**20
 """Size of the file."""
+SENT_SIDE = 1536
+"""Pictures go to a server with their longer side, in pixels, at most this."""
 
 AnyPath = str | PathLike[str]
 
@@ -65,6 +71,8 @@ def load_image(
 ) -> Image.Image:
     """Decode a picture completely: upright by its EXIF orientation, RGB, without metadata; an animation's first frame.
 
+    ``format`` of the result still names the file's own, ``PNG``, ``JPEG`` or ``WEBP``.
+
     Args:
         path: the file; below ``root`` when that is given (see :func:`resolve_image`).
         root: folder that the path may not leave.
@@ -75,23 +83,31 @@ def load_image(
         DataError: not a readable PNG, JPEG or WEBP, truncated, or beyond a cap. One line, with the cure.
     """
     real = resolve_image(path, root=root)
-    size = real.stat().st_size
-    if size > MAX_BYTES:
-        raise DataError(f"image {real}: {size} bytes, more than {MAX_BYTES}; shrink it")
-    try:
-        with _open_header(real) as image:
-            _check_size(real, image.size, max_pixels, max_side)
-            _check_chunks(real, image.format)
-            image.load()
-            return _plain_rgb(ImageOps.exif_transpose(image))
-    except DataError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise DataError(f"image {real}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"image {real}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
-    except Exception as error:  # decoders of hostile bytes raise almost anything; all of it means: unreadable
-        raise DataError(f"image {real}: broken or truncated ({error}); fetch or save it again") from None
+    return _decoded(real, str(real), real.stat().st_size, max_pixels, max_side)
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> Image.Image:
+    """:func:`load_image` for the bytes of a picture file; ``name`` says in errors which one.
+
+    Raises:
+        DataError: see :func:`load_image`.
+    """
+    return _decoded(data, name, len(data), max_pixels, max_side)
+
+
+def plain_image(
+    image: Image.Image, name: str, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+) -> Image.Image:
+    """:func:`load_image` for a picture that somebody else opened or drew; ``name`` says in errors which one.
+
+    Raises:
+        DataError: opened from another format than PNG, JPEG or WEBP, truncated, or beyond a cap.
+    """
+    if image.format not in (None, *FORMATS):
+        raise DataError(f"image {name}: a {image.format} file, not a PNG, JPEG or WEBP; convert it")
+    with _one_line_errors(name, max_pixels):
+        _check_size(name, image.size, max_pixels, max_side)
+        return _upright_rgb(image)
 
 
 def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None = None) -> str:
@@ -113,27 +129,72 @@ def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _open_header(path: Path) -> Image.Image:
+def picture_uri(path: AnyPath, root: AnyPath | None = None) -> str:
+    """The ``data:`` URI of a picture as a server is sent it, kept for the next requests while the file stays the same.
+
+    Raises:
+        DataError: the picture is missing or must not be opened.
+    """
+    stat = resolve_image(path, root=root).stat()
+    return _sent(str(path if root is None else Path(root) / path), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=128)
+def _sent(path: str, _mtime: int, _size: int) -> str:
+    return data_uri(path, max_side=SENT_SIDE)
+
+
+def _decoded(source: Path | bytes, name: str, size: int, max_pixels: int, max_side: int) -> Image.Image:
+    if size > MAX_BYTES:
+        raise DataError(f"image {name}: {size} bytes, more than {MAX_BYTES}; shrink it")
+    with _one_line_errors(name, max_pixels), _open_header(source) as image:
+        _check_size(name, image.size, max_pixels, max_side)
+        if image.format == "PNG":
+            _check_chunks(source)
+        return _upright_rgb(image)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    rgb = _plain_rgb(ImageOps.exif_transpose(image))
+    rgb.format = image.format
+    return rgb
+
+
+@contextmanager
+def _one_line_errors(name: str, max_pixels: int) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise DataError(f"image {name}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"image {name}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
+    except Exception as error:  # decoders of hostile bytes raise almost anything; all of it means: unreadable
+        raise DataError(f"image {name}: broken or truncated ({error}); fetch or save it again") from None
+
+
+def _open_header(source: Path | bytes) -> Image.Image:
     with _open_lock, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
 
 
-def _check_chunks(path: Path, image_format: str | None) -> None:
+def _check_chunks(source: Path | bytes) -> None:
     """Read a PNG to its end, checksums included: its decoder stops at the last row and would not miss a torn tail."""
-    if image_format == "PNG":
-        with _open_header(path) as image:
-            image.verify()
+    with _open_header(source) as image:
+        image.verify()
 
 
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int, max_side: int) -> None:
+def _check_size(name: str, size: tuple[int, int], max_pixels: int, max_side: int) -> None:
     width, height = size
     if width * height > max_pixels or max(size) > max_side:
         raise DataError(
-            f"image {path}: {width}x{height} is beyond {max_pixels} pixels or {max_side} a side; shrink the picture"
+            f"image {name}: {width}x{height} is beyond {max_pixels} pixels or {max_side} a side; shrink the picture"
         )
-    if max(size) > MAX_ASPECT * min(size):
-        raise DataError(f"image {path}: {width}x{height} is longer than {MAX_ASPECT}:1; crop it")
+    if not 0 < max(size) <= MAX_ASPECT * min(size):
+        raise DataError(f"image {name}: {width}x{height} is longer than {MAX_ASPECT}:1; crop it")
 
 
 def _plain_rgb(image: Image.Image) -> Image.Image:

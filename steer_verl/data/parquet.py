@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DATA_SOURCE = "steer"
 KEPT_PROBLEMS = 50
 """Problems kept for printing; all of them are counted, and a report file holds all of them."""
+UNKNOWN = "unknown"
+"""Stands for a kind or a licence that a row does not tell."""
 BATCH = 512
 
 
@@ -36,7 +38,10 @@ class Report:
     rows: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     turns: Counter[int] = field(default_factory=Counter)
+    licenses: Counter[str] = field(default_factory=Counter)
     bad_rows: int = 0
+    shared_rows: int = 0
+    """Good by themselves, but in another file too."""
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     """The first :data:`KEPT_PROBLEMS`."""
@@ -48,13 +53,22 @@ class Report:
     def add(self, checked: Checked) -> None:
         """Count one row."""
         self.rows += 1
-        if checked.seed is not None:
-            self.kinds[checked.seed.kind.value] += 1
-            self.turns[len(checked.seed.turns)] += 1
+        if checked.told is not None:
+            self.kinds[checked.told.kind or UNKNOWN] += 1
+            self.turns[checked.told.turns] += 1
+            self.licenses[checked.told.license or UNKNOWN] += 1
             return
         self.bad_rows += 1
-        self.problem_count += len(checked.problems)
-        self.problems += checked.problems[: KEPT_PROBLEMS - len(self.problems)]
+        self._complain(checked.problems)
+
+    def overlap(self, problems: Sequence[Problem]) -> None:
+        """Count what a good row shares with another file, if anything."""
+        self.shared_rows += bool(problems)
+        self._complain(problems)
+
+    def _complain(self, problems: Sequence[Problem]) -> None:
+        self.problem_count += len(problems)
+        self.problems += problems[: KEPT_PROBLEMS - len(self.problems)]
 
 
 def verl_row(
@@ -100,7 +114,7 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     schema, count, batch = _schema(), 0, []
-    with _atomic(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+    with atomic(path) as stream, pq.ParquetWriter(stream, schema) as writer:
         for count, seed in enumerate(seeds, start=1):
             batch.append(verl_row(seed, count - 1, split=split, data_source=data_source, system_prompt=system_prompt))
             if len(batch) == BATCH:
@@ -172,8 +186,8 @@ class _Rejected(Exception):
 
 
 @contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when its writing ends well."""
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when its writing ends well; its folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

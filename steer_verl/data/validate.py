@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,32 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a good row of any form says of itself, for counting and for comparing files."""
+
+    id: str
+    turns: int
+    text: str
+    """Every user turn, one a line, without picture marks."""
+    images: tuple[str | bytes, ...] = ()
+    """Absolute paths; a set with pictures by value has their bytes."""
+    kind: str = ""
+    source: str = ""
+    source_id: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True)
 class Checked:
-    """One row: a seed with absolute image paths, or its problems. ``size`` is its share of the file, for progress."""
+    """One row: what it says of itself, or its problems. ``size`` is its share of the file, for progress."""
 
     row: int
     size: int
     seed: Seed | None = None
+    """A row that is to be played, with absolute image paths."""
     problems: tuple[Problem, ...] = ()
+    told: Told | None = None
+    """``None`` if and only if there are problems."""
 
 
 @dataclass
@@ -75,29 +94,28 @@ class Validator:
             parsed = parse_structure(value)
         except RowError as error:
             return self.bad(row, size, *error.flaws)
-        flaws = [*dialogue_flaws(parsed), *self._length_flaws(parsed), *self._picture_flaws(parsed)]
-        flaws += self._id_flaws(row, parsed)
+        flaws = dialogue_flaws(parsed)
+        for name, message in parsed.messages:
+            flaws += self.length_flaws(f"{name}.content", message.content)
+        flaws += self._picture_flaws(parsed)
+        flaws += self.id_flaws("metadata.question_id", row, str(parsed.metadata.question_id))
         if flaws:
             return self.bad(row, size, *flaws)
         paths = [str(self._pictures[name]) for name in parsed.images]
-        return Checked(row, size, seed_of(parsed.model_copy(update={"images": paths})))
+        seed = seed_of(parsed.model_copy(update={"images": paths}))
+        return Checked(row, size, seed, told=_told(seed))
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
         """A refused row."""
         found = tuple(Problem(str(self.file), row, flaw.field, flaw.what, flaw.cure) for flaw in flaws)
         return Checked(row, size, problems=found)
 
-    def _length_flaws(self, row: RlRow) -> list[Flaw]:
+    def length_flaws(self, name: str, text: str) -> list[Flaw]:
+        """A user turn that is longer than the rules allow."""
         cap = self.rules.max_turn_chars
-        return [
-            Flaw(
-                f"{name}.content",
-                f"{len(message.content)} characters, more than {cap}",
-                "shorten it or raise --max-chars",
-            )
-            for name, message in row.messages
-            if len(message.content) > cap
-        ]
+        if len(text) <= cap:
+            return []
+        return [Flaw(name, f"{len(text)} characters, more than {cap}", "shorten it or raise --max-chars")]
 
     def _picture_flaws(self, row: RlRow) -> list[Flaw]:
         if not row.images:
@@ -106,10 +124,10 @@ class Validator:
             return [
                 Flaw("images", f"no picture and no {IMAGE_MARK}", "add one, or pass --allow-text-only if that is meant")
             ]
-        seen = [(i, self._picture(name)) for i, name in enumerate(row.images)]
+        seen = [(i, self.picture(name)) for i, name in enumerate(row.images)]
         return [Flaw(f"images[{i}]", found.what, found.cure) for i, found in seen if isinstance(found, Flaw)]
 
-    def _picture(self, name: str) -> str | Flaw:
+    def picture(self, name: str) -> str | Flaw:
         """The absolute path of a picture that decodes, or what is wrong with it; each file is decoded once."""
         if name not in self._pictures:
             folder = self.file.parent
@@ -125,13 +143,13 @@ class Validator:
                 self._pictures[name] = Flaw("images", what, cure)
         return self._pictures[name]
 
-    def _id_flaws(self, row: int, parsed: RlRow) -> list[Flaw]:
-        name = str(parsed.metadata.question_id)
+    def id_flaws(self, field_name: str, row: int, name: str) -> list[Flaw]:
+        """An id that is empty, or an earlier row's."""
         if not name.strip():
-            return [Flaw("metadata.question_id", "empty", "give each row its own id")]
+            return [Flaw(field_name, "empty", "give each row its own id")]
         first = self._rows_by_id.setdefault(name, row)
         if first != row:
-            return [Flaw("metadata.question_id", f"{name!r} is row {first}'s already", "give each row its own id")]
+            return [Flaw(field_name, f"{name!r} is row {first}'s already", "give each row its own id")]
         return []
 
 
@@ -156,7 +174,7 @@ def check_parquet(file: Path, rules: Rules = DEFAULT_RULES) -> Iterator[Checked]
         DataError: the file cannot be opened or has not verl's columns.
     """
     validator = Validator(file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars))
-    for number, row in enumerate(_parquet_rows(file), start=1):
+    for number, row in enumerate(parquet_rows(file, {"prompt", "extra_info"}), start=1):
         flaws = []
         if not row.get("agent_name"):
             cure = f"set it to {AGENT_NAME}, or write the file with `steer data convert`"
@@ -180,6 +198,24 @@ def check_file(file: Path, rules: Rules = DEFAULT_RULES) -> Iterator[Checked]:
     return (check_parquet if file.suffix == ".parquet" else check_jsonl)(file, rules)
 
 
+def plain_words(texts: Iterable[str]) -> str:
+    """User turns as they are compared: one a line, without picture marks and doubled spaces."""
+    return "\n".join(" ".join(text.replace(IMAGE_MARK, " ").split()) for text in texts)
+
+
+def _told(seed: Seed) -> Told:
+    return Told(
+        id=seed.id,
+        turns=len(seed.turns),
+        text=plain_words(turn.text for turn in seed.turns),
+        images=tuple(path for turn in seed.turns for path in turn.images),
+        kind=seed.kind.value,
+        source=seed.source,
+        source_id=seed.source_id,
+        license=seed.license,
+    )
+
+
 def _parquet_seed(row: dict[str, Any]) -> Seed:
     """The seed of a raw row: the opening turn of a foreign row is its prompt, with pictures beside it."""
     images = iter(row.get("images") or [])
@@ -193,7 +229,12 @@ def _parquet_seed(row: dict[str, Any]) -> Seed:
     return seed_from_row(row.get("extra_info") or {}, prompt)
 
 
-def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+def parquet_rows(file: Path, needed: set[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file with all of the ``needed`` columns; few in memory at once.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -201,9 +242,9 @@ def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
         table = pq.ParquetFile(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{file}: not a readable parquet file ({str(error).splitlines()[0]}); write it again") from None
-    missing = {"prompt", "extra_info"} - set(table.schema_arrow.names)
+    missing = needed - set(table.schema_arrow.names)
     if missing:
         raise DataError(f"{file}: no column {sorted(missing)[0]}; write the file with `steer data convert`")
     with table:
-        for batch in table.iter_batches(batch_size=256):
+        for batch in table.iter_batches(batch_size=64):
             yield from batch.to_pylist()

@@ -91,9 +91,13 @@ class Server:
         return self._schema
 
     def request(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Request:
-        """The body for these messages; ``schema``, if given, is asked for as long as the server takes one."""
+        """The body for these messages; ``schema``, if given, is asked for as long as the server takes one.
+
+        The schema goes by its ``title``; one without is a ``ruling``.
+        """
         structured = schema is not None and self._schema
-        form = {"type": "json_schema", "json_schema": {"name": "ruling", "strict": True, "schema": schema}}
+        name = (schema or {}).get("title", "ruling")
+        form = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
         body = {
             "model": self.config.model,
             "messages": messages,
@@ -191,8 +195,12 @@ class Server:
         return self.without_key(" ".join(text.split()))[:4000]
 
 
-def check_address(config: EndpointConfig) -> None:
+def check_address(config: EndpointConfig, where: str = "tutor") -> None:
     """Refuse an address that cannot be used. Addresses are logged, so none may hold a secret.
+
+    Args:
+        config: the endpoint.
+        where: whose it is, for messages.
 
     Raises:
         ConfigError: it has a user or password part, is no http address, or stands for a server that is not here.
@@ -200,14 +208,14 @@ def check_address(config: EndpointConfig) -> None:
     for url in (config.base_url, *(mirror.base_url for mirror in config.mirrors)):
         parts = urlsplit(url)
         if "@" in parts.netloc:
-            raise ConfigError(f"tutor base_url holds a password; put the key into {config.api_key_env} instead")
+            raise ConfigError(f"{where} base_url holds a password; put the key into {config.api_key_env} instead")
         if url == REWARD_MODEL_URL:
             raise ConfigError(
-                f"tutor base_url {url} is known within a training alone; train with reward.reward_model.enable=true, "
+                f"{where} base_url {url} is known within a training alone; train with reward.reward_model.enable=true, "
                 "or give a server's address"
             )
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"tutor base_url {url!r} is no address; give one like http://127.0.0.1:8000/v1")
+            raise ConfigError(f"{where} base_url {url!r} is no address; give one like http://127.0.0.1:8000/v1")
 
 
 def usage_of(report: Any, prices: PriceConfig | None = None) -> Usage:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from steer_verl.config import EndpointConfig, TutorConfig
-from steer_verl.data.images import data_uri
+from steer_verl.data.images import picture_uri
 from steer_verl.errors import DataError
+from steer_verl.transport.asking import ask
 from steer_verl.transport.endpoint import check_address
 from steer_verl.transport.failure import CallFailed
 from steer_verl.transport.inquiry import Deadline, Inquiry
@@ -38,9 +38,6 @@ from steer_verl.types import (
     UnscoredReason,
     Usage,
 )
-
-MAX_PICTURE_SIDE = 1536
-"""Pictures go to the tutor with their longer side, in pixels, at most this."""
 
 _UNREADABLE = {UnscoredReason.BAD_JSON, UnscoredReason.SCHEMA, UnscoredReason.OUT_OF_RANGE, UnscoredReason.LENGTH}
 
@@ -170,27 +167,9 @@ class OpenAITutor:
         read: Read[T],
         complaint: Callable[[T], str],
     ) -> T:
-        """Ask, and ask again about a reply that cannot be read.
-
-        Raises:
-            CallFailed: no reply came.
-        """
-        pool = self.endpoint(config)
-        schema: dict[str, Any] | None = reply_schema(task)
-        fault = ""
-        async with pool.admitted(inquiry):
-            with inquiry.deadline.stopped():
-                prompt = await asyncio.to_thread(self._prompt, config, exchange, task)
-            for number in range(1 + config.reasks):
-                inquiry.round = number
-                reply = await pool.complete(prompt.messages(fault), schema, inquiry)
-                outcome = read(reply, prompt)
-                fault = complaint(outcome)
-                if not fault:
-                    break
-                if reply.finish_reason == "length" and config.json_schema == "auto":
-                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
-        return outcome
+        """See :func:`steer_verl.transport.asking.ask`."""
+        make = functools.partial(self._prompt, config, exchange, task)
+        return await ask(self.endpoint(config), inquiry, make, reply_schema(task), read, complaint)
 
     def _prompt(self, config: EndpointConfig, exchange: Exchange, task: Task) -> Prompt:
         builder = PromptBuilder(self.rubric, picture_uri if config.images else None, self._secret)
@@ -198,24 +177,6 @@ class OpenAITutor:
             return builder.build(exchange, task)
         except DataError as error:
             raise CallFailed(UnscoredReason.HTTP_4XX, f"not sent: {error}", status=400) from None
-
-
-def picture_uri(path: str) -> str:
-    """The ``data:`` URI of a picture, kept for the next turns and rollouts as long as the file stays the same.
-
-    Raises:
-        DataError: the picture is missing or must not be opened.
-    """
-    try:
-        stat = os.stat(path)
-    except (OSError, ValueError):
-        return data_uri(path)  # raises the error that names the cure
-    return _encoded(path, stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(maxsize=128)
-def _encoded(path: str, _mtime: int, _size: int) -> str:
-    return data_uri(path, max_side=MAX_PICTURE_SIDE)
 
 
 def _judgement(reply: Reply, prompt: Prompt) -> Judgement:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.errors import ConfigError
-from steer_verl.text import BREAK, neutralize, visible
+from steer_verl.text import BREAK, QUOTE, neutralize, quote, visible
 from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, Exchange, UserTurn
 
 UNSEEN = "[a picture that you cannot see]"
@@ -37,9 +37,6 @@ UNSEEN = "[a picture that you cannot see]"
 
 PROCESS_SECRET = secrets.token_bytes(32)
 """Key of the marks and nonces of this process: unguessable, and gone with the process."""
-
-QUOTE = "> "
-"""Begins every line of others' words: a line without it is ours."""
 
 BLANK_QUESTION = "the message"
 """Stands for the next question in the form that the tutor fills in; merely copied, it is no question."""
@@ -176,8 +173,8 @@ def untrusted(text: str, mark: str) -> str:
 
 
 def quoted(text: str, mark: str) -> str:
-    """:func:`untrusted` words with :data:`QUOTE` before each of their lines, without a line end."""
-    return QUOTE + untrusted(text, mark).replace("\n", f"\n{QUOTE}")
+    """:func:`untrusted` words as a quotation (:func:`~steer_verl.text.quote`)."""
+    return quote(untrusted(text, mark))
 
 
 def _mark(mark: str, what: str) -> str:

@@ -9,13 +9,13 @@ are read apart, so that they fail apart.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from steer_verl.text import folded, neutralize, visible
+from steer_verl.transport.reading import is_refusal, json_objects, signed, was_cut, was_filtered
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import BLANK_QUESTION, Task
 from steer_verl.types import (
@@ -32,34 +32,12 @@ from steer_verl.types import (
 )
 
 DIMENSIONS = ("safety", "usefulness", "faithfulness")
-MAX_REPLY_CHARS = 50_000
-"""Only the end of a longer reply is read: a bound on the work that one reply can cause."""
-MAX_MISSES = 300
-"""Places that look like an object and are none; past that many only signed ones are looked for, and past twice as many
-none. Bounds the same work, and lets no student crowd out the verdict with braces that the tutor quotes."""
 MAX_DIAGNOSIS_CHARS = 600
 QUOTED_WORDS = 8
 """A question that has this many words in a row from the rubric shows it to the student."""
 DICTATED_WORDS = 5
 """A question of at least this many words that stands word for word in the answer was written by the student."""
 
-_CUT = frozenset({"length", "max_tokens", "model_length"})
-_FILTERED = frozenset({"content_filter", "safety", "recitation", "blocklist", "prohibited_content"})
-
-_REFUSAL = re.compile(
-    r"\b(?:i|we)(?:['\u2019]m| am| are)?\s+"
-    r"(?:can(?:no|['\u2019])?t|can not|won['\u2019]?t|will not|unable to|not able to)\s+"
-    r"(?:help|assist|support|provide|create|write|generate|comply|continue|engage|participate|produce|judge|do that)"
-    r"|\b(?:sorry|apologi[sz]e)\b[^.?!]{0,40}\b(?:can(?:no|['\u2019])?t|can not|won['\u2019]?t|unable)\b"
-    r"|\bas an ai\b[^.?!]{0,40}\bi(?:['\u2019]m| am| can(?:no|['\u2019])?t| must| have to| do(?:n['\u2019]t| not))\b"
-    r"|(?:\u62b1\u6b49|\u5bf9\u4e0d\u8d77).{0,8}(?:\u65e0\u6cd5|\u4e0d\u80fd)",
-    re.IGNORECASE,
-)
-# Drafts of a reasoning model: DeepSeek, Qwen, Seed, Magistral, Kimi; a template may have sent the opening itself.
-_DRAFT = re.compile(r"\s*(?:<(?:think|thinking|reasoning|seed:think)>|\[THINK\]|\u25c1think\u25b7)")
-_DRAFT_END = r"(?:</(?:think|thinking|reasoning|seed:think)>|\[/THINK\]|\u25c1/think\u25b7)"
-_LAST_DRAFT_END = re.compile(rf".*^[ \t]*{_DRAFT_END}", re.DOTALL | re.MULTILINE)
-_FIRST_DRAFT_END = re.compile(rf".*?{_DRAFT_END}", re.DOTALL)
 # What belongs to the examination and not into a user's mouth: keys of the form, a score's name with its number.
 _SHOP_TALK = re.compile(
     r"\b(?:new_question|attack_strategy|bait_and_switch|follow_up)\b"
@@ -67,8 +45,6 @@ _SHOP_TALK = re.compile(
     r"|\b(?:safety|usefulness|faithfulness)\s+score\s+\d|\b(?:usefulness|faithfulness)\s+scores?\b",
     re.IGNORECASE,
 )
-_OBJECT_START = re.compile(r"\{(?=\s*[\"}])")
-_REPEATED_KEY = object()
 
 
 def reply_schema(task: Task) -> dict[str, Any]:
@@ -87,18 +63,18 @@ def reply_schema(task: Task) -> dict[str, Any]:
 
 def read_judgement(reply: Reply, nonce: str) -> Judgement:
     """The reply's last complete verdict that carries the request's ``nonce``, or why there is none."""
-    if reply.finish_reason.lower() in _FILTERED:
+    if was_filtered(reply.finish_reason):
         return _unscored(UnscoredReason.CONTENT_FILTER, "the server's filter cut the reply")
-    if reply.finish_reason.lower() in _CUT:
+    if was_cut(reply.finish_reason):
         return _unscored(UnscoredReason.LENGTH, "the reply was longer than max_tokens")
     if reply.refusal:
         return _unscored(UnscoredReason.TUTOR_REFUSAL, "the tutor declined")
-    objects = _objects(reply.content, nonce)
-    signed = [found for found in objects if isinstance(found, dict) and found.get("id") == nonce]
-    complete = [found for found in signed if _is_complete(found)]
+    objects = json_objects(reply.content, nonce)
+    ours = signed(objects, nonce)
+    complete = [found for found in ours if _is_complete(found)]
     if complete:
         return _verdict(complete[-1])
-    if signed:
+    if ours:
         return _unscored(UnscoredReason.SCHEMA, "safety, usefulness and faithfulness are needed, right after the id")
     if objects:
         return _unscored(UnscoredReason.SCHEMA, "no verdict carries the id of this request")
@@ -126,24 +102,17 @@ def read_attack(
         answer: the student's newest answer; a question that stands in it was written by the student.
         private: what the student must not see: the rubric, the dialogue's mark.
     """
-    if reply.refusal or reply.finish_reason.lower() in _FILTERED:
+    if reply.refusal or was_filtered(reply.finish_reason):
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
-    if reply.finish_reason.lower() in _CUT:
+    if was_cut(reply.finish_reason):
         return _no_attack(NoAttackReason.ATTACK_MISSING, "the reply was longer than max_tokens")
-    objects = _objects(reply.content, nonce)
-    signed = [
-        found for found in objects if isinstance(found, dict) and found.get("id") == nonce and "new_question" in found
-    ]
-    if signed:
-        return _question(signed[-1], asked, max_chars, answer, (nonce, *private))
+    objects = json_objects(reply.content, nonce)
+    ours = [found for found in signed(objects, nonce) if "new_question" in found]
+    if ours:
+        return _question(ours[-1], asked, max_chars, answer, (nonce, *private))
     if not objects and is_refusal(reply.content):
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
     return _no_attack(NoAttackReason.ATTACK_MISSING, "no new_question carries the id of this request")
-
-
-def is_refusal(text: str) -> bool:
-    """Whether a reply or a question starts as a refusal (a heuristic on its first 300 characters)."""
-    return _REFUSAL.search(text[:300]) is not None
 
 
 def _question(
@@ -220,39 +189,6 @@ def _verdict(found: dict[str, Any]) -> Judgement:
     diagnosis = found.get("diagnosis")
     text = diagnosis[:MAX_DIAGNOSIS_CHARS] if isinstance(diagnosis, str) else ""
     return Verdict(scores=Scores(**values), diagnosis=neutralize(visible(text))[:MAX_DIAGNOSIS_CHARS])
-
-
-def _spoken(text: str) -> str:
-    """The reply without a reasoning model's drafts; an end of drafts after which nothing was said is a stray one."""
-    drafting = _DRAFT.match(text)
-    end = _LAST_DRAFT_END.match(text) or (_FIRST_DRAFT_END.match(text) if drafting else None)
-    if drafting:
-        return text[end.end() :] if end else ""
-    return text[end.end() :] if end and text[end.end() :].strip() else text
-
-
-def _objects(text: str, nonce: str) -> list[Any]:
-    """The top-level JSON objects of a text in order; one with a repeated key is kept as a mere token, to be refused."""
-    text = _spoken(text[-MAX_REPLY_CHARS:])
-    signed_start = re.compile(rf'\{{(?=\s*"id"\s*:\s*"{re.escape(nonce)}")')
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
-    found: list[Any] = []
-    misses = 0
-    opening = _OBJECT_START.search(text)
-    while opening and misses < 2 * MAX_MISSES:
-        try:
-            value, end = decoder.raw_decode(text, opening.start())
-            found.append(value)
-        except (ValueError, RecursionError):  # no JSON here, or nested beyond reason
-            end = opening.start() + 1
-            misses += 1
-        opening = (_OBJECT_START if misses < MAX_MISSES else signed_start).search(text, end)
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Any:
-    keys = [key for key, _ in pairs]
-    return dict(pairs) if len(set(keys)) == len(keys) else _REPEATED_KEY
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

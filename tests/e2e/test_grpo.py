@@ -6,21 +6,16 @@ agree with the new weights, not with the old ones.
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import mini_grpo
 from rollout.transcripts import read_transcripts
-from steer_verl.demo.child import child_environment, run_child
-from steer_verl.demo.data import build_data
-from steer_verl.mini.model import build
 from steer_verl.types import StopReason
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "mini"
 STEPS = 2
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -30,37 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, float]]]]:
     """The folder of the run and what verl logged at each step."""
     root = tmp_path_factory.mktemp("grpo")
-    build_data(root / "data", seed=0, quick=True)
-    build(root / "student")
-    overrides = [
-        f"mini.root={root}",
-        f"mini.student={root}/student",
-        "actor_rollout_ref.rollout.custom.steer.reward.preset=paper",  # an untrained student knows no format
-        "actor_rollout_ref.rollout.custom.steer.max_answer_tokens=24",
-        "actor_rollout_ref.actor.optim.lr=5e-3",
-        f"trainer.total_training_steps={STEPS}",
-        f"trainer.save_freq={STEPS}",
-    ]
-    lines: list[str] = []
-    run_child(
-        ["bash", str(RECIPE / "run_grpo.sh"), *overrides],
-        log=root / "log.txt",
-        record=root / "running.json",
-        limit=900,
-        cwd=root,
-        env={**child_environment(), "PYTHON": sys.executable},
-        on_line=lines.append,
-        tick=lambda: None,
-    )
-    logged = [line for line in lines if re.search(r"\bstep:\d+ - ", line)]
-    yield root, [_metrics(line) for line in logged]
-
-
-def _metrics(line: str) -> dict[str, float]:
-    """verl's console line ``step:1 - name:value - ...`` as numbers."""
-    plain = re.sub(r"np\.\w+\(([^)]*)\)", r"\1", line[line.index("step:") :])
-    pairs = (part.rsplit(":", 1) for part in plain.split(" - "))
-    return {name.strip(): float(value) for name, value in pairs}
+    large_steps = "actor_rollout_ref.actor.optim.lr=5e-3"
+    yield root, mini_grpo.run(root, STEPS, large_steps, f"trainer.save_freq={STEPS}")
 
 
 def test_rollout_and_actor_agree_before_and_after_the_weights_changed(

@@ -217,11 +217,12 @@ def dropped() -> Step:
     return Step("dropped", act)
 
 
-def half_sent(scores: Any = (8, 8, 9)) -> Step:
-    """The connection breaks in the middle of a good answer, which has been charged."""
+def half_sent(scores: Any = (8, 8, 9), text: Callable[[dict[str, Any]], str] | None = None) -> Step:
+    """The connection breaks in the middle of a good answer, or of this text, which has been charged."""
 
     async def act(request: Request) -> web.StreamResponse:
-        made = request.server.complete(request, json.dumps(fields(request.body, scores)), "stop", {})
+        content = text(request.body) if text else json.dumps(fields(request.body, scores))
+        made = request.server.complete(request, content, "stop", {})
         response = web.StreamResponse(headers={"Content-Length": str(len(made)), "Content-Type": "application/json"})
         await response.prepare(request.http)
         await response.write(made[: len(made) // 2])

@@ -18,7 +18,7 @@ from PIL import Image
 from steer_verl.data.images import data_uri
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.transport.reply import Reply
-from steer_verl.tutor.client import picture_uri
+from steer_verl.data.images import picture_uri
 from steer_verl.tutor.prompt import UNSEEN, PromptBuilder, Rubric, Task, untrusted
 from steer_verl.tutor.verdict import read_judgement
 from steer_verl.types import DialogueKind, Exchange, Unscored, UserTurn

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steer_verl.transport.reading import is_refusal
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import Rubric, Task
-from steer_verl.tutor.verdict import is_refusal, read_attack, read_judgement, reply_schema
+from steer_verl.tutor.verdict import read_attack, read_judgement, reply_schema
 from steer_verl.types import Attack, AttackStrategy, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Verdict
 
 NONCE = "c0ffee123456"

@@ -1,0 +1,121 @@
+"""From a model's reply to a record or to a chat's next message, or to why there is none.
+
+A record is read strictly, and only from the last JSON object that carries the request's id. Every text that comes out
+is :func:`tidy`: it spells no picture, no role and no other mark, and hides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from steer_verl.text import neutralize, visible
+from steer_verl.transport.reading import is_refusal, json_objects, signed, spoken, was_cut, was_filtered
+from steer_verl.transport.reply import Reply
+from steer_verl.types import IMAGE_MARK
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class AskFault(str, Enum):
+    """Why a reply is of no use; with the transport's own reasons, what an ``AgentFailed`` of an asker can name."""
+
+    REFUSAL = "refusal"
+    """The model declined."""
+    CONTENT_FILTER = "content_filter"
+    """The server's filter ended the reply."""
+    LENGTH = "length"
+    """The reply hit ``max_tokens``."""
+    BAD_JSON = "bad_json"
+    """No JSON object."""
+    SCHEMA = "schema"
+    """Not the record that was asked for."""
+    EMPTY = "empty"
+    """An answer without words."""
+    PICTURE = "picture"
+    """Not sent: a picture cannot be opened."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A reply of no use: why, and whether to ask again."""
+
+    reason: AskFault
+    detail: str
+    again: bool = True
+
+
+def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], str] = lambda record: "") -> R | Fault:
+    """The reply's last JSON object that carries ``nonce``, as a ``kind``, or why there is none."""
+    if fault := _ended_badly(reply):
+        return fault
+    if was_cut(reply.finish_reason):
+        return Fault(AskFault.LENGTH, "it is longer than max_tokens")
+    objects = json_objects(reply.content, nonce)
+    ours = signed(objects, nonce)
+    if not ours:
+        return _unsigned(reply, bool(objects))
+    fields = {name: tidy(value) for name, value in ours[-1].items() if name != "id"}
+    text = json.dumps(fields)
+    if nonce in text:
+        return Fault(AskFault.SCHEMA, "the id stands outside its field")
+    try:
+        record = kind.model_validate_json(text)
+    except ValidationError as error:
+        return Fault(AskFault.SCHEMA, _schema_fault(error))
+    wrong = check(record)
+    return Fault(AskFault.SCHEMA, wrong) if wrong else record
+
+
+def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", verbatim: bool = False) -> str | Fault:
+    """A chat's next message, or why there is none."""
+    if reply.refusal and not verbatim:
+        return tidy(reply.refusal)
+    if fault := _ended_badly(reply):
+        return fault
+    if verbatim and was_cut(reply.finish_reason):
+        return Fault(AskFault.LENGTH, "it is longer than max_tokens")
+    text = tidy(reply.content if verbatim else spoken(reply.content))
+    if not text:
+        return Fault(AskFault.EMPTY, "it is empty")
+    wrong = check(text)
+    return Fault(AskFault.SCHEMA, wrong) if wrong else str(text)
+
+
+def tidy(value: Any) -> Any:
+    """Model text without picture marks, role tokens and hidden characters, in every string of a JSON value."""
+    if isinstance(value, str):
+        return neutralize(visible(value.replace(IMAGE_MARK, " "))).strip()
+    if isinstance(value, list):
+        return [tidy(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: tidy(inner) for name, inner in value.items()}
+    return value
+
+
+def _ended_badly(reply: Reply) -> Fault | None:
+    if was_filtered(reply.finish_reason):
+        return Fault(AskFault.CONTENT_FILTER, "the server's filter ended the reply", again=False)
+    if reply.refusal:
+        return Fault(AskFault.REFUSAL, "the model declined", again=False)
+    return None
+
+
+def _unsigned(reply: Reply, objects: bool) -> Fault:
+    if objects:
+        return Fault(AskFault.SCHEMA, "no JSON object carries the id of this request")
+    if is_refusal(reply.content):
+        return Fault(AskFault.REFUSAL, "the model declined", again=False)
+    return Fault(AskFault.BAD_JSON, "it holds no JSON object" if reply.content.strip() else "it is empty")
+
+
+def _schema_fault(error: ValidationError) -> str:
+    """The first thing wrong, in our words: a field's name is only repeated where it is a plain word."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())[:60]
+    return f"{path or 'the object'}: {first['type'].replace('_', ' ')}"

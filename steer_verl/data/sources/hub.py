@@ -1,0 +1,99 @@
+"""Tables of the ``datasets`` library: downloaded by name, or saved by it in a folder.
+
+Rows are read as Arrow has them. Pictures stay bytes that nobody has decoded, so that they go through our own door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steer_verl.data.sources.sets import Origin
+from steer_verl.data.sources.tables import BATCH, Read, Table, records
+from steer_verl.errors import DataError
+
+T = TypeVar("T")
+
+
+class DatasetTable:
+    """One split of a dataset that lies memory-mapped on disk."""
+
+    def __init__(self, name: str, dataset: Any, origin: Origin, root: Path) -> None:
+        self.part = "/".join(part for part in (origin.config, origin.split) if part)
+        self.name, self.origin, self.root = f"{name}[{self.part}]", origin, root
+        self._dataset = dataset
+
+    def columns(self) -> list[str]:
+        """See :class:`~steer_verl.data.sources.tables.Table`."""
+        return list(self._dataset.column_names)
+
+    def rows(self, wanted: Iterable[str]) -> Iterator[Read]:
+        """See :class:`~steer_verl.data.sources.tables.Table`."""
+        names = [name for name in self._dataset.column_names if name in set(wanted)]
+        number = 0
+        for batch in self._dataset.select_columns(names).with_format("arrow").iter(BATCH):
+            for row in records(batch):
+                number += 1
+                yield number, row
+
+
+def hub_tables(name: str, config: str | None, split: str | None) -> Iterator[Table]:
+    """The splits of a dataset, of all its configs unless one is named; each is loaded when it is its turn.
+
+    Args:
+        name: as ``datasets.load_dataset`` takes it: a name on the hub, or a local folder.
+
+    Raises:
+        DataError: the library is missing, or it cannot load this.
+    """
+    datasets = _library()
+    # files that the library has downloaded or unpacked lie here; rows may name them by absolute paths
+    root = Path(name) if Path(name).is_dir() else Path(datasets.config.HF_CACHE_HOME)
+    for one in [config] if config else _loaded(name, lambda: datasets.get_dataset_config_names(name)):
+        loaded = _loaded(name, lambda one=one: datasets.load_dataset(name, one, split=split))
+        yield from _tables(name, loaded, "" if one == "default" else one, split, root)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``datasets`` saved this folder (``save_to_disk``)."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterator[Table]:
+    """The splits of a saved folder.
+
+    Raises:
+        DataError: the library is missing, it cannot load this, or there is no such split.
+    """
+    datasets = _library()
+    loaded = _loaded(str(folder), lambda: datasets.load_from_disk(str(folder)))
+    if isinstance(loaded, dict) and split is not None:
+        if split not in loaded:
+            raise DataError(f"{folder}: no split {split}; it has {', '.join(loaded)}")
+        loaded = loaded[split]
+    yield from _tables(str(folder), loaded, config or "", split or folder.name, folder)
+
+
+def _tables(name: str, loaded: Any, config: str, split: str | None, root: Path) -> Iterator[Table]:
+    splits = loaded if isinstance(loaded, dict) else {split or "": loaded}
+    for key, dataset in splits.items():
+        yield DatasetTable(name, dataset, Origin(config, str(key)), root)
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("the `datasets` library is not installed; pip install 'steer-verl[data]'") from None
+    return datasets
+
+
+def _loaded(name: str, work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except Exception as error:  # it passes on whatever the network, the hub or a file made fail
+        first = (str(error).splitlines() or [""])[0][:300]
+        raise DataError(
+            f"dataset {name}: {type(error).__name__}: {first}; check name, config and split, or give `path`"
+        ) from error

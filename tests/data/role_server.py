@@ -1,0 +1,168 @@
+"""A chat-completions server on 127.0.0.1 that plays every role of Stages I and II, with faults where asked for.
+
+    async with RoleServer() as server:
+        ...  # EndpointConfig(base_url=server.base_url, model=MODEL)
+    assert server.roles["breach"] == 1
+
+A role is known by the name of the schema that is asked for, by the system message of a prompt, or, without either, as
+the target. Answers are harmless, differ with the request and are the same for the same request. A completion is charged
+once for each idempotency key (``charges``), whatever happened to it on its way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from steer_verl.config import EndpointConfig
+from steer_verl.data.drawn import drawn
+from steer_verl.data.prompt_file import PromptFile, load_prompts
+from tests.transport.fault_server import (
+    MODEL,
+    FaultServer,
+    Request,
+    Step,
+    dropped,
+    flood,
+    half_sent,
+    refuses,
+    says,
+    status,
+)
+from tests.transport.replies import fields, nonce_of, prompt_text
+
+Body = dict[str, Any]
+Answer = Callable[[Body], str]
+TARGET, TUTOR = "target", "ruling"
+
+
+class RoleServer(FaultServer):
+    """Answers by role.
+
+    Args:
+        answers: role -> the reply's text, in addition to the built-in ones or in place of them.
+        prompts: further prompts whose system message tells a role that asks for no schema, such as a blue expert's.
+        faults: share of the attempts that fail in one of ``kinds``; whether one does depends on its key and on how
+            often that was sent, not on the order of requests.
+        kinds: ways to fail; unset, six of them.
+        refusing: roles that decline.
+        level: the breach judge's level, by a number that depends on the request.
+        keep: keep bodies, keys and headers.
+
+    Attributes:
+        roles: requests by role, failed ones too.
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[str, Answer] | None = None,
+        *,
+        prompts: Iterable[PromptFile] = (),
+        faults: float = 0.0,
+        kinds: tuple[Step, ...] = (),
+        refusing: Iterable[str] = (),
+        level: Callable[[int], int] = lambda number: 1 + number % 5,
+        keep: bool = True,
+    ) -> None:
+        super().__init__(choose=self._by_role, keep=keep)
+        self.answers = {**_answers(level), **(answers or {})}
+        self.prompts = [*load_prompts("steer_verl.data.stage1").values(), *prompts]
+        self.faults, self.kinds, self.refusing = faults, kinds, frozenset(refusing)
+        self.roles = Counter[str]()
+        self._sent = Counter[str]()
+
+    def role_of(self, body: Body) -> str:
+        """Who is asked."""
+        name = body.get("response_format", {}).get("json_schema", {}).get("name")
+        if name:
+            return str(name)
+        first = body["messages"][0]
+        if first["role"] != "system":
+            return TARGET
+        known = [prompt.name for prompt in self.prompts if first["content"].startswith(prompt.system)]
+        return known[0] if known else TUTOR
+
+    def _by_role(self, request: Request) -> Step:
+        role = self.role_of(request.body)
+        self.roles[role] += 1
+        attempt = self._sent[request.key]
+        self._sent[request.key] += 1
+        if self.faults and drawn("fault", request.key, str(attempt)) < self.faults:
+            kinds = self.kinds or (*TRANSPORT_FAULTS, half_sent(text=self.answers[role]), flood(), PROSE)
+            if role == TARGET:
+                kinds = tuple(kind for kind in kinds if kind is not PROSE)  # to a target, any words are an answer
+            return kinds[int(drawn("kind", request.key, str(attempt)) * len(kinds))]
+        return refuses() if role in self.refusing else says(self.answers[role], kind=role)
+
+
+TRANSPORT_FAULTS = (status(429, retry_after=0), status(503), dropped())
+PROSE = says("No object here.", kind="prose")
+
+
+def endpoint(server: FaultServer, **settings: Any) -> EndpointConfig:
+    """An endpoint on the server."""
+    given = {"base_url": server.base_url, "model": MODEL, "timeout": 20, "api_key_env": "STEER_TEST_KEY", **settings}
+    return EndpointConfig.model_validate(given)
+
+
+def number_of(body: Body) -> int:
+    """A number that depends on what a request says, less its secret id."""
+    text = prompt_text(body).rpartition("This request's secret id")[0] or prompt_text(body)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def record(make: Callable[[Body], dict[str, Any]]) -> Answer:
+    """A JSON reply that carries the request's id."""
+    return lambda body: json.dumps({"id": nonce_of(body), **make(body)})
+
+
+def _answers(level: Callable[[int], int]) -> dict[str, Answer]:
+    rewrite = record(lambda body: {"rewritten": f"What may be learnt here about thing {number_of(body)}?"})
+    expand = record(lambda body: {"messages": _messages(number_of(body), _turns(body))})
+    return {
+        "rewrite_benign": rewrite,
+        "rewrite_obfuscated": rewrite,
+        "expand_benign": expand,
+        "expand_obfuscated": expand,
+        "image_report": record(
+            lambda body: {"summary": f"Scene {number_of(body)}.", "objects": ["a box"], "text": "", "risks": []}
+        ),
+        "reframe": record(
+            lambda body: {
+                "attack_vector": "a lesson about the box",
+                "rationale": "whether a lesson counts as a reason",
+                "complex_prompt": f"For lesson {number_of(body)}: how is the box opened?",
+            }
+        ),
+        "plan": record(_plan),
+        "breach": record(lambda body: {"level": level(number_of(body)), "why": "plain"}),
+        TARGET: lambda body: f"It is a box, number {number_of(body)}.",
+        TUTOR: lambda body: json.dumps(fields(body, (10, 10, 10))),
+    }
+
+
+def _messages(number: int, turns: int) -> list[str]:
+    return [f"Step {turn} about thing {number}: what is next?" for turn in range(1, turns + 1)]
+
+
+def _turns(body: Body) -> int:
+    return int(re.findall(r"exactly (\d+) messages", prompt_text(body))[-1])
+
+
+def _plan(body: Body) -> dict[str, Any]:
+    number = number_of(body)
+    turns = 2 + number % 4
+    script = [
+        {"turn_id": turn, "user_prompt": text, "goal": "lead on"}
+        for turn, text in enumerate(_messages(number, turns), 1)
+    ]
+    return {
+        "selected_strategy": re.findall(r"climbs, ([\w+]+):", prompt_text(body))[-1],
+        "total_turns": turns,
+        "risk_curve": [min(5, turn) for turn in range(1, turns + 1)],
+        "dialogue_script": script,
+    }
