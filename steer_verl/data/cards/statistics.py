@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.entry import Entry
+from steer_verl.data.stage1.perturb import FACT
 from steer_verl.types import IMAGE_MARK, Scores, Turn, Verdict
 
 K = TypeVar("K", bound=Hashable)
@@ -68,6 +69,8 @@ class Statistics:
     categories: Counter[str] = field(default_factory=Counter)
     strategies: Counter[str] = field(default_factory=Counter)
     """Of the red team, by the seed's ``strategy``."""
+    perturbed: Counter[str] = field(default_factory=Counter)
+    """Of those whose picture was changed on purpose, by how."""
     pictures: Counter[int] = field(default_factory=Counter)
     """By pictures in a dialogue."""
     asked_chars: Counter[int] = field(default_factory=Counter)
@@ -110,6 +113,8 @@ class Statistics:
         _count(self.categories, entry.category, FURTHER)
         if strategy := entry.facts.get("strategy"):
             _count(self.strategies, str(strategy), FURTHER)
+        if isinstance(change := entry.facts.get(FACT), Mapping):
+            _count(self.perturbed, str(change.get("kind")), FURTHER)
         self.asked_chars.update(len(turn.text.replace(IMAGE_MARK, "")) for turn in entry.asked)
         self._add_turns(entry.turns)
 

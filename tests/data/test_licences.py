@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steer_verl.data.cards.licences import consequence, hub_fields, identifier, use_of, use_of_set
+from steer_verl.data.licences import consequence, hub_fields, identifier, use_of, use_of_set
 
 
 @pytest.mark.parametrize(
