@@ -19,6 +19,9 @@ OPEN = frozenset((*_SOFTWARE, *_DATA, *(f"cc-by{share}-{v}" for share in ("", "-
 """Identifiers that allow commercial use."""
 
 _NON_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial)(?:[^a-z]|$)", re.IGNORECASE)
+MAX_LISTED = 8
+"""Licences that a sentence names."""
+
 _CLOSED = re.compile(r"cc-by-nc(-sa|-nd)?-[234]\.[05]")
 _ALIASES = {"apache2": "apache-2.0", "apache-2": "apache-2.0", "apache-license-2.0": "apache-2.0", "cc0": "cc0-1.0"}
 
@@ -78,4 +81,6 @@ def hub_fields(licenses: Iterable[str]) -> dict[str, object]:
 
 
 def _listed(names: list[str]) -> str:
+    if len(names) > MAX_LISTED:
+        names = [*names[:MAX_LISTED], f"{len(names) - MAX_LISTED} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

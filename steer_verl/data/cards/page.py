@@ -73,7 +73,7 @@ def composition(stats: Statistics) -> list[Html]:
         "Pictures in a dialogue": (_numbered(stats.pictures), _mean(stats.pictures)),
         "Where the user's turns came from": (dict(sorted(stats.origins.items())), ""),
     }
-    charts = [columns(title, counts, note) for title, (counts, note) in counted.items() if len(counts) > 1]
+    charts = [columns(title, counts, note) for title, (counts, note) in counted.items() if counts]
     named = [table for table in tables.composition(stats) if table.header[0] in ("strategy", "change", "category")]
     return [*_charts(charts), *map(table_html, named)]
 
@@ -178,7 +178,11 @@ def _row(row: tuple[Cell, ...], share_of: int) -> Html:
 
 
 def _cell(cell: Cell) -> Html:
-    return tag("td", words(cell), dir="auto") if isinstance(cell, str) else tag("td", words(cell), class_="number")
+    return (
+        tag("td", words(cell), class_="words", dir="auto")
+        if isinstance(cell, str)
+        else tag("td", words(cell), class_="number")
+    )
 
 
 def _stacked(step: StepCounts) -> Html:

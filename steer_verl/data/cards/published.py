@@ -113,8 +113,8 @@ def _sft(value: Mapping[str, Any]) -> Entry:
         Turn(user=user, origin=origin, answer=answer, judgement=verdict)
         for user, origin, answer, verdict in zip(users, origins, messages[1::2], verdicts, strict=True)
     )
-    origin = {key: str(value[key]) for key in ("id", "source", "source_id", "license")}
-    entry = Entry(kind=DialogueKind(value["kind"]), facts=value.get("facts") or {}, turns=turns, **origin)
+    id, source, source_id, license = (str(value[key]) for key in ("id", "source", "source_id", "license"))
+    entry = Entry(id, DialogueKind(value["kind"]), source, source_id, license, value.get("facts") or {}, turns=turns)
     return _named_as_built(entry, tuple(users))
 
 

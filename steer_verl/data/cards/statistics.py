@@ -21,6 +21,9 @@ AXES = tuple(Scores.model_fields)
 MAX_NAMES = 5000
 """Different names that a count by name holds; those of a set are its own, and could be as many as its rows."""
 
+MAX_NAME_CHARS = 120
+"""A longer name is cut there."""
+
 FURTHER = "(further names)"
 
 
@@ -109,12 +112,12 @@ class Statistics:
         self.lengths[len(entry.asked)] += 1
         self.kinds[entry.kind.value if entry.kind else ""] += 1
         self.pictures[entry.pictures] += 1
-        _count(self.sources, (entry.source, entry.license), (FURTHER, FURTHER))
-        _count(self.categories, entry.category, FURTHER)
+        _count(self.sources, (_name(entry.source), _name(entry.license)), (FURTHER, FURTHER))
+        _count(self.categories, _name(entry.category), FURTHER)
         if strategy := entry.facts.get("strategy"):
-            _count(self.strategies, str(strategy), FURTHER)
+            _count(self.strategies, _name(str(strategy)), FURTHER)
         if isinstance(change := entry.facts.get(FACT), Mapping):
-            _count(self.perturbed, str(change.get("kind")), FURTHER)
+            _count(self.perturbed, _name(str(change.get("kind"))), FURTHER)
         self.asked_chars.update(len(turn.text.replace(IMAGE_MARK, "")) for turn in entry.asked)
         self._add_turns(entry.turns)
 
@@ -173,6 +176,10 @@ def _bin(value: int) -> tuple[int, int]:
         return (0, 32)
     low = 1 << (value.bit_length() - 1)
     return (low, 2 * low)
+
+
+def _name(text: str) -> str:
+    return text if len(text) <= MAX_NAME_CHARS else f"{text[:MAX_NAME_CHARS]} ..."
 
 
 def _count(counts: Counter[K], name: K, further: K) -> None:

@@ -122,6 +122,8 @@ def test_names_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatc
     entries = [Entry(str(n), facts={"category": f"c{n % 7}"}) for n in range(70)]
     stats = statistics_of(entries)
     assert stats.categories == Counter({"c0": 10, "c1": 10, "c2": 10, FURTHER: 40})
+    (long,) = statistics_of([Entry("1", facts={"category": "x" * 10_000})]).categories
+    assert len(long) < 200
 
 
 def test_the_order_of_rows_means_nothing() -> None:
