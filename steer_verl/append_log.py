@@ -5,6 +5,7 @@ A process that is killed in the middle of a write leaves a torn last line; reade
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -26,7 +27,11 @@ def own_file(folder: str | Path) -> Path:
 
 
 def append(path: Path, record: BaseModel) -> None:
-    """Write ``record`` as one line in one system call; the folder is made when it is missing."""
+    """Write ``record`` as one line in one system call; the folder is made when it is missing.
+
+    Raises:
+        OSError: the line could not be written whole.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     line = (record.model_dump_json() + "\n").encode()
     try:
@@ -35,7 +40,8 @@ def append(path: Path, record: BaseModel) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, flags, 0o644)
     try:
-        os.write(handle, line)
+        if os.write(handle, line) < len(line):  # the disk has become full in the middle of it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
 

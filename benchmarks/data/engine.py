@@ -1,0 +1,216 @@
+"""Is a server kept busy, and memory flat? ``STEER_CPU=1 python -m benchmarks.data.engine``.
+
+* **Throughput.** A real HTTP server in a process of its own has a fixed number of slots and takes a fixed time over a
+  request; more than that wait in its queue. A step of three calls in a row goes through the real transport. What was
+  served, against what the slots can serve in the whole time from the engine's first request to its last answer.
+* **Memory.** The peak of a process that works a step with embedded agents over 100 to 100,000 items.
+
+Writes benchmarks/data/engine.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from steer_verl.config import EndpointConfig
+from steer_verl.data.work.manifest import account
+from steer_verl.data.work.run import Job, run
+from steer_verl.data.work.settings import WorkSettings
+from steer_verl.data.work.step import Desk, Done, Kept, Rejected
+from steer_verl.types import Usage
+from tests.data.work.calls import CALLS, calls_job
+from tests.data.work.scripted import Thing
+from tests.transport.fault_server import MODEL, FaultServer, Request, Step, says
+
+HERE = Path(__file__).parent
+SLOTS, SERVICE = 16, 0.25
+"""Requests that the server works on at the same time, and the seconds that each takes."""
+SIZES = (100, 1_000, 10_000, 100_000)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the server saw."""
+
+    requests: int
+    seconds: float
+    """From the first request's arrival to the last answer."""
+
+    @property
+    def share(self) -> float:
+        """Of what its slots can serve in that time."""
+        return self.requests * SERVICE / (SLOTS * self.seconds)
+
+
+class _Slots:
+    """The server's work: ``SLOTS`` at a time, ``SERVICE`` seconds each."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(SLOTS)
+        self.first = self.last = 0.0
+        self._word = says("a word")
+
+    async def act(self, request: Request) -> Any:
+        """Wait for a slot, and hold it."""
+        self.first = self.first or time.monotonic()
+        async with self.free:
+            await asyncio.sleep(SERVICE)
+        reply = await self._word.act(request)
+        self.last = time.monotonic()
+        return reply
+
+
+def _serve(pipe: Any) -> None:
+    """The server's process: its address goes out, a word comes in, and what it saw goes out."""
+
+    async def serve() -> None:
+        slots = _Slots()
+        async with FaultServer(Step("slot", slots.act), keep=False) as server:
+            pipe.send(server.base_url)
+            await asyncio.to_thread(pipe.recv)
+            pipe.send(Served(server.requests, slots.last - slots.first))
+
+    asyncio.run(serve())
+
+
+def throughput(items: int, concurrency: int, folder: Path) -> tuple[Served, float]:
+    """What the server saw of so many items, and the engine's seconds of CPU for a call."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+    server.start()
+    config = EndpointConfig(base_url=ours.recv(), model=MODEL, max_concurrency=concurrency)
+    job = calls_job(folder, config, items, WorkSettings(in_flight=4 * concurrency))
+    cpu = time.process_time()
+    found = run(job, {})
+    cpu = time.process_time() - cpu
+    assert found.complete and found.kept == items
+    ours.send("end")
+    served: Served = ours.recv()
+    server.join(30)
+    return served, cpu / served.requests
+
+
+class Embedded:
+    """A step whose agents are rules: three results a item are kept, one item in ten is rejected."""
+
+    name = "embedded"
+
+    async def work(self, item: Thing, desk: Desk) -> Done:
+        """See :class:`~steer_verl.data.work.step.Step`."""
+        said = [await desk.once(f"rule {n}", str, lambda n=n: self._rule(item, n, desk)) for n in range(3)]  # type: ignore[misc]
+        if item.size % 10 == 0:
+            return Rejected(reason="tenth", value={"said": said})
+        return Kept(value={"id": item.id, "said": said})
+
+    async def _rule(self, item: Thing, n: int, desk: Desk) -> str:
+        desk.spend(Usage(requests=1, prompt_tokens=100))
+        await asyncio.sleep(0)
+        return f"{item.id} {n} " + 200 * "x"
+
+
+def embedded_items(count: int) -> Iterator[Thing]:
+    """The items, made as they are read."""
+    return (Thing(id=f"thing {n}", size=n) for n in range(count))
+
+
+def embedded(count: int) -> None:
+    """In a process of its own: prints peak memory in MiB and seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job("embedded", Path(folder), lambda processes: Embedded(), lambda: embedded_items(count))
+        start = time.monotonic()
+        found = run(job, {})
+        seconds = time.monotonic() - start
+        assert found == account(job.folder)
+        assert (found.entered, found.kept) == (count, count - len(range(0, count, 10)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(peak, seconds, max(path.stat().st_size for path in job.folder.rglob("state.sqlite")) / 2**20)
+
+
+def measured(count: int) -> list[float]:
+    """Peak MiB, seconds, and MiB of the largest shard's state file at the end, of ``count`` embedded items."""
+    command = [sys.executable, "-m", "benchmarks.data.engine", "--embedded", str(count)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [float(word) for word in printed.split()]
+
+
+PAGE = """# The engine of the data pipeline
+
+Written by `STEER_CPU=1 python -m benchmarks.data.engine` on {today} ({cores} cores, Python {python}); no figure is
+written by hand.
+
+## Throughput
+
+A real HTTP server in a process of its own: {slots} slots, {service} s a request, so {capacity:.0f} requests a second at
+best. {items} items of {calls} calls in a row through the real transport, `max_concurrency` {concurrency}.
+
+| | |
+| --- | --- |
+| requests served | {requests} |
+| seconds, first request to last answer | {seconds:.2f} |
+| requests a second | {rate:.1f} |
+| **share of what the server can serve** | **{share:.1%}** |
+| engine and transport, CPU a request (ms) | {cpu:.2f} |
+
+Start and end of the run are in it: when fewer items are left than there are slots, nothing can keep them all busy.
+
+## Memory
+
+A step with embedded agents, three kept results an item; each row is a process of its own.
+
+| items | peak memory (MiB) | seconds | items a second | state file at the end, largest shard (MiB) |
+| --- | --- | --- | --- | --- |
+{memory}
+"""
+
+
+def main() -> None:
+    """Measure both and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=800)
+    parser.add_argument("--concurrency", type=int, default=SLOTS * 3 // 2)
+    parser.add_argument("--embedded", type=int, help="measure so many embedded items in this process")
+    args: Any = parser.parse_args()
+    if args.embedded:
+        embedded(args.embedded)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        served, cpu = throughput(args.items, args.concurrency, Path(folder))
+    sizes = {count: measured(count) for count in SIZES}
+    rows = (f"| {n:,} | {peak:.1f} | {s:.1f} | {n / s:.0f} | {mib:.2f} |" for n, (peak, s, mib) in sizes.items())
+    text = PAGE.format(
+        today=date.today(),
+        cores=len(os.sched_getaffinity(0)),
+        python=platform.python_version(),
+        slots=SLOTS,
+        service=SERVICE,
+        capacity=SLOTS / SERVICE,
+        items=args.items,
+        calls=CALLS,
+        concurrency=args.concurrency,
+        requests=served.requests,
+        seconds=served.seconds,
+        rate=served.requests / served.seconds,
+        share=served.share,
+        cpu=1000 * cpu,
+        memory="\n".join(rows),
+    )
+    (HERE / "engine.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

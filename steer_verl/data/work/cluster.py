@@ -1,0 +1,101 @@
+"""The shards of a job as Ray tasks: each has an event loop and agents of its own, and a share of every bound.
+
+All nodes see the job's folder under the same path. A task whose node dies is begun again elsewhere by Ray, and goes on
+from what lies in its shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from steer_verl.data.work.outcomes import outcome_files, parse, shard_folders
+from steer_verl.data.work.run import Job, work_shards
+from steer_verl.data.work.step import Outcome
+from steer_verl.data.work.tally import Tally
+from steer_verl.errors import SteerError
+
+RETRIES = 8
+"""How often a shard is begun again whose process was lost."""
+
+
+def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
+    """Work through all shards of a job.
+
+    Raises:
+        SteerError: a shard has stopped, or its process was lost too often; the others are stopped too, and the same
+            command goes on.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    seen = Follower(job.folder)
+    tally.before = sum(1 for _ in seen.new())
+    shards = job.settings.shards
+    processes = max(1, min(shards, int(ray.cluster_resources().get("CPU", 1))))
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(_work_shard)
+    running = {task.remote(job, shard, processes): shard for shard in range(shards)}
+    try:
+        while running:
+            ready, _ = ray.wait(list(running), timeout=1.0)
+            for outcome in seen.new():
+                tally.end(outcome)
+            tick()
+            for reference in ready:
+                _result(reference, job.name, running.pop(reference))
+    finally:
+        for reference in running:
+            with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone
+                ray.cancel(reference, force=True)
+        for outcome in seen.new():
+            tally.end(outcome)
+
+
+def _work_shard(job: Job[Any], shard: int, processes: int) -> None:
+    """What a Ray task does."""
+    asyncio.run(work_shards(job, [shard], processes, Tally(job.name)))
+
+
+def _result(reference: Any, step: str, shard: int) -> None:
+    """Raise what the task has raised."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SteerError):
+            raise SteerError(str(error.cause)) from None
+        raise
+    except ray.exceptions.RayError as error:
+        first = str(error).splitlines()[0]
+        raise SteerError(f"{step}: the process of shard {shard} was lost ({first}); the same command goes on") from None
+
+
+class Follower:
+    """Reads what other processes append to a step's outcomes, each line once.
+
+    Args:
+        folder: of the step.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[Path, int] = {}
+        """Bytes of each file that were read, up to the end of a line."""
+
+    def new(self) -> Iterator[Outcome]:
+        """Outcomes that were written since the last call."""
+        for shard in shard_folders(self.folder):
+            for path in outcome_files(shard):
+                start = self._read.get(path, 0)
+                if path.stat().st_size == start:
+                    continue
+                with path.open("rb") as file:
+                    file.seek(start)
+                    *whole, torn = file.read().split(b"\n")
+                    self._read[path] = file.tell() - len(torn)
+                yield from (parse(line, str(path)) for line in whole)

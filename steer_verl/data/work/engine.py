@@ -1,0 +1,207 @@
+"""The loop of a step: items in flight, tries, and when to stop.
+
+Workers take items from one iterator, so that no more than ``in_flight`` of them are at work, however many there are; as
+many may wait for their next try. More would be a queue: then nothing new is begun until one of them is due.
+
+What becomes of a try that fails:
+
+* An agent that would fail again: the item is rejected with the agent's reason.
+* An agent that failed for the moment: the item goes to the back. Its last failure rejects it, if any other item has
+  ended since its first: then the world works, and it is the item.
+* If none has, or if ``dead_after`` such failures came in a row, an endpoint is dead: the run stops, and no item is
+  rejected for that.
+* Anything else is a fault of the step, and the run stops.
+
+However it stops, the calls under way come to their end first (``grace``), and what was paid for is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from steer_verl.data.work.desk import ItemDesk
+from steer_verl.data.work.plan import shard_of
+from steer_verl.data.work.settings import WorkSettings
+from steer_verl.data.work.step import AgentFailed, Done, Outcome, Rejected, Step
+from steer_verl.data.work.store import Store
+from steer_verl.data.work.tally import Tally
+from steer_verl.errors import SteerError
+
+Item = TypeVar("Item")
+
+
+@dataclass(order=True)
+class _Try:
+    """An item at work, or waiting for its next try; in order of when it is due."""
+
+    due: float
+    """In seconds of the monotonic clock."""
+    id: str
+    item: Any = field(compare=False)
+    store: Store = field(compare=False)
+    failures: int = field(default=0, compare=False)
+    ended_then: int = field(default=0, compare=False)
+    """Items that had ended when it failed first."""
+
+
+class Engine(Generic[Item]):
+    """Works a step over the items of some of its shards.
+
+    Args:
+        step: what is done.
+        items: the items of all shards, read once.
+        stores: the shards that are worked here, open, by their number.
+        settings: bounds, and how many shards there are in all.
+        tally: told of everything.
+        key: an item's id.
+        tick: called about once a second.
+    """
+
+    def __init__(
+        self,
+        step: Step[Item],
+        items: Iterable[Item],
+        stores: Mapping[int, Store],
+        settings: WorkSettings,
+        tally: Tally,
+        *,
+        key: Callable[[Item], str] = attrgetter("id"),
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.step, self.stores, self.settings, self.tally = step, stores, settings, tally
+        self.key, self.tick = key, tick
+        self._fresh = self._unfinished(items)
+        self._waiting: list[_Try] = []  # a heap
+        self._ended = 0
+        """Items that ended by their own doing."""
+        self._failures_in_a_row = 0
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Until every item has ended.
+
+        Raises:
+            SteerError: an endpoint is dead, or the step has a fault; the same command goes on.
+            DataError: two items have the same id, or the source cannot be read.
+        """
+        workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
+        ticker = asyncio.create_task(self._tick())
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            await self._wind_down(workers)
+            ticker.cancel()
+        for worker in workers:
+            if not worker.cancelled():
+                worker.result()
+
+    async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
+        """Begin nothing new, and let the calls under way come to their end: they are paid for."""
+        self._stopping = self.tally.stopping = not all(worker.done() for worker in workers)
+        await asyncio.wait(workers, timeout=self.settings.grace)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
+
+    def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
+        """The items of these shards that have not ended."""
+        for mine in self.stores.values():
+            mine.begin_reading()
+        for item in items:
+            name = self.key(item)
+            store = self.stores.get(shard_of(name, self.settings.shards))
+            if store is not None and store.meet(name):
+                yield _Try(0.0, name, item, store)
+        for mine in self.stores.values():
+            mine.read_whole()
+
+    async def _worker(self) -> None:
+        while (one := await self._next()) is not None:
+            await self._work(one)
+            await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
+
+    async def _next(self) -> _Try | None:
+        """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
+        while not self._stopping:
+            if self._waiting and self._waiting[0].due <= time.monotonic():
+                return heapq.heappop(self._waiting)
+            if len(self._waiting) < self.settings.in_flight:
+                one = next(self._fresh, None)
+                if one is not None or not self._waiting:
+                    return one  # who is still at work puts off its own item, and takes it up again itself
+            await asyncio.sleep(min(1.0, max(0.0, self._waiting[0].due - time.monotonic())))
+        return None
+
+    async def _work(self, one: _Try) -> None:
+        """One try."""
+        start = time.monotonic()
+        desk = ItemDesk(one.store, self.step.name, one.id, lambda: self._stopping)
+        try:
+            done = await self.step.work(one.item, desk)
+        except AgentFailed as failure:
+            if failure.transient and not self._blamed(one, failure):
+                self._put_off(one)
+            else:
+                self._end(one, Rejected(reason=failure.reason, detail=failure.detail), start, not failure.transient)
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                raise
+            raise SteerError(
+                f"{desk.place}: the step called itself off; let it say what becomes of the item"
+            ) from error
+        except SteerError as error:
+            raise SteerError(f"{desk.place}: {error}") from error
+        except Exception as error:
+            what, cure = f"{type(error).__name__}: {error}", "mend the step, and the same command goes on"
+            raise SteerError(f"{desk.place}: the step failed ({what}); {cure}") from error
+        else:
+            self._end(one, done, start)
+
+    def _end(self, one: _Try, done: Done, start: float, by_itself: bool = True) -> None:
+        """The final word; ``by_itself``: the agents it needed were there."""
+        seconds = time.monotonic() - start
+        outcome = Outcome(id=one.id, done=done, usage=one.store.usage(one.id), seconds=seconds)
+        one.store.finish(outcome)
+        self.tally.end(outcome)
+        if by_itself:
+            self._ended += 1
+            self._failures_in_a_row = 0
+
+    def _put_off(self, one: _Try) -> None:
+        self.tally.put_off()
+        one.due = time.monotonic() + self.settings.pause * 2.0 ** (one.failures - 1)
+        heapq.heappush(self._waiting, one)
+
+    def _blamed(self, one: _Try, failure: AgentFailed) -> bool:
+        """Whether an item is rejected because an agent has failed for the moment once more.
+
+        Raises:
+            SteerError: an endpoint is to blame.
+        """
+        if one.failures == 0:
+            one.ended_then = self._ended
+        one.failures += 1
+        last = one.failures >= self.settings.tries
+        if self._ended == one.ended_then and not self.settings.give_up:
+            self._failures_in_a_row += 1
+            if last or self._failures_in_a_row >= self.settings.dead_after:
+                raise SteerError(self._dead(one, failure))
+        return last
+
+    def _dead(self, one: _Try, failure: AgentFailed) -> str:
+        detail = f" ({failure.detail})" if failure.detail else ""
+        what = f"nothing has succeeded since the last {self._failures_in_a_row} failures"
+        last = f"the last: {failure.reason}{detail} at item {one.id!r}"
+        cure = "see to the endpoint, and the same command goes on; if it is well, give_up=true rejects what still fails"
+        return f"{self.step.name}: {what}, {last}; no item is lost: {cure}"
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.tick()

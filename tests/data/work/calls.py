@@ -1,0 +1,84 @@
+"""A step of calls over the real transport, and a process that works it: ``python -m tests.data.work.calls``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from steer_verl.config import EndpointConfig
+from steer_verl.data.work.run import Job, run, share
+from steer_verl.data.work.settings import WorkSettings
+from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept
+from steer_verl.errors import SteerError
+from steer_verl.transport.failure import CallFailed
+from steer_verl.transport.inquiry import Deadline, Inquiry
+from steer_verl.transport.lease import Lease
+from tests.data.work.scripted import Thing, things
+
+CALLS = 3
+CONCURRENCY = 8
+
+
+class CallStep:
+    """Three calls in a row, each with the last one's answer in it."""
+
+    name = "calls"
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config, self.lease = config, Lease()
+
+    async def work(self, item: Thing, desk: Desk) -> Done:
+        """See :class:`~steer_verl.data.work.step.Step`."""
+        said = item.id
+        for number in range(CALLS):
+            said = await desk.once(f"call {number}", str, partial(self._ask, item, number, said, desk))
+        return Kept(value={"id": item.id, "said": said})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.lease.close()
+
+    async def _ask(self, item: Thing, number: int, said: str, desk: Desk) -> str:
+        pool = self.lease.pool(self.config)
+        inquiry = Inquiry(Deadline(self.config.timeout), seed=item.id, place=f"{desk.place}/{number}", task="call")
+        try:
+            async with pool.admitted(inquiry):
+                reply = await pool.complete([{"role": "user", "content": said}], None, inquiry)
+        except CallFailed as failure:
+            raise AgentFailed(failure.reason.value, failure.detail, transient=failure.retryable) from None
+        finally:
+            desk.spend(inquiry.usage)
+        return reply.content
+
+
+def make_step(config: EndpointConfig, processes: int) -> CallStep:
+    """A step with its share of the endpoint."""
+    return CallStep(config.model_copy(update={"max_concurrency": share(config.max_concurrency, processes)}))
+
+
+def read(count: int) -> Iterator[Thing]:
+    """The items."""
+    yield from things(count)
+
+
+def calls_job(folder: Path, config: EndpointConfig, count: int, settings: WorkSettings) -> Job[Thing]:
+    """The job, fit to be pickled."""
+    return Job("calls", folder, partial(make_step, config), partial(read, count), settings)
+
+
+def main(folder: str, base_url: str, count: str) -> None:
+    """Work through ``count`` items at the server."""
+    config = EndpointConfig(base_url=base_url, model="fake-tutor", max_concurrency=CONCURRENCY)
+    job = calls_job(Path(folder), config, int(count), WorkSettings(in_flight=24, shards=4, lines_per_file=16))
+    try:
+        run(job, {"model": "fake-tutor"}, console=Console(width=150))
+    except SteerError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,98 @@
+"""The same job on two Ray nodes, one of which dies."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from steer_verl.config import EndpointConfig
+from steer_verl.data.work.cluster import Follower
+from steer_verl.data.work.outcomes import read_outcomes
+from steer_verl.data.work.plan import shard_folder
+from steer_verl.data.work.run import run
+from steer_verl.data.work.settings import WorkSettings
+from steer_verl.data.work.step import Kept, Outcome
+from steer_verl.data.work.store import Store
+from steer_verl.errors import SteerError
+from tests.data.work.calls import CALLS, calls_job
+from tests.data.work.scripted import paper
+from tests.transport.fault_server import FaultServer, says, slow, status
+
+COUNT = 160
+SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)
+SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
+"""So that Ray sees at once that a node is gone."""
+
+
+def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
+    rng, seen, written = random.Random(0), Follower(tmp_path), 0
+    with Store(shard_folder(tmp_path, 0), 3) as one, Store(shard_folder(tmp_path, 1), 4) as two:
+        for n in range(40):
+            store = rng.choice([one, two])
+            store.meet(f"{n}")
+            store.finish(Outcome(id=f"{n}", done=Kept(value={})))
+            if rng.random() < 0.3:
+                ids = [int(outcome.id) for outcome in seen.new()]
+                assert sorted(ids) == list(range(written, n + 1))
+                written = n + 1
+    torn = shard_folder(tmp_path, 0) / "outcomes-900000.jsonl"
+    line = Outcome(id="torn", done=Kept(value={})).model_dump_json()
+    torn.write_text(line[:20])
+    assert "torn" not in [outcome.id for outcome in seen.new()]
+    torn.write_text(line + "\n")
+    assert [outcome.id for outcome in seen.new()] == ["torn"]
+
+
+@pytest.mark.slow
+def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
+    )
+    try:
+        second = cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        with FaultServer(slow(0.1, says("a word")), keep=False).in_thread() as server:
+            job = calls_job(
+                tmp_path,
+                EndpointConfig(base_url=server.base_url, model="fake-tutor", max_concurrency=16),
+                COUNT,
+                SETTINGS,
+            )
+
+            def end_second_node() -> None:
+                while server.requests < COUNT:
+                    time.sleep(0.01)
+                cluster.remove_node(second, allow_graceful=False)
+
+            killer = threading.Thread(target=end_second_node)
+            killer.start()
+            console = paper()
+            found = run(job, {}, total=COUNT, ray=True, console=console)
+            killer.join()
+            assert found.complete and (found.entered, found.kept, found.undone) == (COUNT, COUNT, 0)
+            assert Counter(outcome.id for outcome in read_outcomes(tmp_path)) == Counter(
+                f"thing {n}" for n in range(COUNT)
+            )
+            assert server.peak > 8  # one process alone has 8 places: both were at work
+            assert len(server.charges) == COUNT * CALLS and set(server.charges.values()) == {1}
+            assert f"{COUNT}/{COUNT} · kept {COUNT}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+            before = server.requests
+            assert run(job, {}) == found  # the same folder in this process: nothing is left to do
+            assert server.requests == before
+
+            server.script = [status(503)]
+            broken = EndpointConfig(base_url=server.base_url, model="fake-tutor", max_retries=0)
+            with pytest.raises(SteerError, match="calls: nothing has succeeded since"):
+                run(calls_job(tmp_path / "dead", broken, COUNT, SETTINGS), {}, ray=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
