@@ -16,8 +16,8 @@ from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.sample import Sampler
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import Statistics, statistics_of
-from steer_verl.data.parquet import atomic
 from steer_verl.data.stage2.splits import SetName
+from steer_verl.data.work.plan import write_whole
 from steer_verl.data.work.step import Outcome, Rejected
 from steer_verl.types import Seed, Trajectory
 
@@ -63,12 +63,12 @@ def write_card(
     stats = statistics_of(_shown_to(sample, rows))
     left_out = _sample_rejected(rejected, settings.rejected)
     sections = _tables(stats, steps, prompts or {})
-    _write(out / "card.md", card_markdown(title, ABOUT[name], stats, sections, files or {}))
+    write_whole(out / "card.md", card_markdown(title, ABOUT[name], stats, sections, files or {}))
     parts = _page_sections(name, stats, steps, prompts or {})
     shown = [dialogue(entry, n, pictures, settings) for n, entry in enumerate([*sample.drawn(), *left_out], start=1)]
     parts["Sampled dialogues"] = _introduced(shown, len(left_out))
     target = out / "card.html"
-    _write(target, f"<!doctype html>\n{page.page(title, ABOUT[name], stats, parts)}\n")
+    write_whole(target, f"<!doctype html>\n{page.page(title, ABOUT[name], stats, parts)}\n")
     return target
 
 
@@ -122,11 +122,6 @@ def _page_sections(
         "How it came about": page.work(steps, prompts),
         "Use and limits": page.about_html(ABOUT[name], stats),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as stream:
-        stream.write(text.encode())
 
 
 def _introduced(shown: list[Html], left_out: int) -> list[Html]:

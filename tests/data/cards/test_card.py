@@ -15,8 +15,10 @@ from steer_verl.data.cards.card import write_card
 from steer_verl.data.cards.entry import Entry, entry_of
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.stage2.splits import SetName
+from steer_verl.data.work.manifest import StepAccount
 from steer_verl.data.work.step import Kept, Outcome
 from steer_verl.errors import DataError
+from steer_verl.types import Usage
 from tests.data.cards.reading import Page, check
 from tests.data.cards.samples import account, many, pictures, refused, seed
 
@@ -88,6 +90,26 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     peak(20)  # imports and caches
     small, large = peak(60), peak(480)
     assert large < small + 300_000
+
+
+def test_a_manifests_own_records_do_as_well() -> None:
+    usage = Usage(requests=5, prompt_tokens=70, cost=0.5)
+    step = StepAccount(
+        step="expand",
+        entered=4,
+        kept=2,
+        rejected={"refusal": 1},
+        undone=1,
+        complete=False,
+        usage=usage,
+        seconds=1.5,
+        agents={"generator": "m"},
+        fingerprint={},
+    )
+    (found,) = read_account({"expand": step}).values()
+    assert (found.given, found.kept, found.refused, found.undone) == (4, 2, 1, 1)
+    assert (found.usage, found.agents) == (usage, {"generator": "m"})
+    assert read_account({"expand": step.model_dump(mode="json", by_alias=True)})["expand"] == found
 
 
 def test_an_account_of_another_form_is_named(tmp_path: Path) -> None:
