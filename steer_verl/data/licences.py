@@ -62,8 +62,8 @@ def consequence(licenses: Iterable[str]) -> str:
     parts = []
     if closed:
         parts.append(
-            f"Non-commercial use only: rows come from sources under {_listed(closed)}, and whatever is derived from "
-            "them stays non-commercial, a model trained on this set as a whole included."
+            f"Non-commercial use only: rows come from sources under {_listed(closed)}, and what is derived from them "
+            "stays non-commercial, this set as a whole included."
         )
     if unknown:
         parts.append(f"Ask before any use of rows whose licence is not known to this tool: {_listed(unknown)}.")
