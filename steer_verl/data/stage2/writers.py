@@ -3,7 +3,7 @@
 ::
 
     sft.parquet   messages, images [{bytes}]: verl's utils/dataset/multiturn_sft_dataset.py; and where a row comes from
-    sft.jsonl     the same dialogues for people: paths in place of bytes, scores and origins of the turns
+    sft.jsonl     the same dialogues for people and their cards: paths in place of bytes; scores, origins, facts
     rl.jsonl      steer_verl/data/rows.py          rl.parquet   steer_verl/data/parquet.py
     bench.jsonl   METHOD's bench row: the user's side, played as it stands
     pictures/     every picture of the three, so that the folder can go anywhere
@@ -140,6 +140,8 @@ def sft_line(row: Bootstrapped, pictures: Pictures, system_prompt: str | None = 
         "images": [path for turn in turns for path in pictures.publish(turn.user).images],
         "scores": [t.judgement.scores.model_dump() if isinstance(t.judgement, Verdict) else None for t in turns],
         "origins": [turn.origin.value for turn in turns],
+        "diagnoses": [t.judgement.diagnosis if isinstance(t.judgement, Verdict) else "" for t in turns],
+        "facts": dict(row.seed.facts),
     }
 
 
