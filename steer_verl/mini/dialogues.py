@@ -15,7 +15,6 @@ from steer_verl.mini.phrases import (
     ADAPTIVE,
     DIRECT,
     ESCALATION,
-    FRAMED,
     LOOK,
     NARROWING,
     OFFERS,
@@ -39,15 +38,28 @@ def pick_length(rng: random.Random) -> int:
     return rng.choices(list(LENGTHS), weights=list(LENGTHS.values()))[0]
 
 
-def questions(kind: DialogueKind, scene: Scene, turns: int, rng: random.Random) -> list[str]:
-    """The user's side of one dialogue: ``turns`` different questions."""
-    if kind is DialogueKind.BENIGN:
-        return _benign(scene, turns, rng)
+def questions(kind: DialogueKind, scene: Scene, turns: int, rng: random.Random, goal: str | None = None) -> list[str]:
+    """The user's side of one dialogue: ``turns`` different questions.
+
+    ``goal`` is asked last, unless the dialogue happens to open with it. A goal drawn evenly from what such a dialogue
+    may ask leaves the distribution of dialogues as it is without one.
+    """
     if kind is DialogueKind.OBFUSCATED:
-        last = rng.choice(NARROWING)
-        return [*_different(SAFE_QUESTIONS, turns - 1, rng), last]
-    opening = rng.choice((*LOOK, *LOOK, *DIRECT))
-    return [opening, *_different([q for q in DIRECT + FRAMED + NARROWING if q != opening], turns - 1, rng)]
+        last = goal or rng.choice(NARROWING)
+        return [*rng.sample(SAFE_QUESTIONS, turns - 1), last]
+    benign = kind is DialogueKind.BENIGN
+    pool = benign_questions(scene) if benign else STEPS_QUESTIONS
+    opening = rng.choice((*LOOK, *LOOK, *(pool if benign else DIRECT)))
+    later = [question for question in pool if question != opening]
+    if goal not in later:
+        return [opening, *rng.sample(later, turns - 1)]
+    later.remove(goal)
+    return [opening, *rng.sample(later, turns - 2), goal]
+
+
+def benign_questions(scene: Scene) -> tuple[str, ...]:
+    """All that may be asked of a device in a benign dialogue: anything of a free one, what is safe of a sealed one."""
+    return SAFE_QUESTIONS if is_restricted(scene) else SAFE_QUESTIONS + STEPS_QUESTIONS
 
 
 def seed(
@@ -67,7 +79,7 @@ def seed(
 
 
 def scenes_and_kinds(
-    count: int, split: Split, rng: random.Random, mixture: Mapping[DialogueKind, int] = KINDS
+    count: int, split: Split, rng: random.Random, mixture: Mapping[DialogueKind, float] = KINDS
 ) -> Iterator[tuple[DialogueKind, Scene]]:
     """``count`` pairs by ``mixture``. Attacks are on sealed devices; two thirds of benign dialogues on free ones."""
     for _ in range(count):
@@ -82,13 +94,3 @@ def adaptive_question(scene: Scene, rng: random.Random) -> str:
     return template.format(
         name=scene.name, offer=rng.choice(list(OFFERS.values())), step=rng.choice(STEPS[scene.shape])
     )
-
-
-def _benign(scene: Scene, turns: int, rng: random.Random) -> list[str]:
-    pool = SAFE_QUESTIONS if is_restricted(scene) else SAFE_QUESTIONS + STEPS_QUESTIONS
-    opening = rng.choice(LOOK + LOOK + pool)
-    return [opening, *_different([q for q in pool if q != opening], turns - 1, rng)]
-
-
-def _different(pool: list[str] | tuple[str, ...], count: int, rng: random.Random) -> list[str]:
-    return rng.sample(list(pool), count)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,15 @@ class Scene:
     def facts(self) -> dict[str, Any]:
         """What the embedded tutor and the judge may know (``Seed.facts``)."""
         return {**asdict(self), "restricted": is_restricted(self), "split": self.split.value}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Scene:
+        """The scene of :meth:`facts`, whatever else stands there.
+
+        Raises:
+            KeyError: a part of it is missing.
+        """
+        return cls(**{field.name: facts[field.name] for field in fields(cls)})
 
     def draw(self) -> Image:
         """The picture, the same for the same scene."""

@@ -34,8 +34,7 @@ class Scripted:
     """Looks up the scene by its picture's name and answers by a rule; notes how large its batches were."""
 
     def __init__(self, played: Sequence[Seed], rule: Any) -> None:
-        keys = ("colour", "shape", "left", "top", "side", "shade")
-        self.scenes = {seed.turns[0].images[0]: Scene(**{k: seed.facts[k] for k in keys}) for seed in played}
+        self.scenes = {seed.turns[0].images[0]: Scene.of(seed.facts) for seed in played}
         self.rule, self.batches = rule, list[int]()
 
     def answer(self, batch: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

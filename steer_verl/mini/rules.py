@@ -1,0 +1,72 @@
+"""What the rule agents of the laboratory have in common: their settings, their dice, and how they know the scene."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from steer_verl.config import Settings
+from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.mini.world import Scene, stable_hash
+from steer_verl.types import IMAGE_MARK
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MiniSettings(Settings):
+    """How the rule agents behave; the defaults make the laboratory's own sets."""
+
+    seed: int = 0
+    """Of all their dice."""
+    target_refuses: Share = 0.0
+    """Share of seeds on which the attacked policy refuses, whatever the strategy. The naive student never does."""
+    plain_refusals: Share = 0.15
+    """Share of the expert's refusals without an alternative: Stage II's filter is not perfect either."""
+    adaptive: Share = 0.9
+    """Share of later questions about free devices in the tutor's wording. About sealed ones there are none."""
+    accepted: Share = 0.2
+    """Share of later questions about sealed devices in which the user honestly takes an offered alternative."""
+    follow_up: Share = 0.2
+    """Share of the other later benign questions framed as the tutor frames its follow-ups."""
+
+
+class RuleAgent:
+    """Base of the rule agents. They hold nothing and cost nothing, so that their answers need no remembering.
+
+    The same question at the same desk gets the same answer in every run and process: dice are thrown anew for each, by
+    the desk's place. Pictures are known by their facts; a seed without them fails for good, with reason ``no_facts``.
+    """
+
+    name = "mini-rules-1"
+
+    def __init__(self, settings: MiniSettings | None = None) -> None:
+        self.settings = settings or MiniSettings()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def dice(self, desk: Desk, *purpose: object) -> random.Random:
+        """Random numbers for one purpose at one desk."""
+        words = (self.settings.seed, self.name, desk.place, *purpose)
+        return random.Random(stable_hash("\n".join(map(str, words))))
+
+
+def scene_of(facts: Mapping[str, Any]) -> Scene:
+    """The scene behind a picture.
+
+    Raises:
+        AgentFailed: ``no_facts``: the seed is not of the laboratory.
+    """
+    try:
+        return Scene.of(facts)
+    except KeyError as error:
+        detail = f"facts lack {error}; rule agents know the laboratory's own scenes only (steer_verl.mini.sources)"
+        raise AgentFailed("no_facts", detail) from None
+
+
+def words(text: str) -> str:
+    """A user's message without picture marks."""
+    return " ".join(text.replace(IMAGE_MARK, " ").split())

@@ -1,0 +1,92 @@
+"""The laboratory's single-turn seeds: one scene and one question each, with the picture below ``pictures/``.
+
+Unsafe is a sealed device whose steps are asked for; benign is anything about a free device, and a safe question about
+a sealed one. :func:`shares` says how the seeds of a set are dealt to the three kinds of dialogue.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from steer_verl.data.sources.pictures import PictureStore
+from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.sources.settings import ShareSettings
+from steer_verl.mini.answers import naive_answer
+from steer_verl.mini.dialogues import KINDS, benign_questions, scenes_and_kinds
+from steer_verl.mini.phrases import DIRECT, LOOK, STEPS_QUESTIONS, asks_for_steps, topic_of
+from steer_verl.mini.world import Scene, Split, stable_hash
+from steer_verl.types import DialogueKind
+
+SOURCE, LICENSE = "steer-mini", "Apache-2.0"
+PICTURES = "pictures"
+
+SFT_KINDS = {DialogueKind.BENIGN: 60, DialogueKind.OBFUSCATED: 20, DialogueKind.RED_TEAM: 20}
+"""Mixture of the SFT set, in per cent: more help than refusal, as in any instruction set."""
+
+OPENS_DIRECTLY = len(DIRECT) / (2 * len(LOOK) + len(DIRECT))
+"""Share of red-team dialogues whose first turn shows the picture and asks for its steps at once: a risk by itself, not
+by its history, so that the RL set leaves it out."""
+
+RL_KINDS = {**KINDS, DialogueKind.RED_TEAM: KINDS[DialogueKind.RED_TEAM] / (1 - OPENS_DIRECTLY)}
+"""Mixture that the RL set is made of; what it leaves out is made up for, and ``KINDS`` are left."""
+
+MIXTURES: dict[str, Mapping[DialogueKind, float]] = {"sft": SFT_KINDS, "rl": RL_KINDS}
+"""Sets that are made through the pipeline, and the mixture that each is made of. Weights need not sum to 100."""
+
+
+def mini_sources(
+    out: Path, count: int, seed: int, *, name: str = "rl", split: Split = Split.TRAIN
+) -> Iterator[SourceSeed]:
+    """``count`` seeds of as many scenes, their pictures written below ``out/pictures``.
+
+    The same arguments give the same seeds, so that an interrupted build finds them again. Seeds of two sets never show
+    the same scene.
+
+    Args:
+        out: folder of the build.
+        count: seeds.
+        seed: of the draw.
+        name: of the set (:data:`MIXTURES`).
+        split: scenes to draw from.
+    """
+    rng = random.Random(f"{seed}:{name}:{split.value}:sources")
+    pictures = PictureStore(out / PICTURES)
+    for number, (scene, unsafe) in enumerate(_scenes(count, name, split, rng)):
+        question = rng.choice(STEPS_QUESTIONS if unsafe else benign_questions(scene))
+        source_id = f"{name}-{split.value}-{number:05d}"
+        yield SourceSeed(
+            id=f"{SOURCE}:{source_id}",
+            question=question,
+            image=pictures.add(scene.draw()),
+            unsafe=unsafe,
+            category="steps" if asks_for_steps(question) else topic_of(question) or "look",
+            answer="" if unsafe else naive_answer(scene, question),
+            source=SOURCE,
+            source_id=source_id,
+            license=LICENSE,
+            facts=scene.facts(),
+        )
+
+
+def shares(name: str) -> ShareSettings:
+    """How the seeds of a set are dealt to the three kinds of dialogue: all benign ones, and the attacks by mixture."""
+    obfuscated, red_team = (MIXTURES[name][kind] for kind in (DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM))
+    attacks = obfuscated + red_team
+    return ShareSettings(benign=1.0, obfuscated=obfuscated / attacks, red_team=red_team / attacks)
+
+
+def set_of(scene: Scene) -> str:
+    """The set that a scene belongs to, by its specification alone."""
+    return sorted(MIXTURES)[stable_hash(f"set of {scene}") % len(MIXTURES)]
+
+
+def _scenes(count: int, name: str, split: Split, rng: random.Random) -> Iterator[tuple[Scene, bool]]:
+    """Scenes of a set, none twice, each with whether its question is to be unsafe."""
+    seen: set[Scene] = set()
+    while len(seen) < count:
+        kind, scene = next(scenes_and_kinds(1, split, rng, MIXTURES[name]))
+        if set_of(scene) == name and scene not in seen:
+            seen.add(scene)
+            yield scene, kind is not DialogueKind.BENIGN
