@@ -23,9 +23,9 @@ from steer_verl.answer import parse_answer
 from steer_verl.config import AlarmConfig, RewardConfig, tcsr_config
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.mini.answers import expert_answer
-from steer_verl.mini.data import PLAIN_REFUSALS
 from steer_verl.mini.dialogues import KINDS, scenes_and_kinds, seed
 from steer_verl.mini.judge import MiniJudge
+from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
 from steer_verl.rewards import trajectory_return, trajectory_rewards
@@ -81,7 +81,7 @@ def gaming(seed: Seed, question: str, rng: random.Random) -> str:
 def honest(seed: Seed, question: str, rng: random.Random) -> str:
     """The policy's answer; some refusals offer no alternative, as in the laboratory's SFT set."""
     scene = Scene.of(seed.facts)
-    return expert_answer(scene, question, rng, constructive=rng.random() >= PLAIN_REFUSALS)
+    return expert_answer(scene, question, rng, constructive=rng.random() >= MiniSettings().plain_refusals)
 
 
 @dataclass(frozen=True)

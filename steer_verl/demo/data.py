@@ -1,13 +1,10 @@
-"""The laboratory's data in the form that the mini recipe reads: seeds as verl's parquet next to their JSONL."""
+"""The laboratory's data in the form that the mini recipe reads: all seeds as verl's parquet next to their JSONL."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from steer_verl.errors import DataError
-
-PARQUET = {"train": "rl_train", "validation": "rl_val"}
-"""Split -> name of its parquet file in recipes/mini/grpo.yaml."""
 
 
 def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
@@ -21,7 +18,6 @@ def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
 
     sizes = Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24) if quick else Sizes()
     build(out, seed=seed, sizes=sizes)
-    for split, name in PARQUET.items():
-        report = convert(out / f"rl_{split}.jsonl", out / f"{name}.parquet", split=split)
-        if report.bad_rows:
-            raise DataError(f"{out}/rl_{split}.jsonl: {report.bad_rows} bad rows; remove {out} and build it again")
+    report = convert(out / "rl_validation.jsonl", out / "rl_val.parquet", split="validation")
+    if report.bad_rows:
+        raise DataError(f"{out}/rl_validation.jsonl: {report.bad_rows} bad rows; remove {out} and build it again")

@@ -90,7 +90,7 @@ async def test_a_record_is_asked_for_once_and_paid_once() -> None:
         sent = server.bodies[0]
         assert sent["response_format"]["json_schema"]["name"] == "note"
         assert sent["response_format"]["json_schema"]["schema"]["required"] == ["id", "level", "why"]
-        assert "\n> What is on the table?\nNumber 7.\n" in prompt_text(sent)
+        assert "\n> What is on the table?\nNumber 7.\n\nReply with" in prompt_text(sent)
         await asker.ask(Note, {**VALUES, "number": 8}, desk)
         await asker.ask(Note, VALUES, desk, again="second")
         assert server.requests == 3 and len(desk.kept) == 3
@@ -326,8 +326,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from(["id", "level", "why", "x"]), json_values | st.just(NONCE))), st.text())
+notes = st.fixed_dictionaries(
+    {"id": st.sampled_from([NONCE, NONCE, "another"]), "level": st.integers() | json_values},
+    optional={"why": st.text() | json_values | st.just(NONCE), "x": st.integers()},
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(notes | st.dictionaries(st.text(), json_values), max_size=5), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
     between = between.replace("{", "").replace("<", "")

@@ -6,10 +6,12 @@ import random
 
 import pytest
 
-from steer_verl.mini import data, model
+from steer_verl.mini import model
 from steer_verl.mini.answers import expert_answer
+from steer_verl.mini.sources import SFT_KINDS
 from steer_verl.mini.student import BANNED, MiniStudent
 from steer_verl.mini.world import Split, draw_scene
+from tests.mini.twin import direct
 
 pytestmark = pytest.mark.usefixtures("seeing")
 
@@ -82,9 +84,13 @@ def test_special_tokens_are_single_and_a_newline_too(student):
 
 def test_a_dialogue_is_the_same_tokens_turn_by_turn_as_at_once(student):
     tokenizer = student.processor.tokenizer
-    rows = data.sft_rows(20, random.Random(0))
-    for row in rows:
-        messages = row["messages"]
+    for talk in direct(20, SFT_KINDS, random.Random(0)):
+        pairs = zip(talk.asked, talk.answers, strict=True)
+        messages = [
+            {"role": role, "content": text}
+            for question, answer in pairs
+            for role, text in (("user", question), ("assistant", answer))
+        ]
         whole = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
         parts = [tokenizer.apply_chat_template([m], tokenize=True, return_dict=False) for m in messages]
         assert whole == [token for part in parts for token in part]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from steer_verl.data.cards.statistics import Statistics
-
-SetName = Literal["sft", "rl", "bench"]
+from steer_verl.data.stage2.splits import SetName
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ _MISUSE = (
 )
 
 ABOUT: dict[SetName, About] = {
-    "sft": About(
+    SetName.SFT: About(
         "Multi-turn dialogues about pictures with answers in the student's format "
         "(<thinking> then <answer>), for the first, supervised stage of training.",
         (
@@ -35,13 +33,13 @@ ABOUT: dict[SetName, About] = {
         ),
         _MISUSE,
     ),
-    "rl": About(
+    SetName.RL: About(
         "The user's side of multi-turn dialogues about pictures. The opening turn is asked as it stands; every later "
         "one is a hint to the tutor that plays the user, and is asked itself where the tutor has no usable question.",
         ("Reinforcement learning with a tutor in the loop: the student answers live, the tutor scores and goes on.",),
         (*_MISUSE, "Supervised training: there are no answers in it."),
     ),
-    "bench": About(
+    SetName.BENCH: About(
         "Fixed multi-turn dialogues about pictures, the user's side only; the model under test answers every turn "
         "and its own answers stay in the history.",
         ("Measuring safety and helpfulness turn by turn, with a judge that had no part in training.",),

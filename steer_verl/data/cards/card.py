@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.data.cards import page, tables
-from steer_verl.data.cards.about import ABOUT, SetName
+from steer_verl.data.cards.about import ABOUT
 from steer_verl.data.cards.account import StepCounts, read_account
 from steer_verl.data.cards.dialogue import dialogue
 from steer_verl.data.cards.entry import Entry, entry_of, rejected_entry
@@ -16,8 +16,9 @@ from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.sample import Sampler
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import Statistics, statistics_of
+from steer_verl.data.stage2.splits import SetName
+from steer_verl.data.work.plan import write_whole
 from steer_verl.data.work.step import Outcome, Rejected
-from steer_verl.demo.leftovers import write_atomically
 from steer_verl.types import Seed, Trajectory
 
 NO_SETTINGS = CardSettings()
@@ -61,14 +62,13 @@ def write_card(
     sample: Sampler[Entry] = Sampler(settings.kept)
     stats = statistics_of(_shown_to(sample, rows))
     left_out = _sample_rejected(rejected, settings.rejected)
-    out.mkdir(parents=True, exist_ok=True)
     sections = _tables(stats, steps, prompts or {})
-    write_atomically(out / "card.md", card_markdown(title, ABOUT[name], stats, sections, files or {}))
+    write_whole(out / "card.md", card_markdown(title, ABOUT[name], stats, sections, files or {}))
     parts = _page_sections(name, stats, steps, prompts or {})
     shown = [dialogue(entry, n, pictures, settings) for n, entry in enumerate([*sample.drawn(), *left_out], start=1)]
     parts["Sampled dialogues"] = _introduced(shown, len(left_out))
     target = out / "card.html"
-    write_atomically(target, f"<!doctype html>\n{page.page(title, ABOUT[name], stats, parts)}\n")
+    write_whole(target, f"<!doctype html>\n{page.page(title, ABOUT[name], stats, parts)}\n")
     return target
 
 

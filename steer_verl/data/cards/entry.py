@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from steer_verl.data.agents import Said
 from steer_verl.data.sources.seed import SourceSeed
@@ -106,5 +106,5 @@ def _read(kind: TypeAdapter[R], value: Any) -> R | None:
     """The value as that record, or ``None``: the records are strict, so a value is never two of them."""
     try:
         return kind.validate_json(json.dumps(value))
-    except (ValidationError, TypeError, ValueError):
+    except (TypeError, ValueError):
         return None

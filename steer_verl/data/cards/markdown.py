@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from steer_verl.data.cards.about import About, limits
-from steer_verl.data.cards.licences import consequence, hub_fields, use_of_set
 from steer_verl.data.cards.statistics import Statistics
 from steer_verl.data.cards.tables import Cell, Table, percent, words
+from steer_verl.data.licences import consequence, hub_fields, use_of_set
 from steer_verl.text import neutralize
 
 TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "synthetic")

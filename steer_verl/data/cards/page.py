@@ -15,10 +15,10 @@ from steer_verl.data.cards.about import About, limits
 from steer_verl.data.cards.account import StepCounts
 from steer_verl.data.cards.charts import bar, columns, stack
 from steer_verl.data.cards.dialogue import tone
-from steer_verl.data.cards.licences import consequence, use_of_set
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.statistics import AXES, AxisFigures, Statistics, by_doubling, mean, quantile
 from steer_verl.data.cards.tables import Cell, Table, percent, words
+from steer_verl.data.licences import consequence, use_of_set
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -73,8 +73,8 @@ def composition(stats: Statistics) -> list[Html]:
         "Pictures in a dialogue": (_numbered(stats.pictures), _mean(stats.pictures)),
         "Where the user's turns came from": (dict(sorted(stats.origins.items())), ""),
     }
-    charts = [columns(title, counts, note) for title, (counts, note) in counted.items() if len(counts) > 1]
-    named = [table for table in tables.composition(stats) if table.header[0] in ("strategy", "category")]
+    charts = [columns(title, counts, note) for title, (counts, note) in counted.items() if counts]
+    named = [table for table in tables.composition(stats) if table.header[0] in ("strategy", "change", "category")]
     return [*_charts(charts), *map(table_html, named)]
 
 
@@ -178,7 +178,11 @@ def _row(row: tuple[Cell, ...], share_of: int) -> Html:
 
 
 def _cell(cell: Cell) -> Html:
-    return tag("td", words(cell), dir="auto") if isinstance(cell, str) else tag("td", words(cell), class_="number")
+    return (
+        tag("td", words(cell), class_="words", dir="auto")
+        if isinstance(cell, str)
+        else tag("td", words(cell), class_="number")
+    )
 
 
 def _stacked(step: StepCounts) -> Html:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.entry import Entry
+from steer_verl.data.stage1.perturb import FACT
 from steer_verl.types import IMAGE_MARK, Scores, Turn, Verdict
 
 K = TypeVar("K", bound=Hashable)
@@ -19,6 +20,9 @@ AXES = tuple(Scores.model_fields)
 
 MAX_NAMES = 5000
 """Different names that a count by name holds; those of a set are its own, and could be as many as its rows."""
+
+MAX_NAME_CHARS = 120
+"""A longer name is cut there."""
 
 FURTHER = "(further names)"
 
@@ -68,6 +72,8 @@ class Statistics:
     categories: Counter[str] = field(default_factory=Counter)
     strategies: Counter[str] = field(default_factory=Counter)
     """Of the red team, by the seed's ``strategy``."""
+    perturbed: Counter[str] = field(default_factory=Counter)
+    """Of those whose picture was changed on purpose, by how."""
     pictures: Counter[int] = field(default_factory=Counter)
     """By pictures in a dialogue."""
     asked_chars: Counter[int] = field(default_factory=Counter)
@@ -106,10 +112,12 @@ class Statistics:
         self.lengths[len(entry.asked)] += 1
         self.kinds[entry.kind.value if entry.kind else ""] += 1
         self.pictures[entry.pictures] += 1
-        _count(self.sources, (entry.source, entry.license), (FURTHER, FURTHER))
-        _count(self.categories, entry.category, FURTHER)
+        _count(self.sources, (_name(entry.source), _name(entry.license)), (FURTHER, FURTHER))
+        _count(self.categories, _name(entry.category), FURTHER)
         if strategy := entry.facts.get("strategy"):
-            _count(self.strategies, str(strategy), FURTHER)
+            _count(self.strategies, _name(str(strategy)), FURTHER)
+        if isinstance(change := entry.facts.get(FACT), Mapping):
+            _count(self.perturbed, _name(str(change.get("kind"))), FURTHER)
         self.asked_chars.update(len(turn.text.replace(IMAGE_MARK, "")) for turn in entry.asked)
         self._add_turns(entry.turns)
 
@@ -168,6 +176,10 @@ def _bin(value: int) -> tuple[int, int]:
         return (0, 32)
     low = 1 << (value.bit_length() - 1)
     return (low, 2 * low)
+
+
+def _name(text: str) -> str:
+    return text if len(text) <= MAX_NAME_CHARS else f"{text[:MAX_NAME_CHARS]} ..."
 
 
 def _count(counts: Counter[K], name: K, further: K) -> None:

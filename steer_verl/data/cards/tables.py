@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steer_verl.data.cards.account import StepCounts, total_usage
-from steer_verl.data.cards.licences import use_of
 from steer_verl.data.cards.statistics import AXES, FURTHER, Statistics, mean, quantile
+from steer_verl.data.licences import use_of
 
 Cell = str | int | float | None
 """A text of nobody's making that we know of, a count, a measure, or nothing."""
@@ -70,6 +70,7 @@ def composition(stats: Statistics) -> list[Table]:
         by_number("Pictures", "pictures in a dialogue", stats.pictures),
         by_name("Where the user's turns came from", "origin", stats.origins),
         by_name("Strategies of the red team", "strategy", stats.strategies),
+        by_name("Pictures changed on purpose", "change", stats.perturbed),
         by_name("Categories, as the sources name them", "category", stats.categories),
     ]
     return [table for table in found if table.rows and table.rows != (("-", stats.dialogues),)]

@@ -108,6 +108,7 @@ class Engine(Generic[Item]):
         for worker in workers:
             worker.cancel()
         await asyncio.wait(workers)
+        self.tally.stopping = False
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""

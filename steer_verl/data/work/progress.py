@@ -43,7 +43,6 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         else:
-            self.tally.stopping = False
             self._say(self.tally.line())
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._say(f"{self.tally.step}: interrupted; what was done is kept, and the same command goes on")

@@ -43,9 +43,11 @@ def seed(name: str, rng: random.Random, **changes: Any) -> Seed:
     shown = rng.choice([(), ("photo.jpg",), (f"{rng.choice(COLOURS)}.png",)])
     opening = UserTurn(text=IMAGE_MARK * len(shown) + "What stands on the bench?", images=shown)
     later = [UserTurn(text=f"And item {n}, {'please ' * rng.randrange(9)}?") for n in range(rng.randint(1, 9))]
-    facts = {"category": rng.choice(["tools", "", "privacy"])}
+    facts: dict[str, Any] = {"category": rng.choice(["tools", "", "privacy"])}
     if kind is DialogueKind.RED_TEAM:
         facts["strategy"] = rng.choice(["teacher", "fiction"])
+    if rng.random() < 0.2:
+        facts["perturbation"] = {"kind": rng.choice(["noise", "typography"]), "original": "photo.jpg"}
     record = Seed(
         id=name,
         turns=(opening, *later),

@@ -9,9 +9,13 @@ import pytest
 
 from steer_verl.data.cards.entry import Entry, entry_of, rejected_entry
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import Kept, Outcome, Rejected, value_of
-from steer_verl.types import DialogueKind, UserTurn
+from steer_verl.data.stage2.bootstrap import BootstrapStep
+from steer_verl.data.work.step import AgentFailed, Kept, Outcome, Rejected, value_of
+from steer_verl.types import DialogueKind, Unscored, UnscoredReason, UserTurn
 from tests.data.cards.samples import played, refused, seed
+from tests.data.desks import MemoryDesk
+from tests.data.stage2.scripted import Agents, verdict
+from tests.data.stage2.scripted import seed as dialogue_seed
 
 
 def outcome(value: dict[str, Any] | None) -> Outcome:
@@ -85,3 +89,22 @@ def test_the_kind_survives_the_file() -> None:
     rng = random.Random(6)
     made = seed("k", rng, kind=DialogueKind.OBFUSCATED)
     assert rejected_entry("b", refused(made, rng, "r")).kind is DialogueKind.OBFUSCATED
+
+
+@pytest.mark.parametrize(
+    ("agents", "reason", "turns", "unfinished"),
+    [
+        (Agents(judge=lambda turn: verdict(2 if turn == 1 else 10, 10)), "unsafe", 2, 0),
+        (Agents(answers=lambda turn, attempt: "no tags"), "malformed", 0, 2),
+        (Agents(judge=lambda turn: Unscored(reason=UnscoredReason.TIMEOUT)), "unscored", 1, 0),
+        (Agents(answers=lambda turn, attempt: AgentFailed("content_filter")), "content_filter", 0, 1),
+    ],
+)
+async def test_what_stage_two_rejects_is_read_with_all_that_was_said(
+    agents: Agents, reason: str, turns: int, unfinished: int
+) -> None:
+    item = dialogue_seed()
+    done = await BootstrapStep(agents, agents, agents).work(item, MemoryDesk(f"bootstrap/{item.id}"))
+    found = rejected_entry("bootstrap", Outcome(id=item.id, done=done))
+    assert (found.reason, len(found.turns), len(found.unfinished)) == (reason, turns, unfinished)
+    assert (found.id, found.license, found.kind) == (item.id, item.license, item.kind)

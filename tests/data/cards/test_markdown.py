@@ -13,6 +13,7 @@ from steer_verl.data.cards.entry import Entry, entry_of
 from steer_verl.data.cards.markdown import card_markdown, front_matter, inline, size_category, table_markdown
 from steer_verl.data.cards.statistics import Statistics, statistics_of
 from steer_verl.data.cards.tables import Table, by_name
+from steer_verl.data.stage2.splits import SetName
 from tests.data.cards.samples import many
 
 
@@ -68,7 +69,7 @@ def test_inline_is_one_line_of_words() -> None:
 def test_a_whole_card_holds_every_count() -> None:
     stats = statistics_of(entry_of(t, s) for s, t in many(30))
     table = Table("Turns", ("turns", "count"), tuple(stats.lengths.items()), stats.dialogues)
-    text = card_markdown("STEER-SFT", ABOUT["sft"], stats, {"Composition": [table], "Empty": []}, {})
+    text = card_markdown("STEER-SFT", ABOUT[SetName.SFT], stats, {"Composition": [table], "Empty": []}, {})
     assert text.startswith("---\n") and "## Empty" not in text
     for length, count in stats.lengths.items():
         assert f"| {length} | {count} |" in text

@@ -17,6 +17,7 @@ from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import page
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import Statistics
+from steer_verl.data.stage2.splits import SetName
 from steer_verl.text import BREAK
 from steer_verl.types import (
     DialogueKind,
@@ -43,7 +44,7 @@ HOSTILE = (
 def shown(entry: Entry, folder: Path, **settings: int) -> str:
     """The dialogue on an otherwise empty page."""
     part = dialogue(entry, 1, folder, CardSettings(**settings))
-    return page("T", ABOUT["sft"], Statistics(), {"Dialogues": [part]})
+    return page("T", ABOUT[SetName.SFT], Statistics(), {"Dialogues": [part]})
 
 
 def answered(safety: int | None, answer: str = "SECRET WORDS", kind: DialogueKind = DialogueKind.BENIGN) -> Entry:
@@ -73,10 +74,10 @@ def test_hostile_text_is_shown_as_text_wherever_it_stands(text: str, tmp_path: P
         turns=said.turns,
         detail=text,
     )
-    found = check(page(text, ABOUT["sft"], Statistics(), {"D": [dialogue(named, 1, tmp_path, CardSettings())]}))
+    found = check(page(text, ABOUT[SetName.SFT], Statistics(), {"D": [dialogue(named, 1, tmp_path, CardSettings())]}))
     first = text.replace("\x00", "").replace("\ud800", "\ufffd")
     assert first in found.text.replace(BREAK, ""), "not shown as it was written"
-    page_bytes = page(text, ABOUT["sft"], Statistics(), {}).encode()  # a lone surrogate would raise
+    page_bytes = page(text, ABOUT[SetName.SFT], Statistics(), {}).encode()  # a lone surrogate would raise
     assert page_bytes.count(b"<style>") == 1
 
 

@@ -37,6 +37,9 @@ def test_every_count_equals_a_count_by_hand(run: int) -> None:
     assert dict(stats.licenses) == counted(s.license for s, _ in pairs)
     assert dict(stats.categories) == counted(s.facts["category"] for s, _ in pairs)
     assert dict(stats.strategies) == counted(s.facts["strategy"] for s, _ in pairs if "strategy" in s.facts)
+    assert dict(stats.perturbed) == counted(
+        s.facts["perturbation"]["kind"] for s, _ in pairs if "perturbation" in s.facts
+    )
     assert dict(stats.pictures) == counted(sum(len(u.images) for u in s.turns) for s, _ in pairs)
     assert dict(stats.origins) == counted(turn.origin.value for turn in turns)
     assert dict(stats.asked_chars) == counted(len(turn.user.text.replace(IMAGE_MARK, "")) for turn in turns)
@@ -119,6 +122,8 @@ def test_names_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatc
     entries = [Entry(str(n), facts={"category": f"c{n % 7}"}) for n in range(70)]
     stats = statistics_of(entries)
     assert stats.categories == Counter({"c0": 10, "c1": 10, "c2": 10, FURTHER: 40})
+    (long,) = statistics_of([Entry("1", facts={"category": "x" * 10_000})]).categories
+    assert len(long) < 200
 
 
 def test_the_order_of_rows_means_nothing() -> None:

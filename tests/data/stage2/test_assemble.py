@@ -13,9 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from steer_verl.data.bench_rows import load_bench
+from steer_verl.data.commands import app
 from steer_verl.data.licences import non_commercial
+from steer_verl.data.likeness import indexes_in
 from steer_verl.data.parquet import load_seeds
 from steer_verl.data.stage2.assemble import SetReport, assemble
 from steer_verl.data.stage2.settings import SetSettings
@@ -97,6 +100,19 @@ def test_the_files_hold_what_went_in(pictures: Path) -> None:
         assert row.turns == tuple(turn.text.removeprefix("<image>") for turn in item.turns)
         assert (row.license, row.source, row.source_id) == (item.license, item.source, item.source_id)
         assert row.image == str((out / "pictures/aa/0.png").resolve())
+
+
+def test_what_is_assembled_passes_the_check_all_sets_at_once(pictures: Path, tmp_path_factory: Any) -> None:
+    """With the index of near-duplicates that both use."""
+    index = indexes_in(tmp_path_factory.mktemp("index"))
+    rows = {name: seeds(name, 6, turns=2 + n) + seeds(name, 6, BENIGN) for n, name in enumerate("abc")}
+    put_together(pictures, rows["a"], rows["b"], rows["c"], index=index, system_prompt="Be brief.")
+    out = pictures.parent / "sets"
+    for files in (["sft.parquet", "rl.jsonl", "bench.jsonl"], ["sft.jsonl", "rl.parquet", "bench.jsonl"]):
+        result = CliRunner().invoke(app, ["check", *(str(out / file) for file in files)])
+        assert result.exit_code == 0, result.output
+    same = CliRunner().invoke(app, ["check", str(out / "sft.parquet"), str(out / "sft.jsonl")])
+    assert same.exit_code == 1 and "12 are in another file too" in same.output
 
 
 def test_the_order_in_which_rows_come_changes_nothing(pictures: Path) -> None:
@@ -204,6 +220,17 @@ def test_what_has_no_place_in_a_bench_row_is_left_out(pictures: Path) -> None:
     assert report.left_out == {"not_in_form": 1}
     images = [row.image for row in load_bench(pictures.parent / "sets" / "bench.jsonl")]
     assert len(images) == 2 and images.count(None) == 1
+
+
+def test_a_disk_without_links_gets_whole_copies(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    put_together(pictures, rl=seeds("b", 2))
+    copy = pictures.parent / "sets" / "pictures" / "aa" / "0.png"
+    assert copy.read_bytes() == (pictures / "aa/0.png").read_bytes() and not copy.is_symlink()
+    assert copy.stat().st_ino != (pictures / "aa/0.png").stat().st_ino
 
 
 def test_an_empty_set_leaves_no_old_file_and_nothing_at_all_is_an_error(pictures: Path) -> None:

@@ -56,11 +56,14 @@ async def laboratory(pictures: Path, **options: Any) -> AsyncIterator[tuple[Boot
         evaluator: Evaluator = EndpointEvaluator(TutorConfig(endpoint=config), pictures, secret=b"s" * 32)
         judge: RiskJudge = EndpointRiskJudge(config, pictures)
         instant_pool(pooled(config))
-        settings = BootstrapSettings(static_share=0.0)
+        bootstrap = BootstrapStep(red, blue, evaluator, BootstrapSettings(static_share=0.0))
+        history = HistoryStep(judge)
         try:
-            yield BootstrapStep(red, blue, evaluator, settings), HistoryStep(judge), server
+            yield bootstrap, history, server
         finally:
-            await asyncio.gather(*(agent.close() for agent in (red, blue, evaluator, judge)))
+            pool = pooled(config)
+            await asyncio.gather(bootstrap.close(), history.close())
+            assert pool.users == 0, "every connection is given back"
 
 
 def value_of(done: Done) -> Bootstrapped:
@@ -85,7 +88,7 @@ async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(tmp_path: Pa
     kept: dict[str, bytes] = {}
     item = seed(image="a.png")
     async with laboratory(tmp_path) as (step, _, server):
-        for _ in range(8):
+        for _ in range(7):
             with pytest.raises(Interrupted):
                 await step.work(item, MemoryDesk("bootstrap/x", kept, stop_after=1))
         last = await step.work(item, MemoryDesk("bootstrap/x", kept, stop_after=1))

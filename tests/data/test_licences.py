@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steer_verl.data.cards.licences import consequence, hub_fields, identifier, use_of, use_of_set
+from steer_verl.data.licences import consequence, hub_fields, identifier, use_of, use_of_set
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_the_consequence_names_the_sources_licence() -> None:
     text = consequence(["MIT", "CC-BY-NC-4.0", "", "CC-BY-SA-4.0"])
     assert "Non-commercial use only" in text and "CC-BY-NC-4.0" in text and "none stated" in text
     assert "share-alike" in text and "MIT" not in text
+    assert "and 3 more" in consequence(f"licence {n}" for n in range(11))
     assert consequence(["MIT"]).startswith("Commercial use is allowed")
     assert "share-alike" not in consequence(["CC-BY-NC-4.0"])
 
