@@ -6,7 +6,7 @@ raises :class:`~steer_verl.data.work.step.AgentFailed` when it has none. Text fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -187,3 +187,7 @@ class Agents:
     blue_expert: BlueExpert
     evaluator: Evaluator
     risk_judge: RiskJudge
+
+    def names(self) -> dict[str, str]:
+        """Role -> name of its agent, as a manifest has them."""
+        return {role.name: getattr(self, role.name).name for role in fields(self)}

@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
-from steer_verl.data.agents import (
-    BlueExpert,
-    BreachJudge,
-    Evaluator,
-    Generator,
-    RedTeam,
-    RedUser,
-    RiskJudge,
-    Target,
-)
+from steer_verl.data.agents import Agents
 from steer_verl.mini.bootstrap import MiniBlueExpert, MiniEvaluator, MiniRedUser, MiniRiskJudge
 from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.scripts import MiniBreachJudge, MiniGenerator, MiniRedTeam, MiniTarget
-
-
-@dataclass(frozen=True)
-class Agents:
-    """One agent for each role."""
-
-    generator: Generator
-    red_team: RedTeam
-    target: Target
-    breach_judge: BreachJudge
-    red_user: RedUser
-    blue_expert: BlueExpert
-    evaluator: Evaluator
-    risk_judge: RiskJudge
-
-    def names(self) -> dict[str, str]:
-        """Role -> name of its agent, as a manifest has them."""
-        return {role.name: getattr(self, role.name).name for role in fields(self)}
 
 
 def mini_agents(settings: MiniSettings | None = None) -> Agents:

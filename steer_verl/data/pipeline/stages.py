@@ -91,7 +91,8 @@ def make_step(config: BuildConfig, name: str, processes: int) -> Step[Any]:
 
 def names_of(agents: Agents, name: str) -> dict[str, str]:
     """Role -> model and prompt of those who take part in a step."""
-    return {role: getattr(agents, role).name for role in TAKES_PART[name]}
+    names = agents.names()
+    return {role: names[role] for role in TAKES_PART[name]}
 
 
 def seed_source(seed: Seed) -> str:

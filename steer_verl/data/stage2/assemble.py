@@ -146,6 +146,8 @@ class _Gate:
     def fill(self, name: SetName, room: _Room) -> Counts:
         """Decide on every row offered to a set; what the kept ones are, counted."""
         counts: Counts = {key: Counter() for key in ("kinds", "sources", "licenses")}
+        order = list(SetName)
+        awaited = any(self.pile.offers(later) for later in order[order.index(name) + 1 :])
         before = ""
         for row in self.pile.rows(name, last_kind=DialogueKind.BENIGN.value if name is SetName.RL else ""):
             seed, turns = _read(row)
@@ -158,11 +160,13 @@ class _Gate:
                 self.pile.decide(row, (reason or refusal or SetReason.OVER_TARGET).value, detail)
                 continue
             self.pile.decide(row)
-            self.indexes[name].add(told)
+            if awaited:
+                self.indexes[name].add(told)
             room.kept[benign] += 1
             for key, value in zip(counts, (seed.kind.value, seed.source, seed.license), strict=True):
                 counts[key][value] += 1
-        self.filled.append(name)
+        if room.kept:
+            self.filled.append(name)
         return counts
 
     def _fault(self, row: Offered, told: Told, seed: Seed, *, repeated: bool) -> tuple[SetReason | None, str]:

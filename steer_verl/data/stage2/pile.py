@@ -77,6 +77,11 @@ class Pile:
         query = "SELECT count(*) FROM offered WHERE name = ? AND kind = ?"
         return int(self._base.execute(query, (name.value, kind)).fetchone()[0])
 
+    def offers(self, name: SetName) -> bool:
+        """Whether a row was offered to a set."""
+        query = "SELECT EXISTS (SELECT 1 FROM offered WHERE name = ?)"
+        return bool(self._base.execute(query, (name.value,)).fetchone()[0])
+
     def decide(self, row: Offered, reason: str = "", detail: str = "") -> None:
         """Keep a row, or leave it out for a reason."""
         fate = (row.number, row.name.value, row.source_seed, reason, detail)
