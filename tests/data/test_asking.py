@@ -323,6 +323,7 @@ def test_a_dialogue_stands_quoted_turn_by_turn() -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
 )
 
 
@@ -332,7 +333,7 @@ notes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(notes | st.dictionaries(st.text(), json_values), max_size=5), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
