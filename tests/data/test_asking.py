@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.agents import Said
-from steer_verl.data.asking import UNSEEN, Asker, dialogue
+from steer_verl.data.asking import Asker, dialogue
 from steer_verl.data.prompt_file import PromptFile
 from steer_verl.data.replies import Fault, read_answer, read_record, tidy
 from steer_verl.data.reply_schema import reply_schema
+from steer_verl.data.requests import UNSEEN
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError
 from steer_verl.transport.reply import Reply
@@ -323,6 +324,7 @@ def test_a_dialogue_stands_quoted_turn_by_turn() -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
 )
 
 
@@ -332,7 +334,7 @@ notes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(notes | st.dictionaries(st.text(), json_values), max_size=5), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""

@@ -46,6 +46,10 @@ class ExpandStep:
             return Rejected(reason=reason.value, detail=detail, value=value)
         return Kept(value=value_of(dialogue_seed(item, self.kind, texts, rewrite=rewritten)))
 
+    async def close(self) -> None:
+        """Give the generator's connections back."""
+        await self.generator.close()
+
 
 def draw_turns(seed_id: str, settings: ExpandSettings) -> int:
     """Number of turns of a seed's dialogue, by the settings' weights."""

@@ -6,6 +6,7 @@ An agent that fails for good at one strategy, as an attacker that declines does,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,10 @@ class RedTeamStep:
         reason = Rejection.NOT_SUCCESSFUL if judged else Rejection.NO_ATTACK
         told = ", ".join(f"{attempt.strategy}: {attempt.breach or attempt.failed}" for attempt in tried)
         return Rejected(reason=reason.value, detail=told, value={"tried": [value_of(attempt) for attempt in tried]})
+
+    async def close(self) -> None:
+        """Give the agents' connections back."""
+        await asyncio.gather(self.red_team.close(), self.target.close(), self.judge.close())
 
     async def _play(self, item: SourceSeed, report: ImageReport, strategy: Strategy, desk: Desk) -> Played:
         """Modules 2 to 4 for one strategy.

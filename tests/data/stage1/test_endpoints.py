@@ -48,14 +48,13 @@ async def laboratory(
         red_team: RedTeam = EndpointRedTeam(config, pictures)
         target: Target = EndpointTarget(config, pictures)
         judge: BreachJudge = EndpointBreachJudge(config, pictures)
-        agents = [generator, red_team, target, judge]
         instant_pool(pooled(config))
         steps: dict[str, Any] = {kind.value: ExpandStep(generator, kind, expand) for kind in KINDS}
         steps["red_team"] = RedTeamStep(red_team, target, judge, RedTeamSettings(**red))
         try:
             yield steps, server
         finally:
-            await asyncio.gather(*(agent.close() for agent in agents))
+            await asyncio.gather(*(step.close() for step in steps.values()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
