@@ -112,7 +112,7 @@ class Asker:
         request: _Request[R] = _Request(
             kind,
             (kind.__name__, text, images, again),
-            functools.partial(form, self.role, self.prompt.system, text, self._pictures, images),
+            functools.partial(form, self.role, self.prompt.instructions, text, self._pictures, images),
             reply_schema(kind, self.role),
             lambda reply, sent: read_record(reply, sent.nonce, kind, check),
         )
@@ -144,7 +144,7 @@ class Asker:
         request: _Request[str] = _Request(
             str,
             ("answer", shown, again),
-            functools.partial(chat, self.prompt.system if self.prompt else "", said, self._pictures),
+            functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._pictures),
             None,
             lambda reply, _: read_answer(reply, check, verbatim),
         )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steer_verl.data import prompt_file
 from steer_verl.data.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted, prompt_hashes
 from steer_verl.errors import ConfigError
 
@@ -43,12 +44,14 @@ def test_anything_else_is_refused_with_its_name_and_the_cure(text: str) -> None:
         parse_prompt(text, "a.md")
 
 
-def test_the_version_changes_with_any_word() -> None:
+def test_the_version_changes_with_any_word(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = parse_prompt(GOOD, "a.md")
     assert re.fullmatch(r"3-[0-9a-f]{8}", prompt.version)
     others = [GOOD.replace("System", "system"), GOOD.replace("Write", "Give"), GOOD.replace("version: 3", "version: 4")]
     versions = {prompt.version, *(parse_prompt(text, "a.md").version for text in others)}
     assert len(versions) == 4
+    monkeypatch.setattr(prompt_file, "FORM", "Reply in some other form.")
+    assert prompt.version not in versions
     assert PromptFile("a", 1, "x", "y").version != PromptFile("a", 1, "xy", "").version
 
 
