@@ -52,7 +52,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
-    package_data={"steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja"]},
+    package_data={"steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja", "**/*.css"]},
     install_requires=[
         "numpy>=1.26,<3",
         "pydantic>=2.6,<3",

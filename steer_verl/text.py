@@ -107,6 +107,11 @@ def folded(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text))
 
 
+def unmarked(text: str) -> str:
+    """A user turn's text without its picture marks, line ends and all."""
+    return text.replace(IMAGE_MARK, "").strip()
+
+
 def neutralize_turn(turn: UserTurn, special_tokens: Iterable[str] = ()) -> UserTurn:
     """``turn`` with its words neutralised and its own picture marks, which are counted against its pictures, kept."""
     tokens = tuple(special_tokens)

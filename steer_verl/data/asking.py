@@ -68,7 +68,7 @@ class _Form:
     nonce: str
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        text = f"{self.text}\nThis request's secret id is {self.nonce}."
+        text = f"{self.text}\n\nReply with the JSON object now. This request's secret id is {self.nonce}."
         if complaint:
             text += f"\nYour last reply could not be used: {complaint}."
         content = [*self.parts, {"type": "text", "text": text}] if self.parts else text

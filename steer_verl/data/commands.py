@@ -163,6 +163,8 @@ def _print(report: Report) -> None:
         console.print(f"... and {report.problem_count - KEPT_PROBLEMS} more problems; --report FILE writes them all")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items())) or "none"
     turns = ", ".join(f"{count}x{length}" for length, count in sorted(report.turns.items())) or "none"
+    if report.good_rows:
+        turns += f"; mean {sum(count * length for length, count in report.turns.items()) / report.good_rows:.2f}"
     console.print(f"{report.good_rows} good rows of {report.rows}: {kinds}; dialogues x turns: {turns}", soft_wrap=True)
     if set(report.licenses) - {UNKNOWN}:
         console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from PIL import Image
+
 from steer_verl.data.images import decode_image, load_image
 from steer_verl.data.sources.duplicates import DuplicateIndex, Item
 from steer_verl.data.sources.pictures import pixel_digest
@@ -64,8 +66,15 @@ def indexes_in(folder: Path, settings: DuplicateSettings | None = None) -> Calla
     return lambda: DialogueIndex(folder / f"like-{next(numbers)}.sqlite", settings or DuplicateSettings())
 
 
-@functools.lru_cache(maxsize=4096)
 def _seen(image: str | bytes) -> tuple[str, int]:
     """Digest of the pixels, and the look, of a picture that has been checked."""
-    decoded = decode_image(image, "by value") if isinstance(image, bytes) else load_image(image)
-    return pixel_digest(decoded), look(decoded)
+    return _sketch(decode_image(image, "by value")) if isinstance(image, bytes) else _seen_file(image)
+
+
+@functools.lru_cache(maxsize=4096)
+def _seen_file(path: str) -> tuple[str, int]:
+    return _sketch(load_image(path))
+
+
+def _sketch(image: Image.Image) -> tuple[str, int]:
+    return pixel_digest(image), look(image)

@@ -63,7 +63,7 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     fields = {name: tidy(value) for name, value in ours[-1].items() if name != "id"}
     text = json.dumps(fields)
     if nonce in text:
-        return Fault(AskFault.SCHEMA, "the id stands outside its field")
+        return Fault(AskFault.SCHEMA, "the secret id stands in another field than id")
     try:
         record = kind.model_validate_json(text)
     except ValidationError as error:

@@ -110,7 +110,7 @@ def _check_sft_parquet(file: Path, rules: Rules) -> Iterator[Checked]:
     """Pictures stand in the rows, or their paths do, as whoever wrote the file knows them."""
     validator = Validator(file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars))
     for number, row in enumerate(parquet_rows(file, {"messages"}), start=1):
-        yield _checked(validator, number, 1, _sft_row(validator, number, {"id": f"row-{number}", **row}))
+        yield _checked(validator, number, 1, _sft_row(validator, number, {"id": f"{file}:{number}", **row}))
 
 
 def _checked(validator: Validator, row: int, size: int, read: Told | list[Flaw]) -> Checked:

@@ -111,7 +111,7 @@ def endpoint(server: FaultServer, **settings: Any) -> EndpointConfig:
 
 def number_of(body: Body) -> int:
     """A number that depends on what a request says, less its secret id."""
-    text = prompt_text(body).rpartition("This request's secret id")[0] or prompt_text(body)
+    text = prompt_text(body).rpartition("\n\nReply with the JSON object")[0] or prompt_text(body)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.agents import Said
@@ -90,7 +90,7 @@ async def test_a_record_is_asked_for_once_and_paid_once() -> None:
         sent = server.bodies[0]
         assert sent["response_format"]["json_schema"]["name"] == "note"
         assert sent["response_format"]["json_schema"]["schema"]["required"] == ["id", "level", "why"]
-        assert "\n> What is on the table?\nNumber 7.\n" in prompt_text(sent)
+        assert "\n> What is on the table?\nNumber 7.\n\nReply with" in prompt_text(sent)
         await asker.ask(Note, {**VALUES, "number": 8}, desk)
         await asker.ask(Note, VALUES, desk, again="second")
         assert server.requests == 3 and len(desk.kept) == 3
@@ -326,7 +326,14 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["id", "level", "why", "x"]), json_values | st.just(NONCE))), st.text())
+notes = st.fixed_dictionaries(
+    {"id": st.sampled_from([NONCE, NONCE, "another"]), "level": st.integers() | json_values},
+    optional={"why": st.text() | json_values | st.just(NONCE), "x": st.integers()},
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(notes | st.dictionaries(st.text(), json_values), max_size=5), st.text())
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
     between = between.replace("{", "").replace("<", "")
@@ -348,6 +355,7 @@ def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between:
         assert outcome == Note(level=last["level"], why=tidy(last.get("why", "")))
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["stop", "length", "content_filter"]), st.text(), st.booleans())
 def test_reading_an_answer_never_raises(text: str, finish: str, refusal: str, verbatim: bool) -> None:
     outcome = read_answer(Reply(text, finish, refusal), verbatim=verbatim)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted, prompt_hashes
@@ -64,6 +64,7 @@ def test_blanks_and_values_must_be_the_same(values: dict[str, str | int | Ours])
         parse_prompt(GOOD, "a.md").render(values)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_line_of_a_string_looks_like_ours(text: str) -> None:
     lines = re.split(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", pasted(text))

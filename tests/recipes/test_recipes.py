@@ -102,6 +102,31 @@ def test_sft_has_the_papers_numbers(name: str) -> None:
     numbers = (config.optim.lr, config.optim.weight_decay, config.data.train_batch_size)
     assert numbers == (1e-5, 0.01, 16)
     assert (config.trainer.total_epochs, config.data.max_length) == (2, 32768)
+    assert (config.optim.optimizer, config.engine.dtype, config.engine.model_dtype) == ("AdamW", "bfloat16", "fp32")
+    assert config.model.external_lib == "steer_verl.frozen_vision"
+    # a dialogue that does not fit is told, not cut in the middle of an answer or of a picture's tokens
+    assert (config.data.truncation, config.data.pad_mode, config.data.messages_key) == (
+        "error",
+        "no_padding",
+        "messages",
+    )
+    assert config.data.max_token_len_per_gpu >= config.data.max_length
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+def test_lora_is_an_override_of_sft_too(name: str) -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    from steer_verl.preflight.verl_side import model_keys
+
+    readme = (RECIPES / name / "README.md").read_text()
+    lora = ["model.lora_rank=32", "model.lora_alpha=64", "model.exclude_modules='.*visual.*'", "optim.lr=1e-4"]
+    assert all(override in readme for override in lora)
+    config = compose(RECIPES / name, "sft", lora)
+    assert list(unresolved(config)) == [] and list(model_keys(config.model)) == []
+    assert (config.model.lora_rank, config.model.lora_alpha, config.model.target_modules) == (32, 64, "all-linear")
+    assert config.model.exclude_modules == ".*visual.*"
+    assert omega_conf_to_dataclass(config.optim).lr == 1e-4
 
 
 @pytest.mark.parametrize(("name", "given"), VARIANTS)

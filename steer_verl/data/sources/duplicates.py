@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ class DuplicateIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._base = sqlite3.connect(path, check_same_thread=False)
         # a killed process loses nothing; only a machine that loses power may lose the last items
-        self._base.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;{_TABLES}")
+        self._base.executescript(
+            f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384;{_TABLES}"
+        )
         self._same_making(path)
 
     def close(self) -> None:
@@ -149,10 +152,7 @@ class DuplicateIndex:
             return [b""]
         blocks = self.settings.look_bits + 1
         edges = [_LOOK_BITS * block // blocks for block in range(blocks + 1)]
-        return [
-            b"%d:%d" % (low, item.look >> low & (1 << high - low) - 1)
-            for low, high in zip(edges, edges[1:], strict=False)
-        ]
+        return [b"%d:%d" % (low, item.look >> low & (1 << high - low) - 1) for low, high in pairwise(edges)]
 
     def _pictures_alike(self, item: Item, pixels: str, seen: bytes | None) -> bool:
         if self.settings.pictures == "any":

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from steer_verl.data.sources.sets import Origin
 from steer_verl.data.sources.tables import BATCH, Read, Table, records
 from steer_verl.errors import DataError
-
-T = TypeVar("T")
 
 
 class DatasetTable:
@@ -50,8 +48,8 @@ def hub_tables(name: str, config: str | None, split: str | None) -> Iterator[Tab
     datasets = _library()
     # files that the library has downloaded or unpacked lie here; rows may name them by absolute paths
     root = Path(name) if Path(name).is_dir() else Path(datasets.config.HF_CACHE_HOME)
-    for one in [config] if config else _loaded(name, lambda: datasets.get_dataset_config_names(name)):
-        loaded = _loaded(name, lambda one=one: datasets.load_dataset(name, one, split=split))
+    for one in [config] if config else _loaded(name, datasets.get_dataset_config_names, name):
+        loaded = _loaded(name, datasets.load_dataset, name, one, split=split)
         yield from _tables(name, loaded, "" if one == "default" else one, split, root)
 
 
@@ -67,7 +65,7 @@ def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterato
         DataError: the library is missing, it cannot load this, or there is no such split.
     """
     datasets = _library()
-    loaded = _loaded(str(folder), lambda: datasets.load_from_disk(str(folder)))
+    loaded = _loaded(str(folder), datasets.load_from_disk, str(folder))
     if isinstance(loaded, dict) and split is not None:
         if split not in loaded:
             raise DataError(f"{folder}: no split {split}; it has {', '.join(loaded)}")
@@ -89,13 +87,11 @@ def _library() -> Any:
     return datasets
 
 
-def _loaded(name: str, work: Callable[[], T]) -> T:
+def _loaded(name: str, load: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
-        return work()
+        return load(*arguments, **options)
     except Exception as error:  # it passes on whatever the network, the hub or a file made fail
         first = (str(error).splitlines() or [""])[0][:300]
         raise DataError(
             f"dataset {name}: {type(error).__name__}: {first}; check name, config and split, or give `path`"
         ) from error
-
-

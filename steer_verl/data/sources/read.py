@@ -47,9 +47,7 @@ def read_source(settings: SourceSettings, store: PictureStore, ids: Ids) -> Iter
     yield from _limited(found, settings.limit)
 
 
-def read_table(
-    table: Table, settings: SourceSettings, store: PictureStore, ids: Ids
-) -> Iterator[SourceSeed | BadRow]:
+def read_table(table: Table, settings: SourceSettings, store: PictureStore, ids: Ids) -> Iterator[SourceSeed | BadRow]:
     """The same for a table of your own making, whose rows may hold opened pictures.
 
     Raises:

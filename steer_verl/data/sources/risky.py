@@ -48,7 +48,7 @@ BEAVERTAILS_V = SourceSet(
         ),
     ),
 )
-"""One config per category, splits train and evaluation. The severity is the picture's; of the question it says nothing."""
+"""One config per category, splits train and evaluation. The severity is the picture's; the question has no label."""
 
 
 def _spa_vl(row: Row, origin: Origin) -> Iterator[Draft]:
@@ -129,7 +129,10 @@ def _mm_safetybench(row: Row, origin: Origin) -> Iterator[Draft]:
 
 
 MM_SAFETYBENCH = SourceSet(
-    "mm_safetybench", "PKU-Alignment/MM-SafetyBench", "CC-BY-NC-4.0", (Form(("id", "question", "image"), _mm_safetybench),)
+    "mm_safetybench",
+    "PKU-Alignment/MM-SafetyBench",
+    "CC-BY-NC-4.0",
+    (Form(("id", "question", "image"), _mm_safetybench),),
 )
 """Splits SD, SD_TYPO, TYPO, Text_only; every question is one that a safe assistant does not serve."""
 

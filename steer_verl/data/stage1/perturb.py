@@ -1,13 +1,13 @@
 """Visual perturbation of a share of the seeds: Gaussian noise, or a phrase written on the picture (paper, Stage I).
 
 Who is perturbed, how, where and with what noise is drawn by a hash of the seed's id. The new picture lies in the
-pictures' folder under the digest of its pixels; the original stays, and the seed's facts name it.
+pictures' folder under the digest of its pixels, as a PNG, which keeps the noise as it is; the original stays, and the
+seed's facts name it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from steer_verl.data.drawn import drawn
 from steer_verl.data.images import load_image
+from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.settings import PerturbSettings
 
@@ -51,7 +52,7 @@ def perturbed(seed: SourceSeed, pictures: Path, settings: PerturbSettings) -> So
     done = typography(image, settings.phrases, rng) if words else None
     changed, facts = done or noise(image, settings.sigma, rng)
     facts["original"] = seed.image
-    return seed.model_copy(update={"image": _store(changed, pictures), "facts": {**seed.facts, FACT: facts}})
+    return seed.model_copy(update={"image": PictureStore(pictures).add(changed), "facts": {**seed.facts, FACT: facts}})
 
 
 def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, dict[str, Any]]:
@@ -119,16 +120,3 @@ def _contrast(image: Image.Image, box: Box) -> str:
     """Black or white, whichever stands out more: (lighter + 0.05) / (darker + 0.05), at least 4.5 on an even ground."""
     ground = luminance(np.asarray(image.crop(box), dtype=np.float64).reshape(-1, 3).mean(axis=0))
     return "white" if 1.05 / (ground + 0.05) > (ground + 0.05) / 0.05 else "black"
-
-
-def _store(image: Image.Image, pictures: Path) -> str:
-    """Path of the picture below ``pictures``, by its pixels; PNG, so that the noise stays what it is."""
-    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:32]
-    name = f"perturbed/{digest}.png"
-    path = pictures / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        image.save(temporary, format="PNG")
-        temporary.replace(path)
-    return name

@@ -27,6 +27,7 @@ class Tried(Record):
     """The judge's level; ``None`` when it did not come so far."""
     failed: str = ""
     """Why not."""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class RedTeamStep:
             except AgentFailed as failure:
                 if failure.transient:
                     raise
-                tried.append(Tried(strategy=strategy.name, failed=failure.reason))
+                tried.append(Tried(strategy=strategy.name, failed=failure.reason, detail=failure.detail))
                 continue
             if played.breach >= self.settings.keep_from:
                 return Kept(value=value_of(_seed(item, strategy, played, len(tried) + 1)))

@@ -251,9 +251,10 @@ def _written(pile: Pile, pictures: Pictures, system_prompt: str | None) -> dict[
     }
     files: dict[SetName, tuple[str, ...]] = {}
     for name, write in writers.items():
-        for old in pictures.out.glob(f"{name.value}.*"):
-            old.unlink()
         files[name] = tuple(path.name for path in write()) if pile.fates(name).get("") else ()
+        for old in pictures.out.glob(f"{name.value}.*"):
+            if old.name not in files[name]:
+                old.unlink()
     return files
 
 

@@ -16,9 +16,8 @@ from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.validate import plain_words
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
-from steer_verl.text import folded, neutralize, visible
+from steer_verl.text import folded, neutralize, unmarked, visible
 from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     IMAGE_MARK,
@@ -96,25 +95,29 @@ class BootstrapStep:
         """See :class:`~steer_verl.data.work.step.Step`."""
         turns: list[Turn] = []
         for number in range(len(item.turns)):
-            part = DeskPart(desk, f"turn{number + 1}")
-            user, origin, fallback = await self._asked(item, turns, part)
+            part, said = DeskPart(desk, f"turn{number + 1}"), said_in(turns)
+            heard: tuple[Said, ...] = ()
             try:
-                answer = await self._answered(item, said_in(turns), user, part)
+                user, origin, fallback = await self._asked(item, turns, part)
+                heard = (_said(user),)
+                answer = await self._answered(item, said + heard, part)
+                heard += (Said(role="assistant", text=answer),)
+                if not _well_formed(answer):
+                    return _rejected(BootstrapReason.MALFORMED.value, _cut(answer), item, turns, heard)
+                judgement = await self.evaluator.score(_exchange(item, turns, user, answer, part), part)
             except AgentFailed as failure:
                 if failure.transient:
                     raise
-                return _rejected(failure.reason, failure.detail, item, turns, (_said(user),))
-            if not _well_formed(answer):
-                unfinished = (_said(user), Said(role="assistant", text=answer))
-                return _rejected(BootstrapReason.MALFORMED.value, _cut(answer), item, turns, unfinished)
-            exchange = Exchange(
-                seed=item, turns=tuple(turns), user=user, answer=answer, hint=None, place=f"{part.place}/score"
-            )
-            judgement = await self.evaluator.score(exchange, part)
+                return _rejected(failure.reason, failure.detail, item, turns, heard)
             turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, judgement=judgement))
             if rejection := self._verdict(item, turns):
                 return rejection
         return Kept(value=value_of(_bootstrapped(item, turns, StopReason.COMPLETED)))
+
+    async def close(self) -> None:
+        """Close the agents."""
+        for agent in (self.red, self.blue, self.evaluator):
+            await agent.close()
 
     async def _asked(
         self, seed: Seed, turns: Sequence[Turn], desk: Desk
@@ -147,9 +150,8 @@ class BootstrapStep:
         too_long = len(text) > self.settings.max_question_chars
         return NoAttackReason.ATTACK_MISSING if not words or repeated or too_long else None
 
-    async def _answered(self, seed: Seed, before: tuple[Said, ...], user: UserTurn, desk: Desk) -> str:
+    async def _answered(self, seed: Seed, said: tuple[Said, ...], desk: Desk) -> str:
         """The blue expert's answer; one in another form is asked for again with a complaint, and may stay malformed."""
-        said = (*before, _said(user))
         answer = ""
         for attempt in range(ANSWER_ATTEMPTS):
             part = DeskPart(desk, "again") if attempt else desk
@@ -186,7 +188,12 @@ def said_in(turns: Sequence[Turn], *, thoughts: bool = True) -> tuple[Said, ...]
 
 def _said(user: UserTurn) -> Said:
     """A user turn as a message: its words without marks, its pictures beside them."""
-    return Said(role="user", text=plain_words([user.text]), images=user.images)
+    return Said(role="user", text=unmarked(user.text), images=user.images)
+
+
+def _exchange(seed: Seed, turns: Sequence[Turn], user: UserTurn, answer: str, desk: Desk) -> Exchange:
+    place = f"{desk.place}/score"
+    return Exchange(seed=seed, turns=tuple(turns), user=user, answer=answer, hint=None, place=place)
 
 
 def _well_formed(answer: str) -> bool:

@@ -58,6 +58,10 @@ class HistoryStep:
         facts = {**item.facts, FACT: {"alone": alone, "whole": whole.level}}
         return Kept(value=value_of(item.model_copy(update={"facts": facts})))
 
+    async def close(self) -> None:
+        """Close the agent."""
+        await self.judge.close()
+
 
 def _rejected(reason: HistoryReason, what: str, risk: Risk, seed: Seed) -> Rejected:
     why = " ".join(risk.why.split())[:200]

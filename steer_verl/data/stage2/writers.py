@@ -3,7 +3,7 @@
 ::
 
     sft.parquet   messages, images [{bytes}]: verl's utils/dataset/multiturn_sft_dataset.py; and where a row comes from
-    sft.jsonl     the same dialogues for people: paths in place of bytes, scores and origins of the turns
+    sft.jsonl     the same dialogues for people and their cards: paths in place of bytes; scores, origins, facts
     rl.jsonl      steer_verl/data/rows.py          rl.parquet   steer_verl/data/parquet.py
     bench.jsonl   METHOD's bench row: the user's side, played as it stands
     pictures/     every picture of the three, so that the folder can go anywhere
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,7 @@ from steer_verl.data.images import resolve_image
 from steer_verl.data.parquet import atomic, write_parquet
 from steer_verl.data.rows import rl_row
 from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.data.validate import plain_words
-from steer_verl.text import neutralize, neutralize_turn
+from steer_verl.text import neutralize, neutralize_turn, unmarked
 from steer_verl.types import Seed, Turn, UserTurn, Verdict
 
 if TYPE_CHECKING:
@@ -69,7 +67,8 @@ class Pictures:
             try:
                 os.link(source, target)
             except OSError:  # another disk, or one without links
-                shutil.copyfile(source, target)
+                with atomic(target) as stream:
+                    stream.write(source.read_bytes())
         return str(target.resolve()) if absolute else f"{PICTURES}/{name}"
 
 
@@ -141,6 +140,8 @@ def sft_line(row: Bootstrapped, pictures: Pictures, system_prompt: str | None = 
         "images": [path for turn in turns for path in pictures.publish(turn.user).images],
         "scores": [t.judgement.scores.model_dump() if isinstance(t.judgement, Verdict) else None for t in turns],
         "origins": [turn.origin.value for turn in turns],
+        "diagnoses": [t.judgement.diagnosis if isinstance(t.judgement, Verdict) else "" for t in turns],
+        "facts": dict(row.seed.facts),
     }
 
 
@@ -158,7 +159,7 @@ def bench_row(seed: Seed) -> dict[str, Any]:
     optional = {name: seed.facts[name] for name in ("source_category",) if seed.facts.get(name)}
     if seed.facts.get("risk_curve"):
         optional["risk_trajectory"] = list(seed.facts["risk_curve"])
-    texts = [plain_words([turn.text]) for turn in seed.turns]
+    texts = [unmarked(turn.text) for turn in seed.turns]
     return {
         "question_id": seed.id,
         "image": next(iter(seed.turns[0].images), None),

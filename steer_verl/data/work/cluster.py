@@ -20,6 +20,8 @@ from steer_verl.errors import SteerError
 
 RETRIES = 8
 """How often a shard is begun again whose process was lost."""
+CLOSING = 5.0
+"""Seconds that an interrupted task may take beyond its calls."""
 
 
 def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
@@ -48,11 +50,22 @@ def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
             for reference in ready:
                 _result(reference, job.name, running.pop(reference))
     finally:
-        for reference in running:
-            with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone
-                ray.cancel(reference, force=True)
+        with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone
+            _stop(list(running), job.settings.grace)
         for outcome in seen.new():
             tally.end(outcome)
+
+
+def _stop(running: list[Any], grace: float) -> None:
+    """Interrupt tasks as Ctrl-C does, so that their calls under way come to their end; and then end them."""
+    import ray
+
+    for reference in running:
+        ray.cancel(reference)
+    if running:
+        ray.wait(running, num_returns=len(running), timeout=grace + CLOSING)
+    for reference in running:
+        ray.cancel(reference, force=True)
 
 
 def _work_shard(job: Job[Any], shard: int, processes: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +14,9 @@ from steer_verl.errors import DataError
 from steer_verl.types import Usage
 
 T = TypeVar("T")
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+"""By kind: making one takes longer than a call to a rule."""
 
 _BILL: ContextVar[list[Usage] | None] = ContextVar("bill", default=None)
 """What the ``once`` that is under way has spent. Tasks that a step starts have a bill each."""
@@ -26,11 +29,12 @@ class ItemDesk:
         store: of the item's shard.
         step: its name.
         item: its id.
+        stopping: whether no new call may be begun: who asks for one is called off.
     """
 
-    def __init__(self, store: Store, step: str, item: str) -> None:
+    def __init__(self, store: Store, step: str, item: str, stopping: Callable[[], bool] = lambda: False) -> None:
         self.place = f"{step}/{item}"
-        self._store, self._item = store, item
+        self._store, self._item, self._stopping = store, item, stopping
         self._under_way: set[str] = set()
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
@@ -45,6 +49,8 @@ class ItemDesk:
         adapter = _adapter(kind)
         kept = self._store.result(self._item, name)
         if kept is None:
+            if self._stopping():
+                raise asyncio.CancelledError
             self._under_way.add(name)
             try:
                 kept = await self._worked(name, adapter, work)
@@ -78,6 +84,7 @@ class ItemDesk:
                 self._store.keep(self._item, name, value, sum(bill, Usage()))
 
 
-@lru_cache(maxsize=256)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

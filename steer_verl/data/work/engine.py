@@ -10,7 +10,9 @@ What becomes of a try that fails:
   ended since its first: then the world works, and it is the item.
 * If none has, or if ``dead_after`` such failures came in a row, an endpoint is dead: the run stops, and no item is
   rejected for that.
-* Anything else is a fault of the step, and the run stops. What was paid for is kept.
+* Anything else is a fault of the step, and the run stops.
+
+However it stops, the calls under way come to their end first (``grace``), and what was paid for is kept.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class Engine(Generic[Item]):
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
+        self._stopping = False
 
     async def run(self) -> None:
         """Until every item has ended.
@@ -90,23 +93,34 @@ class Engine(Generic[Item]):
         workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
         ticker = asyncio.create_task(self._tick())
         try:
-            await asyncio.gather(*workers)
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in (ticker, *workers):
-                task.cancel()
-            await asyncio.gather(ticker, *workers, return_exceptions=True)
+            await self._wind_down(workers)
+            ticker.cancel()
+        for worker in workers:
+            if not worker.cancelled():
+                worker.result()
+
+    async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
+        """Begin nothing new, and let the calls under way come to their end: they are paid for."""
+        self._stopping = self.tally.stopping = not all(worker.done() for worker in workers)
+        await asyncio.wait(workers, timeout=self.settings.grace)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
+        self.tally.stopping = False
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""
-        for store in self.stores.values():
-            store.begin_reading()
+        for mine in self.stores.values():
+            mine.begin_reading()
         for item in items:
             name = self.key(item)
             store = self.stores.get(shard_of(name, self.settings.shards))
             if store is not None and store.meet(name):
                 yield _Try(0.0, name, item, store)
-        for store in self.stores.values():
-            store.read_whole()
+        for mine in self.stores.values():
+            mine.read_whole()
 
     async def _worker(self) -> None:
         while (one := await self._next()) is not None:
@@ -115,26 +129,33 @@ class Engine(Generic[Item]):
 
     async def _next(self) -> _Try | None:
         """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
-        while True:
+        while not self._stopping:
             if self._waiting and self._waiting[0].due <= time.monotonic():
                 return heapq.heappop(self._waiting)
             if len(self._waiting) < self.settings.in_flight:
                 one = next(self._fresh, None)
                 if one is not None or not self._waiting:
                     return one  # who is still at work puts off its own item, and takes it up again itself
-            await asyncio.sleep(max(0.0, self._waiting[0].due - time.monotonic()))
+            await asyncio.sleep(min(1.0, max(0.0, self._waiting[0].due - time.monotonic())))
+        return None
 
     async def _work(self, one: _Try) -> None:
         """One try."""
         start = time.monotonic()
-        desk = ItemDesk(one.store, self.step.name, one.id)
+        desk = ItemDesk(one.store, self.step.name, one.id, lambda: self._stopping)
         try:
             done = await self.step.work(one.item, desk)
         except AgentFailed as failure:
             if failure.transient and not self._blamed(one, failure):
-                self._put_off(one, failure)
+                self._put_off(one)
             else:
                 self._end(one, Rejected(reason=failure.reason, detail=failure.detail), start, not failure.transient)
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                raise
+            raise SteerError(
+                f"{desk.place}: the step called itself off; let it say what becomes of the item"
+            ) from error
         except SteerError as error:
             raise SteerError(f"{desk.place}: {error}") from error
         except Exception as error:
@@ -153,8 +174,8 @@ class Engine(Generic[Item]):
             self._ended += 1
             self._failures_in_a_row = 0
 
-    def _put_off(self, one: _Try, failure: AgentFailed) -> None:
-        self.tally.put_off(one.id, failure)
+    def _put_off(self, one: _Try) -> None:
+        self.tally.put_off()
         one.due = time.monotonic() + self.settings.pause * 2.0 ** (one.failures - 1)
         heapq.heappush(self._waiting, one)
 

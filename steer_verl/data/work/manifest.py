@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from steer_verl.data.work.outcomes import read_shard, shard_folders
 from steer_verl.data.work.plan import read_plan, write_whole
@@ -20,10 +20,8 @@ from steer_verl.types import Record, Usage
 class StepAccount(Record):
     """One step's part of the manifest."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     step: str
-    entered: int = Field(alias="in")
+    entered: int = Field(validation_alias=AliasChoices("in", "entered"), serialization_alias="in")
     """Items that were read from the source."""
     kept: int
     rejected: dict[str, int]

@@ -27,6 +27,7 @@ class Progress:
     def __init__(self, tally: Tally, console: Console | None, every: float = PLAIN_EVERY) -> None:
         self.tally, self.console, self.every = tally, console, every
         self._said = time.monotonic()
+        self._told_stop = False
         self._live = (
             Live(console=console, get_renderable=self._text, refresh_per_second=4)
             if console is not None and console.is_terminal
@@ -41,14 +42,16 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
-        elif self.console is not None:
+        else:
             self._say(self.tally.line())
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self.console is not None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._say(f"{self.tally.step}: interrupted; what was done is kept, and the same command goes on")
 
     def tick(self) -> None:
         """Called about once a second."""
-        if self.console is not None and self._live is None and time.monotonic() - self._said >= self.every:
+        stops = self.tally.stopping and not self._told_stop
+        if self._live is None and (stops or time.monotonic() - self._said >= self.every):
+            self._told_stop = self.tally.stopping
             self._say(self.tally.line())
 
     def _say(self, line: str) -> None:

@@ -60,6 +60,7 @@ def run(
     job: Job[Any],
     fingerprint: Mapping[str, Any],
     *,
+    agents: Mapping[str, str] | None = None,
     total: int | None = None,
     accept_changes: bool = False,
     ray: bool = False,
@@ -70,6 +71,7 @@ def run(
     Args:
         job: what is done to which items.
         fingerprint: what decides the results (models, hashes of prompts, settings), as JSON takes it.
+        agents: role -> name, for the account.
         total: items in all, where that is known, for the time left.
         accept_changes: go on in a folder that was begun under another fingerprint.
         ray: the shards as Ray tasks, on the cluster that this process is connected to or that ``RAY_ADDRESS`` names.
@@ -91,7 +93,7 @@ def run(
             work_on_ray(job, tally, progress.tick)
         else:
             asyncio.run(work_shards(job, range(job.settings.shards), 1, tally, progress.tick))
-    return account(job.folder)
+    return account(job.folder, agents)
 
 
 async def work_shards(

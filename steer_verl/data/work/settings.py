@@ -24,6 +24,8 @@ class WorkSettings(Settings):
     give_up: bool = False
     """Reject what has failed in every try even if no other item has ended since, and never stop: for the last few
     items, when the endpoints are known to be well."""
+    grace: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that calls under way may still take when a run stops, because they are paid for."""
     shards: Annotated[int, Field(ge=1, le=1000)] = 8
     """Parts into which the items are dealt by a hash of their id. A folder keeps the number that it was begun with."""
     lines_per_file: Annotated[int, Field(ge=1)] = 1000

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from steer_verl.data.work.step import AgentFailed, Kept, Outcome
+from steer_verl.data.work.step import Kept, Outcome
 from steer_verl.demo.timing import clock_text
 from steer_verl.types import Usage
 
@@ -31,7 +31,8 @@ class Tally:
         self.rejected = Counter[str]()
         self.failures = 0
         """Tries that were put off."""
-        self.last_failure = ""
+        self.stopping = False
+        """Nothing new is begun; calls under way come to their end."""
         self.usage = Usage()
         """Of the items that this run has ended."""
         self._clock = clock
@@ -69,10 +70,9 @@ class Tally:
         count = self._recent.pop()[1] if same else 0
         self._recent.append((second, count + 1))
 
-    def put_off(self, item: str, failure: AgentFailed) -> None:
+    def put_off(self) -> None:
         """An item is to be tried again."""
         self.failures += 1
-        self.last_failure = f"{item}: {failure.reason}" + (f" ({failure.detail})" if failure.detail else "")
 
     def line(self) -> str:
         """All of it in one line."""
@@ -83,6 +83,8 @@ class Tally:
         parts += [f"before {self.before:,}"] if self.before else []
         parts.append(f"{self.rate:.1f}/s")
         parts += [f"cost {self.usage.cost:.4g}"] if self.usage.cost else []
+        if self.stopping:
+            return " · ".join([*parts, "stopping when the calls under way have ended (Ctrl-C: at once)"])
         left = self.left
         parts += [f"about {clock_text(left)} left"] if left is not None and done != self.total else []
         return " · ".join(parts)

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,16 @@ def generated(seed: int, count: int) -> list[Item]:
     looks = [rng.getrandbits(64) for _ in range(4)]
     items: list[Item] = []
     for number in range(count):
-        words = rng.choices(WORDS, k=rng.randint(1, 40))
-        if items and rng.random() < 0.6:
+        words = rng.choices(WORDS, k=rng.randint(1, 90))
+        if items and rng.random() < 0.7:
             words = rng.choice(items).text.split()
-            for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
+            for _ in range(rng.choice((0, 0, 0, 1, 1, 4))):
                 words[rng.randrange(len(words))] = rng.choice(WORDS)
         picture = rng.randrange(4)
         seen = looks[picture]
-        for _ in range(rng.randrange(7)):
+        for _ in range(rng.randrange(4)):
             seen ^= 1 << rng.randrange(64)
-        items.append(Item(str(number), " ".join(words), f"p{picture}", rng.choice((seen, seen, None))))
+        items.append(Item(str(number), " ".join(words), f"p{picture}", rng.choice((seen, seen, seen, None))))
     return items
 
 
@@ -51,8 +52,13 @@ def jaccard(one: Item, other: Item, words: int = 3) -> float:
     return len(a & b) / len(a | b)
 
 
+@cache
+def values(text: str, settings: DuplicateSettings) -> np.ndarray:
+    return signature(text, settings.words, settings.permutations)
+
+
 def estimate(one: Item, other: Item, settings: DuplicateSettings) -> float:
-    a, b = (signature(item.text, settings.words, settings.permutations) for item in (one, other))
+    a, b = (values(item.text, settings) for item in (one, other))
     return float(np.mean(a == b))
 
 
@@ -109,11 +115,19 @@ def test_estimates_are_near_the_truth() -> None:
 
 
 def test_planted_duplicates_are_found_and_harmless_neighbours_are_not(tmp_path: Path) -> None:
-    text = "What would somebody need to know about the red kettle on the shelf before they clean it with vinegar at home?"
+    text = (
+        "What would somebody need to know about the red kettle on the shelf before they clean it with vinegar at home?"
+    )
     item = Item("a", text, "p")
     found = index(tmp_path)
     found.add(item)
-    for planted in (text.upper(), f"  {text}\n", text.replace("?", "!!"), text.replace("kettle", "ke\u200bttle"), text + " Please"):
+    for planted in (
+        text.upper(),
+        f"  {text}\n",
+        text.replace("?", "!!"),
+        text.replace("kettle", "ke\u200bttle"),
+        text + " Please",
+    ):
         assert found.first_like(Item("b", planted, "p")) == "a", planted
     for other in (text[:40], text.replace("red kettle", "old copper pan").replace("vinegar at home", "sand"), "", "?"):
         assert found.first_like(Item("b", other, "p")) is None, other
@@ -194,7 +208,11 @@ def test_the_look_stays_when_a_picture_is_saved_otherwise_and_differs_between_pi
     pictures = [blobs() for _ in range(12)]
     for image in pictures:
         image.save(tmp_path / "a.jpg", quality=60)
-        for other in (load_image(tmp_path / "a.jpg"), image.resize((120, 100)), ImageEnhance.Brightness(image).enhance(0.8)):
+        for other in (
+            load_image(tmp_path / "a.jpg"),
+            image.resize((120, 100)),
+            ImageEnhance.Brightness(image).enhance(0.8),
+        ):
             assert (look(image) ^ look(other)).bit_count() <= 4
     apart = [(look(a) ^ look(b)).bit_count() for place, a in enumerate(pictures) for b in pictures[:place]]
     assert min(apart) > 8

@@ -26,7 +26,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(*rows: dict[str, Any]) -> Any:
     features = datasets.Features(
         {
-            name: datasets.Image() if name == "image" else datasets.Value("int64" if isinstance(value, int) else "string")
+            name: datasets.Image()
+            if name == "image"
+            else datasets.Value("int64" if isinstance(value, int) else "string")
             for name, value in rows[0].items()
         }
     )
@@ -69,15 +71,17 @@ def test_a_folder_of_pictures_with_its_table(tmp_path: Path) -> None:
 
 def test_pictures_that_a_dataset_names_elsewhere_are_refused(tmp_path: Path) -> None:
     outside = picture(tmp_path / "outside.png")
-    dataset = made(beavertails(image={"bytes": None, "path": str(outside)}), beavertails(image=inline()))
+    rows = [beavertails(image={"bytes": None, "path": str(outside)}), beavertails(image=inline())]
+    dataset = datasets.Dataset.from_list(rows)  # of its Image type it would save the bytes
     dataset.save_to_disk(str(tmp_path / "saved"))
     seeds, (bad,) = read(tmp_path, set="beavertails_v", path=tmp_path / "saved")
     assert len(seeds) == 1 and bad.row == 1 and "absolute" in bad.what
 
 
 def test_what_cannot_be_loaded_is_one_line_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"dataset no-such/set: .*give `path`") as caught:
-        read(tmp_path, set="spa_vl", dataset="no-such/set", config="default")
+    write_parquet(tmp_path / "set/train.parquet", [beavertails()])
+    with pytest.raises(DataError, match=r"dataset .*set: ValueError: .*give `path`") as caught:
+        read(tmp_path, set="spa_vl", dataset=str(tmp_path / "set"), split="no-such-split")
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"steer-verl\[data\]"):

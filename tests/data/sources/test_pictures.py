@@ -89,7 +89,11 @@ def test_bytes_and_opened_pictures_give_what_their_file_gives(tmp_path: Path, ki
 
 
 def test_bytes_are_refused_as_files_are() -> None:
-    for data, fault in ((b"", "not a PNG"), (png_header(60_000, 60_000), "shrink"), (picture_bytes()[:-9], "truncated")):
+    for data, fault in (
+        (b"", "not a PNG"),
+        (png_header(60_000, 60_000), "shrink"),
+        (picture_bytes()[:-9], "truncated"),
+    ):
         with pytest.raises(DataError, match=f"image it: .*{fault}"):
             decode_image(data, "it")
     with pytest.raises(DataError, match=r"image it: .*beyond"):

@@ -6,13 +6,15 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.sources.bad import Refused
 from steer_verl.data.sources.questions import MARKS, clean_answer, clean_question, plain_text
 
-PIECES = st.sampled_from([*MARKS, " ", "\n", "\x00", "\x85", "\u2028", "e\u0301", "a", "word", "?", "\u200b", "<", "image>"])
+PIECES = st.sampled_from(
+    [*MARKS, " ", "\n", "\x00", "\x85", "\u2028", "e\u0301", "a", "word", "?", "\u200b", "<", "image>"]
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_what_is_refused(text: str, found: str) -> None:
     assert caught.value.reason == "text" and caught.value.cure
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_a_clean_text_is_clean_and_stays_so(text: str) -> None:
     clean = plain_text(text)

@@ -74,7 +74,7 @@ def test_hostile_pictures_are_told_each_and_nothing_of_them_is_stored(tmp_path: 
     (tmp_path / "set/link.png").symlink_to(tmp_path / "outside.png")
     picture(tmp_path / "set/a.gif")
     faults = {
-        "bomb.png": "beyond",
+        "bomb.png": "a decompression bomb",
         "page.png": "not a PNG",
         "torn.jpg": "broken or truncated",
         "link.png": "leads out",

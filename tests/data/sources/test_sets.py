@@ -151,7 +151,13 @@ def test_benign_sets(tmp_path: Path) -> None:
     assert first.license == "CC-BY-NC-SA-4.0" and second.image is None
     assert (bad.row, bad.reason) == (3, "field")
 
-    row = {"image": inline(), "question": "What colour?", "response_1": "Red.", "response_2": "No.", "overall_response": 1}
+    row = {
+        "image": inline(),
+        "question": "What colour?",
+        "response_1": "Red.",
+        "response_2": "No.",
+        "overall_response": 1,
+    }
     path = write_parquet(tmp_path / "a/train.parquet", [row, {**row, "overall_response": 3}])
     (first, second), _ = read(tmp_path, set="align_anything", path=path)
     assert (first.answer, second.answer, first.unsafe) == ("Red.", "", False)
@@ -229,4 +235,6 @@ def test_wrong_columns_are_one_error_with_all_that_is_needed(tmp_path: Path) -> 
     with pytest.raises(DataError, match="columns prompt, but plain has question"):
         read(tmp_path, set="plain", path=write_json(tmp_path / "b.json", [{"prompt": "What?"}]), license="MIT")
     with pytest.raises(DataError, match=r"not colour"):
-        read(tmp_path, set="plain", path=write_json(tmp_path / "c.json", [{"question": "?", "colour": 1}]), license="MIT")
+        read(
+            tmp_path, set="plain", path=write_json(tmp_path / "c.json", [{"question": "?", "colour": 1}]), license="MIT"
+        )

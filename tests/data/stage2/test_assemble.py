@@ -13,9 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from steer_verl.data.bench_rows import load_bench
+from steer_verl.data.commands import app
 from steer_verl.data.licences import non_commercial
+from steer_verl.data.likeness import indexes_in
 from steer_verl.data.parquet import load_seeds
 from steer_verl.data.stage2.assemble import SetReport, assemble
 from steer_verl.data.stage2.settings import SetSettings
@@ -97,6 +100,19 @@ def test_the_files_hold_what_went_in(pictures: Path) -> None:
         assert row.turns == tuple(turn.text.removeprefix("<image>") for turn in item.turns)
         assert (row.license, row.source, row.source_id) == (item.license, item.source, item.source_id)
         assert row.image == str((out / "pictures/aa/0.png").resolve())
+
+
+def test_what_is_assembled_passes_the_check_all_sets_at_once(pictures: Path, tmp_path_factory: Any) -> None:
+    """With the index of near-duplicates that both use."""
+    index = indexes_in(tmp_path_factory.mktemp("index"))
+    rows = {name: seeds(name, 6, turns=2 + n) + seeds(name, 6, BENIGN) for n, name in enumerate("abc")}
+    put_together(pictures, rows["a"], rows["b"], rows["c"], index=index, system_prompt="Be brief.")
+    out = pictures.parent / "sets"
+    for files in (["sft.parquet", "rl.jsonl", "bench.jsonl"], ["sft.jsonl", "rl.parquet", "bench.jsonl"]):
+        result = CliRunner().invoke(app, ["check", *(str(out / file) for file in files)])
+        assert result.exit_code == 0, result.output
+    same = CliRunner().invoke(app, ["check", str(out / "sft.parquet"), str(out / "sft.jsonl")])
+    assert same.exit_code == 1 and "12 are in another file too" in same.output
 
 
 def test_the_order_in_which_rows_come_changes_nothing(pictures: Path) -> None:
@@ -206,6 +222,17 @@ def test_what_has_no_place_in_a_bench_row_is_left_out(pictures: Path) -> None:
     assert len(images) == 2 and images.count(None) == 1
 
 
+def test_a_disk_without_links_gets_whole_copies(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    put_together(pictures, rl=seeds("b", 2))
+    copy = pictures.parent / "sets" / "pictures" / "aa" / "0.png"
+    assert copy.read_bytes() == (pictures / "aa/0.png").read_bytes() and not copy.is_symlink()
+    assert copy.stat().st_ino != (pictures / "aa/0.png").stat().st_ino
+
+
 def test_an_empty_set_leaves_no_old_file_and_nothing_at_all_is_an_error(pictures: Path) -> None:
     put_together(pictures, seeds("a", 2), seeds("b", 2), seeds("c", 2))
     put_together(pictures, rl=seeds("b", 2))
@@ -216,17 +243,20 @@ def test_an_empty_set_leaves_no_old_file_and_nothing_at_all_is_an_error(pictures
 
 
 def test_words_that_spell_a_role_or_a_picture_are_broken_in_every_file(pictures: Path) -> None:
-    item = seed("s:1/benign", kind=BENIGN, image="aa/0.png", topic="<|im_end|> <video>")
-    put_together(pictures, [item], [item.model_copy(update={"id": "s:2/x", "source_id": "2"})])
-    out = pictures.parent / "sets"
-    for text in (str(pq.read_table(out / "sft.parquet").to_pylist()[0]["messages"]), (out / "rl.jsonl").read_text()):
-        assert "<|im_end|>" not in text and "<video>" not in text and "im_end" in text
+    item = seed("s:1/red_team", image="aa/0.png", topic="<|im_end|> <video>")
+    put_together(pictures, [item], out="one")
+    put_together(pictures, rl=[item], out="two")
+    table = pq.read_table(pictures.parent / "one" / "sft.parquet").to_pylist()
+    for text in (str(table[0]["messages"]), (pictures.parent / "two" / "rl.jsonl").read_text()):
+        assert "<|im_end|>" not in text and "<video>" not in text and "im_end" in text and "<image>" in text
 
 
 @pytest.mark.parametrize(
     ("name", "bound"),
-    [("CC-BY-NC-4.0", True), ("cc-by-nc-sa-4.0", True), ("Non-Commercial", True), ("NC", True)]
-    + [("CC-BY-4.0", False), ("Apache-2.0", False), ("", False), ("ncsa", False), ("Tencent", False)],
+    [
+        *((name, True) for name in ("CC-BY-NC-4.0", "cc-by-nc-sa-4.0", "Non-Commercial", "NC")),
+        *((name, False) for name in ("CC-BY-4.0", "Apache-2.0", "", "ncsa", "Tencent")),
+    ],
 )
 def test_non_commercial_licences_are_known(name: str, bound: bool) -> None:
     assert non_commercial(name) is bound

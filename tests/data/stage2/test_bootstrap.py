@@ -77,7 +77,13 @@ async def test_an_unscored_turn_rejects_and_has_no_number() -> None:
 
 @pytest.mark.parametrize(
     "malformed",
-    ["plain words", "<answer>a</answer>", f"{GOOD} more", GOOD.replace("a box", "<image>"), GOOD.replace("A", "<video>")],
+    [
+        "plain words",
+        "<answer>a</answer>",
+        f"{GOOD} more",
+        GOOD.replace("a box", "<image>"),
+        GOOD.replace("A", "<video>"),
+    ],
 )
 async def test_a_malformed_answer_is_asked_for_once_more_with_a_complaint(malformed: str) -> None:
     agents = Agents(answers=lambda turn, attempt: malformed if turn == 1 and attempt == 0 else GOOD)
@@ -116,6 +122,15 @@ async def test_without_a_usable_turn_the_seeds_own_is_asked(red: Any, reason: No
         assert (turn.user, turn.origin, turn.fallback) == (template, QuestionOrigin.FALLBACK, reason)
 
 
+async def test_the_lines_of_a_question_stay_lines() -> None:
+    item = seed(turns=2, image="a.png")
+    choices = "<image>Which one?\nA: the lid\nB: the hinge"
+    item = item.model_copy(update={"turns": (item.turns[0].model_copy(update={"text": choices}), item.turns[1])})
+    agents = Agents()
+    await play(agents, item)
+    assert agents.heard[0][-1].text == choices.removeprefix("<image>") and agents.heard[0][-1].images == ("a.png",)
+
+
 async def test_a_repeated_turn_is_no_new_one() -> None:
     item = seed()
     _, value = await play(Agents(red=lambda seed, template: item.turns[0].text.upper() + "!"), item)
@@ -138,16 +153,16 @@ async def test_an_agent_that_cannot_be_had_now_ends_nothing(part: str) -> None:
         await play(agents)
 
 
-async def test_an_expert_that_fails_for_good_rejects_with_the_dialogue_so_far() -> None:
-    agents = Agents(answers=lambda turn, attempt: GOOD if turn < 2 else AgentFailed("refusal", "declined"))
+@pytest.mark.parametrize(("part", "unfinished"), [("red", 0), ("answers", 1), ("judge", 2)])
+async def test_an_agent_that_fails_for_good_rejects_with_the_dialogue_so_far(part: str, unfinished: int) -> None:
+    """Also the red user, if it is not for its words: a picture that is gone must not pass for a static dialogue."""
+    good = {"red": "What else?", "answers": GOOD, "judge": verdict(10, 10)}[part]
+    calls = itertools.count(1 if part == "red" else 0)
+    agents = Agents(**{part: lambda *_: good if next(calls) < 2 else AgentFailed("picture", "it is gone")})
     done, value = await play(agents)
-    assert isinstance(done, Rejected) and (done.reason, done.detail) == ("refusal", "declined")
-    assert len(value.trajectory.turns) == 2 and len(value.unfinished) == 1
-
-
-async def test_a_failure_of_the_red_user_that_is_not_its_words_is_no_static_dialogue() -> None:
-    with pytest.raises(AgentFailed, match="http_4xx"):
-        await play(Agents(red=lambda seed, template: AgentFailed("http_4xx")))
+    assert isinstance(done, Rejected) and (done.reason, done.detail) == ("picture", "it is gone")
+    assert len(value.trajectory.turns) == 2 and len(value.unfinished) == unfinished
+    assert value.trajectory.stop is StopReason.ABORTED
 
 
 async def test_the_share_of_static_turns_is_what_the_settings_say_and_the_same_again() -> None:

@@ -23,8 +23,10 @@ from tests.data.work.calls import CALLS, calls_job
 from tests.data.work.scripted import paper
 from tests.transport.fault_server import FaultServer, says, slow, status
 
-COUNT = 240
-SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, lines_per_file=25)
+COUNT = 160
+SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)
+SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
+"""So that Ray sees at once that a node is gone."""
 
 
 def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
@@ -51,7 +53,9 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
+    )
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
@@ -77,6 +81,7 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
             assert Counter(outcome.id for outcome in read_outcomes(tmp_path)) == Counter(
                 f"thing {n}" for n in range(COUNT)
             )
+            assert server.peak > 8  # one process alone has 8 places: both were at work
             assert len(server.charges) == COUNT * CALLS and set(server.charges.values()) == {1}
             assert f"{COUNT}/{COUNT} · kept {COUNT}" in console.file.getvalue()  # type: ignore[attr-defined]
 

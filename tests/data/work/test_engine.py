@@ -150,6 +150,14 @@ async def test_a_fault_of_the_step_names_the_item_and_loses_nothing(tmp_path: Pa
     assert set((step.calls + mended.calls).values()) == {1}
 
 
+async def test_a_step_that_calls_itself_off_is_told(tmp_path: Path) -> None:
+    async def off(item: Thing, desk: Desk) -> Done:
+        raise asyncio.CancelledError
+
+    with pytest.raises(SteerError, match=r"scripted/thing \d: the step called itself off"):
+        await work(tmp_path, ScriptedStep(off), things(3))
+
+
 async def test_a_source_that_breaks_is_told_in_its_own_words(tmp_path: Path) -> None:
     def breaks() -> Iterator[Thing]:
         yield from things(5)
@@ -185,9 +193,25 @@ async def test_called_off_at_any_moment_it_goes_on_and_pays_for_nothing_twice(tm
     await work(tmp_path, steps[-1], things(300), patient)
     assert ends(tmp_path) == {f"thing {n}": "odd" if n % 2 else "kept" for n in range(300)}
     made = sum((step.calls for step in steps), start=Counter[str]())
-    cut_off = sum(count - 1 for count in made.values())
     assert set(made) == {f"thing {n}/{call}" for n in range(300) for call in ("one", "two")}
-    assert cut_off <= len(steps) * FAST.in_flight  # only a call under way at the stop is made again
+    assert set(made.values()) == {1}
+
+
+async def test_a_call_that_does_not_end_is_left_after_a_while_and_made_again(tmp_path: Path) -> None:
+    async def hangs(item: Thing, desk: Desk) -> Done:
+        await desk.once("hang", int, asyncio.Event().wait)
+        return await keep(item, desk)
+
+    step = ScriptedStep(hangs)
+    run = asyncio.create_task(work(tmp_path, step, things(20), FAST.model_copy(update={"grace": 0.05})))
+    await asyncio.sleep(0.05)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert len(step.tries) == FAST.in_flight and not ends(tmp_path)
+    again = ScriptedStep()
+    await work(tmp_path, again, things(20))
+    assert set((step.calls + again.calls).values()) == {1}
 
 
 async def test_nothing_new_is_begun_while_as_many_wait_as_may_be_at_work(tmp_path: Path) -> None:

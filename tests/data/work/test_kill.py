@@ -56,11 +56,8 @@ def stop(process: subprocess.Popen[str], server: FaultServer, requests: int, how
     return said
 
 
-@pytest.mark.parametrize("draw", [1, 2])
-def test_killed_twice_every_item_ends_once_and_every_call_is_charged_once(
-    tmp_path: Path, server: FaultServer, draw: int
-) -> None:
-    rng = random.Random(draw)
+def test_killed_twice_every_item_ends_once_and_every_call_is_charged_once(tmp_path: Path, server: FaultServer) -> None:
+    rng = random.Random()  # the moments differ from run to run; what must hold does not
     for _ in range(2):
         killed = start(tmp_path, server)
         stop(killed, server, rng.randint(10, 110), signal.SIGKILL)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from steer_verl.data.work.manifest import account, check, read_manifest, write_manifest
 from steer_verl.data.work.plan import Plan, differences, settle, shard_of
@@ -117,7 +119,7 @@ def test_rate_and_time_left_are_of_late() -> None:
             tally.end(Outcome(id="x", done=Rejected(reason="odd")))
     assert tally.rate == pytest.approx(2.0, rel=0.05)
     assert tally.left == pytest.approx((1000 - 100 - 298) / 2, rel=0.05)
-    assert tally.line() == "s 398/1,000 · kept 199 · rejected 99 · before 100 · 2.0/s · cost 99.5 · about 5:06 left"
+    assert tally.line() == "s 398/1,000 · kept 199 · rejected 99 · before 100 · 2.0/s · cost 99.5 · about 5:01 left"
     assert tally.usage == Usage(requests=199, prompt_tokens=1990, completion_tokens=995, cost=99.5)
 
 
@@ -133,3 +135,9 @@ def test_plain_lines_come_now_and_then_and_an_interruption_is_told() -> None:
     with Progress(Tally("s"), silent, every=1000.0) as progress:
         progress.tick()
     assert len(silent.file.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
+
+
+def test_on_a_terminal_one_live_line_is_shown(tmp_path: Path) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    run(job(tmp_path, ScriptedStep(), 12), PRINT, total=12, console=terminal)
+    assert "scripted 12/12 · kept 12 · rejected 0" in terminal.file.getvalue()  # type: ignore[attr-defined]

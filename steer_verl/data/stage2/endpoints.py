@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.data import prompt_file
 from steer_verl.data.agents import Risk, Said
 from steer_verl.data.asking import Asker, dialogue
 from steer_verl.data.images import resolve_image
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts, prompt_hashes
-from steer_verl.data.validate import plain_words
+from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, DataError
+from steer_verl.text import unmarked
 from steer_verl.transport.ledger import Ledger
 from steer_verl.tutor import build_tutor
 from steer_verl.types import (
@@ -62,7 +63,7 @@ class EndpointRedUser:
 
     async def ask(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, desk: Desk) -> str:
         """See :meth:`RedUser.ask`."""
-        planned = plain_words([template.text])
+        planned = unmarked(template.text)
         values: dict[str, Value] = {"dialogue": dialogue(said), "kind": Ours(seed.kind.value), "template": planned}
         reply = await self._asker.ask(NextMessage, values, desk, images=_images(said) + template.images)
         return reply.message
@@ -122,11 +123,11 @@ class EndpointRiskJudge:
     async def alone(self, seed: Seed, turn: int, desk: Desk) -> Risk:
         """See :meth:`RiskJudge.alone`."""
         shown = seed.turns[turn]
-        return await self._alone.ask(Risk, {"message": plain_words([shown.text])}, desk, images=shown.images)
+        return await self._alone.ask(Risk, {"message": unmarked(shown.text)}, desk, images=shown.images)
 
     async def whole(self, seed: Seed, desk: Desk) -> Risk:
         """See :meth:`RiskJudge.whole`."""
-        said = tuple(Said(role="user", text=plain_words([turn.text]), images=turn.images) for turn in seed.turns)
+        said = tuple(Said(role="user", text=unmarked(turn.text), images=turn.images) for turn in seed.turns)
         return await self._whole.ask(Risk, {"dialogue": dialogue(said)}, desk, images=_images(said))
 
     async def close(self) -> None:
@@ -227,9 +228,9 @@ def blue_prompt(guidelines: Path | None = None) -> PromptFile:
     return PromptFile(prompt.name, prompt.number, f"{prompt.system}\n\n{text}")
 
 
-def stage2_hashes(guidelines: Path | None = None) -> dict[str, str]:
+def prompt_hashes(guidelines: Path | None = None) -> dict[str, str]:
     """Name -> version of every prompt of Stage II, for a manifest."""
-    return prompt_hashes([*_prompts().values(), blue_prompt(guidelines)])
+    return prompt_file.prompt_hashes([*_prompts().values(), blue_prompt(guidelines)])
 
 
 def _prompts() -> dict[str, PromptFile]:
