@@ -66,13 +66,16 @@ class DuplicateIndex:
     Args:
         path: the file; made when it is missing.
         settings: when items are alike.
+        batch: items written to disk at a time. A killed process loses those of an unfinished batch: give more than one
+            where a run that is started again adds all of them again.
 
     Raises:
         ConfigError: the file was made with other settings.
     """
 
-    def __init__(self, path: Path, settings: DuplicateSettings = DuplicateSettings()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, path: Path, settings: DuplicateSettings, *, batch: int = 1) -> None:
         self.settings = settings
+        self._batch, self._unwritten = batch, 0
         self._bands, self._width = bands(settings.threshold, settings.permutations)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._base = sqlite3.connect(path, check_same_thread=False)
@@ -83,7 +86,8 @@ class DuplicateIndex:
         self._same_making(path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Write what is not written yet, and let go of the file."""
+        self._base.commit()
         self._base.close()
 
     def __len__(self) -> int:
@@ -116,13 +120,16 @@ class DuplicateIndex:
         """Put an item into the index; nothing happens if its id is there."""
         values = self._signature(item)
         row = (item.id, _same(item), item.pixels, _bytes(item.look), values.tobytes())
-        with self._base:
-            added = self._base.execute(
-                "INSERT OR IGNORE INTO item (id, same, pixels, look, signature) VALUES (?, ?, ?, ?, ?)", row
-            )
-            if added.rowcount:
-                keys = ((key, added.lastrowid) for key in self._keys(item, values))
-                self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", keys)
+        added = self._base.execute(
+            "INSERT OR IGNORE INTO item (id, same, pixels, look, signature) VALUES (?, ?, ?, ?, ?)", row
+        )
+        if added.rowcount:
+            keys = ((key, added.lastrowid) for key in self._keys(item, values))
+            self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", keys)
+        self._unwritten += 1
+        if self._unwritten >= self._batch:
+            self._base.commit()
+            self._unwritten = 0
 
     def _signature(self, item: Item) -> np.ndarray:
         return signature(item.text, self.settings.words, self.settings.permutations)

@@ -35,15 +35,13 @@ def form_of(source: SourceSet, found: Iterable[str], file: str) -> Form:
     """
     columns = set(found)
     for form in source.forms:
-        if columns.issuperset(form.columns) and not (form.exact and columns - set(form.known)):
+        if form.fits(columns):
             return form
-    wanted = " or ".join(", ".join(form.columns) for form in source.forms)
-    unknown = sorted({name for form in source.forms if form.exact for name in columns - set(form.known)})
-    surplus = f" and not {', '.join(unknown)}" if unknown and columns.issuperset(source.forms[0].columns) else ""
+    wanted = " or ".join(form.wanted for form in source.forms)
     like = looks_like(columns)
     cure = f"it looks like {like.title}: set: {like.name}" if like else "give the set's own files, or change `set`"
     shown = ", ".join(sorted(columns)[:20]) or "none"
-    raise DataError(f"{file}: columns {shown}, but {source.name} has {wanted}{surplus}; {cure}")
+    raise DataError(f"{file}: columns {shown}, but {source.name} has {wanted}; {cure}")
 
 
 def looks_like(columns: set[str]) -> SourceSet | None:
@@ -52,6 +50,6 @@ def looks_like(columns: set[str]) -> SourceSet | None:
         (len(form.columns), source)
         for source in SETS.values()
         for form in source.forms
-        if not form.exact and columns.issuperset(form.columns)
+        if not form.exact and form.fits(columns)
     ]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

@@ -58,6 +58,15 @@ class Form:
         """Every column that is read."""
         return self.columns + self.more
 
+    @property
+    def wanted(self) -> str:
+        """Its columns, for people."""
+        return ", ".join(self.columns) + (f" (and, if at all, {', '.join(self.more)})" if self.exact else "")
+
+    def fits(self, found: set[str]) -> bool:
+        """Whether these columns are its own."""
+        return found.issuperset(self.columns) and not (self.exact and found - set(self.known))
+
 
 @dataclass(frozen=True)
 class SourceSet:

@@ -183,6 +183,19 @@ def test_what_was_added_is_there_although_nobody_closed(tmp_path: Path) -> None:
     assert index(tmp_path).first_like(Item("b", "one two three four five")) == "a"
 
 
+def test_a_batch_is_seen_at_once_and_written_together(tmp_path: Path) -> None:
+    settings, path = DuplicateSettings(), tmp_path / "index.sqlite"
+    found = DuplicateIndex(path, settings, batch=3)
+    for number, text in enumerate(("one two three four", "five six seven eight")):
+        found.add(Item(str(number), text))
+    assert found.first_like(Item("b", "one two three four")) == "0" and len(DuplicateIndex(path, settings)) == 0
+    found.add(Item("2", "nine ten eleven twelve"))
+    assert len(DuplicateIndex(path, settings)) == 3
+    found.add(Item("3", "thirteen fourteen fifteen"))
+    found.close()
+    assert len(DuplicateIndex(path, settings)) == 4
+
+
 def test_an_index_of_other_settings_is_refused(tmp_path: Path) -> None:
     index(tmp_path).close()
     with pytest.raises(ConfigError, match=r"index\.sqlite: made with .*remove the file"):

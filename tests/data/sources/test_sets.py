@@ -234,7 +234,7 @@ def test_wrong_columns_are_one_error_with_all_that_is_needed(tmp_path: Path) -> 
         assert part in message, part
     with pytest.raises(DataError, match="columns prompt, but plain has question"):
         read(tmp_path, set="plain", path=write_json(tmp_path / "b.json", [{"prompt": "What?"}]), license="MIT")
-    with pytest.raises(DataError, match=r"not colour"):
+    with pytest.raises(DataError, match=r"columns colour, question, but plain has question \(and, if at all, image"):
         read(
             tmp_path, set="plain", path=write_json(tmp_path / "c.json", [{"question": "?", "colour": 1}]), license="MIT"
         )
