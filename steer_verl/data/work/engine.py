@@ -93,11 +93,11 @@ class Engine(Generic[Item]):
         workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
         ticker = asyncio.create_task(self._tick())
         try:
-            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             await self._wind_down(workers)
             ticker.cancel()
-        for worker in workers:
+        for worker in (*ended, *workers):  # the first fault is told; others may follow from it
             if not worker.cancelled():
                 worker.result()
 
@@ -107,7 +107,7 @@ class Engine(Generic[Item]):
         await asyncio.wait(workers, timeout=self.settings.grace)
         for worker in workers:
             worker.cancel()
-        await asyncio.wait(workers)
+        await asyncio.gather(*workers, return_exceptions=True)
         self.tally.stopping = False
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
@@ -153,9 +153,8 @@ class Engine(Generic[Item]):
         except asyncio.CancelledError as error:
             if self._stopping:
                 raise
-            raise SteerError(
-                f"{desk.place}: the step called itself off; let it say what becomes of the item"
-            ) from error
+            what, cure = "the step called itself off", "let it say what becomes of the item"
+            raise SteerError(f"{desk.place}: {what}; {cure}") from error
         except SteerError as error:
             raise SteerError(f"{desk.place}: {error}") from error
         except Exception as error:
