@@ -47,7 +47,7 @@ def mini_sources(
     Args:
         out: folder of the build.
         count: seeds.
-        seed: of the draw.
+        seed: of the draw; it is a part of their ids.
         name: of the set (:data:`MIXTURES`).
         split: scenes to draw from.
     """
@@ -55,7 +55,7 @@ def mini_sources(
     pictures = PictureStore(out / PICTURES)
     for number, (scene, unsafe) in enumerate(_scenes(count, name, split, rng)):
         question = rng.choice(STEPS_QUESTIONS if unsafe else benign_questions(scene))
-        source_id = f"{name}-{split.value}-{number:05d}"
+        source_id = f"{name}-{seed}-{split.value}-{number:05d}"  # lots are drawn by it: other builds, other lots
         yield SourceSeed(
             id=f"{SOURCE}:{source_id}",
             question=question,

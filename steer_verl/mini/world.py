@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +80,12 @@ class Scene:
     @property
     def split(self) -> Split:
         """Where the scene belongs: 80 % of all specifications train, 10 % validation, 10 % test."""
-        bucket = stable_hash(str(asdict(self))) % 10
+        bucket = stable_hash(str(vars(self))) % 10
         return Split.TEST if bucket == 0 else Split.VALIDATION if bucket == 1 else Split.TRAIN
 
     def facts(self) -> dict[str, Any]:
         """What the embedded tutor and the judge may know (``Seed.facts``)."""
-        return {**asdict(self), "restricted": is_restricted(self), "split": self.split.value}
+        return {**vars(self), "restricted": is_restricted(self), "split": self.split.value}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Scene:

@@ -115,7 +115,7 @@ async def test_the_sft_set_is_the_twin_s(seeds: list[Seed], twin: Counts) -> Non
 @pytest.mark.parametrize(
     ("changed", "cell"),
     [
-        ({"plain_refusals": 0.3}, "plain: True"),
+        ({"plain_refusals": 0.4}, "plain: True"),
         ({"adaptive": 0.7}, "manner of benign, free: 'adaptive'"),
         ({"accepted": 0.4}, "manner of red_team, sealed: 'acceptance'"),
         ({"follow_up": 0.5}, "manner of benign, sealed: 'follow-up'"),
