@@ -4,9 +4,10 @@
 
     out/pretrain.parquet                            columns ``messages``, ``images`` (PNG bytes), for verl's
     out/sft.parquet                                 utils/dataset/multiturn_sft_dataset.py
-    out/rl_train.jsonl  rl_train.parquet            METHOD's RL-row schema (steer_verl/data/rows.py), and verl's own
-    out/rl_validation.jsonl  rl_test.jsonl          (steer_verl/data/parquet.py)
-    out/images/<split>-<number>.png                 pictures of the last two; those of the sets are in out/pictures
+    out/rl_train.parquet                            steer_verl/data/parquet.py
+    out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows.py)
+    out/images/<split>-<number>.png                 pictures of the last two
+    out/pipeline/                                   how the SFT and RL sets were made: records, cards, manifest
 
 *Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* and the RL seeds
 come from the pipeline (steer_verl/mini/sets.py). The seeds that a student is measured on do not: they are what they

@@ -30,7 +30,7 @@ def rows(path):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 30), ("validation", 12), ("test", 20)])
 def test_seeds_are_read_by_the_strict_loader(folder, split, count):
-    seeds = load_seeds(folder / f"rl_{split}.jsonl")
+    seeds = load_seeds(folder / ("rl_train.parquet" if split == "train" else f"rl_{split}.jsonl"))
     assert len({seed.id for seed in seeds}) == count
     assert {seed.facts["split"] for seed in seeds} == {split}
     assert set(DialogueKind) == {seed.kind for seed in seeds}
@@ -68,6 +68,6 @@ def test_build_is_idempotent_and_depends_on_the_seed(folder, tmp_path):
     build(folder, seed=3, sizes=SMALL)
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     again, other = build(tmp_path / "a", seed=3, sizes=SMALL), build(tmp_path / "b", seed=4, sizes=SMALL)
-    names = ("rl_train.jsonl", "sft.parquet", "pretrain.parquet")
-    for name in names:
-        assert (again / name).read_bytes() == (folder / name).read_bytes() != (other / name).read_bytes()
+    for name in ("pipeline/*/rl/sets/rl.jsonl", "sft.parquet", "pretrain.parquet"):
+        found, same, different = (next(made.glob(name)).read_bytes() for made in (folder, again, other))
+        assert found == same != different
