@@ -128,13 +128,16 @@ def parse_config(values: Mapping[str, Any], where: str) -> BuildConfig:
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key; an element of a list goes by its number.
+
+    Raises:
+        ConfigError: the way to it is not there.
+    """
     *path, last = key.split(".")
     place: Any = values
-    for part in path:
-        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        if not isinstance(place, dict | list):
-            raise ConfigError(f"{key}: {part} is {place!r}, which has no keys")
-    if isinstance(place, list):
-        place[int(last)] = value
-    else:
-        place[last] = value
+    try:
+        for part in path:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise ConfigError(f"{key}: no such place; give the names of the file's keys, and numbers in lists") from None

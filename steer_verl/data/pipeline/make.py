@@ -23,18 +23,20 @@ from steer_verl.data.likeness import indexes_in
 from steer_verl.data.pipeline.collect import CollectStep, PlannedSeed, row_id
 from steer_verl.data.pipeline.config import BuildConfig
 from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY, agents_of, make_step, names_of, seed_source
+from steer_verl.data.sources.assign import check_disjoint
 from steer_verl.data.sources.bad import BadRow
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage2.assemble import SetReport, assemble
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.splits import SetName, split_of
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.data.work.manifest import Manifest, StepAccount, account, write_manifest
+from steer_verl.data.work.manifest import Manifest, account, read_manifest, write_manifest
 from steer_verl.data.work.outcomes import read_kept
+from steer_verl.data.work.plan import read_plan
 from steer_verl.data.work.run import Job, run
 from steer_verl.data.work.settings import WorkSettings
 from steer_verl.errors import ConfigError
-from steer_verl.types import Seed
+from steer_verl.types import DialogueKind, Seed
 
 SEEDS = CollectStep.name
 STEPS = (SEEDS, DIALOGUES, BOOTSTRAP, HISTORY)
@@ -72,21 +74,47 @@ def build(
     """
     if rows is None and not config.sources:
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
-    accounts: list[StepAccount] = []
+    book = _Book(config)
     for name in STEPS:
-        if name == SEEDS:
-            run(_collecting(config, rows), _rows_made_with(config), accept_changes=accept_changes, console=console)
-        else:
-            _stage(config, name, accounts[-1], ray=ray, accept_changes=accept_changes, console=console)
-        accounts.append(account(config.step(name), _names(config, name)))
-        manifest = write_manifest(config.out / "manifest.json", accounts)
+        try:
+            if name == SEEDS:
+                run(_collecting(config, rows), _rows_made_with(config), accept_changes=accept_changes, console=console)
+            else:
+                _stage(config, name, book, ray=ray, accept_changes=accept_changes, console=console)
+        finally:  # a run that stops leaves its account too
+            book.close(name)
         if name == until:
-            return manifest
+            return book.manifest()
+    manifest = book.manifest()
+    check_disjoint({kind.value: _planned(config, kind) for kind in DialogueKind})
     reports = make_sets(config)
     from steer_verl.data.pipeline.cards import write_cards
 
     write_cards(config, manifest, reports)
     return manifest
+
+
+class _Book:
+    """The account of every step, kept in ``out/manifest.json``.
+
+    Args:
+        config: of the build.
+    """
+
+    def __init__(self, config: BuildConfig) -> None:
+        self.config, self.path = config, config.out / "manifest.json"
+        earlier = read_manifest(self.path).steps if self.path.exists() else []
+        self.steps = {step.step: step for step in earlier}
+
+    def close(self, name: str) -> None:
+        """Count a step that was worked, or begun, and write everything down."""
+        if read_plan(self.config.step(name)) is not None:
+            self.steps[name] = account(self.config.step(name), _names(self.config, name))
+            write_manifest(self.path, self.steps.values())
+
+    def manifest(self) -> Manifest:
+        """All of it, in the order of work."""
+        return Manifest(steps=[self.steps[name] for name in STEPS if name in self.steps])
 
 
 def make_sets(config: BuildConfig) -> dict[SetName, SetReport]:
@@ -119,7 +147,7 @@ def _read(config: BuildConfig) -> Iterator[SourceSeed | BadRow]:
     return read_sources(config.sources, config.pictures)
 
 
-def _stage(config: BuildConfig, name: str, before: StepAccount, **options: Any) -> None:
+def _stage(config: BuildConfig, name: str, book: _Book, **options: Any) -> None:
     """Work one of the steps that ask agents."""
     job = Job(
         name,
@@ -128,7 +156,7 @@ def _stage(config: BuildConfig, name: str, before: StepAccount, **options: Any) 
         functools.partial(_items, config, name),
         config.work,
     )
-    run(job, _made_with(config, name), total=before.kept if name == DIALOGUES else None, **options)
+    run(job, _made_with(config, name), total=book.steps[SEEDS].kept if name == DIALOGUES else None, **options)
 
 
 def _items(config: BuildConfig, name: str) -> Iterable[Any]:
@@ -136,6 +164,11 @@ def _items(config: BuildConfig, name: str) -> Iterable[Any]:
     if name == DIALOGUES:
         return read_kept(config.step(SEEDS), PlannedSeed)
     return _side(config, SetName.SFT if name == BOOTSTRAP else SetName.RL)
+
+
+def _planned(config: BuildConfig, kind: DialogueKind) -> Iterator[str]:
+    """Ids of one of the three seed sets."""
+    return (planned.id for planned in read_kept(config.step(SEEDS), PlannedSeed) if planned.kind is kind)
 
 
 def _side(config: BuildConfig, name: SetName) -> Iterator[Seed]:
