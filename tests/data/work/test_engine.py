@@ -223,10 +223,27 @@ async def test_nothing_new_is_begun_while_as_many_wait_as_may_be_at_work(tmp_pat
             raise lost()
         return await keep(item, desk)
 
-    settings = WorkSettings(in_flight=4, pause=0.05, shards=1, dead_after=100)
+    settings = WorkSettings(in_flight=4, pause=1.5, shards=1)
     step = ScriptedStep(half_lost)
     running = asyncio.create_task(work(tmp_path, step, things(60), settings))
-    await asyncio.sleep(0.03)
-    assert len(step.tries) <= 4 * settings.in_flight
-    await running
+    tried = -1
+    while tried != len(step.tries):  # until it stands still
+        tried = len(step.tries)
+        await asyncio.sleep(0.3)
+    assert 2 * settings.in_flight <= tried <= 4 * settings.in_flight
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await work(tmp_path, ScriptedStep(), things(60), settings)
     assert list(ends(tmp_path).values()) == ["kept"] * 60
+
+
+async def test_a_dead_endpoint_is_known_by_its_failures_in_a_row_before_any_item_has_failed_for_good(
+    tmp_path: Path,
+) -> None:
+    async def dead(item: Thing, desk: Desk) -> Done:
+        raise lost()
+
+    settings = WorkSettings(in_flight=50, pause=600.0, dead_after=20)
+    with pytest.raises(SteerError, match="since the last 20 failures"):
+        await asyncio.wait_for(work(tmp_path, ScriptedStep(dead), things(500), settings), 30)
