@@ -155,14 +155,5 @@ def _turns(body: Body) -> int:
 
 def _plan(body: Body) -> dict[str, Any]:
     number = number_of(body)
-    turns = 2 + number % 4
-    script = [
-        {"turn_id": turn, "user_prompt": text, "goal": "lead on"}
-        for turn, text in enumerate(_messages(number, turns), 1)
-    ]
-    return {
-        "selected_strategy": re.findall(r"climbs, ([\w+]+):", prompt_text(body))[-1],
-        "total_turns": turns,
-        "risk_curve": [min(5, turn) for turn in range(1, turns + 1)],
-        "dialogue_script": script,
-    }
+    texts = enumerate(_messages(number, 2 + number % 4), 1)
+    return {"turns": [{"risk": min(5, turn), "user_prompt": text, "goal": "lead on"} for turn, text in texts]}

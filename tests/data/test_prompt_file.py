@@ -77,8 +77,8 @@ def test_no_line_of_a_string_looks_like_ours(text: str) -> None:
 
 def test_every_prompt_of_stage_one_is_whole() -> None:
     """Its blanks are those that its agent fills, and it names every field of its reply."""
-    from steer_verl.data.agents import ImageReport, Reframed, Risk, Script, ScriptTurn
-    from steer_verl.data.stage1.endpoints import Messages, Rewritten
+    from steer_verl.data.agents import ImageReport, Reframed, Risk
+    from steer_verl.data.stage1.endpoints import Messages, Plan, PlannedTurn, Rewritten
 
     replies = {
         "rewrite_benign": [Rewritten],
@@ -87,7 +87,7 @@ def test_every_prompt_of_stage_one_is_whole() -> None:
         "expand_obfuscated": [Messages],
         "image_report": [ImageReport],
         "reframe": [Reframed],
-        "plan": [Script, ScriptTurn],
+        "plan": [Plan, PlannedTurn],
         "breach": [Risk],
     }
     prompts = load_prompts("steer_verl.data.stage1")

@@ -6,9 +6,12 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.agents import ImageReport, Level, Reframed, Risk, Said, Script, Strategy
+from steer_verl.data.agents import ImageReport, Level, Reframed, Risk, Said, Script, ScriptTurn, Strategy
 from steer_verl.data.asking import Asker, dialogue
 from steer_verl.data.prompt_file import Ours, Value, load_prompts
 from steer_verl.data.prompt_file import prompt_hashes as hashes_of
@@ -20,7 +23,7 @@ from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.text import folded
 from steer_verl.transport.ledger import Ledger
 from steer_verl.transport.reading import is_refusal
-from steer_verl.types import DialogueKind, Record
+from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Record
 
 MAX_CHARS = TextSettings().max_chars
 """Of a message: a longer one is asked for again."""
@@ -36,6 +39,20 @@ class Messages(Record):
     """Reply of the expansion."""
 
     messages: tuple[str, ...]
+
+
+class PlannedTurn(Record):
+    """One turn of a plan; its number and the plan's length cannot disagree with it."""
+
+    risk: Level
+    user_prompt: str
+    goal: str = ""
+
+
+class Plan(Record):
+    """Reply of the planner."""
+
+    turns: Annotated[tuple[PlannedTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
 
 
 def prompt_hashes() -> dict[str, str]:
@@ -124,9 +141,17 @@ class EndpointRedTeam(EndpointAgent):
             "strategy": Ours(strategy.name),
             "escalation": Ours(strategy.escalation),
         }
-        reply = await self._ask["plan"].ask(Script, values, desk, check=_script_fault)
-        _willing(reply.dialogue_script[0].user_prompt)
-        return reply
+        reply = await self._ask["plan"].ask(Plan, values, desk, check=_plan_fault)
+        _willing(reply.turns[0].user_prompt)
+        return Script(
+            selected_strategy=strategy.name,
+            total_turns=len(reply.turns),
+            risk_curve=tuple(turn.risk for turn in reply.turns),
+            dialogue_script=tuple(
+                ScriptTurn(turn_id=number, user_prompt=turn.user_prompt, goal=turn.goal)
+                for number, turn in enumerate(reply.turns, 1)
+            ),
+        )
 
 
 class EndpointTarget:
@@ -181,10 +206,6 @@ def _turn_fault(turns: int, reply: Messages) -> str:
     return f"messages: {fault[1]}" if fault else ""
 
 
-def _script_fault(reply: Script) -> str:
-    if len(reply.risk_curve) != reply.total_turns:
-        return f"risk_curve has {len(reply.risk_curve)} levels, but total_turns is {reply.total_turns}"
-    if [turn.turn_id for turn in reply.dialogue_script] != list(range(1, len(reply.dialogue_script) + 1)):
-        return "turn_id does not count from 1"
-    fault = fault_of([turn.user_prompt for turn in reply.dialogue_script], reply.total_turns, MAX_CHARS)
-    return f"dialogue_script: {fault[1]}" if fault else ""
+def _plan_fault(reply: Plan) -> str:
+    fault = fault_of([turn.user_prompt for turn in reply.turns], len(reply.turns), MAX_CHARS)
+    return f"turns: {fault[1]}" if fault else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from steer_verl.data.stage1.endpoints import (
 from steer_verl.data.stage1.expand import ExpandStep
 from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage1.settings import ExpandSettings, RedTeamSettings
+from steer_verl.data.stage1.strategies import load_strategies, shuffled
 from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
 from steer_verl.transport.lease import pooled
 from steer_verl.types import DialogueKind, Seed
@@ -77,6 +79,7 @@ async def test_an_attack_that_succeeds_at_once_costs_one_strategys_requests(tmp_
         done = await steps["red_team"].work(source(), MemoryDesk())
         assert isinstance(done, Kept)
         turns = len(done.value["turns"])
+        assert done.value["facts"]["risk_curve"] == list(range(1, turns + 1))
         assert server.roles == {"image_report": 1, "reframe": 1, "plan": 1, "target": turns, "breach": 1}
         targets = [body for body in server.bodies if server.role_of(body) == "target"]
         assert [len(body["messages"]) for body in targets] == [2 * n + 1 for n in range(turns)]
@@ -91,6 +94,10 @@ async def test_an_attack_that_never_succeeds_costs_all_strategies_and_not_one_mo
         assert isinstance(done, Rejected) and done.reason == "not_successful"
         assert server.roles["image_report"] == 1
         assert server.roles["reframe"] == server.roles["plan"] == server.roles["breach"] == 3
+        plans = [body for body in server.bodies if server.role_of(body) == "plan"]
+        named = [re.findall(r"climbs, ([\w+]+): (.+)", prompt_text(body))[-1] for body in plans]
+        chosen = shuffled(load_strategies(), "look-alikes:1")[:3]
+        assert named == [(strategy.name, strategy.escalation) for strategy in chosen]
 
 
 @pytest.mark.parametrize(
