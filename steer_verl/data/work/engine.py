@@ -82,6 +82,8 @@ class Engine(Generic[Item]):
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
         self._stopping = False
+        self._fault: Exception | None = None
+        """The first one; others may follow from it."""
 
     async def run(self) -> None:
         """Until every item has ended.
@@ -93,13 +95,12 @@ class Engine(Generic[Item]):
         workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
         ticker = asyncio.create_task(self._tick())
         try:
-            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             await self._wind_down(workers)
             ticker.cancel()
-        for worker in (*ended, *workers):  # the first fault is told; others may follow from it
-            if not worker.cancelled():
-                worker.result()
+        if self._fault is not None:
+            raise self._fault
 
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
         """Begin nothing new, and let the calls under way come to their end: they are paid for."""
@@ -123,9 +124,14 @@ class Engine(Generic[Item]):
             mine.read_whole()
 
     async def _worker(self) -> None:
-        while (one := await self._next()) is not None:
-            await self._work(one)
-            await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
+        try:
+            while (one := await self._next()) is not None:
+                await self._work(one)
+                await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
+        except Exception as fault:
+            self._fault = self._fault or fault
+            self._stopping = True
+            raise
 
     async def _next(self) -> _Try | None:
         """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
