@@ -45,7 +45,7 @@ def build_judge(config: JudgeConfig, *, log: str | None = None, secret: bytes | 
     Raises:
         ConfigError: its rubric cannot be read, or the client library is missing.
     """
-    _require_client()
+    require_client()
     if config.format != "verdict":
         from steer_verl.tutor.guard import GuardJudge
 
@@ -76,15 +76,16 @@ def _single(config: TutorConfig, max_question_chars: int = 4000, secret: bytes |
         from steer_verl.mini.tutor import MiniTutor
 
         return MiniTutor()
-    _require_client()
+    require_client()
     from steer_verl.tutor.client import OpenAITutor
     from steer_verl.tutor.prompt import PROCESS_SECRET
 
     return OpenAITutor(config, max_question_chars=max_question_chars, secret=secret or PROCESS_SECRET)
 
 
-def _require_client() -> None:
+def require_client(what: str = "tutor.kind openai") -> None:
+    """Raise a ConfigError with the cure unless the client library is there; ``what`` needs it."""
     try:
         import openai  # noqa: F401 - asked for by name, so that its absence has a cure
     except ImportError:
-        raise ConfigError("tutor.kind openai needs the openai package; pip install 'steer-verl[openai]'") from None
+        raise ConfigError(f"{what} needs the openai package; pip install 'steer-verl[openai]'") from None

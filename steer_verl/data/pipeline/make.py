@@ -22,11 +22,11 @@ from rich.console import Console
 from steer_verl.data.likeness import indexes_in
 from steer_verl.data.pipeline.collect import CollectStep, PlannedSeed, row_id
 from steer_verl.data.pipeline.config import BuildConfig
-from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY, agents_of, make_step, names_of, seed_source
+from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY, agents_of, make_step, names_of
 from steer_verl.data.sources.assign import check_disjoint
 from steer_verl.data.sources.bad import BadRow
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.stage2.assemble import SetReport, assemble
+from steer_verl.data.stage2.assemble import SetReport, assemble, source_seed
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.splits import SetName, split_of
 from steer_verl.data.student_format import STUDENT_FORMAT
@@ -174,7 +174,7 @@ def _planned(config: BuildConfig, kind: DialogueKind) -> Iterator[str]:
 def _side(config: BuildConfig, name: SetName) -> Iterator[Seed]:
     """Stage I's dialogues on one set's side."""
     for seed in read_kept(config.step(DIALOGUES), Seed):
-        if split_of(seed_source(seed), seed.source, config.splits) is name:
+        if split_of(source_seed(seed), seed.source, config.splits) is name:
             yield seed
 
 

@@ -21,7 +21,7 @@ from steer_verl.data.stage2.bootstrap import BootstrapStep
 from steer_verl.data.stage2.history import HistoryStep
 from steer_verl.data.work.run import share
 from steer_verl.data.work.step import Desk, Done, Step
-from steer_verl.types import DialogueKind, Seed
+from steer_verl.types import DialogueKind
 
 DIALOGUES, BOOTSTRAP, HISTORY = "dialogues", "bootstrap", "history"
 TAKES_PART: dict[str, tuple[Role, ...]] = {
@@ -95,12 +95,10 @@ def names_of(agents: Agents, name: str) -> dict[str, str]:
     return {role: names[role] for role in TAKES_PART[name]}
 
 
-def seed_source(seed: Seed) -> str:
-    """What all that is made of one source seed shares."""
-    return f"{seed.source}:{seed.source_id}"
-
-
 def _at_endpoints(config: BuildConfig, processes: int) -> Agents:
+    from steer_verl.tutor import require_client
+
+    require_client("agents.kind endpoint")
     from steer_verl.data.stage1.endpoints import (
         EndpointBreachJudge,
         EndpointGenerator,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from steer_verl.errors import ConfigError
 from steer_verl.text import folded
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def signature(text: str, words: int, permutations: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def bands(threshold: float, permutations: int) -> tuple[int, int]:
     """(how many, values in each): chosen by ``datasketch`` for the threshold, in favour of finding what is alike."""
-    from datasketch import MinHashLSH
-
+    try:
+        from datasketch import MinHashLSH
+    except ImportError:
+        raise ConfigError("near-duplicates need the datasketch package; pip install 'steer-verl[data]'") from None
     chosen = MinHashLSH(min(threshold, 0.95), permutations, WEIGHTS)
     return int(chosen.b), int(chosen.r)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -250,3 +251,12 @@ def test_one_question_over_many_pictures_is_not_compared_with_each(tmp_path: Pat
         assert base.execute("SELECT max(n) FROM (SELECT count(*) AS n FROM band GROUP BY key)").fetchone() == (1,)
     assert len(keys) == len(set(keys)) == bands(0.8, 128)[0]
     assert found.first_like(Item("new", "Find the value of x in the picture.", "p7")) == "7"
+
+
+def test_a_missing_library_is_told_with_its_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steer_verl.data.sources import sketch
+
+    sketch.bands.cache_clear()
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(ConfigError, match=r"steer-verl\[data\]"):
+        DuplicateIndex(tmp_path / "index.sqlite")
