@@ -259,4 +259,4 @@ def test_a_missing_library_is_told_with_its_cure(tmp_path: Path, monkeypatch: py
     sketch.bands.cache_clear()
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(ConfigError, match=r"steer-verl\[data\]"):
-        DuplicateIndex(tmp_path / "index.sqlite")
+        DuplicateIndex(tmp_path / "index.sqlite", DuplicateSettings())
