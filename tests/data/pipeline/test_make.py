@@ -208,3 +208,23 @@ def test_the_recipes_files_are_builds(name: str) -> None:
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sources: none"):
         build(parse_config(mini_config(tmp_path), "here"))
+
+
+@pytest.mark.slow
+def test_two_ray_nodes_make_the_sets_that_one_process_makes(built: Path, seeds: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        config = parse_config(mini_config(tmp_path / "out", sources=[{"set": "plain", "path": str(seeds)}]), "here")
+        manifest = build(config, ray=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    here = read_manifest(built / "manifest.json")
+    assert [(step.kept, step.rejected) for step in manifest.steps] == [(s.kept, s.rejected) for s in here.steps]
+    for name in ("sft", "rl", "bench"):
+        assert (config.out / "sets" / f"{name}.jsonl").read_text() == (built / "sets" / f"{name}.jsonl").read_text()
