@@ -90,7 +90,7 @@ def _data(plan: Plan) -> Stage:
     argv = _steer("data", "--out", str(folder), "--seed", str(plan.seed), *(["--quick"] if plan.quick else []))
     sources = tuple(CODE / "steer_verl" / name for name in ("mini", "data", "demo/data.py", "types.py"))
     result = folder / "rl_train.parquet"
-    return Stage("data", "Mini data", argv, folder, result, Typical(30), LIMITS["data"], sources=sources)
+    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=sources)
 
 
 def _model(plan: Plan) -> Stage:
