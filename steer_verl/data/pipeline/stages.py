@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from steer_verl.config import EndpointConfig, TutorConfig
@@ -66,16 +65,10 @@ class DialogueStep:
         seed = perturbed(item.seed, self.config.pictures, self.config.perturb)
         return await self.by_kind[item.kind].work(seed, desk)
 
-
-class WithAgents:
-    """A step that gives its agents' connections back in the end."""
-
-    def __init__(self, step: Step[Any], agents: Agents) -> None:
-        self.name, self.work, self._agents = step.name, step.work, agents
-
     async def close(self) -> None:
-        """See :class:`~steer_verl.data.work.run.Closes`."""
-        await asyncio.gather(*(getattr(self._agents, field.name).close() for field in fields(self._agents)))
+        """Give the agents' connections back."""
+        agents = (self.agents.generator, self.agents.red_team, self.agents.target, self.agents.breach_judge)
+        await asyncio.gather(*(agent.close() for agent in agents))
 
 
 def make_step(config: BuildConfig, name: str, processes: int) -> Step[Any]:
@@ -86,7 +79,7 @@ def make_step(config: BuildConfig, name: str, processes: int) -> Step[Any]:
         BOOTSTRAP: lambda: BootstrapStep(agents.red_user, agents.blue_expert, agents.evaluator, config.bootstrap),
         HISTORY: lambda: HistoryStep(agents.risk_judge, config.history),
     }
-    return WithAgents(make[name](), agents)
+    return make[name]()
 
 
 def names_of(agents: Agents, name: str) -> dict[str, str]:
