@@ -141,7 +141,8 @@ def play(config: Path, out: Path, kills: tuple[tuple[str, float], ...]) -> list[
         while process.poll() is None and _ended(out / "steps" / step) < share * _given(out, step):
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        if process.wait() != -signal.SIGKILL:
+            raise RuntimeError(f"the build ended before it could be killed in {step}")
         told.append(f"SIGKILL in `{step}` with {_ended(out / 'steps' / step):,} of its items ended")
     return told
 
