@@ -96,7 +96,7 @@ def test_the_sets_pass_our_own_check_and_share_nothing(built: Path) -> None:
     assert len(ids) > SEEDS / 2 and max(ids.values()) == 1
     for name in ("sft", "rl", "bench"):
         page = (built / "cards" / name / "card.html").read_text()
-        assert "Apache-2.0" in page and "near_duplicate" not in page.partition("<body")[0]
+        assert "Apache-2.0" in page and page.count("<details") > 1, "sampled dialogues are on it"
 
 
 def test_done_is_done(built: Path, seeds: Path) -> None:
