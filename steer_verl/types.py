@@ -16,7 +16,8 @@ IMAGE_MARK = "<image>"
 """Where a picture stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
 
 MIN_TURNS, MAX_TURNS = 2, 10
-"""Length of a dialogue in turns (paper, section on data): at least 2, at most 10."""
+"""Length of a dialogue in turns (paper, section on data): at least 2, at most 10. Sets for training keep to both; a
+:class:`Seed` of one turn is a single-turn question, for evaluation and for the ablation without dialogues."""
 
 
 class Record(BaseModel):
@@ -198,7 +199,7 @@ class Seed(Record):
     """A dialogue to be played, the user's side: ``turns[1:]`` are the static next questions (hint and fallback)."""
 
     id: str
-    turns: Annotated[tuple[UserTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
+    turns: Annotated[tuple[UserTurn, ...], Field(min_length=1, max_length=MAX_TURNS)]
     kind: DialogueKind = DialogueKind.RED_TEAM
     source: str = ""
     source_id: str = ""
