@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from steer_verl.demo.child import StageFailed, Tail, child_environment, clear_earlier, run_child
 from steer_verl.demo.cures import cure
@@ -71,16 +71,23 @@ def run(stages: Sequence[Stage], out: Path, display: Display) -> None:
         SteerError: another run works in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out), _terminable():
-        clear_earlier(out / "running.json")
+    record = out / "running.json"
+    with held(out), terminable():
+        clear_earlier(record)
         with display:
-            keys: dict[str, str] = {}
-            for index, stage in enumerate(stages):
-                keys[stage.name] = stage_key(stage, [keys[name] for name in stage.after], out)
-                if is_done(stage, keys[stage.name], out):
+            for index, (stage, key) in enumerate(zip(stages, stage_keys(stages, out), strict=True)):
+                if is_done(stage, key, out):
                     display.skip(index)
                 else:
-                    _run_stage(index, stage, keys[stage.name], out, display)
+                    run_stage(index, stage, key, out, display, record)
+
+
+def stage_keys(stages: Sequence[Stage], out: Path) -> list[str]:
+    """The key of each stage; a stage comes after those it depends on."""
+    keys: dict[str, str] = {}
+    for stage in stages:
+        keys[stage.name] = stage_key(stage, [keys[name] for name in stage.after], out)
+    return list(keys.values())
 
 
 def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
@@ -95,7 +102,12 @@ def is_done(stage: Stage, key: str, out: Path) -> bool:
     return _read(_marker(stage, out)).get("done") == key and stage.result.exists()
 
 
-def _run_stage(index: int, stage: Stage, key: str, out: Path, display: Display) -> None:
+def run_stage(index: int, stage: Stage, key: str, out: Path, display: Display, record: Path) -> None:
+    """Run one stage to its end; ``record`` is where the claim on what it starts is kept meanwhile.
+
+    Raises:
+        StageFailed: see :func:`run`.
+    """
     if _read(_marker(stage, out)).get("begun") != key:
         shutil.rmtree(stage.folder, ignore_errors=True)
     stage.folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +124,7 @@ def _run_stage(index: int, stage: Stage, key: str, out: Path, display: Display) 
             run_child(
                 stage.argv,
                 log=log,
-                record=out / "running.json",
+                record=record,
                 limit=stage.limit,
                 cwd=out,
                 env={**child_environment(), **stage.env},
@@ -195,18 +207,25 @@ def _files(sources: Sequence[Path]) -> Iterator[Path]:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel frees it however this process ends."""
+def held(out: Path, *, alone: bool = True) -> Iterator[None]:
+    """Hold the folder's lock, alone or with others that share it; the kernel frees it however this process ends."""
     with (out / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SteerError(f"another demo is running in {out}; wait for it, or choose another --out") from None
+        if not locked(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+            raise SteerError(f"another demo is running in {out}; wait for it, or choose another --out")
         yield
 
 
+def locked(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, until it is closed, unless another process has."""
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Within, a SIGTERM is like Ctrl-C, so that children are ended on the way out."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

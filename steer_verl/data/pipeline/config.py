@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, S
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings
 from steer_verl.data.stage2.settings import BootstrapSettings, HistorySettings, SetSettings, SplitSettings
 from steer_verl.data.work.settings import WorkSettings
-from steer_verl.errors import ConfigError
+from steer_verl.settings_file import load_settings
 
 Role = Literal["generator", "red_team", "target", "breach_judge", "red_user", "blue_expert", "evaluator", "risk_judge"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -89,55 +89,9 @@ class BuildConfig(Settings):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> BuildConfig:
-    """Read a build's file; ``a.b=value`` sets a key as if it stood there. Relative paths begin where the command runs.
+    """Read a build's file; see :func:`steer_verl.settings_file.load_settings`.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown or a value cannot work.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not a mapping; recipes/data has examples")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{override!r}: not of the form key=value, such as work.in_flight=64")
-        _put(values, key, yaml.safe_load(text))
-    return parse_config(values, str(path))
-
-
-def parse_config(values: Mapping[str, Any], where: str) -> BuildConfig:
-    """A build's settings out of plain values.
-
-    Raises:
-        ConfigError: as :func:`load_config`.
-    """
-    try:
-        return BuildConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        told = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            told = "unknown key; steer_verl/data/pipeline/config.py has them all"
-        raise ConfigError(f"{where}: {key}: {told}" if key else f"{where}: {told}") from None
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key; an element of a list goes by its number.
-
-    Raises:
-        ConfigError: the way to it is not there.
-    """
-    *path, last = key.split(".")
-    place: Any = values
-    try:
-        for part in path:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = value
-    except (AttributeError, IndexError, TypeError, ValueError):
-        raise ConfigError(f"{key}: no such place; give the names of the file's keys, and numbers in lists") from None
+    return load_settings(BuildConfig, path, overrides)

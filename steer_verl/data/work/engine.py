@@ -155,7 +155,8 @@ class Engine(Generic[Item]):
             if failure.transient and not self._blamed(one, failure):
                 self._put_off(one)
             else:
-                self._end(one, Rejected(reason=failure.reason, detail=failure.detail), start, not failure.transient)
+                done = Rejected(reason=failure.reason, detail=failure.detail, value=failure.value)
+                self._end(one, done, start, not failure.transient)
         except asyncio.CancelledError as error:
             if self._stopping:
                 raise

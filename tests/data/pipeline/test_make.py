@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 from benchmarks.data.build import ANSWERS
 from steer_verl.data.commands import app
 from steer_verl.data.pipeline import make
-from steer_verl.data.pipeline.config import BuildConfig, load_config, parse_config
+from steer_verl.data.pipeline.config import BuildConfig, load_config
 from steer_verl.data.pipeline.make import build
 from steer_verl.data.stage2.endpoints import blue_prompt
 from steer_verl.data.work.manifest import read_manifest
 from steer_verl.data.work.outcomes import read_outcomes
 from steer_verl.errors import ConfigError, SteerError
 from steer_verl.mini.sources import mini_sources
+from steer_verl.settings_file import parse_settings
 from tests.data.role_server import RoleServer
 from tests.data.samples import picture
 from tests.transport.fault_server import MODEL
@@ -104,7 +105,7 @@ def test_done_is_done(built: Path, seeds: Path) -> None:
         return {path: path.read_bytes() for path in built.glob("steps/*/shard-*/outcomes-*.jsonl")}
 
     before = state()
-    config = parse_config(mini_config(built, sources=[{"set": "plain", "path": str(seeds)}]), "here")
+    config = parse_settings(BuildConfig, mini_config(built, sources=[{"set": "plain", "path": str(seeds)}]), "here")
     manifest = build(config)
     assert state() == before and manifest == read_manifest(built / "manifest.json")
 
@@ -112,11 +113,11 @@ def test_done_is_done(built: Path, seeds: Path) -> None:
 def test_other_settings_in_the_same_folder_are_told(built: Path, seeds: Path) -> None:
     changed = mini_config(built, sources=[{"set": "plain", "path": str(seeds)}], red_team={"max_strategies": 7})
     with pytest.raises(ConfigError, match="max_strategies"):
-        build(parse_config(changed, "here"))
+        build(parse_settings(BuildConfig, changed, "here"))
 
 
 def test_a_job_goes_to_another_process_as_it_is(built: Path) -> None:
-    config = parse_config(mini_config(built), "here")
+    config = parse_settings(BuildConfig, mini_config(built), "here")
     step = pickle.loads(pickle.dumps(functools.partial(make.make_step, config, "bootstrap")))(4)
     items = pickle.loads(pickle.dumps(functools.partial(make._items, config, "bootstrap")))()
     assert step.name == "bootstrap" and sum(1 for _ in items) == read_manifest(built / "manifest.json").steps[2].entered
@@ -140,7 +141,7 @@ def http_config(tmp_path: Path, server: RoleServer, **more: Any) -> BuildConfig:
         "work": {"shards": 1, "pause": 0.01, "tries": 2},
         **more,
     }
-    return parse_config(values, "here")
+    return parse_settings(BuildConfig, values, "here")
 
 
 def test_models_in_every_role_and_an_endpoint_that_dies_and_comes_back(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def _dead() -> Any:
 )
 def test_a_setting_that_cannot_work_is_one_line(change: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=told) as error:
-        parse_config({**mini_config(tmp_path), **change}, "build.yaml")
+        parse_settings(BuildConfig, {**mini_config(tmp_path), **change}, "build.yaml")
     assert "\n" not in str(error.value) and str(error.value).startswith("build.yaml: ")
 
 
@@ -207,7 +208,7 @@ def test_the_recipes_files_are_builds(name: str) -> None:
 
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sources: none"):
-        build(parse_config(mini_config(tmp_path), "here"))
+        build(parse_settings(BuildConfig, mini_config(tmp_path), "here"))
 
 
 @pytest.mark.slow
@@ -219,7 +220,9 @@ def test_two_ray_nodes_make_the_sets_that_one_process_makes(built: Path, seeds: 
     try:
         cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        config = parse_config(mini_config(tmp_path / "out", sources=[{"set": "plain", "path": str(seeds)}]), "here")
+        config = parse_settings(
+            BuildConfig, mini_config(tmp_path / "out", sources=[{"set": "plain", "path": str(seeds)}]), "here"
+        )
         manifest = build(config, ray=True)
     finally:
         ray.shutdown()

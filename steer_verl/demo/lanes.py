@@ -1,0 +1,69 @@
+"""Several processes that share the stages of one folder: each takes what can begin and nobody has begun.
+
+A stage of the demo computes on all cores, but two thirds of a short GRPO run are its start, which is one process on one
+core. Two lanes of one thread each therefore finish nearly twice as many runs as one lane of two threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from steer_verl.demo.child import clear_earlier
+from steer_verl.demo.display import Display
+from steer_verl.demo.runner import Stage, held, is_done, locked, run_stage, stage_keys, terminable
+
+POLL = 2.0
+"""Seconds between two looks when everything that could begin is begun."""
+
+
+def share(stages: Sequence[Stage], out: Path, display: Display) -> None:
+    """Run, in order, what is not done and no other lane is at; ends when everything is done.
+
+    What another lane fails at is tried once more by this one.
+
+    Raises:
+        StageFailed: with the last lines of the log, its path and the likely cure.
+        SteerError: a run that does not share works in ``out``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    left = dict(enumerate(zip(stages, stage_keys(stages, out), strict=True)))
+    done: set[str] = set()
+    with held(out, alone=False), _lane(out) as record, terminable(), display:
+        clear_earlier(record)
+        while left:
+            for index in [i for i, (stage, key) in left.items() if is_done(stage, key, out)]:
+                display.skip(index)
+                done.add(left.pop(index)[0].name)
+            ready = (index for index, (stage, _) in left.items() if set(stage.after) <= done)
+            ran = next((index for index in ready if _ran(index, *left[index], out, display, record)), None)
+            if ran is not None:
+                done.add(left.pop(ran)[0].name)
+            elif left:
+                time.sleep(POLL)
+
+
+def _ran(index: int, stage: Stage, key: str, out: Path, display: Display, record: Path) -> bool:
+    """Run a stage unless another lane is at it or has just finished it; whether it was run."""
+    lock = out / "stages" / f"{stage.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        if not locked(handle) or is_done(stage, key, out):
+            return False
+        run_stage(index, stage, key, out, display, record)
+    return True
+
+
+@contextmanager
+def _lane(out: Path) -> Iterator[Path]:
+    """The first free place for a record of what runs: that of a killed lane is taken, and cleaned up, by the next."""
+    folder = out / "lanes"
+    folder.mkdir(exist_ok=True)
+    for number in count():
+        with (folder / f"{number}.lock").open("w") as handle:
+            if locked(handle):
+                yield folder / f"{number}.json"
+                return

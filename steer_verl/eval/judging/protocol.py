@@ -1,0 +1,58 @@
+"""What a judge is to an evaluation: it rates the last answer of a dialogue."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from steer_verl.data.agents import Said
+from steer_verl.data.work.step import Desk
+from steer_verl.eval.records import Judged
+from steer_verl.types import Record
+
+
+class Case(Record):
+    """What a judge is shown."""
+
+    said: tuple[Said, ...]
+    """The dialogue up to and including the answer to be rated, which comes last: each answer as its user reads it."""
+    reference: str = ""
+    """The benchmark's own right answer, where it has one."""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """Ground truth for a judge that is made of rules; no model sees it."""
+
+
+class Rated(Record):
+    """A judge's reply; of a panel, the combined word and every member's."""
+
+    judged: Judged
+    opinions: tuple[Judged, ...] = ()
+
+
+class EvalJudge(Protocol):
+    """Rates answers. A rating that cannot be had is :class:`~steer_verl.eval.records.Unrated`, never a number."""
+
+    name: str
+    """Model and version of the rubric, or of the rules: it stands in the run's plan."""
+
+    async def check(self) -> None:
+        """Prove before the first item that it can be asked.
+
+        Raises:
+            SteerError: one line, with the cure.
+        """
+        ...
+
+    async def rate(self, case: Case, desk: Desk) -> Rated:
+        """Rate the last answer of ``case``; the desk (a turn's own) remembers what was paid for.
+
+        Raises:
+            AgentFailed: the judge could not be had for the moment (``transient``). A failure that would come again is
+                ``Unrated``.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give connections back."""
+        ...
