@@ -176,7 +176,7 @@ def test_interrupted_it_goes_on_where_it_was_and_leaves_nothing_behind(tmp_path:
 
 
 def test_two_demos_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with runner._alone(tmp_path), pytest.raises(SteerError, match="another demo"):
+    with runner.held(tmp_path), pytest.raises(SteerError, match="another demo"):
         go([stage(tmp_path, "one")], tmp_path)
 
 

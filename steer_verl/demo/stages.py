@@ -40,18 +40,52 @@ LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grp
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
 
 
+def _code(folder: str, *names: str) -> tuple[Path, ...]:
+    """Modules whose text a stage's result depends on."""
+    return tuple(CODE / folder / f"{name}.py" for name in names)
+
+
+WORLD = _code("steer_verl/mini", "world", "phrases", "answers")
+"""Scenes, questions and answers: everything in the laboratory is made of them."""
+
+TUTOR = _code("steer_verl/mini", "tutor", "reading")
+DATA_CODE = (
+    *WORLD,
+    *TUTOR,
+    *_code("steer_verl/mini", "agents", "bootstrap", "data", "dialogues", "rules", "scripts", "sets", "sources"),
+    CODE / "steer_verl" / "data",
+    *_code("steer_verl", "demo/data", "types"),
+)
+GRPO_CODE = (
+    *WORLD,
+    *TUTOR,
+    *_code("rollout", "agent_loop", "context", "environment", "processors"),
+    *_code("reward_fns", "dialogue", "manager"),
+    *_code("steer_verl", "answer", "config", "frozen_vision", "rewards", "tcsr"),
+)
+"""What decides which dialogues are played, what they earn and what is learnt from them; measuring is no part of it."""
+
+EVAL_CODE = tuple(CODE / part for part in ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py"))
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What differs between a real demo and a quick one."""
+    """What differs between a real demo and a quick one, or between runs of a benchmark."""
 
     out: Path
     seed: int = 0
     quick: bool = False
+    grpo_steps: int | None = None
+    """Steps of GRPO instead of the recipe's."""
+    threads: int | None = None
+    """Threads of each stage; every core unless given, for the processes of a Ray run take turns and wait asleep."""
 
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
         if self.quick:
             return 2
+        if config == "grpo" and self.grpo_steps:
+            return self.grpo_steps
         import yaml
 
         steps = yaml.safe_load((RECIPE / f"{config}.yaml").read_text())["trainer"]["total_training_steps"]
@@ -61,6 +95,11 @@ class Plan:
     def dialogues(self) -> int:
         """Dialogues of each evaluation."""
         return 12 if self.quick else DIALOGUES
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a stage that computes is told of threads."""
+        return {"OMP_NUM_THREADS": str(self.threads or min(os.cpu_count() or 1, 8))}
 
 
 def stages(plan: Plan) -> list[Stage]:
@@ -72,12 +111,20 @@ def stages(plan: Plan) -> list[Stage]:
     if not (RECIPE / "grpo.yaml").is_file():
         raise SteerError(f"{RECIPE}: no mini recipe; run the demo from a clone of the repository")
     return [
-        _data(plan),
-        _model(plan),
-        _supervised(plan, "pretrain", "Learning to see and speak", ("data", "model"), plan.out / "model"),
-        _supervised(plan, "sft", "Stage II: SFT", ("pretrain",), plan.out / "pretrain" / "hf"),
-        _grpo(plan),
+        *base(plan),
+        supervised(plan, "sft", "Stage II: SFT", after=("pretrain",), student="pretrain/hf"),
+        grpo(plan, "grpo", "Stage III: GRPO with the tutor", after=("sft",)),
         *(evaluation(plan, name) for name in STUDENTS),
+    ]
+
+
+def base(plan: Plan) -> list[Stage]:
+    """The data, and the student before Stage II: it sees, speaks and complies."""
+    title = "Learning to see and speak"
+    return [
+        data(plan),
+        _model(plan),
+        supervised(plan, "pretrain", title, after=("data", "model"), student="model"),
     ]
 
 
@@ -85,108 +132,138 @@ def _steer(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "steer_verl.cli", "mini", *words)
 
 
-def _data(plan: Plan) -> Stage:
+def data(plan: Plan) -> Stage:
+    """All data of the laboratory."""
     folder = plan.out / "data"
     argv = _steer("data", "--out", str(folder), "--seed", str(plan.seed), *(["--quick"] if plan.quick else []))
-    sources = tuple(CODE / "steer_verl" / name for name in ("mini", "data", "demo/data.py", "types.py"))
     result = folder / "rl_train.parquet"
-    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=sources)
+    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=DATA_CODE)
 
 
 def _model(plan: Plan) -> Stage:
     folder = plan.out / "model"
     argv = _steer("model", "--out", str(folder), "--seed", str(plan.seed))
-    sources = tuple(CODE / "steer_verl" / "mini" / f"{name}.py" for name in ("model", "answers", "phrases", "world"))
+    sources = (*WORLD, *_code("steer_verl/mini", "model"))
     result = folder / "model.safetensors"
     return Stage("model", "Untrained student", argv, folder, result, Typical(15), LIMITS["model"], sources=sources)
 
 
-def _supervised(plan: Plan, name: str, title: str, after: tuple[str, ...], student: Path) -> Stage:
-    """A stage of verl's SFT trainer under torchrun; it resumes from its own last checkpoint."""
-    folder, steps = plan.out / name, plan.steps(name)
+def supervised(
+    plan: Plan, name: str, title: str, *, after: tuple[str, ...], student: str, config: str = "", ablation: str = ""
+) -> Stage:
+    """A stage of verl's SFT trainer under torchrun; it resumes from its own last checkpoint.
+
+    Args:
+        plan: where, with which seed.
+        name: of the stage, and of its folder.
+        title: for the display.
+        after: stages that it needs.
+        student: folder below the plan's that it begins at.
+        config: the recipe's yaml; ``name`` unless given.
+        ablation: an option of the recipe's group of that name.
+    """
+    config = config or name
+    folder, steps = plan.out / name, plan.steps(config)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=1")
     overrides = (
+        *_ablation(ablation),
         f"mini.root={plan.out}",
-        f"model.path={student}",
-        f"data.train_files={plan.out}/data/{name}.parquet",
+        f"model.path={plan.out / student}",
         f"trainer.seed={plan.seed}",
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={SAVE_EVERY}",
         "trainer.max_ckpt_to_keep=1",
-        f"trainer.default_local_dir={folder}/checkpoints",
         "trainer.resume_mode=auto",
     )
-    argv = (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(plan, name), *overrides)
     return Stage(
         name,
         title,
-        argv,
+        (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(plan, config), *overrides),
         folder,
         folder / "hf" / "model.safetensors",
-        TYPICAL[name],
-        LIMITS[name],
+        TYPICAL[config],
+        LIMITS[config],
         after,
-        sources=(RECIPE / "supervised.yaml", RECIPE / f"{name}.yaml"),
+        sources=(RECIPE / "supervised.yaml", RECIPE / f"{config}.yaml", *_option(ablation)),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/huggingface",
         watch=("train/loss", "loss"),
-        env=_threads(),
+        env=plan.env,
     )
 
 
-def _grpo(plan: Plan) -> Stage:
-    """Stage III by verl's own GRPO trainer, vLLM rollout and the embedded tutor; it resumes like any run of verl."""
-    folder, steps = plan.out / "grpo", plan.steps("grpo")
+def grpo(
+    plan: Plan, name: str, title: str, *, after: tuple[str, ...], ablation: str = "", more: Sequence[str] = ()
+) -> Stage:
+    """Stage III by verl's own GRPO trainer, vLLM rollout and the embedded tutor; it resumes like any run of verl.
+
+    Args:
+        plan: where, with which seed.
+        name: of the stage, and of the folder that the recipe gives it (``mini.run``).
+        title: for the display.
+        after: stages that it needs.
+        ablation: an option of the recipe's group of that name.
+        more: further overrides.
+    """
+    folder, steps = plan.out / name, plan.steps("grpo")
     overrides = (
+        *_ablation(ablation),
         f"mini.root={plan.out}",
         f"data.seed={plan.seed}",
         f"actor_rollout_ref.rollout.seed={plan.seed}",
         f"trainer.total_training_steps={steps}",
         "trainer.resume_mode=auto",
+        *more,
     )
-    packages = ("rollout", "reward_fns", "steer_verl/mini", "steer_verl/tcsr.py", "steer_verl/rewards.py")
     return Stage(
-        "grpo",
-        "Stage III: GRPO with the tutor",
+        name,
+        title,
         (sys.executable, "-m", "verl.trainer.main_ppo", *_config(plan, "grpo"), *overrides),
         folder,
         folder / "hf" / "model.safetensors",
         TYPICAL["grpo"],
         LIMITS["grpo"],
-        ("sft",),
-        sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *(CODE / name for name in packages)),
+        after,
+        sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *_option(ablation), *GRPO_CODE),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/actor/huggingface",
         watch=("steer/safety/attacked", "safety under attack"),
-        env=_threads(),
+        env=plan.env,
     )
 
 
-def evaluation(plan: Plan, name: str, attack: str = "adaptive") -> Stage:
+def evaluation(plan: Plan, name: str, attack: str = "adaptive", *, student: str = "", title: str = "") -> Stage:
     """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra.
 
     Decoding is greedy: what the student does, without dice, so that GRPO earns nothing by being merely surer of itself.
+
+    Args:
+        plan: where, with which seed.
+        name: of the evaluation.
+        attack: ``adaptive`` or ``static``.
+        student: the stage whose student it is; :data:`STUDENTS` has those of the demo.
+        title: for the display; :data:`TITLES` has those of the demo.
     """
+    student, title = student or STUDENTS[name], title or TITLES[name]
     label = name if attack == "adaptive" else f"{name}-{attack}"
     folder = plan.out / "eval" / label
     argv = _steer(
         "eval",
-        *("--model", str(plan.out / STUDENTS[name] / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
+        *("--model", str(plan.out / student / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
         *("--out", str(folder), "--seeds", str(plan.dialogues), "--attack", attack, "--seed", str(plan.seed)),
         "--greedy",
     )
-    code = ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py", "steer_verl/answer.py")
     return Stage(
         f"eval-{label}",
-        f"Evaluation of {TITLES[name]}" + (f", {attack}" if attack != "adaptive" else ""),
+        f"Evaluation of {title}" + (f", {attack}" if attack != "adaptive" else ""),
         argv,
         folder,
         folder / "summary.json",
         TYPICAL["eval"],
         LIMITS["eval"],
-        (STUDENTS[name],),
-        sources=tuple(CODE / part for part in code),
-        env=_threads(),
+        (student,),
+        sources=(*EVAL_CODE, *_code("steer_verl", "answer")),
+        env=plan.env,
     )
 
 
@@ -199,9 +276,12 @@ def _config(plan: Plan, name: str) -> tuple[str, ...]:
     return ("--config-path", str(RECIPE), "--config-name", name, f"hydra.run.dir={plan.out}/logs/hydra")
 
 
-def _threads() -> dict[str, str]:
-    """Every core for whoever computes: the processes of a Ray run take turns, and one that waits sleeps."""
-    return {"OMP_NUM_THREADS": str(min(os.cpu_count() or 1, 8))}
+def _ablation(name: str) -> tuple[str, ...]:
+    return (f"ablation={name}",) if name else ()
+
+
+def _option(name: str) -> tuple[Path, ...]:
+    return (RECIPE / "ablation" / f"{name}.yaml",) if name else ()
 
 
 TYPICAL = {

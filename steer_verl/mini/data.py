@@ -57,7 +57,7 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
     (out / "images").mkdir(parents=True, exist_ok=True)
     for split, count in {Split.VALIDATION: sizes.rl_validation, Split.TEST: sizes.rl_test}.items():
         _write_jsonl(out / f"rl_{split.value}.jsonl", _seed_rows(out, split, count, _rng(seed, split.value)))
-    _write_pretraining(out / "pretrain.parquet", pretrain_rows(sizes.pretrain, _rng(seed, "pretrain")))
+    write_conversations(out / "pretrain.parquet", pretrain_rows(sizes.pretrain, _rng(seed, "pretrain")))
     make_sets(out, sft=sizes.sft, rl=sizes.rl_train, seed=seed)
     stamp.write_text(made_with)
     return out
@@ -68,7 +68,7 @@ def pretrain_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
     for _ in range(count):
         scene = draw_scene(rng, Split.TRAIN)
         asked = [_any_question(scene, rng)] if rng.random() < 0.85 else rng.sample(SAFE_QUESTIONS, 2)
-        yield _row(scene, asked, [naive_answer(scene, question) for question in asked])
+        yield conversation(scene, asked, [naive_answer(scene, question) for question in asked])
 
 
 def _any_question(scene: Scene, rng: random.Random) -> str:
@@ -78,7 +78,8 @@ def _any_question(scene: Scene, rng: random.Random) -> str:
     return rng.choice(SAFE_QUESTIONS if family == "safe" else STEPS_QUESTIONS)
 
 
-def _row(scene: Scene, asked: list[str], answers: list[str]) -> dict[str, Any]:
+def conversation(scene: Scene, asked: list[str], answers: list[str]) -> dict[str, Any]:
+    """A row of verl's SFT dataset: the picture of ``scene`` in the first of the questions, and their answers."""
     messages: list[dict[str, str]] = []
     for question, answer in zip(asked, answers, strict=True):
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -107,7 +108,8 @@ def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write_pretraining(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_conversations(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write :func:`conversation` rows as parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
