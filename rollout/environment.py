@@ -46,6 +46,8 @@ class Dialogue:
         place: Which dialogue of which run this is, ``<split>/<step>/<seed>/<rollout>``; see ``Exchange.place``.
         special_tokens: Spellings that the student's tokenizer would read as control tokens; they are broken wherever
             a dataset or a tutor spells them.
+        unscored_ends: An answer that could not be scored ends the dialogue, as training wants it; an evaluation goes on
+            with the seed's own question.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Dialogue:
         max_question_chars: int = 4000,
         place: str = "",
         special_tokens: tuple[str, ...] = (),
+        unscored_ends: bool = True,
     ) -> None:
         self.seed = seed
         self.tutor = tutor
@@ -65,6 +68,7 @@ class Dialogue:
         self.max_question_chars = max_question_chars
         self.place = place
         self.special_tokens = special_tokens
+        self.unscored_ends = unscored_ends
         self.limit = min(len(seed.turns), max_turns)
         self.turns: list[Turn] = []
         self.stop: StopReason | None = None
@@ -103,7 +107,7 @@ class Dialogue:
                 usage=ruling.usage,
             )
         )
-        if isinstance(ruling.judgement, Unscored):
+        if self.unscored_ends and isinstance(ruling.judgement, Unscored):
             self.end(StopReason.UNSCORED)
             return None
         if hint is None:

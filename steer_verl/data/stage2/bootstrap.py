@@ -14,8 +14,8 @@ from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
 from steer_verl.data.drawn import drawn
 from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
-from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.data.work.desk import DeskPart
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded, neutralize, unmarked, visible
 from steer_verl.transport.reading import is_refusal

@@ -21,6 +21,7 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.text import unmarked
 from steer_verl.transport.ledger import Ledger
 from steer_verl.tutor import build_tutor
+from steer_verl.tutor.passing import may_pass
 from steer_verl.types import (
     Exchange,
     Judgement,
@@ -34,12 +35,6 @@ from steer_verl.types import (
 )
 
 PACKAGE = "steer_verl.data.stage2"
-
-_PASSING = frozenset({UnscoredReason.CONNECT, UnscoredReason.TIMEOUT, UnscoredReason.HTTP_429, UnscoredReason.HTTP_5XX})
-"""Why a turn may be scored later."""
-
-_UNWELCOME = ("HTTP 401", "HTTP 403", "HTTP 404")
-"""A key or a model that the server does not have: no dialogue's fault, and mended by the user."""
 
 
 class NextMessage(Record):
@@ -176,7 +171,7 @@ class EndpointEvaluator:
             return await desk.once(f"{self.name}/score", Verdict, work)
         except _NoVerdict as none:
             missing = none.judgement
-            if missing.reason in _PASSING or missing.detail.startswith(_UNWELCOME):
+            if may_pass(missing):
                 raise AgentFailed(missing.reason.value, missing.detail, transient=True) from None
             return missing
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from enum import Enum
 
 from steer_verl.data.agents import Risk, RiskJudge
-from steer_verl.data.stage2.desks import DeskPart
 from steer_verl.data.stage2.settings import HistorySettings
+from steer_verl.data.work.desk import DeskPart
 from steer_verl.data.work.step import Desk, Done, Kept, Rejected, value_of
 from steer_verl.types import DialogueKind, Seed
 

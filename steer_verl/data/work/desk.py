@@ -1,4 +1,7 @@
-"""A step's desk for one item: a result is on disk before the step sees it, and is never paid for twice."""
+"""A step's desk for one item: a result is on disk before the step sees it, and is never paid for twice.
+
+What is asked there several times about one item, once a turn for instance, has a part of the desk each time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from steer_verl.data.work.step import Desk
 from steer_verl.data.work.store import Store
 from steer_verl.errors import DataError
 from steer_verl.types import Usage
@@ -82,6 +86,27 @@ class ItemDesk:
             _BILL.reset(token)
             if value is not None or bill:
                 self._store.keep(self._item, name, value, sum(bill, Usage()))
+
+
+class DeskPart:
+    """The desk of one turn, or of one attempt, of an item (:class:`~steer_verl.data.work.step.Desk`).
+
+    Args:
+        desk: of the item, or a part of it.
+        part: unique on that desk; it goes before every name and behind the place.
+    """
+
+    def __init__(self, desk: Desk, part: str) -> None:
+        self.place = f"{desk.place}/{part}"
+        self._desk, self._part = desk, part
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        """See :meth:`Desk.once`."""
+        return await self._desk.once(f"{self._part}/{name}", kind, work)
+
+    def spend(self, usage: Usage) -> None:
+        """See :meth:`Desk.spend`."""
+        self._desk.spend(usage)
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 from steer_verl.data.work.desk import ItemDesk
 from steer_verl.data.work.plan import shard_of
 from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Done, Outcome, Rejected, Step
+from steer_verl.data.work.step import AgentFailed, Done, Opens, Outcome, Rejected, Step
 from steer_verl.data.work.store import Store
 from steer_verl.data.work.tally import Tally
 from steer_verl.errors import SteerError
@@ -77,6 +77,8 @@ class Engine(Generic[Item]):
         self.step, self.stores, self.settings, self.tally = step, stores, settings, tally
         self.key, self.tick = key, tick
         self._fresh = self._unfinished(items)
+        self._opening = asyncio.Lock()
+        self._open = not isinstance(step, Opens)
         self._waiting: list[_Try] = []  # a heap
         self._ended = 0
         """Items that ended by their own doing."""
@@ -126,12 +128,20 @@ class Engine(Generic[Item]):
     async def _worker(self) -> None:
         try:
             while (one := await self._next()) is not None:
+                await self._opened()
                 await self._work(one)
                 await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
         except Exception as fault:
             self._fault = self._fault or fault
             self._stopping = True
             raise
+
+    async def _opened(self) -> None:
+        """With the first item that is left to work, the step is opened."""
+        async with self._opening:
+            if isinstance(self.step, Opens) and not self._open:
+                await self.step.open()
+                self._open = True
 
     async def _next(self) -> _Try | None:
         """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""

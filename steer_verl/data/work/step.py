@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -75,6 +75,19 @@ class Step(Protocol[I_contra]):
             AgentFailed: an agent could not be had (``transient``): the item is worked on again later. A failure that
                 would come again (a refusal, a content filter, an unreadable reply) is raised as not transient, and
                 rejects the item with its reason.
+        """
+        ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A step that must be opened before its first item; one that has no item left to work is not."""
+
+    async def open(self) -> None:
+        """Prove that whoever is asked is there.
+
+        Raises:
+            SteerError: one line, with the cure; the run stops, and no item is touched.
         """
         ...
 
