@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.gpu.steps import Step, parse_step
 from steer_verl.demo.child import child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.mini.model import build
+from steer_verl.report.training import Step, parse_step
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini"
 SETTINGS = "actor_rollout_ref.rollout.custom.steer"

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.results import Figures
-from benchmarks.gpu.steps import parse_step
+from steer_verl.report.training import parse_step
 
 HERE = Path(__file__).parent
 CODE = HERE.parents[1]

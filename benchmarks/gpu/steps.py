@@ -1,37 +1,16 @@
-"""verl's console line of a training step -> numbers -> the figures of a run."""
+"""The steps that verl logged -> the figures of a run."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-STEP = re.compile(r"\bstep:\d+ - .*")
-"""How verl's console logger writes a step (utils/logger/aggregate_logger.py:27), whatever Ray puts before it."""
+from steer_verl.report.training import Step
 
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 """The parts of a step that verl times (trainer/ppo/v1/trainer_base.py:562-612, trainer_sync.py:36)."""
 OTHER = "other"
-
-Step = dict[str, float]
-
-
-def parse_step(line: str) -> Step | None:
-    """``step:1 - name:value - ...`` as numbers, or ``None`` when the line is none. What is no number is left out."""
-    found = STEP.search(line)
-    if found is None:
-        return None
-    plain = re.sub(r"\x1b\[[\d;]*m", "", found[0])
-    plain = re.sub(r"np\.\w+\(([^)]*)\)", r"\1", plain)
-    step = {}
-    for part in plain.split(" - "):
-        name, _, text = part.strip().rpartition(":")
-        try:
-            step[name] = float(text)
-        except ValueError:
-            continue
-    return step
 
 
 def counted(steps: Sequence[Step]) -> list[Step]:

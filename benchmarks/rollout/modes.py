@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import mini_grpo
-from benchmarks.gpu.steps import Step
 from benchmarks.rollout.row import Row
+from steer_verl.report.training import Step
 
 STEPS = 4
 RUNS = {

@@ -19,6 +19,7 @@ from benchmarks.gpu.__main__ import main, wanted
 from steer_verl.data.validate import Rules, check_parquet
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
+from steer_verl.report.training import Step, parse_step
 
 TINY_TEXT = {
     **student.TEXT,
@@ -188,17 +189,8 @@ def console(step: int, seconds: float = 10.0) -> str:
     )
 
 
-def test_a_console_line_becomes_numbers() -> None:
-    step = steps.parse_step(console(2))
-    assert step is not None
-    assert (step["step"], step["num_turns/mean"], step["actor/kl_loss"]) == (2, 16.0, 1e-5)
-    assert step["timing_s/step"] == 10.0 and "training/note" not in step
-    for other in ("(TaskRunnerV1 pid=1) Training Progress:  50%", "global_step:3 - x:1", "step: - x:1", ""):
-        assert steps.parse_step(other) is None
-
-
-def read(*lines: str) -> list[steps.Step]:
-    return [step for line in lines if (step := steps.parse_step(line)) is not None]
+def read(*lines: str) -> list[Step]:
+    return [step for line in lines if (step := parse_step(line)) is not None]
 
 
 def test_the_first_step_is_not_counted_and_phases_add_up() -> None:

@@ -1,0 +1,89 @@
+"""What verl logged of a training: its console's lines, or the lines of its file logger, as numbers by step."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer_verl.errors import DataError
+
+STEP = re.compile(r"\bstep:\d+ - .*")
+"""How verl's console logger writes a step (utils/logger/aggregate_logger.py:27), whatever Ray puts before it."""
+
+LOG = Path("logs", "grpo.log")
+"""Where ``steer demo`` keeps the console of its training, below its own folder."""
+
+Step = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The figures of one training."""
+
+    name: str
+    """What curves call it."""
+    steps: tuple[Step, ...]
+    """Figures by verl's own names, in the order of ``step``, which each has."""
+
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        """``(step, value)`` wherever a finite value was logged."""
+        points = [(step["step"], step[name]) for step in self.steps if name in step]
+        return [point for point in points if math.isfinite(point[1])]
+
+
+def read_training(path: Path) -> Training:
+    """Read a log of verl's console, of its file logger (tracking.py, ``FileLogger``), or of a folder of ``steer demo``.
+
+    A step that was logged twice, because a training went on from a checkpoint, counts as it was logged last.
+
+    Raises:
+        DataError: the file is not there, or tells of no step.
+    """
+    file = path / LOG if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; give verl's console log, its file logger's .jsonl, or a demo's folder")
+    steps = {step["step"]: step for step in _steps(file)}
+    if not steps:
+        raise DataError(f"{file}: no line tells of a step; keep 'console' or 'file' in trainer.logger and log again")
+    return Training(path.name if path.is_dir() else path.stem, tuple(steps[number] for number in sorted(steps)))
+
+
+def parse_step(line: str) -> Step | None:
+    """``step:1 - name:value - ...`` as numbers, or ``None`` when the line is none. What is no number is left out."""
+    found = STEP.search(line)
+    if found is None:
+        return None
+    plain = re.sub(r"\x1b\[[\d;]*m", "", found[0])
+    plain = re.sub(r"np\.\w+\(([^)]*)\)", r"\1", plain)
+    step = {}
+    for part in plain.split(" - "):
+        name, _, text = part.strip().rpartition(":")
+        try:
+            step[name] = float(text)
+        except ValueError:
+            continue
+    return step
+
+
+def parse_record(line: str) -> Step | None:
+    """``{"step": 1, "data": {name: value}}`` as numbers, or ``None`` when the line is none."""
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+        step, figures = float(record["step"]), record["data"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    known = {name: float(value) for name, value in figures if isinstance(value, int | float)}
+    return {**known, "step": step}
+
+
+def _steps(file: Path) -> Iterator[Step]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if step := parse_record(line) or parse_step(line):
+                yield step

@@ -1,0 +1,58 @@
+"""Training logs as verl writes them: its console through Ray, its file logger, and what is no log at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from steer_verl.errors import DataError
+from steer_verl.report.training import parse_record, parse_step, read_training
+
+RAY = "\x1b[36m(TaskRunnerV1 pid=4723)\x1b[0m "
+
+
+def test_a_console_line_becomes_numbers() -> None:
+    step = parse_step(f"{RAY}step:2 - actor/kl_loss:1e-05 - num_turns/mean:np.float64(16.0) - note:none\x1b[0m")
+    assert step == {"step": 2, "actor/kl_loss": 1e-5, "num_turns/mean": 16.0}
+
+
+@pytest.mark.parametrize("line", ["global_step:3 - x:1", "step: - x:1", "", "Training Progress:  50%"])
+def test_another_line_is_none(line: str) -> None:
+    assert parse_step(line) is None and parse_record(line) is None
+
+
+def test_a_line_of_the_file_logger() -> None:
+    line = orjson.dumps({"step": 4, "data": {"critic/score/mean": 0.5, "actor/x": float("nan"), "word": "none"}})
+    assert parse_record(line.decode()) == {"step": 4, "critic/score/mean": 0.5}  # orjson writes NaN as null
+
+
+@pytest.mark.parametrize("line", ["{", "{}", '{"step": 1}', '{"step": null, "data": {}}', '{"step": 1, "data": []}'])
+def test_a_torn_line_of_the_file_logger_is_none(line: str) -> None:
+    assert parse_record(line) is None
+
+
+def test_a_step_counts_as_it_was_logged_last(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text(
+        f"noise\n{RAY}step:1 - a:1\n{RAY}step:2 - a:2\nrestarted\n{RAY}step:2 - a:3 - b:nan\nstep:10 - a:4\n"
+    )
+    training = read_training(log)
+    assert training.name == "run" and training.curve("a") == [(1, 1), (2, 3), (10, 4)]
+    assert training.curve("b") == [] == training.curve("never logged")
+
+
+def test_a_folder_of_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "logs").mkdir(parents=True)
+    (tmp_path / "demo" / "logs" / "grpo.log").write_text("step:1 - a:1\n")
+    training = read_training(tmp_path / "demo")
+    assert training.name == "demo" and training.curve("a") == [(1, 1)]
+
+
+def test_what_cannot_be_read_is_told_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file; give verl's console log"):
+        read_training(tmp_path / "gone.log")
+    (tmp_path / "empty.log").write_text("nothing here\n")
+    with pytest.raises(DataError, match=r"empty\.log: no line tells of a step"):
+        read_training(tmp_path / "empty.log")
