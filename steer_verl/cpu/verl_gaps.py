@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
@@ -162,6 +162,51 @@ def _drop_flush(trainer: Any) -> None:
     trainer.logger = Unflushed(trainer.logger, {})
 
 
+def weights_by_sockets_of_its_own() -> None:
+    """verl names the socket that hands over weights by Ray's job id, to keep runs on one machine apart
+    (vllm_rollout.py:140, vllm_async_server.py:143); but that id is 01000000 in every Ray that one driver has started.
+
+    Of two such runs one could load the other's weights, in silence. Here the name holds Ray's session too. Not a matter
+    of the CPU: it stands here because small runs share a machine. verl 0.9.1.
+    """
+    folder = "verl.workers.rollout.vllm_rollout"
+    register_post_import_hook(_name_sender_by_session, f"{folder}.vllm_rollout")
+    register_post_import_hook(_name_receiver_by_session, f"{folder}.vllm_async_server")
+
+
+def _name_sender_by_session(vllm_rollout: Any) -> None:
+    def rename(adapter: Any) -> None:
+        job, session = _job_and_session()
+        adapter.zmq_handle = adapter.zmq_handle.replace(f"-{job}-", f"-{job}-{session}-")
+
+    _after_init(vllm_rollout.ServerAdapter, rename)
+
+
+def _name_receiver_by_session(vllm_async_server: Any) -> None:
+    def rename(server: Any) -> None:  # what verl hands to the processes that it starts later
+        os.environ["VERL_RAY_JOB_ID"] = "-".join(_job_and_session())
+
+    _after_init(vllm_async_server.vLLMHttpServer, rename)
+
+
+def _job_and_session() -> tuple[str, str]:
+    import ray
+
+    context = ray.get_runtime_context()
+    return context.get_job_id(), context.get_session_name()
+
+
+def _after_init(cls: Any, then: Callable[[Any], None]) -> None:
+    original = cls.__init__
+
+    @wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        then(self)
+
+    cls.__init__ = __init__
+
+
 GAPS = (
     cpu_platform,
     engine_device,
@@ -170,6 +215,7 @@ GAPS = (
     vllm_by_its_other_name,
     saved_weights_stay,
     trainer_that_logs_like_print,
+    weights_by_sockets_of_its_own,
 )
 
 

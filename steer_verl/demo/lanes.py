@@ -6,6 +6,7 @@ core. Two lanes of one thread each therefore finish nearly twice as many runs as
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from steer_verl.demo.child import clear_earlier
 from steer_verl.demo.display import Display
 from steer_verl.demo.runner import Stage, held, is_done, locked, run_stage, stage_keys, terminable
+from steer_verl.errors import SteerError
 
 POLL = 2.0
 """Seconds between two looks when everything that could begin is begun."""
@@ -67,3 +69,30 @@ def _lane(out: Path) -> Iterator[Path]:
             if locked(handle):
                 yield folder / f"{number}.json"
                 return
+
+
+def start(argv: Sequence[str], number: int, out: Path) -> None:
+    """Run ``number`` lanes, each a process of the command ``argv`` that calls :func:`share`, and wait for them.
+
+    Their output goes to ``out/logs/lane-<n>.log``. A SIGTERM or Ctrl-C ends them.
+
+    Raises:
+        SteerError: one of them failed; the others have done what they could.
+    """
+    logs, lanes = out / "logs", list[subprocess.Popen[bytes]]()
+    logs.mkdir(parents=True, exist_ok=True)
+    with terminable():
+        try:
+            for lane in range(number):
+                with (logs / f"lane-{lane}.log").open("ab") as log:
+                    process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+                lanes.append(process)
+            print(f"{number} lanes at work; to watch: tail -f {logs}/lane-*.log", flush=True)
+            failed = [lane for lane, process in enumerate(lanes) if process.wait()]
+        finally:
+            for process in lanes:
+                process.terminate()
+            for process in lanes:
+                process.wait()
+    if failed:
+        raise SteerError(f"a lane failed, {logs}/lane-{failed[0]}.log says why; the same command goes on")

