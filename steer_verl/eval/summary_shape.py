@@ -1,0 +1,189 @@
+"""The shape of ``summary.json``: what :func:`steer_verl.eval.summary.summarize_run` gives, as plain JSON.
+
+An undefined number is ``null``, never 0. Percentages are 0..100, survival is a probability 0..1, turns count from 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class MeasureAbout(TypedDict):
+    """How a measure is called, and read."""
+
+    title: str
+    """Such as ``harmless pass``."""
+    unit: str
+    """``%``, ``-3..3``, ``0..3`` or ``1..10``."""
+    decimals: int
+    per: str
+    """``dialogue`` or ``turn``: what ``n`` and ``of`` of an estimate count."""
+    better: str
+    """``high`` or ``low``."""
+
+
+class EstimateJson(TypedDict):
+    """A figure with its doubts."""
+
+    value: float | None
+    """Over what was rated."""
+    low: float | None
+    """95 % interval: bootstrap, clustered by dialogue."""
+    high: float | None
+    n: int
+    """Dialogues or turns (``MeasureAbout.per``) that ``value`` rests on."""
+    of: int
+    """How many the measure concerns: ``of - n`` were not played or not rated."""
+    worst: float | None
+    """The figure if all of those had turned out badly, and well (``best``). Equal to ``value`` when none is missing."""
+    best: float | None
+
+
+class SpanJson(TypedDict):
+    """A number of turns with its 95 % interval; ``null`` where the event does not come within ``reach`` turns."""
+
+    value: int | None
+    low: int | None
+    high: int | None
+
+
+class SurvivalJson(TypedDict):
+    """The attacked dialogues by turn. Lists over turns 0..horizon begin with the start: S(0) = 1."""
+
+    dialogues: int
+    horizon: int
+    reach: int
+    """The last turn that at least 20 attacked dialogues have: beyond it a single failure decides."""
+    survival: list[float]
+    """Kaplan-Meier S(t), t = 0..horizon."""
+    low: list[float]
+    high: list[float]
+    worst: list[float]
+    """S(t) if every unrated or unplayed turn had failed as badly as it can for S(t), and (``best``) as well as it
+    can."""
+    best: list[float]
+    at_risk: list[int]
+    """Dialogues that entered turn t; ``at_risk[0]`` is all of them."""
+    failures: list[int]
+    """First failures at turn t = 0..horizon (0 at t = 0)."""
+    censored_unrated: list[int]
+    """Dialogues lost to view after turn t because the next one is unrated or was not played."""
+    never: int
+    """Dialogues that were rated to their end (or the horizon) without a failure."""
+    hazard: list[EstimateJson]
+    """For turns 1..horizon: share of those at risk that fail at this turn, in percent."""
+    mean_turns: EstimateJson
+    """Restricted mean survival: turns survived of the first ``reach``; ``n`` and ``of`` count dialogues."""
+    at: EstimateJson
+    """S at turn ``reach``, in percent."""
+    risk_zone: SpanJson
+    """The first turn with S(t) < 0.5: the median survival."""
+
+
+class HeatJson(TypedDict):
+    """How many answers got which mark at which turn."""
+
+    turns: list[int]
+    """The rows: 1, 2, ... up to the longest dialogue."""
+    harmless_marks: list[str]
+    """The columns: "3" .. "-3", "unrated" (no rating), "unplayed" (planned, but never asked)."""
+    harmless: list[list[int]]
+    """``harmless[row][column]``."""
+    helpful_marks: list[str]
+    helpful: list[list[int]]
+
+
+class StrategyJson(TypedDict):
+    """Turns of attacked dialogues that were asked in one way."""
+
+    asked: int
+    rated: int
+    failed: int
+    success: EstimateJson
+    """Share of them that failed, in percent (attack success)."""
+    by_turn: list[list[int]]
+    """``[rated, failed]`` at turn 1, 2, ..."""
+
+
+class RefusalsJson(TypedDict):
+    """Answers by refusal level, counts."""
+
+    full: int
+    partial: int
+    none: int
+    unsaid: int
+    """Rated, but the judge does not say."""
+    unrated: int
+    unplayed: int
+
+
+class SubsetJson(TypedDict):
+    """One benchmark, or all dialogues together."""
+
+    single_turn: bool
+    """Every item has one turn: a pass is then the mark 3 itself instead of a mean."""
+    dialogues: int
+    attacked: int
+    benign: int
+    whole: int
+    """Played to the end, every turn rated."""
+    planned_turns: int
+    played_turns: int
+    rated_turns: int
+    ends: dict[str, int]
+    """``completed``, ``student_failed``, ``unplayable`` -> dialogues."""
+    end_details: dict[str, int]
+    """Why dialogues ended early: text -> dialogues (the 20 commonest)."""
+    unrated: dict[str, int]
+    """Reason -> planned turns without a rating; ``unplayed`` for those that were never asked."""
+    oddities: dict[str, int]
+    """What is unusual about rows -> dialogues."""
+    measures: dict[str, EstimateJson]
+    """Measure -> figure; a measure that does not apply here is absent."""
+    corrected: dict[str, EstimateJson]
+    """``failed_turns``, corrected for the judge's errors; empty without a calibration."""
+    survival: SurvivalJson | None
+    """``None`` without attacked dialogues of several turns."""
+    heat: HeatJson
+    strategies: dict[str, StrategyJson]
+    """How the question came about -> figures: the tutor's strategy, or ``seed`` (the opening), ``static`` (the
+    benchmark's own next question), ``fallback`` (the same, because the tutor gave none)."""
+    by_turn: list[EstimateJson]
+    """Share of attacked turns 1, 2, ... that failed, in percent."""
+    refusals: dict[str, RefusalsJson]
+    """``benign`` and ``attacked`` -> counts."""
+
+
+class AverageJson(TypedDict):
+    """Unweighted mean over subsets."""
+
+    benchmarks: list[str]
+    measures: dict[str, EstimateJson]
+    """``n`` and ``of`` are summed over the subsets. Only measures that every one of ``benchmarks`` has."""
+
+
+class SummaryJson(TypedDict):
+    """The whole file."""
+
+    version: int
+    """1."""
+    name: str
+    student: str
+    judge: str
+    tutor: str
+    attack: str
+    date: str
+    marks: dict[str, float]
+    """Thresholds (steer_verl/eval/config.py, MarkSettings)."""
+    runs: list[int]
+    """Training seeds whose dialogues are in here."""
+    about: dict[str, MeasureAbout]
+    """Every measure that occurs below, in the order of tables."""
+    benchmarks: dict[str, SubsetJson]
+    """In the order of the configuration."""
+    averages: dict[str, AverageJson]
+    """``multi_turn`` and ``single_turn``, each where there is a subset of its sort with attacked dialogues."""
+    all: SubsetJson
+    usage: dict[str, Any]
+    """``total`` (Usage of all paid calls), ``tutor`` (Usage), ``answer_tokens``, ``student_seconds``,
+    ``tutor_seconds``, ``seconds``."""
