@@ -34,6 +34,7 @@ EXTRAS = {
         "etb-scan>=0.1.1,<0.2",
         "hypothesis>=6.100",
         "mypy>=1.11",
+        "playwright>=1.45,<2",
         "pytest>=8",
         "pytest-asyncio>=0.24",
         "pytest-xdist>=3.6",
@@ -53,7 +54,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
     package_data={
-        "steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja", "**/*.css"]
+        "steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja", "**/*.css", "**/*.js"]
     },
     install_requires=[
         "numpy>=1.26,<3",
