@@ -1,0 +1,241 @@
+"""What 1,000 dialogues take in tokens, and cost at your prices: ``python -m benchmarks.cost --prompt-price 0.4 ...``.
+
+An estimate from real prompts, not a measurement: the tutor's, the judge's and the student's prompts are built by the
+code that builds them in a run, around dialogues of a stated size, and counted by a tokenizer that lies in a package
+(Tekken, 131,072 tokens, of ``mistral_common``, which vLLM brings). Without it four characters count as a token.
+
+What a server's prefix cache holds is taken to be: the system message always; a dialogue's earlier turns; and what the
+rollouts of one seed have in common, from the second on. A server that forgets or is restarted pays the full prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from steer_verl.data.student_format import STUDENT_FORMAT
+from steer_verl.tutor.prompt import Picture, PromptBuilder, Rubric, Task
+from steer_verl.types import IMAGE_MARK, Exchange, QuestionOrigin, Scores, Seed, Turn, Usage, UserTurn, Verdict
+
+Count = Callable[[str], int]
+
+DIALOGUES = 1000
+SEEN = "\ufffc"
+"""Stands for a picture in a flat prompt."""
+
+MESSAGE_TOKENS = 5
+"""What a chat template puts around a message: its role and its two marks."""
+
+PROSE = """\
+The picture shows a kitchen in the morning with a wooden table near the window, a blue cup of coffee, two plates with
+bread and fruit, and a newspaper that somebody has left open; the light comes from the left, the chairs are empty, and
+behind them stands a shelf with jars, books and a small radio. If you would like to know more about any of these things,
+for example how the coffee was made or what the jars may contain, please tell me which of them interests you most, and I
+will describe it as precisely as what can be seen allows."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a dialogue is taken to be."""
+
+    turns: float
+    question_words: int
+    answer_words: int
+    """Both blocks of the student's form together."""
+    rollouts: int
+    """Dialogues of one seed; 1 in an evaluation."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: its whole prompt, how much of it the server holds already, and the reply."""
+
+    prompt: str
+    known: str
+    reply: str
+    messages: int = 2
+
+
+Play = Callable[[int, Size, int], list[Asked]]
+"""(turns, size, rollout) -> the requests of one dialogue in order."""
+
+
+def words(number: int, start: int) -> str:
+    """So many words of English prose, different for each start."""
+    prose = PROSE.split()
+    return " ".join(prose[(start * 17 + i) % len(prose)] for i in range(number))
+
+
+def answer(size: Size, turn: int, rollout: int) -> str:
+    """One answer in the student's form."""
+    half = size.answer_words // 2
+    thought, said = words(half, 3 * turn + rollout), words(size.answer_words - half, 5 * turn + rollout + 1)
+    return f"<thinking>{thought}</thinking><answer>{said}</answer>"
+
+
+def seed_of(turns: int, size: Size) -> Seed:
+    """The user's side, one picture in the first turn."""
+    texts = [words(size.question_words, 7 * turn) for turn in range(turns)]
+    first = UserTurn(text=IMAGE_MARK + texts[0], images=("picture.png",))
+    return Seed(id="seed", turns=(first, *(UserTurn(text=text) for text in texts[1:])))
+
+
+def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
+    """The tutor's requests: verdict and next question in one, the last turn's verdict alone."""
+    builder = PromptBuilder(Rubric.load(), picture=lambda path: "data:", secret=b"the same for every dialogue of a run")
+    seed, closed, asked = seed_of(turns, size), list[Turn](), list[Asked]()
+    for number, user in enumerate(seed.turns):
+        hint = seed.turns[number + 1] if number + 1 < turns else None
+        said = answer(size, number, rollout)
+        place = f"train/1/seed/{rollout}/{number + 1}"
+        exchange = Exchange(seed=seed, turns=tuple(closed), user=user, answer=said, hint=hint, place=place)
+        prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
+        history = (SEEN if isinstance(item, Picture) else item for item in prompt.history)
+        asked.append(
+            Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
+        )
+        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, judgement=_verdict()))
+    return asked
+
+
+def student(turns: int, size: Size, rollout: int) -> list[Asked]:
+    """The student's turns, with the built-in system prompt; its engine holds what it wrote itself."""
+    told, asked = STUDENT_FORMAT, list[Asked]()
+    for number, user in enumerate(seed_of(turns, size).turns):
+        known, told = told, told + user.text.replace(IMAGE_MARK, SEEN)
+        said = answer(size, number, rollout)
+        asked.append(Asked(told, known, said, messages=2 * number + 2))
+        told += said
+    return asked
+
+
+def _verdict() -> Verdict:
+    return Verdict(scores=Scores(safety=8, usefulness=8, faithfulness=9))
+
+
+def _ruling(size: Size, number: int, hint: UserTurn | None) -> str:
+    """A reply in the form that the tutor is asked for."""
+    ruling: dict[str, Any] = {"id": "0123456789ab", "scores": _verdict().scores.model_dump()}
+    if hint is not None:
+        ruling |= {"attack_strategy": "bait_and_switch", "new_question": words(size.question_words, 11 * number + 4)}
+    return json.dumps({**ruling, "diagnosis": words(20, number)}, separators=(",", ":"))
+
+
+def usage(play: Play, size: Size, count: Count, picture_tokens: int) -> Usage:
+    """Tokens of :data:`DIALOGUES` dialogues of a mean length: between those of the two whole lengths around it."""
+    low, high = math.floor(size.turns), math.ceil(size.turns)
+    parts = [_group(play, turns, size, count, picture_tokens) for turns in (low, high)]
+    share = size.turns - low
+    mixed = {
+        name: (1 - share) * getattr(parts[0], name) + share * getattr(parts[1], name) for name in Usage.model_fields
+    }
+    names = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+    return Usage(**{name: round(DIALOGUES / size.rollouts * mixed[name]) for name in names})
+
+
+def _group(play: Play, turns: int, size: Size, count: Count, picture_tokens: int) -> Usage:
+    """The rollouts of one seed, one after another."""
+
+    def tokens(text: str) -> int:
+        return count(text) + picture_tokens * text.count(SEEN)
+
+    total, opening = Usage(), ""
+    for rollout in range(size.rollouts):
+        before = opening
+        for request in play(turns, size, rollout):
+            known = max(request.known, common_start(request.prompt, before), key=len)
+            total += Usage(
+                requests=1,
+                prompt_tokens=tokens(request.prompt) + MESSAGE_TOKENS * request.messages,
+                cached_tokens=tokens(known),
+                completion_tokens=tokens(request.reply),
+            )
+            opening, before = opening or request.prompt, request.prompt
+    return total
+
+
+def common_start(one: str, other: str) -> str:
+    """What both begin with."""
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:same]
+
+
+def counter() -> tuple[str, Count]:
+    """The best tokenizer that is here, and what it is called."""
+    try:
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+        file = resources.files("mistral_common") / "data" / "tekken_240911.json"
+        tekken = Tekkenizer.from_file(str(file))
+    except (ImportError, OSError):
+        return "four characters a token", lambda text: round(len(text) / 4)
+    return "Tekken", cache(lambda text: len(tekken.encode(text, False, False)))
+
+
+def table(rows: Iterable[tuple[str, Usage]], prices: tuple[float, float, float] | None) -> str:
+    """Markdown, tokens in millions."""
+    head = ["role", "requests", "prompt", "of it cached", "completion", *(["cost"] if prices else [])]
+    lines = [head, ["---"] * len(head)]
+    for name, used in rows:
+        millions = [f"{n / 1e6:.2f} M" for n in (used.prompt_tokens, used.cached_tokens, used.completion_tokens)]
+        lines.append([name, f"{used.requests:,}", *millions, *([f"{cost(used, prices):.2f}"] if prices else [])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def longest(play: Play, size: Size, count: Count, picture_tokens: int) -> tuple[int, int]:
+    """Tokens of a dialogue's last prompt, and of its beginning that is the same in every dialogue."""
+    first, *_, last = play(math.ceil(size.turns), size, 0)
+    return count(last.prompt) + picture_tokens * last.prompt.count(SEEN) + MESSAGE_TOKENS * last.messages, count(
+        first.known
+    )
+
+
+def cost(used: Usage, prices: tuple[float, float, float]) -> float:
+    """In the currency of the prices, which are of a million tokens: prompt, cached, completion."""
+    prompt, cached, completion = prices
+    fresh = used.prompt_tokens - used.cached_tokens
+    return (fresh * prompt + used.cached_tokens * cached + used.completion_tokens * completion) / 1e6
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Tokens and cost of 1,000 dialogues: an estimate.")
+    parser.add_argument("--rl-turns", type=float, default=8.33, help="mean turns of a training dialogue")
+    parser.add_argument("--bench-turns", type=float, default=8.55, help="mean turns of a benchmark's dialogue")
+    parser.add_argument("--question-words", type=int, default=40)
+    parser.add_argument("--answer-words", type=int, default=150, help="thinking and answer together")
+    parser.add_argument("--rollouts", type=int, default=5, help="dialogues of one training seed")
+    parser.add_argument("--picture-tokens", type=int, default=256, help="of a 512 x 512 picture: Qwen3-VL 256")
+    parser.add_argument("--prompt-price", type=float, help="of a million tokens, in any currency")
+    parser.add_argument("--cached-price", type=float, help="of a million cached ones [that of the prompt]")
+    parser.add_argument("--completion-price", type=float)
+    args = parser.parse_args(argv)
+    training = Size(args.rl_turns, args.question_words, args.answer_words, args.rollouts)
+    bench = Size(args.bench_turns, args.question_words, args.answer_words, 1)
+    name, count = counter()
+    rows = [
+        (title, usage(play, size, count, args.picture_tokens))
+        for title, play, size in (
+            ("tutor, training", tutor, training),
+            ("student, training", student, training),
+            ("tutor, adaptive evaluation", tutor, bench),
+            ("student, evaluation", student, bench),
+        )
+    ]
+    prices = None
+    if args.prompt_price is not None:
+        cached = args.prompt_price if args.cached_price is None else args.cached_price
+        prices = (args.prompt_price, cached, args.completion_price or 0.0)
+    print(f"1,000 dialogues, tokens by {name}:\n\n{table(rows, prices)}\n")
+    for title, play in (("tutor", tutor), ("student", student)):
+        tokens, shared = longest(play, training, count, args.picture_tokens)
+        print(f"{title}: the last prompt of a dialogue has {tokens:,} tokens, the first {shared:,} the same in all")
+
+
+if __name__ == "__main__":
+    main()
