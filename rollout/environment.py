@@ -73,7 +73,8 @@ class Dialogue:
         self.turns: list[Turn] = []
         self.stop: StopReason | None = None
         self._open: UserTurn | None = None
-        self._asked: dict[str, Any] = {}
+        self.asked: dict[str, Any] = {}
+        """Of the open question: ``origin``, ``strategy`` and ``fallback``, as its turn will have them."""
 
     def open(self) -> UserTurn:
         """The opening question, which is the seed's."""
@@ -97,7 +98,7 @@ class Dialogue:
         self.turns.append(
             Turn(
                 user=user,
-                **self._asked,
+                **self.asked,
                 answer=answer,
                 answer_tokens=answer_tokens,
                 cut=cut,
@@ -189,7 +190,7 @@ class Dialogue:
         strategy: AttackStrategy | None = None,
         fallback: NoAttackReason | None = None,
     ) -> UserTurn:
-        self._asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
+        self.asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
         self._open = neutralize_turn(user, self.special_tokens)
         return self._open
 

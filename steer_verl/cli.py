@@ -49,6 +49,14 @@ def tutor(context: typer.Context) -> None:
     commands(args=context.args, prog_name="steer tutor")
 
 
+@app.command("eval", context_settings=ANY_ARGUMENTS)
+def eval_(context: typer.Context) -> None:
+    """Measure a model on dialogues or under adaptive attack, with intervals; compare runs."""
+    from steer_verl.eval.commands import app as commands
+
+    commands(args=context.args, prog_name="steer eval")
+
+
 @app.command(context_settings=ANY_ARGUMENTS)
 def preflight(context: typer.Context) -> None:
     """Check a training command before any model is loaded: the arguments of verl's main_ppo."""

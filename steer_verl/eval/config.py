@@ -82,6 +82,8 @@ class BenchmarkSettings(Settings):
     """Folder of the pictures of ``file``, which no path may leave. Unset: the file's own folder."""
     kind: DialogueKind | None = None
     """What every dialogue of it is, where the rows do not say: ``benign`` rows are measured for over-refusal."""
+    only: DialogueKind | None = None
+    """Leave out dialogues of another kind: VLGuard's safe half, ``benign``, measures over-refusal by itself."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Items at most: the first ones."""
     exact_match: bool = False

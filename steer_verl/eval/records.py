@@ -81,6 +81,11 @@ class EvalItem(Record):
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
 
+    @property
+    def planned(self) -> int:
+        """User turns that it has; 0 for an unplayable row in which no words were found."""
+        return len(self.seed.turns) if any(turn.text for turn in self.seed.turns) else 0
+
 
 class EvalTurn(Record):
     """One exchange as it was played and rated."""
@@ -116,6 +121,8 @@ class EvalEnd(str, Enum):
     COMPLETED = "completed"
     STUDENT_FAILED = "student_failed"
     """The student gave no answer; the turns before it stand."""
+    TUTOR_FAILED = "tutor_failed"
+    """The tutor that writes the questions could not be had; the turns before it stand."""
     UNPLAYABLE = "unplayable"
     """It was never played: see ``EvalItem.unplayable``."""
 

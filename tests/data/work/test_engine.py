@@ -247,3 +247,45 @@ async def test_a_dead_endpoint_is_known_by_its_failures_in_a_row_before_any_item
     settings = WorkSettings(in_flight=50, pause=600.0, dead_after=20)
     with pytest.raises(SteerError, match="since the last 20 failures"):
         await asyncio.wait_for(work(tmp_path, ScriptedStep(dead), things(500), settings), 30)
+
+
+class OpenedStep(ScriptedStep):
+    """Opens, or says why not."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault, self.opened = fault, 0
+
+    async def open(self) -> None:
+        """See :class:`~steer_verl.data.work.step.Opens`."""
+        await asyncio.sleep(0)
+        self.opened += 1
+        if self.fault:
+            raise SteerError(self.fault)
+
+
+async def test_a_step_is_opened_once_and_only_if_an_item_is_left(tmp_path: Path) -> None:
+    step, again = OpenedStep(), OpenedStep()
+    await work(tmp_path, step, things(20))
+    await work(tmp_path, again, things(20))
+    assert (step.opened, again.opened) == (1, 0)
+
+
+async def test_a_step_that_does_not_open_touches_no_item(tmp_path: Path) -> None:
+    step = OpenedStep("no judge at http://127.0.0.1:9; start it")
+    with pytest.raises(SteerError, match=r"^no judge at"):
+        await work(tmp_path, step, things(20))
+    assert not step.calls and not ends(tmp_path)
+    await work(tmp_path, OpenedStep(), things(20))
+    assert set(ends(tmp_path).values()) == {"kept"}
+
+
+async def test_what_was_made_of_an_item_stays_in_its_rejection(tmp_path: Path) -> None:
+    async def half(item: Thing, desk: Desk) -> Done:
+        if item.size == 3:
+            raise AgentFailed("timeout", transient=True, value={"half": True})
+        return await keep(item, desk)
+
+    await work(tmp_path, ScriptedStep(half), things(20))
+    (rejected,) = (one.done for one in read_outcomes(tmp_path) if isinstance(one.done, Rejected))
+    assert rejected.reason == "timeout" and rejected.value == {"half": True}

@@ -1,0 +1,193 @@
+"""``steer eval run``: read the benchmarks, play and rate every item, write the run.
+
+::
+
+    out/items.jsonl       every row of every benchmark as an EvalItem, read anew at each start
+    out/pictures/         pictures of single-turn sets, re-encoded
+    out/work/             what a killed run goes on from (steer_verl/data/work)
+    out/calls/            every attempt at a model
+    out/run.json ...      see steer_verl/eval/runs.py
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from steer_verl import __version__
+from steer_verl.append_log import whole_lines
+from steer_verl.data.parquet import atomic
+from steer_verl.data.work.manifest import StepAccount
+from steer_verl.data.work.outcomes import read_outcomes
+from steer_verl.data.work.plan import write_whole
+from steer_verl.data.work.run import Job, run
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.eval.benchmarks.items import items_of
+from steer_verl.eval.config import EvalConfig
+from steer_verl.eval.judging.build import build_judge
+from steer_verl.eval.records import EvalDialogue, EvalItem
+from steer_verl.eval.runs import SUMMARY, EvalRun, RunAbout, write_run
+from steer_verl.eval.step import NAME, EvalStep
+from steer_verl.eval.students.build import build_student
+from steer_verl.eval.summary import summarize_run
+from steer_verl.tutor.protocol import Tutor
+
+ITEMS = "items.jsonl"
+
+
+def evaluate(
+    config: EvalConfig, *, accept_changes: bool = False, ray: bool = False, console: Console | None = None
+) -> EvalRun:
+    """Evaluate, or go on evaluating; what is done is not done again.
+
+    Args:
+        config: of the run.
+        accept_changes: go on in a folder that was begun with another student, judge or benchmark.
+        ray: items as Ray tasks, on the cluster that ``RAY_ADDRESS`` names; for students at an endpoint.
+        console: where progress is shown.
+
+    Returns:
+        The finished run; ``summary.json`` is written beside it.
+
+    Raises:
+        ConfigError: a setting cannot work, or the folder was begun with others.
+        DataError: a benchmark is not there.
+        SteerError: a student, judge or tutor cannot be asked; the same command goes on.
+    """
+    if ray and config.student.endpoint is None:
+        raise ConfigError(
+            "--ray: a folder is served by this machine alone; serve it yourself and give student.endpoint"
+        )
+    items = config.out / ITEMS
+    total = _write_items(config, items, console)
+    step = make_step(config, 1)  # nothing is started yet: only who takes part is told
+    who = {"student": step.student.name, "judge": step.judge.name}
+    who |= {"tutor": step.tutor.name} if step.tutor else {}
+    fingerprint: dict[str, Any] = {
+        **who,
+        "attack": config.attack,
+        "max_turns": config.max_turns,
+        "items": hashlib.sha256(items.read_bytes()).hexdigest()[:16],
+    }
+    job: Job[EvalItem] = Job(
+        NAME,
+        config.out / "work",
+        make_step=functools.partial(make_step, config),
+        items=functools.partial(read_items, items),
+        settings=config.work,
+    )
+    account = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, ray=ray, console=console)
+    done = write_run(config.out, _about(config, who, account), _dialogues(config.out / "work"))
+    write_whole(config.out / SUMMARY, json.dumps(summarize_run(done), indent=1, allow_nan=False) + "\n")
+    return done
+
+
+def make_step(config: EvalConfig, processes: int) -> EvalStep:
+    """The step, in one of so many processes that share the endpoints' bounds.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    return EvalStep(
+        build_student(config.student, config.out, processes=processes),
+        build_judge(config.judge, config.out, processes=processes),
+        _tutor(config),
+        attack=config.attack,
+        max_turns=config.max_turns,
+        run=config.student.run,
+    )
+
+
+def read_items(path: Path) -> Iterator[EvalItem]:
+    """The items of a run.
+
+    Raises:
+        DataError: a line is none.
+    """
+    for number, line in whole_lines(path):
+        try:
+            yield EvalItem.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(f"{path}:{number}: no item ({error.errors()[0]['msg']}); start the run again") from None
+
+
+def student_name(config: EvalConfig) -> str:
+    """What tables call the student."""
+    student = config.student
+    if student.name:
+        return student.name
+    if student.endpoint is not None:
+        return student.endpoint.model.rpartition("/")[2]
+    path = (student.path or Path()).resolve()
+    return path.parent.name if path.name in ("hf", "huggingface") else path.name
+
+
+def _write_items(config: EvalConfig, path: Path, console: Console | None) -> int:
+    """All rows of all benchmarks, so that a bad file is told before a model is loaded; returns how many."""
+    counts: dict[str, list[int]] = {name: [0, 0] for name in config.benchmarks}
+    with atomic(path) as stream:
+        for item in items_of(config.benchmarks, config.out / "pictures"):
+            stream.write(f"{item.model_dump_json()}\n".encode())
+            counts[item.benchmark][0] += 1
+            counts[item.benchmark][1] += bool(item.unplayable)
+    if console is not None:
+        for name, (rows, unplayable) in counts.items():
+            told = f"{name}: {rows:,} items" + (f", {unplayable:,} of them cannot be played" if unplayable else "")
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+    total = sum(rows for rows, _ in counts.values())
+    if not total:
+        raise DataError(f"benchmarks {', '.join(counts)}: no row in them; check the files")
+    return total
+
+
+def _tutor(config: EvalConfig) -> Tutor | None:
+    if config.tutor is None:
+        return None
+    from steer_verl.secret import kept_secret
+    from steer_verl.tutor import build_tutor
+
+    logged = config.tutor if config.tutor.log else config.tutor.model_copy(update={"log": str(config.out / "calls")})
+    return build_tutor(logged, secret=kept_secret(config.out))
+
+
+def _dialogues(folder: Path) -> Iterator[EvalDialogue]:
+    """The record of every item, whether it was kept or given up."""
+    for outcome in read_outcomes(folder):
+        if outcome.done.value is None:
+            raise DataError(f"{folder}: item {outcome.id!r} has no record ({outcome.done}); use a new folder")
+        yield EvalDialogue.model_validate(outcome.done.value, strict=False)
+
+
+def _about(config: EvalConfig, who: dict[str, str], account: StepAccount) -> RunAbout:
+    calibration = None
+    if config.judge.calibration is not None:
+        try:
+            calibration = json.loads(config.judge.calibration.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"judge.calibration: {config.judge.calibration}: cannot be read ({error}); see `steer eval calibrate`"
+            ) from None
+    return RunAbout(
+        name=student_name(config),
+        student=who["student"],
+        judge=who["judge"],
+        tutor=who.get("tutor", ""),
+        attack=config.attack,
+        benchmarks={
+            name: settings.model_dump(mode="json", exclude_none=True) for name, settings in config.benchmarks.items()
+        },
+        marks=config.marks.model_dump(),
+        calibration=calibration,
+        usage=account.usage,
+        seconds=account.seconds,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        version=__version__,
+    )

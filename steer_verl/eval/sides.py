@@ -1,0 +1,153 @@
+"""The user's side of a dialogue: as the benchmark has it, or as a tutor writes it in reaction to the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rollout.environment import Dialogue
+from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.text import neutralize_turn, unmarked
+from steer_verl.tutor.passing import passing_fault
+from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import (
+    AttackStrategy,
+    Exchange,
+    Judgement,
+    NoAttackReason,
+    QuestionOrigin,
+    Ruling,
+    Seed,
+    Unscored,
+    Usage,
+    UserTurn,
+)
+
+
+FREE = Usage()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One user turn to be answered."""
+
+    user: UserTurn
+    origin: QuestionOrigin
+    strategy: AttackStrategy | None = None
+    fallback: NoAttackReason | None = None
+    static: str = ""
+    """The benchmark's own question, where another one is asked; without picture marks."""
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """What the user's side makes of an answer."""
+
+    question: Question | None
+    """``None``: the dialogue is over."""
+    tutor: Judgement | None = None
+    seconds: float = 0.0
+    usage: Usage = FREE
+
+
+class UserSide(Protocol):
+    """Asks, hears the answer, asks on."""
+
+    def open(self) -> Question:
+        """The first question, which is the benchmark's."""
+        ...
+
+    async def react(self, answer: str, desk: Desk) -> Reaction:
+        """The next question.
+
+        Raises:
+            AgentFailed: the tutor could not be had for the moment.
+        """
+        ...
+
+
+class StaticSide:
+    """The benchmark's own turns, whatever the student says."""
+
+    def __init__(self, seed: Seed, max_turns: int) -> None:
+        self._turns = [neutralize_turn(turn) for turn in seed.turns[:max_turns]]
+        self._asked = 0
+
+    def open(self) -> Question:
+        """See :class:`UserSide`."""
+        return self._next(QuestionOrigin.SEED)
+
+    async def react(self, answer: str, desk: Desk) -> Reaction:
+        """See :class:`UserSide`."""
+        return Reaction(self._next(QuestionOrigin.STATIC) if self._asked < len(self._turns) else None)
+
+    def _next(self, origin: QuestionOrigin) -> Question:
+        self._asked += 1
+        return Question(self._turns[self._asked - 1], origin)
+
+
+class TutoredSide:
+    """A tutor scores every answer and, under ``attack: adaptive``, writes the later turns.
+
+    It plays as training does (rollout/environment.py), but for an answer that it could not score: the dialogue then
+    goes on with the benchmark's own question, for the judge's word is what counts.
+    """
+
+    def __init__(self, seed: Seed, tutor: Tutor, *, attack: str, max_turns: int, place: str) -> None:
+        self._tutor = _Remembered(tutor)
+        self._dialogue = Dialogue(
+            seed, self._tutor, attack=attack, max_turns=max_turns, place=place, unscored_ends=False
+        )
+
+    def open(self) -> Question:
+        """See :class:`UserSide`."""
+        return Question(self._dialogue.open(), QuestionOrigin.SEED)
+
+    async def react(self, answer: str, desk: Desk) -> Reaction:
+        """See :class:`UserSide`."""
+        dialogue, hint = self._dialogue, self._dialogue.hint
+        self._tutor.desk = desk
+        user = await dialogue.respond(answer)
+        turn = dialogue.turns[-1]
+        question = None
+        if user is not None and hint is not None:
+            written = dialogue.asked["origin"] is QuestionOrigin.TUTOR
+            question = Question(user, **dialogue.asked, static=unmarked(hint.text) if written else "")
+        return Reaction(question, turn.judgement, turn.tutor_seconds, turn.usage)
+
+
+class _Remembered:
+    """A tutor whose rulings are kept at a turn's desk; a failure of the moment is none of them."""
+
+    def __init__(self, tutor: Tutor) -> None:
+        self.tutor, self.name = tutor, tutor.name
+        self.desk: Desk | None = None
+
+    async def respond(self, exchange: Exchange) -> Ruling:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`.
+
+        Raises:
+            AgentFailed: transient.
+        """
+        desk = self.desk
+        if desk is None:
+            raise RuntimeError("no desk")
+
+        async def work() -> Ruling:
+            ruling = await self.tutor.respond(exchange)
+            desk.spend(ruling.usage)
+            if fault := passing_fault(ruling):
+                detail = f"tutor ({self.name}): {fault.detail}"
+                reason = fault.reason.value if isinstance(fault, Unscored) else "tutor_unavailable"
+                raise AgentFailed(reason, detail, transient=True)
+            return ruling
+
+        return await desk.once(f"{self.name}/ruling", Ruling, work)
+
+    async def check(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        await self.tutor.check()
+
+    async def close(self) -> None:
+        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        await self.tutor.close()

@@ -1,0 +1,200 @@
+"""One item of a benchmark: played to its end, every answer rated while the dialogue goes on.
+
+What could not be had stays in the record as what it is: a rating that is missing is ``Unrated``, a dialogue that the
+student left ends there. A failure of the moment (a server that is down) puts the item off; when it does not pass, the
+record so far is what becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rollout.environment import user_message
+from steer_verl.answer import parse_answer
+from steer_verl.data.agents import Said
+from steer_verl.data.work.desk import DeskPart
+from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, value_of
+from steer_verl.eval.benchmarks.exact_match import is_correct
+from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
+from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
+from steer_verl.eval.sides import Question, Reaction, StaticSide, TutoredSide, UserSide
+from steer_verl.eval.students.protocol import Reply, Student
+from steer_verl.text import unmarked
+from steer_verl.tutor.protocol import Tutor
+
+NAME = "evaluate"
+
+
+@dataclasses.dataclass
+class _Played:
+    """One turn under way."""
+
+    question: Question
+    reply: Reply
+    rating: asyncio.Task[Rated]
+    reaction: Reaction | None = None
+
+
+class EvalStep:
+    """Plays and rates (:class:`~steer_verl.data.work.step.Step`).
+
+    Args:
+        student: who answers.
+        judge: who rates.
+        tutor: who attacks, or only scores; ``None``: the benchmark's own turns are asked.
+        attack: ``adaptive`` or ``static``.
+        max_turns: of a dialogue.
+        run: which training seed's student it is.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        student: Student,
+        judge: EvalJudge,
+        tutor: Tutor | None = None,
+        *,
+        attack: str = "static",
+        max_turns: int = 10,
+        run: int = 0,
+    ) -> None:
+        self.student, self.judge, self.tutor = student, judge, tutor
+        self.attack, self.max_turns, self.run = attack, max_turns, run
+
+    async def open(self) -> None:
+        """Prove that everybody is there, before the first item.
+
+        Raises:
+            SteerError: one line, with the cure.
+        """
+        await self.judge.check()
+        if self.tutor is not None:
+            await self.tutor.check()
+        await self.student.check()  # last: it may take minutes to start
+
+    async def close(self) -> None:
+        """Give back what is held."""
+        await asyncio.gather(*(who.close() for who in (self.student, self.judge, self.tutor) if who is not None))
+
+    async def work(self, item: EvalItem, desk: Desk) -> Done:
+        """See :class:`~steer_verl.data.work.step.Step`."""
+        if item.unplayable:
+            return Kept(value=value_of(self._record(item, (), (), EvalEnd.UNPLAYABLE, item.unplayable)))
+        played: list[_Played] = []
+        failure: AgentFailed | None = None
+        try:
+            try:
+                await self._play(item, desk, played)
+            except AgentFailed as failed:
+                failure = failed
+            ratings = await asyncio.gather(*(turn.rating for turn in played), return_exceptions=True)
+        finally:
+            for turn in played:
+                turn.rating.cancel()
+        return self._done(item, played, ratings, failure)
+
+    async def _play(self, item: EvalItem, desk: Desk, played: list[_Played]) -> None:
+        """Ask and answer; ``played`` grows by each turn that has an answer."""
+        side = self._side(item, desk)
+        messages: list[dict[str, Any]] = []
+        said: tuple[Said, ...] = ()
+        question: Question | None = side.open()
+        while question is not None:
+            part = DeskPart(desk, f"turn{len(played) + 1}")
+            messages.append(user_message(question.user))
+            reply = await self.student.answer(messages, part)
+            messages.append({"role": "assistant", "content": reply.text})
+            user = Said(role="user", text=unmarked(question.user.text), images=question.user.images)
+            said = (*said, user, Said(role="assistant", text=parse_answer(reply.text).answer))
+            # the next turn is played while this one is rated
+            case = Case(said=said, reference=item.reference, facts=item.seed.facts)
+            turn = _Played(question, reply, asyncio.create_task(self.judge.rate(case, part)))
+            played.append(turn)
+            turn.reaction = await side.react(reply.text, part)
+            question = turn.reaction.question
+
+    def _side(self, item: EvalItem, desk: Desk) -> UserSide:
+        if self.tutor is None:
+            return StaticSide(item.seed, self.max_turns)
+        place = desk.place
+        return TutoredSide(item.seed, self.tutor, attack=self.attack, max_turns=self.max_turns, place=place)
+
+    def _done(
+        self,
+        item: EvalItem,
+        played: Sequence[_Played],
+        ratings: Sequence[Rated | BaseException],
+        failure: AgentFailed | None,
+    ) -> Done:
+        """The record, or the failure of the moment that puts the item off, with the record so far."""
+        failures = [failure, *(rating for rating in ratings if isinstance(rating, AgentFailed))]
+        for fault in ratings:
+            if isinstance(fault, BaseException) and not isinstance(fault, AgentFailed):
+                raise fault
+        judged = [rating if isinstance(rating, Rated) else _unrated(self.judge, rating) for rating in ratings]
+        end = _end(played) if failure else EvalEnd.COMPLETED
+        detail = "" if failure is None else f"{failure.reason}: {failure.detail}"
+        value = value_of(self._record(item, played, judged, end, detail))
+        passing = next((one for one in failures if one is not None and one.transient), None)
+        if passing is not None:
+            raise AgentFailed(passing.reason, passing.detail, transient=True, value=value)
+        return Kept(value=value)
+
+    def _record(
+        self, item: EvalItem, played: Sequence[_Played], ratings: Sequence[Rated], end: EvalEnd, detail: str
+    ) -> EvalDialogue:
+        planned = min(len(item.seed.turns), self.max_turns)
+        turns = [_turn(turn, rated) for turn, rated in zip(played, ratings, strict=True)]
+        if item.reference and len(turns) == planned:
+            turns[-1] = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})
+        empty = ("empty_answer",) if any(not turn.answer.strip() for turn in turns) else ()
+        return EvalDialogue(
+            id=item.id,
+            benchmark=item.benchmark,
+            kind=item.seed.kind,
+            source=item.seed.source,
+            source_id=item.seed.source_id,
+            license=item.seed.license,
+            category=item.category,
+            planned=planned,
+            turns=tuple(turns),
+            end=end,
+            detail=detail,
+            oddities=(*item.oddities, *empty),
+            facts=item.seed.facts,
+            run=self.run,
+        )
+
+
+def _turn(played: _Played, rated: Rated) -> EvalTurn:
+    question, reaction = played.question, played.reaction or Reaction(None)
+    return EvalTurn(
+        user=question.user,
+        origin=question.origin,
+        strategy=question.strategy,
+        fallback=question.fallback,
+        static=question.static,
+        answer=played.reply.text,
+        answer_tokens=played.reply.tokens,
+        cut=played.reply.cut,
+        judged=rated.judged,
+        opinions=rated.opinions,
+        tutor=reaction.tutor,
+        seconds=round(played.reply.seconds, 3),
+        tutor_seconds=round(reaction.seconds, 3),
+        usage=reaction.usage,
+    )
+
+
+def _end(played: Sequence[_Played]) -> EvalEnd:
+    """Who left the dialogue: an answer that nobody has reacted to was the student's last good deed."""
+    return EvalEnd.TUTOR_FAILED if played and played[-1].reaction is None else EvalEnd.STUDENT_FAILED
+
+
+def _unrated(judge: EvalJudge, failure: BaseException) -> Rated:
+    assert isinstance(failure, AgentFailed)
+    return Rated(judged=Unrated(judge=judge.name, reason=failure.reason, detail=failure.detail))

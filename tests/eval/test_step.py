@@ -1,0 +1,199 @@
+"""One item through the step: who is asked what, what overlaps, and what a failure leaves in the record."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept
+from steer_verl.eval.judging.protocol import Case, Rated
+from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
+from steer_verl.eval.step import EvalStep
+from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.types import (
+    AttackStrategy,
+    NoAttack,
+    NoAttackReason,
+    QuestionOrigin,
+    Ruling,
+    Unscored,
+    UnscoredReason,
+    Verdict,
+)
+from tests.data.desks import Interrupted, MemoryDesk
+from tests.eval.scripted import ScriptedJudge, ScriptedStudent, item
+from tests.rollout.scripted import GOOD, ScriptedTutor, ruling
+
+
+def record(done: Done) -> EvalDialogue:
+    assert isinstance(done, Kept)
+    return EvalDialogue.model_validate(done.value, strict=False)
+
+
+def failing(number: int, *, transient: bool) -> Any:
+    def script(turn: int) -> Any:
+        if turn == number:
+            raise AgentFailed("timeout", "slow", transient=transient)
+        return 3
+
+    return script
+
+
+async def test_every_turn_is_asked_in_its_history_and_rated_as_its_user_reads_it() -> None:
+    student = ScriptedStudent(lambda t: f"<thinking>why {t}</thinking><answer>answer {t}</answer>")
+    judge = ScriptedJudge(lambda t: t)
+    done = record(await EvalStep(student, judge).work(item(3), MemoryDesk()))
+    assert [len(asked) for asked in student.asked] == [1, 3, 5]
+    assert student.asked[1][1] == "<thinking>why 1</thinking><answer>answer 1</answer>", "its own words stay in history"
+    assert [[said.text for said in case.said][-2:] for case in judge.cases] == [
+        [f"question {t}", f"answer {t}"] for t in (1, 2, 3)
+    ], "the judge sees what a user reads"
+    assert done.harmless == (1, 2, 3) and done.whole and done.end is EvalEnd.COMPLETED
+    assert [turn.origin for turn in done.turns] == [QuestionOrigin.SEED, *[QuestionOrigin.STATIC] * 2]
+    assert all(turn.tutor is None and not turn.static and turn.answer_tokens == 3 for turn in done.turns)
+
+
+async def test_a_turn_is_rated_while_the_next_one_is_played() -> None:
+    asked = [asyncio.Event() for _ in range(3)]
+
+    class Waiting(ScriptedStudent):
+        async def answer(self, messages: Messages, desk: Desk) -> Reply:
+            asked[len(messages) // 2].set()
+            return await super().answer(messages, desk)
+
+    class Slow(ScriptedJudge):
+        async def rate(self, case: Case, desk: Desk) -> Rated:
+            turn = len(case.said) // 2
+            if turn < 3:
+                await asked[turn].wait()  # never comes if the next question waits for this rating
+            return await super().rate(case, desk)
+
+    step = EvalStep(Waiting(), Slow())
+    done = record(await asyncio.wait_for(step.work(item(3), MemoryDesk()), 5))
+    assert done.whole
+
+
+async def test_a_rating_that_cannot_be_had_is_unrated_and_the_rest_stands() -> None:
+    judge = ScriptedJudge(failing(2, transient=False))
+    done = record(await EvalStep(ScriptedStudent(), judge).work(item(3), MemoryDesk()))
+    assert done.harmless == (3, None, 3) and not done.whole and done.end is EvalEnd.COMPLETED
+    assert done.turns[1].judged == Unrated(judge=judge.name, reason="timeout", detail="slow")
+
+
+async def test_a_judge_that_is_down_puts_the_item_off_with_the_record_so_far() -> None:
+    with pytest.raises(AgentFailed) as failed:
+        await EvalStep(ScriptedStudent(), ScriptedJudge(failing(2, transient=True))).work(item(3), MemoryDesk())
+    assert failed.value.transient and failed.value.value is not None
+    assert EvalDialogue.model_validate(failed.value.value, strict=False).harmless == (3, None, 3)
+
+
+@pytest.mark.parametrize("transient", [False, True])
+async def test_a_student_that_leaves_keeps_its_turns(transient: bool) -> None:
+    script = failing(2, transient=transient)
+    step = EvalStep(ScriptedStudent(lambda t: str(script(t))), ScriptedJudge())
+    try:
+        value = (await step.work(item(3), MemoryDesk())).value
+        assert not transient
+    except AgentFailed as failed:
+        assert transient
+        value = failed.value
+    left = EvalDialogue.model_validate(value, strict=False)
+    assert left.end is EvalEnd.STUDENT_FAILED and len(left.turns) == 1 and left.harmless == (3, None, None)
+    assert left.detail == "timeout: slow"
+
+
+async def test_an_item_that_cannot_be_played_is_a_record_and_nobody_is_asked() -> None:
+    student = ScriptedStudent()
+    step = EvalStep(student, ScriptedJudge())
+    done = record(await step.work(item(3, unplayable="picture missing", oddities=("picture_missing",)), MemoryDesk()))
+    assert done.end is EvalEnd.UNPLAYABLE and not done.turns and not student.asked
+    assert done.harmless == (None, None, None) and done.oddities == ("picture_missing",)
+
+
+async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:
+    done = record(
+        await EvalStep(ScriptedStudent(lambda t: "" if t == 2 else "yes"), ScriptedJudge()).work(item(), MemoryDesk())
+    )
+    assert done.oddities == ("empty_answer",) and done.whole
+
+
+async def test_the_last_answer_is_compared_with_the_reference() -> None:
+    student = ScriptedStudent(lambda t: "<thinking>4+8</thinking><answer>The answer is 12.</answer>")
+    done = record(await EvalStep(student, ScriptedJudge()).work(item(2, reference="12"), MemoryDesk()))
+    assert [turn.correct for turn in done.turns] == [None, True]
+
+
+async def test_the_tutor_writes_the_later_turns_and_the_benchmarks_own_stand_beside_them() -> None:
+    tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
+    done = record(await step.work(item(3), MemoryDesk()))
+    assert [turn.user.text for turn in done.turns] == ["question 1", "adaptive 0", "adaptive 1"]
+    assert [turn.static for turn in done.turns] == ["", "question 2", "question 3"]
+    assert [turn.strategy for turn in done.turns] == [None, AttackStrategy.DEEPEN, AttackStrategy.DEEPEN]
+    assert all(turn.tutor == GOOD for turn in done.turns)
+
+
+async def test_an_answer_that_the_tutor_cannot_score_is_rated_and_the_dialogue_goes_on() -> None:
+    refused = Unscored(reason=UnscoredReason.TUTOR_REFUSAL)
+    tutor = ScriptedTutor(lambda t, _: ruling(judgement=refused, question=None))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
+    done = record(await step.work(item(3), MemoryDesk()))
+    assert done.whole and all(turn.tutor == refused for turn in done.turns)
+    assert [turn.origin for turn in done.turns[1:]] == [QuestionOrigin.FALLBACK] * 2
+    assert [turn.user.text for turn in done.turns] == [f"question {t}" for t in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        Ruling(judgement=Unscored(reason=UnscoredReason.CONNECT), attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)),
+        Ruling(judgement=GOOD, attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)),
+    ],
+)
+async def test_a_tutor_that_is_down_puts_the_item_off_and_asks_no_static_question_instead(lost: Ruling) -> None:
+    student = ScriptedStudent()
+    tutor = ScriptedTutor(lambda t, _: lost if t == 1 else ruling(question=f"adaptive {t}"))
+    desk = MemoryDesk()
+    with pytest.raises(AgentFailed) as failed:
+        await EvalStep(student, ScriptedJudge(), tutor, attack="adaptive").work(item(3), desk)
+    left = EvalDialogue.model_validate(failed.value.value, strict=False)
+    assert failed.value.transient and left.end is EvalEnd.TUTOR_FAILED and len(left.turns) == 2
+    assert len(student.asked) == 2
+    again = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    done = record(await EvalStep(student, ScriptedJudge(), again, attack="adaptive").work(item(3), desk))
+    assert done.whole and len(again.seen) == 2 and len(student.asked) == 3, "what was had is not asked again"
+
+
+async def test_a_static_attack_with_a_tutor_is_scored_by_it() -> None:
+    tutor = ScriptedTutor(lambda t, _: ruling(question="never asked"))
+    done = record(
+        await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="static").work(item(3), MemoryDesk())
+    )
+    assert [turn.user.text for turn in done.turns] == [f"question {t}" for t in (1, 2, 3)]
+    assert all(isinstance(turn.tutor, Verdict) and not turn.static for turn in done.turns)
+
+
+@pytest.mark.parametrize("stop_after", range(6))
+async def test_interrupted_anywhere_it_goes_on_and_asks_nobody_twice(stop_after: int) -> None:
+    student, kept = ScriptedStudent(), dict[str, bytes]()
+    tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(student, ScriptedJudge(), tutor, attack="adaptive")
+    with pytest.raises(Interrupted):
+        await step.work(item(3), MemoryDesk(kept=kept, stop_after=stop_after))
+    done = record(await step.work(item(3), MemoryDesk(kept=kept)))
+    assert done.whole and len(student.asked) == 3 and len(tutor.seen) == 3
+
+
+async def test_a_fault_of_the_judge_is_no_rating() -> None:
+    def broken(turn: int) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await EvalStep(ScriptedStudent(), ScriptedJudge(broken)).work(item(3), MemoryDesk())
+
+
+async def test_the_cap_on_turns_is_no_missing_turn() -> None:
+    done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), MemoryDesk()))
+    assert done.planned == 2 and done.whole and isinstance(done.turns[-1].judged, Rating)
