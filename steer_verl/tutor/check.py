@@ -47,7 +47,7 @@ async def check_endpoint(tutor: OpenAITutor, config: EndpointConfig, where: str)
     with tempfile.TemporaryDirectory() as folder:
         judgement, attack = await _played(tutor, config, _probe(Path(folder)))
     if isinstance(judgement, Unscored):
-        raise TutorError(_told(config, where, judgement.reason, judgement.detail))
+        raise TutorError(told(config, where, judgement.reason, judgement.detail))
     _report(attack, config, where)
 
 
@@ -66,19 +66,28 @@ async def _played(
 async def _find_models(tutor: OpenAITutor, config: EndpointConfig, where: str) -> None:
     """Every server of the endpoint is reached and serves the model."""
     for number, server in enumerate(tutor.endpoint(config).servers):
-        await _find_model(server, f"{where}.mirrors[{number - 1}]" if number else where)
+        await find_model(server, f"{where}.mirrors[{number - 1}]" if number else where)
     if not config.images:
         logger.warning("%s: images is off: %s judges without seeing any picture", where, config.model)
 
 
-async def _find_model(server: Server, where: str) -> None:
+async def find_model(server: Server, where: str) -> None:
+    """One server is reached and serves its model.
+
+    Args:
+        server: who is asked for its list of models.
+        where: its place in the configuration, for messages.
+
+    Raises:
+        TutorError: one line: what is wrong, where, and the cure.
+    """
     config = server.config
     try:
         names = await asyncio.wait_for(server.models(), config.timeout)
     except CallFailed as failure:
-        raise TutorError(_told(config, where, failure.reason, failure.detail)) from None
+        raise TutorError(told(config, where, failure.reason, failure.detail)) from None
     except asyncio.TimeoutError:
-        raise TutorError(_told(config, where, UnscoredReason.TIMEOUT, f"silent for {config.timeout:g} s")) from None
+        raise TutorError(told(config, where, UnscoredReason.TIMEOUT, f"silent for {config.timeout:g} s")) from None
     if names and config.model not in names:
         listed = ", ".join(sorted(names)[:5])
         raise TutorError(f"{where}.model: {config.base_url} does not serve {config.model}; it serves {listed}")
@@ -89,11 +98,19 @@ def _report(attack: Attack | NoAttack | None, config: EndpointConfig, where: str
     if not isinstance(attack, NoAttack):
         return
     if attack.reason is NoAttackReason.UNAVAILABLE:
-        raise TutorError(_told(config, where, None, attack.detail))
+        raise TutorError(told(config, where, None, attack.detail))
     logger.warning("%s: %s wrote no usable question in the probe: %s", where, config.model, attack.detail)
 
 
-def _told(config: EndpointConfig, where: str, reason: UnscoredReason | None, detail: str) -> str:
+def told(config: EndpointConfig, where: str, reason: UnscoredReason | None, detail: str) -> str:
+    """One line for a probe that failed: what is wrong, where, and the cure.
+
+    Args:
+        config: who was asked.
+        where: its place in the configuration.
+        reason: why there was no verdict, as far as it is known.
+        detail: what the transport or the reader said.
+    """
     what, cure = _diagnosed(config, where, reason, detail)
     return f"{where}: {config.model} at {config.base_url} {what} ({detail}); {cure}"
 
