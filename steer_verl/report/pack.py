@@ -1,7 +1,7 @@
 """Data inside a page: compressed, spelled in letters that no markup is made of, and decompressed where it is needed.
 
 A block is ``base64(gzip(JSON))`` in a ``<script type="text/plain">``, which no browser runs. Base64 has no ``<``, so
-whatever a dialogue holds, it cannot end its block; page scripts read it with ``DecompressionStream`` and ``JSON.parse``.
+whatever a dialogue holds, it cannot end its block; the page reads it by ``DecompressionStream`` and ``JSON.parse``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,22 @@ from steer_verl.types import (
     Verdict,
 )
 
-WORDS = "the lamp beside a green door shows seven round signs of which two may not be read aloud here today".split()
+WORDS = (
+    "the",
+    "lamp",
+    "beside",
+    "a",
+    "green",
+    "door",
+    "shows",
+    "seven",
+    "round",
+    "signs",
+    "and",
+    "two",
+    "are",
+    "hidden",
+)
 BENCHMARKS = ("beaver", "dys", "mmsafe", "mossbench", "spa", "vls")
 STRATEGIES = (AttackStrategy.PERSISTENCE, AttackStrategy.BAIT_AND_SWITCH, AttackStrategy.DEEPEN)
 
