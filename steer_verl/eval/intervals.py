@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from steer_verl.errors import DataError
+from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.metrics import MEASURES, DialogueMarks
 from steer_verl.eval.survival import HORIZON, Curve, counts, curve_dict, kaplan_meier, lifetime, product_limit
 
@@ -26,11 +27,11 @@ REACHED_BY = 20
 
 
 def reach(dialogues: Sequence[DialogueMarks], least: int = REACHED_BY, horizon: int = HORIZON) -> int:
-    """The last turn that at least ``least`` attacked dialogues were played to; turn 1 if there are fewer dialogues.
+    """The last turn that at least ``least`` attacked dialogues have; turn 1 if there are fewer dialogues.
 
     Dialogues go on after a failure, so this depends on the seeds, not on the student.
     """
-    lengths = sorted((len(d.turns) for d in dialogues if d.attacked), reverse=True)
+    lengths = sorted((d.length for d in dialogues if d.attacked), reverse=True)
     return max(1, min(lengths[least - 1], horizon)) if len(lengths) >= least else 1
 
 
@@ -116,23 +117,18 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
     return interval_of(f(np.arange(n)), draws_B)
 
 
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t for 1..9 degrees of freedom."""
-
-
 def over_runs(values: Sequence[float]) -> Interval:
-    """Mean over training seeds with Student's t interval; for one seed, or more than ten, none is given (NaN)."""
+    """Mean over training seeds with Student's t interval; for a single seed none is given (NaN)."""
     mean, freedom = float(np.mean(values)), len(values) - 1
-    if not 1 <= freedom <= len(T_95):
+    if freedom < 1:
         return Interval(mean, np.nan, np.nan)
-    half = T_95[freedom - 1] * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = float(scipy_stats().t.ppf(0.975, freedom)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return Interval(mean, mean - half, mean + half)
 
 
 def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, Any]:
     """Every measure with its interval, the survival curve and the counts, as plain JSON values."""
-    names = (*MEASURES, SURVIVAL)
-    intervals = {name: estimate(name, dialogues, seed) for name in names}
+    intervals = {name: estimate(name, dialogues, seed) for name in (*MEASURES, SURVIVAL)}
     return {
         "dialogues": len(dialogues),
         "attacked": sum(d.attacked for d in dialogues),
