@@ -12,7 +12,7 @@ _TAG_LIKE = re.compile(r"<\s{0,4}/?\s{0,4}(?:thinking|answer)\b[^<>]*>?", re.IGN
 """Also what only looks like a tag: ``</ANSWER >``, ``<answer id=2>``, an unclosed ``<answer``."""
 
 _SPECIAL = re.compile(r"<\|[^<>|\s]*\|>")
-_TRAILING_END = re.compile(r"(?:\s*<\|(?:im_end|endoftext|eot_id|end)\|>)+\s*\Z")
+_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def parse_answer(text: str) -> ParsedAnswer:
     ``<answer>``, and no special token spelled anywhere (``<|im_start|>`` would forge a turn). The end-of-turn token
     that a decoder may leave at the very end is not the student's text and is cut off first.
     """
-    text = _TRAILING_END.sub("", text)
+    text = _without_end(text)
     malformed = ParsedAnswer(thinking="", answer=text.strip(), well_formed=False)
     tags = list(_TAG_LIKE.finditer(text))
     if tuple(tag.group() for tag in tags) != TAGS or _SPECIAL.search(text):
@@ -44,3 +44,16 @@ def parse_answer(text: str) -> ParsedAnswer:
     if outside.strip() or not answer:
         return malformed
     return ParsedAnswer(text[think_open.end() : think_close.start()].strip(), answer, well_formed=True)
+
+
+def _without_end(text: str) -> str:
+    """Without end-of-turn tokens and space at the end; no pattern, whose search would go over a flood of blanks again
+    and again."""
+    end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        token = next((token for token in _ENDS if text.endswith(token, 0, end)), None)
+        if token is None:
+            return text[:end]
+        end -= len(token)

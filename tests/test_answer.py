@@ -61,7 +61,7 @@ def test_other_tags_in_the_answer_are_its_own_business() -> None:
     assert parse_answer("<thinking>if a < b > c</thinking><answer>Use <b>bold</b>, x <answers.</answer>").well_formed
 
 
-@pytest.mark.parametrize("piece", ["<answer", "<   ", "<|im_end|> ", "<thinking>", "<|", " \n<|end"])
+@pytest.mark.parametrize("piece", ["    ", "<answer", "<   ", "<|im_end|> ", "<thinking>", "<|", " \n<|end"])
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     def seconds(times: int) -> float:
         text = piece * times
