@@ -182,7 +182,7 @@ def check_parquet(file: Path, rules: Rules = DEFAULT_RULES) -> Iterator[Checked]
         elif row["agent_name"] != AGENT_NAME:
             flaws.append(Flaw("agent_name", f"{row['agent_name']!r} is another agent loop", f"set it to {AGENT_NAME}"))
         try:
-            checked = validator.check(number, 1, rl_row(_parquet_seed(row)))
+            checked = validator.check(number, 1, rl_row(parquet_seed(row)))
         except RowError as error:
             flaws += error.flaws
         except DataError as error:
@@ -216,8 +216,12 @@ def _told(seed: Seed) -> Told:
     )
 
 
-def _parquet_seed(row: dict[str, Any]) -> Seed:
-    """The seed of a raw row: the opening turn of a foreign row is its prompt, with pictures beside it."""
+def parquet_seed(row: dict[str, Any]) -> Seed:
+    """The seed of a raw row: the opening turn of a foreign row is its prompt, with pictures beside it.
+
+    Raises:
+        DataError: it holds none.
+    """
     images = iter(row.get("images") or [])
     prompt = []
     for message in row.get("prompt") or []:

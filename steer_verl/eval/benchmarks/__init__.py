@@ -1,1 +1,1 @@
-"""What is played: dialogues of a file, or single-turn questions of a public set."""
+"""What is played: dialogues out of files, questions out of public sets, each row an item exactly once."""
