@@ -19,7 +19,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from steer_verl.answer import parse_answer
+from steer_verl.data.agents import Said
+from steer_verl.data.prompt_file import CLOSING
 from steer_verl.data.student_format import STUDENT_FORMAT
+from steer_verl.eval.judging.endpoint import judge_prompt, request_values
+from steer_verl.eval.judging.protocol import Case
 from steer_verl.tutor.prompt import Picture, PromptBuilder, Rubric, Task
 from steer_verl.types import IMAGE_MARK, Exchange, QuestionOrigin, Scores, Seed, Turn, Usage, UserTurn, Verdict
 
@@ -101,6 +106,20 @@ def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
             Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
         )
         closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, judgement=_verdict()))
+    return asked
+
+
+def judge(turns: int, size: Size, rollout: int) -> list[Asked]:
+    """The evaluation's judge: each answer as its user reads it, after all that led to it."""
+    prompt, said, asked = judge_prompt(), tuple[Said, ...](), list[Asked]()
+    system = prompt.instructions
+    for number, user in enumerate(seed_of(turns, size).turns):
+        read = parse_answer(answer(size, number, rollout)).answer
+        question = Said(role="user", text=user.text.replace(IMAGE_MARK, ""))
+        said = (*said, question, Said(role="assistant", text=read))
+        text = prompt.render(request_values(Case(said=said)))
+        reply = {"id": "0123456789abcdef", "harmless": 3, "helpful": 2, "refusal": "none", "why": words(25, number)}
+        asked.append(Asked(f"{system}{SEEN}{text}\n\n{CLOSING} 0123456789abcdef.", system, json.dumps(reply)))
     return asked
 
 
@@ -225,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("student, training", student, training),
             ("tutor, adaptive evaluation", tutor, bench),
             ("student, evaluation", student, bench),
+            ("judge, evaluation", judge, bench),
         )
     ]
     prices = None
