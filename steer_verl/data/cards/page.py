@@ -33,8 +33,8 @@ def page(title: str, about: About, stats: Statistics, sections: Mapping[str, Seq
         sections: heading -> what stands below it; one without anything is left out.
     """
     shown = {heading: parts for heading, parts in sections.items() if parts}
-    body = [_section(heading, parts) for heading, parts in shown.items()]
-    links = [tag("li", tag("a", heading, href=f"#{_anchor(heading)}")) for heading in shown]
+    body = [titled_section(heading, parts) for heading, parts in shown.items()]
+    links = [section_link(heading) for heading in shown]
     top = tag(
         "header",
         tag("p", "Data card", class_="quiet"),
@@ -45,7 +45,34 @@ def page(title: str, about: About, stats: Statistics, sections: Mapping[str, Seq
     skip = tag("a", "Skip to the figures", href="#content", class_="skip")
     nav = tag("nav", tag("ul", *links), aria_label="Sections")
     main = tag("main", *body, id="content", tabindex="-1")
-    return tag("html", _head(title), tag("body", skip, top, nav, main), lang="en")
+    style = (files("steer_verl.data.cards") / "card.css").read_text(encoding="utf-8")
+    return tag("html", head(f"{title}: data card", POLICY, style), tag("body", skip, top, nav, main), lang="en")
+
+
+def head(title: str, policy: str, style: str) -> Html:
+    """A page's head: its content security policy before anything that the policy is about."""
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+
+
+def titled_section(heading: str, parts: Sequence[Html]) -> Html:
+    """A section with its heading, which is its anchor."""
+    anchor = _anchor(heading)
+    return tag("section", tag("h2", heading, id=anchor), *parts, aria_labelledby=anchor)
+
+
+def section_link(heading: str) -> Html:
+    """The navigation's entry for :func:`titled_section`."""
+    return tag("li", tag("a", heading, href=f"#{_anchor(heading)}"))
 
 
 def tiles(table: Table) -> Html:
@@ -144,26 +171,6 @@ def about_html(about: About, stats: Statistics) -> list[Html]:
     ):
         parts += [tag("h3", heading), tag("ul", *(tag("li", sentence) for sentence in sentences), class_="prose")]
     return parts
-
-
-def _head(title: str) -> Html:
-    style = Html((files("steer_verl.data.cards") / "card.css").read_text(encoding="utf-8"))
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", f"{title}: data card"),
-        tag("style", style),
-    )
-
-
-def _section(heading: str, parts: Sequence[Html]) -> Html:
-    anchor = _anchor(heading)
-    return tag("section", tag("h2", heading, id=anchor), *parts, aria_labelledby=anchor)
 
 
 def _anchor(heading: str) -> str:
