@@ -156,6 +156,18 @@ def trainer_takes_flush() -> str:
 
 
 @fact
+def weight_sockets() -> list[Any]:
+    """Whether sender and receiver name the socket of the weights by Ray's job id, and whether each is told better."""
+    from verl.workers.rollout.vllm_rollout import vllm_async_server, vllm_rollout
+
+    sender, receiver = vllm_rollout.ServerAdapter, vllm_async_server.vLLMHttpServer
+    by_job = "ray.get_runtime_context().get_job_id()"
+    named = [by_job in inspect.getsource(inspect.unwrap(end.__init__)) for end in (sender, receiver)]
+    wrapped = [hasattr(end.__init__, "__wrapped__") for end in (sender, receiver)]
+    return [named, wrapped]
+
+
+@fact
 def vllm_platform() -> str:
     from vllm.platforms import current_platform
 

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Every ablation in the miniature laboratory, then the table and the plot: bash recipes/ablations/run.sh [--quick] [--seeds 0 1 ...]
+# It goes on where it was interrupted; --help tells the options.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+exec "${PYTHON:-python3}" "$here/../../benchmarks/ablations.py" "$@"
