@@ -17,5 +17,9 @@ class TutorError(SteerError):
     """A tutor that cannot be used at all (unreachable, wrong model): found before any model is loaded."""
 
 
+class StudentError(SteerError):
+    """A student that cannot be asked: unreachable, wrong model, or a server of its own that does not run."""
+
+
 class UnscoredError(SteerError):
     """A turn without scores was asked for a number."""

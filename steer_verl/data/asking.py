@@ -177,7 +177,7 @@ class Asker:
         try:
             outcome = await ask(self.pool(), inquiry, request.make, request.schema, request.read, _complaint)
         except CallFailed as failure:
-            raise AgentFailed(failure.reason.value, self._told(failure.detail), transient=_may_pass(failure)) from None
+            raise AgentFailed(failure.reason.value, self._told(failure.detail), transient=may_pass(failure)) from None
         finally:
             desk.spend(inquiry.usage)
         if isinstance(outcome, Fault):
@@ -202,7 +202,7 @@ def _complaint(outcome: Any) -> str:
     return outcome.detail if isinstance(outcome, Fault) and outcome.again else ""
 
 
-def _may_pass(failure: CallFailed) -> bool:
+def may_pass(failure: CallFailed) -> bool:
     """Whether the endpoint, mended perhaps, may answer the same request; not what is wrong with this one alone."""
     if failure.retryable or failure.unwelcome or failure.no_pictures:
         return True

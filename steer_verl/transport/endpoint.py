@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from steer_verl.types import UnscoredReason, Usage
 
 NO_KEY = "none"
 """Sent when the environment holds no key: local servers want none, and the client insists on one."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _NO_SCHEMA = re.compile(
     r"response_format|json_schema|structured.output|guided|grammar|unknown.parameter|unrecognized|extra.(?:fields|inputs)",
@@ -79,7 +82,8 @@ class Server:
             max_connections=connections, max_keepalive_connections=connections
         )
         timeout = openai.Timeout(config.timeout, connect=config.connect_timeout, pool=None)
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, follow_redirects=False)
+        proxies = not _here(config.base_url)
+        http = openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=proxies)
         self._client = openai.AsyncOpenAI(base_url=config.base_url, api_key=self._key, max_retries=0, http_client=http)
 
     def __repr__(self) -> str:
@@ -90,10 +94,12 @@ class Server:
         """Whether structured output is asked for: configured, and not refused by the server so far."""
         return self._schema
 
-    def request(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Request:
+    def request(
+        self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, sampling: Mapping[str, Any] = NOTHING
+    ) -> Request:
         """The body for these messages; ``schema``, if given, is asked for as long as the server takes one.
 
-        The schema goes by its ``title``; one without is a ``ruling``.
+        The schema goes by its ``title``; one without is a ``ruling``. ``sampling``: further fields of the body.
         """
         structured = schema is not None and self._schema
         name = (schema or {}).get("title", "ruling")
@@ -103,6 +109,7 @@ class Server:
             "messages": messages,
             "temperature": self.config.temperature,
             self._length_key: self.config.max_tokens,
+            **sampling,
             **({"response_format": form} if structured else {}),
         }
         return Request(body, structured, self._length_key)
@@ -216,6 +223,12 @@ def check_address(config: EndpointConfig, where: str = "tutor") -> None:
             )
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"{where} base_url {url!r} is no address; give one like http://127.0.0.1:8000/v1")
+
+
+def _here(url: str) -> bool:
+    """Whether a server is this machine's own: no proxy of the environment stands before it."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def usage_of(report: Any, prices: PriceConfig | None = None) -> Usage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -54,6 +54,8 @@ class Inquiry:
     prompt: str = ""
     """Version of the prompt."""
     ledger: Ledger | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body, such as ``top_p`` and ``seed``."""
     round: int = 0
     """0, and one more with each re-ask."""
     usage: Usage = field(default_factory=Usage)

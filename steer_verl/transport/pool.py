@@ -105,7 +105,7 @@ class Pool:
                 permit = server.breaker.admit()
                 if permit is None:  # its state changed while we waited for a place
                     continue
-                request = server.request(messages, schema)
+                request = server.request(messages, schema, inquiry.sampling)
                 try:
                     return await self._attempt(server, permit, request, course)
                 except CallFailed as failure:
