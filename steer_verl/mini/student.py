@@ -7,11 +7,12 @@ one such token in the history and the next forward pass would miss its picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.mini.model import IMAGE_PAD, TURN_END, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START
+from steer_verl.mini.model import END_OF_TEXT, IMAGE_PAD, TURN_END, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +22,15 @@ Conversation = Sequence[Mapping[str, Any]]
 
 BANNED = (VISION_START, VISION_END, VISION_PAD, IMAGE_PAD, VIDEO_PAD)
 """Tokens that are never sampled."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer: its text, its tokens with the end token, and whether it was cut at their cap."""
+
+    text: str = ""
+    tokens: int = 0
+    cut: bool = False
 
 
 class MiniStudent:
@@ -52,7 +62,7 @@ class MiniStudent:
         self.model, self.processor, self.batch_size = model, processor, batch_size
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "left"
-        self._end = tokenizer.convert_tokens_to_ids(TURN_END)
+        self._ends = frozenset(tokenizer.convert_tokens_to_ids([TURN_END, END_OF_TEXT]))
         self._sampling: dict[str, Any] = {"do_sample": temperature > 0, "max_new_tokens": max_tokens}
         if temperature > 0:
             self._sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -71,15 +81,19 @@ class MiniStudent:
 
     def answer(self, batch: Sequence[Conversation]) -> list[str]:
         """One answer for each conversation, in order; each conversation ends with a user message."""
+        return [answer.text for answer in self.generate(batch)]
+
+    def generate(self, batch: Sequence[Conversation]) -> list[Generated]:
+        """As :meth:`answer`, with what was generated."""
         order = sorted(range(len(batch)), key=lambda i: sum(len(str(m["content"])) for m in batch[i]))
-        answers = [""] * len(batch)
+        answers = [Generated()] * len(batch)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]  # of similar length: little padding
-            for row, text in zip(rows, self._generate([batch[i] for i in rows]), strict=True):
-                answers[row] = text
+            for row, generated in zip(rows, self._generate([batch[i] for i in rows]), strict=True):
+                answers[row] = generated
         return answers
 
-    def _generate(self, batch: Sequence[Conversation]) -> list[str]:
+    def _generate(self, batch: Sequence[Conversation]) -> list[Generated]:
         import torch
 
         inputs = self._inputs(batch)
@@ -87,11 +101,12 @@ class MiniStudent:
             torch.set_rng_state(self._state)
             tokens = self.model.generate(**inputs, **self._sampling)
             self._state = torch.get_rng_state()
-        tokenizer = self.processor.tokenizer
-        return [
-            text.strip()
-            for text in tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        ]
+        return [self._read(row) for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _read(self, tokens: list[int]) -> Generated:
+        length = next((at + 1 for at, token in enumerate(tokens) if token in self._ends), len(tokens))
+        text = self.processor.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        return Generated(text.strip(), length, tokens[length - 1] not in self._ends)
 
     def _inputs(self, batch: Sequence[Conversation]) -> Any:
         render = self.processor.apply_chat_template

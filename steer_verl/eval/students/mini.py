@@ -1,0 +1,132 @@
+"""The laboratory's student behind the protocol: many conversations are answered in one batch.
+
+Who asks waits until nobody else does: the event loop is let run until a few turns of it bring no more, and then all
+that came is generated at once, in a thread. Rules answer at once, so that the dialogues of a run advance in lock-step:
+its batches, and with them its greedy answers to the last digit, are the same in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer_verl.data.images import load_image
+from steer_verl.data.replies import AskFault
+from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.errors import DataError
+from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.checkpoint import resolve_checkpoint
+from steer_verl.eval.students.conversation import image_paths, safe_messages
+from steer_verl.eval.students.endpoint import digest
+from steer_verl.eval.students.protocol import Messages, Reply
+
+if TYPE_CHECKING:
+    from steer_verl.mini.student import Conversation, MiniStudent
+
+QUIET = 20
+"""Turns of the event loop without a new conversation after which a batch is whole."""
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A conversation that waits for its answer."""
+
+    messages: Conversation
+    reply: asyncio.Future[Reply]
+
+
+class MiniStudentAgent:
+    """See the module (:class:`~steer_verl.eval.students.protocol.Student`).
+
+    Args:
+        settings: with a ``path``.
+        out: folder of a merged checkpoint.
+        name: see the protocol.
+        system: a system message; empty: none.
+    """
+
+    def __init__(self, settings: StudentSettings, out: Path, *, name: str, system: str) -> None:
+        self.settings, self.out, self.name = settings, out, name
+        self._system = system
+        self._student: MiniStudent | None = None
+        self._waiting: list[_Open] = []
+        self._work: asyncio.Task[None] | None = None
+
+    async def check(self) -> None:
+        """Load the model."""
+        await asyncio.to_thread(self._load)
+
+    async def answer(self, messages: Messages, desk: Desk) -> Reply:
+        """See the protocol."""
+        return await desk.once(f"{self.name}/{digest(messages)}", Reply, functools.partial(self._generated, messages))
+
+    async def close(self) -> None:
+        """Let the model go."""
+        if self._work is not None:
+            await asyncio.gather(self._work, return_exceptions=True)
+        self._student = None
+
+    async def _generated(self, messages: Messages) -> Reply:
+        try:
+            for path in image_paths(messages):
+                _proven(path)  # one bad picture must not fail the batch
+        except DataError as error:
+            raise AgentFailed(AskFault.PICTURE.value, f"student: {error}") from None
+        mine = _Open(safe_messages(self._system, messages), asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._answer_all())
+        return await mine.reply
+
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            await self._quiet()
+            batch, self._waiting = self._waiting, []
+            try:
+                replies = await asyncio.to_thread(self._batch, [one.messages for one in batch])
+            except Exception as error:
+                for one in batch:
+                    if not one.reply.done():
+                        one.reply.set_exception(error)
+            else:
+                for one, reply in zip(batch, replies, strict=True):
+                    if not one.reply.done():  # called off meanwhile
+                        one.reply.set_result(reply)
+
+    async def _quiet(self) -> None:
+        """Until no more conversations come."""
+        known, still = 0, 0
+        while still < QUIET:
+            await asyncio.sleep(0)
+            still = still + 1 if len(self._waiting) == known else 0
+            known = len(self._waiting)
+
+    def _batch(self, conversations: list[Conversation]) -> list[Reply]:
+        began = time.monotonic()
+        generated = self._load().generate(conversations)
+        seconds = (time.monotonic() - began) / len(conversations)
+        return [Reply(text=one.text, tokens=one.tokens, cut=one.cut, seconds=seconds) for one in generated]
+
+    def _load(self) -> MiniStudent:
+        if self._student is None:
+            from steer_verl.mini.student import MiniStudent
+
+            settings = self.settings
+            self._student = MiniStudent.load(
+                resolve_checkpoint(Path(str(settings.path)), self.out),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                max_tokens=settings.max_answer_tokens,
+                seed=settings.seed,
+            )
+        return self._student
+
+
+@lru_cache(maxsize=4096)
+def _proven(path: str) -> None:
+    load_image(path)

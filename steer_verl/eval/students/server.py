@@ -1,0 +1,240 @@
+"""One vLLM server of our own: started, waited for, ended; never mistaken for anybody else's.
+
+It listens on 127.0.0.1 and serves the folder under a name that was drawn for this start alone: who answers by that name
+is ours. A keeper process (keeper.py) ends it when this process is gone, however that came about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from steer_verl.config import EndpointConfig
+from steer_verl.demo.child import clear_earlier
+from steer_verl.demo.leftovers import Claim, claim, processes
+from steer_verl.errors import ConfigError, StudentError
+from steer_verl.eval.config import ServerSettings
+from steer_verl.eval.students.child import environment, last_words
+from steer_verl.transport.endpoint import Server
+from steer_verl.transport.failure import CallFailed
+
+Tell = Callable[[str], None]
+"""Shows one line of progress."""
+
+HOST = "127.0.0.1"
+POLL = 0.5
+"""Seconds between two looks at a server that is starting."""
+TOLD_EVERY = 15.0
+"""Seconds between two lines of progress."""
+END = 40.0
+"""Seconds within which a keeper has ended its server."""
+PORT_TRIES = 3
+"""Starts, each at another free port, when somebody else takes the port meanwhile."""
+RESERVED = ("--host", "--port", "--served-model-name", "--model", "--uds", "--api-key", "--root-path")
+"""Arguments without which we would not find our own server."""
+
+CURES = (
+    (r"out of memory|OutOfMemory|memory for the cache|Free memory|KV cache|Cannot allocate|DefaultCPUAllocator",
+     "free memory, or lower student.server.gpu_memory_utilization or student.server.max_model_len"),
+    (r"trust_remote_code", "add --trust-remote-code to student.server.arguments if you trust the folder's code"),
+    (r"unrecognized arguments|invalid choice|error: argument|expected (?:one|at least)",
+     "correct student.server.arguments; `vllm serve --help` has them"),
+    (r"safetensor|size mismatch|shape|KeyError|deserializ|header|checkpoint|unexpected EOF|weights",
+     "the folder is damaged or of another architecture: copy or save the model again"),
+    (r"tokenizer|preprocessor|processor", "save tokenizer and processor into the folder beside the weights"),
+)  # fmt: skip
+"""By what the log says; the first that matches wins."""
+GENERAL = "see its log, and try `vllm serve` on the folder by hand"
+
+
+class VllmServer:
+    """See the module. It may be started again after its end.
+
+    Args:
+        folder: a Hugging Face folder.
+        settings: how it is served.
+        out: folder of its log and of the record of what runs.
+        seed: of vLLM; requests that sample carry their own.
+        places: requests that it works on at once (``--max-num-seqs``).
+        tell: shows progress.
+
+    Attributes:
+        model: the name that it serves the folder by, once it has been started.
+        base_url: its address, once it has been started.
+
+    Raises:
+        ConfigError: an argument would hide the server from us.
+    """
+
+    def __init__(
+        self, folder: Path, settings: ServerSettings, out: Path, *, seed: int, places: int, tell: Tell
+    ) -> None:
+        self.folder, self.settings, self.out = folder, settings, out
+        self.log, self.record = out / "vllm.log", out / "server.json"
+        self.model = self.base_url = ""
+        self._seed, self._places, self._tell = seed, places, tell
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._offset = 0
+        for argument in settings.arguments:
+            if argument.partition("=")[0] in RESERVED:
+                raise ConfigError(f"student.server.arguments: {argument} is set for the server; drop it")
+
+    async def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            StudentError: it ended or did not answer in time, or another evaluation is at work here; with the cure.
+        """
+        await self._clear()
+        try:
+            for last in (False,) * (PORT_TRIES - 1) + (True,):
+                self._spawn(self.settings.port or free_port())
+                if await self._answers():
+                    return
+                if last or self.settings.port or not _port_taken(self._said()):
+                    raise StudentError(self._died("while it started"))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def ended(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended by itself, or does so within so many seconds."""
+        end = time.monotonic() + seconds
+        while self._keeper is not None and self._keeper.poll() is None:
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(POLL)
+        return True
+
+    def epitaph(self) -> str:
+        """One line for a server that ended in the middle of the work."""
+        return self._died("in the middle") + "; nothing is lost: the same command starts it again and goes on"
+
+    async def stop(self) -> None:
+        """End all of it. Nothing of it runs afterwards."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if keeper.stdin is not None:
+            keeper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(keeper.wait, END)
+        if keeper.poll() is None:
+            keeper.kill()
+            keeper.wait()
+        await asyncio.to_thread(clear_earlier, self.record)
+
+    def command(self, port: int) -> list[str]:
+        """The command line; what the user adds comes last and therefore wins."""
+        settings = self.settings
+        options: dict[str, object] = {
+            "--host": HOST,
+            "--port": port,
+            "--served-model-name": self.model,
+            "--tensor-parallel-size": settings.tensor_parallel_size,
+            "--dtype": settings.dtype,
+            "--seed": self._seed,
+            "--max-num-seqs": self._places,
+            "--generation-config": "vllm",  # a folder's own top_k or repetition penalty is none of our settings
+            "--limit-mm-per-prompt": json.dumps({"video": 0}),  # no room is kept for what is never sent
+            "--max-model-len": settings.max_model_len,
+            "--gpu-memory-utilization": settings.gpu_memory_utilization,
+        }
+        given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+        run = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.folder)]
+        return [*run, *given, *settings.arguments]
+
+    async def _clear(self) -> None:
+        """Take away what a killed run has left; a keeper that still runs is ending it, or is another run's.
+
+        Raises:
+            StudentError: it is another run's.
+        """
+        left = Claim.load(self.record)
+        end = time.monotonic() + END / 2
+        while left is not None and left.session in processes(left) and self.record.exists():
+            if time.monotonic() > end:
+                raise StudentError(f"{self.out}: another evaluation is at work here; end it, or choose another out")
+            await asyncio.sleep(POLL)
+        await asyncio.to_thread(clear_earlier, self.record)
+
+    def _spawn(self, port: int) -> None:
+        self.model, self.base_url = f"student-{uuid.uuid4().hex[:12]}", f"http://{HOST}:{port}/v1"
+        self.out.mkdir(parents=True, exist_ok=True)
+        claim().save(self.record)
+        with self.log.open("ab") as output:
+            self._offset = output.tell()
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.keeper", str(self.record), *self.command(port)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+                start_new_session=True,
+            )
+
+    async def _answers(self) -> bool:
+        """Wait until it serves our name; ``False``: it ended first.
+
+        Raises:
+            StudentError: it does not do so in time, or somebody else answers at its port.
+        """
+        began = told = time.monotonic()
+        client = Server(EndpointConfig(base_url=self.base_url, model=self.model, api_key_env="", timeout=10))
+        self._tell(f"student: vLLM starts with {self.folder}; its log: {self.log}")
+        try:
+            while not await self.ended():
+                with contextlib.suppress(CallFailed):
+                    self._is_ours(await client.models())
+                    self._tell(f"student: vLLM answers after {time.monotonic() - began:.0f} s")
+                    return True
+                now = time.monotonic()
+                if now - began > self.settings.start_timeout:
+                    raise StudentError(self._died(f"silent for {self.settings.start_timeout:g} s and was ended"))
+                if now - told > TOLD_EVERY:
+                    told = now
+                    self._tell(f"student: vLLM is starting, {now - began:.0f} s of {self.settings.start_timeout:g}")
+                await asyncio.sleep(POLL)
+            return False
+        finally:
+            await client.close()
+
+    def _is_ours(self, names: list[str]) -> None:
+        if self.model not in names:
+            raise StudentError(
+                f"student.server.port: another server answers at {self.base_url} (it serves "
+                f"{', '.join(names[:3]) or 'nothing'}); set another port, or 0 for a free one"
+            )
+
+    def _said(self) -> str:
+        with self.log.open("rb") as handle:
+            handle.seek(self._offset)
+            return handle.read().decode(errors="replace")
+
+    def _died(self, when: str) -> str:
+        said = self._said()
+        words = last_words(said)
+        cure = next((cure for pattern, cure in CURES if re.search(pattern, words, re.IGNORECASE)), GENERAL)
+        status = self._keeper.poll() if self._keeper is not None else None
+        how = f"ended {when} (exit status {status})" if status is not None else f"was {when}"
+        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {cure} ({self.log})"
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _port_taken(said: str) -> bool:
+    return re.search(r"address already in use|EADDRINUSE", said, re.IGNORECASE) is not None
