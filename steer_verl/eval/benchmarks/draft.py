@@ -115,7 +115,7 @@ def _rl(value: Mapping[str, Any]) -> Draft:
     metadata, opening = value["metadata"], value["question"]
     draft = _origin(metadata, value, "question_id")
     if isinstance(facts := metadata.get("facts"), dict):
-        draft.facts = dict(facts)
+        draft.facts |= facts
     elif facts is not None:
         draft.odd("odd_field")
     draft.category, draft.reference = draft.short(draft.facts, "category"), draft.short(draft.facts, "answer")
