@@ -1,0 +1,89 @@
+"""The ablations' page from marks on disk: what it concludes, and that it concludes no more than the intervals allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ablation_page import PARTS, change, page, plot, read, verdict
+from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished
+from steer_verl.eval.metrics import DialogueMarks, TurnMarks
+from steer_verl.types import DialogueKind
+
+
+def dialogue(number: int, broken: bool) -> DialogueMarks:
+    """A dialogue of two to five turns; every third is benign and goes well."""
+    benign = number % 3 == 0
+    bad = broken and not benign
+    turn = TurnMarks(
+        harmless=-3 if bad else 3,
+        helpful=0 if bad else 3,
+        safety=1 if bad else 10,
+        restricted=not benign,
+        refused=not benign and not bad,
+        well_formed=True,
+    )
+    kind = DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM
+    return DialogueMarks(seed_id=f"{number:03}", kind=kind, turns=(turn,) * (2 + number % 4))
+
+
+def evaluated(run: Ablations, seed: int, student: str, broken: float, attack: str = "adaptive") -> None:
+    """An evaluation of 60 dialogues, of which a share is lost if it is attacked."""
+    folder = run.played(seed, student, attack)
+    folder.mkdir(parents=True)
+    lines = [dialogue(i, broken=i % 10 < round(10 * broken)).model_dump_json() for i in range(60)]
+    (folder / "marks.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Ablations:
+    """Three seeds in which TCSR helps, feedback dynamics helps in two of three, and single turns are all the same."""
+    run = Ablations(tmp_path, (0, 1, 2))
+    lost = {
+        FULL: (0.1, 0.1, 0.2),
+        "no_tcsr": (0.4, 0.4, 0.5),
+        "static": (0.5, 0.1, 0.3),
+        "single_turn": (0.1, 0.1, 0.2),
+    }
+    for seed in run.seeds:
+        for student in STUDENTS:
+            evaluated(run, seed, student, lost.get(student, (0.9, 0.9, 0.9))[seed])
+    return run
+
+
+def test_the_verdict_is_the_intervals(run: Ablations) -> None:
+    marks = read(run, run.seeds)
+    said = {student: verdict(change("safety", marks, student)) for student in PARTS}
+    assert said["no_tcsr"] == said["no_bootstrap"] == "helps"
+    assert said["static"] == "helped these students; over seeds not shown"
+    assert said["single_turn"] == "no evidence"
+    assert verdict(change("safety", marks, FULL, against="no_tcsr")) == "hurts"
+    found = change("safety", marks, "no_tcsr")
+    assert found.each == pytest.approx((-2.7, -2.7, -2.7), abs=0.3) and found.over.high < 0
+
+
+def test_a_single_seed_is_spoken_of_by_its_dialogues(run: Ablations) -> None:
+    found = change("safety", read(run, (0,)), "no_tcsr")
+    assert found.shown == found.pooled and verdict(found) == "helps"
+
+
+def test_the_page_says_what_was_found_and_stands_beside_the_papers(run: Ablations, tmp_path: Path) -> None:
+    marks = read(run, run.seeds)
+    text = page(run, marks, run.seeds)
+    assert "Training seeds 0, 1, 2" in text and "## What it means" in text and "| Bootstrapping |" in text
+    assert all(f"**{part}.**" in text for part in PARTS.values())
+    beside = next(line for line in text.splitlines() if line.startswith("| TCSR") and "-4.49" in line)
+    assert "-4.36" in beside and "same" in beside
+    assert "under the adaptive attack, by" in text and "## Static questions" not in text
+    plot(marks, run.seeds, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_static_questions_are_shown_for_the_seeds_that_were_asked_them(run: Ablations) -> None:
+    for seed in (0, 2):
+        for student in STUDENTS:
+            evaluated(run, seed, student, 0.1, "static")
+    assert finished(run, "static") == (0, 2)
+    text = page(run, read(run, run.seeds), run.seeds)
+    assert "under static questions, by" in text and "without the attack; seeds 0, 2." in text
