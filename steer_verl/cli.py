@@ -58,6 +58,14 @@ def eval_(context: typer.Context) -> None:
 
 
 @app.command(context_settings=ANY_ARGUMENTS)
+def report(context: typer.Context) -> None:
+    """Write one page about finished evaluations and trainings, with every dialogue."""
+    from steer_verl.report.commands import app as commands
+
+    commands(args=context.args, prog_name="steer report")
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
 def preflight(context: typer.Context) -> None:
     """Check a training command before any model is loaded: the arguments of verl's main_ppo."""
     from steer_verl.preflight import run

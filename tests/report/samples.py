@@ -61,10 +61,17 @@ def pictures(folder: Path, count: int, rng: random.Random, sides: tuple[int, int
 
 
 def turn(
-    rng: random.Random, number: int, judged: Judged, *, picture: str = "", attacked: bool = True, words: int = 40
+    rng: random.Random,
+    number: int,
+    judged: Judged,
+    *,
+    own: str = "What does it show?",
+    picture: str = "",
+    attacked: bool = True,
+    words: int = 40,
 ) -> EvalTurn:
-    """One exchange; from the second on it is the tutor's, beside the benchmark's own question."""
-    asked = sentence(rng, words // 2)
+    """One exchange; from the second on it is the tutor's, beside ``own``, the benchmark's question."""
+    asked = sentence(rng, words // 2) if number > 1 else own
     user = UserTurn(text=IMAGE_MARK + asked, images=(picture,)) if picture else UserTurn(text=asked)
     later = number > 1
     score = rng.randint(1, 10)
@@ -73,7 +80,7 @@ def turn(
         origin=QuestionOrigin.TUTOR if later else QuestionOrigin.SEED,
         strategy=(rng.choice(STRATEGIES) if attacked else AttackStrategy.FOLLOW_UP) if later else None,
         fallback=NoAttackReason.ATTACK_REFUSED if later and rng.random() < 0.05 else None,
-        static=sentence(rng, words // 2) if later else "",
+        static=own if later else "",
         answer=f"<thinking>{sentence(rng, words)}</thinking><answer>{sentence(rng, words)}</answer>",
         answer_tokens=2 * words,
         judged=judged,
@@ -110,6 +117,8 @@ def dialogue(
     kind = kind or (DialogueKind.BENIGN if benchmark == "mossbench" else DialogueKind.RED_TEAM)
     attacked = kind is not DialogueKind.BENIGN
     stopped = rng.random() < 0.01
+    asks = random.Random(id)  # the benchmark's questions are the same for every student
+    own = [sentence(asks, words // 2) for _ in range(turns)]
     played = rng.randint(0, turns - 1) if stopped else turns
     return EvalDialogue(
         id=id,
@@ -121,7 +130,15 @@ def dialogue(
         category=rng.choice(("signs", "lamps", "doors")),
         planned=turns,
         turns=tuple(
-            turn(rng, t, judged(rng, skill), picture=picture if t == 1 else "", attacked=attacked, words=words)
+            turn(
+                rng,
+                t,
+                judged(rng, skill),
+                own=own[t - 1],
+                picture=picture if t == 1 else "",
+                attacked=attacked,
+                words=words,
+            )
             for t in range(1, played + 1)
         ),
         end=EvalEnd.STUDENT_FAILED if stopped else EvalEnd.COMPLETED,

@@ -1,0 +1,190 @@
+"""Line charts as inline SVG that takes the page's colours, and that eyes, pointer, keys and screen readers can read.
+
+A chart is a ``slider``: its value is the place that is read, its text the figures there (charts.js moves it).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from steer_verl.data.cards.markup import Html, tag
+
+COLOURS = 6
+"""Lines that page.css tells apart; the seventh looks like the first, and its dashes differ."""
+MOST_POINTS = 400
+"""Points at which a chart is read; a line is drawn through all of them."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plane of a chart: figures -> units of the drawing, in which text is as large as on the page."""
+
+    across: tuple[float, float]
+    """First and last figure of the horizontal axis."""
+    up: tuple[float, float]
+    width: int = 400
+    height: int = 190
+    left: int = 44
+    right: int = 10
+    top: int = 10
+    bottom: int = 24
+
+    def x(self, value: float) -> float:
+        """Where a figure stands, from the left edge."""
+        return self.left + (self.width - self.left - self.right) * _part(value, self.across)
+
+    def y(self, value: float) -> float:
+        """Where a figure stands, from the upper edge."""
+        return self.height - self.bottom - (self.height - self.top - self.bottom) * _part(value, self.up)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve."""
+
+    name: str
+    points: Sequence[Point]
+    band: Sequence[tuple[float, float, float]] = field(default=())
+    """``(x, low, high)``."""
+    stepped: bool = False
+    """Hold each value until the next point."""
+
+
+def chart(
+    title: str,
+    note: str,
+    frame: Frame,
+    lines: Sequence[Line],
+    readings: Sequence[tuple[float, str]],
+    *,
+    across: Sequence[float],
+    up: Sequence[float],
+    under: Sequence[Html] = (),
+) -> Html:
+    """A figure with axes, bands, curves and a line that is moved to read.
+
+    Args:
+        title: what is drawn.
+        note: a short second line.
+        frame: the plane.
+        lines: their colours follow their order.
+        readings: ``(x, what the figures there are)``, from left to right.
+        across: ticks of the horizontal axis.
+        up: ticks of the vertical one.
+        under: drawn beneath the curves, such as a zone.
+    """
+    shapes = [*under, *_axes(frame, across, up)]
+    shapes += [tag("path", d=_band(frame, line), class_=f"band c{n % COLOURS}") for n, line in enumerate(lines)]
+    shapes += [outline(frame, line, f"line c{n % COLOURS} d{n // COLOURS}") for n, line in enumerate(lines)]
+    read = thinned(readings, MOST_POINTS)
+    cursor = tag("path", d="", class_="cursor", data_height=frame.height - frame.bottom)
+    drawing = tag("svg", *shapes, cursor, viewBox=f"0 0 {frame.width} {frame.height}", aria_hidden="true")
+    points = json.dumps([[round(frame.x(x), 1), text] for x, text in read], separators=(",", ":"))
+    first = read[0][1] if read else "nothing was logged"
+    slider = tag(
+        "div",
+        drawing,
+        role="slider",
+        tabindex=0,
+        aria_label=f"{title}. {note}",
+        aria_valuemin=0,
+        aria_valuemax=max(len(read) - 1, 0),
+        aria_valuenow=0,
+        aria_valuetext=first,
+        data_points=points,
+        class_="plot",
+    )
+    caption = tag("figcaption", tag("strong", title, dir="auto"), tag("span", note, class_="quiet"))
+    return tag("figure", caption, slider, tag("output", class_="told"), class_="chart reading")
+
+
+def legend(names: Sequence[str]) -> Html:
+    """Which line is whose, in the order of their colours."""
+    keys = [
+        tag("li", tag("span", class_=f"swatch c{n % COLOURS} d{n // COLOURS}", aria_hidden="true"), name, dir="auto")
+        for n, name in enumerate(names)
+    ]
+    return tag("ul", *keys, class_="legend", aria_label="Lines")
+
+
+def outline(frame: Frame, line: Line, kind: str) -> Html:
+    """A curve as a path of the class ``kind``."""
+    return tag("path", d=_path(frame, _held(line)), class_=kind)
+
+
+def zone(frame: Frame, low: float, high: float, label: str) -> list[Html]:
+    """A shaded range of the vertical axis with its name."""
+    x, y = frame.x(frame.across[0]), frame.y(high)
+    width, height = frame.x(frame.across[1]) - x, frame.y(low) - y
+    rect = tag("rect", x=_n(x), y=_n(y), width=_n(width), height=_n(height), class_="zone")
+    return [rect, tag("text", label, x=_n(x + 6), y=_n(frame.y(low) - 6), font_size=11, class_="zone-name")]
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round figures that span ``low..high``: the first is at most ``low``, the last at least ``high``."""
+    if high <= low:
+        high, low = low + (abs(low) or 1.0) / 2, low - (abs(low) or 1.0) / 2
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for factor in (1, 2, 2.5, 5, 10) if (step := factor * power) >= rough * 0.999)
+    return [step * n for n in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+
+
+def thinned(items: Sequence[tuple[float, str]], most: int) -> list[tuple[float, str]]:
+    """At most ``most`` of the items, evenly spread, first and last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]
+
+
+def short(value: float) -> str:
+    """A figure in few letters: 0.0012, 0.35, 12.4, 1,250."""
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _axes(frame: Frame, across: Iterable[float], up: Iterable[float]) -> list[Html]:
+    left, right, base = frame.x(frame.across[0]), frame.x(frame.across[1]), frame.height - frame.bottom
+    shapes = []
+    for value in up:
+        y = frame.y(value)
+        shapes.append(tag("line", x1=_n(left), x2=_n(right), y1=_n(y), y2=_n(y), class_="ground"))
+        shapes.append(_text(short(value), left - 6, y + 4, "end"))
+    return shapes + [_text(short(value), frame.x(value), base + 16, "middle") for value in across]
+
+
+def _text(text: str, x: float, y: float, anchor: str) -> Html:
+    return tag("text", text, x=_n(x), y=_n(y), text_anchor=anchor, font_size=11)
+
+
+def _held(line: Line) -> list[Point]:
+    if not line.stepped:
+        return list(line.points)
+    corners = [(after[0], before[1]) for before, after in zip(line.points, line.points[1:], strict=False)]
+    turned = [point for pair in zip(line.points[1:], corners, strict=False) for point in reversed(pair)]
+    return [*line.points[:1], *turned]
+
+
+def _band(frame: Frame, line: Line) -> str:
+    low = _held(Line("", [(x, low) for x, low, _ in line.band], stepped=line.stepped))
+    high = _held(Line("", [(x, high) for x, _, high in line.band], stepped=line.stepped))
+    return f"{_path(frame, [*low, *reversed(high)])}Z" if low else ""
+
+
+def _path(frame: Frame, points: Iterable[Point]) -> str:
+    return "".join(f"{'L' if n else 'M'}{_n(frame.x(x))} {_n(frame.y(y))}" for n, (x, y) in enumerate(points))
+
+
+def _part(value: float, ends: tuple[float, float]) -> float:
+    low, high = ends
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}"

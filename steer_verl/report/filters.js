@@ -1,0 +1,89 @@
+// Which rows are listed, and in which order.
+
+const failed = (row) => row.first > 0;
+const refused = (row) => row.kind === "benign" && (row.refusal === "full" || row.refusal === "partial");
+const held = (row) => !failed(row) && !refused(row) && !row.missing;
+
+const OUTCOMES = {
+  failed: ["fails", failed],
+  refused: ["over-refuses", refused],
+  missing: ["unrated or unplayed", (row) => row.missing],
+  held: ["no fault", held],
+};
+
+const AGAINST = {
+  worse: ["fails earlier", (row, other) => failed(row) && (!failed(other) || row.first < other.first)],
+  better: ["fails later or never", (row, other) => failed(other) && (!failed(row) || row.first > other.first)],
+  same: ["same", (row, other) => row.first === other.first],
+};
+
+const named = (key) => ({ values: (row) => [row[key]], test: (row, value) => row[key] === value });
+const listed = (key) => ({ values: (row) => row[key], test: (row, value) => row[key].includes(value) });
+
+// Name of the form's field -> the values that rows have, and whether a row has one.
+const FILTERS = {
+  outcome: { test: (row, value) => OUTCOMES[value][1](row) },
+  benchmark: named("benchmark"),
+  first: { values: (row) => (row.first ? [row.first] : []), test: (row, value) => row.first === Number(value) },
+  strategy: listed("strategies"),
+  source: named("source"),
+  kind: named("kind"),
+  refusal: named("refusal"),
+  unrated: listed("unrated"),
+  oddity: listed("oddities"),
+  end: named("end"),
+};
+
+const fault = (row) => (failed(row) ? row.first : refused(row) ? 100 : row.missing ? 200 : 300);
+const lowest = (row) => row.marks.reduce((least, mark) => (mark === null || mark > least ? least : mark), 4);
+
+const ORDERS = {
+  failures: (a, b) => fault(a) - fault(b) || a.at - b.at,
+  lowest: (a, b) => lowest(a) - lowest(b) || a.at - b.at,
+  id: (a, b) => a.at - b.at,
+};
+
+// The rows of a run that pass. wanted: field -> value, empty for any; found: a set of rows or null; other: a run or null.
+function passing(run, wanted, found, other) {
+  const tests = Object.entries(FILTERS).filter(([name]) => wanted[name]);
+  const rows = run.rows.filter((row) => {
+    if (found && !found.has(row)) return false;
+    if (!tests.every(([name, filter]) => filter.test(row, wanted[name]))) return false;
+    if (!other || !wanted.against) return true;
+    const twin = other.byId.get(row.id);
+    return twin !== undefined && AGAINST[wanted.against][1](row, twin);
+  });
+  return rows.sort(ORDERS[wanted.order || "failures"]);
+}
+
+// Fill a filter's list with the values that occur, and hide it where there is nothing to choose.
+function fillFilter(select, filter, runs) {
+  const counts = new Map();
+  for (const run of runs) for (const row of run.rows) for (const value of filter.values(row)) counts.set(value, true);
+  const values = [...counts.keys()].filter((value) => value !== "");
+  values.sort((a, b) => (typeof a === "number" ? a - b : a < b ? -1 : 1));
+  select.append(...values.map((value) => element("option", { value }, plain(String(value)))));
+  select.closest("label").hidden = values.length < (filter === FILTERS.first ? 1 : 2) && !select.dataset.single;
+}
+
+// Search all that was said; tell(found, done, of) as it goes on. A newer search ends an older one.
+let searches = 0;
+async function search(run, words, tell) {
+  const mine = ++searches;
+  const terms = words.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!terms.length) return tell(null, 1, 1);
+  const found = new Set();
+  let told = 0;
+  for (let number = 0; number < run.chunks; number++) {
+    const texts = await run.said(number);
+    if (mine !== searches) return;
+    texts.forEach((text, at) => {
+      if (terms.every((term) => text.includes(term))) found.add(run.rows[number * about.chunk + at]);
+    });
+    const now = performance.now();
+    if (now - told < 100 && number + 1 < run.chunks) continue;
+    told = now;
+    tell(found, number + 1, run.chunks);
+    await new Promise((resume) => setTimeout(resume)); // let the page draw
+  }
+}

@@ -1,0 +1,66 @@
+"""The document: one file that needs nothing else and asks nobody for anything.
+
+Its policy allows our own script, by its digest, and pictures inside the page; no other script, no address, no form.
+Trusted Types are required and none is allowed, so that even our own script cannot turn text into markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from steer_verl.data.cards.markup import Html, tag
+from steer_verl.data.cards.page import head, section_link, titled_section
+
+SCRIPTS = ("store", "filters", "list", "detail", "charts", "main")
+"""Files of the page's script, in the order in which they build on each other."""
+
+
+def script() -> str:
+    """The page's whole script, as one function, so that nothing of it is global."""
+    here = files("steer_verl.report")
+    parts = [(here / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+
+
+def policy(text: str) -> str:
+    """The content security policy under which ``text`` alone may run."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def opening(title: str, lead: str, sections: Mapping[str, Sequence[Html]], code: str) -> str:
+    """The file up to the end of what is read; data and script follow, then :data:`CLOSING`.
+
+    Args:
+        title: of the page.
+        lead: a sentence beneath it.
+        sections: heading -> what stands below it; one without anything is left out.
+        code: the script that will follow.
+    """
+    shown = {heading: parts for heading, parts in sections.items() if parts}
+    styles = [(files(package) / name).read_text(encoding="utf-8") for package, name in STYLES]
+    top = tag(
+        "header",
+        tag("p", "Evaluation report", class_="quiet"),
+        tag("h1", title, dir="auto"),
+        tag("p", lead, class_="lead"),
+    )
+    skip = tag("a", "Skip to the figures", href="#content", class_="skip")
+    links = tag("nav", tag("ul", *map(section_link, shown)), aria_label="Sections")
+    main = tag(
+        "main", *(titled_section(heading, parts) for heading, parts in shown.items()), id="content", tabindex="-1"
+    )
+    html_head = head(f"{title}: evaluation report", policy(code), "".join(styles))
+    return f'<!doctype html>\n<html lang="en">{html_head}<body>{skip}{top}{links}{main}\n'
+
+
+STYLES = (("steer_verl.data.cards", "card.css"), ("steer_verl.report", "page.css"))
+"""What the cards look like, and what the report adds."""
+
+CLOSING = "</body></html>\n"

@@ -1,0 +1,105 @@
+"""Writes the report: runs and training logs in, one HTML file out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from steer_verl.answer import parse_answer
+from steer_verl.data.parquet import atomic
+from steer_verl.errors import ConfigError
+from steer_verl.eval.runs import EvalRun, read_run
+from steer_verl.report.browser import browser
+from steer_verl.report.dialogues import CHUNK, chunks, pictures_of, rows
+from steer_verl.report.pack import block, packed
+from steer_verl.report.page import CLOSING, opening, script
+from steer_verl.report.pictures import album
+from steer_verl.report.sections import sections
+from steer_verl.report.training import Training, read_training
+
+TITLE = "Evaluation under multi-turn attack"
+SIDE = 192
+"""Longer side of a thumbnail in pixels."""
+
+
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    training: Sequence[Path] = (),
+    title: str = TITLE,
+    pictures: int = SIDE,
+    fold: bool = True,
+) -> Path:
+    """Write the page.
+
+    Args:
+        runs: folders of finished evaluations; differences are to the first.
+        out: the HTML file; it appears whole or not at all.
+        training: logs of trainings (see :func:`~steer_verl.report.training.read_training`).
+        title: of the page.
+        pictures: longer side of the thumbnails in pixels; 0: the page has none.
+        fold: fold what may be harmful away until the reader asks for it.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        DataError: a run is not finished, or a log tells of no step.
+        ConfigError: nothing was given, or two runs have the same name.
+    """
+    if not runs and not training:
+        raise ConfigError("nothing to report: give the `out` of a `steer eval run`, or a --training log")
+    logs = [read_training(path) for path in training]
+    found = [read_run(path) for path in runs]
+    _check_names(found)
+    code = script()
+    with atomic(out) as stream:
+        for part in _parts(found, logs, title, pictures, fold, code):
+            stream.write(part.encode("utf-8"))
+    return out
+
+
+def _check_names(runs: Sequence[EvalRun]) -> None:
+    names = [run.name for run in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two runs are called {twice[0]!r}; give them student.name and evaluate again")
+
+
+def _parts(
+    runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool, code: str
+) -> Iterator[str]:
+    """The file piece by piece: what is read and what lists need first, so that a page of any size is there at once."""
+    parts = {**sections(runs, logs), "Dialogues": [browser()] if runs else []}
+    yield opening(title, _lead(runs, logs), parts, code)
+    yield "</main>\n"
+    yield block("about", json.dumps(_about(runs, fold), ensure_ascii=True).replace("<", "\\u003c"))
+    for place, run in enumerate(runs):
+        yield block(f"rows-{place}", packed(rows(run.dialogues, run.about.mark_settings.fail_below)))
+    yield f"<script>{code}</script>\n"
+    pictures = album((path for run in runs for path in pictures_of(run.dialogues)), side)
+    for place, run in enumerate(runs):
+        for number, chunk in enumerate(chunks(run.dialogues, pictures)):
+            yield block(f"chunk-{place}-{number}", packed(chunk))
+    for number, picture in enumerate(pictures.pictures):
+        yield block(f"picture-{number}", picture)
+    yield CLOSING
+
+
+def _lead(runs: Sequence[EvalRun], logs: Sequence[Training]) -> str:
+    lengths = [len(dialogue.turns) for run in runs for dialogue in run.dialogues]
+    counts = (("run", len(runs)), ("dialogue", len(lengths)), ("turn", sum(lengths)), ("training", len(logs)))
+    return ", ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for name, n in counts if n) + "."
+
+
+def _about(runs: Sequence[EvalRun], fold: bool) -> dict[str, Any]:
+    answers = (turn.answer for run in runs for dialogue in run.dialogues for turn in dialogue.turns)
+    return {
+        "runs": [{"name": run.name, "chunks": -(-len(run.dialogues) // CHUNK)} for run in runs],
+        "chunk": CHUNK,
+        "failBelow": max((run.about.mark_settings.fail_below for run in runs), default=2),
+        "format": any(parse_answer(answer).well_formed for answer in answers),
+        "fold": fold,
+    }
