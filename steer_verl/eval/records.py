@@ -72,7 +72,8 @@ class EvalItem(Record):
     benchmark: str
     """What tables call the subset, such as ``beaver``."""
     seed: Seed
-    """The user's side, pictures as absolute paths."""
+    """The user's side, pictures as absolute paths. Where no turn of a row can be read, there is one without words: the
+    bounds of every figure count it as one answer that could have been anything."""
     category: str = ""
     reference: str = ""
     """The right answer of the last turn, where the benchmark has one (exact match)."""
@@ -80,11 +81,6 @@ class EvalItem(Record):
     """What is unusual about the row, one word each, such as ``no_picture`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
-
-    @property
-    def planned(self) -> int:
-        """User turns that it has; 0 for an unplayable row in which no words were found."""
-        return len(self.seed.turns) if any(turn.text for turn in self.seed.turns) else 0
 
 
 class EvalTurn(Record):

@@ -25,7 +25,8 @@ from steer_verl.eval.records import EvalItem
 from steer_verl.types import DialogueKind, Seed, UserTurn
 
 NOTHING_READ = UserTurn(text="")
-"""The one turn of an item of whose row no question could be read: a seed has at least one."""
+"""The one turn of an item of whose row no question could be read: as one answer that nobody has, it stays in every
+bound."""
 
 Row = tuple[int, Mapping[str, Any] | Draft]
 """A row's number, from 1, and the row or a draft that says why there is none."""

@@ -36,7 +36,9 @@ def test_every_row_of_a_foreign_file_is_an_item_and_its_oddity_is_told(tmp_path:
     for item, (what, _, oddities, played) in zip(found, LINES, strict=False):
         assert (set(item.oddities), not item.unplayable) == (oddities, played), what
     torn = found[-1]
-    assert torn.oddities == ("broken_line",) and "torn off" in torn.unplayable and torn.planned == 0
+    assert (
+        torn.oddities == ("broken_line",) and "torn off" in torn.unplayable and torn.seed.turns == (UserTurn(text=""),)
+    )
     assert len({item.id for item in found}) == len(found)
     assert set().union(*(item.oddities for item in found)) <= set(ODDITIES)
     assert all(bool(item.unplayable) == bool(set(item.oddities) & set(UNPLAYABLE)) for item in found)
@@ -62,7 +64,7 @@ def test_what_is_played_has_pictures_that_open_below_the_root(tmp_path: Path) ->
     )
     assert by_id["marks"].seed.turns[0].text == "<image>What?" and by_id["marks"].seed.turns[1].text == "Why?"
     assert "<|im_end|>" not in by_id["token"].seed.turns[0].text
-    assert by_id["long"].planned == 10 and by_id["missing"].planned == 2
+    assert len(by_id["long"].seed.turns) == 10 and len(by_id["missing"].seed.turns) == 2
     numbered = ["row-5", "row-6", "row-9", "row-10", f"row-{len(LINES) + 1}"]
     assert [name for name in by_id if name.startswith("row-")] == numbered
     assert by_id["good#3"].seed.turns[0].text == "<image>Who made it?", "another dialogue under a known id is played"

@@ -50,7 +50,7 @@ def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: P
         "Apache-2.0",
     )
     assert (good.seed.source, good.seed.source_id) == ("vlsbench", "7")
-    assert bad.oddities == ("picture_missing",) and "row 2" in bad.unplayable and bad.planned == 0
+    assert bad.oddities == ("picture_missing",) and "row 2" in bad.unplayable and len(bad.seed.turns) == 1
 
 
 def test_over_refusal_is_measured_on_the_safe_half(tmp_path: Path) -> None:
