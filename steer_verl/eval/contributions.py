@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
-from steer_verl.eval.intervals import RESAMPLES, interval_of
+from steer_verl.eval.intervals import interval_of, weights
 from steer_verl.eval.marks import FILLS, DialogueMarks, filled
 from steer_verl.eval.metrics import PAPER, MarkSettings, Measure
 from steer_verl.eval.summary_shape import EstimateJson
@@ -128,12 +127,6 @@ def ratio(sums: np.ndarray) -> np.ndarray:
     """Numerator by denominator over the last axis; NaN where the denominator is 0."""
     above, below = sums[..., 0], sums[..., 1]
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-
-
-@lru_cache(maxsize=2)
-def weights(n: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """``(RESAMPLES, n)``: how often each cluster is drawn in each resample. Not to be written to."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
 
 
 def estimate_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def estimate(name: str, dialogues: Sequence[DialogueMarks], seed: int = 0) -> In
     if not dialogues:
         return Interval(np.nan, np.nan, np.nan)
     f = statistic(name, dialogues)
-    return interval_of(f(np.ones((1, len(dialogues))))[0], f(_weights(len(dialogues), seed)))
+    return interval_of(f(np.ones((1, len(dialogues))))[0], f(weights(len(dialogues), seed)))
 
 
 def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[DialogueMarks], seed: int = 0) -> Interval:
@@ -97,7 +98,7 @@ def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[Dialo
         return Interval(np.nan, np.nan, np.nan)
     turn = min(reach(second), reach(first))
     f, g, ones = statistic(name, second, turn), statistic(name, first, turn), np.ones((1, len(first)))
-    w_BN = _weights(len(first), seed)
+    w_BN = weights(len(first), seed)
     return interval_of((f(ones) - g(ones))[0], f(w_BN) - g(w_BN))
 
 
@@ -153,9 +154,13 @@ def _sorted(dialogues: Sequence[DialogueMarks]) -> list[DialogueMarks]:
     return sorted(dialogues, key=_key)
 
 
-def _weights(n: int, seed: int) -> np.ndarray:
-    """``(RESAMPLES, n)``: how often each dialogue is drawn in each resample."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
+@lru_cache(maxsize=2)
+def weights(n: int, seed: int | tuple[int, ...]) -> np.ndarray:
+    """``(RESAMPLES, n)``: how often each dialogue is drawn in each resample. Not to be written to."""
+    if n == 0:
+        return np.zeros((RESAMPLES, 0))
+    drawn_BN = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return drawn_BN.astype(float)
 
 
 def interval_of(value: float, draws_B: np.ndarray) -> Interval:

@@ -33,9 +33,11 @@ class EstimateJson(TypedDict):
     n: int
     """Dialogues or turns (``MeasureAbout.per``) that ``value`` rests on."""
     of: int
-    """How many the measure concerns: ``of - n`` were not played or not rated."""
+    """How many the measure concerns: ``of - n`` were not played or not rated at all. (A dialogue with some rated turns
+    counts in both: its value is that of those turns.)"""
     worst: float | None
-    """The figure if all of those had turned out badly, and well (``best``). Equal to ``value`` when none is missing."""
+    """The figure if every missing turn had turned out badly, and well (``best``). Both are ``value`` when no turn is
+    missing: show them where they differ."""
     best: float | None
 
 
@@ -53,14 +55,15 @@ class SurvivalJson(TypedDict):
     dialogues: int
     horizon: int
     reach: int
-    """The last turn that at least 20 attacked dialogues have: beyond it a single failure decides."""
+    """The last turn that at least 20 attacked dialogues have (of fewer than 40, half of them): beyond it a single
+    failure decides."""
     survival: list[float]
     """Kaplan-Meier S(t), t = 0..horizon."""
     low: list[float]
     high: list[float]
     worst: list[float]
-    """S(t) if every unrated or unplayed turn had failed as badly as it can for S(t), and (``best``) as well as it
-    can."""
+    """The least S(t) that the unrated and unplayed turns could have led to, and (``best``) the greatest. They know of
+    failures that were rated after a gap, where Kaplan-Meier has lost sight: it can lie a little outside."""
     best: list[float]
     at_risk: list[int]
     """Dialogues that entered turn t; ``at_risk[0]`` is all of them."""

@@ -109,7 +109,11 @@ def kaplan_meier(lifetimes: Sequence[Lifetime], horizon: int = HORIZON) -> Curve
             low_T[t], high_T[t] = (TAIL ** (1 / n) if n else 1.0), 1.0
         elif s == 0:
             low_T[t], high_T[t] = 0.0, high_T[t - 1] * (1 - TAIL ** (1 / n)) if s_T[t - 1] else high_T[t - 1]
-    return Curve(*(tuple(float(v) for v in values_T) for values_T in (s_T, low_T, high_T)), at_risk)
+    return Curve(_floats(s_T), _floats(low_T), _floats(high_T), at_risk)
+
+
+def _floats(values_T: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in values_T)
 
 
 def first_below(survival: Sequence[float], level: float = RISK_ZONE, last: int | None = None) -> int | None:
