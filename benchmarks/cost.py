@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"1,000 dialogues, tokens by {name}:\n\n{table(rows, prices)}\n")
     for title, play in (("tutor", tutor), ("student", student)):
         tokens, shared = longest(play, training, count, args.picture_tokens)
-        print(f"{title}: the last prompt of a dialogue has {tokens:,} tokens, the first {shared:,} the same in all")
+        print(f"- {title}: the last prompt of a dialogue has {tokens:,} tokens, the first {shared:,} the same in all")
 
 
 if __name__ == "__main__":
