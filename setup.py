@@ -27,6 +27,7 @@ EXTRAS = {
         "transformers>=5.5.3,<5.11,!=5.6.0",
     ],
     "data": ["datasets>=4,<6", "datasketch>=1.6,<3", "pyarrow>=19"],
+    "eval": ["scipy>=1.11,<2"],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
     "openai": ["anyio>=4,<5", "openai>=2,<4"],
     "plots": ["matplotlib>=3.8,<4"],

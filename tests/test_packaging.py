@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = {"cpu", "data", "gpu", "openai", "plots", "dev"}
+EXTRAS = {"cpu", "data", "eval", "gpu", "openai", "plots", "dev"}
 STEER = metadata.distribution("steer-verl")
 
 
