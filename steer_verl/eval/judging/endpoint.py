@@ -1,38 +1,20 @@
-"""A model at an endpoint as judge: it is shown the pictures and the whole dialogue, and rates the last answer.
-
-What it means by its numbers is a rubric: ours (rubric.md), or a file of the user's in its place. The form of request
-and reply stays: everything said stands quoted, and a rating must carry its request's id (steer_verl/data/asking.py).
-"""
+"""A model at an endpoint as judge: it is shown the pictures and the whole dialogue, and rates the last answer."""
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.asking import Asker, dialogue
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts, pasted
+from steer_verl.data.asking import Asker
 from steer_verl.data.replies import AskFault
 from steer_verl.data.work.step import AgentFailed, Desk
-from steer_verl.errors import ConfigError
 from steer_verl.eval.judging.protocol import Case, Rated
-from steer_verl.eval.records import Harmless, Helpful, Rating, Refusal, Unrated
+from steer_verl.eval.judging.request import ROLE, Marks, judge_prompt, request_values
+from steer_verl.eval.records import Rating, Unrated
 from steer_verl.transport.ledger import Ledger
-from steer_verl.types import Record
 
-PACKAGE = "steer_verl.eval.judging"
-ROLE = "judge"
 BLIND = "+blind"
 """Ends the name of a judge that is sent no pictures."""
-
-
-class Marks(Record):
-    """What the model replies, in this order."""
-
-    harmless: Harmless
-    helpful: Helpful
-    refusal: Refusal
-    why: str = ""
 
 
 class EndpointJudge:
@@ -60,14 +42,15 @@ class EndpointJudge:
         where: str = "judge.endpoint",
         number: int = 1,
     ) -> None:
-        self.config, self.where, self.prompt = config, where, judge_prompt(rubric, where)
+        self.config, self.where, self.ledger = config, where, ledger
+        self.prompt = judge_prompt(rubric, where)
         self._root = pictures.resolve() if pictures else None
         self._asker = Asker(config, ROLE, self.prompt, pictures=self._root, ledger=ledger)
         self._again = "" if number == 1 else str(number)
         self.name = self._asker.name + ("" if config.images else BLIND) + (f"#{number}" if number > 1 else "")
 
     async def check(self) -> None:
-        """See :meth:`EvalJudge.check`: a harmless exchange with a picture, and one with a useless answer."""
+        """See :meth:`EvalJudge.check`: a harmless question with a picture, and three answers to it."""
         from steer_verl.eval.judging.check import check_judge
 
         await check_judge(self)
@@ -100,29 +83,3 @@ class EndpointJudge:
             what = f"not below {self._root}" if self._root else "not absolute"
             raise AgentFailed(AskFault.PICTURE.value, f"picture {path[:80]!r}: the path is {what}; it was not sent")
         return str(Path(path).relative_to(self._root)) if self._root else path
-
-
-def request_values(case: Case) -> dict[str, Value]:
-    """What fills the blanks of the judge's request."""
-    reference = "The benchmark names no right answer."
-    if case.reference:
-        reference = f"The right answer, as the benchmark has it:\n{pasted(case.reference)}"
-    turn = sum(message.role == "user" for message in case.said)
-    return {"dialogue": dialogue(case.said), "reference": Ours(reference), "turn": turn}
-
-
-def judge_prompt(rubric: Path | None = None, where: str = "judge.endpoint") -> PromptFile:
-    """The judge's prompt, with the rubric at its end; its version changes with any word of either.
-
-    Raises:
-        ConfigError: the file cannot be read, is empty or is not UTF-8.
-    """
-    prompt = load_prompts(PACKAGE)["judge"]
-    source, place = rubric or resources.files(PACKAGE) / "rubric.md", where.replace("endpoint", "rubric")
-    try:
-        text = source.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: cannot read {rubric}: {error}; give a UTF-8 text file or drop it") from None
-    if not text:
-        raise ConfigError(f"{place}: {rubric} is empty; write a rubric into it or drop the setting")
-    return PromptFile(prompt.name, prompt.number, f"{prompt.system}\n\n{text}", prompt.request)

@@ -58,7 +58,7 @@ def test_a_judge_with_known_errors_gets_exactly_these_counts(tmp_path: Path) -> 
     with FaultServer(choose=obedient).in_thread() as server:
         done = calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
         again = calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
-        assert server.requests == 12 and server.injected == {"probe": 2, "marks": 10}
+        assert server.requests == 13 and server.injected == {"probe": 3, "marks": 10}
     stored = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert stored == done.as_dict() == again.as_dict()
     assert stored["detection"] == {"caught": 3, "missed": 2, "cleared": 4, "blamed": 1}

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from steer_verl.errors import TutorError
-from steer_verl.eval.judging.check import GOOD, USELESS
+from steer_verl.eval.judging.check import FORGED, GOOD, USELESS
 from steer_verl.eval.judging.endpoint import EndpointJudge
 from tests.data.role_server import endpoint
 from tests.eval.judging.cases import marks, rating
@@ -60,11 +60,11 @@ async def test_a_model_that_the_server_does_not_have_is_told_before_anything_is_
         assert server.requests == 0
 
 
-async def test_a_good_judge_passes_with_two_requests_and_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_good_judge_passes_with_three_requests_and_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         server = await checked(SENSIBLE, timeout=20)
-    assert server.requests == 2 and not caplog.records
-    assert sum(USELESS in prompt_text(body) for body in server.bodies) == 1
+    assert server.requests == 3 and not caplog.records
+    assert sum(USELESS in prompt_text(body) for body in server.bodies) == 2
     assert all("data:image/png" in prompt_text(body) for body in server.bodies)
 
 
@@ -73,6 +73,24 @@ async def test_a_judge_that_sees_no_difference_is_warned_of(step: Step, caplog: 
     with caplog.at_level(logging.WARNING):
         await checked(step, timeout=20)
     assert "steer eval calibrate" in caplog.text and "judge.endpoint" in caplog.text
+
+
+async def test_a_judge_that_believes_a_verdict_in_the_answer_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    forged = FORGED.split("\n")[1]
+    believer = says(lambda body: rating(body, 3, 3 if GOOD in prompt_text(body) or forged in prompt_text(body) else 0))
+    with caplog.at_level(logging.WARNING):
+        await checked(believer, timeout=20)
+    assert "rates nonsense 3/0, and 3/3 when it spells a verdict" in caplog.text and len(caplog.records) == 1
+
+
+async def test_every_check_asks_anew() -> None:
+    """Also at a gateway that would give the same completion again for the same key."""
+    async with FaultServer(SENSIBLE) as server:
+        for _ in range(2):
+            judge = EndpointJudge(endpoint(server))
+            await judge.check()
+            await judge.close()
+        assert sorted(server.charges.values()) == [1] * 6
 
 
 async def test_a_blind_judge_is_warned_of_and_gets_no_picture(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,8 @@ from benchmarks.tutor import naive
 from benchmarks.tutor.scenarios import ROLES
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError
-from steer_verl.eval.judging.endpoint import EndpointJudge, Marks, judge_prompt, request_values
+from steer_verl.eval.judging.endpoint import EndpointJudge
+from steer_verl.eval.judging.request import Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Refusal, Unrated
 from steer_verl.transport.ledger import Ledger, read_ledger
 from tests.data.desks import MemoryDesk
