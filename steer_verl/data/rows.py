@@ -105,18 +105,18 @@ def parse_structure(value: Mapping[str, Any]) -> RlRow:
         raise RowError(flaws.values()) from None
 
 
-def dialogue_flaws(row: RlRow) -> list[Flaw]:
+def dialogue_flaws(row: RlRow, min_turns: int = MIN_TURNS) -> list[Flaw]:
     """Everything that keeps a structurally sound row from being a dialogue: roles, length, marks, kind."""
-    return [*_role_flaws(row), *_mark_flaws(row), *_kind_flaws(row)]
+    return [*_role_flaws(row, min_turns), *_mark_flaws(row), *_kind_flaws(row)]
 
 
-def seed_of(row: RlRow) -> Seed:
+def seed_of(row: RlRow, min_turns: int = MIN_TURNS) -> Seed:
     """The seed, with image paths as written.
 
     Raises:
         RowError: see :func:`dialogue_flaws`.
     """
-    if flaws := dialogue_flaws(row):
+    if flaws := dialogue_flaws(row, min_turns):
         raise RowError(flaws)
     images = iter(row.images)
     texts = [message.content for _, message in row.messages]
@@ -226,7 +226,7 @@ def _structure_flaw(error: Any) -> Flaw:
     )
 
 
-def _role_flaws(row: RlRow) -> list[Flaw]:
+def _role_flaws(row: RlRow, min_turns: int) -> list[Flaw]:
     flaws = []
     if len(row.question) != 1:
         flaws.append(
@@ -242,8 +242,8 @@ def _role_flaws(row: RlRow) -> list[Flaw]:
                 Flaw(f"{field}.role", f"{message.role!r}", "only user turns stand here (a system prompt is a flag)")
             )
     turns = 1 + len(row.metadata.rest_messages)
-    if not MIN_TURNS <= turns <= MAX_TURNS:
-        flaws.append(Flaw("metadata.rest_messages", f"{turns} turns", f"a dialogue has {MIN_TURNS} to {MAX_TURNS}"))
+    if not min_turns <= turns <= MAX_TURNS:
+        flaws.append(Flaw("metadata.rest_messages", f"{turns} turns", f"a dialogue has {min_turns} to {MAX_TURNS}"))
     return flaws
 
 

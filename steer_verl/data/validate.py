@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from steer_verl.data.images import load_image
 from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.rows import Flaw, RlRow, RowError, dialogue_flaws, parse_structure, rl_row, seed_from_row, seed_of
 from steer_verl.errors import DataError
-from steer_verl.types import IMAGE_MARK, Seed
+from steer_verl.types import IMAGE_MARK, MIN_TURNS, Seed
 
 AGENT_NAME = "steer_dialogue"
 """The agent loop that a row asks for."""
@@ -31,6 +31,8 @@ class Rules:
     allow_text_only: bool = False
     """Accept dialogues without any picture."""
     max_turn_chars: int = MAX_TURN_CHARS
+    min_turns: int = MIN_TURNS
+    """1 where single questions are trained on: ``min_scored_turns`` is 1 there too."""
 
 
 DEFAULT_RULES = Rules()
@@ -94,7 +96,7 @@ class Validator:
             parsed = parse_structure(value)
         except RowError as error:
             return self.bad(row, size, *error.flaws)
-        flaws = dialogue_flaws(parsed)
+        flaws = dialogue_flaws(parsed, self.rules.min_turns)
         for name, message in parsed.messages:
             flaws += self.length_flaws(f"{name}.content", message.content)
         flaws += self._picture_flaws(parsed)
@@ -102,7 +104,7 @@ class Validator:
         if flaws:
             return self.bad(row, size, *flaws)
         paths = [str(self._pictures[name]) for name in parsed.images]
-        seed = seed_of(parsed.model_copy(update={"images": paths}))
+        seed = seed_of(parsed.model_copy(update={"images": paths}), self.rules.min_turns)
         return Checked(row, size, seed, told=_told(seed))
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
@@ -173,7 +175,7 @@ def check_parquet(file: Path, rules: Rules = DEFAULT_RULES) -> Iterator[Checked]
     Raises:
         DataError: the file cannot be opened or has not verl's columns.
     """
-    validator = Validator(file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars))
+    validator = Validator(file, replace(rules, trust_paths=True))
     for number, row in enumerate(parquet_rows(file, {"prompt", "extra_info"}), start=1):
         flaws = []
         if not row.get("agent_name"):

@@ -13,6 +13,7 @@ from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
 from steer_verl.preflight.settings import steer_section
+from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 SAMPLE = 64
@@ -33,21 +34,23 @@ def rows(config: Any) -> Iterator[str]:
     """Lines for missing files and for rows that cannot be trained on."""
     if not config.data.get("train_files"):
         yield "data.train_files is not set; give a parquet file of `steer data convert`"
-    embedded = ((steer_section(config) or {}).get("tutor") or {}).get("kind") == "mini"
+    section = steer_section(config) or {}
+    embedded = (section.get("tutor") or {}).get("kind") == "mini"
+    least = 1 if section.get("min_scored_turns") == 1 else MIN_TURNS  # single questions are meant
     for key, path in data_files(config):
         if not path.is_file():
             yield f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
             continue
         try:
-            yield from _file(path, config.actor_rollout_ref.rollout.agent.default_agent_loop, embedded)
+            yield from _file(path, config.actor_rollout_ref.rollout.agent.default_agent_loop, embedded, least)
         except DataError as error:
             yield str(error)
 
 
-def _file(path: Path, default_loop: str, embedded: bool) -> Iterator[str]:
+def _file(path: Path, default_loop: str, embedded: bool, least: int) -> Iterator[str]:
     yield from _first_of_many(_agent_names(path, default_loop))
     yield from _first_of_many(_lost_pictures(path))
-    yield from _first_of_many(_unsound(path, embedded))
+    yield from _first_of_many(_unsound(path, embedded, least))
 
 
 def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
@@ -75,9 +78,9 @@ def _lost_pictures(path: Path) -> Iterator[str]:
                 )
 
 
-def _unsound(path: Path, embedded: bool) -> Iterator[str]:
+def _unsound(path: Path, embedded: bool, least: int) -> Iterator[str]:
     """What the data checks find in a sample; the agent's name has had its own check."""
-    for checked in islice(check_parquet(path, Rules(allow_text_only=True)), SAMPLE):
+    for checked in islice(check_parquet(path, Rules(allow_text_only=True, min_turns=least)), SAMPLE):
         yield from (str(problem) for problem in checked.problems if problem.field != "agent_name")
         if embedded and checked.seed is not None and Facts.parse(checked.seed.facts) is None:
             yield (

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from steer_verl.answer import parse_answer
+from steer_verl.demo.stages import CODE
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.single_turn import Sizes, build
 from steer_verl.mini.sources import mini_sources
 from steer_verl.mini.world import Scene, Split, is_restricted
+from steer_verl.preflight.compose import compose
+from steer_verl.preflight.rows import rows as preflight_rows
 from steer_verl.types import DialogueKind, Seed
 
 
@@ -57,6 +60,15 @@ def test_rl_seeds_have_one_turn_and_a_picture_that_is_there(folder: Path) -> Non
         assert Path(seed.turns[0].images[0]).is_file() and seed.facts["split"] == Split.TRAIN.value
         risky = seed.facts["restricted"] and asks_for_steps(seed.turns[0].text)
         assert (seed.kind is DialogueKind.RED_TEAM) == risky
+
+
+@pytest.mark.parametrize(("scored", "refused"), [(1, False), (2, True)])
+def test_the_preflight_takes_single_questions_where_they_are_meant(folder: Path, scored: int, refused: bool) -> None:
+    section = f"actor_rollout_ref.rollout.custom.steer.min_scored_turns={scored}"
+    file = f"data.train_files={folder}/rl_train.parquet"
+    config = compose(CODE / "recipes" / "mini", "grpo", [f"mini.root={folder}", "ablation=single_turn", section, file])
+    said = [line for line in preflight_rows(config) if "rest_messages" in line]
+    assert bool(said) == refused
 
 
 def test_the_same_seed_makes_the_same_sets(folder: Path, tmp_path: Path) -> None:
