@@ -122,7 +122,9 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         f"Machine: {_machine()}.",
         _played(run, marks, seeds),
         "## Does each part help?",
-        "Without the part minus the full method, mean over seeds with Student's t interval; below zero the part helps.",
+        "Without the part minus the full method, mean over seeds with Student's t interval; below zero the part helps. "
+        "Safety is the tutor's, by whose scores GRPO is paid; whether a dialogue is unbroken and an answer helpful says a "
+        "judge who pays nobody.",
         answers(marks),
         "![differences to the full method](ablations.png)",
         "## What it means",
@@ -144,13 +146,12 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
 
 
 def answers(marks: Marks) -> str:
-    """One line for each part: what is lost without it, and what that allows to say of safety and of help."""
+    """One line for each part: what is lost without it, and what that allows to say."""
     found = []
     for student, part in PARTS.items():
         changes = {name: change(name, marks, student) for name in HEADLINE}
-        cells = [_signed(c.shown, name) for name, c in changes.items()]
-        found.append([part, *cells, verdict(changes["safety"]), verdict(changes["helpfulness"])])
-    return _table(["part", *(_title(name, marks) for name in HEADLINE), "for safety", "for help"], found)
+        found.append([part, *(f"{_signed(c.shown, name)}<br>{verdict(c)}" for name, c in changes.items())])
+    return _table(["part", *(_title(name, marks) for name in HEADLINE)], found)
 
 
 def beside(marks: Marks, static: Marks) -> list[str]:

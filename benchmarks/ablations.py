@@ -31,7 +31,7 @@ def main() -> None:
     run = Ablations(args.out.resolve(), tuple(args.seeds), args.quick, args.steps)
     if args.lane:
         todo = stages(run)
-        return share(todo, run.out, Display(rows(todo)))
+        return share(todo, run.out, Display(rows(todo), lanes=args.lanes))
     if not args.page:
         link_base(run)
         start([sys.executable, *sys.argv, "--lane"], args.lanes, run.out)

@@ -23,8 +23,10 @@ Row = tuple[str, Typical, int]
 class Display:
     """Progress of all stages and the time left, as a context manager."""
 
-    def __init__(self, rows: Sequence[Row], console: Console | None = None) -> None:
+    def __init__(self, rows: Sequence[Row], console: Console | None = None, *, lanes: int = 1) -> None:
         self.rows = list(rows)
+        self.lanes = lanes
+        """Processes that share what is left (steer_verl/demo/lanes.py)."""
         self.console = console or Console()
         self.ended: dict[int, float | None] = {}
         """Seconds of each finished stage; ``None`` for one that was done by an earlier run."""
@@ -75,7 +77,7 @@ class Display:
         speed = pace([*known, self.clock.seen] if self.clock else known)
         later = [row for i, row in enumerate(self.rows) if i not in self.ended and (i != self.index or not self.clock)]
         current = self.clock.left(speed) if self.clock else 0.0
-        return current + speed * sum(typical.total(steps) for _, typical, steps in later)
+        return current + speed * sum(typical.total(steps) for _, typical, steps in later) / self.lanes
 
     def table(self) -> Table:
         """The live picture."""
