@@ -1,0 +1,113 @@
+"""Links lead somewhere, and command lines parse: nothing is run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import typer.main
+
+from steer_verl.cli import app
+from tests.docs.pages import DOCS, PAGES, ROOT, command_lines, name, prose, words
+
+HANDED_ON = {
+    "data": "steer_verl.data.commands",
+    "tutor": "steer_verl.vetting.commands",
+    "eval": "steer_verl.eval.commands",
+    "report": "steer_verl.report.commands",
+}
+"""Commands that read their arguments with another typer app."""
+
+Refused: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+"""What a command line that does not parse raises; typer brings a click of its own."""
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower().replace("`", "")).replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> Iterator[str]:
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    yield from re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_the_index_names_every_page() -> None:
+    assert {page.name for page in DOCS} == {
+        "README.md",
+        *(x for x in links(ROOT / "docs" / "README.md") if "/" not in x),
+    }
+
+
+def parses(command: Any, args: list[str], called: str) -> None:
+    """Fail unless the command and its options exist. An argument that prose leaves out is no fault."""
+    try:
+        context = command.make_context(called, list(args))
+    except typer.Exit:
+        return
+    except Refused as error:
+        if type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError"):
+            return
+        raise
+    if not hasattr(command, "resolve_command"):
+        return
+    inner_name, inner, inner_args = command.resolve_command(context, [*context._protected_args, *context.args])
+    if called == "steer" and inner_name in HANDED_ON:
+        module = importlib.import_module(HANDED_ON[inner_name])
+        parses(typer.main.get_command(module.app), inner_args, f"steer {inner_name}")
+    else:
+        parses(inner, inner_args, f"{called} {inner_name}")
+
+
+def check_steer(args: list[str]) -> None:
+    """Fail unless ``steer ARGS`` parses."""
+    if args[:1] == ["preflight"]:
+        options = {word for word in (args[: args.index("--")] if "--" in args else args) if word.startswith("--")}
+        assert options <= {"--config-path", "--config-name", "--help"}, options
+    else:
+        parses(typer.main.get_command(app), [arg for arg in args if arg != "--help"], "steer")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_command_lines_are_real(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in command_lines(page):
+        args = words(line)
+        try:
+            if args and args[0].split("/")[-1] == "steer":
+                check_steer(args[1:])
+            elif args[:1] == ["make"]:
+                assert set(args[1:]) <= set(targets)
+            elif args[:2] == ["python", "-m"] and args[2].startswith(("benchmarks.", "steer_verl.")):
+                assert importlib.util.find_spec(args[2])
+            elif args[:1] in (["bash"], ["python"]) and args[1:] and args[1].startswith(("recipes/", "benchmarks/")):
+                assert (ROOT / args[1]).is_file()
+        except (AssertionError, Refused) as error:
+            raise AssertionError(f"{name(page)}: {line}: {error}") from None
+
+
+def test_a_wrong_command_is_seen() -> None:
+    check_steer(shlex.split("data check rows.jsonl --allow-text-only"))
+    for wrong in ("data check rows.jsonl --allow-text", "transcript folder", "tutor chek", "demo --seed one"):
+        with pytest.raises(Refused):
+            check_steer(shlex.split(wrong))
