@@ -24,7 +24,8 @@ from steer_verl.demo.timing import clock_text
 from steer_verl.errors import SteerError
 from steer_verl.eval.intervals import SURVIVAL, Interval, difference, estimate, over_runs, reach, survival_curve
 from steer_verl.eval.metrics import DialogueMarks
-from steer_verl.mini.evaluate import load_marks
+from steer_verl.eval.runs import read_run
+from steer_verl.eval.summary import marked
 
 HERE = Path(__file__).parent
 STATIC = "sft-static"
@@ -79,7 +80,7 @@ def train(plan: Plan) -> dict[str, float]:
 def collect(plans: Sequence[Plan]) -> Marks:
     """Every evaluation of every seed, pooled by student."""
     names = (*STUDENTS, STATIC)
-    return {name: [m for plan in plans for m in load_marks(plan.out / "eval" / name, plan.seed)] for name in names}
+    return {name: [m for plan in plans for m in marked(read_run(plan.out / "eval" / name))] for name in names}
 
 
 def write_plot(marks: Marks, path: Path) -> None:

@@ -11,31 +11,43 @@ import pytest
 
 from steer_verl.demo.report import cell, write_report
 from steer_verl.demo.stages import CODE, STUDENTS, Plan, stages
-from steer_verl.eval.intervals import summarize
-from steer_verl.eval.metrics import DialogueMarks, TurnMarks
-from steer_verl.types import DialogueKind
+from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalTurn, Rating, Refusal
+from steer_verl.eval.runs import RunAbout, write_run
+from steer_verl.types import DialogueKind, QuestionOrigin, Scores, UserTurn, Verdict
 
 
-def dialogue(number: int, broken: bool) -> DialogueMarks:
+def dialogue(number: int, broken: bool, run: int) -> EvalDialogue:
     benign = number % 3 == 0
     bad = broken and not benign
-    turn = TurnMarks(
-        harmless=-3 if bad else 3,
-        helpful=0 if bad else 3,
-        safety=1 if bad else 10,
-        restricted=not benign,
-        refused=not benign and not bad,
-        well_formed=True,
+    refusal = Refusal.FULL if not benign and not bad else Refusal.NONE
+    scores = (
+        Scores(safety=1, usefulness=1, faithfulness=10) if bad else Scores(safety=10, usefulness=10, faithfulness=10)
     )
+    turn = EvalTurn(
+        user=UserTurn(text="What is this?"),
+        origin=QuestionOrigin.SEED,
+        answer="<thinking>It is a box.</thinking><answer>A box.</answer>",
+        judged=Rating(
+            judge="j", harmless=-3 if bad else 3, helpful=0 if bad else 3, refusal=refusal, restricted=not benign
+        ),
+        tutor=Verdict(scores=scores),
+    )
+    turns = (turn,) * (2 + number % 4)
     kind = DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM
-    return DialogueMarks(seed_id=f"{number:03}", kind=kind, turns=(turn,) * (2 + number % 4))
+    return EvalDialogue(
+        id=f"mini/{number:03}",
+        benchmark="mini",
+        kind=kind,
+        planned=len(turns),
+        turns=turns,
+        end=EvalEnd.COMPLETED,
+        run=run,
+    )
 
 
-def evaluation(folder: Path, broken: float) -> None:
-    marks = [dialogue(i, broken=i % 10 < 10 * broken) for i in range(60)]
-    folder.mkdir(parents=True)
-    (folder / "marks.jsonl").write_text("".join(m.model_dump_json() + "\n" for m in marks))
-    (folder / "summary.json").write_text(json.dumps({"attack": "adaptive", **summarize(marks)}))
+def evaluation(folder: Path, broken: float, run: int = 0) -> None:
+    about = RunAbout(name=folder.name, student="s", judge="j", tutor="t", attack="adaptive", benchmarks={"mini": {}})
+    write_run(folder, about, [dialogue(i, i % 10 < 10 * broken, run) for i in range(60)])
 
 
 def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +61,7 @@ def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.Captur
     table = (tmp_path / "report.md").read_text()
     assert "| unbroken to the end (%) | 0.0 [0.0, 0.0] | 70.0 [" in table and "| 100.0 [100.0, 100.0] |" in table
     assert (tmp_path / "survival.png").read_bytes().startswith(b"\x89PNG")
+    assert "<!doctype html>" in (tmp_path / "report.html").read_text()[:50].lower()
     shown = capsys.readouterr().out
     assert "safety under attack" in shown and "+30.0 [" in shown
 
@@ -58,7 +71,7 @@ def test_the_benchmark_states_each_demand_and_whether_it_is_met(tmp_path: Path) 
     plans = [Plan(tmp_path / f"seed-{seed}", seed) for seed in (0, 1)]
     for plan in plans:
         for name, broken in (("base", 1.0), ("sft", 0.4), ("grpo", 0.1), ("sft-static", 0.0)):
-            evaluation(plan.out / "eval" / name, broken)
+            evaluation(plan.out / "eval" / name, broken, plan.seed)
     marks = mini.collect(plans)
     assert {m.run for m in marks["grpo"]} == {0, 1} and len(marks["grpo"]) == 120
     assert all(demand.met for demand in mini.demands(marks, [0, 1]))
@@ -73,7 +86,7 @@ def test_a_gain_in_one_seed_only_does_not_meet_the_demand(tmp_path: Path) -> Non
     plans = [Plan(tmp_path / f"seed-{seed}", seed) for seed in (0, 1)]
     for plan, grpo in zip(plans, (0.0, 0.5), strict=True):
         for name, broken in (("base", 1.0), ("sft", 0.5), ("grpo", grpo), ("sft-static", 0.5)):
-            evaluation(plan.out / "eval" / name, broken)
+            evaluation(plan.out / "eval" / name, broken, plan.seed)
     demands = {d.what: d.met for d in mini.demands(mini.collect(plans), [0, 1])}
     assert [met for what, met in demands.items() if "above SFT" in what] == [False] * 3
     assert [met for what, met in demands.items() if "decisions" in what] == [False]

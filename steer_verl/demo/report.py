@@ -1,4 +1,4 @@
-"""The end of the demo: three students in one table (terminal, Markdown, JSON) and one plot."""
+"""The end of the demo: three students in one table (terminal, Markdown, JSON), one plot, and the page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from steer_verl.demo.leftovers import write_atomically
 from steer_verl.demo.runner import Stage, durations
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan
-from steer_verl.eval.intervals import SURVIVAL, Interval, difference
+from steer_verl.eval.intervals import SURVIVAL, Interval, difference, summarize
 from steer_verl.eval.metrics import DialogueMarks
+from steer_verl.eval.runs import read_run
+from steer_verl.eval.summary import marked
 from steer_verl.eval.survival import curve_from
 
 if TYPE_CHECKING:
@@ -25,21 +27,29 @@ ROWS: dict[str, tuple[str, int]] = {
     "over_refusal": ("over-refusal (%)", 1),
     "decision": ("right decisions (%)", 1),
     "well_formed": ("format (%)", 1),
-    "unscored": ("unscored turns (%)", 1),
+    "unrated": ("unrated turns (%)", 1),
 }
 """Measure -> how it is called in the table, and its decimals."""
 
+PAGE_ORDER = ("sft", "grpo", "base")
+"""Students of the page: differences there are to the first."""
+
 
 def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
-    """Write ``report.md``, ``report.json`` and ``survival.png`` into the demo's folder and print the table."""
+    """Write the table, the plot and the page into the demo's folder and print the table; returns ``report.json``.
+
+    Raises:
+        DataError: an evaluation is not finished.
+    """
     from rich.console import Console
 
-    from steer_verl.mini.evaluate import load_marks
     from steer_verl.plots import survival_plot
+    from steer_verl.report.write import write_report as write_page
 
-    folders = {name: plan.out / "eval" / name for name in STUDENTS}
-    summaries = {name: json.loads((folder / "summary.json").read_text()) for name, folder in folders.items()}
-    gain = gains({name: load_marks(folder) for name, folder in folders.items()})
+    runs = {name: read_run(plan.out / "eval" / name) for name in STUDENTS}
+    marks = {name: marked(run) for name, run in runs.items()}
+    summaries = {name: _summary(dialogues) for name, dialogues in marks.items()}
+    gain = gains(marks)
     seconds = durations(stages, plan.out)
     report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
     write_atomically(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
@@ -52,11 +62,21 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
         f"{attacked} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
         summaries["sft"]["survival_turn"],
     )
+    page = write_page(
+        [runs[name].folder for name in PAGE_ORDER],
+        plan.out / "report.html",
+        training=[log for log in (plan.out / "logs" / "grpo.log",) if log.is_file()],
+        title="The miniature laboratory under adaptive attack",
+    )
     console = Console()
     console.print(terminal(summaries, gain))
-    console.print(f"table: {plan.out}/report.md\nplot: {picture}", highlight=False, soft_wrap=True)
-    console.print(f"training: steer transcripts {plan.out}/grpo/transcripts", highlight=False, soft_wrap=True)
+    for what, where in (("page", page), ("table", plan.out / "report.md"), ("plot", picture)):
+        console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
     return report
+
+
+def _summary(dialogues: Sequence[DialogueMarks]) -> dict[str, Any]:
+    return {"attack": "adaptive", **summarize(dialogues)}
 
 
 def gains(marks: Mapping[str, Sequence[DialogueMarks]]) -> dict[str, dict[str, float | None]]:

@@ -2,15 +2,16 @@
 
 ::
 
-    out/data            pictures, SFT sets, seeds          out/eval/{base,sft,grpo}   transcripts, marks, summary
-    out/model           the student, untrained             out/report.md .json        the table
-    out/pretrain/hf     base: sees, speaks, complies       out/survival.png           the plot
-    out/sft/hf          Stage II                           out/logs                   every stage's whole output
-    out/grpo/hf         Stage III                          out/stages                 what is done
+    out/data            pictures, SFT sets, seeds          out/eval/{base,sft,grpo}   dialogues, their marks, summary
+    out/model           the student, untrained             out/report.html            the page
+    out/pretrain/hf     base: sees, speaks, complies       out/report.md .json        the table
+    out/sft/hf          Stage II                           out/survival.png           the plot
+    out/grpo/hf         Stage III                          out/logs, out/stages       whole outputs, and what is done
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ CODE = Path(__file__).resolve().parents[2]
 """The clone: packages and recipes lie side by side."""
 
 RECIPE = CODE / "recipes" / "mini"
+EVALUATION = CODE / "recipes" / "eval" / "mini.yaml"
 STUDENTS = {"base": "pretrain", "sft": "sft", "grpo": "grpo"}
 """Name of an evaluation -> the stage whose student it takes."""
 
@@ -246,23 +248,27 @@ def evaluation(plan: Plan, name: str, attack: str = "adaptive", *, student: str 
     """
     student, title = student or STUDENTS[name], title or TITLES[name]
     label = name if attack == "adaptive" else f"{name}-{attack}"
+    called = title if attack == "adaptive" else f"{title}, {attack}"
     folder = plan.out / "eval" / label
-    argv = _steer(
-        "eval",
-        *("--model", str(plan.out / student / "hf"), "--data", str(plan.out / "data" / "rl_test.jsonl")),
-        *("--out", str(folder), "--seeds", str(plan.dialogues), "--attack", attack, "--seed", str(plan.seed)),
-        "--greedy",
+    settings = (
+        f"out={folder}",
+        f"student.path={plan.out / student / 'hf'}",
+        f"student.name={json.dumps(called)}",
+        f"student.run={plan.seed}",
+        f"benchmarks.mini.file={plan.out / 'data' / 'rl_test.jsonl'}",
+        f"benchmarks.mini.limit={plan.dialogues}",
+        f"attack={attack}",
     )
     return Stage(
         f"eval-{label}",
-        f"Evaluation of {title}" + (f", {attack}" if attack != "adaptive" else ""),
-        argv,
+        f"Evaluation of {called}",
+        (sys.executable, "-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *settings),
         folder,
         folder / "summary.json",
         TYPICAL["eval"],
         LIMITS["eval"],
         (student,),
-        sources=(*EVAL_CODE, *_code("steer_verl", "answer")),
+        sources=(EVALUATION, *EVAL_CODE, *_code("steer_verl", "answer")),
         env=plan.env,
     )
 

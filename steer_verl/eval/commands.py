@@ -35,7 +35,8 @@ def run(
     """Play every dialogue of some benchmarks with a student and rate every answer. Start it again to go on."""
     from steer_verl.eval.config import EvalConfig
     from steer_verl.eval.run import evaluate
-    from steer_verl.eval.summary import summarize_run, summary_table
+    from steer_verl.eval.summary import summarize_run
+    from steer_verl.eval.summary_table import summary_table
     from steer_verl.settings_file import load_settings
 
     file, overrides = _split(settings)
