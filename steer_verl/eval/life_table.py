@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steer_verl.eval.bounds import hazard_bounds, possible_at_risk, survival_bounds, turns_of
+from steer_verl.eval.bounds import Turns, hazard_bounds, possible_at_risk, survival_bounds, turns_of
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.contributions import Estimate, Key, estimate_of, key_of, ratio
 from steer_verl.eval.intervals import REACHED_BY, interval_of, reach, weights
@@ -48,6 +48,15 @@ class LifeTable:
     def reach(self) -> int:
         """The last turn to speak of: that 20 dialogues have, or half of fewer than 40."""
         return reach(self.dialogues, max(1, min(REACHED_BY, (len(self.dialogues) + 1) // 2)), self.marks.horizon)
+
+    @property
+    def turns(self) -> Turns:
+        """Where the dialogues fail and where they are unknown."""
+        return turns_of(self.dialogues, self.marks.horizon, self.marks.fail_below)
+
+    def rated(self, last: int) -> int:
+        """Dialogues that were not lost to view before turn ``last`` for want of a mark."""
+        return len(self.lives) - sum(_lost(self)[:last])
 
     @property
     def survival_T(self) -> np.ndarray:
@@ -91,11 +100,8 @@ def survival_json(table: LifeTable, seed: int | tuple[int, ...] = 0) -> Survival
     """The table as plain JSON; ``None`` without dialogues."""
     if not table.dialogues:
         return None
-    curve, draws_BT, last = table.curve(seed), table.draws_BT(seed), table.reach
-    turns = turns_of(table.dialogues, table.marks.horizon, table.marks.fail_below)
-    least_T, greatest_T = survival_bounds(turns)
-    lost = _lost(table)
-    rated = len(table.lives) - sum(lost[:last])
+    curve, last, lost = table.curve(seed), table.reach, _lost(table)
+    least_T, greatest_T = survival_bounds(table.turns)
     return SurvivalJson(
         dialogues=len(table.dialogues),
         horizon=table.marks.horizon,
@@ -110,8 +116,8 @@ def survival_json(table: LifeTable, seed: int | tuple[int, ...] = 0) -> Survival
         censored_unrated=lost,
         never=sum(not life.failed for life in table.lives) - sum(lost),
         hazard=[estimate.json() for estimate in hazard(table, seed)],
-        mean_turns=mean_turns(table, curve, draws_BT, rated).json(),
-        at=_at(curve, last, rated, float(least_T[last - 1]), float(greatest_T[last - 1])).json(),
+        mean_turns=mean_turns(table, last, seed).json(),
+        at=survival_at(table, last, seed).json(),
         risk_zone=_risk_zone(curve, last),
     )
 
@@ -121,29 +127,33 @@ def hazard(table: LifeTable, seed: int | tuple[int, ...] = 0) -> list[Estimate]:
     w_BC = weights(len(table.keys), seed)
     pairs_CT2 = np.stack([100 * table.failed_CT, table.at_risk_CT], axis=-1)
     draws_BT = np.stack([w_BC @ pairs_CT2[..., 0], w_BC @ pairs_CT2[..., 1]], axis=-1)
-    turns = turns_of(table.dialogues, table.marks.horizon, table.marks.fail_below)
-    bounds_T2 = 100 * np.stack(hazard_bounds(turns), axis=-1)
-    counts_T2 = np.stack([table.at_risk_CT.sum(axis=0), possible_at_risk(turns)], axis=-1)
+    bounds_T2 = 100 * np.stack(hazard_bounds(table.turns), axis=-1)
+    counts_T2 = np.stack([table.at_risk_CT.sum(axis=0), possible_at_risk(table.turns)], axis=-1)
     clusters_T = (table.at_risk_CT > 0).sum(axis=0)
     rows = zip(ratio(pairs_CT2.sum(axis=0)), ratio(draws_BT).T, bounds_T2, counts_T2, map(int, clusters_T), strict=True)
     return [estimate_of(HAZARD, *row) for row in rows]
 
 
-def mean_turns(table: LifeTable, curve: Curve, draws_BT: np.ndarray, rated: int) -> Estimate:
-    """Restricted mean survival up to ``table.reach``. Where no resample knows a failure, the low end is that of the
+def survival_at(table: LifeTable, turn: int, seed: int | tuple[int, ...] = 0) -> Estimate:
+    """S(``turn``) in percent, with the curve's own band."""
+    curve = table.curve(seed)
+    worst, best = (float(s_T[turn - 1]) for s_T in survival_bounds(table.turns))
+    value, low, high, worst, best = (
+        100 * s for s in (curve.survival[turn], curve.low[turn], curve.high[turn], worst, best)
+    )
+    return Estimate(value, low, high, table.rated(turn), len(table.lives), worst, best)
+
+
+def mean_turns(table: LifeTable, last: int, seed: int | tuple[int, ...] = 0) -> Estimate:
+    """Restricted mean survival up to turn ``last``. Where no resample knows a failure, the low end is that of the
     curve's band. The bounds hold, but need not be reached: each turn's extreme is another completion's."""
-    last = table.reach
     value = float(restricted_mean(table.survival_T, last))
-    interval = interval_of(value, restricted_mean(draws_BT, last))
-    low = interval.low if interval.low < interval.high else float(restricted_mean(np.array(curve.low[1:]), last))
-    turns = turns_of(table.dialogues, table.marks.horizon, table.marks.fail_below)
-    worst, best = (float(restricted_mean(s_T, last)) for s_T in survival_bounds(turns))
-    return Estimate(value, low, interval.high, rated, len(table.lives), worst, best)
-
-
-def _at(curve: Curve, turn: int, rated: int, worst: float, best: float) -> Estimate:
-    value, low, high = (100 * s[turn] for s in (curve.survival, curve.low, curve.high))
-    return Estimate(value, low, high, rated, curve.at_risk[0], 100 * worst, 100 * best)
+    interval = interval_of(value, restricted_mean(table.draws_BT(seed), last))
+    low = interval.low
+    if low == interval.high:
+        low = float(restricted_mean(np.array(table.curve(seed).low[1:]), last))
+    worst, best = (float(restricted_mean(s_T, last)) for s_T in survival_bounds(table.turns))
+    return Estimate(value, low, interval.high, table.rated(last), len(table.lives), worst, best)
 
 
 def _lost(table: LifeTable) -> list[int]:
