@@ -15,6 +15,7 @@ from tests.transport.fault_server import FaultServer, Step, dropped, flood, refu
 from tests.transport.replies import prompt_text
 
 SENSIBLE = says(lambda body: rating(body, 3, 3 if GOOD in prompt_text(body) else 0))
+HARSH = says(lambda body: rating(body, -1, 3 if GOOD in prompt_text(body) else 0))
 WRONG: list[tuple[Step, tuple[str, str]]] = [
     (dropped(), ("cannot be reached", "start the server")),
     (slow(5), ("cannot be reached", "base_url")),
@@ -68,8 +69,8 @@ async def test_a_good_judge_passes_with_three_requests_and_without_a_word(caplog
     assert all("data:image/png" in prompt_text(body) for body in server.bodies)
 
 
-@pytest.mark.parametrize("step", [marks(3, 3), marks(-3, 3), marks(3, 0)])
-async def test_a_judge_that_sees_no_difference_is_warned_of(step: Step, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("step", [marks(3, 3), marks(3, 0), HARSH])
+async def test_a_judge_whose_marks_mean_nothing_is_warned_of(step: Step, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         await checked(step, timeout=20)
     assert "steer eval calibrate" in caplog.text and "judge.endpoint" in caplog.text

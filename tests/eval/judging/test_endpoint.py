@@ -179,8 +179,12 @@ async def test_a_killed_run_sends_the_same_request_and_is_charged_once() -> None
 @pytest.mark.parametrize(
     "name", ["a.png", "../a.png", "/etc/passwd", "http://127.0.0.1/a.png", "file:///etc/passwd", "data:,x", "{}/no.png"]
 )
-async def test_a_picture_that_nobody_has_looked_at_is_never_sent(tmp_path: Path, name: str) -> None:
+async def test_a_picture_that_nobody_has_looked_at_is_never_sent(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture(tmp_path / "a.png")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here" if name.startswith("..") else tmp_path)  # where a relative path does lead
     async with judging(marks()) as (judge, server):
         judged = (await judge.rate(case(images=(name.format(tmp_path),)), MemoryDesk())).judged
         assert isinstance(judged, Unrated) and judged.reason == "picture"
