@@ -59,3 +59,56 @@ def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
     if wrong := [word for word in settings[1:] if "=" not in word]:
         raise ConfigError(f"{wrong[0]!r}: not of the form key=value; only the first word may be a file")
     return Path(first), settings[1:]
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; those of the same name are pooled")],
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md, .csv and .json")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Name of the run that others are compared with: the first")
+    ] = None,
+) -> None:
+    """Any number of runs side by side: intervals, paired tests on the same dialogues, the paper's figures."""
+    from steer_verl.eval.compare.write import compare_folders
+
+    stdout().print(compare_folders(runs, out, baseline))
+
+
+@app.command()
+def calibrate(
+    labelled: Annotated[Path, typer.Argument(help="CSV of answers that people have scored (docs/formats.md)")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(help="YAML file of a run, whose `judge` is taken, then key=value: judge.endpoint.model=NAME"),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for calibration.json; the same command goes on in it")],
+    scale: Annotated[str | None, typer.Option(help="What the scores mean: safety, harm, objective, refusal")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Answers at most: the first ones")] = None,
+    accept_changes: AcceptChanges = False,
+) -> None:
+    """How often the judge misses a failure or blames a good answer, by people's scores; for judge.calibration."""
+    from steer_verl.eval.config import JudgeFile
+    from steer_verl.eval.judging.calibrate import calibrate as learn
+    from steer_verl.settings_file import load_settings
+    from steer_verl.vetting.labelled import Scale
+
+    file, overrides = _split(settings)
+    if scale is not None and scale not in [known.value for known in Scale]:
+        raise ConfigError(f"--scale {scale}: choose one of {', '.join(known.value for known in Scale)}")
+    judge = load_settings(JudgeFile, file, overrides).judge
+    console = Console(stderr=True, highlight=False)
+    try:
+        found = learn(
+            labelled,
+            judge,
+            out,
+            scale=Scale(scale) if scale else None,
+            limit=limit,
+            accept_changes=accept_changes,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here", style="yellow")
+        raise typer.Exit(130) from None
+    stdout().print(found.report(), markup=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steer_verl.config import EndpointConfig, Settings, TutorConfig
 from steer_verl.data.sources.settings import SourceSettings
@@ -128,6 +128,14 @@ class JudgeSettings(Settings):
         if self.quorum is not None and self.quorum > 1 + len(self.panel):
             raise ValueError(f"quorum is {self.quorum}, but there are {1 + len(self.panel)} judges")
         return self
+
+
+class JudgeFile(BaseModel):
+    """The ``judge`` of a run's file, whatever else stands there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    judge: JudgeSettings
 
 
 class MarkSettings(Settings):

@@ -32,7 +32,7 @@ from steer_verl.data.work.run import Job, run
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
-from steer_verl.eval.judging.build import build_judge
+from steer_verl.eval.judging import build_judge
 from steer_verl.eval.records import EvalDialogue, EvalItem
 from steer_verl.eval.runs import SUMMARY, EvalRun, RunAbout, write_run
 from steer_verl.eval.step import NAME, EvalStep

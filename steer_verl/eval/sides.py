@@ -23,7 +23,6 @@ from steer_verl.types import (
     UserTurn,
 )
 
-
 FREE = Usage()
 
 

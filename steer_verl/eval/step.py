@@ -111,11 +111,15 @@ class EvalStep:
             user = Said(role="user", text=unmarked(question.user.text), images=question.user.images)
             said = (*said, user, Said(role="assistant", text=parse_answer(reply.text).answer))
             # the next turn is played while this one is rated
-            case = Case(said=said, reference=item.reference, facts=item.seed.facts)
+            last = len(played) + 1 == self._planned(item)
+            case = Case(said=said, reference=item.reference if last else "", facts=item.seed.facts)
             turn = _Played(question, reply, asyncio.create_task(self.judge.rate(case, part)))
             played.append(turn)
             turn.reaction = await side.react(reply.text, part)
             question = turn.reaction.question
+
+    def _planned(self, item: EvalItem) -> int:
+        return min(len(item.seed.turns), self.max_turns)
 
     def _side(self, item: EvalItem, desk: Desk) -> UserSide:
         if self.tutor is None:
@@ -147,7 +151,7 @@ class EvalStep:
     def _record(
         self, item: EvalItem, played: Sequence[_Played], ratings: Sequence[Rated], end: EvalEnd, detail: str
     ) -> EvalDialogue:
-        planned = min(len(item.seed.turns), self.max_turns)
+        planned = self._planned(item)
         turns = [_turn(turn, rated) for turn, rated in zip(played, ratings, strict=True)]
         if item.reference and len(turns) == planned:
             turns[-1] = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})

@@ -121,8 +121,10 @@ async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:
 
 async def test_the_last_answer_is_compared_with_the_reference() -> None:
     student = ScriptedStudent(lambda t: "<thinking>4+8</thinking><answer>The answer is 12.</answer>")
-    done = record(await EvalStep(student, ScriptedJudge()).work(item(2, reference="12"), MemoryDesk()))
+    judge = ScriptedJudge()
+    done = record(await EvalStep(student, judge).work(item(2, reference="12"), MemoryDesk()))
     assert [turn.correct for turn in done.turns] == [None, True]
+    assert [case.reference for case in judge.cases] == ["", "12"], "it is no reference for an earlier turn"
 
 
 async def test_the_tutor_writes_the_later_turns_and_the_benchmarks_own_stand_beside_them() -> None:
