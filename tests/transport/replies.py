@@ -13,7 +13,7 @@ def prompt_text(body: dict[str, Any]) -> str:
     for message in body["messages"]:
         content = message["content"]
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        texts += [part.get("text") or part["image_url"]["url"] for part in parts]
+        texts += [part["text"] if "text" in part else part["image_url"]["url"] for part in parts]
     return "".join(texts)
 
 
