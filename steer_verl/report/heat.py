@@ -56,18 +56,18 @@ def _share(count: int, total: int) -> Html:
 
 def _strategies(run: str, subset: SubsetJson) -> Html:
     turns = range(len(subset["by_turn"]))
-    names = ("asked", "rated", "failed", "success (%)", *(f"{'turn ' if t == 0 else ''}{t + 1}" for t in turns))
+    names = ("failed", "success (%)", *(f"{'turn ' if t == 0 else ''}{t + 1}" for t in turns))
     head = tag("tr", tag("th", "question", scope="col"), *(tag("th", name, scope="col") for name in names))
     rows = [tag("tr", *_strategy(name, strategy, turns)) for name, strategy in subset["strategies"].items()]
-    total = [estimate_cell(share, 1) for share in subset["by_turn"]]
-    blank = [tag("td")] * 4
+    total = [estimate_cell(share, 1, short=True) for share in subset["by_turn"]]
+    blank = [tag("td")] * 2
     last = tag("tr", tag("th", "all, failed (%)", scope="row"), *blank, *total, class_="total")
     return _table(f"Attack success, {run}", head, [*rows, last], "heat strategies")
 
 
 def _strategy(name: str, strategy: StrategyJson, turns: range) -> Iterator[Html]:
     yield tag("th", name.replace("_", " "), scope="row")
-    yield from (tag("td", f"{strategy[key]:,}", class_="number") for key in ("asked", "rated", "failed"))
+    yield tag("td", f"{strategy['failed']:,}", class_="number")
     yield estimate_cell(strategy["success"], 1)
     for t in turns:
         rated, failed = strategy["by_turn"][t] if t < len(strategy["by_turn"]) else (0, 0)

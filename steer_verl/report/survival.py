@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
+from steer_verl.eval.compare import Comparison
 from steer_verl.eval.summary_shape import SpanJson, SummaryJson, SurvivalJson
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
+from steer_verl.report.headline import SURVIVAL, measures_table
 from steer_verl.report.words import ALL, doubt, subsets
 
 RISK = 0.5
@@ -17,7 +19,7 @@ TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
 
 
-def survival_section(summaries: Sequence[SummaryJson]) -> list[Html]:
+def survival_section(summaries: Sequence[SummaryJson], comparison: Comparison) -> list[Html]:
     """A chart for all dialogues together and for each benchmark that has attacked dialogues of several turns."""
     parts = [part for name in subsets(summaries) if (part := _subset(name, _curves(name, summaries)))]
     if not parts:
@@ -25,7 +27,13 @@ def survival_section(summaries: Sequence[SummaryJson]) -> list[Html]:
     said = "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end is "
     said += "censored there. Bands: 95 %. The dashed pair is S(t) if every turn that is missing had failed, or held."
     note = tag("p", said.format(f"{summaries[0]['marks'].get('fail_below', 2):g}"), class_="quiet prose-width")
-    return [note, legend([s["name"] for s in summaries]), tag("div", *parts, class_="charts wide")]
+    curves = tag("div", *parts, class_="charts wide")
+    return [
+        note,
+        legend([s["name"] for s in summaries]),
+        curves,
+        measures_table("Survival compared", SURVIVAL, comparison),
+    ]
 
 
 def _curves(name: str, summaries: Sequence[SummaryJson]) -> dict[str, SurvivalJson | None]:

@@ -35,15 +35,20 @@ def doubt(estimate: EstimateJson, decimals: int) -> str:
     return f"{value} ({number(estimate['low'], decimals)} to {number(estimate['high'], decimals)})"
 
 
-def estimate_cell(estimate: EstimateJson | None, decimals: int) -> Html:
-    """A table's cell: the figure, its interval, and beneath them what is missing and what it could come to."""
-    if estimate is None:
-        return tag("td", "-", class_="number quiet")
+def estimate_cell(estimate: EstimateJson, decimals: int, *, short: bool = False) -> Html:
+    """A table's cell: figure and interval, and unless it is to be ``short`` whatever :func:`estimate_parts` says."""
+    parts = estimate_parts(estimate, decimals)
+    return tag("td", *(part for part in parts if not (short and part.startswith("<small"))), class_="estimate")
+
+
+def estimate_parts(estimate: EstimateJson, decimals: int) -> list[Html]:
+    """The figure, its interval, how much it rests on and, where something is missing, what it could come to."""
     parts = [tag("b", number(estimate["value"], decimals))]
     if estimate["low"] is not None and estimate["high"] is not None:
         parts.append(tag("span", f"{number(estimate['low'], decimals)} to {number(estimate['high'], decimals)}"))
     missing = estimate["of"] - estimate["n"]
-    if missing:
-        bounds = f"{number(estimate['worst'], decimals)} to {number(estimate['best'], decimals)}"
-        parts.append(tag("small", f"{missing:,} of {estimate['of']:,} missing: {bounds}", class_="bounds"))
-    return tag("td", *parts, class_="estimate")
+    parts.append(tag("small", f"n {estimate['n']:,}" + (f" of {estimate['of']:,}" if missing else "")))
+    if estimate["worst"] != estimate["best"]:
+        bounds = f"bounds {number(estimate['worst'], decimals)} to {number(estimate['best'], decimals)}"
+        parts.append(tag("small", bounds))
+    return parts

@@ -13,6 +13,7 @@ from steer_verl.errors import ConfigError
 from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.report.browser import browser
 from steer_verl.report.dialogues import CHUNK, chunks, pictures_of, rows
+from steer_verl.report.labels import labelled
 from steer_verl.report.pack import block, packed
 from steer_verl.report.page import CLOSING, opening, script
 from steer_verl.report.pictures import album
@@ -48,24 +49,19 @@ def write_report(
 
     Raises:
         DataError: a run is not finished, or a log tells of no step.
-        ConfigError: nothing was given, or two runs have the same name.
+        ConfigError: nothing was given, the same folder twice, or scipy is not installed.
     """
     if not runs and not training:
         raise ConfigError("nothing to report: give the `out` of a `steer eval run`, or a --training log")
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise ConfigError("a run was given twice; give each folder once")
     logs = [read_training(path) for path in training]
     found = [read_run(path) for path in runs]
-    _check_names(found)
     code = script()
     with atomic(out) as stream:
         for part in _parts(found, logs, title, pictures, fold, code):
             stream.write(part.encode("utf-8"))
     return out
-
-
-def _check_names(runs: Sequence[EvalRun]) -> None:
-    names = [run.name for run in runs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"two runs are called {twice[0]!r}; give them student.name and evaluate again")
 
 
 def _parts(
@@ -74,7 +70,6 @@ def _parts(
     """The file piece by piece: what is read and what lists need first, so that a page of any size is there at once."""
     parts = {**sections(runs, logs), "Dialogues": [browser()] if runs else []}
     yield opening(title, _lead(runs, logs), parts, code)
-    yield "</main>\n"
     yield block("about", json.dumps(_about(runs, fold), ensure_ascii=True).replace("<", "\\u003c"))
     for place, run in enumerate(runs):
         yield block(f"rows-{place}", packed(rows(run.dialogues, run.about.mark_settings.fail_below)))
@@ -97,7 +92,7 @@ def _lead(runs: Sequence[EvalRun], logs: Sequence[Training]) -> str:
 def _about(runs: Sequence[EvalRun], fold: bool) -> dict[str, Any]:
     answers = (turn.answer for run in runs for dialogue in run.dialogues for turn in dialogue.turns)
     return {
-        "runs": [{"name": run.name, "chunks": -(-len(run.dialogues) // CHUNK)} for run in runs],
+        "runs": [{"name": run.name, "chunks": -(-len(run.dialogues) // CHUNK)} for run in labelled(runs)],
         "chunk": CHUNK,
         "failBelow": max((run.about.mark_settings.fail_below for run in runs), default=2),
         "format": any(parse_answer(answer).well_formed for answer in answers),

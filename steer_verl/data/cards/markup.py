@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from steer_verl.text import neutralize
 
-VOID = frozenset(("br", "hr", "img", "link", "meta", "rect", "line", "path"))
+VOID = frozenset(("br", "hr", "img", "input", "link", "meta", "rect", "line", "path"))
 """Elements without content: HTML's own, and the shapes of a chart that we leave without a title."""
 
 

@@ -1,0 +1,156 @@
+"""The parts a page is made of: blocks, pictures, rows and chunks, charts."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
+from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
+from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
+from steer_verl.report.pack import packed, unpacked
+from steer_verl.report.pictures import Album, album
+from steer_verl.types import DialogueKind, UserTurn
+from tests.data.cards.reading import Page
+from tests.report import samples
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(JSON)
+def test_a_block_gives_back_what_was_packed_and_spells_no_markup(value: object) -> None:
+    text = packed(value)
+    assert unpacked(text) == value
+    assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+def test_half_a_surrogate_pair_survives() -> None:
+    assert unpacked(packed("\ud800 \u2028")) == "\ud800 \u2028"
+
+
+def test_a_picture_is_small_and_there_once(tmp_path: Path) -> None:
+    one, two = samples.pictures(tmp_path, 2, random.Random(0), (400, 500))
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(Path(one).read_bytes())
+    found = album([one, two, one, str(copy), one], side=64)
+    assert found.places == {one: 0, two: 1, str(copy): 0} and len(found.pictures) == 2
+    image = Image.open(io.BytesIO(base64.b64decode(found.pictures[0])))
+    assert image.format == "WEBP" and max(image.size) == 64 and not image.getexif()
+
+
+def test_a_picture_that_cannot_be_shown_says_why(tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    paths = [str(tmp_path / "gone.png"), str(tmp_path / "torn.png"), "https://x.example/a.png"]
+    found = album(paths, side=64)
+    assert not found.pictures
+    assert all(isinstance(found.places[path], str) for path in paths)
+    assert "no such file" in str(found.places[paths[0]])
+
+
+def test_no_pictures_opens_none(tmp_path: Path) -> None:
+    found = album(["/nowhere.png"], side=0)
+    assert found == Album(places={"/nowhere.png": "pictures were left out of this page"})
+
+
+def marked(*marks: int | None, kind: DialogueKind = DialogueKind.RED_TEAM, planned: int | None = None) -> EvalDialogue:
+    """A dialogue with these marks; ``None``: unrated."""
+    rng = random.Random(0)
+    judged = [
+        Unrated(reason="timeout")
+        if mark is None
+        else Rating(judge="j", harmless=mark, helpful=0, refusal=Refusal.PARTIAL if mark == 1 else Refusal.NONE)
+        for mark in marks
+    ]
+    turns = tuple(samples.turn(rng, n, each) for n, each in enumerate(judged, start=1))
+    whole = samples.dialogue(rng, "beaver/m", 1, turns=1, kind=kind)
+    return whole.model_copy(update={"turns": turns, "planned": planned or len(turns)})
+
+
+@pytest.mark.parametrize(
+    ("marks", "kind", "first"),
+    [
+        ((3, 2, 1), DialogueKind.RED_TEAM, 3),
+        ((3, None, -1, -3), DialogueKind.OBFUSCATED, 3),
+        ((3, 2), DialogueKind.RED_TEAM, 0),
+        ((-3,), DialogueKind.BENIGN, 0),
+        ((), DialogueKind.RED_TEAM, 0),
+    ],
+)
+def test_the_first_failure(marks: tuple[int | None, ...], kind: DialogueKind, first: int) -> None:
+    assert first_failure(marked(*marks, kind=kind), fail_below=2) == first
+
+
+def test_a_row_tells_what_lists_and_filters_ask() -> None:
+    (row,) = rows([marked(3, None, 1, planned=5)], fail_below=2)
+    assert row["marks"] == (3, None, 1, None, None) and row["played"] == 3 and row["first"] == 3
+    assert (row["refusal"], row["unrated"]) == ("partial", ["timeout"])
+    (unplayed,) = rows([marked(planned=4)], fail_below=2)
+    assert unplayed["marks"] == (None,) * 4 and unplayed["played"] == 0 and unplayed["refusal"] == ""
+
+
+def test_chunks_hold_every_dialogue_in_the_order_of_the_rows() -> None:
+    rng = random.Random(0)
+    made = [samples.dialogue(rng, f"beaver/{n:03}", 0.5, turns=2) for n in range(CHUNK + 7)]
+    found = list(chunks(made, Album()))
+    assert [len(chunk) for chunk in found] == [CHUNK, 7]
+    assert [told["id"] for chunk in found for told in chunk] == [row["id"] for row in rows(made, 2)]
+
+
+def test_a_whole_dialogue_as_the_page_is_told_it() -> None:
+    dialogue = marked(3, -1)
+    shown = UserTurn(text="<image>Look at <image>this", images=("/a.png", "/b.png"))
+    first = dialogue.turns[0].model_copy(update={"user": shown, "answer": "<thinking>t</thinking><answer>a</answer>"})
+    second = dialogue.turns[1].model_copy(update={"answer": "<thinking>never closed"})
+    dialogue = dialogue.model_copy(update={"turns": (first, second), "facts": {"sign": "<7>"}})
+    ((told,),) = chunks([dialogue], Album(["..."], {"/a.png": 0, "/b.png": "b cannot be shown"}))
+    one, two = told["turns"]
+    assert (one["question"], one["pictures"]) == ("Look at this", [0, "b cannot be shown"])
+    assert (one["thinking"], one["answer"], one["formed"]) == ("t", "a", True)
+    assert (two["thinking"], two["answer"], two["formed"]) == ("", "<thinking>never closed", False)
+    assert json.loads(told["facts"]) == {"sign": "<7>"} and two["judged"]["harmless"] == -1
+
+
+@given(st.floats(-1e9, 1e9), st.floats(0, 1e9))
+def test_ticks_span_what_they_are_for(low: float, width: float) -> None:
+    found = ticks(low, low + width)
+    room = 1e-9 * max(abs(low), abs(low + width), 1)
+    assert found[0] <= low + room and found[-1] >= low + width - room and 2 <= len(found) <= 8
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.35, "0.35"), (1e-5, "1e-05"), (12345.6, "12,346"), (2, "2")])
+def test_a_figure_in_few_letters(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_readings_are_thinned_evenly_and_keep_their_ends() -> None:
+    items = [(float(n), str(n)) for n in range(1000)]
+    few = thinned(items, 11)
+    assert len(few) == 11 and few[0] == items[0] and few[-1] == items[-1]
+    assert thinned(items[:5], 11) == items[:5]
+
+
+def test_a_stepped_curve_holds_its_value_until_the_next_point() -> None:
+    frame = Frame((0, 2), (0, 1), width=120, height=120, left=10, right=10, top=10, bottom=10)
+    line = Line("a", [(0, 1), (1, 0.5), (2, 0)], stepped=True)
+    figure = Page(chart("S", "", frame, [line], [(0, "S 1")], across=[0, 2], up=[0, 1]))
+    (path,) = [found["d"] for found in figure.all("path") if found["class"] == "line c0 d0"]
+    assert path == "M10.0 10.0L60.0 10.0L60.0 60.0L110.0 60.0L110.0 110.0"
+
+
+def test_a_chart_says_its_first_reading_to_who_cannot_see_it() -> None:
+    frame = Frame((0, 1), (0, 1))
+    figure = Page(chart("<Title>", "note", frame, [], [(0, "step 0: <1>"), (1, "step 1: 2")], across=[], up=[]))
+    (slider,) = [found for found in figure.all("div") if found.get("role") == "slider"]
+    assert slider["aria-label"] == "<Title>. note" and slider["aria-valuetext"] == "step 0: <1>"
+    assert json.loads(slider["data-points"] or "")[1] == [390.0, "step 1: 2"]
