@@ -30,19 +30,7 @@ from steer_verl.eval.summary_shape import (
     SubsetJson,
     SummaryJson,
 )
-from steer_verl.eval.summary_table import summary_markdown, summary_table
 from steer_verl.vetting.agreement import Detection, corrected
-
-__all__ = [
-    "average",
-    "corrected_failures",
-    "known_errors",
-    "marked",
-    "measure_about",
-    "summarize_run",
-    "summary_markdown",
-    "summary_table",
-]
 
 logger = logging.getLogger(__name__)
 

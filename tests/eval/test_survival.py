@@ -1,12 +1,30 @@
-"""Kaplan-Meier against a brute-force twin, and what a band must obey."""
+"""Kaplan-Meier against a brute-force twin and the textbooks, and what a band must obey."""
 
 from __future__ import annotations
 
+import math
 import random
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from scipy.stats import chi2
 
-from steer_verl.eval.survival import Lifetime, curve_dict, curve_from, kaplan_meier, lifetime
+from steer_verl.errors import ConfigError
+from steer_verl.eval.intervals import over_runs
+from steer_verl.eval.survival import (
+    Lifetime,
+    counts,
+    curve_dict,
+    curve_from,
+    first_below,
+    kaplan_meier,
+    lifetime,
+    log_rank,
+    product_limit,
+    restricted_mean,
+)
 
 
 def brute_force(lives: list[Lifetime], horizon: int) -> list[float]:
@@ -75,3 +93,70 @@ def test_the_last_known_turn() -> None:
 def test_json_round_trip() -> None:
     curve = kaplan_meier([Lifetime(3, False), Lifetime(5, True)])
     assert curve_from(curve_dict(curve)) == curve
+
+
+# Remission in weeks of 21 patients under 6-MP and of 21 under placebo (Freireich et al., 1963); minus: still in
+# remission. S, its log-log interval and the log-rank statistic stand in every textbook.
+SIX_MP = (6, 6, 6, -6, 7, -9, 10, -10, -11, 13, 16, -17, -19, -20, 22, 23, -25, -32, -32, -34, -35)
+PLACEBO = (1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
+
+
+def weeks(values: tuple[int, ...]) -> list[Lifetime]:
+    return [Lifetime(abs(value), value > 0) for value in values]
+
+
+def test_the_textbook_example() -> None:
+    curve = kaplan_meier(weeks(SIX_MP), horizon=35)
+    at = {6: 0.857, 7: 0.807, 10: 0.753, 13: 0.690, 16: 0.627, 22: 0.538, 23: 0.448, 35: 0.448}
+    assert {t: round(curve.survival[t], 3) for t in at} == pytest.approx(at)
+    assert (curve.low[6], curve.high[6]) == pytest.approx((0.620, 0.952), abs=5e-4)
+    assert (curve.low[23], curve.high[23]) == pytest.approx((0.188, 0.680), abs=5e-4)
+    assert first_below(curve.survival) == 23 and first_below(kaplan_meier(weeks(PLACEBO), 35).survival, 0.5001) == 8
+    assert log_rank(weeks(SIX_MP), weeks(PLACEBO)) == pytest.approx(chi2.sf(16.793, 1), rel=1e-3)
+
+
+def test_the_product_of_many_weightings_is_what_scipy_says_of_each() -> None:
+    rng = random.Random(4)
+    lives = [Lifetime(rng.randint(0, 10), False) for _ in range(25)]
+    lives = [Lifetime(life.turns, life.turns > 0 and rng.random() < 0.6) for life in lives]
+    failed_NT, risk_NT = counts(lives)
+    weights_BN = np.array([[rng.randint(0, 3) for _ in lives] for _ in range(20)])
+    survival_BT = product_limit(weights_BN @ failed_NT, weights_BN @ risk_NT)
+    for weights_N, survival_T in zip(weights_BN, survival_BT, strict=True):
+        repeated = [life for life, w in zip(lives, weights_N, strict=True) for _ in range(w)]
+        assert kaplan_meier(repeated).survival[1:] == pytest.approx(survival_T)
+
+
+def test_restricted_mean_is_what_dialogues_survive_on_average() -> None:
+    lives = [Lifetime(t, True) for t in (1, 2, 2, 5)] + [Lifetime(10, False)]
+    s_T = np.array(kaplan_meier(lives).survival[1:])
+    assert restricted_mean(s_T, 10) == pytest.approx((1 + 2 + 2 + 5 + 10) / 5)
+    assert restricted_mean(s_T, 3) == pytest.approx((1 + 2 + 2 + 3 + 3) / 5)
+
+
+def test_a_band_without_a_failure_is_no_certainty() -> None:
+    curve = kaplan_meier([Lifetime(4, False)] * 20 + [Lifetime(10, False)] * 10)
+    assert curve.survival[10] == 1.0 and curve.high[10] == 1.0
+    assert curve.low[4] == pytest.approx(0.025 ** (1 / 30)) and curve.low[10] == pytest.approx(0.025 ** (1 / 10))
+    dead = kaplan_meier([Lifetime(1, True)] * 3 + [Lifetime(2, True)] * 3)
+    assert dead.survival[2] == 0 and 0 < dead.high[2] < dead.high[1] and dead.high[2] == dead.high[10]
+
+
+def test_log_rank_of_nothing() -> None:
+    held, broke = [Lifetime(3, False)], [Lifetime(2, True)]
+    assert math.isnan(log_rank(held, held)) and math.isnan(log_rank([], broke))
+    assert log_rank(broke * 20, held * 20) < 1e-6
+
+
+def test_without_scipy_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ConfigError, match=r"steer-verl\[eval\]"):
+        kaplan_meier([Lifetime(1, True)])
+    with pytest.raises(ConfigError, match="scipy"):
+        over_runs([1.0, 2.0])
+
+
+def test_nobody_loads_scipy_by_importing() -> None:
+    names = ("summary", "compare.write", "significance", "survival", "intervals")
+    code = f"import sys, {', '.join(f'steer_verl.eval.{name}' for name in names)}; assert 'scipy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -54,9 +54,9 @@ def compare(runs: Sequence[EvalRun], baseline: str | None = None, seed: int = 0)
 def _notes(models: Sequence[Model], baseline: Model, rows: Sequence[Row], static: bool) -> list[str]:
     tests = sum(bool(d.test) for row in rows for d in row.differences.values())
     told = [
-        "Intervals: 95 %, bootstrap of whole dialogues (of Kaplan-Meier for survival); what is missing is bounded by "
-        "its worst and best case. (These know of failures that were rated after a gap, at which Kaplan-Meier loses sight "
-        "of a dialogue: survival can lie a little outside its bounds.)",
+        "Intervals: 95 %, bootstrap of whole dialogues (of Kaplan-Meier for survival). Bounds: all that is missing had "
+        "turned out badly, or well; they know of failures that were rated after a gap, where Kaplan-Meier has lost sight of a "
+        "dialogue, so that survival can lie a little outside.",
     ]
     if len(models) > 1:
         told.append(
@@ -96,6 +96,6 @@ def _pooled(models: Sequence[Model]) -> list[str]:
         return []
     return [
         f"Several training seeds are pooled in {', '.join(names)}: resampling draws dialogues, each with all that the "
-        "seeds' students made of it; the spread over seeds is Student's t. Against a model of fewer seeds the permutation "
-        "test is an approximation."
+        "seeds' students made of it; the spread over seeds is Student's t. Against a model of fewer seeds the "
+        "permutation test is an approximation."
     ]
