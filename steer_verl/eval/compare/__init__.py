@@ -55,7 +55,7 @@ def _notes(models: Sequence[Model], baseline: Model, rows: Sequence[Row], static
     tests = sum(bool(d.test) for row in rows for d in row.differences.values())
     told = [
         "Intervals: 95 %, bootstrap of whole dialogues (of Kaplan-Meier for survival). Bounds: all that is missing had "
-        "turned out badly, or well; they know of failures that were rated after a gap, where Kaplan-Meier has lost sight of a "
+        "turned out badly, or well; they know of failures rated after a gap, where Kaplan-Meier has lost sight of a "
         "dialogue, so that survival can lie a little outside.",
     ]
     if len(models) > 1:
