@@ -59,6 +59,7 @@ class Pictures:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._roots = (root.absolute(), self.root)
         self._found: dict[str, Path | str] = {}
 
     def find(self, name: str) -> Path | str:
@@ -74,8 +75,8 @@ class Pictures:
 
     def _below(self, name: str) -> str:
         """An absolute path in the root as the path from there; others are the door's to refuse."""
-        path = Path(name)
-        return str(path.relative_to(self.root)) if path.is_absolute() and path.is_relative_to(self.root) else name
+        below = [Path(name).relative_to(root) for root in self._roots if Path(name).is_relative_to(root)]
+        return str(below[0]) if below else name
 
 
 def _item(

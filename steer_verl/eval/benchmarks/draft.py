@@ -17,6 +17,12 @@ from steer_verl.eval.benchmarks.names import label
 from steer_verl.text import BREAK, neutralize, visible
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, UserTurn
 
+MAX_PICTURES = 20
+"""Of one row. Each is sent to student and judge with every turn."""
+
+MAX_REASON = 500
+"""Characters of a reason: it may quote what the row says."""
+
 
 @dataclass
 class Draft:
@@ -45,7 +51,7 @@ class Draft:
     def refuse(self, word: str, why: str) -> None:
         """It cannot be played; the first reason counts."""
         self.odd(word)
-        self.unplayable = self.unplayable or why
+        self.unplayable = self.unplayable or " ".join(why.split())[:MAX_REASON]
 
     def short(self, place: Mapping[str, Any], name: str) -> str:
         """A field that is a short text or an integer; empty if it is not there."""
@@ -95,7 +101,7 @@ def _bench(value: Mapping[str, Any]) -> Draft:
     """A mark says where the picture stands anyway, and is dropped."""
     draft = _origin(value, value, "question_id")
     draft.category = draft.short(value, "category")
-    draft.reference = draft.short(value, "reference") or draft.short(value, "answer")
+    draft.reference = _reference(value, "reference") or _reference(value, "answer")
     draft.images = _paths(draft, value.get("image"))
     texts = _questions(draft, value[BENCH_KEY])
     if sum(text.count(IMAGE_MARK) for text in texts) > len(draft.images):
@@ -118,7 +124,7 @@ def _rl(value: Mapping[str, Any]) -> Draft:
         draft.facts |= facts
     elif facts is not None:
         draft.odd("odd_field")
-    draft.category, draft.reference = draft.short(draft.facts, "category"), draft.short(draft.facts, "answer")
+    draft.category, draft.reference = draft.short(draft.facts, "category"), _reference(draft.facts, "answer")
     draft.images = _paths(draft, value.get("images"))
     rest = metadata.get("rest_messages")
     opening = opening if isinstance(opening, list) else [opening]
@@ -149,12 +155,20 @@ def _origin(place: Mapping[str, Any], row: Mapping[str, Any], id_key: str) -> Dr
     return draft
 
 
+def _reference(place: Mapping[str, Any], name: str) -> str:
+    value = place.get(name)
+    return str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
 def _paths(draft: Draft, value: Any) -> list[str]:
     """The pictures that a row names: a path, a list of them, or nothing."""
     found = value if isinstance(value, list) else [value]
     paths = [path for path in found if path not in (None, "")]
     if any(not isinstance(path, str) for path in paths):
         draft.refuse("picture_bad", "a picture is not a path; write pictures into files and give their paths")
+        return []
+    if len(paths) > MAX_PICTURES:
+        draft.refuse("too_many_pictures", f"{len(paths)} pictures, more than {MAX_PICTURES}; leave some out")
         return []
     if not paths:
         draft.odd("no_picture")

@@ -32,6 +32,7 @@ UNPLAYABLE: Mapping[str, str] = {
     "odd_text": "a question that cannot be asked: no words, too long, or a mark between its words",
     "picture_missing": "the picture that it names is not there",
     "picture_bad": "its picture is broken, hostile, of another format, or outside the folder of pictures",
+    "too_many_pictures": "more pictures than can be sent",
     "duplicate_row": "the same dialogue under the same id was there before",
     "repeated_id": "an earlier question of the public sets has this id",
 }

@@ -135,12 +135,30 @@ def test_rl_rows_that_training_refuses_are_played_as_far_as_they_go(tmp_path: Pa
 
 def test_a_reference_where_it_is_asked_for(tmp_path: Path) -> None:
     rows = [
-        {"question_id": 1, "messages_fixed": ["How many?"], "answer": "12"},
+        {"question_id": 1, "messages_fixed": ["How many?"], "answer": 12.5},
         row("x", images=[], facts={"answer": "(B) quartz"}),
     ]
     path = write_rows(tmp_path / "b.jsonl", rows)
     assert [item.reference for item in items(path)] == ["", ""]
-    assert [item.reference for item in items(path, exact_match=True)] == ["12", "(B) quartz"]
+    assert [item.reference for item in items(path, exact_match=True)] == ["12.5", "(B) quartz"]
+
+
+def test_an_absolute_path_may_go_by_a_link_to_the_root_and_no_further(tmp_path: Path) -> None:
+    picture(tmp_path / "real/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    paths = [tmp_path / "real/a.png", tmp_path / "link/a.png", tmp_path / "elsewhere.png", "/etc/hostname"]
+    rows = [{"question_id": n, "image": str(path), "messages_fixed": ["a?"]} for n, path in enumerate(paths)]
+    write_rows(tmp_path / "real/b.jsonl", rows)
+    found = items(tmp_path / "link/b.jsonl")
+    assert [bool(item.unplayable) for item in found] == [False, False, True, True]
+    assert found[0].seed.turns[0].images == found[1].seed.turns[0].images == (str(tmp_path / "real/a.png"),)
+
+
+def test_a_reason_is_one_short_line_whatever_it_quotes(tmp_path: Path) -> None:
+    rows = [{"messages_fixed": ["a?"], "image": "x\ny" * 3000}, {"messages_fixed": ["a?"], "image": ["a.png"] * 21}]
+    name, many = items(write_rows(tmp_path / "b.jsonl", rows))
+    assert "\n" not in name.unplayable and len(name.unplayable) < 700
+    assert many.oddities[0] == "too_many_pictures"
 
 
 def test_a_json_list_and_a_parquet_file(tmp_path: Path) -> None:
