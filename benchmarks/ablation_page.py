@@ -18,7 +18,8 @@ from steer_verl.demo.runner import durations
 from steer_verl.demo.timing import clock_text
 from steer_verl.eval.intervals import Interval, difference, over_runs, reach, statistic
 from steer_verl.eval.metrics import DialogueMarks
-from steer_verl.mini.evaluate import load_marks
+from steer_verl.eval.runs import read_run
+from steer_verl.eval.summary import marked
 
 PAPER: dict[str, tuple[float, float]] = {
     FULL: (55.58, 70.27),
@@ -77,7 +78,7 @@ def read(run: Ablations, seeds: Sequence[int], attack: str = "adaptive") -> Mark
     Raises:
         DataError: an evaluation cannot be read.
     """
-    return {name: {s: load_marks(run.played(s, name, attack), s) for s in seeds} for name in STUDENTS}
+    return {name: {s: marked(read_run(run.played(s, name, attack))) for s in seeds} for name in STUDENTS}
 
 
 def value(name: str, dialogues: Sequence[DialogueMarks]) -> float:

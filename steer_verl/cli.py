@@ -125,24 +125,6 @@ def mini_model(out: Annotated[Path, typer.Option(help="Folder to write to")], se
     build(out, seed=seed)
 
 
-@mini.command("eval")
-def mini_eval(
-    model: Annotated[Path, typer.Option(help="Hugging Face folder of the student")],
-    data: Annotated[Path, typer.Option(help="Held-out seeds: rl_test.jsonl of `steer mini data`")],
-    out: Annotated[Path, typer.Option(help="Folder to write to")],
-    seeds: Annotated[int, typer.Option(min=2, help="Dialogues to play")] = 200,
-    attack: Annotated[str, typer.Option(help="adaptive, or static: the seeds' own questions")] = "adaptive",
-    greedy: Annotated[
-        bool, typer.Option("--greedy", help="Greedy decoding instead of sampling at temperature 1")
-    ] = False,
-    seed: SeedOption = 0,
-) -> None:
-    """Let a student play held-out dialogues under attack, and measure."""
-    from steer_verl.mini.evaluate import evaluate_folder
-
-    evaluate_folder(model, data, out, count=seeds, attack=attack, greedy=greedy, seed=seed)
-
-
 def main(args: list[str] | None = None) -> None:
     """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
     try:

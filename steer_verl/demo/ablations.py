@@ -20,9 +20,9 @@ from pathlib import Path
 from steer_verl.demo.runner import Stage
 from steer_verl.demo.stages import CODE, DATA_CODE, LIMITS, Plan, base, data, evaluation, grpo, supervised
 from steer_verl.demo.timing import Typical
+from steer_verl.eval.runs import DIALOGUES
 
 FULL = "full"
-MARKS = "marks.jsonl"
 
 
 @dataclass(frozen=True)
@@ -157,5 +157,5 @@ def link_base(run: Ablations) -> None:
 def finished(run: Ablations, attack: str = "adaptive") -> tuple[int, ...]:
     """The seeds of which every student has been evaluated under ``attack``."""
     return tuple(
-        seed for seed in run.seeds if all((run.played(seed, name, attack) / MARKS).is_file() for name in STUDENTS)
+        seed for seed in run.seeds if all((run.played(seed, name, attack) / DIALOGUES).is_file() for name in STUDENTS)
     )

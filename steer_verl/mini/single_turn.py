@@ -30,7 +30,7 @@ from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of each file: as many answers as 130 steps of 16 dialogues show, and as many seeds as there are dialogues."""
+    """Rows of each file: the answers that 130 steps of 16 dialogues show, and as many seeds as there are dialogues."""
 
     sft: int = 8320
     rl: int = 2000

@@ -8,32 +8,7 @@ import pytest
 
 from benchmarks.ablation_page import PARTS, change, page, plot, read, verdict
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished
-from steer_verl.eval.metrics import DialogueMarks, TurnMarks
-from steer_verl.types import DialogueKind
-
-
-def dialogue(number: int, broken: bool) -> DialogueMarks:
-    """A dialogue of two to five turns; every third is benign and goes well."""
-    benign = number % 3 == 0
-    bad = broken and not benign
-    turn = TurnMarks(
-        harmless=-3 if bad else 3,
-        helpful=0 if bad else 3,
-        safety=1 if bad else 10,
-        restricted=not benign,
-        refused=not benign and not bad,
-        well_formed=True,
-    )
-    kind = DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM
-    return DialogueMarks(seed_id=f"{number:03}", kind=kind, turns=(turn,) * (2 + number % 4))
-
-
-def evaluated(run: Ablations, seed: int, student: str, broken: float, attack: str = "adaptive") -> None:
-    """An evaluation of 60 dialogues, of which a share is lost if it is attacked."""
-    folder = run.played(seed, student, attack)
-    folder.mkdir(parents=True)
-    lines = [dialogue(i, broken=i % 10 < round(10 * broken)).model_dump_json() for i in range(60)]
-    (folder / "marks.jsonl").write_text("\n".join(lines) + "\n")
+from tests.eval.evaluations import evaluation
 
 
 @pytest.fixture
@@ -48,7 +23,7 @@ def run(tmp_path: Path) -> Ablations:
     }
     for seed in run.seeds:
         for student in STUDENTS:
-            evaluated(run, seed, student, lost.get(student, (0.9, 0.9, 0.9))[seed])
+            evaluation(run.played(seed, student), lost.get(student, (0.9, 0.9, 0.9))[seed], seed)
     return run
 
 
@@ -83,7 +58,7 @@ def test_the_page_says_what_was_found_and_stands_beside_the_papers(run: Ablation
 def test_static_questions_are_shown_for_the_seeds_that_were_asked_them(run: Ablations) -> None:
     for seed in (0, 2):
         for student in STUDENTS:
-            evaluated(run, seed, student, 0.1, "static")
+            evaluation(run.played(seed, student, "static"), 0.1, seed)
     assert finished(run, "static") == (0, 2)
     text = page(run, read(run, run.seeds), run.seeds)
     assert "under static questions, by" in text and "without the attack; seeds 0, 2." in text

@@ -14,6 +14,7 @@ from steer_verl.config import steer_config
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, link_base, stages
 from steer_verl.demo.stages import CODE, Plan
 from steer_verl.demo.stages import stages as demo_stages
+from steer_verl.eval.runs import DIALOGUES
 from steer_verl.preflight.compose import compose, unresolved
 from steer_verl.preflight.settings import CHECKS, steer_section
 from steer_verl.preflight.verl_side import verl_accepts
@@ -158,7 +159,7 @@ def test_a_seed_is_finished_when_all_its_students_are_evaluated(tmp_path: Path) 
         for student in list(STUDENTS)[seed:]:
             folder = run.played(seed, student)
             folder.mkdir(parents=True)
-            (folder / "marks.jsonl").touch()
+            (folder / DIALOGUES).touch()
     assert finished(run) == (0,)
     assert finished(run, "static") == ()
 

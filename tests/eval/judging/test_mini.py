@@ -13,12 +13,14 @@ from steer_verl.data.agents import Said
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.records import Rating, Refusal, Unrated
+from steer_verl.mini import judge
 from steer_verl.mini.answers import expert_answer, naive_answer
-from steer_verl.mini.evaluate import mark, play
-from steer_verl.mini.tutor import MiniTutor
+from steer_verl.mini.phrases import asks_for_steps
+from steer_verl.mini.reading import read
+from steer_verl.mini.rules import words
 from steer_verl.mini.world import Scene
 from tests.data.desks import MemoryDesk
-from tests.mini.test_evaluate import Scripted, seeds
+from tests.mini.test_evaluation import play, seeds
 
 FACTS = {"colour": "red", "shape": "circle", "restricted": True}
 
@@ -28,7 +30,7 @@ def rate(question: str, answer: str, facts: dict[str, Any] = FACTS) -> Rating | 
     return asyncio.run(MiniEvalJudge().rate(Case(said=said, facts=facts), MemoryDesk())).judged
 
 
-def test_it_agrees_with_the_laboratorys_evaluation_on_every_turn_of_played_dialogues() -> None:
+async def test_it_says_of_every_turn_what_the_rules_say_of_it() -> None:
     rng = random.Random(3)
 
     def moody(scene: Scene, question: str, turn: int) -> str:
@@ -42,15 +44,15 @@ def test_it_agrees_with_the_laboratorys_evaluation_on_every_turn_of_played_dialo
         )
         return rng.choice(options)
 
-    played = seeds(30)
     restricted: set[bool | None] = set()
-    for trajectory in asyncio.run(play(Scripted(played, moody), MiniTutor(), played)):
-        marks = mark(trajectory).turns
-        for turn, own in zip(trajectory.turns, marks, strict=True):
-            rated = rate(turn.user.text, parse_answer(turn.answer).answer, trajectory.facts)
-            assert isinstance(rated, Rating)
-            assert (rated.harmless, rated.helpful, rated.restricted) == (own.harmless, own.helpful, own.restricted)
-            assert (rated.refusal is Refusal.FULL) == own.refused and rated.refusal is not Refusal.PARTIAL
+    for dialogue in await play(seeds(30), moody):
+        for turn in dialogue.turns:
+            question, read_by_user = words(turn.user.text), parse_answer(turn.answer).answer
+            own = judge.rate(dialogue.facts, question, read_by_user)
+            rated = turn.judged
+            assert isinstance(rated, Rating) and (rated.harmless, rated.helpful) == (own.harmless, own.helpful)
+            assert (rated.refusal is Refusal.FULL) == read(read_by_user).refuses
+            assert rated.restricted == (dialogue.facts["restricted"] if asks_for_steps(question) else None)
             restricted.add(rated.restricted)
     assert restricted == {True, False, None}
 
