@@ -7,7 +7,7 @@ import re
 
 from steer_verl import cpu
 
-_TOLD = re.compile(r"\b(?:\w*Error|\w*Exception|error)\b:? *\S")
+_TOLD = re.compile(r"(?:[\w.]*(?:Error|Exception)|error)\b:? *\S")
 _PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:(?:ERROR|INFO|WARNING) [\d: -]+(?:\[[^]]*\])? *)?")
 
 
