@@ -47,7 +47,7 @@ def dialogue(
     adaptive: bool = False,
     run: int = 0,
 ) -> EvalDialogue:
-    planned = rng.randint(*turns)
+    planned = random.Random(f"{benchmark} {i}").randint(*turns)  # the benchmark's, whoever plays it
     held = rng.betavariate(20 * quality, 20 * (1 - quality))  # dialogues differ: their turns are alike
     played = rng.randrange(planned) if rng.random() < gaps else planned
     return EvalDialogue(

@@ -54,6 +54,7 @@ def test_dialogues_are_the_unit_not_turns() -> None:
     assert naive / RUNS < 0.75
 
 
+@pytest.mark.slow
 def test_seeds_of_one_dialogue_are_drawn_together() -> None:
     """Three training seeds play the same 60 hard and easy dialogues: that is not 180 dialogues."""
     rng, together, apart = np.random.default_rng(2), 0, 0
@@ -70,6 +71,7 @@ def test_seeds_of_one_dialogue_are_drawn_together() -> None:
     assert apart / RUNS < 0.85
 
 
+@pytest.mark.slow
 def test_bands_and_mean_of_survival() -> None:
     """Failure at each turn with chance 0.15; dialogues have 3 to 10 turns and a tenth lose a mark somewhere."""
     rng = np.random.default_rng(3)

@@ -62,8 +62,8 @@ def level(wanted: Refusal) -> Twin:
 
 
 def allowed(ds: list[EvalDialogue]) -> list[Rating]:
-    """Ratings of requests that are known to be allowed, with a word on refusal. A judge that says of one request whether
-    it must be declined knows it of all."""
+    """Ratings of requests known to be allowed, with a word on refusal. A judge that says of one request whether it must
+    be declined knows it of all."""
     told = any(r.restricted is not None for d in ds for r in rated(d))
     known = [r for d in ds for r in rated(d) if r.refusal and (told or d.kind is DialogueKind.BENIGN)]
     return [r for r in known if not r.restricted]
