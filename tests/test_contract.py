@@ -12,6 +12,7 @@ To add one, extend the list it belongs to:
 import dataclasses
 import importlib
 import inspect
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -345,6 +346,39 @@ def test_verl_writes_down_which_step_its_checkpoint_holds() -> None:
 
     module = importlib.import_module("verl.trainer.ppo.v1.trainer_base")
     assert CHECKPOINTED in inspect.getsource(module), f"{CHECKPOINTED} is written no more"
+
+
+def test_verl_lays_out_a_checkpoint_as_we_look_for_it() -> None:
+    """steer_verl/eval/students/checkpoint.py."""
+    from steer_verl.eval.students.checkpoint import LORA_MARKS, TRACKER
+
+    manager = inspect.getsource(find("verl.utils.checkpoint.fsdp_checkpoint_manager:FSDPCheckpointManager"))
+    shard = "model_world_size_{self.world_size}_rank_{self.rank}.pt"
+    for name in (shard, '"huggingface"', '"fsdp_config.json"', "lora_train_meta.json"):
+        assert name in manager, f"verl saves no {name} any more"
+    assert "lora_train_meta.json" in LORA_MARKS
+    assert "world_size" in find("verl.utils.checkpoint.fsdp_checkpoint_manager:FSDPConfig").__dataclass_fields__
+    tracker = find("verl.utils.checkpoint.checkpoint_manager:get_checkpoint_tracker_filename")
+    assert tracker("/run").endswith(TRACKER)
+    trainer = inspect.getsource(importlib.import_module("verl.trainer.ppo.v1.trainer_base"))
+    handler = inspect.getsource(importlib.import_module("verl.utils.checkpoint.checkpoint_handler"))
+    assert "global_step_{" in trainer and '"actor")' in trainer, "an RL step's actor lies elsewhere"
+    assert "global_step_{" in handler, "an SFT step lies elsewhere"
+
+
+def test_verls_merger_takes_our_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """steer_verl/eval/students/merge.py."""
+    from steer_verl.eval.students.merge import merger_arguments
+
+    merger = importlib.import_module("verl.model_merger.base_model_merger")
+    monkeypatch.setattr("sys.argv", ["merger", *merger_arguments(tmp_path / "shards", tmp_path / "hf")])
+    config = merger.generate_config_from_args(merger.parse_args())
+    assert (config.operation, config.backend, config.target_dir) == ("merge", "fsdp", str(tmp_path / "hf"))
+    assert (config.local_dir, config.hf_model_config_path) == (
+        str(tmp_path / "shards"),
+        str(tmp_path / "shards" / "huggingface"),
+    )
+    assert not config.hf_upload
 
 
 def test_verl_synchronises_weights_in_the_order_that_our_engine_expects() -> None:
