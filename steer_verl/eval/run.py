@@ -33,11 +33,13 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.judging import build_judge
+from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.records import EvalDialogue, EvalItem
-from steer_verl.eval.runs import SUMMARY, EvalRun, RunAbout, write_run
+from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student
 from steer_verl.eval.summary import summarize_run
+from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.tutor.protocol import Tutor
 
 ITEMS = "items.jsonl"
@@ -66,6 +68,7 @@ def evaluate(
         raise ConfigError(
             "--ray: a folder is served by this machine alone; serve it yourself and give student.endpoint"
         )
+    scipy_stats()  # what the figures need is missed now, not after hours of play
     items = config.out / ITEMS
     total = _write_items(config, items, console)
     step = make_step(config, 1)  # nothing is started yet: only who takes part is told
@@ -86,7 +89,9 @@ def evaluate(
     )
     account = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, ray=ray, console=console)
     done = write_run(config.out, _about(config, who, account), _dialogues(config.out / "work"))
-    write_whole(config.out / SUMMARY, json.dumps(summarize_run(done), indent=1, allow_nan=False) + "\n")
+    summary = summarize_run(done)
+    write_whole(config.out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_whole(config.out / SUMMARY_PAGE, summary_markdown(summary))
     return done
 
 

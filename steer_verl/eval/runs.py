@@ -4,7 +4,8 @@
 
     out/run.json          who was evaluated on what by whom (RunAbout)
     out/dialogues.jsonl   every item of every benchmark, one EvalDialogue a line, sorted by id
-    out/summary.json      the measures with intervals (steer_verl/eval/summary.py)
+    out/summary.json      the measures with intervals (steer_verl/eval/summary_shape.py)
+    out/summary.md        the same to be read
     out/work/             the records by which a killed run goes on (steer_verl/data/work)
 """
 
@@ -25,7 +26,7 @@ from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.types import Record, Usage
 
-ABOUT, DIALOGUES, SUMMARY = "run.json", "dialogues.jsonl", "summary.json"
+ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 
 
 class RunAbout(Record):
