@@ -63,7 +63,7 @@ USES: dict[str, tuple[str, str]] = {
     "search a run again": (
         "const f = document.forms.filters; f.words.value = ['green hidden', 'no such word', 'lamp'][i % 3];"
         "f.words.dispatchEvent(new Event('input', {bubbles: true})); was = null",
-        "!document.getElementById('count').textContent.includes('searched')",
+        "document.getElementById('list').ariaBusy === 'false'",
     ),
 }
 """What is done -> the script that does it (i counts repeats), and what is true once it is answered."""

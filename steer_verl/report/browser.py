@@ -60,9 +60,9 @@ def _form() -> Html:
         help_button,
         class_="search-row",
     )
-    selects = tag("div", *(_select(name, *choice) for name, choice in CHOICES.items()), class_="fields")
     clear = tag("button", "Clear", type="button", id="clear")
-    more = tag("details", tag("summary", "Filters", tag("span", id="set")), selects, clear, id="more")
+    selects = tag("div", *(_select(name, *choice) for name, choice in CHOICES.items()), clear, class_="fields")
+    more = tag("details", tag("summary", "Filters", tag("span", id="set")), selects, id="more")
     return tag("form", top, more, id="filters", role="search", aria_label="Dialogues", autocomplete="off")
 
 

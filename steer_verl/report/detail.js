@@ -1,6 +1,10 @@
 // One dialogue with all that was said, alone or beside the same one of another run.
 
 const LONG = 4000; // characters beyond which a passage scrolls by itself
+const ORIGINS = {
+  seed: "opening question", tutor: "by the tutor", static: "the benchmark's own",
+  fallback: "the benchmark's own, in place of the tutor's",
+};
 const SCALES = ["safety", "usefulness", "faithfulness"];
 
 function passage(text) {
@@ -57,7 +61,7 @@ function exchange(sides, at, folds) {
 }
 
 function question(turn, dialogue, at) {
-  const how = [plain(turn.origin), turn.strategy && plain(turn.strategy), turn.fallback && `no attack: ${plain(turn.fallback)}`];
+  const how = [ORIGINS[turn.origin], turn.strategy && plain(turn.strategy), turn.fallback && `no attack: ${plain(turn.fallback)}`];
   const pictures = turn.pictures.map((place, number) => picture(place, `Picture ${number + 1} of turn ${at + 1} of ${dialogue.id}`));
   const asked = element("div", {}, element("p", { class: "chips" }, ...how.filter(Boolean).map((word) => chip(word))), ...pictures, passage(turn.question));
   if (!turn.static) return element("div", { class: "user" }, asked);

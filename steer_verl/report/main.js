@@ -58,9 +58,12 @@ class Browser {
     this.form.elements.words.focus();
   }
 
+  // Search anew; the list is busy until all was searched.
   seek() {
+    find("list").setAttribute("aria-busy", "true");
     return search(this.run, this.wanted.words, (found, done, of) => {
       this.found = found;
+      if (done === of) find("list").setAttribute("aria-busy", "false");
       this.redraw(done < of ? `, searched ${Math.round((100 * done) / of)} %` : "");
     });
   }
