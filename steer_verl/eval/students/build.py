@@ -15,9 +15,13 @@ from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.conversation import system_prompt
 from steer_verl.eval.students.protocol import Student
+from steer_verl.transport.ledger import Ledger, open_ledger
 
 OURS = ("temperature", "max_tokens")
 """Settings of an endpoint that the student's own take the place of."""
+
+CALLS, OWN = "calls", "student"
+"""Folders of a run: the attempts at every model, and what a student in a folder needs."""
 
 SAY_NOTHING = frozenset({"/", "huggingface", "hf", "actor", "checkpoints"})
 """Names of folders that tell no model from another."""
@@ -30,7 +34,8 @@ def build_student(settings: StudentSettings, out: Path, *, processes: int = 1, t
 
     Args:
         settings: who is evaluated.
-        out: the run's folder; a server's log and a merged checkpoint go into ``student`` below it.
+        out: the run's folder. Below it every attempt at a server is written into ``calls``, and a server's own log and
+            a merged checkpoint go into ``student``.
         processes: how many ask the same endpoint at the same time: they share ``max_concurrency``.
         tell: shows a line of progress while a server starts; unset, on stderr.
 
@@ -38,13 +43,13 @@ def build_student(settings: StudentSettings, out: Path, *, processes: int = 1, t
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
     if settings.endpoint is not None:
-        return _at_endpoint(settings, settings.endpoint, processes)
+        return _at_endpoint(settings, settings.endpoint, processes, open_ledger(str(out / CALLS)))
     if processes > 1:
         raise ConfigError(
             "student.path: one process serves it, but several are to ask; run on this machine alone, or serve it with "
             "`vllm serve` and set student.endpoint"
         )
-    return _in_folder(settings, Path(str(settings.path)), out / "student", tell or _to_stderr)
+    return _in_folder(settings, Path(str(settings.path)), out, tell or _to_stderr)
 
 
 def student_label(settings: StudentSettings) -> str:
@@ -54,7 +59,7 @@ def student_label(settings: StudentSettings) -> str:
     return settings.endpoint.model if settings.endpoint is not None else _folder_name(Path(str(settings.path)))
 
 
-def _at_endpoint(settings: StudentSettings, endpoint: EndpointConfig, processes: int) -> Student:
+def _at_endpoint(settings: StudentSettings, endpoint: EndpointConfig, processes: int, ledger: Ledger | None) -> Student:
     from steer_verl.eval.students.endpoint import EndpointStudent
 
     for name in OURS:
@@ -73,6 +78,7 @@ def _at_endpoint(settings: StudentSettings, endpoint: EndpointConfig, processes:
         system=system,
         top_p=settings.top_p,
         seed=settings.seed,
+        ledger=ledger,
     )
 
 
@@ -99,12 +105,13 @@ def _in_folder(settings: StudentSettings, path: Path, out: Path, tell: Tell) -> 
         from steer_verl.eval.students.mini import MiniStudentAgent
 
         name = _named(_folder_name(path), settings, system, weights=weights, kind="mini")
-        return MiniStudentAgent(settings, out, name=name, system=system)
+        return MiniStudentAgent(settings, out / OWN, name=name, system=system)
     from steer_verl.eval.students.served import ServedStudent
 
     server = {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
     name = _named(_folder_name(path), settings, system, weights=weights, kind="vllm", **server)
-    return ServedStudent(settings, out, name=name, system=system, tell=tell)
+    ledger = open_ledger(str(out / CALLS))
+    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, ledger=ledger)
 
 
 def _folder_name(path: Path) -> str:

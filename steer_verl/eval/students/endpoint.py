@@ -27,6 +27,7 @@ from steer_verl.transport.endpoint import check_address
 from steer_verl.transport.failure import CallFailed
 from steer_verl.transport.inquiry import Deadline, Inquiry
 from steer_verl.transport.lease import Lease
+from steer_verl.transport.ledger import Ledger
 from steer_verl.transport.pool import Pool
 from steer_verl.transport.reading import was_cut, was_filtered
 from steer_verl.tutor.check import find_model, told
@@ -43,6 +44,7 @@ class EndpointStudent:
         top_p: nucleus of the sampling.
         seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
             dialogues with the same opening are two draws.
+        ledger: where every attempt is written down, if anywhere.
         where: its place in the configuration, for messages.
 
     Raises:
@@ -57,13 +59,14 @@ class EndpointStudent:
         system: str = "",
         top_p: float = 1.0,
         seed: int = 0,
+        ledger: Ledger | None = None,
         where: str = "student.endpoint",
     ) -> None:
         check_address(config, where)
         self.config, self.name, self.system = config, name, system
         self._top_p, self._seed, self._where = top_p, seed, where
         self._pictures = Pictures(None, sent=config.images)
-        self._lease = Lease()
+        self._lease, self._ledger = Lease(), ledger
 
     async def check(self) -> None:
         """Find the model at every server, and have it answer a question about a small picture."""
@@ -107,6 +110,7 @@ class EndpointStudent:
             seed=digest(messages[:1]),  # every turn of a dialogue goes where its beginning is in the cache
             place=place,
             task="student",
+            ledger=self._ledger,
             sampling=self._sampling(place),
         )
         try:

@@ -15,6 +15,7 @@ from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.endpoint import EndpointStudent, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.eval.students.server import Tell, VllmServer
+from steer_verl.transport.ledger import Ledger
 
 LAST_BREATH = 15.0
 """Seconds that a server which is failing is given to end, so that its end is told and not the failure."""
@@ -29,11 +30,21 @@ class ServedStudent:
         name: see the protocol.
         system: a system message; empty: none.
         tell: shows the start's progress.
+        ledger: where every attempt is written down, if anywhere.
     """
 
-    def __init__(self, settings: StudentSettings, out: Path, *, name: str, system: str, tell: Tell) -> None:
+    def __init__(
+        self,
+        settings: StudentSettings,
+        out: Path,
+        *,
+        name: str,
+        system: str,
+        tell: Tell,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.settings, self.out, self.name = settings, out, name
-        self._system, self._tell = system, tell
+        self._system, self._tell, self._ledger = system, tell, ledger
         self._server: VllmServer | None = None
         self._student: EndpointStudent | None = None
         self._starting = asyncio.Lock()
@@ -106,5 +117,11 @@ class ServedStudent:
             breaker=BreakerConfig(failures=10**6),  # whether it lives is seen at the process, not guessed
         ).model_copy(update={"max_tokens": settings.max_answer_tokens})
         return EndpointStudent(
-            config, name=self.name, system=self._system, top_p=settings.top_p, seed=settings.seed, where="student.path"
+            config,
+            name=self.name,
+            system=self._system,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            ledger=self._ledger,
+            where="student.path",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student, student_label
 from steer_verl.eval.students.endpoint import EndpointStudent
+from steer_verl.transport.ledger import read_ledger
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Record, Usage
 from tests.data.desks import MemoryDesk
@@ -49,16 +51,17 @@ def settings(base_url: str, **more: Any) -> StudentSettings:
 
 
 @contextlib.asynccontextmanager
-async def asking(*script: Step, out: Path = Path("."), **more: Any) -> AsyncIterator[tuple[Any, FaultServer]]:
+async def asking(*script: Step, out: Path | None = None, **more: Any) -> AsyncIterator[tuple[Any, FaultServer]]:
     """A student on a scripted server, whose pauses pass at once."""
-    async with FaultServer(*script) as server:
-        student = build_student(settings(server.base_url, **more), out)
-        assert isinstance(student, EndpointStudent)
-        instant_pool(student.pool())
-        try:
-            yield student, server
-        finally:
-            await student.close()
+    with tempfile.TemporaryDirectory() as folder:
+        async with FaultServer(*script) as server:
+            student = build_student(settings(server.base_url, **more), out or Path(folder))
+            assert isinstance(student, EndpointStudent)
+            instant_pool(student.pool())
+            try:
+                yield student, server
+            finally:
+                await student.close()
 
 
 async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
@@ -302,6 +305,8 @@ async def test_the_key_is_sent_and_never_told(
         assert server.keys[0] == f"Bearer {KEY}"
     told = f"{failed.value.detail} {student.name} {caplog.text}"
     assert "broke me" in told and KEY not in told
+    attempts = list(read_ledger(tmp_path / "calls"))
+    assert len(attempts) == 5 and {attempt.task for attempt in attempts if not attempt.final} == {"student"}
     assert not any(KEY in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 
