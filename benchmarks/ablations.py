@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ablation_page import page, plot, read
 
-from steer_verl.demo.ablations import Ablations, finished, link_base, stages
+from steer_verl.demo.ablations import Ablations, evaluations_alone, finished, link_base, stages
 from steer_verl.demo.display import Display
 from steer_verl.demo.lanes import share, start
 from steer_verl.demo.stages import rows
@@ -30,7 +30,7 @@ def main() -> None:
     args = arguments()
     run = Ablations(args.out.resolve(), tuple(args.seeds), args.quick, args.steps)
     if args.lane:
-        todo = stages(run)
+        todo = evaluations_alone(run) if args.evaluate else stages(run)
         return share(todo, run.out, Display(rows(todo), lanes=args.lanes))
     if not args.page:
         link_base(run)
@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of GRPO for every student instead of the recipe's")
     parser.add_argument("--lanes", type=int, default=min(LANES, os.cpu_count() or 1), help="stages at a time")
     parser.add_argument("--quick", action="store_true", help="shows that the machinery works; writes below --out only")
+    parser.add_argument("--evaluate", action="store_true", help="train nothing: evaluate the students that are there")
     parser.add_argument("--page", action="store_true", help="only write the figures, of the seeds that are finished")
     parser.add_argument("--lane", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()

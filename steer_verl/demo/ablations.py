@@ -80,6 +80,13 @@ def stages(run: Ablations) -> list[Stage]:
     return todo + [stage for seed in run.seeds for stage in evaluations(run.plan(seed), "static")]
 
 
+def evaluations_alone(run: Ablations) -> list[Stage]:
+    """The evaluations of the students that are there, whoever trained them, at whatever commit."""
+    found = [stage for a in ("adaptive", "static") for seed in run.seeds for stage in evaluations(run.plan(seed), a)]
+    maker = {stage.name: run.out / stage.after[-1] / "hf" / "model.safetensors" for stage in found}
+    return [replace(stage, after=()) for stage in found if maker[stage.name].is_file()]
+
+
 def seed_stages(plan: Plan) -> list[Stage]:
     """One seed's stages, every student evaluated as soon as it is there."""
     found = [data(plan), single_turn_data(plan)]

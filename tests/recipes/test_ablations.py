@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from steer_verl.config import steer_config
-from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, link_base, stages
+from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, evaluations_alone, finished, link_base, stages
 from steer_verl.demo.stages import CODE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.eval.runs import DIALOGUES
@@ -143,6 +143,20 @@ def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
     assert "ablation=no_tcsr" in by_name["seed-3/no_tcsr"].argv and f"mini.run={FULL}" in by_name[f"seed-3/{FULL}"].argv
     steps = {stage.steps for stage in todo if "verl.trainer.main_ppo" in stage.argv}
     assert steps == {compose(RECIPE, "grpo", [ROOT]).trainer.total_training_steps}
+
+
+def test_students_that_are_there_can_be_evaluated_alone(tmp_path: Path) -> None:
+    run = Ablations(tmp_path, (0, 1))
+    for student in ("base/pretrain", "seed-1/static"):
+        (tmp_path / student / "hf").mkdir(parents=True)
+        (tmp_path / student / "hf" / "model.safetensors").touch()
+    found = evaluations_alone(run)
+    assert {stage.name for stage in found} == {
+        f"seed-{seed}/eval-{student}{attack}"
+        for seed, student in ((0, "base"), (1, "base"), (1, "static"))
+        for attack in ("", "-static")
+    }
+    assert not any(stage.after for stage in found)
 
 
 def test_a_seed_finds_the_base_where_its_recipe_looks(tmp_path: Path) -> None:
