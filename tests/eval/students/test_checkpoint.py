@@ -139,7 +139,7 @@ def sharded_model(folder: Path, *, world: int = 2) -> dict[str, torch.Tensor]:
             state = {}
             for name, tensor in whole.items():
                 parts = list(torch.chunk(tensor, world))
-                mine = parts[rank] if rank < len(parts) else tensor[:0]
+                mine = (parts[rank] if rank < len(parts) else tensor[:0]).clone()
                 state[name] = DTensor.from_local(
                     mine, mesh, [Shard(0)], run_check=False, shape=tensor.shape, stride=tensor.stride()
                 )
