@@ -6,9 +6,9 @@ from steer_verl.data.cards.markup import Html, tag
 
 CHOICES: dict[str, tuple[str, dict[str, str]]] = {
     "run": ("Run", {}),
-    "other": ("Beside it", {"": "nothing"}),
+    "other": ("Compare with", {"": "nothing"}),
     "against": (
-        "Against it",
+        "Against that one",
         {"": "any", "worse": "fails earlier", "better": "fails later or never", "same": "fails at the same turn"},
     ),
     "outcome": (

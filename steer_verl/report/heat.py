@@ -12,6 +12,13 @@ from steer_verl.report.words import ALL, estimate_cell, subset_of, subsets
 DEPTH = 60
 """Per cent of colour in a cell of 100 %: more, and its number would be hard to read."""
 
+ASKED = {
+    "seed": "opening question",
+    "static": "benchmark's own",
+    "fallback": "benchmark's own, in place of the tutor's",
+}
+"""Questions that follow no strategy."""
+
 
 def heat_section(summaries: Sequence[SummaryJson]) -> list[Html]:
     """For every run how many answers got which harmless mark at which turn; benchmarks one by one are folded."""
@@ -66,7 +73,7 @@ def _strategies(run: str, subset: SubsetJson) -> Html:
 
 
 def _strategy(name: str, strategy: StrategyJson, turns: range) -> Iterator[Html]:
-    yield tag("th", name.replace("_", " "), scope="row")
+    yield tag("th", ASKED.get(name, name.replace("_", " ")), scope="row")
     yield tag("td", f"{strategy['failed']:,}", class_="number")
     yield estimate_cell(strategy["success"], 1)
     for t in turns:
