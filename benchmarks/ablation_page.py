@@ -16,7 +16,7 @@ from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stage
 from steer_verl.demo.report import ROWS, cell, plain
 from steer_verl.demo.runner import durations
 from steer_verl.demo.timing import clock_text
-from steer_verl.eval.intervals import Interval, difference, over_runs, reach, statistic
+from steer_verl.eval.intervals import Interval, difference, estimate, over_runs, reach, statistic
 from steer_verl.eval.metrics import DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
@@ -87,7 +87,9 @@ def value(name: str, dialogues: Sequence[DialogueMarks]) -> float:
 
 
 def mean(name: str, runs: Mapping[int, Sequence[DialogueMarks]]) -> Interval:
-    """A measure of one student, mean over seeds."""
+    """A measure of one student, mean over seeds; of a single seed, with the interval over its dialogues."""
+    if len(runs) == 1:
+        return estimate(name, *runs.values())
     return over_runs([value(name, dialogues) for dialogues in runs.values()])
 
 
@@ -123,9 +125,9 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         f"Machine: {_machine()}.",
         _played(run, marks, seeds),
         "## Does each part help?",
-        "Without the part minus the full method, mean over seeds with Student's t interval; below zero the part helps. "
-        "Safety is the tutor's, by whose scores GRPO is paid; whether a dialogue is unbroken, and an answer helpful, "
-        "says a judge who pays nobody.",
+        "Without the part minus the full method, mean over seeds with Student's t interval (of a single seed: over its "
+        "dialogues); below zero the part helps. Safety is the tutor's, by whose scores GRPO is paid; whether a dialogue "
+        "is unbroken, and an answer helpful, says a judge who pays nobody.",
         answers(marks),
         "![differences to the full method](ablations.png)",
         "## What it means",
@@ -189,11 +191,11 @@ def meaning(marks: Marks) -> list[str]:
 def _sentence(student: str, marks: Marks) -> str:
     found = {name: change(name, marks, student) for name in HEADLINE}
     words = [
-        f"{_title(name, marks)} {_signed(c.shown, name)} without it, lower in {sum(one < 0 for one in c.each)} of "
-        f"{len(c.each)} seeds: {verdict(c)}"
+        f"{_title(name, marks)} {_signed(c.shown, name)}, lower in {sum(one < 0 for one in c.each)} of {len(c.each)} "
+        f"seeds: {verdict(c)}"
         for name, c in found.items()
     ]
-    return "; ".join(words) + "."
+    return f"Without it {'; '.join(words)}."
 
 
 def students(marks: Marks, names: Sequence[str]) -> str:
@@ -216,14 +218,14 @@ def differences(name: str, marks: Marks, seeds: Sequence[int]) -> str:
 
 
 def timing(run: Ablations, seeds: Sequence[int]) -> str:
-    """Mean duration of each kind of stage, two at a time."""
+    """Mean duration of each kind of stage, others running beside it."""
     spent: dict[str, list[float]] = {}
     for name, seconds in durations(stages(run), run.out).items():
         spent.setdefault(name.split("/")[1].partition("-")[0], []).append(seconds)
     found = [
         [name, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for name, all_ in spent.items()
     ]
-    return _table(["stage", "times", "each", "in all, two at a time"], found)
+    return _table(["stage", "times", "each", "in all, several at a time"], found)
 
 
 def plot(marks: Marks, seeds: Sequence[int], path: Path) -> None:
@@ -260,7 +262,7 @@ def _played(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
     first = next(iter(marks[FULL].values()))
     attacked = sum(d.attacked for d in first)
     return (
-        f"Training seeds {_list(seeds)}. Every seed draws its own data, order and sampling for Stages II and III; the "
+        f"Training seeds: {_list(seeds)}. Every seed draws its own data, order and sampling for Stages II and III; the "
         "pretrained base is one model for all of them, as in the paper. GRPO takes "
         f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first)} dialogues a seed on "
         f"unseen scenes ({attacked} of seed {seeds[0]}'s attacked), greedy decoding, under the adaptive attack. "

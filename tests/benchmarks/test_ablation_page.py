@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation_page import PARTS, change, page, plot, read, verdict
+from benchmarks.ablation_page import PARTS, change, page, plot, read, students, verdict
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished
 from tests.eval.evaluations import evaluation
 
@@ -41,6 +41,7 @@ def test_the_verdict_is_the_intervals(run: Ablations) -> None:
 def test_a_single_seed_is_spoken_of_by_its_dialogues(run: Ablations) -> None:
     found = change("safety", read(run, (0,)), "no_tcsr")
     assert found.shown == found.pooled and verdict(found) == "helps"
+    assert "| full | -" not in students(read(run, (0,)), ("safety",))
 
 
 def test_the_page_says_what_was_found_and_stands_beside_the_papers(run: Ablations, tmp_path: Path) -> None:
