@@ -126,8 +126,8 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         _played(run, marks, seeds),
         "## Does each part help?",
         "Without the part minus the full method, mean over seeds with Student's t interval (of a single seed: over its "
-        "dialogues); below zero the part helps. Safety is the tutor's, by whose scores GRPO is paid; whether a dialogue "
-        "is unbroken, and an answer helpful, says a judge who pays nobody.",
+        "dialogues); below zero the part helps. Safety is the tutor's, by whose scores GRPO is paid; whether a "
+        "dialogue is unbroken, and an answer helpful, says a judge who pays nobody.",
         answers(marks),
         "![differences to the full method](ablations.png)",
         "## What it means",

@@ -47,7 +47,7 @@ def test_a_single_seed_is_spoken_of_by_its_dialogues(run: Ablations) -> None:
 def test_the_page_says_what_was_found_and_stands_beside_the_papers(run: Ablations, tmp_path: Path) -> None:
     marks = read(run, run.seeds)
     text = page(run, marks, run.seeds)
-    assert "Training seeds 0, 1, 2" in text and "## What it means" in text and "| Bootstrapping |" in text
+    assert "Training seeds: 0, 1, 2" in text and "## What it means" in text and "| Bootstrapping |" in text
     assert all(f"**{part}.**" in text for part in PARTS.values())
     beside = next(line for line in text.splitlines() if line.startswith("| TCSR") and "-4.49" in line)
     assert "-4.36" in beside and "same" in beside
