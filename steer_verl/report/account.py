@@ -53,7 +53,7 @@ def about_section(summaries: Sequence[SummaryJson]) -> list[Html]:
         "seconds of student, all items": lambda s: float(s["usage"]["student_seconds"]),
     }
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *map(fact, summaries)) for name, fact in facts.items())
-    return [table_html(Table("", ("", *(s["name"] for s in summaries)), rows))]
+    return [table_html(Table("Who, by whom, and what it took", ("fact", *(s["name"] for s in summaries)), rows))]
 
 
 def _refused(name: str, summary: SummaryJson) -> list[tuple[Cell, ...]]:

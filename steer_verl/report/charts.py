@@ -127,7 +127,7 @@ def zone(frame: Frame, low: float, high: float, label: str) -> list[Html]:
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round figures that span ``low..high``: the first is at most ``low``, the last at least ``high``."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # no more than rounding
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):  # no more than rounding
         high, low = low + (abs(low) or 1.0) / 2, low - (abs(low) or 1.0) / 2
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))

@@ -48,7 +48,7 @@ def measures_table(title: str, names: Sequence[str], comparison: Comparison) -> 
     grid = _Grid(comparison, tuple(names))
     if not grid.names:
         return joined([])
-    head = tag("tr", tag("th", "", scope="col"), *map(grid.heading, grid.names))
+    head = tag("tr", tag("th", "model", scope="col"), *map(grid.heading, grid.names))
     bodies = [grid.group(place) for place in grid.places]
     table = tag("table", tag("caption", title), tag("thead", head), *bodies, class_="headline")
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title)

@@ -65,10 +65,9 @@ class List {
       {
         role: "option", id: `option-${at}`, class: "row", "data-at": at, "aria-posinset": at + 1,
         "aria-setsize": this.rows.length, "aria-selected": String(row === this.picked),
-        "aria-label": `${row.id}. ${outcome(row)}. Marks: ${row.marks.map((mark) => mark ?? "none").join(", ")}`,
       },
-      element("span", { class: "top" }, element("b", { dir: "auto" }, row.id), element("span", { class: "quiet" }, outcome(row))),
-      element("span", { class: "head", dir: "auto" }, row.head || "(nothing was said)"),
+      element("span", { class: "top" }, element("b", { dir: "auto" }, row.id), " ", element("span", { class: "quiet" }, outcome(row))), " ",
+      element("span", { class: "head", dir: "auto" }, row.head || "(nothing was said)"), " ",
       strip(row),
     );
     option.style.top = `${at * this.height}px`;
@@ -91,5 +90,5 @@ function strip(row) {
     const text = mark ?? (at < row.played ? "?" : "–");
     return element("span", { class: `score ${tone(mark)}${at + 1 === row.first ? " first" : ""}` }, String(text));
   });
-  return element("span", { class: "strip" }, ...marks);
+  return element("span", { class: "strip" }, ...marks.flatMap((mark) => [mark, " "])); // spaces are for the ear
 }

@@ -62,7 +62,7 @@ def _subset(name: str, curves: Mapping[str, SurvivalJson | None]) -> Html | None
         under=[*zone(frame, 0, RISK, "risk zone: S < 0.5"), *_bounds(frame, curves)],
     )
     numbers = tag("details", tag("summary", "All figures of these curves"), _figures(known), _hazards(known))
-    return tag("div", drawn, _at_risk(known, last), numbers)
+    return tag("div", drawn, _at_risk(name, known, last), numbers)
 
 
 def _line(run: str, curve: SurvivalJson | None) -> Line:
@@ -99,14 +99,14 @@ def _readings(curves: Mapping[str, SurvivalJson], last: int) -> Iterator[tuple[f
         yield t, f"Turn {t}. {'; '.join(said)}"
 
 
-def _at_risk(curves: Mapping[str, SurvivalJson], last: int) -> Html:
+def _at_risk(name: str, curves: Mapping[str, SurvivalJson], last: int) -> Html:
     head = tag("tr", tag("th", "turn", scope="col"), *(tag("th", t, scope="col") for t in range(last + 1)))
     rows = [
         tag("tr", tag("th", run, scope="row", dir="auto"), *(tag("td", n) for n in curve["at_risk"][: last + 1]))
         for run, curve in curves.items()
     ]
     table = tag("table", tag("caption", "Dialogues at risk"), tag("thead", head), tag("tbody", *rows), class_="risk")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Dialogues at risk")
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"Dialogues at risk, {name}")
 
 
 def _figures(curves: Mapping[str, SurvivalJson]) -> Html:
