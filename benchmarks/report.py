@@ -164,8 +164,8 @@ load average {load:.1f} at the end); no figure is written by hand.
 
 {DIALOGUES:,} dialogues x {TURNS} turns a run ({raw:.0f} MB of `dialogues.jsonl`), each with a picture of its own of 338
 to 512 pixels, from records to page: reading, figures, intervals, tests between the runs, thumbnails, compression. Each
-in a process of its own. Nothing here waits but for a core: on a machine that does nothing else, wall time is at most the
-CPU time; the load above says how far this one was from that.
+in a process of its own. Nothing here waits but for a core: on a machine that does nothing else, wall time is at most
+the CPU time; the load above says how far this one was from that.
 
 | | one run | two runs |
 | --- | ---: | ---: |
