@@ -27,6 +27,11 @@ def settings(folder: Path) -> StudentSettings:
     return StudentSettings.model_validate({"path": folder, "max_answer_tokens": TOKENS, "server": server})
 
 
+def whole(text: str) -> str:
+    """Without half a character at the end of a cut answer, which vLLM does not send."""
+    return text.strip().rstrip("\ufffd")
+
+
 async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     folder = build(tmp_path / "model")
@@ -42,7 +47,7 @@ async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> N
             replies = await asyncio.gather(*(student.answer(chat, MemoryDesk(f"{turn}")) for chat in chats))
             expected = plain.answer(chats)
             for chat, reply, text in zip(chats, replies, expected, strict=True):
-                assert reply.text.strip() == text, "greedy decoding, as transformers does it"
+                assert whole(reply.text) == whole(text), "greedy decoding, as transformers does it"
                 assert reply.tokens == TOKENS and reply.cut
                 chat += [{"role": "assistant", "content": reply.text}, *asked("And what else?")]
     finally:
