@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from steer_verl.data.cards.markup import Html, tag
 
 COLOURS = 6
-"""Lines that page.css tells apart; the seventh looks like the first, and its dashes differ."""
+"""Lines that page.css tells apart by colour and dashes; the seventh looks like the first, but thicker."""
 MOST_POINTS = 400
 """Points at which a chart is read; a line is drawn through all of them."""
 
@@ -128,7 +128,7 @@ def zone(frame: Frame, low: float, high: float, label: str) -> list[Html]:
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round figures that span ``low..high``: the first is at most ``low``, the last at least ``high``."""
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):  # no more than rounding
-        high, low = low + (abs(low) or 1.0) / 2, low - (abs(low) or 1.0) / 2
+        low, high = (low - abs(low) / 2, low + abs(low) / 2) if abs(low) > 1e-300 else (0.0, 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(step for factor in (1, 2, 2.5, 5, 10) if (step := factor * power) >= rough * 0.999)

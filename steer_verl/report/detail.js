@@ -21,7 +21,8 @@ const fold = (summary, open, ...inner) => element("details", { open }, element("
 // sides: [{run, row, dialogue}], one or two of the same id.
 function detail(sides, folds) {
   const [{ dialogue }] = sides;
-  const facts = [dialogue.license, dialogue.category, `${dialogue.source}:${dialogue.source_id}`].filter((fact) => fact && fact !== ":");
+  const origin = [dialogue.source, dialogue.source_id].filter(Boolean).join(":");
+  const facts = [dialogue.license, dialogue.category, origin].filter(Boolean);
   const longest = Math.max(...sides.map((side) => side.dialogue.turns.length));
   return element(
     "article",

@@ -25,7 +25,9 @@ def survival_section(summaries: Sequence[SummaryJson], comparison: Comparison) -
     if not parts:
         return []
     said = "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end is "
-    said += "censored there. Bands: 95 %. The dashed pair is S(t) if every turn that is missing had failed, or held."
+    said += (
+        "censored there. Bands: 95 %. The thin dotted pair is S(t) if every turn that is missing had failed, or held."
+    )
     note = tag("p", said.format(f"{summaries[0]['marks'].get('fail_below', 2):g}"), class_="quiet prose-width")
     curves = tag("div", *parts, class_="charts wide")
     return [
