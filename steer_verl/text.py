@@ -62,8 +62,9 @@ _SHAPELESS = (
     "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-# Joiners are dropped where nothing is written with them: after Latin, Greek and Cyrillic, and after what is dropped.
-_HIDDEN = re.compile(rf"[{_SHAPELESS}][{_SHAPELESS}{_JOINERS}]*|(?<=[\x00-\u058f])[{_SHAPELESS}{_JOINERS}]+")
+# Joiners are dropped where nothing is written with them: after Latin, Greek and Cyrillic, after a line's end, and after
+# what is dropped.
+_HIDDEN = re.compile(rf"[{_SHAPELESS}][{_SHAPELESS}{_JOINERS}]*|(?<=[\x00-\u058f\u2028\u2029])[{_SHAPELESS}{_JOINERS}]+")
 
 
 def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:

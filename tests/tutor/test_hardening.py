@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tutor.scenarios import MASTER_KEYS, ROLES, rows
@@ -95,6 +95,7 @@ def test_placeholders_are_never_expanded_and_others_words_stay_readable(answer: 
 
 @many
 @given(student)
+@example("\u2028\ufe0f")
 def test_neutralising_twice_is_neutralising_once(text: str) -> None:
     mark = BUILDER.mark("seed-1")
     for clean in (neutralize, visible, folded, lambda words: untrusted(words, mark)):
