@@ -64,7 +64,8 @@ _SHAPELESS = (
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 # Joiners are dropped where nothing is written with them: after Latin, Greek and Cyrillic, after a line's end, and after
 # what is dropped.
-_HIDDEN = re.compile(rf"[{_SHAPELESS}][{_SHAPELESS}{_JOINERS}]*|(?<=[\x00-\u058f\u2028\u2029])[{_SHAPELESS}{_JOINERS}]+")
+_UNJOINED = "\x00-\u058f\u2028\u2029"
+_HIDDEN = re.compile(rf"[{_SHAPELESS}][{_SHAPELESS}{_JOINERS}]*|(?<=[{_UNJOINED}])[{_SHAPELESS}{_JOINERS}]+")
 
 
 def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
