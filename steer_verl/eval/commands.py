@@ -27,9 +27,6 @@ def run(
         list[str],
         typer.Argument(help="YAML file of the run (recipes/eval has examples), then key=value as if it stood there"),
     ],
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Items as Ray tasks, on the cluster that RAY_ADDRESS names")
-    ] = False,
     accept_changes: AcceptChanges = False,
 ) -> None:
     """Play every dialogue of some benchmarks with a student and rate every answer. Start it again to go on."""
@@ -43,7 +40,7 @@ def run(
     config = load_settings(EvalConfig, file, overrides)
     console = Console(stderr=True, highlight=False)
     try:
-        done = evaluate(config, accept_changes=accept_changes, ray=ray, console=console)
+        done = evaluate(config, accept_changes=accept_changes, console=console)
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None

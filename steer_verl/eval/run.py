@@ -25,7 +25,6 @@ from rich.console import Console
 from steer_verl import __version__
 from steer_verl.append_log import whole_lines
 from steer_verl.data.parquet import atomic
-from steer_verl.data.work.manifest import StepAccount
 from steer_verl.data.work.outcomes import read_outcomes
 from steer_verl.data.work.plan import write_whole
 from steer_verl.data.work.run import Job, run
@@ -37,23 +36,20 @@ from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.records import EvalDialogue, EvalItem
 from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.step import NAME, EvalStep
-from steer_verl.eval.students.build import build_student
-from steer_verl.eval.summary import summarize_run
-from steer_verl.eval.summary_table import summary_markdown
+from steer_verl.eval.students.build import build_student, student_label
+from steer_verl.eval.summary import known_errors, summarize_run
+from steer_verl.eval.summary_table import flat, summary_markdown
 from steer_verl.tutor.protocol import Tutor
 
 ITEMS = "items.jsonl"
 
 
-def evaluate(
-    config: EvalConfig, *, accept_changes: bool = False, ray: bool = False, console: Console | None = None
-) -> EvalRun:
+def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Console | None = None) -> EvalRun:
     """Evaluate, or go on evaluating; what is done is not done again.
 
     Args:
         config: of the run.
         accept_changes: go on in a folder that was begun with another student, judge or benchmark.
-        ray: items as Ray tasks, on the cluster that ``RAY_ADDRESS`` names; for students at an endpoint.
         console: where progress is shown.
 
     Returns:
@@ -64,16 +60,14 @@ def evaluate(
         DataError: a benchmark is not there.
         SteerError: a student, judge or tutor cannot be asked; the same command goes on.
     """
-    if ray and config.student.endpoint is None:
-        raise ConfigError(
-            "--ray: a folder is served by this machine alone; serve it yourself and give student.endpoint"
-        )
     scipy_stats()  # what the figures need is missed now, not after hours of play
     items = config.out / ITEMS
     total = _write_items(config, items, console)
     step = make_step(config, 1)  # nothing is started yet: only who takes part is told
     who = {"student": step.student.name, "judge": step.judge.name}
     who |= {"tutor": step.tutor.name} if step.tutor else {}
+    about = _about(config, who)
+    known_errors(about)  # a calibration that cannot be used is told now
     fingerprint: dict[str, Any] = {
         **who,
         "attack": config.attack,
@@ -87,11 +81,12 @@ def evaluate(
         items=functools.partial(read_items, items),
         settings=config.work,
     )
-    account = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, ray=ray, console=console)
-    done = write_run(config.out, _about(config, who, account), _dialogues(config.out / "work"))
+    account = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, console=console)
+    spent = {"usage": account.usage, "seconds": account.seconds, "date": _now()}
+    done = write_run(config.out, about.model_copy(update=spent), _dialogues(config.out / "work"))
     summary = summarize_run(done)
     write_whole(config.out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_whole(config.out / SUMMARY_PAGE, summary_markdown(summary))
+    write_whole(config.out / SUMMARY_PAGE, f"# {flat(about.name)}\n\n{summary_markdown(summary)}")
     return done
 
 
@@ -122,17 +117,6 @@ def read_items(path: Path) -> Iterator[EvalItem]:
             yield EvalItem.model_validate_json(line)
         except ValidationError as error:
             raise DataError(f"{path}:{number}: no item ({error.errors()[0]['msg']}); start the run again") from None
-
-
-def student_name(config: EvalConfig) -> str:
-    """What tables call the student."""
-    student = config.student
-    if student.name:
-        return student.name
-    if student.endpoint is not None:
-        return student.endpoint.model.rpartition("/")[2]
-    path = (student.path or Path()).resolve()
-    return path.parent.name if path.name in ("hf", "huggingface") else path.name
 
 
 def _write_items(config: EvalConfig, path: Path, console: Console | None) -> int:
@@ -171,17 +155,10 @@ def _dialogues(folder: Path) -> Iterator[EvalDialogue]:
         yield EvalDialogue.model_validate(outcome.done.value, strict=False)
 
 
-def _about(config: EvalConfig, who: dict[str, str], account: StepAccount) -> RunAbout:
-    calibration = None
-    if config.judge.calibration is not None:
-        try:
-            calibration = json.loads(config.judge.calibration.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"judge.calibration: {config.judge.calibration}: cannot be read ({error}); see `steer eval calibrate`"
-            ) from None
+def _about(config: EvalConfig, who: dict[str, str]) -> RunAbout:
+    """What the run is, before it is done."""
     return RunAbout(
-        name=student_name(config),
+        name=student_label(config.student),
         student=who["student"],
         judge=who["judge"],
         tutor=who.get("tutor", ""),
@@ -190,9 +167,20 @@ def _about(config: EvalConfig, who: dict[str, str], account: StepAccount) -> Run
             name: settings.model_dump(mode="json", exclude_none=True) for name, settings in config.benchmarks.items()
         },
         marks=config.marks.model_dump(),
-        calibration=calibration,
-        usage=account.usage,
-        seconds=account.seconds,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        calibration=_calibration(config.judge.calibration),
         version=__version__,
     )
+
+
+def _calibration(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        cure = "give the calibration.json of `steer eval calibrate`"
+        raise ConfigError(f"judge.calibration: {path}: cannot be read ({error}); {cure}") from None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
