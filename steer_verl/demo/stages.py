@@ -257,7 +257,7 @@ def evaluation(plan: Plan, name: str, attack: str = "adaptive", *, student: str 
         f"student.run={plan.seed}",
         f"benchmarks.mini.file={plan.out / 'data' / 'rl_test.jsonl'}",
         f"benchmarks.mini.limit={plan.dialogues}",
-        f"attack={attack}",
+        *(() if attack == "adaptive" else ("attack=static", "tutor=null")),
     )
     return Stage(
         f"eval-{label}",

@@ -175,6 +175,8 @@ class EvalConfig(Settings):
 
     @model_validator(mode="after")
     def _attacker(self) -> EvalConfig:
-        if (self.attack == "adaptive") != (self.tutor is not None):
-            raise ValueError("attack: adaptive needs a tutor, and a tutor needs attack: adaptive; set both or neither")
+        if self.attack == "adaptive" and self.tutor is None:
+            raise ValueError("attack: adaptive needs a tutor; set one, or attack: static")
+        if self.attack == "static" and self.tutor is not None:
+            raise ValueError("attack: static asks no tutor; leave it out (tutor=null), or set attack: adaptive")
         return self

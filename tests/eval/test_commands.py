@@ -32,6 +32,7 @@ def test_the_first_word_may_be_a_file_and_the_rest_sets_keys(tmp_path: Path) -> 
         (["out=x"], "student: Field required"),
         (["out=x", "nonsense=1", "student.path=a", "judge.kind=mini", "benchmarks.b.file=c"], "nonsense: unknown key"),
         (["out=x", "student.path=a", "judge.kind=mini", "benchmarks.b.file=c", "attack=adaptive"], "needs a tutor"),
+        (["recipes/eval/mini.yaml", "attack=static"], "tutor=null"),
         (["out=x", "student={}", "judge.kind=mini", "benchmarks.b.file=c"], "give either path"),
         (["no_such.yaml"], "no_such.yaml: cannot be read"),
     ],

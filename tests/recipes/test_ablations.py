@@ -11,13 +11,25 @@ import pytest
 from omegaconf import OmegaConf
 
 from steer_verl.config import steer_config
-from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, evaluations_alone, finished, link_base, stages
-from steer_verl.demo.stages import CODE, Plan
+from steer_verl.demo.ablations import (
+    FULL,
+    STUDENTS,
+    Ablations,
+    evaluations,
+    evaluations_alone,
+    finished,
+    link_base,
+    stages,
+)
+from steer_verl.demo.stages import CODE, Plan, evaluation
+from steer_verl.demo.stages import STUDENTS as DEMO
 from steer_verl.demo.stages import stages as demo_stages
+from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.runs import DIALOGUES
 from steer_verl.preflight.compose import compose, unresolved
 from steer_verl.preflight.settings import CHECKS, steer_section
 from steer_verl.preflight.verl_side import verl_accepts
+from steer_verl.settings_file import load_settings
 
 RECIPE = CODE / "recipes" / "mini"
 ROOT = "mini.root=/nowhere"
@@ -143,6 +155,17 @@ def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
     assert "ablation=no_tcsr" in by_name["seed-3/no_tcsr"].argv and f"mini.run={FULL}" in by_name[f"seed-3/{FULL}"].argv
     steps = {stage.steps for stage in todo if "verl.trainer.main_ppo" in stage.argv}
     assert steps == {compose(RECIPE, "grpo", [ROOT]).trainer.total_training_steps}
+
+
+@pytest.mark.parametrize("attack", ["adaptive", "static"])
+def test_every_evaluation_is_one_that_steer_eval_takes(attack: str, tmp_path: Path) -> None:
+    demo = Plan(tmp_path / "demo")
+    found = [*evaluations(Ablations(tmp_path, (1,)).plan(1), attack), *(evaluation(demo, s, attack) for s in DEMO)]
+    for stage in found:
+        file, *overrides = stage.argv[stage.argv.index("run") + 1 :]
+        config = load_settings(EvalConfig, Path(file), overrides)
+        assert (config.attack, config.out, config.tutor is None) == (attack, stage.folder, attack == "static")
+    assert len(found) == len(STUDENTS) + len(DEMO)
 
 
 def test_students_that_are_there_can_be_evaluated_alone(tmp_path: Path) -> None:
