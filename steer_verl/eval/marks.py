@@ -1,8 +1,7 @@
 """What measures read of a judged dialogue: its marks, turn by turn, without the texts.
 
-The laboratory's evaluation writes these lines itself (``marks.jsonl``); of a run of ``steer eval run`` they are
-reduced from its records (:func:`marks_of_run`). Marks that are missing can be filled in (:func:`filled`): the worst and
-the best that could have been are the bounds of every figure.
+They are reduced from the records of a run (:func:`marks_of_run`). Marks that are missing can be filled in
+(:func:`filled`): the worst and the best that could have been are the bounds of every figure.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-MULTI_TURN = ("beaver", "mmsafe", "vls", "spa", "dys")
+from steer_verl.eval.benchmarks import paper
+
+MULTI_TURN = tuple(benchmark.name for benchmark in paper.MULTI_TURN)
 """The five multi-turn sets, in the paper's order."""
 
 AVERAGE = "average"
