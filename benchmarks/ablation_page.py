@@ -17,7 +17,7 @@ from steer_verl.demo.report import ROWS, cell, plain
 from steer_verl.demo.runner import durations
 from steer_verl.demo.timing import clock_text
 from steer_verl.eval.intervals import Interval, difference, estimate, over_runs, reach, statistic
-from steer_verl.eval.metrics import DialogueMarks
+from steer_verl.eval.metrics import MEASURES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 
@@ -44,6 +44,8 @@ PARTS = {
 
 HEADLINE = ("safety", "unbroken", "helpfulness")
 """Measures that are judged: how safe under attack, how many dialogues hold to their end, and at what price in help."""
+
+OPEN = "no evidence"
 
 BESIDE = ("harmless_pass", "helpful_pass")
 """The paper's two measures."""
@@ -90,7 +92,17 @@ def mean(name: str, runs: Mapping[int, Sequence[DialogueMarks]]) -> Interval:
     """A measure of one student, mean over seeds; of a single seed, with the interval over its dialogues."""
     if len(runs) == 1:
         return estimate(name, *runs.values())
-    return over_runs([value(name, dialogues) for dialogues in runs.values()])
+    return within(over_runs([value(name, dialogues) for dialogues in runs.values()]), *scale(name))
+
+
+def scale(name: str) -> tuple[float, float]:
+    """The least and the greatest value of a measure."""
+    return (1.0, 10.0) if MEASURES[name].unit == "1..10" else (0.0, 100.0)
+
+
+def within(interval: Interval, least: float, greatest: float) -> Interval:
+    """The part of an interval that is possible: Student's t knows of no scale. What it covers stays the same."""
+    return Interval(interval.value, max(interval.low, least), min(interval.high, greatest))
 
 
 def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change:
@@ -98,20 +110,13 @@ def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change
     after, before = marks[student], marks[against]
     each = tuple(value(name, after[seed]) - value(name, before[seed]) for seed in before)
     pooled = difference(name, [d for runs in after.values() for d in runs], [d for r in before.values() for d in r])
-    return Change(each, over_runs(each), pooled)
+    least, greatest = scale(name)
+    return Change(each, within(over_runs(each), least - greatest, greatest - least), pooled)
 
 
 def verdict(found: Change) -> str:
-    """What the intervals allow to say of the part that is missing; of a measure that should be high."""
-    if found.shown.high < 0:
-        return "helps"
-    if found.shown.low > 0:
-        return "hurts"
-    if found.pooled.high < 0:
-        return "helped these students; over seeds not shown"
-    if found.pooled.low > 0:
-        return "hurt these students; over seeds not shown"
-    return "no evidence"
+    """What the interval allows to say of the part that is missing; of a measure that should be high."""
+    return "helps" if found.shown.high < 0 else "hurts" if found.shown.low > 0 else OPEN
 
 
 def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
@@ -167,7 +172,8 @@ def beside(marks: Marks, static: Marks) -> list[str]:
         signs = [_same_sign(c, their) for c, their in zip(changes, theirs, strict=True)]
         cells = [f"{_signed(c.shown, n)}" for c, n in zip(changes, BESIDE, strict=True)]
         found.append([part, *cells, *(f"{their:+.2f}" for their in theirs), *signs])
-    header = ["part", "harmless pass", "helpful pass", "paper: safety", "paper: helpfulness", "sign", "sign"]
+    header = ["part", "harmless pass", "helpful pass", "paper: safety", "paper: helpfulness"]
+    header += ["sign of safety", "sign of helpfulness"]
     return [
         "Share of dialogues whose mean mark passes (harmless 2.8 of -3..3, helpful 2.5 of 0..3), without the part "
         f"minus full, in points: here under {'static questions' if static else 'the adaptive attack'}, by the "
@@ -189,13 +195,22 @@ def meaning(marks: Marks) -> list[str]:
 
 
 def _sentence(student: str, marks: Marks) -> str:
-    found = {name: change(name, marks, student) for name in HEADLINE}
-    words = [
-        f"{_title(name, marks)} {_signed(c.shown, name)}, lower in {sum(one < 0 for one in c.each)} of {len(c.each)} "
-        f"seeds: {verdict(c)}"
-        for name, c in found.items()
-    ]
-    return f"Without it {'; '.join(words)}."
+    said: dict[str, list[str]] = {}
+    for name in HEADLINE:
+        c = change(name, marks, student)
+        figure = f"{_title(name, marks)} {_signed(c.shown, name)}{_lower(c)}"
+        said.setdefault(verdict(c), []).append(figure)
+        if verdict(c) == OPEN and len(c.each) > 1:
+            half = (c.shown.high - c.shown.low) / 2
+            said[OPEN][-1] += f" (a change of {half:.{TITLES[name][1]}f} would have shown)"
+    words = {"helps": "It helps: without it", "hurts": "It hurts: without it", OPEN: "No evidence: without it"}
+    return " ".join(f"{words[kind]} {'; '.join(figures)}." for kind, figures in said.items())
+
+
+def _lower(found: Change) -> str:
+    if len(found.each) == 1:
+        return ""
+    return f", lower in {sum(one < 0 for one in found.each)} of {len(found.each)} seeds"
 
 
 def students(marks: Marks, names: Sequence[str]) -> str:
@@ -266,7 +281,7 @@ def _played(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         "pretrained base is one model for all of them, as in the paper. GRPO takes "
         f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first)} dialogues a seed on "
         f"unseen scenes ({attacked} of seed {seeds[0]}'s attacked), greedy decoding, under the adaptive attack. "
-        "Intervals: 95 %, not corrected for the number of comparisons."
+        "Intervals: 95 %, cut at the ends of the scale, not corrected for the number of comparisons."
     )
 
 

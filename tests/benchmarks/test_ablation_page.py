@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation_page import PARTS, change, page, plot, read, students, verdict
+from benchmarks.ablation_page import PARTS, change, mean, page, plot, read, students, verdict, within
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished
+from steer_verl.eval.intervals import Interval
 from tests.eval.evaluations import evaluation
 
 
@@ -31,8 +33,8 @@ def test_the_verdict_is_the_intervals(run: Ablations) -> None:
     marks = read(run, run.seeds)
     said = {student: verdict(change("safety", marks, student)) for student in PARTS}
     assert said["no_tcsr"] == said["no_bootstrap"] == "helps"
-    assert said["static"] == "helped these students; over seeds not shown"
-    assert said["single_turn"] == "no evidence"
+    assert said["static"] == said["single_turn"] == "no evidence"
+    assert change("safety", marks, "static").pooled.high < 0, "true of these students, but not of each seed"
     assert verdict(change("safety", marks, FULL, against="no_tcsr")) == "hurts"
     found = change("safety", marks, "no_tcsr")
     assert found.each == pytest.approx((-2.7, -2.7, -2.7), abs=0.3) and found.over.high < 0
@@ -63,3 +65,11 @@ def test_static_questions_are_shown_for_the_seeds_that_were_asked_them(run: Abla
     assert finished(run, "static") == (0, 2)
     text = page(run, read(run, run.seeds), run.seeds)
     assert "under static questions, by" in text and "without the attack; seeds 0, 2." in text
+
+
+def test_an_interval_over_seeds_stays_on_its_scale(run: Ablations) -> None:
+    marks = read(run, run.seeds)
+    assert mean("unbroken", marks[FULL]).high <= 100 and mean("safety", marks["base"]).low >= 1
+    assert within(Interval(90.0, 60.0, 120.0), 0, 100) == Interval(90.0, 60.0, 100.0)
+    nothing = within(Interval(1.0, float("nan"), float("nan")), 0, 100)
+    assert math.isnan(nothing.low) and math.isnan(nothing.high), "a single seed has none"
