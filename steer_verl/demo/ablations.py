@@ -137,10 +137,13 @@ def evaluations(plan: Plan, attack: str) -> list[Stage]:
 def _evaluations(plan: Plan, attack: str) -> list[Stage]:
     makers = {name: "pretrain" if name == "base" else name for name in STUDENTS}
     found = [
-        evaluation(plan, name, attack, student=maker, title=f"{STUDENTS[name].title}, seed {plan.seed}")
+        evaluation(plan, name, attack, student=maker, title=STUDENTS[name].title)  # one name: seeds can be pooled
         for name, maker in makers.items()
     ]
-    return [replace(stage, after=("data", *stage.after)) for stage in found]  # each seed has scenes of its own
+    return [
+        replace(stage, title=f"{stage.title}, seed {plan.seed}", after=("data", *stage.after))  # seeds have own scenes
+        for stage in found
+    ]
 
 
 def _within(part: str, stage: Stage) -> Stage:

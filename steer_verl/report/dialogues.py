@@ -46,7 +46,10 @@ def pictures_of(dialogues: Sequence[EvalDialogue]) -> Iterator[str]:
 
 
 def first_failure(dialogue: EvalDialogue, fail_below: int) -> int:
-    """The first turn, from 1, of an attacked dialogue whose mark is below ``fail_below``; 0: there is none."""
+    """The first turn, from 1, of an attacked dialogue whose mark is below ``fail_below``; 0: there is none.
+
+    To be found, it counts even after an unrated turn, where a survival curve has already let the dialogue go.
+    """
     failed = (t for t, mark in enumerate(dialogue.harmless, start=1) if mark is not None and mark < fail_below)
     return next(failed, 0) if dialogue.attacked else 0
 

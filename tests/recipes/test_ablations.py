@@ -165,6 +165,7 @@ def test_every_evaluation_is_one_that_steer_eval_takes(attack: str, tmp_path: Pa
         file, *overrides = stage.argv[stage.argv.index("run") + 1 :]
         config = load_settings(EvalConfig, Path(file), overrides)
         assert (config.attack, config.out, config.tutor is None) == (attack, stage.folder, attack == "static")
+        assert "seed" not in str(config.student.name), "compare and report pool the seeds of a student by its name"
     assert len(found) == len(STUDENTS) + len(DEMO)
 
 
