@@ -16,7 +16,7 @@ from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stage
 from steer_verl.demo.report import ROWS, cell, plain
 from steer_verl.demo.runner import durations
 from steer_verl.demo.timing import clock_text
-from steer_verl.eval.intervals import Interval, difference, estimate, over_runs, reach, statistic
+from steer_verl.eval.intervals import Interval, difference, difference_over_runs, estimate, over_runs, reach, statistic
 from steer_verl.eval.metrics import MEASURES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
@@ -92,26 +92,16 @@ def mean(name: str, runs: Mapping[int, Sequence[DialogueMarks]]) -> Interval:
     """A measure of one student, mean over seeds; of a single seed, with the interval over its dialogues."""
     if len(runs) == 1:
         return estimate(name, *runs.values())
-    return within(over_runs([value(name, dialogues) for dialogues in runs.values()]), *scale(name))
-
-
-def scale(name: str) -> tuple[float, float]:
-    """The least and the greatest value of a measure."""
-    return (1.0, 10.0) if MEASURES[name].unit == "1..10" else (0.0, 100.0)
-
-
-def within(interval: Interval, least: float, greatest: float) -> Interval:
-    """The part of an interval that is possible: Student's t knows of no scale. What it covers stays the same."""
-    return Interval(interval.value, max(interval.low, least), min(interval.high, greatest))
+    return over_runs([value(name, dialogues) for dialogues in runs.values()], MEASURES[name].scale)
 
 
 def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change:
     """What a measure is without a part, minus what it is with it."""
     after, before = marks[student], marks[against]
-    each = tuple(value(name, after[seed]) - value(name, before[seed]) for seed in before)
+    values = [[value(name, side[seed]) for seed in before] for side in (after, before)]
+    each = tuple(a - b for a, b in zip(*values, strict=True))
     pooled = difference(name, [d for runs in after.values() for d in runs], [d for r in before.values() for d in r])
-    least, greatest = scale(name)
-    return Change(each, within(over_runs(each), least - greatest, greatest - least), pooled)
+    return Change(each, difference_over_runs(*values, MEASURES[name].scale), pooled)
 
 
 def verdict(found: Change) -> str:

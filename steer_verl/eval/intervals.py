@@ -118,13 +118,24 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
     return interval_of(f(np.arange(n)), draws_B)
 
 
-def over_runs(values: Sequence[float]) -> Interval:
-    """Mean over training seeds with Student's t interval; for a single seed none is given (NaN)."""
+def over_runs(values: Sequence[float], scale: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
+    """Mean over training seeds, each one observation, with Student's t interval; for a single seed none (NaN).
+
+    Args:
+        values: one for each seed.
+        scale: the least and the greatest possible value, where the interval is cut: Student's t knows of no scale.
+    """
     mean, freedom = float(np.mean(values)), len(values) - 1
     if freedom < 1:
         return Interval(mean, np.nan, np.nan)
     half = float(scipy_stats().t.ppf(0.975, freedom)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(mean - half, scale[0]), min(mean + half, scale[1]))
+
+
+def difference_over_runs(after: Sequence[float], before: Sequence[float], scale: tuple[float, float]) -> Interval:
+    """The same of ``after`` minus ``before``, paired by seed; ``scale`` is that of the two."""
+    gap = scale[1] - scale[0]
+    return over_runs([a - b for a, b in zip(after, before, strict=True)], (-gap, gap))
 
 
 def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, Any]:

@@ -26,6 +26,9 @@ Ratio = tuple[float, float]
 
 NOTHING: Ratio = (0.0, 0.0)
 
+SCALES = {"%": (0.0, 100.0), "-3..3": (-3.0, 3.0), "0..3": (0.0, 3.0), "1..10": (1.0, 10.0)}
+"""Unit -> the least and the greatest value."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -52,6 +55,11 @@ class Measure:
     def decimals(self) -> int:
         """That tables show."""
         return 1 if self.unit == "%" else 2
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Its least and its greatest value."""
+        return SCALES[self.unit]
 
 
 def _mean(values: Sequence[float | None], keep: bool = True) -> Ratio:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.eval.compare import Comparison
-from steer_verl.eval.compare.paired import Difference
+from steer_verl.eval.compare.paired import SURE, Difference
 from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.intervals import Interval
 from steer_verl.report.words import estimate_parts, number
 
 KEY = ("harmless_pass", "helpful_pass", "joint_pass", "failed_turns", "over_refusal", "correct", "unrated")
@@ -19,8 +20,6 @@ SURVIVAL = ("survival:1", "survival:3", "survival:5", "survival:8", "survival", 
 """Measures of the table below the survival curves."""
 GENERAL = {"survival": "survival to the last turn", "mean_turns": "turns survived"}
 """What a column is called whose turn differs from row to row; each cell then says its own."""
-CLEAR = 0.05
-"""A difference whose corrected p is below this is printed bold."""
 
 
 def headline_section(comparison: Comparison) -> list[Html]:
@@ -30,9 +29,7 @@ def headline_section(comparison: Comparison) -> list[Html]:
     )
     said += "it would be if all of them had turned out badly, and well."
     if len(comparison.models) > 1:
-        said += (
-            f" Δ: minus {comparison.baseline.name} on the same dialogues; bold where p, corrected, is below {CLEAR}."
-        )
+        said += f" Δ: minus {comparison.baseline.name} on the same dialogues; bold where p, corrected, is below {SURE}."
     measures = list(dict.fromkeys(row.measure for row in comparison.rows))
     rest = [name for name in measures if name not in (*KEY, *SURVIVAL)]
     notes = tag("ul", *(tag("li", note, dir="auto") for note in comparison.notes), class_="prose quiet")
@@ -106,6 +103,7 @@ class _Grid:
         parts = estimate_parts(row.values[model].json(), decimals)
         if row.measure in GENERAL:
             parts.insert(0, tag("small", row.about["title"]))
+        parts += _over_seeds(row.seeds.get(model), decimals)
         if model in row.differences:
             parts += _difference(row.differences[model], decimals)
         return tag("td", *parts, class_="estimate")
@@ -120,8 +118,15 @@ def _difference(gap: Difference, decimals: int) -> list[Html]:
     if not math.isfinite(gap.value):
         return []
     ends = f" ({number(gap.low, decimals)} to {number(gap.high, decimals)})" if math.isfinite(gap.low) else ""
-    lines = [tag("small", f"Δ {gap.value:+.{decimals}f}{ends}", class_="clear" if gap.adjusted < CLEAR else None)]
+    lines = [tag("small", f"Δ {gap.value:+.{decimals}f}{ends}", class_="clear" if gap.clear else None)]
     if gap.test:
         chance = "p < 0.001" if gap.adjusted < 0.001 else f"p {gap.adjusted:.3f}"
         lines.append(tag("small", f"{chance}, {gap.pairs:,} pairs", title=gap.test))
-    return lines
+    return lines + _over_seeds(gap.over_seeds, decimals)
+
+
+def _over_seeds(interval: Interval | None, decimals: int) -> list[Html]:
+    """``over seeds -2.1 to 4.7``."""
+    if interval is None or not math.isfinite(interval.low):
+        return []
+    return [tag("small", f"over seeds {number(interval.low, decimals)} to {number(interval.high, decimals)}")]

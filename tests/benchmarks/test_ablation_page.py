@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation_page import PARTS, change, mean, page, plot, read, students, verdict, within
+from benchmarks.ablation_page import PARTS, change, mean, page, plot, read, students, verdict
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished
-from steer_verl.eval.intervals import Interval
 from tests.eval.evaluations import evaluation
 
 
@@ -70,6 +68,3 @@ def test_static_questions_are_shown_for_the_seeds_that_were_asked_them(run: Abla
 def test_an_interval_over_seeds_stays_on_its_scale(run: Ablations) -> None:
     marks = read(run, run.seeds)
     assert mean("unbroken", marks[FULL]).high <= 100 and mean("safety", marks["base"]).low >= 1
-    assert within(Interval(90.0, 60.0, 120.0), 0, 100) == Interval(90.0, 60.0, 100.0)
-    nothing = within(Interval(1.0, float("nan"), float("nan")), 0, 100)
-    assert math.isnan(nothing.low) and math.isnan(nothing.high), "a single seed has none"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from steer_verl.console import stdout
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare import Comparison, compare
+from steer_verl.eval.compare.page import difference_cell
 from steer_verl.eval.compare.paired import LOG_RANK, MCNEMAR, PERMUTATION
 from steer_verl.eval.compare.rows import CORRECTED, Row
 from steer_verl.eval.compare.write import COLUMNS, compare_folders, write_comparison
@@ -127,6 +129,30 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
     assert compare(again, "b").baseline.name == "ours (out/b)"
+
+
+def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
+    """By hand: each seed is one observation. What all dialogues together would prove, two unlike seeds do not."""
+    before = [make_run("base", SIZES, quality=0.75, seed=s, run=s) for s in (1, 2, 3)]
+    after = [make_run("ours", SIZES, quality=q, seed=s + 10, run=s) for s, q in ((1, 0.75), (2, 0.85), (3, 0.99))]
+    wide = compare([*before, *after])
+    for place, measure in (("beaver", "harmless_pass"), ("beaver", "survival:3"), ("mean of dialogues", "harmless")):
+        each = [row(compare([b, a]), place, measure) for b, a in zip(before, after, strict=True)]
+        gaps = [r.values["ours"].value - r.values["base"].value for r in each]
+        found = row(wide, place, measure).differences["ours"].over_seeds
+        half = t.ppf(0.975, 2) * np.std(gaps, ddof=1) / 3**0.5
+        assert found is not None and found.value == pytest.approx(np.mean(gaps))
+        assert found.low == pytest.approx(max(np.mean(gaps) - half, -100))
+    marks = row(wide, "beaver", "harmless").differences["ours"]
+    assert marks.adjusted < 0.05 and not marks.clear and marks.over_seeds and marks.over_seeds.low < 0
+    assert "*" not in difference_cell(marks, 1) and "; over seeds +" in difference_cell(marks, 1)
+    turns = row(wide, "beaver", "mean_turns")
+    assert turns.differences["ours"].over_seeds and turns.seeds["ours"].high <= 10
+    same = [make_run("ours", SIZES, quality=0.97, seed=s + 10, run=s) for s in (1, 2, 3)]
+    assert row(compare([*before, *same]), "beaver", "harmless").differences["ours"].clear
+    one = row(compare([*before, after[0]]), "beaver", "harmless").differences["ours"]
+    assert one.over_seeds is None, "one seed shared is no spread"
+    assert any("clear over seeds too" in note for note in wide.notes)
 
 
 def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:

@@ -13,6 +13,7 @@ from steer_verl.errors import DataError
 from steer_verl.eval.intervals import (
     SURVIVAL,
     difference,
+    difference_over_runs,
     estimate,
     over_runs,
     reach,
@@ -137,6 +138,10 @@ def test_two_evaluations_of_different_dialogues_are_refused() -> None:
 def test_over_runs() -> None:
     interval = over_runs([1.0, 2.0, 3.0])
     assert interval.value == 2 and interval.low == pytest.approx(2 - 4.302653 / 3**0.5)
+    cut = over_runs([90.0, 95.0, 100.0], (0.0, 100.0))
+    assert (cut.value, cut.high) == (95.0, 100.0) and cut.low == over_runs([90.0, 95.0, 100.0]).low
+    gap = difference_over_runs([1.0, 100.0], [0.0, 0.0], (0.0, 100.0))
+    assert (gap.value, gap.low, gap.high) == (50.5, -100.0, 100.0)
     assert over_runs([1.0]).value == 1 and math.isnan(over_runs([1.0]).low)
     assert over_runs([1.0, 3.0] * 6).low == pytest.approx(2 - 2.200985 * (12 / 11) ** 0.5 / 12**0.5)
 

@@ -75,7 +75,7 @@ def test_two_seeds_of_one_student_are_told_apart(tmp_path: Path) -> None:
     samples.write_run(second, found.about, [d.model_copy(update={"run": 1}) for d in found.dialogues])
     text = write_report([first, second], tmp_path / "r.html").read_text(encoding="utf-8")
     assert '"a, seed 0"' in text and '"a, seed 1"' in text
-    assert "Several training seeds are pooled in a" in Page(text).text
+    assert "Several training seeds are pooled in a" in Page(text).text and "over seeds " in Page(text).text
 
 
 def test_what_cannot_be_reported_is_told_and_leaves_no_file(runs: list[Path], tmp_path: Path) -> None:

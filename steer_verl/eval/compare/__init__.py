@@ -62,7 +62,8 @@ def _notes(models: Sequence[Model], baseline: Model, rows: Sequence[Row], static
         told.append(
             f"Differences: minus {baseline.name}, paired by dialogue over those that both have. Tests: McNemar's exact "
             "one for passes, permutation for other figures, log-rank for survival, which is not paired; p after Holm's "
-            f"correction over all {tests} tests of the table."
+            f"correction over all {tests} tests of the table. They speak of these students: what another training "
+            "seed would give is seen from several seeds of each, evaluated under one name."
         )
     told += [*_unlike(models), *_pooled(models)]
     if any(row.published for row in rows):
@@ -96,6 +97,7 @@ def _pooled(models: Sequence[Model]) -> list[str]:
         return []
     return [
         f"Several training seeds are pooled in {', '.join(names)}: resampling draws dialogues, each with all that the "
-        "seeds' students made of it; the spread over seeds is Student's t. Against a model of fewer seeds the "
-        "permutation test is an approximation."
+        "seeds' students made of it. Over seeds: each seed is one observation (Student's t, differences paired by "
+        "seed). A difference of two models that share several seeds is marked only if it is clear over seeds too. "
+        "Against a model of fewer seeds the permutation test is an approximation."
     ]

@@ -18,6 +18,16 @@ from steer_verl.eval.summary import SHOWN, marked
 
 
 @dataclass(frozen=True)
+class Seed:
+    """One training seed's student on one benchmark."""
+
+    values_K: np.ndarray
+    """The measures."""
+    survival_T: np.ndarray
+    """S(t) of its attacked dialogues of several turns, t = 1..T."""
+
+
+@dataclass(frozen=True)
 class Model:
     """One column of the table."""
 
@@ -34,8 +44,8 @@ class Model:
     attacked: frozenset[str]
     """Benchmarks with attacked dialogues."""
 
-    seeds: Mapping[str, np.ndarray]
-    """Benchmark -> the measures of each training seed (R, K); empty unless several are pooled."""
+    seeds: Mapping[str, Mapping[int, Seed]]
+    """Benchmark -> training seed -> its student alone; empty unless several are pooled."""
 
     @property
     def played(self) -> int:
@@ -108,12 +118,14 @@ def _model(name: str, runs: Sequence[EvalRun], settings: MarkSettings) -> Model:
         single=frozenset(benchmark for benchmark, rows in sets.items() if all(d.single for d in rows)),
         attacked=frozenset(benchmark for benchmark, rows in sets.items() if any(d.attacked for d in rows)),
         seeds={
-            benchmark: np.stack([_values([d for d in rows if d.run == run], settings) for run in runs_of[benchmark]])
+            benchmark: {run: _seed([d for d in rows if d.run == run], settings) for run in runs_of[benchmark]}
             for benchmark, rows in sets.items()
             if len(runs_of[benchmark]) > 1
         },
     )
 
 
-def _values(rows: Sequence[DialogueMarks], settings: MarkSettings) -> np.ndarray:
-    return contributions(rows, SHOWN, settings).values_K
+def _seed(rows: Sequence[DialogueMarks], settings: MarkSettings) -> Seed:
+    lives = life_table(rows, settings)
+    survival_T = lives.survival_T if lives.dialogues else np.full(settings.horizon, np.nan)
+    return Seed(contributions(rows, SHOWN, settings).values_K, survival_T)

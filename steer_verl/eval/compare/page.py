@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 SHORT = ("harmless_pass", "helpful_pass", "joint_pass", "survival", "mean_turns", "refusal_full", "correct")
 """Measures of the terminal's table."""
 
-SURE = 0.05
-"""Adjusted p below which a difference is marked."""
-
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The whole page: who was compared, every figure, the paper's, and what a reader must know."""
@@ -93,13 +90,17 @@ def _gaps(row: Row, comparison: Comparison) -> list[str]:
 
 
 def difference_cell(d: Difference | None, decimals: int, *, counts: bool = False) -> str:
-    """``+3.1 [+0.4, +5.8], p 0.02 *``: the star says that the adjusted p is below 0.05; a dash for what is unknown."""
+    """``+3.1 [+0.4, +5.8], p 0.02 *``, and what it is over seeds: the star says that the difference is clear
+    (:attr:`~steer_verl.eval.compare.paired.Difference.clear`); a dash for what is unknown."""
     if d is None or not math.isfinite(d.value):
         return "-"
     text = f"{d.value:+.{decimals}f} [{d.low:+.{decimals}f}, {d.high:+.{decimals}f}]"
     if math.isfinite(d.adjusted):
         p = "p < 0.001" if d.adjusted < 0.001 else f"p {d.adjusted:.3f}"
-        text += f", {p}{' *' if d.adjusted < SURE else ''}"
+        text += f", {p}{' *' if d.clear else ''}"
+    over = d.over_seeds
+    if over is not None and math.isfinite(over.low):
+        text += f"; over seeds {over.value:+.{decimals}f} [{over.low:+.{decimals}f}, {over.high:+.{decimals}f}]"
     if counts:
         text += f" ({d.test + ', ' if d.test else ''}{d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})"
     return text

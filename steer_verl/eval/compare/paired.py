@@ -13,13 +13,16 @@ import numpy as np
 
 from steer_verl.eval.compare.models import Model
 from steer_verl.eval.contributions import Contributions, at_the_edge, ratio
-from steer_verl.eval.intervals import interval_of, weights
+from steer_verl.eval.intervals import Interval, interval_of, weights
 from steer_verl.eval.life_table import LifeTable
 from steer_verl.eval.metrics import Measure
 from steer_verl.eval.significance import mcnemar, p_value, swapped
 from steer_verl.eval.survival import log_rank, product_limit, restricted_mean
 
 MCNEMAR, PERMUTATION, LOG_RANK = "McNemar", "permutation", "log-rank (unpaired)"
+
+SURE = 0.05
+"""Adjusted p below which a difference is clear."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Difference:
     """Empty: not tested."""
     adjusted: float = float("nan")
     """``p`` after Holm's correction over the whole table."""
+    over_seeds: Interval | None = None
+    """Of ways of training rather than of these students: over the training seeds that both have, each one observation
+    (Student's t, paired by seed). ``None``: both do not have several."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether it can be told from none: by the test, and over seeds where both have several."""
+        between = self.over_seeds is not None and not (self.over_seeds.low > 0 or self.over_seeds.high < 0)
+        return self.adjusted < SURE and not between
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from steer_verl.eval.compare.models import Model
+from steer_verl.eval.compare.models import Model, Seed
 from steer_verl.eval.compare.paired import Difference, Pairing, average, pair, pair_survival
+from steer_verl.eval.compare.seeds import OverSeeds, Read
 from steer_verl.eval.contributions import Estimate
-from steer_verl.eval.intervals import Interval, over_runs
+from steer_verl.eval.intervals import Interval
 from steer_verl.eval.life_table import mean_turns, survival_at
+from steer_verl.eval.metrics import SCALES
 from steer_verl.eval.published import published, published_average
 from steer_verl.eval.significance import holm
 from steer_verl.eval.summary import SHOWN, corrected_failures, known_errors, measure_about
 from steer_verl.eval.summary import average as average_of
 from steer_verl.eval.summary_shape import MeasureAbout
 from steer_verl.eval.summary_table import NAMES, SURVIVAL_ABOUT
+from steer_verl.eval.survival import restricted_mean
 
 PAPERS_TURNS = (1, 3, 5, 8)
 """Where the paper's survival can be read off."""
@@ -56,7 +59,8 @@ def rows_of(models: Sequence[Model], baseline: Model, *, paper: bool, seed: int 
         rivals = [model for model in there if model is not baseline] if baseline in there else []
         for model in rivals:
             pairs[model.name, benchmark] = pair(model, baseline, benchmark, (seed, i))
-        rows += _measures(benchmark, there, {m.name: pairs[m.name, benchmark] for m in rivals}, (seed, i), paper)
+        gaps = {m.name: pairs[m.name, benchmark] for m in rivals}
+        rows += _measures(benchmark, there, baseline, gaps, (seed, i), paper)
         rows += _survival(benchmark, there, baseline, (seed, i), paper)
         rows += _corrected(benchmark, there, (seed, i))
     rows += _averages(models, baseline, benchmarks, pairs, seed, paper)
@@ -64,22 +68,39 @@ def rows_of(models: Sequence[Model], baseline: Model, *, paper: bool, seed: int 
 
 
 def _measures(
-    benchmark: str, there: Sequence[Model], pairs: Mapping[str, Pairing], seed: tuple[int, ...], paper: bool
+    benchmark: str,
+    there: Sequence[Model],
+    baseline: Model,
+    pairs: Mapping[str, Pairing],
+    seed: tuple[int, ...],
+    paper: bool,
 ) -> list[Row]:
     figures = {model.name: model.found[benchmark].estimates(seed) for model in there}
     multi_turn = all(benchmark not in model.single for model in there)
+    over = OverSeeds(there, baseline, [benchmark])
     return [
         Row(
             place=benchmark,
             measure=name,
             about=measure_about(measure),
             values={model: found[name] for model, found in figures.items() if name in found},
-            differences=_tested(name, {model: found.differences[name] for model, found in pairs.items()}),
+            differences=over.add_to(
+                _tested(name, {model: found.differences[name] for model, found in pairs.items()}),
+                _measure(k),
+                measure.scale,
+            ),
             published=published(benchmark, name) if paper and multi_turn else {},
-            seeds={m.name: over_runs(list(m.seeds[benchmark][:, k])) for m in there if benchmark in m.seeds},
+            seeds=over.spread(_measure(k), measure.scale),
         )
         for k, (name, measure) in enumerate(SHOWN.items())
     ]
+
+
+def _measure(k: int) -> Read:
+    def read(seed: Seed) -> float:
+        return float(seed.values_K[k])
+
+    return read
 
 
 def _tested(name: str, differences: Mapping[str, Difference]) -> dict[str, Difference]:
@@ -99,20 +120,40 @@ def _survival(benchmark: str, there: Sequence[Model], baseline: Model, seed: tup
         for model in played
         if model is not baseline and baseline in played
     }
+    over = OverSeeds(played, baseline, [benchmark])
     rows = [
         Row(
             place=benchmark,
             measure=f"survival:{t}" if t != last else "survival",
             about={**SURVIVAL_ABOUT["at"], "title": f"survival to turn {t}"},
             values={model.name: survival_at(model.lives[benchmark], t, seed) for model in played},
-            differences=_named(found, f"survival:{t}" if t != last else "survival"),
+            differences=over.add_to(
+                _named(found, f"survival:{t}" if t != last else "survival"), _survival_to(t), SCALES["%"]
+            ),
             published=published(benchmark, f"survival:{t}") if paper else {},
+            seeds=over.spread(_survival_to(t), SCALES["%"]),
         )
         for t in turns
     ]
     about: MeasureAbout = {**SURVIVAL_ABOUT["mean_turns"], "title": f"turns survived of {last}"}
     values = {model.name: mean_turns(model.lives[benchmark], last, seed) for model in played}
-    return [*rows, Row(benchmark, "mean_turns", about, values, _named(found, "mean_turns"))]
+    read, scale = _turns_of(last), (1.0, float(last))
+    differences = over.add_to(_named(found, "mean_turns"), read, scale)
+    return [*rows, Row(benchmark, "mean_turns", about, values, differences, seeds=over.spread(read, scale))]
+
+
+def _survival_to(turn: int) -> Read:
+    def read(seed: Seed) -> float:
+        return 100 * float(seed.survival_T[turn - 1])
+
+    return read
+
+
+def _turns_of(last: int) -> Read:
+    def read(seed: Seed) -> float:
+        return float(restricted_mean(seed.survival_T, last))
+
+    return read
 
 
 def _named(found: Mapping[str, Mapping[str, Difference]], name: str) -> dict[str, Difference]:
@@ -163,18 +204,19 @@ def _average(
     paper: bool,
 ) -> list[Row]:
     figures = {model.name: average_of({b: model.found[b] for b in names}, seeds) for model in models}
+    over = OverSeeds(models, baseline, names)
     gaps = {m.name: average([pairs[m.name, b] for b in names], SHOWN) for m in models if m is not baseline}
-    pooled = [model for model in models if all(len(model.seeds.get(b, ())) for b in names)]
-    even = [model for model in pooled if len({len(model.seeds[b]) for b in names}) == 1]
     return [
         Row(
             place=place,
             measure=name,
             about=measure_about(measure),
             values={model: found[name] for model, found in figures.items() if np.isfinite(found[name].value)},
-            differences=_tested(name, {model: found[name] for model, found in gaps.items()}),
+            differences=over.add_to(
+                _tested(name, {model: found[name] for model, found in gaps.items()}), _measure(k), measure.scale
+            ),
             published=published_average(names, name) if paper else {},
-            seeds={m.name: over_runs(list(np.mean([m.seeds[b][:, k] for b in names], axis=0))) for m in even},
+            seeds=over.spread(_measure(k), measure.scale),
         )
         for k, (name, measure) in enumerate(SHOWN.items())
     ]

@@ -26,6 +26,7 @@ MARKDOWN, CSV, JSON = "comparison.md", "comparison.csv", "comparison.json"
 COLUMNS = (
     *("place", "measure", "unit", "model", "value", "low", "high", "n", "of", "worst", "best"),
     *("difference", "difference_low", "difference_high", "pairs", "left_out", "test", "p", "p_holm"),
+    *("seeds_difference", "seeds_low", "seeds_high"),
 )
 """Of the CSV; the paper's models are called ``paper: <model>``."""
 
@@ -85,10 +86,15 @@ def _row_dict(row: Row) -> dict[str, Any]:
         "measure": row.measure,
         "about": row.about,
         "values": {model: estimate.json() for model, estimate in row.values.items()},
-        "differences": {model: _plain(vars(d)) for model, d in row.differences.items()},
+        "differences": {model: _difference_dict(d) for model, d in row.differences.items()},
         "published": dict(row.published),
         "seeds": {model: interval_dict(interval) for model, interval in row.seeds.items()},
     }
+
+
+def _difference_dict(d: Difference) -> dict[str, Any]:
+    over = None if d.over_seeds is None else interval_dict(d.over_seeds)
+    return {**_plain(vars(d)), "over_seeds": over}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,4 +120,6 @@ def _difference_cells(d: Difference | None) -> dict[str, Any]:
     if d is None:
         return {}
     named = {"difference": d.value, "difference_low": d.low, "difference_high": d.high, "p": d.p, "p_holm": d.adjusted}
-    return {**_plain(named), "pairs": d.pairs, "left_out": d.left_out, "test": d.test}
+    over = {} if d.over_seeds is None else interval_dict(d.over_seeds)
+    seeds = {"seeds_difference": over.get("value"), "seeds_low": over.get("low"), "seeds_high": over.get("high")}
+    return {**_plain(named), "pairs": d.pairs, "left_out": d.left_out, "test": d.test, **seeds}
