@@ -38,7 +38,7 @@ DIALOGUES = 200
 SAVE_EVERY = 40
 """Supervised steps between two checkpoints: what an interruption can cost, about half a minute."""
 
-LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 1800.0, "eval": 600.0}
+LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 3600.0, "eval": 600.0}
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
 
 
