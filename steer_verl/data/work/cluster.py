@@ -57,14 +57,18 @@ def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
 
 
 def _stop(running: list[Any], grace: float) -> None:
-    """Interrupt tasks as Ctrl-C does, so that their calls under way come to their end; and then end them."""
+    """Interrupt tasks as Ctrl-C does, so that their calls under way come to their end; then end those that have not.
+
+    Only those: Ray 2.60 aborts the whole process when it is told to end a task whose reply is on its way.
+    """
     import ray
 
     for reference in running:
         ray.cancel(reference)
-    if running:
-        ray.wait(running, num_returns=len(running), timeout=grace + CLOSING)
-    for reference in running:
+    if not running:
+        return
+    _, late = ray.wait(running, num_returns=len(running), timeout=grace + CLOSING)
+    for reference in late:
         ray.cancel(reference, force=True)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.cluster import Follower
+from steer_verl.data.work.cluster import CLOSING, Follower, _stop
 from steer_verl.data.work.outcomes import read_outcomes
 from steer_verl.data.work.plan import shard_folder
 from steer_verl.data.work.run import run
@@ -46,6 +48,23 @@ def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     assert "torn" not in [outcome.id for outcome in seen.new()]
     torn.write_text(line + "\n")
     assert [outcome.id for outcome in seen.new()] == ["torn"]
+
+
+def test_a_task_that_has_come_to_its_end_is_not_ended_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for Ray, which itself aborts the process now and then when this is wrong (task_manager.cc:1329)."""
+    calls: list[tuple[str, bool]] = []
+
+    def cancel(task: str, force: bool = False) -> None:
+        calls.append((task, force))
+
+    def wait(tasks: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert (num_returns, timeout) == (2, 1.0 + CLOSING)
+        return ["quick"], ["late"]
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(cancel=cancel, wait=wait))
+    _stop(["quick", "late"], 1.0)
+    assert calls == [("quick", False), ("late", False), ("late", True)]
+    _stop([], 1.0)
 
 
 @pytest.mark.slow
