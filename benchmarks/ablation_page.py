@@ -46,6 +46,7 @@ HEADLINE = ("safety", "unbroken", "helpfulness")
 """Measures that are judged: how safe under attack, how many dialogues hold to their end, and at what price in help."""
 
 OPEN = "no evidence"
+"""What is said of an interval that holds zero."""
 
 BESIDE = ("harmless_pass", "helpful_pass")
 """The paper's two measures."""
@@ -191,7 +192,7 @@ def _sentence(student: str, marks: Marks) -> str:
         figure = f"{_title(name, marks)} {_signed(c.shown, name)}{_lower(c)}"
         said.setdefault(verdict(c), []).append(figure)
         if verdict(c) == OPEN and len(c.each) > 1:
-            half = (c.shown.high - c.shown.low) / 2
+            half = max(c.shown.high - c.shown.value, c.shown.value - c.shown.low)  # one end may be cut
             said[OPEN][-1] += f" (a change of {half:.{TITLES[name][1]}f} would have shown)"
     words = {"helps": "It helps: without it", "hurts": "It hurts: without it", OPEN: "No evidence: without it"}
     return " ".join(f"{words[kind]} {'; '.join(figures)}." for kind, figures in said.items())

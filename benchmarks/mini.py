@@ -22,7 +22,16 @@ from steer_verl.demo.runner import durations, run
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan, evaluation, rows, stages
 from steer_verl.demo.timing import clock_text
 from steer_verl.errors import SteerError
-from steer_verl.eval.intervals import SURVIVAL, Interval, difference, estimate, over_runs, reach, survival_curve
+from steer_verl.eval.intervals import (
+    SURVIVAL,
+    Interval,
+    difference,
+    estimate,
+    gap_scale,
+    over_runs,
+    reach,
+    survival_curve,
+)
 from steer_verl.eval.metrics import MEASURES, SCALES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
@@ -177,8 +186,7 @@ def gains(marks: Marks, seeds: Sequence[int]) -> str:
         alone = by_seed(name, marks, seeds)
         pooled = difference(name, marks["grpo"], marks["sft"])
         each = [f"{value:+.{decimals}f}" for value in alone]
-        least, greatest = SCALES["%"] if name == SURVIVAL else MEASURES[name].scale
-        over = over_runs(alone, (least - greatest, greatest - least))
+        over = over_runs(alone, gap_scale(SCALES["%"] if name == SURVIVAL else MEASURES[name].scale))
         found.append([title(name, marks), _signed(pooled, name), *each, _signed(over, name)])
     return _table(["", "pooled, paired", *(f"seed {seed}" for seed in seeds), "over seeds"], found)
 

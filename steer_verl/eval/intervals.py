@@ -134,8 +134,13 @@ def over_runs(values: Sequence[float], scale: tuple[float, float] = (-np.inf, np
 
 def difference_over_runs(after: Sequence[float], before: Sequence[float], scale: tuple[float, float]) -> Interval:
     """The same of ``after`` minus ``before``, paired by seed; ``scale`` is that of the two."""
+    return over_runs([a - b for a, b in zip(after, before, strict=True)], gap_scale(scale))
+
+
+def gap_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    """The scale of the difference of two values on ``scale``."""
     gap = scale[1] - scale[0]
-    return over_runs([a - b for a, b in zip(after, before, strict=True)], (-gap, gap))
+    return -gap, gap
 
 
 def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, Any]:

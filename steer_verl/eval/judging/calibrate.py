@@ -98,9 +98,7 @@ def calibrate(
         DataError: the file cannot be used, or not one answer was rated.
         SteerError: the judge cannot be asked; the same command goes on.
     """
-    if settings.kind == "mini":
-        what = "kind mini rates the laboratory's own rows alone"
-        raise ConfigError(f"judge: {what}, and {labelled} holds none of their facts; set judge.endpoint")
+    _refuse_mini(settings, labelled)
     data = read_labelled(labelled, scale)
     data = replace(data, rows=data.rows[:limit])
     unique = {row.key: row for row in data.rows}
@@ -127,6 +125,12 @@ def calibrate(
     calibration = compare(judge, data, marks, thresholds=thresholds, usage=usage, seed=seed)
     write_whole(out / CALIBRATION, json.dumps(calibration.as_dict(), indent=1, allow_nan=False) + "\n")
     return calibration
+
+
+def _refuse_mini(settings: JudgeSettings, labelled: Path) -> None:
+    if settings.kind == "mini":
+        what = "kind mini rates the laboratory's own rows alone"
+        raise ConfigError(f"judge: {what}, and {labelled} holds none of their facts; set judge.endpoint")
 
 
 def _make_step(settings: JudgeSettings, out: Path, processes: int) -> CalibrateStep:
