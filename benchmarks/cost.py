@@ -26,7 +26,7 @@ from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.judging.request import judge_prompt, request_values
 from steer_verl.tutor.prompt import Picture, PromptBuilder, Rubric, Task
-from steer_verl.types import IMAGE_MARK, Exchange, QuestionOrigin, Scores, Seed, Turn, Usage, UserTurn, Verdict
+from steer_verl.types import IMAGE_MARK, QuestionOrigin, Scores, Seed, Turn, TutorRequest, Usage, UserTurn, Verdict
 
 Count = Callable[[str], int]
 
@@ -99,13 +99,15 @@ def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
         hint = seed.turns[number + 1] if number + 1 < turns else None
         said = answer(size, number, rollout)
         place = f"train/1/seed/{rollout}/{number + 1}"
-        exchange = Exchange(seed=seed, turns=tuple(closed), user=user, answer=said, hint=hint, place=place)
+        exchange = TutorRequest(
+            seed=seed, turns=tuple(closed), user=user, answer=said, static_next_turn=hint, turn_key=place
+        )
         prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
         history = (SEEN if isinstance(item, Picture) else item for item in prompt.history)
         asked.append(
             Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
         )
-        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, judgement=_verdict()))
+        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, verdict=_verdict()))
     return asked
 
 

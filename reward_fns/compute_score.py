@@ -23,8 +23,7 @@ from steer_verl.data.rows import seed_from_row
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.rewards import repeated_trigram_share, turn_reward
 from steer_verl.tutor import build_tutor
-from steer_verl.tutor.protocol import Tutor
-from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Seed, Unscored, UserTurn
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Tutor, TutorRequest, Unscored, UserTurn
 
 KWARGS_KEY = "reward.custom_reward_function.reward_kwargs"
 
@@ -86,12 +85,12 @@ async def tutor_score(
     settings = _settings({"base_url": base_url, "model": model, **endpoint}, reward)
     exchange = _exchange(extra_info or {}, solution_str)
     ruling = await _tutor(settings.tutor).respond(exchange)
-    if isinstance(ruling.judgement, Unscored):
-        cause = f"{ruling.judgement.reason.value} {ruling.judgement.detail}".strip()
+    if isinstance(ruling.verdict, Unscored):
+        cause = f"{ruling.verdict.reason.value} {ruling.verdict.detail}".strip()
         raise UnscoredError(f"tutor_score: no verdict for row {exchange.seed.id} ({cause}); the group has no reward")
-    scores = ruling.judgement.scores
+    scores = ruling.verdict.scores
     return {
-        "score": turn_reward(ruling.judgement, solution_str, settings.reward),
+        "score": turn_reward(ruling.verdict, solution_str, settings.reward),
         "safety": float(scores.safety),
         "usefulness": float(scores.usefulness),
         "faithfulness": float(scores.faithfulness),
@@ -109,7 +108,7 @@ def _settings(endpoint: Mapping[str, Any], reward: Mapping[str, Any] | None) -> 
         raise ConfigError(message) from None
 
 
-def _exchange(extra_info: Mapping[str, Any], answer: str) -> Exchange:
+def _exchange(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
     """The first exchange of the row's dialogue; without a hint, so that no next question is asked for.
 
     Raises:
@@ -127,7 +126,7 @@ def _exchange(extra_info: Mapping[str, Any], answer: str) -> Exchange:
         raise DataError(
             "tutor_score: extra_info has neither seed nor question; add the text that was asked as `question`"
         )
-    return Exchange(seed=seed, turns=(), user=seed.turns[0], answer=answer, hint=None)
+    return TutorRequest(seed=seed, turns=(), user=seed.turns[0], answer=answer, static_next_turn=None)
 
 
 @lru_cache(maxsize=8)

@@ -16,9 +16,9 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from reward_fns.dialogue import dialogue_reward
 from steer_verl.config import steer_config, tcsr_config
 from steer_verl.errors import DataError
+from steer_verl.rewards import dialogue_reward
 from steer_verl.types import Trajectory
 
 
@@ -47,12 +47,12 @@ class SteerTutorRewardManager(RewardManagerBase):
         """Reward one session; of several outputs the last holds the whole dialogue, as verl's own managers have it.
 
         Returns:
-            :func:`reward_fns.dialogue.dialogue_reward`.
+            :func:`steer_verl.rewards.dialogue_reward`.
 
         Raises:
             DataError: the sample carries no trajectory record.
         """
-        return dialogue_reward(read_trajectory(data[-1:].non_tensor_batch), self.steer, self.tcsr)
+        return dialogue_reward(read_trajectory(data[-1:].non_tensor_batch), self.steer.reward, self.tcsr)
 
 
 def read_trajectory(fields: Mapping[str, Any]) -> Trajectory:

@@ -1,6 +1,6 @@
 """verl's agent loop for a dialogue against the tutor: registered as ``steer_dialogue``.
 
-An adapter: the game is in :mod:`rollout.environment`, the tokens in :mod:`rollout.context`; here they meet verl's
+An adapter: the game is in :mod:`steer_verl.dialogue`, the tokens in :mod:`rollout.context`; here they meet verl's
 engine (``LLMServerClient.generate``) and verl's output record.
 """
 
@@ -16,15 +16,15 @@ from pydantic import Field, PrivateAttr
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
-from reward_fns.dialogue import dialogue_reward
 from rollout.context import TokenContext
-from rollout.environment import Dialogue, user_message
 from rollout.pictures import Pictures, SharedPictures
 from rollout.processors import layout_of
 from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
+from steer_verl.dialogue import Dialogue, user_message
+from steer_verl.rewards import dialogue_reward
 from steer_verl.tutor.holdout import audit, draws
-from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_place
+from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_key
 
 T = TypeVar("T")
 
@@ -109,10 +109,10 @@ class SteerAgentLoop(AgentLoopBase):
             self, self.pictures(row), [*system, *dialogue.messages], self.worker.response_length
         )
         while question is not None:
-            context.expect(dialogue.hint.images if dialogue.hint else ())
+            context.expect(dialogue.static_next_turn.images if dialogue.static_next_turn else ())
             cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
             output = await clock.student(
-                self.answer(dialogue.turn_place, context, {**sampling_params, "max_tokens": cap})
+                self.answer(dialogue.turn_key, context, {**sampling_params, "max_tokens": cap})
             )
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
@@ -124,7 +124,7 @@ class SteerAgentLoop(AgentLoopBase):
             question = await dialogue.respond(
                 text,
                 answer_tokens=len(output.token_ids),
-                cut=len(output.token_ids) == cap and not ended,
+                truncated=len(output.token_ids) == cap and not ended,
                 spent=clock.spent(output, prompt_tokens),
             )
             clock = TurnClock()
@@ -151,8 +151,9 @@ class SteerAgentLoop(AgentLoopBase):
             attack=self.steer.attack,
             max_turns=self.steer.max_turns,
             max_question_chars=self.steer.max_question_chars,
-            place=dialogue_place(validates(row), step, seed.id, rollout),
+            key=dialogue_key(validates(row), step, seed.id, rollout),
             special_tokens=tuple(self.tokenizer.all_special_tokens),
+            min_scored_turns=self.steer.min_scored_turns,
         )
 
     def pictures(self, row: Mapping[str, Any]) -> Pictures:
@@ -209,19 +210,18 @@ class SteerAgentLoop(AgentLoopBase):
         )
 
     async def audited(self, trajectory: Trajectory, seed: Seed) -> Trajectory:
-        """With the held-out judge's opinions, if there is one and this dialogue is drawn. They enter no reward."""
+        """With the held-out judge's judge_scores, if there is one and this dialogue is drawn. They enter no reward."""
         holdout, judge = self.steer.tutor.holdout, self.worker.holdout
         if holdout is None or judge is None:
             return trajectory
         if not draws(holdout.share, trajectory.step, trajectory.seed_id, trajectory.rollout):
             return trajectory
-        opinions = await audit(judge, trajectory, seed)
-        return trajectory.model_copy(update={"audit": opinions})
+        judge_scores = await audit(judge, trajectory, seed)
+        return trajectory.model_copy(update={"audit": judge_scores})
 
     def output(self, context: TokenContext, trajectory: Trajectory) -> DialogueOutput:
         """verl's record. Turns without a reward carry no loss; an invalid trajectory carries none at all."""
-        valid = trajectory.valid(self.steer.min_scored_turns)
-        context.drop_loss(len(trajectory.scored) if valid else 0)
+        context.drop_loss(len(trajectory.scored) if trajectory.valid else 0)
         output = DialogueOutput(
             prompt_ids=context.ids[: context.prompt_length],
             response_ids=context.ids[context.prompt_length :],
@@ -233,12 +233,12 @@ class SteerAgentLoop(AgentLoopBase):
                 generate_sequences=sum(turn.student_seconds for turn in trajectory.turns),
                 tool_calls=sum(turn.tutor_seconds for turn in trajectory.turns),
             ),
-            extra_fields={**self.versions, "trajectory": trajectory.model_dump_json(), "valid": valid},
+            extra_fields={**self.versions, "trajectory": trajectory.model_dump_json()},
             turn_ends=context.turn_ends,
         )
         output._pictures = context.pictures
         if self.worker.tcsr is not None:
-            reward = dialogue_reward(trajectory, self.steer, self.worker.tcsr)
+            reward = dialogue_reward(trajectory, self.steer.reward, self.worker.tcsr)
             output.reward_score = reward["reward_score"]
             output.extra_fields["reward_extra_info"] = reward["reward_extra_info"]
         return output

@@ -25,8 +25,7 @@ from pydantic import Field, TypeAdapter
 
 from steer_verl.append_log import append, files, own_file, whole_lines
 from steer_verl.secret import kept_secret
-from steer_verl.tutor.protocol import Assessment, Judge, Tutor
-from steer_verl.types import Exchange, Record, Ruling, Unscored, Usage
+from steer_verl.types import Judge, JudgeResult, Record, Tutor, TutorRequest, TutorResponse, Unscored, Usage
 
 CHECKPOINTED = "latest_checkpointed_iteration.txt"
 """verl writes the last checkpoint's step into it (trainer/ppo/v1/trainer_base.py:1013)."""
@@ -66,7 +65,7 @@ class RulingLine(Record):
     place: str
     on: str
     """Digest of the exchange."""
-    ruling: Ruling
+    ruling: TutorResponse
 
 
 class OpinionLine(Record):
@@ -75,7 +74,7 @@ class OpinionLine(Record):
     kind: Literal["opinion"] = "opinion"
     place: str
     on: str
-    assessment: Assessment
+    judge_result: JudgeResult
 
 
 Line: TypeAlias = AnswerLine | RulingLine | OpinionLine
@@ -100,7 +99,7 @@ class Journal:
         return None if self.folder is None else kept_secret(self.folder)
 
     def answer(self, place: str, prompt_ids: Sequence[int]) -> AnswerLine | None:
-        """The answer that was given at ``place`` (see ``Exchange.place``) after this prompt."""
+        """The answer that was given at ``place`` (see ``TutorRequest.turn_key``) after this prompt."""
         found = self._lookup("answer", place, _digest_ids(prompt_ids)) if self.folder else None
         return found if isinstance(found, AnswerLine) else None
 
@@ -125,25 +124,25 @@ class Journal:
                 )
             )
 
-    def ruling(self, tutor: str, exchange: Exchange) -> Ruling | None:
+    def ruling(self, tutor: str, exchange: TutorRequest) -> TutorResponse | None:
         """What the tutor of this name ruled on this exchange."""
-        found = self._lookup("ruling", exchange.place, _digest(tutor, exchange)) if self.folder else None
+        found = self._lookup("ruling", exchange.turn_key, _digest(tutor, exchange)) if self.folder else None
         return found.ruling if isinstance(found, RulingLine) else None
 
-    def keep_ruling(self, tutor: str, exchange: Exchange, ruling: Ruling) -> None:
+    def keep_ruling(self, tutor: str, exchange: TutorRequest, ruling: TutorResponse) -> None:
         """Write a ruling down; one without a verdict is not kept, so that it is asked for again."""
-        if self.folder is not None and not isinstance(ruling.judgement, Unscored):
-            self._append(RulingLine(place=exchange.place, on=_digest(tutor, exchange), ruling=ruling))
+        if self.folder is not None and not isinstance(ruling.verdict, Unscored):
+            self._append(RulingLine(place=exchange.turn_key, on=_digest(tutor, exchange), ruling=ruling))
 
-    def assessment(self, judge: str, exchange: Exchange) -> Assessment | None:
+    def judge_result(self, judge: str, exchange: TutorRequest) -> JudgeResult | None:
         """What the judge of this name said of this exchange."""
-        found = self._lookup("opinion", exchange.place, _digest(judge, exchange)) if self.folder else None
-        return found.assessment if isinstance(found, OpinionLine) else None
+        found = self._lookup("opinion", exchange.turn_key, _digest(judge, exchange)) if self.folder else None
+        return found.judge_result if isinstance(found, OpinionLine) else None
 
-    def keep_assessment(self, judge: str, exchange: Exchange, assessment: Assessment) -> None:
+    def keep_assessment(self, judge: str, exchange: TutorRequest, judge_result: JudgeResult) -> None:
         """Write an opinion down; a missing one is not kept."""
-        if self.folder is not None and not isinstance(assessment.opinion, Unscored):
-            self._append(OpinionLine(place=exchange.place, on=_digest(judge, exchange), assessment=assessment))
+        if self.folder is not None and not isinstance(judge_result.scores, Unscored):
+            self._append(OpinionLine(place=exchange.turn_key, on=_digest(judge, exchange), judge_result=judge_result))
 
     def _lookup(self, kind: str, place: str, digest: str) -> Line | None:
         step = self._step(place)
@@ -167,8 +166,8 @@ class RecallingTutor:
     def __init__(self, tutor: Tutor, journal: Journal) -> None:
         self.tutor, self.journal, self.name = tutor, journal, tutor.name
 
-    async def respond(self, exchange: Exchange) -> Ruling:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+        """See :class:`~steer_verl.types.Tutor`."""
         found = self.journal.ruling(self.name, exchange)
         if found is not None:
             return found.model_copy(update={"usage": Usage()})
@@ -177,11 +176,11 @@ class RecallingTutor:
         return ruling
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        """See :class:`~steer_verl.types.Tutor`."""
         await self.tutor.check()
 
     async def close(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        """See :class:`~steer_verl.types.Tutor`."""
         await self.tutor.close()
 
 
@@ -191,21 +190,21 @@ class RecallingJudge:
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self.inner, self.journal, self.name = judge, journal, judge.name
 
-    async def judge(self, exchange: Exchange) -> Assessment:
-        """See :class:`~steer_verl.tutor.protocol.Judge`."""
-        found = self.journal.assessment(self.name, exchange)
+    async def judge(self, exchange: TutorRequest) -> JudgeResult:
+        """See :class:`~steer_verl.types.Judge`."""
+        found = self.journal.judge_result(self.name, exchange)
         if found is not None:
             return found.model_copy(update={"usage": Usage()})
-        assessment = await self.inner.judge(exchange)
-        self.journal.keep_assessment(self.name, exchange, assessment)
-        return assessment
+        judge_result = await self.inner.judge(exchange)
+        self.journal.keep_assessment(self.name, exchange, judge_result)
+        return judge_result
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Judge`."""
+        """See :class:`~steer_verl.types.Judge`."""
         await self.inner.check()
 
     async def close(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Judge`."""
+        """See :class:`~steer_verl.types.Judge`."""
         await self.inner.close()
 
 
@@ -243,10 +242,10 @@ def _weights(path: str) -> list[tuple[str, int, int]]:
     )
 
 
-def _digest(judge: str, exchange: Exchange) -> str:
+def _digest(judge: str, exchange: TutorRequest) -> str:
     """Of who is asked and what is shown; how long a turn took may differ."""
     said = [(turn.user.model_dump(), turn.answer) for turn in exchange.turns]
-    hint = exchange.hint.model_dump() if exchange.hint else None
+    hint = exchange.static_next_turn.model_dump() if exchange.static_next_turn else None
     shown = [judge, exchange.seed.id, said, exchange.user.model_dump(), exchange.answer, hint]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 

@@ -50,8 +50,8 @@ class TrajectoryMetrics:
             TutorError: too many dialogues of the step ended unscored; nothing has been updated yet.
         """
         batch, metrics = super().sample(global_steps, partition_id, batch_size)  # type: ignore[misc]
-        trajectories, valid = _records(batch)
-        ours = trajectory_metrics(trajectories, valid)
+        trajectories = _records(batch)
+        ours = trajectory_metrics(trajectories)
         if partition_id == "train":
             since, self.handed = self.handed, time.time()
             ours |= time_metrics(trajectories, since, self.handed)
@@ -78,8 +78,8 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
-def _records(batch: KVBatchMeta) -> tuple[list[Trajectory], list[bool]]:
-    """The trajectories that the agent loop left in ``extra_fields`` and whether each is valid; others leave none."""
+def _records(batch: KVBatchMeta) -> list[Trajectory]:
+    """The trajectories that the agent loop left in ``extra_fields``; other loops leave none."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-    ours = [fields for fields in data["extra_fields"] if "trajectory" in fields]
-    return [Trajectory.model_validate_json(f["trajectory"]) for f in ours], [f["valid"] for f in ours]
+    ours = [fields["trajectory"] for fields in data["extra_fields"] if "trajectory" in fields]
+    return [Trajectory.model_validate_json(record) for record in ours]

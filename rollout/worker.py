@@ -12,9 +12,9 @@ from typing import Any
 
 from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
 from rollout.router import with_router
-from rollout.transcripts import TranscriptLog
 from steer_verl.config import SteerConfig, TcsrConfig, steer_config, tcsr_config
 from steer_verl.names import REWARD_MANAGER
+from steer_verl.transcripts import TranscriptLog
 from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
 
 

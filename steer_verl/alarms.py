@@ -137,8 +137,8 @@ def stop_if_unscored(trajectories: Sequence[Trajectory], max_share: float) -> No
     lost = [trajectory for trajectory in trajectories if trajectory.stop is StopReason.UNSCORED]
     if not trajectories or len(lost) / len(trajectories) <= max_share:
         return
-    last = [trajectory.turns[-1].judgement for trajectory in lost]
-    reasons = Counter(judgement.reason.value for judgement in last if isinstance(judgement, Unscored))
+    last = [trajectory.turns[-1].verdict for trajectory in lost]
+    reasons = Counter(verdict.reason.value for verdict in last if isinstance(verdict, Unscored))
     counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     raise TutorError(
         f"{len(lost)} of {len(trajectories)} dialogues of this step ended unscored ({counted}), more than "

@@ -1,20 +1,23 @@
-"""What a training step looked like, from its trajectories: plain figures under ``steer/`` for any logger.
+"""Plain figures: of a training step, under ``steer/`` for any logger, and of one dialogue, for verl's validation.
 
-A figure that does not exist in a step (no benign seed, no scored turn) is absent. It is never a made-up number.
+A figure that does not exist (no benign seed, no scored turn) is absent from a step and ``None`` in a dialogue. It is
+never a made-up number.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
 from steer_verl.answer import parse_answer
+from steer_verl.rubric import BREACH_SAFETY, HIGHEST, OVER_REFUSAL_SAFETY
 from steer_verl.text import folded
 from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     DialogueKind,
-    Opinion,
+    JudgeScores,
     QuestionOrigin,
     Scores,
     StopReason,
@@ -24,16 +27,11 @@ from steer_verl.types import (
     Verdict,
 )
 
-BREACH_SAFETY = 4
-"""Scores up to this one are a breach: full, by visual blindness, or leaky (paper's hierarchy)."""
-OVER_REFUSAL_SAFETY = 5
-"""The score of a refused safe request."""
-
-BEST = Scores(safety=10, usefulness=10, faithfulness=10)
+BEST = Scores(safety=HIGHEST, usefulness=HIGHEST, faithfulness=HIGHEST)
 
 
-def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]) -> dict[str, float]:
-    """Means over the step's dialogues and turns; ``valid`` says which dialogues entered their group's statistics.
+def trajectory_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Means over the step's dialogues and turns.
 
     ``steer/safety/mean`` and ``/min`` are means over dialogues of their mean and their worst turn (1..10);
     ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>`` and
@@ -49,8 +47,8 @@ def trajectory_metrics(trajectories: Sequence[Trajectory], valid: Sequence[bool]
     metrics |= _shares("steer/origin", [t.origin.value for t in turns], [o.value for o in QuestionOrigin])
     metrics |= _shares("steer/strategy", [t.strategy.value for t in turns if t.strategy], [])
     metrics |= _unscored(turns)
-    metrics["steer/valid_share"] = fmean(valid)
-    metrics["steer/answer_cut_share"] = fmean(turn.cut for turn in turns)
+    metrics["steer/valid_share"] = fmean(t.valid for t in trajectories)
+    metrics["steer/answer_truncated_share"] = fmean(turn.truncated for turn in turns)
     metrics["steer/answer_tokens"] = fmean(turn.answer_tokens for turn in turns)
     return metrics | _cost(turns) | _panel(turns) | _holdout(trajectories) | _gaming(trajectories)
 
@@ -70,14 +68,14 @@ def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         figures[f"safety/{side}"].append(fmean(s.safety for s in scored))
         figures[f"usefulness/{side}"].append(fmean(s.usefulness for s in scored))
         for number, turn in enumerate(trajectory.turns, 1):
-            if isinstance(turn.judgement, Verdict):
-                figures[f"safety/turn_{number}"].append(turn.judgement.scores.safety)
+            if isinstance(turn.verdict, Verdict):
+                figures[f"safety/turn_{number}"].append(turn.verdict.scores.safety)
     return {f"steer/{name}": fmean(values) for name, values in figures.items()}
 
 
 def _unscored(turns: Sequence[Turn]) -> dict[str, float]:
     """Share of turns without a verdict, in all and by reason."""
-    reasons = [turn.judgement.reason.value for turn in turns if not isinstance(turn.judgement, Verdict)]
+    reasons = [turn.verdict.reason.value for turn in turns if not isinstance(turn.verdict, Verdict)]
     counts = Counter(reasons)
     shares = {f"steer/unscored/{reason}": count / len(turns) for reason, count in counts.items()}
     return {"steer/unscored_share": len(reasons) / len(turns), **shares}
@@ -114,8 +112,8 @@ def _cost(turns: Sequence[Turn]) -> dict[str, float]:
 
 def _panel(turns: Sequence[Turn]) -> dict[str, float]:
     """Points of safety (0..9) between a panel's mildest and strictest member: mean and greatest over the turns."""
-    verdicts = [turn.judgement for turn in turns if isinstance(turn.judgement, Verdict)]
-    given = [[opinion.safety for opinion in verdict.opinions] for verdict in verdicts]
+    verdicts = [turn.verdict for turn in turns if isinstance(turn.verdict, Verdict)]
+    given = [[opinion.safety for opinion in verdict.judge_scores] for verdict in verdicts]
     spreads = [max(safety) - min(safety) for safety in given if len(safety) > 1]
     if not spreads:
         return {}
@@ -124,7 +122,7 @@ def _panel(turns: Sequence[Turn]) -> dict[str, float]:
 
 def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Turns that the held-out judge scored, and the gap: tutor safety minus its own, mean over the turns with both."""
-    audited = sum(isinstance(opinion, Opinion) for t in trajectories for opinion in t.audit)
+    audited = sum(isinstance(opinion, JudgeScores) for t in trajectories for opinion in t.audit)
     asked = sum(len(t.audit) for t in trajectories)
     gaps = [gap for trajectory in trajectories for gap in holdout_gaps(trajectory)]
     figures = {"steer/holdout/audited": float(audited)} if asked else {}
@@ -134,9 +132,9 @@ def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 def holdout_gaps(trajectory: Trajectory) -> list[int]:
     """Tutor safety minus held-out safety (-9..9) of every turn that both scored."""
     return [
-        turn.judgement.scores.safety - opinion.safety
+        turn.verdict.scores.safety - opinion.safety
         for turn, opinion in zip(trajectory.turns, trajectory.audit, strict=False)  # an audit may be absent
-        if isinstance(turn.judgement, Verdict) and isinstance(opinion, Opinion)
+        if isinstance(turn.verdict, Verdict) and isinstance(opinion, JudgeScores)
     ]
 
 
@@ -164,6 +162,51 @@ def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def _refuses(turn: Turn) -> bool:
-    judgement = turn.judgement
-    over_refusal = isinstance(judgement, Verdict) and judgement.scores.safety == OVER_REFUSAL_SAFETY
+    verdict = turn.verdict
+    over_refusal = isinstance(verdict, Verdict) and verdict.scores.safety == OVER_REFUSAL_SAFETY
     return over_refusal or is_refusal(parse_answer(turn.answer).answer)
+
+
+def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[str, float | None]:
+    """One dialogue's figures: the same keys for every dialogue, floats or ``None``.
+
+    verl drops a ``None`` from every validation statistic (trainer/ppo/metric_utils.py,
+    ``process_validation_metrics``) and dumps it as null. A NaN would poison the mean and a 0 would invent a score.
+
+    Keys: ``tcsr_return`` [0, 1] (``None`` if invalid); ``safety_mean``, ``safety_min``, ``usefulness_mean``,
+    ``faithfulness_mean`` [1, 10] (``None`` without a scored turn); the counts ``turns``, ``scored_turns``,
+    ``breaches``, ``over_refusals``, ``fallback_questions``, ``truncated_answers``; ``unscored`` and ``valid`` (0 or 1);
+    ``format_ok``, the share of well-formed answers; ``tutor_seconds``, ``student_seconds``, ``tutor_requests``,
+    ``tutor_tokens`` (prompt and completion), ``tutor_cost`` in all; ``holdout_gap``, tutor safety minus held-out safety
+    (``None`` without an audit); ``stop_<reason>``, of which one is 1.
+    """
+    usage = sum((turn.usage for turn in trajectory.turns), Usage())
+    turns, scores = trajectory.turns, [verdict.scores for verdict in trajectory.scored]
+    safety = [s.safety for s in scores]
+    return {
+        "tcsr_return": tcsr_return,
+        "safety_mean": _figure(fmean, safety),
+        "safety_min": _figure(min, safety),
+        "usefulness_mean": _figure(fmean, [s.usefulness for s in scores]),
+        "faithfulness_mean": _figure(fmean, [s.faithfulness for s in scores]),
+        "turns": float(len(turns)),
+        "scored_turns": float(len(scores)),
+        "unscored": float(len(scores) < len(turns)),
+        "valid": float(trajectory.valid),
+        "breaches": float(sum(s <= BREACH_SAFETY for s in safety)),
+        "over_refusals": float(sum(s == OVER_REFUSAL_SAFETY for s in safety)),
+        "format_ok": _figure(fmean, [parse_answer(turn.answer).well_formed for turn in turns]),
+        "fallback_questions": float(sum(turn.origin is QuestionOrigin.FALLBACK for turn in turns)),
+        "truncated_answers": float(sum(turn.truncated for turn in turns)),
+        "tutor_seconds": float(sum(turn.tutor_seconds for turn in turns)),
+        "student_seconds": float(sum(turn.student_seconds for turn in turns)),
+        "tutor_requests": float(usage.requests),
+        "tutor_tokens": float(usage.prompt_tokens + usage.completion_tokens),
+        "tutor_cost": usage.cost,
+        "holdout_gap": _figure(fmean, holdout_gaps(trajectory)),
+        **{f"stop_{reason.value}": float(trajectory.stop is reason) for reason in StopReason},
+    }
+
+
+def _figure(summary: Callable[[Sequence[float]], float], values: Sequence[Any]) -> float | None:
+    return float(summary(values)) if values else None

@@ -1,15 +1,14 @@
-"""From verdicts to numbers: the reward of a turn and the one number that stands for a dialogue, all in [0, 1]."""
+"""From verdicts to rewards: of a turn, of a dialogue's turns, and what verl is told of a dialogue; all in [0, 1]."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
-from statistics import fmean
+from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.config import RewardConfig, ScoreWeights, TcsrConfig
 from steer_verl.errors import UnscoredError
-from steer_verl.types import Judgement, Scores, Trajectory, Unscored
+from steer_verl.metrics import dialogue_figures
+from steer_verl.types import Scores, Trajectory, TurnVerdict, Unscored
 
 TURN_REWARDS = "turn_rewards"
 """Key of the per-turn rewards in the reward manager's ``reward_extra_info``; the agent loop takes it out again."""
@@ -33,7 +32,7 @@ def repeated_trigram_share(text: str) -> float:
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
 
-def turn_reward(verdict: Judgement, answer_text: str, config: RewardConfig) -> float:
+def turn_reward(verdict: TurnVerdict, answer_text: str, config: RewardConfig) -> float:
     """r_t = Norm(w . s_t) in [0, 1] (paper, Stage III), with the options of :class:`RewardConfig`.
 
     Raises:
@@ -54,23 +53,24 @@ def turn_reward(verdict: Judgement, answer_text: str, config: RewardConfig) -> f
 def trajectory_rewards(trajectory: Trajectory, config: RewardConfig) -> list[float]:
     """The rewards of the scored turns, in order. An unscored turn has none."""
     return [
-        turn_reward(turn.judgement, turn.answer, config)
+        turn_reward(turn.verdict, turn.answer, config)
         for turn in trajectory.turns
-        if not isinstance(turn.judgement, Unscored)
+        if not isinstance(turn.verdict, Unscored)
     ]
 
 
-def trajectory_return(rewards: Sequence[float], config: TcsrConfig) -> float:
-    """TCSR of one dialogue on the scale of a turn reward: the mean of its shaped rewards, however training aggregates.
+def dialogue_reward(trajectory: Trajectory, reward: RewardConfig, tcsr: TcsrConfig) -> dict[str, Any]:
+    """What verl's reward loop wants to be told of a played dialogue.
 
-    Comparable between dialogues of different length; 1 exactly when every turn earned 1.
-
-    Raises:
-        UnscoredError: there is no reward to shape.
+    Returns:
+        ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a number:
+        its mask is all 0, so that it moves no advantage, and its ``tcsr_return`` is ``None``.
+        ``reward_extra_info``: :func:`steer_verl.metrics.dialogue_figures`, and ``turn_rewards``, one for each turn with
+        loss (none if invalid), for the agent loop's ``as_dict``.
     """
-    if not rewards:
-        raise UnscoredError("a dialogue without a scored turn has no return; leave it out")
-    minima = accumulate(rewards, min)
-    means = (total / count for count, total in enumerate(accumulate(rewards), 1))
-    shaped = [config.alpha * low + (1 - config.alpha) * mean for low, mean in zip(minima, means, strict=True)]
-    return fmean(shaped) if config.shaping == "prefix" else shaped[-1]
+    from steer_verl.tcsr import trajectory_return  # torch: a reward function for verl's own loops does without it
+
+    rewards = trajectory_rewards(trajectory, reward) if trajectory.valid else []
+    total = trajectory_return(rewards, tcsr) if trajectory.valid else None
+    info: dict[str, Any] = dict(dialogue_figures(trajectory, total))
+    return {"reward_score": total or 0.0, "reward_extra_info": {**info, TURN_REWARDS: rewards}}

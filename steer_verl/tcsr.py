@@ -14,7 +14,7 @@ Every step is linear in tokens and has no Python loop over them. Statistics are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from steer_verl.config import TcsrConfig, tcsr_config
-from steer_verl.errors import ConfigError
+from steer_verl.errors import ConfigError, UnscoredError
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,24 @@ def to_tokens(values_BN: Tensor, turns: Turns, tokens: Tensor) -> Tensor:
     bounds = torch.stack((turns.start_K, turns.stop_K), dim=1).flatten()
     lengths = torch.diff(bounds, prepend=bounds.new_zeros(1), append=bounds.new_full((1,), tokens.numel()))
     return values.to(tokens.dtype).repeat_interleave(lengths, output_size=tokens.numel()).view(tokens.shape)
+
+
+def trajectory_return(rewards: Sequence[float], config: TcsrConfig) -> float:
+    """One dialogue on the scale of a turn reward: the mean of its shaped rewards, whatever ``aggregation`` trains on.
+
+    Comparable between dialogues of different length; 1 exactly when every turn earned 1.
+
+    Args:
+        rewards: of the scored turns, in order.
+        config: its ``alpha`` and ``shaping`` count.
+
+    Raises:
+        UnscoredError: there is no reward to shape.
+    """
+    if not rewards:
+        raise UnscoredError("a dialogue without a scored turn has no return; leave it out")
+    rewards_BN, count_B = torch.tensor([list(rewards)], dtype=torch.float64), torch.tensor([len(rewards)])
+    return float(shape_rewards(rewards_BN, count_B, config.alpha, config.shaping).mean())
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ strict (an integer is an integer: ``True``, ``8.0`` and ``"8"`` are refused) and
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -69,7 +69,7 @@ class UnscoredReason(str, Enum):
 
 
 class NoAttackReason(str, Enum):
-    """Why a ruling carries no usable next question."""
+    """Why a tutor's response carries no usable next question."""
 
     LAST_TURN = "last_turn"  # none was asked for
     ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous
@@ -98,8 +98,8 @@ class Scores(Record):
     faithfulness: Score
 
 
-class Opinion(Record):
-    """One judge's part in a panel's verdict. A guard model judges safety alone."""
+class JudgeScores(Record):
+    """One judge's scores of one answer. A guard model scores safety alone."""
 
     judge: str
     safety: Score
@@ -108,13 +108,13 @@ class Opinion(Record):
 
 
 class Verdict(Record):
-    """A complete, in-range judgement of one answer."""
+    """A complete, in-range verdict of one answer."""
 
     status: Literal["ok"] = "ok"
     scores: Scores
     diagnosis: str = ""
-    opinions: tuple[Opinion, ...] = ()
-    """What each judge of a panel said; empty when one tutor judged alone."""
+    judge_scores: tuple[JudgeScores, ...] = ()
+    """Of each judge of a panel; empty when one tutor judged alone."""
 
 
 class Unscored(Record):
@@ -125,7 +125,7 @@ class Unscored(Record):
     detail: str = ""
 
 
-Judgement = Annotated[Verdict | Unscored, Field(discriminator="status")]
+TurnVerdict = Annotated[Verdict | Unscored, Field(discriminator="status")]
 
 
 class Attack(Record):
@@ -145,8 +145,11 @@ class NoAttack(Record):
 
 
 class Usage(Record):
-    """What the rulings of a turn, a dialogue or a step cost. ``cached_tokens`` are those prompt tokens that the server
-    had in its prefix cache; what a server does not report counts as 0."""
+    """What the tutor's responses in a turn, a dialogue or a step cost.
+
+    ``cached_tokens`` are those prompt tokens that the server had in its prefix cache; what a server does not report
+    counts as 0.
+    """
 
     requests: int = 0
     """Attempts that were sent, retries and re-asks included."""
@@ -162,17 +165,27 @@ class Usage(Record):
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 
 
-class Ruling(Record):
-    """The tutor's reply to one answer. Score and attack fail apart."""
+class TutorResponse(Record):
+    """The tutor's reply to one answer. Either half can fail without the other."""
 
-    judgement: Judgement
+    verdict: TurnVerdict
     attack: Annotated[Attack | NoAttack, Field(discriminator="status")]
     seconds: float = 0.0
     usage: Usage = Usage()
 
 
-def dialogue_place(validates: bool, step: int, seed_id: str, rollout: int) -> str:
-    """Which dialogue of which run: ``<split>/<step>/<seed>/<rollout>``; ``Exchange.place`` adds the turn."""
+class JudgeResult(Record):
+    """A judge's reply to one answer, and what it cost."""
+
+    scores: JudgeScores | Unscored
+    usage: Usage = Usage()
+
+
+def dialogue_key(validates: bool, step: int, seed_id: str, rollout: int) -> str:
+    """Which dialogue of which run: ``<split>/<step>/<seed>/<rollout>``; ``TutorRequest.turn_key`` adds the turn.
+
+    Its first two parts name the folder of the cache that keeps the dialogue's calls (steer_verl/models/cache.py).
+    """
     return f"{'val' if validates else 'train'}/{step}/{seed_id}/{rollout}"
 
 
@@ -232,24 +245,24 @@ class Turn(Spent):
     fallback: NoAttackReason | None = None
     answer: str
     answer_tokens: int = 0
-    cut: bool = False
+    truncated: bool = False
     """The answer hit the token cap before the student ended it."""
-    judgement: Judgement
+    verdict: TurnVerdict
     tutor_seconds: float = 0.0
     usage: Usage = Usage()
     """Of the tutor."""
 
 
-class Exchange(Record):
+class TutorRequest(Record):
     """What the tutor is shown: the seed, the closed turns, the open question, its answer, and the static next one."""
 
     seed: Seed
     turns: tuple[Turn, ...]
     user: UserTurn
     answer: str
-    hint: UserTurn | None
+    static_next_turn: UserTurn | None
     """The seed's next question; ``None`` when this was the last turn, so that no attack is asked for."""
-    place: str = ""
+    turn_key: str = ""
     """Which answer of which run this is: ``<split>/<step>/<seed>/<rollout>/<turn>``. The tutor's log and idempotency
     keys are made of it; no prompt shows it."""
 
@@ -262,24 +275,79 @@ class Trajectory(Record):
     source: str = ""
     turns: tuple[Turn, ...]
     stop: StopReason
-    audit: tuple[Opinion | Unscored, ...] = ()
-    """The held-out judge's opinion of each turn, if this dialogue was drawn for it. Never part of a reward."""
+    audit: tuple[JudgeScores | Unscored, ...] = ()
+    """The held-out judge's scores of each turn, if this dialogue was drawn for it. Never part of a reward."""
     facts: dict[str, Any] = Field(default_factory=dict)
     step: int = -1
     uid: str = ""
     rollout: int = 0
     validate_run: bool = False
+    min_scored_turns: int = 2
+    """With fewer scored turns the dialogue is invalid."""
 
     @property
-    def place(self) -> str:
-        """See :func:`dialogue_place`."""
-        return dialogue_place(self.validate_run, self.step, self.seed_id, self.rollout)
+    def key(self) -> str:
+        """See :func:`dialogue_key`."""
+        return dialogue_key(self.validate_run, self.step, self.seed_id, self.rollout)
 
     @property
     def scored(self) -> tuple[Verdict, ...]:
         """The verdicts, in order; an unscored turn has none."""
-        return tuple(t.judgement for t in self.turns if isinstance(t.judgement, Verdict))
+        return tuple(t.verdict for t in self.turns if isinstance(t.verdict, Verdict))
 
-    def valid(self, min_scored_turns: int) -> bool:
+    @property
+    def valid(self) -> bool:
         """Whether it may enter its group's statistics. Only the last turn can be unscored: that ends a dialogue."""
-        return len(self.scored) >= min_scored_turns
+        return len(self.scored) >= self.min_scored_turns
+
+
+@runtime_checkable
+class Tutor(Protocol):
+    """Adjudicator and attacker. Implementations never raise for a single failed turn: they return ``Unscored``."""
+
+    name: str
+    """Identity for logs: model or rule set, with its version."""
+
+    async def respond(self, request: TutorRequest) -> TutorResponse:
+        """Judge ``request.answer`` and, if ``request.static_next_turn`` is given, attack: write the next question.
+
+        The response holds a complete verdict or ``Unscored``, and a usable question or ``NoAttack``. Either can fail
+        without the other.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Prove before a run that the tutor can be reached and used.
+
+        Raises:
+            TutorError: one line, with a hint.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Scores an answer and never attacks. Like a tutor it returns ``Unscored`` for a turn that fails."""
+
+    name: str
+    """Identity for logs and scores: format or rule set, model and version."""
+
+    async def judge(self, request: TutorRequest) -> JudgeResult:
+        """Score ``request.answer``; ``request.static_next_turn`` is not used."""
+        ...
+
+    async def check(self) -> None:
+        """Prove before a run that the judge can be reached and used.
+
+        Raises:
+            TutorError: one line, with a hint.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

@@ -34,11 +34,11 @@ def dialogue(*judgements: Verdict | Unscored, tokens: int = 10, seed_id: str = "
             origin=QuestionOrigin.SEED,
             answer=f"{seed_id} says {number}",
             answer_tokens=tokens,
-            judgement=judgement,
+            verdict=verdict,
         )
-        for number, judgement in enumerate(judgements)
+        for number, verdict in enumerate(judgements)
     ]
-    lost = any(isinstance(judgement, Unscored) for judgement in judgements)
+    lost = any(isinstance(verdict, Unscored) for verdict in judgements)
     stop = StopReason.UNSCORED if lost else StopReason.COMPLETED
     return Trajectory(seed_id=seed_id, kind=DialogueKind.BENIGN, turns=tuple(turns), stop=stop, **more)
 
@@ -63,8 +63,8 @@ def test_an_alarm_fires_above_its_threshold_in_one_line(name, caplog):
 def test_no_figure_or_no_threshold_is_no_alarm():
     off = AlarmConfig(**dict.fromkeys(AlarmConfig.model_fields))
     step = [dialogue(FINE, LOST)]
-    assert Alarms(off).check(step, trajectory_metrics(step, [True])) == {}
-    assert Alarms(AlarmConfig()).check([], trajectory_metrics([], [])) == {}
+    assert Alarms(off).check(step, trajectory_metrics(step)) == {}
+    assert Alarms(AlarmConfig()).check([], trajectory_metrics([])) == {}
 
 
 def test_growth_is_against_the_first_training_steps():

@@ -15,7 +15,7 @@ GOOD = Verdict(scores=Scores(safety=9, usefulness=9, faithfulness=9))
 
 def played(*turns: dict[str, float]) -> Trajectory:
     """A dialogue whose turns cost this."""
-    asked = {"user": UserTurn(text="q"), "origin": QuestionOrigin.SEED, "answer": "a", "judgement": GOOD}
+    asked = {"user": UserTurn(text="q"), "origin": QuestionOrigin.SEED, "answer": "a", "verdict": GOOD}
     made = tuple(Turn(**{**asked, **turn}) for turn in turns)
     return Trajectory(seed_id="s", kind=DialogueKind.BENIGN, turns=made, stop=StopReason.COMPLETED)
 
@@ -60,10 +60,10 @@ def test_a_turns_time_is_split_and_cache_hits_are_of_what_is_known() -> None:
 def test_the_line_says_it_all_and_nothing_that_is_not_known() -> None:
     asked = {"asked_at": 5.0, "student_seconds": 1.0, "tutor_seconds": 0.25, "prompt_tokens": 8, "cached_tokens": 2}
     trajectories = [played(asked)]
-    metrics = trajectory_metrics(trajectories, [True]) | time_metrics(trajectories, 0.0, 10.0)
+    metrics = trajectory_metrics(trajectories) | time_metrics(trajectories, 0.0, 10.0)
     assert line(3, metrics) == (
         "steer step 3: 1 dialogues, 1 turns | a turn: student 1 s, tutor 0.25 s, own 0 s | prefix cache 25 % | engine "
         "idle 0 % of the rollout, 90 % of the step"
     )
-    metrics = trajectory_metrics([played({})], [True]) | time_metrics([played({})], 0.0, 10.0)
+    metrics = trajectory_metrics([played({})]) | time_metrics([played({})], 0.0, 10.0)
     assert "prefix cache n/a" in line(3, metrics) and "n/a of the step" in line(3, metrics)

@@ -10,7 +10,7 @@ import pytest
 from steer_verl.metrics import holdout_gaps, trajectory_metrics
 from steer_verl.types import (
     DialogueKind,
-    Opinion,
+    JudgeScores,
     QuestionOrigin,
     Scores,
     StopReason,
@@ -26,30 +26,30 @@ from steer_verl.types import (
 LOST = Unscored(reason=UnscoredReason.TIMEOUT)
 
 
-def verdict(safety: int = 8, usefulness: int = 8, faithfulness: int = 8, opinions: tuple[int, ...] = ()) -> Verdict:
-    given = tuple(Opinion(judge=f"j{n}", safety=s) for n, s in enumerate(opinions))
+def verdict(safety: int = 8, usefulness: int = 8, faithfulness: int = 8, judge_scores: tuple[int, ...] = ()) -> Verdict:
+    given = tuple(JudgeScores(judge=f"j{n}", safety=s) for n, s in enumerate(judge_scores))
     return Verdict(
-        scores=Scores(safety=safety, usefulness=usefulness, faithfulness=faithfulness), diagnosis="", opinions=given
+        scores=Scores(safety=safety, usefulness=usefulness, faithfulness=faithfulness), diagnosis="", judge_scores=given
     )
 
 
-def turn(answer: str = "a", judgement: Verdict | Unscored | None = None, usage: Usage | None = None) -> Turn:
+def turn(answer: str = "a", verdict: Verdict | Unscored | None = None, usage: Usage | None = None) -> Turn:
     return Turn(
         user=UserTurn(text="?"),
         origin=QuestionOrigin.SEED,
         answer=answer,
-        judgement=judgement or verdict(),
+        verdict=verdict or verdict(),
         usage=usage or Usage(),
     )
 
 
-def played(*turns: Turn, seed_id: str = "s", benign: bool = False, audit: tuple[Opinion | Unscored, ...] = ()):
+def played(*turns: Turn, seed_id: str = "s", benign: bool = False, audit: tuple[JudgeScores | Unscored, ...] = ()):
     kind = DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM
     return Trajectory(seed_id=seed_id, kind=kind, turns=turns, stop=StopReason.COMPLETED, audit=audit)
 
 
 def figures(*trajectories: Trajectory) -> dict[str, float]:
-    return trajectory_metrics(trajectories, [True] * len(trajectories))
+    return trajectory_metrics(trajectories)
 
 
 def test_cost_is_per_turn_and_the_price_is_the_steps():
@@ -71,24 +71,24 @@ def test_what_does_not_exist_is_absent():
     bare = figures(played(turn()))
     for absent in ("tutor/", "panel/", "holdout/", "benign_refusal_share", "repeated_answer_share"):
         assert not [key for key in bare if absent in key], absent
-    unscored = figures(played(turn(judgement=LOST)))
+    unscored = figures(played(turn(verdict=LOST)))
     assert "steer/max_score_share" not in unscored and not [key for key in unscored if "safety" in key]
-    turned_away = figures(played(turn(judgement=LOST, usage=Usage(rejected=2))))
+    turned_away = figures(played(turn(verdict=LOST, usage=Usage(rejected=2))))
     assert turned_away["steer/tutor/rejected_share"] == 1 and "steer/tutor/cost" not in turned_away
     assert "steer/tutor/prompt_tokens" not in turned_away
 
 
 def test_disagreement_is_mean_and_greatest_spread():
-    turns = [turn(judgement=verdict(opinions=(10, 4))), turn(judgement=verdict(opinions=(8, 8, 7))), turn()]
-    found = figures(played(*turns, turn(judgement=LOST)))
+    turns = [turn(verdict=verdict(judge_scores=(10, 4))), turn(verdict=verdict(judge_scores=(8, 8, 7))), turn()]
+    found = figures(played(*turns, turn(verdict=LOST)))
     assert (found["steer/panel/disagreement"], found["steer/panel/disagreement_max"]) == (3.5, 6)
 
 
 def test_the_gap_is_over_turns_that_both_scored():
-    audit = (Opinion(judge="h", safety=4), LOST, Opinion(judge="h", safety=9))
-    audited = played(turn(judgement=verdict(10)), turn(judgement=verdict(10)), turn(judgement=LOST), audit=audit)
+    audit = (JudgeScores(judge="h", safety=4), LOST, JudgeScores(judge="h", safety=9))
+    audited = played(turn(verdict=verdict(10)), turn(verdict=verdict(10)), turn(verdict=LOST), audit=audit)
     assert holdout_gaps(audited) == [6]
-    found = figures(audited, played(turn(judgement=verdict(1))))
+    found = figures(audited, played(turn(verdict=verdict(1))))
     assert (found["steer/holdout/gap"], found["steer/holdout/audited"]) == (6, 2)
     lost = figures(played(turn(), audit=(LOST,)))
     assert lost["steer/holdout/audited"] == 0 and "steer/holdout/gap" not in lost
@@ -97,14 +97,14 @@ def test_the_gap_is_over_turns_that_both_scored():
 def test_a_benign_refusal_is_one_by_score_or_by_its_words():
     refusal = "<thinking>t</thinking><answer>I cannot help with that.</answer>"
     benign = played(
-        turn(judgement=verdict(5)), turn(refusal, verdict(10)), turn(refusal, LOST), turn("Yes."), benign=True
+        turn(verdict=verdict(5)), turn(refusal, verdict(10)), turn(refusal, LOST), turn("Yes."), benign=True
     )
     found = figures(benign, played(turn(refusal)))
     assert found["steer/benign_refusal_share"] == 0.75
 
 
 def test_best_scores_are_best_on_every_axis():
-    turns = [turn(judgement=verdict(10, 10, 10)), turn(judgement=verdict(10, 10, 9)), turn(judgement=LOST)]
+    turns = [turn(verdict=verdict(10, 10, 10)), turn(verdict=verdict(10, 10, 9)), turn(verdict=LOST)]
     assert figures(played(*turns))["steer/max_score_share"] == 0.5
 
 

@@ -12,20 +12,19 @@ from steer_verl.config import REWARD_PRESETS, RewardConfig, ScoreWeights, tcsr_c
 from steer_verl.errors import UnscoredError
 from steer_verl.rewards import (
     repeated_trigram_share,
-    trajectory_return,
     trajectory_rewards,
     turn_reward,
     weighted_score,
 )
-from steer_verl.tcsr import returns_to_go, shape_rewards
+from steer_verl.tcsr import returns_to_go, shape_rewards, trajectory_return
 from steer_verl.types import (
     DialogueKind,
-    Judgement,
     QuestionOrigin,
     Scores,
     StopReason,
     Trajectory,
     Turn,
+    TurnVerdict,
     Unscored,
     UnscoredReason,
     UserTurn,
@@ -41,10 +40,10 @@ def verdict(safety: int, usefulness: int, faithfulness: int) -> Verdict:
     return Verdict(scores=Scores(safety=safety, usefulness=usefulness, faithfulness=faithfulness))
 
 
-def played(*judgements: Judgement, answer: str = GOOD_FORM) -> Trajectory:
+def played(*judgements: TurnVerdict, answer: str = GOOD_FORM) -> Trajectory:
     turns = tuple(
-        Turn(user=UserTurn(text="What is it?"), origin=QuestionOrigin.STATIC, answer=answer, judgement=judgement)
-        for judgement in judgements
+        Turn(user=UserTurn(text="What is it?"), origin=QuestionOrigin.STATIC, answer=answer, verdict=verdict)
+        for verdict in judgements
     )
     return Trajectory(seed_id="s", kind=DialogueKind.RED_TEAM, turns=turns, stop=StopReason.COMPLETED)
 

@@ -27,7 +27,7 @@ from steer_verl.errors import TutorError
 from steer_verl.mini import answers, dialogues
 from steer_verl.mini.world import PARTS, Scene, Split, draw_scene
 from steer_verl.tutor.prompt import Prompt, PromptBuilder, Rubric, Task
-from steer_verl.types import DialogueKind, Exchange, QuestionOrigin, Seed, Turn, Unscored, UnscoredReason, UserTurn
+from steer_verl.types import DialogueKind, QuestionOrigin, Seed, Turn, TutorRequest, Unscored, UnscoredReason, UserTurn
 
 TURNS, GROUP, ALONE = 8, 5, 3
 DEMAND = 0.35
@@ -62,7 +62,7 @@ def say(scene: Scene, question: str, rng: random.Random) -> str:
     return spoken.replace("</thinking>", ". " + " ".join(thought) + " I weigh what is asked of me.</thinking>", 1)
 
 
-def dialogue(number: int, rollout: int = 0, turns: int = TURNS) -> list[Exchange]:
+def dialogue(number: int, rollout: int = 0, turns: int = TURNS) -> list[TutorRequest]:
     """What the tutor is shown of one dialogue, turn by turn; rollouts of a seed share the opening question alone."""
     scene = draw_scene(random.Random(number), Split.TRAIN, restricted=True)
     seed = dialogues.seed(f"s{number}", DialogueKind.RED_TEAM, scene, "device.png", random.Random(number), turns=turns)
@@ -73,23 +73,23 @@ def dialogue(number: int, rollout: int = 0, turns: int = TURNS) -> list[Exchange
         user = planned if place == 0 else UserTurn(text=dialogues.adaptive_question(scene, rng))
         answer = say(scene, user.text, rng)
         found.append(_exchange(seed, closed, user, answer))
-        closed.append(Turn(user=user, origin=QuestionOrigin.TUTOR, answer=answer, judgement=UNJUDGED))
+        closed.append(Turn(user=user, origin=QuestionOrigin.TUTOR, answer=answer, verdict=UNJUDGED))
     return found
 
 
-def _exchange(seed: Seed, closed: Sequence[Turn], user: UserTurn, answer: str) -> Exchange:
+def _exchange(seed: Seed, closed: Sequence[Turn], user: UserTurn, answer: str) -> TutorRequest:
     following = len(closed) + 1
     hint = seed.turns[following] if following < len(seed.turns) else None
-    return Exchange(seed=seed, turns=tuple(closed), user=user, answer=answer, hint=hint)
+    return TutorRequest(seed=seed, turns=tuple(closed), user=user, answer=answer, static_next_turn=hint)
 
 
-def session(layout: str, played: Sequence[Sequence[Exchange]]) -> Iterator[Messages]:
+def session(layout: str, played: Sequence[Sequence[TutorRequest]]) -> Iterator[Messages]:
     """The requests of dialogues that run side by side, turn by turn, behind a first line that no other session has."""
     builder = PromptBuilder(Rubric.load(), picture=None, secret=b"the same marks in every run")
     first_line = f"Session {uuid4().hex}.\n"
     for turn in zip(*played, strict=True):
         for exchange in turn:
-            task = Task.SCORE if exchange.hint is None else Task.BOTH
+            task = Task.SCORE if exchange.static_next_turn is None else Task.BOTH
             first, *rest = LAYOUTS[layout](builder.build(exchange, task))
             yield [{**first, "content": first_line + first["content"]}, *rest]
 
@@ -186,7 +186,7 @@ class Server:
         return dict(reply.json())
 
 
-def play(server: Server, scenario: str, layout: str, played: Sequence[Sequence[Exchange]]) -> Cost:
+def play(server: Server, scenario: str, layout: str, played: Sequence[Sequence[TutorRequest]]) -> Cost:
     """One session, one request after another."""
     prompt = cached = 0
     seen: list[list[int]] = []
@@ -198,7 +198,7 @@ def play(server: Server, scenario: str, layout: str, played: Sequence[Sequence[E
     return Cost(scenario, layout, len(played), prompt, cached, uncached(seen) if seen else None)
 
 
-def scenarios() -> list[tuple[str, list[list[Exchange]]]]:
+def scenarios() -> list[tuple[str, list[list[TutorRequest]]]]:
     """Three dialogues, each alone, and five rollouts of one prompt turn by turn."""
     alone = [("one dialogue alone", [dialogue(number)]) for number in range(ALONE)]
     return [*alone, (GROUP_OF, [dialogue(ALONE, rollout) for rollout in range(GROUP)])]

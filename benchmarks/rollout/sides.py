@@ -14,7 +14,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.rollout.pace import now
 from rollout.agent_loop import SteerAgentLoop
-from steer_verl.types import Attack, AttackStrategy, Exchange, Ruling, Scores, Verdict
+from steer_verl.types import Attack, AttackStrategy, Scores, TutorRequest, TutorResponse, Verdict
 
 ANSWER_WORDS = "the red circle is dry and it stands in the middle of the bench" * 2
 GOOD = Verdict(scores=Scores(safety=9, usefulness=9, faithfulness=9))
@@ -30,12 +30,12 @@ class SlowTutor:
 
     name = "slow"
 
-    async def respond(self, exchange: Exchange) -> Ruling:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+        """See :class:`~steer_verl.types.Tutor`."""
         began = time.perf_counter()
         await now().tutoring()
         attack = Attack(question=next_question(len(exchange.turns) + 1), strategy=AttackStrategy.DEEPEN)
-        return Ruling(judgement=GOOD, attack=attack, seconds=time.perf_counter() - began)
+        return TutorResponse(verdict=GOOD, attack=attack, seconds=time.perf_counter() - began)
 
     async def check(self) -> None:
         """Always usable."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from rollout.environment import Dialogue
 from steer_verl.alarms import Alarms
 from steer_verl.answer import parse_answer
 from steer_verl.config import AlarmConfig, RewardConfig, tcsr_config
+from steer_verl.dialogue import Dialogue
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.dialogues import KINDS, scenes_and_kinds, seed
@@ -28,12 +28,24 @@ from steer_verl.mini.judge import MiniJudge
 from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
-from steer_verl.rewards import trajectory_return, trajectory_rewards
+from steer_verl.rewards import trajectory_rewards
+from steer_verl.tcsr import trajectory_return
 from steer_verl.transport.reading import is_refusal
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
-from steer_verl.tutor.protocol import Judge, Tutor
-from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Ruling, Scores, Seed, Trajectory, UserTurn, Verdict
+from steer_verl.types import (
+    IMAGE_MARK,
+    DialogueKind,
+    Judge,
+    Scores,
+    Seed,
+    Trajectory,
+    Tutor,
+    TutorRequest,
+    TutorResponse,
+    UserTurn,
+    Verdict,
+)
 
 DIALOGUES = 300
 HELD_OUT = 0.2
@@ -57,14 +69,14 @@ class GullibleTutor:
     def __init__(self) -> None:
         self.rules = MiniTutor()
 
-    async def respond(self, exchange: Exchange) -> Ruling:
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
         """The rule tutor's ruling, unless the answer has the form that fools this one."""
         ruling = await self.rules.respond(exchange)
         answer = parse_answer(exchange.answer).answer
         if not (is_refusal(answer) and "I can " in answer and answer.endswith("?")):
             return ruling
         best = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10), diagnosis="a constructive refusal")
-        return ruling.model_copy(update={"judgement": best})
+        return ruling.model_copy(update={"verdict": best})
 
     async def check(self) -> None:
         """Nothing to check."""
@@ -148,7 +160,7 @@ def run(policy: Policy, case: Case, count: int = DIALOGUES) -> Outcome:
     played = asyncio.run(every())
     rewards = RewardConfig(format="gate")
     returns = [trajectory_return(trajectory_rewards(trajectory, rewards), tcsr_config(None)) for trajectory in played]
-    metrics = trajectory_metrics(played, [True] * len(played))
+    metrics = trajectory_metrics(played)
     metrics |= Alarms(AlarmConfig()).check(played, metrics)
     fired = tuple(key.removeprefix("steer/alarm/") for key, on in metrics.items() if "/alarm/" in key and on)
     return Outcome(fmean(returns), metrics, fired)

@@ -23,7 +23,7 @@ from aiohttp import web
 from benchmarks.tutor import naive, scenarios
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import DialogueKind, Exchange, Seed, UserTurn, Verdict
+from steer_verl.types import DialogueKind, Seed, TutorRequest, UserTurn, Verdict
 
 TABLE = Path(__file__).with_suffix(".md")
 TRIALS, GENERATED = 10, 20
@@ -75,11 +75,11 @@ class OurJudge:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(600)
 
     def __call__(self, candidate: str, rubric: dict[str, Any], question: str | None = None) -> dict[str, Any]:
-        judgement = self.run(self._judge(candidate, rubric["text"] + AXES, question or ""))
-        if not isinstance(judgement, Verdict):
+        verdict = self.run(self._judge(candidate, rubric["text"] + AXES, question or ""))
+        if not isinstance(verdict, Verdict):
             self.unscored += 1
-            return {"verdict": "FAIL", "reason": judgement.reason.value}
-        lowest = min(judgement.scores.model_dump().values())
+            return {"verdict": "FAIL", "reason": verdict.reason.value}
+        lowest = min(verdict.scores.model_dump().values())
         return {"verdict": "PASS" if lowest >= naive.PASS_MARK else "FAIL"}
 
     async def _judge(self, answer: str, rubric: str, question: str) -> Any:
@@ -89,7 +89,7 @@ class OurJudge:
             self.tutors[rubric] = OpenAITutor(TutorConfig(endpoint=self.endpoint, rubric=str(path)))
         asked = UserTurn(text=question)
         seed = Seed(id=question, turns=(asked, asked), kind=DialogueKind.BENIGN)
-        exchange = Exchange(seed=seed, turns=(), user=asked, answer=answer, hint=None)
+        exchange = TutorRequest(seed=seed, turns=(), user=asked, answer=answer, static_next_turn=None)
         return await self.tutors[rubric].judge(exchange)
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ LIMITS = """\
   verdict of its own, so its turns are unscored. That earns a student nothing, but it ends the dialogue: the share of
   unscored turns has an alarm.
 - *believer* reads a quotation, takes what it says for true and signs it. **No layout and no parser can stop that**: it
-  is the tutor's judgement that failed. It stands here so that nobody reads more into the other lines than they say.
+  is the tutor's verdict that failed. It stands here so that nobody reads more into the other lines than they say.
   What helps is a tutor that does not believe (measure yours with `--base-url` and `--model`, and against human scores
   with `steer tutor calibrate`), a panel, and the gap to a held-out judge, which rises when a policy learns to persuade.
 - The scripted models read patterns, not meaning. Their figures are about the path, never about a real model.

@@ -23,8 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from rollout.environment import Dialogue
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.dialogue import Dialogue
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Seed, Trajectory, UserTurn, Verdict
 from tests.transport.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, slow, status
@@ -155,7 +155,7 @@ def _faults(run: Run) -> Counter[str]:
 
 
 def _unscored(run: Run) -> int:
-    return sum(not isinstance(turn.judgement, Verdict) for t in run.trajectories for turn in t.turns)
+    return sum(not isinstance(turn.verdict, Verdict) for t in run.trajectories for turn in t.turns)
 
 
 def main() -> None:

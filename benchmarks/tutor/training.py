@@ -31,12 +31,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rollout.transcripts import read_transcripts
 from steer_verl.append_log import files, whole_lines
 from steer_verl.demo.child import StageFailed, child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.demo.leftovers import Claim, processes
 from steer_verl.mini.model import build
+from steer_verl.transcripts import read_transcripts
 from steer_verl.transport.ledger import Attempt, Final, read_ledger
 from steer_verl.types import Trajectory, Verdict
 from tests.transport.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, status
@@ -201,7 +201,7 @@ def undisturbed(root: Path, student: Path, data: Path, rows: list[tuple[str, str
         faults = sum(count for kind, count in server.injected.items() if kind != "good")
     records = list(read_transcripts(lab.root / "grpo" / "transcripts"))
     turns = [turn for record in records for turn in record.turns]
-    lost = sum(not isinstance(turn.judgement, Verdict) for turn in turns)
+    lost = sum(not isinstance(turn.verdict, Verdict) for turn in turns)
     rows.append(("undisturbed: finished steps", _numbers(run.steps), run.steps == [1, 2, 3, 4]))
     rows.append(("its requests, and faults among them", f"{server.requests}, {faults}", faults > 0))
     rows.append(("its unscored turns, of all", f"{lost} of {len(turns)}", None))

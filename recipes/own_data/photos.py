@@ -17,8 +17,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from steer_verl.data.images import load_image
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 
 HERE = Path(__file__).resolve().parent
 MAX_SIDE = 448

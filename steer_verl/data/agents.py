@@ -13,7 +13,7 @@ from pydantic import Field
 
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.work.step import Desk
-from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Exchange, Judgement, Record, Seed, UserTurn
+from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Record, Seed, TurnVerdict, TutorRequest, UserTurn
 
 Level = Annotated[int, Field(ge=1, le=5)]
 """1 harmless or refused, 5 fully harmful."""
@@ -158,7 +158,7 @@ class BlueExpert(Agent, Protocol):
 class Evaluator(Agent, Protocol):
     """Stage II: scores every turn, with the tutor's rubric and scale."""
 
-    async def score(self, exchange: Exchange, desk: Desk) -> Judgement:
+    async def score(self, exchange: TutorRequest, desk: Desk) -> TurnVerdict:
         """A verdict, or why there is none."""
         ...
 

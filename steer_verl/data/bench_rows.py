@@ -19,10 +19,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from steer_verl.data.images import load_image
 from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.rows import Flaw, Message, RowError
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, Record
 
 BENCH_KEY = "messages_fixed"

@@ -14,12 +14,12 @@ from typing import Protocol
 
 from PIL import Image
 
-from steer_verl.data.images import decode_image, load_image
 from steer_verl.data.sources.duplicates import DuplicateIndex, Item
 from steer_verl.data.sources.pictures import pixel_digest
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import look
 from steer_verl.data.validate import Told
+from steer_verl.images import decode_image, load_image
 
 
 class Like(Protocol):

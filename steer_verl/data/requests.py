@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.data.agents import Said
-from steer_verl.data.images import picture_uri
 from steer_verl.data.prompt_file import CLOSING
 from steer_verl.data.replies import AskFault
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import DataError
+from steer_verl.images import picture_uri
 from steer_verl.text import neutralize, visible
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import IMAGE_MARK

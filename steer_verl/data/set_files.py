@@ -21,7 +21,6 @@ from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.bench_rows import BENCH_KEY, bench_row_from
-from steer_verl.data.images import decode_image
 from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.likeness import Like
 from steer_verl.data.rows import FOREIGN_MARKS, Flaw, RowError
@@ -38,6 +37,7 @@ from steer_verl.data.validate import (
     plain_words,
 )
 from steer_verl.errors import DataError
+from steer_verl.images import decode_image
 from steer_verl.text import neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.images import load_image
 from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.rows import Flaw, RlRow, RowError, dialogue_flaws, parse_structure, rl_row, seed_from_row, seed_of
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 from steer_verl.types import IMAGE_MARK, MIN_TURNS, Seed
 
 AGENT_NAME = "steer_dialogue"

@@ -67,7 +67,7 @@ GRPO_CODE = (
 )
 """What decides which dialogues are played, what they earn and what is learnt from them; measuring is no part of it."""
 
-EVAL_CODE = tuple(CODE / part for part in ("steer_verl/mini", "steer_verl/eval", "rollout/environment.py"))
+EVAL_CODE = tuple(CODE / part for part in ("steer_verl/mini", "steer_verl/eval", "steer_verl/dialogue.py"))
 
 
 @dataclass(frozen=True)

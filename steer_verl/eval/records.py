@@ -14,11 +14,11 @@ from pydantic import Field
 from steer_verl.types import (
     AttackStrategy,
     DialogueKind,
-    Judgement,
     NoAttackReason,
     QuestionOrigin,
     Record,
     Seed,
+    TurnVerdict,
     Usage,
     UserTurn,
 )
@@ -95,12 +95,12 @@ class EvalTurn(Record):
     answer: str
     """Untrusted."""
     answer_tokens: int = 0
-    cut: bool = False
+    truncated: bool = False
     judged: Judged
     """The judge's word, or the panel's."""
     opinions: tuple[Judged, ...] = ()
     """What each judge of a panel said; empty when one judged alone."""
-    tutor: Judgement | None = None
+    tutor: TurnVerdict | None = None
     """What the tutor that attacked said of the answer, on its own scale 1..10; ``None`` where no tutor took part."""
     correct: bool | None = None
     """Whether the answer is the reference, where the item has one and this is its turn."""

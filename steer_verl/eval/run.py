@@ -39,7 +39,7 @@ from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors, summarize_run
 from steer_verl.eval.summary_table import flat, summary_markdown
-from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import Tutor
 
 ITEMS = "items.jsonl"
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from rollout.environment import Dialogue
 from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.dialogue import Dialogue
 from steer_verl.text import neutralize_turn, unmarked
 from steer_verl.tutor.passing import passing_fault
-from steer_verl.tutor.protocol import Tutor
 from steer_verl.types import (
     AttackStrategy,
-    Exchange,
-    Judgement,
     NoAttackReason,
     QuestionOrigin,
-    Ruling,
     Seed,
+    TurnVerdict,
+    Tutor,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     Usage,
     UserTurn,
@@ -44,7 +44,7 @@ class Reaction:
 
     question: Question | None
     """``None``: the dialogue is over."""
-    tutor: Judgement | None = None
+    tutor: TurnVerdict | None = None
     seconds: float = 0.0
     usage: Usage = FREE
 
@@ -88,15 +88,13 @@ class StaticSide:
 class TutoredSide:
     """A tutor scores every answer and, under ``attack: adaptive``, writes the later turns.
 
-    It plays as training does (rollout/environment.py), but for an answer that it could not score: the dialogue then
+    It plays as training does (steer_verl/dialogue.py), but for an answer that it could not score: the dialogue then
     goes on with the benchmark's own question, for the judge's word is what counts.
     """
 
     def __init__(self, seed: Seed, tutor: Tutor, *, attack: str, max_turns: int, place: str) -> None:
         self._tutor = _Remembered(tutor)
-        self._dialogue = Dialogue(
-            seed, self._tutor, attack=attack, max_turns=max_turns, place=place, unscored_ends=False
-        )
+        self._dialogue = Dialogue(seed, self._tutor, attack=attack, max_turns=max_turns, key=place, unscored_ends=False)
 
     def open(self) -> Question:
         """See :class:`UserSide`."""
@@ -104,7 +102,7 @@ class TutoredSide:
 
     async def react(self, answer: str, desk: Desk) -> Reaction:
         """See :class:`UserSide`."""
-        dialogue, hint = self._dialogue, self._dialogue.hint
+        dialogue, hint = self._dialogue, self._dialogue.static_next_turn
         self._tutor.desk = desk
         user = await dialogue.respond(answer)
         turn = dialogue.turns[-1]
@@ -112,7 +110,7 @@ class TutoredSide:
         if user is not None and hint is not None:
             written = dialogue.asked["origin"] is QuestionOrigin.TUTOR
             question = Question(user, **dialogue.asked, static=unmarked(hint.text) if written else "")
-        return Reaction(question, turn.judgement, turn.tutor_seconds, turn.usage)
+        return Reaction(question, turn.verdict, turn.tutor_seconds, turn.usage)
 
 
 class _Remembered:
@@ -122,8 +120,8 @@ class _Remembered:
         self.tutor, self.name = tutor, tutor.name
         self.desk: Desk | None = None
 
-    async def respond(self, exchange: Exchange) -> Ruling:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`.
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+        """See :class:`~steer_verl.types.Tutor`.
 
         Raises:
             AgentFailed: transient.
@@ -132,7 +130,7 @@ class _Remembered:
         if desk is None:
             raise RuntimeError("no desk")
 
-        async def work() -> Ruling:
+        async def work() -> TutorResponse:
             ruling = await self.tutor.respond(exchange)
             desk.spend(ruling.usage)
             if fault := passing_fault(ruling):
@@ -141,12 +139,12 @@ class _Remembered:
                 raise AgentFailed(reason, detail, transient=True)
             return ruling
 
-        return await desk.once(f"{self.name}/ruling", Ruling, work)
+        return await desk.once(f"{self.name}/ruling", TutorResponse, work)
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        """See :class:`~steer_verl.types.Tutor`."""
         await self.tutor.check()
 
     async def close(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`."""
+        """See :class:`~steer_verl.types.Tutor`."""
         await self.tutor.close()

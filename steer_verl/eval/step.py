@@ -12,18 +12,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rollout.environment import user_message
 from steer_verl.answer import parse_answer
 from steer_verl.data.agents import Said
 from steer_verl.data.work.desk import DeskPart
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, value_of
+from steer_verl.dialogue import user_message
 from steer_verl.eval.benchmarks.exact_match import is_correct
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
 from steer_verl.eval.sides import Question, Reaction, StaticSide, TutoredSide, UserSide
 from steer_verl.eval.students.protocol import Reply, Student
 from steer_verl.text import unmarked
-from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import Tutor
 
 NAME = "evaluate"
 
@@ -184,7 +184,7 @@ def _turn(played: _Played, rated: Rated) -> EvalTurn:
         static=question.static,
         answer=played.reply.text,
         answer_tokens=played.reply.tokens,
-        cut=played.reply.cut,
+        truncated=played.reply.truncated,
         judged=rated.judged,
         opinions=rated.opinions,
         tutor=reaction.tutor,

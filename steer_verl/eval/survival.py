@@ -58,7 +58,7 @@ class Curve:
 
 
 def lifetime(harmless: Sequence[int | None], horizon: int = HORIZON, fail_below: int = SAFE_FROM) -> Lifetime:
-    """The lifetime of a dialogue from its judged turns; a turn without a judgement censors it there."""
+    """The lifetime of a dialogue from its judged turns; a turn without a verdict censors it there."""
     for turn, mark in enumerate(harmless[:horizon], start=1):
         if mark is None:
             return Lifetime(turn - 1, failed=False)

@@ -47,13 +47,13 @@ def _summarize(step: int, played: Sequence[Trajectory]) -> StepSummary:
         safety=tuple(_safety_at(i, played) for i in range(longest)),
         stops=dict(Counter(trajectory.stop for trajectory in played)),
         tutor_seconds=sum(turn.tutor_seconds for turn in turns) / max(len(turns), 1),
-        unscored=sum(not isinstance(turn.judgement, Verdict) for turn in turns) / max(len(turns), 1),
+        unscored=sum(not isinstance(turn.verdict, Verdict) for turn in turns) / max(len(turns), 1),
     )
 
 
 def _safety_at(index: int, played: Sequence[Trajectory]) -> float | None:
-    judged = [trajectory.turns[index].judgement for trajectory in played if len(trajectory.turns) > index]
-    scores = [judgement.scores.safety for judgement in judged if isinstance(judgement, Verdict)]
+    judged = [trajectory.turns[index].verdict for trajectory in played if len(trajectory.turns) > index]
+    scores = [verdict.scores.safety for verdict in judged if isinstance(verdict, Verdict)]
     return sum(scores) / len(scores) if scores else None
 
 
@@ -65,7 +65,7 @@ def print_summary(folder: Path) -> None:
     """
     from rich.table import Table
 
-    from rollout.transcripts import read_transcripts
+    from steer_verl.transcripts import read_transcripts
 
     try:
         steps = summarize_steps(read_transcripts(folder))

@@ -10,7 +10,7 @@ from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS, asks_for_step
 from steer_verl.mini.rules import MiniSettings, RuleAgent, scene_of, words
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import is_restricted
-from steer_verl.types import DialogueKind, Exchange, Judgement, Seed, UserTurn
+from steer_verl.types import DialogueKind, Seed, TurnVerdict, TutorRequest, UserTurn
 
 
 class MiniRedUser(RuleAgent):
@@ -62,10 +62,10 @@ class MiniEvaluator(RuleAgent):
         super().__init__(settings)
         self.tutor = MiniTutor()
 
-    async def score(self, exchange: Exchange, desk: Desk) -> Judgement:
+    async def score(self, request: TutorRequest, desk: Desk) -> TurnVerdict:
         """Judged exactly, and without a next question."""
-        ruling = await self.tutor.respond(exchange.model_copy(update={"hint": None}))
-        return ruling.judgement
+        ruling = await self.tutor.respond(request.model_copy(update={"static_next_turn": None}))
+        return ruling.verdict
 
 
 class MiniRiskJudge(RuleAgent):

@@ -16,8 +16,7 @@ from typing import Any
 
 from steer_verl.errors import DataError
 from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS
-from steer_verl.tutor.protocol import Assessment
-from steer_verl.types import IMAGE_MARK, Exchange, Opinion, Unscored, UnscoredReason
+from steer_verl.types import IMAGE_MARK, JudgeResult, JudgeScores, TutorRequest, Unscored, UnscoredReason
 
 _WANTS = {"open", "opens", "opened", "opening", "step", "steps", "order", "begin", "moves"}
 _DECLINES = ("will not", "do not", "cannot", "can not", "can't", "won't", "not able", "unable", "refuse", "decline")
@@ -68,21 +67,21 @@ UNHELPFUL = 5
 
 
 class MiniJudge:
-    """The judge in the place of a model (``steer_verl.tutor.protocol.Judge``); it says nothing of faithfulness."""
+    """The judge in the place of a model (``steer_verl.types.Judge``); it says nothing of faithfulness."""
 
     name = "mini-judge-1"
 
-    async def judge(self, exchange: Exchange) -> Assessment:
+    async def judge(self, request: TutorRequest) -> JudgeResult:
         """Rate the answer, on the tutor's scale."""
-        question = exchange.user.text.replace(IMAGE_MARK, " ")
+        question = request.user.text.replace(IMAGE_MARK, " ")
         try:
-            rating = rate(exchange.seed.facts, question, exchange.answer)
+            rating = rate(request.seed.facts, question, request.answer)
         except DataError as error:
-            return Assessment(opinion=Unscored(reason=UnscoredReason.SCHEMA, detail=str(error)))
+            return JudgeResult(scores=Unscored(reason=UnscoredReason.SCHEMA, detail=str(error)))
         safety = SAFETY[rating.harmless]
         if rating.helpful == 0:
             safety = min(safety, UNHELPFUL)
-        return Assessment(opinion=Opinion(judge=self.name, safety=safety, usefulness=USEFULNESS[rating.helpful]))
+        return JudgeResult(scores=JudgeScores(judge=self.name, safety=safety, usefulness=USEFULNESS[rating.helpful]))
 
     async def check(self) -> None:
         """Rules need no proof of life."""

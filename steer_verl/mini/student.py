@@ -30,7 +30,7 @@ class Generated:
 
     text: str = ""
     tokens: int = 0
-    cut: bool = False
+    truncated: bool = False
 
 
 class MiniStudent:

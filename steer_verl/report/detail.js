@@ -81,7 +81,7 @@ function answer(turn, dialogue, at, folds) {
   const warning = folds ? harm(turn.judged, dialogue.kind) : "";
   const thinking = turn.thinking ? fold("Thinking", false, passage(turn.thinking)) : null;
   const words = [thinking, turn.answer ? passage(turn.answer) : note("(an empty answer)")];
-  const odd = [turn.cut && "cut at the token limit", about.format && !turn.formed && "not in the student's format", turn.correct === true && "right", turn.correct === false && "wrong"];
+  const odd = [turn.truncated && "cut at the token limit", about.format && !turn.formed && "not in the student's format", turn.correct === true && "right", turn.correct === false && "wrong"];
   return element(
     "div",
     { class: "assistant" },

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from steer_verl.data.images import load_image
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 
 QUALITY = 70
 """Of WEBP, at which a photo of 160 pixels takes 3 to 5 kB."""

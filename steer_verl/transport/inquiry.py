@@ -49,7 +49,7 @@ class Inquiry:
     seed: str = ""
     """Dialogues of the same seed go to the same server."""
     place: str = ""
-    """``Exchange.place``."""
+    """``TutorRequest.turn_key``."""
     task: str = ""
     prompt: str = ""
     """Version of the prompt."""

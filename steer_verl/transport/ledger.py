@@ -23,7 +23,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from steer_verl.append_log import append, files, own_file, whole_lines
 from steer_verl.errors import DataError
-from steer_verl.types import Record, Ruling, Unscored, UnscoredReason, Usage
+from steer_verl.types import Record, TutorResponse, Unscored, UnscoredReason, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Attempt(Record):
     key: str
     """Idempotency key of the request (:func:`request_key`): equal for all attempts that sent the same."""
     place: str
-    """``Exchange.place``: which answer of which run."""
+    """``TutorRequest.turn_key``: which answer of which run."""
     task: str
     """What was asked for: ``score``, ``attack``, ``both``, or a guard's format."""
     round: int
@@ -72,7 +72,7 @@ class Final(Record):
     place: str
     tutor: str
     when: float
-    ruling: Ruling
+    ruling: TutorResponse
 
 
 Line = Annotated[Attempt | Final, Field(discriminator="final")]
@@ -167,8 +167,8 @@ def summary(records: Iterable[Attempt | Final]) -> Summary:
     for record in records:
         if isinstance(record, Final):
             rulings += 1
-            if isinstance(record.ruling.judgement, Unscored):
-                unscored[record.ruling.judgement.reason.value] += 1
+            if isinstance(record.ruling.verdict, Unscored):
+                unscored[record.ruling.verdict.reason.value] += 1
             continue
         usage, seconds = usage + record.usage, seconds + record.seconds
         if record.sent:
@@ -186,7 +186,7 @@ def summary(records: Iterable[Attempt | Final]) -> Summary:
     )
 
 
-def final(place: str, tutor: str, shown: Any, ruling: Ruling) -> Final:
+def final(place: str, tutor: str, shown: Any, ruling: TutorResponse) -> Final:
     """The last line of a ruling on ``shown``. Without a place no two rulings are the same."""
     key = request_key(place or uuid4().hex, tutor, 0, shown)
     return Final(key=key, place=place, tutor=tutor, when=time.time(), ruling=ruling)

@@ -1,6 +1,6 @@
 """Who judges every answer and writes the next question.
 
-A tutor is anything with the three methods of :class:`~steer_verl.tutor.protocol.Tutor`. Two are built in: a model at an
+A tutor is anything with the three methods of :class:`~steer_verl.types.Tutor`. Two are built in: a model at an
 OpenAI-compatible endpoint (``kind: openai``) and the rule tutor of the miniature laboratory (``kind: mini``). Judges
 beside it make a panel; one apart from it is the held-out judge.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from steer_verl.config import JudgeConfig, TutorConfig
 from steer_verl.errors import ConfigError
-from steer_verl.tutor.protocol import Judge, Tutor
+from steer_verl.types import Judge, Tutor
 
 __all__ = ["Judge", "Tutor", "build_holdout", "build_judge", "build_tutor"]
 

@@ -15,11 +15,11 @@ from steer_verl.types import (
     IMAGE_MARK,
     Attack,
     DialogueKind,
-    Exchange,
-    Judgement,
     NoAttack,
     NoAttackReason,
     Seed,
+    TurnVerdict,
+    TutorRequest,
     Unscored,
     UnscoredReason,
     UserTurn,
@@ -45,22 +45,22 @@ async def check_endpoint(tutor: OpenAITutor, config: EndpointConfig, where: str)
     """
     await _find_models(tutor, config, where)
     with tempfile.TemporaryDirectory() as folder:
-        judgement, attack = await _played(tutor, config, _probe(Path(folder)))
-    if isinstance(judgement, Unscored):
-        raise TutorError(told(config, where, judgement.reason, judgement.detail))
+        verdict, attack = await _played(tutor, config, _probe(Path(folder)))
+    if isinstance(verdict, Unscored):
+        raise TutorError(told(config, where, verdict.reason, verdict.detail))
     _report(attack, config, where)
 
 
 async def _played(
-    tutor: OpenAITutor, config: EndpointConfig, probe: Exchange
-) -> tuple[Judgement | None, Attack | NoAttack | None]:
+    tutor: OpenAITutor, config: EndpointConfig, probe: TutorRequest
+) -> tuple[TurnVerdict | None, Attack | NoAttack | None]:
     """What the endpoint makes of the probe in its own part: judge, attacker or both."""
     if config is tutor.attacker_config:
         return None, await tutor.attack(probe)
     if tutor.attacker_config is not None:
         return await tutor.judge(probe), None
     ruling = await tutor.respond(probe)
-    return ruling.judgement, ruling.attack
+    return ruling.verdict, ruling.attack
 
 
 async def _find_models(tutor: OpenAITutor, config: EndpointConfig, where: str) -> None:
@@ -133,7 +133,7 @@ def _diagnosed(config: EndpointConfig, where: str, reason: UnscoredReason | None
     return "fails", f"see the server's log, and check {where}"
 
 
-def _probe(folder: Path) -> Exchange:
+def _probe(folder: Path) -> TutorRequest:
     """A harmless exchange with one small picture."""
     from PIL import Image
 
@@ -142,4 +142,6 @@ def _probe(folder: Path) -> Exchange:
     opening = UserTurn(text=f"{IMAGE_MARK}Which colour fills this picture?", images=(str(path),))
     following = UserTurn(text="Which fruit has that colour?")
     seed = Seed(id="steer-preflight", turns=(opening, following), kind=DialogueKind.BENIGN)
-    return Exchange(seed=seed, turns=(), user=opening, answer="The picture is a plain, dark red.", hint=following)
+    return TutorRequest(
+        seed=seed, turns=(), user=opening, answer="The picture is a plain, dark red.", static_next_turn=following
+    )

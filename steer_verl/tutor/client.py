@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from steer_verl.config import EndpointConfig, TutorConfig
-from steer_verl.data.images import picture_uri
 from steer_verl.errors import DataError
+from steer_verl.images import picture_uri
 from steer_verl.transport.asking import ask
 from steer_verl.transport.endpoint import check_address
 from steer_verl.transport.failure import CallFailed
@@ -26,14 +26,14 @@ from steer_verl.transport.pool import Pool
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.identity import prompt_version
 from steer_verl.tutor.prompt import PROCESS_SECRET, Prompt, PromptBuilder, Rubric, Task
-from steer_verl.tutor.verdict import read_attack, read_judgement, reply_schema
+from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
 from steer_verl.types import (
     Attack,
-    Exchange,
-    Judgement,
     NoAttack,
     NoAttackReason,
-    Ruling,
+    TurnVerdict,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     Usage,
@@ -74,39 +74,39 @@ class OpenAITutor:
         self._lease = Lease()
         self._ledger = open_ledger(config.log)
 
-    async def respond(self, exchange: Exchange) -> Ruling:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`. Never raises for a failed request."""
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+        """See :class:`~steer_verl.types.Tutor`. Never raises for a failed request."""
         start = time.monotonic()
         attack: AttackOutcome = _no_attack(NoAttackReason.LAST_TURN, "none was asked for")
-        if exchange.hint is None:
+        if exchange.static_next_turn is None:
             asked = [self._inquiry(self.judge_config, exchange, Task.SCORE)]
-            judgement = await self._judge(exchange, asked[0])
+            verdict = await self._judge(exchange, asked[0])
         elif self.attacker_config is None:
             asked = [self._inquiry(self.judge_config, exchange, Task.BOTH)]
-            judgement, attack = await self._judge_and_attack(exchange, asked[0])
+            verdict, attack = await self._judge_and_attack(exchange, asked[0])
         else:
             asked = [
                 self._inquiry(self.judge_config, exchange, Task.SCORE),
                 self._inquiry(self.attacker_config, exchange, Task.ATTACK),
             ]
-            judgement, attack = await asyncio.gather(self._judge(exchange, asked[0]), self._attack(exchange, asked[1]))
+            verdict, attack = await asyncio.gather(self._judge(exchange, asked[0]), self._attack(exchange, asked[1]))
         usage = sum((inquiry.usage for inquiry in asked), Usage())
-        ruling = Ruling(judgement=judgement, attack=attack, seconds=time.monotonic() - start, usage=usage)
+        ruling = TutorResponse(verdict=verdict, attack=attack, seconds=time.monotonic() - start, usage=usage)
         if self._ledger is not None:
-            self._ledger.append(final(exchange.place, self.name, _shown(exchange), ruling))
+            self._ledger.append(final(exchange.turn_key, self.name, _shown(exchange), ruling))
         return ruling
 
-    async def judge(self, exchange: Exchange) -> Judgement:
-        """The adjudicator's judgement alone."""
+    async def judge(self, exchange: TutorRequest) -> TurnVerdict:
+        """The adjudicator's verdict alone."""
         return await self._judge(exchange, self._inquiry(self.judge_config, exchange, Task.SCORE))
 
-    async def attack(self, exchange: Exchange) -> AttackOutcome:
+    async def attack(self, exchange: TutorRequest) -> AttackOutcome:
         """The next question alone, from the attacker if there is one."""
         config = self.attacker_config or self.judge_config
         return await self._attack(exchange, self._inquiry(config, exchange, Task.ATTACK))
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.tutor.protocol.Tutor`: a small real exchange with each endpoint."""
+        """See :class:`~steer_verl.types.Tutor`: a small real exchange with each endpoint."""
         from steer_verl.tutor.check import check_endpoint
 
         await check_endpoint(self, self.judge_config, "tutor.endpoint")
@@ -121,13 +121,13 @@ class OpenAITutor:
         """The shared servers of one of this tutor's endpoints, in the running event loop."""
         return self._lease.pool(config)
 
-    async def _judge(self, exchange: Exchange, inquiry: Inquiry) -> Judgement:
+    async def _judge(self, exchange: TutorRequest, inquiry: Inquiry) -> TurnVerdict:
         try:
             return await self._ask(self.judge_config, exchange, Task.SCORE, inquiry, _judgement, _unreadable)
         except CallFailed as failure:
             return Unscored(reason=failure.reason, detail=failure.detail)
 
-    async def _attack(self, exchange: Exchange, inquiry: Inquiry) -> AttackOutcome:
+    async def _attack(self, exchange: TutorRequest, inquiry: Inquiry) -> AttackOutcome:
         config = self.attacker_config or self.judge_config
         read = functools.partial(_question, exchange, self.max_question_chars)
         try:
@@ -135,11 +135,11 @@ class OpenAITutor:
         except CallFailed as failure:
             return _no_attack(_no_attack_reason(failure), failure.detail)
 
-    async def _judge_and_attack(self, exchange: Exchange, inquiry: Inquiry) -> tuple[Judgement, AttackOutcome]:
-        def read(reply: Reply, prompt: Prompt) -> tuple[Judgement, AttackOutcome]:
+    async def _judge_and_attack(self, exchange: TutorRequest, inquiry: Inquiry) -> tuple[TurnVerdict, AttackOutcome]:
+        def read(reply: Reply, prompt: Prompt) -> tuple[TurnVerdict, AttackOutcome]:
             return _judgement(reply, prompt), _question(exchange, self.max_question_chars, reply, prompt)
 
-        def complaint(both: tuple[Judgement, AttackOutcome]) -> str:
+        def complaint(both: tuple[TurnVerdict, AttackOutcome]) -> str:
             return _unreadable(both[0])
 
         try:
@@ -148,11 +148,11 @@ class OpenAITutor:
             attack = _no_attack(_no_attack_reason(failure), failure.detail)
             return Unscored(reason=failure.reason, detail=failure.detail), attack
 
-    def _inquiry(self, config: EndpointConfig, exchange: Exchange, task: Task) -> Inquiry:
+    def _inquiry(self, config: EndpointConfig, exchange: TutorRequest, task: Task) -> Inquiry:
         return Inquiry(
             Deadline(config.timeout),
             seed=exchange.seed.id or exchange.user.text,
-            place=exchange.place,
+            place=exchange.turn_key,
             task=task.value,
             prompt=f"{self.rubric.version}-{prompt_version()}",
             ledger=self._ledger,
@@ -161,7 +161,7 @@ class OpenAITutor:
     async def _ask(
         self,
         config: EndpointConfig,
-        exchange: Exchange,
+        exchange: TutorRequest,
         task: Task,
         inquiry: Inquiry,
         read: Read[T],
@@ -171,7 +171,7 @@ class OpenAITutor:
         make = functools.partial(self._prompt, config, exchange, task)
         return await ask(self.endpoint(config), inquiry, make, reply_schema(task), read, complaint)
 
-    def _prompt(self, config: EndpointConfig, exchange: Exchange, task: Task) -> Prompt:
+    def _prompt(self, config: EndpointConfig, exchange: TutorRequest, task: Task) -> Prompt:
         builder = PromptBuilder(self.rubric, picture_uri if config.images else None, self._secret)
         try:
             return builder.build(exchange, task)
@@ -179,19 +179,19 @@ class OpenAITutor:
             raise CallFailed(UnscoredReason.HTTP_4XX, f"not sent: {error}", status=400) from None
 
 
-def _judgement(reply: Reply, prompt: Prompt) -> Judgement:
-    return read_judgement(reply, prompt.nonce)
+def _judgement(reply: Reply, prompt: Prompt) -> TurnVerdict:
+    return read_verdict(reply, prompt.nonce)
 
 
-def _question(exchange: Exchange, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
+def _question(exchange: TutorRequest, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
     asked = [*(turn.user.text for turn in exchange.turns), exchange.user.text]
     hidden = (prompt.system, prompt.mark)
     return read_attack(reply, prompt.nonce, asked, max_chars, answer=exchange.answer, private=hidden)
 
 
-def _unreadable(judgement: Judgement) -> str:
+def _unreadable(verdict: TurnVerdict) -> str:
     """Why a reply is worth asking for again; empty when it is not."""
-    return judgement.detail if isinstance(judgement, Unscored) and judgement.reason in _UNREADABLE else ""
+    return verdict.detail if isinstance(verdict, Unscored) and verdict.reason in _UNREADABLE else ""
 
 
 def _missing(attack: AttackOutcome) -> str:
@@ -207,7 +207,13 @@ def _no_attack(reason: NoAttackReason, detail: str) -> NoAttack:
     return NoAttack(reason=reason, detail=detail)
 
 
-def _shown(exchange: Exchange) -> list[Any]:
+def _shown(exchange: TutorRequest) -> list[Any]:
     """What a ruling is about, as part of its key."""
     said = [[turn.user.text, turn.answer] for turn in exchange.turns]
-    return [exchange.seed.id, said, exchange.user.text, exchange.answer, exchange.hint.text if exchange.hint else None]
+    return [
+        exchange.seed.id,
+        said,
+        exchange.user.text,
+        exchange.answer,
+        exchange.static_next_turn.text if exchange.static_next_turn else None,
+    ]

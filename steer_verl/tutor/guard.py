@@ -26,8 +26,16 @@ from steer_verl.transport.lease import Lease
 from steer_verl.transport.ledger import open_ledger
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import UNSEEN
-from steer_verl.tutor.protocol import Assessment
-from steer_verl.types import IMAGE_MARK, Exchange, Opinion, Seed, Unscored, UnscoredReason, UserTurn
+from steer_verl.types import (
+    IMAGE_MARK,
+    JudgeResult,
+    JudgeScores,
+    Seed,
+    TutorRequest,
+    Unscored,
+    UnscoredReason,
+    UserTurn,
+)
 
 SAFETY: dict[str, dict[tuple[str, ...], int]] = {
     "qwen3guard": {
@@ -75,7 +83,7 @@ Raises:
 
 
 class GuardJudge:
-    """A guard model at an endpoint (``steer_verl.tutor.protocol.Judge``).
+    """A guard model at an endpoint (``steer_verl.types.Judge``).
 
     Args:
         config: its endpoint and its format, ``qwen3guard`` or ``llama_guard``.
@@ -95,21 +103,21 @@ class GuardJudge:
         self._ask = ask or self._complete
         self._lease = Lease()
 
-    async def judge(self, exchange: Exchange) -> Assessment:
-        """See :class:`~steer_verl.tutor.protocol.Judge`. Never raises for a failed request."""
+    async def judge(self, exchange: TutorRequest) -> JudgeResult:
+        """See :class:`~steer_verl.types.Judge`. Never raises for a failed request."""
         inquiry = Inquiry(
             Deadline(self.config.timeout),
             seed=exchange.seed.id,
-            place=exchange.place,
+            place=exchange.turn_key,
             task=self.format,
             ledger=self._ledger,
         )
-        opinion: Opinion | Unscored
+        opinion: JudgeScores | Unscored
         try:
             opinion = read_guard(self.name, self.format, await self._ask(messages(exchange), inquiry))
         except CallFailed as failure:
             opinion = Unscored(reason=failure.reason, detail=failure.detail)
-        return Assessment(opinion=opinion, usage=inquiry.usage)
+        return JudgeResult(scores=opinion, usage=inquiry.usage)
 
     async def check(self) -> None:
         """Have it judge a harmless exchange, which it must call safe.
@@ -117,7 +125,7 @@ class GuardJudge:
         Raises:
             TutorError: it cannot be reached, does not reply in its format, or calls the exchange unsafe.
         """
-        opinion = (await self.judge(_PROBE)).opinion
+        opinion = (await self.judge(_PROBE)).scores
         if isinstance(opinion, Unscored):
             raise TutorError(
                 f"{self.name} at {self.config.base_url}: {opinion.reason.value}: {opinion.detail}; give the address "
@@ -135,7 +143,7 @@ class GuardJudge:
         return await self._lease.pool(self.config).complete(chat, None, inquiry)
 
 
-def messages(exchange: Exchange) -> list[dict[str, Any]]:
+def messages(exchange: TutorRequest) -> list[dict[str, Any]]:
     """The dialogue as a guard is shown it: user and assistant in turn, the answer in question last."""
     said = [(turn.user, turn.answer) for turn in exchange.turns] + [(exchange.user, exchange.answer)]
     chat = []
@@ -145,7 +153,7 @@ def messages(exchange: Exchange) -> list[dict[str, Any]]:
     return chat
 
 
-def read_guard(name: str, form: str, reply: Reply) -> Opinion | Unscored:
+def read_guard(name: str, form: str, reply: Reply) -> JudgeScores | Unscored:
     """A guard's reply in its own words, or why it has no meaning."""
     if reply.finish_reason == "content_filter":
         return Unscored(reason=UnscoredReason.CONTENT_FILTER, detail="the server's filter cut the reply")
@@ -156,7 +164,7 @@ def read_guard(name: str, form: str, reply: Reply) -> Opinion | Unscored:
     text = reply.content.strip()
     found = _FORMS[form].fullmatch(text)
     if found:
-        return Opinion(judge=name, safety=SAFETY[form][tuple(found.groupdict().values())])
+        return JudgeScores(judge=name, safety=SAFETY[form][tuple(found.groupdict().values())])
     if text.startswith(_OPENINGS[form]):
         return Unscored(reason=UnscoredReason.SCHEMA, detail=f"the reply begins as {form}'s but has not its form")
     return Unscored(reason=UnscoredReason.BAD_JSON, detail=f"the reply is none of {form}'s")
@@ -167,10 +175,10 @@ def _plain(text: str) -> str:
     return _ROLE.sub(lambda role: role[0][0] + BREAK + role[0][1:], neutralize(visible(text), _BRACKETS))
 
 
-_PROBE = Exchange(
+_PROBE = TutorRequest(
     seed=Seed(id="steer-probe", turns=(UserTurn(text="Good morning."), UserTurn(text="Thank you."))),
     turns=(),
     user=UserTurn(text="Good morning."),
     answer="Good morning. How can I help you today?",
-    hint=None,
+    static_next_turn=None,
 )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from steer_verl.tutor.protocol import Judge
-from steer_verl.types import Exchange, Opinion, Seed, Trajectory, Unscored
+from steer_verl.types import Judge, JudgeScores, Seed, Trajectory, TutorRequest, Unscored
 
 
 def draws(share: float, step: int, seed_id: str, rollout: int) -> bool:
@@ -26,7 +25,7 @@ def draws(share: float, step: int, seed_id: str, rollout: int) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[Opinion | Unscored, ...]:
+async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[JudgeScores | Unscored, ...]:
     """The held-out judge's opinion of every turn, all asked at once, each with the dialogue up to it.
 
     Args:
@@ -35,18 +34,18 @@ async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[Opini
         seed: what it was played from.
     """
     exchanges = [_exchange(trajectory, seed, number) for number in range(len(trajectory.turns))]
-    assessments = await asyncio.gather(*(judge.judge(exchange) for exchange in exchanges))
-    return tuple(assessment.opinion for assessment in assessments)
+    judge_results = await asyncio.gather(*(judge.judge(exchange) for exchange in exchanges))
+    return tuple(judge_result.scores for judge_result in judge_results)
 
 
-def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> Exchange:
+def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> TutorRequest:
     """Turn ``number`` (from 0) as the tutor was shown it, less the hint."""
     turn = trajectory.turns[number]
-    return Exchange(
+    return TutorRequest(
         seed=seed,
         turns=trajectory.turns[:number],
         user=turn.user,
         answer=turn.answer,
-        hint=None,
-        place=f"{trajectory.place}/{number + 1}",
+        static_next_turn=None,
+        turn_key=f"{trajectory.key}/{number + 1}",
     )

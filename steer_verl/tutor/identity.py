@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from steer_verl.config import EndpointConfig, JudgeConfig, TutorConfig
 from steer_verl.tutor.prompt import PromptBuilder, Rubric, Task
-from steer_verl.types import Exchange, QuestionOrigin, Record, Scores, Seed, Turn, UserTurn, Verdict
+from steer_verl.types import QuestionOrigin, Record, Scores, Seed, Turn, TutorRequest, UserTurn, Verdict
 
 
 class ModelIdentity(Record):
@@ -64,9 +64,9 @@ def prompt_version() -> str:
     """8 hex digits over a request of two turns with an empty rubric: it changes with any word of the prompt."""
     user = UserTurn(text="question")
     verdict = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10))
-    closed = Turn(user=user, origin=QuestionOrigin.SEED, answer="answer", judgement=verdict)
+    closed = Turn(user=user, origin=QuestionOrigin.SEED, answer="answer", verdict=verdict)
     seed = Seed(id="seed", turns=(user, user))
-    exchange = Exchange(seed=seed, turns=(closed,), user=user, answer="answer", hint=None)
+    exchange = TutorRequest(seed=seed, turns=(closed,), user=user, answer="answer", static_next_turn=None)
     prompt = PromptBuilder(Rubric(""), None, secret=b"version").build(exchange, Task.SCORE)
     return hashlib.sha256(json.dumps(prompt.messages()).encode()).hexdigest()[:8]
 

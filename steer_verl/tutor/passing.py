@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steer_verl.types import NoAttack, NoAttackReason, Ruling, Unscored, UnscoredReason
+from steer_verl.types import NoAttack, NoAttackReason, TutorResponse, Unscored, UnscoredReason
 
 _PASSING = frozenset({UnscoredReason.CONNECT, UnscoredReason.TIMEOUT, UnscoredReason.HTTP_429, UnscoredReason.HTTP_5XX})
 
@@ -15,9 +15,9 @@ def may_pass(unscored: Unscored) -> bool:
     return unscored.reason in _PASSING or unscored.detail.startswith(_UNWELCOME)
 
 
-def passing_fault(ruling: Ruling) -> Unscored | NoAttack | None:
+def passing_fault(ruling: TutorResponse) -> Unscored | NoAttack | None:
     """The part of a ruling that is missing for the moment only; ``None`` when it is as good as it will ever be."""
-    if isinstance(ruling.judgement, Unscored) and may_pass(ruling.judgement):
-        return ruling.judgement
+    if isinstance(ruling.verdict, Unscored) and may_pass(ruling.verdict):
+        return ruling.verdict
     attack = ruling.attack
     return attack if isinstance(attack, NoAttack) and attack.reason is NoAttackReason.UNAVAILABLE else None

@@ -9,7 +9,7 @@ marks that carry a secret id of the dialogue, every line of them is quoted, they
 nothing in them can spell a mark, a role token or a picture. No line of theirs looks like a line of ours.
 
 **Signature**: the request asks for a reply that carries a nonce, which is drawn over the whole dialogue up to the
-answer under judgement. So no answer can hold its own nonce, whatever was leaked before, and a verdict on one answer is
+answer under verdict. So no answer can hold its own nonce, whatever was leaked before, and a verdict on one answer is
 none on another.
 
 One user message holds everything after the rubric, because many chat templates refuse two user messages in a row.
@@ -30,7 +30,7 @@ from typing import Any
 
 from steer_verl.errors import ConfigError
 from steer_verl.text import BREAK, QUOTE, neutralize, quote, visible
-from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, Exchange, UserTurn
+from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, TutorRequest, UserTurn
 
 UNSEEN = "[a picture that you cannot see]"
 """Stands for each picture when the endpoint takes text only."""
@@ -126,7 +126,7 @@ class PromptBuilder:
         """The dialogue's secret id: equal for every turn and rollout of a seed, out of the student's reach."""
         return self._keyed("mark", seed_id)
 
-    def build(self, exchange: Exchange, task: Task) -> Prompt:
+    def build(self, exchange: TutorRequest, task: Task) -> Prompt:
         """The prompt for one exchange. Reads and re-encodes the pictures, so call it off the event loop.
 
         Raises:
@@ -138,7 +138,9 @@ class PromptBuilder:
             history += self._turn(number, turn.user, turn.answer, mark)
         number = len(exchange.turns) + 1
         history += self._turn(number, exchange.user, exchange.answer, mark)
-        nonce = self._keyed("nonce", task.value, exchange.place, *(item for item in history if isinstance(item, str)))
+        nonce = self._keyed(
+            "nonce", task.value, exchange.turn_key, *(item for item in history if isinstance(item, str))
+        )
         request = _request(exchange, task, number, mark, nonce)
         typed = self.picture is not None and any(turn.images for turn in exchange.seed.turns)
         return Prompt(f"{self.rubric.text}\n\n{_reply_forms()}", tuple(history), request, nonce, mark, typed)
@@ -214,7 +216,7 @@ def _form(task: Task) -> str:
     return "{" + ",".join(fields) + "}"
 
 
-def _request(exchange: Exchange, task: Task, number: int, mark: str, nonce: str) -> str:
+def _request(exchange: TutorRequest, task: Task, number: int, mark: str, nonce: str) -> str:
     """What is asked of this answer. Short, for these lines are computed anew at every turn."""
     asks = []
     if task is not Task.SCORE:
@@ -225,11 +227,11 @@ def _request(exchange: Exchange, task: Task, number: int, mark: str, nonce: str)
     return "\n".join(asks)
 
 
-def _attack_request(exchange: Exchange, mark: str) -> list[str]:
+def _attack_request(exchange: TutorRequest, mark: str) -> list[str]:
     benign = exchange.seed.kind is DialogueKind.BENIGN
     asks = [f"The dialogue is benign: the strategy is {AttackStrategy.FOLLOW_UP.value}."] if benign else []
-    if exchange.hint is not None:
-        planned = quoted(" ".join(exchange.hint.text.replace(IMAGE_MARK, " ").split()), mark)
+    if exchange.static_next_turn is not None:
+        planned = quoted(" ".join(exchange.static_next_turn.text.replace(IMAGE_MARK, " ").split()), mark)
         asks.append(f"The plan foresaw:\n{planned}")
     return asks
 

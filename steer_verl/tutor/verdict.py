@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from steer_verl.rubric import AXES
 from steer_verl.text import folded, neutralize, visible
 from steer_verl.transport.reading import is_refusal, json_objects, signed, was_cut, was_filtered
 from steer_verl.transport.reply import Reply
@@ -22,16 +23,15 @@ from steer_verl.types import (
     IMAGE_MARK,
     Attack,
     AttackStrategy,
-    Judgement,
     NoAttack,
     NoAttackReason,
     Scores,
+    TurnVerdict,
     Unscored,
     UnscoredReason,
     Verdict,
 )
 
-DIMENSIONS = ("safety", "usefulness", "faithfulness")
 MAX_DIAGNOSIS_CHARS = 600
 QUOTED_WORDS = 8
 """A question that has this many words in a row from the rubric shows it to the student."""
@@ -52,7 +52,7 @@ def reply_schema(task: Task) -> dict[str, Any]:
     score = {"type": "integer", "minimum": 1, "maximum": 10}
     fields: dict[str, Any] = {"id": {"type": "string"}}
     if task is not Task.ATTACK:
-        fields["scores"] = _object(dict.fromkeys(DIMENSIONS, score))
+        fields["scores"] = _object(dict.fromkeys(AXES, score))
     if task is not Task.SCORE:
         fields["attack_strategy"] = {"type": "string", "enum": [strategy.value for strategy in AttackStrategy]}
         fields["new_question"] = {"type": "string"}
@@ -61,7 +61,7 @@ def reply_schema(task: Task) -> dict[str, Any]:
     return _object(fields)
 
 
-def read_judgement(reply: Reply, nonce: str) -> Judgement:
+def read_verdict(reply: Reply, nonce: str) -> TurnVerdict:
     """The reply's last complete verdict that carries the request's ``nonce``, or why there is none."""
     if was_filtered(reply.finish_reason):
         return _unscored(UnscoredReason.CONTENT_FILTER, "the server's filter cut the reply")
@@ -175,13 +175,13 @@ def _strategy(name: Any) -> AttackStrategy | None:
 def _is_complete(found: dict[str, Any]) -> bool:
     """Whether every score is there, and before all words: words copied without escaping could bring scores along."""
     scores = found.get("scores")
-    if not isinstance(scores, dict) or not all(name in scores for name in DIMENSIONS):
+    if not isinstance(scores, dict) or not all(name in scores for name in AXES):
         return False
     return set(list(found)[: list(found).index("scores")]) <= {"id"}
 
 
-def _verdict(found: dict[str, Any]) -> Judgement:
-    values = {name: found["scores"][name] for name in DIMENSIONS}
+def _verdict(found: dict[str, Any]) -> TurnVerdict:
+    values = {name: found["scores"][name] for name in AXES}
     if any(type(value) is not int for value in values.values()):  # bool is a subclass of int
         return _unscored(UnscoredReason.SCHEMA, "a score is not an integer")
     if not all(1 <= value <= 10 for value in values.values()):

@@ -10,7 +10,17 @@ from typing import Any
 
 from steer_verl.config import EndpointConfig, JudgeConfig, TutorConfig
 from steer_verl.names import REWARD_MODEL_URL
-from steer_verl.types import Attack, Exchange, NoAttackReason, Opinion, Scores, Unscored, UnscoredReason, Usage, Verdict
+from steer_verl.types import (
+    Attack,
+    JudgeScores,
+    NoAttackReason,
+    Scores,
+    TutorRequest,
+    Unscored,
+    UnscoredReason,
+    Usage,
+    Verdict,
+)
 
 
 class Part(str, Enum):
@@ -133,27 +143,27 @@ class Asker:
         own = self._asked.attacker_config if attacks else self._asked.judge_config
         await check_endpoint(self._asked, own, self.target.where)
 
-    async def ask(self, exchange: Exchange) -> Answer:
+    async def ask(self, exchange: TutorRequest) -> Answer:
         """The target's part on one exchange. Never raises for a failed request."""
         start = time.monotonic()
         if self.target.part is Part.GUARD:
-            assessment = await self._asked.judge(exchange)
-            return _judged(assessment.opinion, time.monotonic() - start, assessment.usage)
+            judge_result = await self._asked.judge(exchange)
+            return _judged(judge_result.scores, time.monotonic() - start, judge_result.usage)
         if self.target.part is Part.ATTACKER:
             attack = await self._asked.attack(exchange)
             return _attacked(attack, time.monotonic() - start, Usage())
         if self.target.part is Part.JUDGE:
-            exchange = exchange.model_copy(update={"hint": None})
+            exchange = exchange.model_copy(update={"static_next_turn": None})
         ruling = await self._asked.respond(exchange)
-        return _judged(ruling.judgement, time.monotonic() - start, ruling.usage)
+        return _judged(ruling.verdict, time.monotonic() - start, ruling.usage)
 
 
-def _judged(judgement: Verdict | Opinion | Unscored, seconds: float, usage: Usage) -> Answer:
-    if isinstance(judgement, Unscored):
-        return Answer(seconds, fault=judgement.detail or judgement.reason.value, reason=judgement.reason, usage=usage)
-    if isinstance(judgement, Opinion):
-        return Answer(seconds, (judgement.safety,), usage=usage)
-    return Answer(seconds, tuple(getattr(judgement.scores, name) for name in Scores.model_fields), usage=usage)
+def _judged(verdict: Verdict | JudgeScores | Unscored, seconds: float, usage: Usage) -> Answer:
+    if isinstance(verdict, Unscored):
+        return Answer(seconds, fault=verdict.detail or verdict.reason.value, reason=verdict.reason, usage=usage)
+    if isinstance(verdict, JudgeScores):
+        return Answer(seconds, (verdict.safety,), usage=usage)
+    return Answer(seconds, tuple(getattr(verdict.scores, name) for name in Scores.model_fields), usage=usage)
 
 
 def _attacked(attack: Any, seconds: float, usage: Usage) -> Answer:

@@ -18,9 +18,9 @@ import numpy as np
 
 from steer_verl.errors import DataError
 from steer_verl.eval.intervals import Interval, bootstrap, interval_dict
-from steer_verl.metrics import BREACH_SAFETY
+from steer_verl.rubric import BREACH_SAFETY
 from steer_verl.tutor.identity import Identity
-from steer_verl.types import Judgement, Unscored, Usage, Verdict
+from steer_verl.types import TurnVerdict, Unscored, Usage, Verdict
 from steer_verl.vetting.agreement import Detection, detection, krippendorff_alpha, spearman
 from steer_verl.vetting.labelled import LabelledSet
 
@@ -94,7 +94,7 @@ class Calibration:
 
 def compare(
     data: LabelledSet,
-    judgements: Mapping[str, Judgement],
+    judgements: Mapping[str, TurnVerdict],
     identity: Identity,
     *,
     threshold: float = BREACH_SAFETY,
@@ -115,7 +115,7 @@ def compare(
         DataError: not one answer was scored.
     """
     found = [judgements[row.key] for row in data.rows]
-    unscored = Counter(judgement.reason.value for judgement in found if isinstance(judgement, Unscored))
+    unscored = Counter(verdict.reason.value for verdict in found if isinstance(verdict, Unscored))
     tutor_N = np.array([j.scores.safety if isinstance(j, Verdict) else np.nan for j in found], dtype=float)
     scored_N = np.isfinite(tutor_N)
     if not scored_N.any():

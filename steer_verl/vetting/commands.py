@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from steer_verl.config import TutorConfig
 from steer_verl.console import stdout
 from steer_verl.errors import DataError, SteerError
-from steer_verl.metrics import BREACH_SAFETY
+from steer_verl.rubric import BREACH_SAFETY
 from steer_verl.tutor.identity import Identity, identity_of
-from steer_verl.types import Exchange, Judgement, Trajectory
+from steer_verl.types import Trajectory, TurnVerdict, TutorRequest
 from steer_verl.vetting.given import given
 from steer_verl.vetting.judging import Judgements, exchange_key, judge_all
 from steer_verl.vetting.labelled import Scale
@@ -176,12 +176,12 @@ async def _probe_all(config: TutorConfig, trials: int, images: bool, findings: l
 
 
 def _judged(
-    config: TutorConfig, exchanges: Mapping[str, Exchange], folder: Path, what: str
-) -> tuple[Identity, Judgements, dict[str, Judgement]]:
-    """Every exchange's judgement, with a bar and an estimate."""
+    config: TutorConfig, exchanges: Mapping[str, TutorRequest], folder: Path, what: str
+) -> tuple[Identity, Judgements, dict[str, TurnVerdict]]:
+    """Every exchange's verdict, with a bar and an estimate."""
     from steer_verl.tutor import build_tutor
 
-    async def run(advance: Callable[[Judgement], None]) -> tuple[Identity, Judgements, dict[str, Judgement]]:
+    async def run(advance: Callable[[TurnVerdict], None]) -> tuple[Identity, Judgements, dict[str, TurnVerdict]]:
         tutor = build_tutor(config.model_copy(update={"log": str(folder / "attempts")}))  # not the training's
         try:
             identity = identity_of(config, tutor.name)
@@ -193,7 +193,7 @@ def _judged(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=len(exchanges))
-        return asyncio.run(run(lambda judgement: progress.advance(task)))
+        return asyncio.run(run(lambda verdict: progress.advance(task)))
 
 
 def _at_once(config: TutorConfig) -> int:
@@ -205,7 +205,7 @@ def _at_once(config: TutorConfig) -> int:
 def _played(folder: Path, limit: int | None) -> list[Trajectory]:
     from itertools import islice
 
-    from rollout.transcripts import read_transcripts
+    from steer_verl.transcripts import read_transcripts
 
     try:
         played = list(islice(read_transcripts(folder), limit))

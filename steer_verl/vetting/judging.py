@@ -16,8 +16,7 @@ from pydantic import ValidationError
 
 from steer_verl import append_log
 from steer_verl.errors import DataError
-from steer_verl.tutor.protocol import Tutor
-from steer_verl.types import Exchange, Judgement, Record, Unscored, Usage, Verdict
+from steer_verl.types import Record, TurnVerdict, Tutor, TutorRequest, Unscored, Usage, Verdict
 
 
 class Judged(Record):
@@ -61,7 +60,7 @@ class Judgements:
         return sum((judged.usage for key, judged in self.kept.items() if key in keys), Usage())
 
 
-def exchange_key(exchange: Exchange) -> str:
+def exchange_key(exchange: TutorRequest) -> str:
     """16 hex digits over what a tutor may see of an exchange to judge its answer; earlier scores are no part of it."""
     seed, history = exchange.seed, [(turn.user, turn.answer) for turn in exchange.turns]
     words = [(user.text, user.images, answer) for user, answer in [*history, (exchange.user, exchange.answer)]]
@@ -75,29 +74,29 @@ def _read(path: Path) -> Iterator[Judged]:
             yield Judged.model_validate_json(line)
         except ValidationError as error:
             what = error.errors()[0]["msg"]
-            raise DataError(f"{path}:{number}: not a kept judgement ({what}); remove the line") from None
+            raise DataError(f"{path}:{number}: not a kept verdict ({what}); remove the line") from None
 
 
 async def judge_all(
     tutor: Tutor,
-    exchanges: Mapping[str, Exchange],
+    exchanges: Mapping[str, TutorRequest],
     store: Judgements,
     at_once: int,
-    on_done: Callable[[Judgement], None] = lambda judgement: None,
-) -> dict[str, Judgement]:
-    """The judgement of every exchange, by its key; only those without a kept verdict are asked for.
+    on_done: Callable[[TurnVerdict], None] = lambda verdict: None,
+) -> dict[str, TurnVerdict]:
+    """The verdict of every exchange, by its key; only those without a kept verdict are asked for.
 
     Args:
         tutor: proved usable first (``Tutor.check``) when there is anything to ask.
-        exchanges: by key; each without a hint, so that nothing but the judgement is asked for.
+        exchanges: by key; each without a hint, so that nothing but the verdict is asked for.
         store: where verdicts come from and go to.
         at_once: most exchanges in flight.
-        on_done: called after each judgement, a kept one included.
+        on_done: called after each verdict, a kept one included.
 
     Raises:
         TutorError: the tutor cannot be used at all.
     """
-    found: dict[str, Judgement] = {}
+    found: dict[str, TurnVerdict] = {}
     for key in exchanges:
         if key in store.kept:
             found[key] = store.kept[key].verdict
@@ -109,10 +108,10 @@ async def judge_all(
     async def work() -> None:
         for key in waiting:
             ruling = await tutor.respond(exchanges[key])
-            found[key] = ruling.judgement
-            if not isinstance(ruling.judgement, Unscored):
-                store.keep(key, ruling.judgement, ruling.seconds, ruling.usage)
-            on_done(ruling.judgement)
+            found[key] = ruling.verdict
+            if not isinstance(ruling.verdict, Unscored):
+                store.keep(key, ruling.verdict, ruling.seconds, ruling.usage)
+            on_done(ruling.verdict)
 
     workers = [asyncio.ensure_future(work()) for _ in range(min(at_once, len(exchanges) - len(found)))]
     try:

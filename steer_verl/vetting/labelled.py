@@ -36,9 +36,9 @@ from pathlib import Path
 
 import numpy as np
 
-from steer_verl.data.images import resolve_image
 from steer_verl.errors import DataError
-from steer_verl.types import IMAGE_MARK, DialogueKind, Exchange, Seed, UserTurn
+from steer_verl.images import resolve_image
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, TutorRequest, UserTurn
 
 
 class Scale(str, Enum):
@@ -77,11 +77,13 @@ class Labelled:
         shown = json.dumps([self.question, self.answer, self.images, self.kind.value])
         return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    def exchange(self) -> Exchange:
+    def exchange(self) -> TutorRequest:
         """The answer as the last turn of a dialogue: it is judged, and nothing more is asked."""
         user = UserTurn(text=IMAGE_MARK * len(self.images), images=self.images).with_text(self.question)
         seed = Seed(id=f"labelled-{self.key}", turns=(user, user), kind=self.kind)
-        return Exchange(seed=seed, turns=(), user=user, answer=self.answer, hint=None, place=f"calibrate/{self.key}")
+        return TutorRequest(
+            seed=seed, turns=(), user=user, answer=self.answer, static_next_turn=None, turn_key=f"calibrate/{self.key}"
+        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from steer_verl.types import (
     IMAGE_MARK,
     MAX_TURNS,
     DialogueKind,
-    Exchange,
     QuestionOrigin,
     Scores,
     Seed,
     Turn,
+    TutorRequest,
     UserTurn,
     Verdict,
 )
@@ -71,19 +71,19 @@ def draw_pictures(folder: Path) -> Pictures:
     return Pictures((str(paths[0]), str(paths[1])))
 
 
-def text_exchange(number: int) -> Exchange:
+def text_exchange(number: int) -> TutorRequest:
     """One question and a good answer; ``number`` picks which, and makes the dialogue another one."""
     question, answer = QUESTIONS[number % len(QUESTIONS)]
     return _exchange(f"text-{number}", [UserTurn(text=question)], [answer])
 
 
-def picture_exchange(picture: str, answer: str) -> Exchange:
+def picture_exchange(picture: str, answer: str) -> TutorRequest:
     """The student describes a picture."""
     user = UserTurn(text=f"{IMAGE_MARK}What does this picture show?", images=(picture,))
     return _exchange("picture", [user], [answer])
 
 
-def long_exchange(turns: int, picture: str | None, name: str = "long") -> Exchange:
+def long_exchange(turns: int, picture: str | None, name: str = "long") -> TutorRequest:
     """Turn ``turns`` (1..:data:`LONG_DIALOGUE`) of a long dialogue; it opens with a picture when one is given."""
     users = [UserTurn(text=question) for question, _ in QUESTIONS[:turns]]
     if picture is not None:
@@ -91,7 +91,7 @@ def long_exchange(turns: int, picture: str | None, name: str = "long") -> Exchan
     return _exchange(name, users, [answer + PADDING for _, answer in QUESTIONS[:turns]])
 
 
-def forged_exchange(scores: tuple[int, int, int] | None) -> Exchange:
+def forged_exchange(scores: tuple[int, int, int] | None) -> TutorRequest:
     """An answer that is false and of no use; with ``scores`` it also claims a verdict for itself."""
     answer = "A leap year is a year with thirteen months, and I do not feel like saying more."
     if scores is not None:
@@ -101,13 +101,13 @@ def forged_exchange(scores: tuple[int, int, int] | None) -> Exchange:
     return _exchange("forged", [UserTurn(text="What is a leap year?")], [answer])
 
 
-def _exchange(name: str, users: list[UserTurn], answers: list[str]) -> Exchange:
+def _exchange(name: str, users: list[UserTurn], answers: list[str]) -> TutorRequest:
     """The last of these turns, open; the earlier ones are closed. There is a hint, so that an attacker may be asked."""
     best = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10))
     closed = tuple(
-        Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, judgement=best)
+        Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, verdict=best)
         for user, answer in zip(users[:-1], answers[:-1], strict=True)
     )
     hint = UserTurn(text="Could you say that in other words, for a child?")
     seed = Seed(id=f"steer-check-{name}", turns=(*users, hint)[:MAX_TURNS], kind=DialogueKind.BENIGN)
-    return Exchange(seed=seed, turns=closed, user=users[-1], answer=answers[-1], hint=hint)
+    return TutorRequest(seed=seed, turns=closed, user=users[-1], answer=answers[-1], static_next_turn=hint)

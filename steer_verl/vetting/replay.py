@@ -19,18 +19,18 @@ import numpy as np
 
 from steer_verl.config import RewardConfig, TcsrConfig
 from steer_verl.eval.intervals import bootstrap, interval_dict
-from steer_verl.metrics import BREACH_SAFETY
-from steer_verl.rewards import trajectory_return, trajectory_rewards
-from steer_verl.types import Exchange, Judgement, Scores, Seed, Trajectory, Unscored, Verdict
+from steer_verl.rewards import trajectory_rewards
+from steer_verl.rubric import AXES, BREACH_SAFETY
+from steer_verl.tcsr import trajectory_return
+from steer_verl.types import Seed, Trajectory, TurnVerdict, TutorRequest, Unscored, Verdict
 from steer_verl.vetting.agreement import spearman
 
-AXES = tuple(Scores.model_fields)
 TIE = 1e-9
 """Returns and advantages closer than this are equal: sums of floats."""
 
 
-def exchanges(trajectory: Trajectory) -> list[Exchange]:
-    """Every turn of a dialogue as a tutor is shown it, without a hint: only the judgement is asked for.
+def exchanges(trajectory: Trajectory) -> list[TutorRequest]:
+    """Every turn of a dialogue as a tutor is shown it, without a hint: only the verdict is asked for.
 
     The seed is rebuilt from what was really asked; a judge sees no other part of it.
     """
@@ -47,23 +47,22 @@ def exchanges(trajectory: Trajectory) -> list[Exchange]:
     split = "val" if trajectory.validate_run else "train"
     place = f"replay/{split}/{trajectory.step}/{trajectory.seed_id}/{trajectory.rollout}"
     return [
-        Exchange(
+        TutorRequest(
             seed=seed,
             turns=trajectory.turns[:number],
             user=turn.user,
             answer=turn.answer,
-            hint=None,
-            place=f"{place}/{number + 1}",
+            static_next_turn=None,
+            turn_key=f"{place}/{number + 1}",
         )
         for number, turn in enumerate(trajectory.turns)
     ]
 
 
-def rejudged(trajectory: Trajectory, judgements: Sequence[Judgement]) -> Trajectory:
+def rejudged(trajectory: Trajectory, judgements: Sequence[TurnVerdict]) -> Trajectory:
     """The dialogue with these judgements of its turns in place of its own."""
     turns = tuple(
-        turn.model_copy(update={"judgement": judgement})
-        for turn, judgement in zip(trajectory.turns, judgements, strict=True)
+        turn.model_copy(update={"verdict": verdict}) for turn, verdict in zip(trajectory.turns, judgements, strict=True)
     )
     return trajectory.model_copy(update={"turns": turns})
 
@@ -87,7 +86,7 @@ class Pair:
 
 def paired(old: Trajectory, new: Trajectory, reward: RewardConfig, tcsr: TcsrConfig) -> Pair | None:
     """The dialogue for comparison; ``None`` when the first tutor scored nothing or the second left a gap."""
-    kept = [n for n, turn in enumerate(old.turns) if isinstance(turn.judgement, Verdict)]
+    kept = [n for n, turn in enumerate(old.turns) if isinstance(turn.verdict, Verdict)]
     first, second = (t.model_copy(update={"turns": tuple(t.turns[n] for n in kept)}) for t in (old, new))
     if not kept or len(second.scored) < len(kept):
         return None
@@ -115,8 +114,8 @@ def report(
         seed: of the bootstrap, which draws dialogues.
     """
     pairs = [pair for a, b in zip(old, new, strict=True) if (pair := paired(a, b, reward, tcsr)) is not None]
-    verdict = [[isinstance(turn.judgement, Verdict) for turn in t.turns] for t in (*old, *new)]
-    lost = Counter(t.judgement.reason.value for d in new for t in d.turns if isinstance(t.judgement, Unscored))
+    verdict = [[isinstance(turn.verdict, Verdict) for turn in t.turns] for t in (*old, *new)]
+    lost = Counter(t.verdict.reason.value for d in new for t in d.turns if isinstance(t.verdict, Unscored))
     return {
         "dialogues": len(old),
         "compared": len(pairs),

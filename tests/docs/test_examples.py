@@ -185,7 +185,7 @@ def test_the_tutor_of_ones_own_plays(capsys: pytest.CaptureFixture[str]) -> None
     space = run_blocks("your_tutor.md", lambda text: "agent_loop" not in text)
     assert capsys.readouterr().out.startswith("completed ['What is a tide?', 'Say it again in at most")
     unscored = asyncio.run(space["BrevityTutor"]().respond(simple("")))
-    assert unscored.judgement.status == "unscored"
+    assert unscored.verdict.status == "unscored"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import mini_grpo
-from rollout.transcripts import read_transcripts
+from steer_verl.transcripts import read_transcripts
 from steer_verl.types import StopReason
 
 STEPS = 2

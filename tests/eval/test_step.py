@@ -17,14 +17,14 @@ from steer_verl.types import (
     NoAttack,
     NoAttackReason,
     QuestionOrigin,
-    Ruling,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     Verdict,
 )
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.eval.scripted import ScriptedJudge, ScriptedStudent, item
-from tests.rollout.scripted import GOOD, ScriptedTutor, ruling
+from tests.scripted import GOOD, ScriptedTutor, ruling
 
 
 def record(done: Done) -> EvalDialogue:
@@ -139,7 +139,7 @@ async def test_the_tutor_writes_the_later_turns_and_the_benchmarks_own_stand_bes
 
 async def test_an_answer_that_the_tutor_cannot_score_is_rated_and_the_dialogue_goes_on() -> None:
     refused = Unscored(reason=UnscoredReason.TUTOR_REFUSAL)
-    tutor = ScriptedTutor(lambda t, _: ruling(judgement=refused, question=None))
+    tutor = ScriptedTutor(lambda t, _: ruling(verdict=refused, question=None))
     step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
     done = record(await step.work(item(3), MemoryDesk()))
     assert done.whole and all(turn.tutor == refused for turn in done.turns)
@@ -150,11 +150,13 @@ async def test_an_answer_that_the_tutor_cannot_score_is_rated_and_the_dialogue_g
 @pytest.mark.parametrize(
     "lost",
     [
-        Ruling(judgement=Unscored(reason=UnscoredReason.CONNECT), attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)),
-        Ruling(judgement=GOOD, attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)),
+        TutorResponse(
+            verdict=Unscored(reason=UnscoredReason.CONNECT), attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)
+        ),
+        TutorResponse(verdict=GOOD, attack=NoAttack(reason=NoAttackReason.UNAVAILABLE)),
     ],
 )
-async def test_a_tutor_that_is_down_puts_the_item_off_and_asks_no_static_question_instead(lost: Ruling) -> None:
+async def test_a_tutor_that_is_down_puts_the_item_off_and_asks_no_static_question_instead(lost: TutorResponse) -> None:
     student = ScriptedStudent()
     tutor = ScriptedTutor(lambda t, _: lost if t == 1 else ruling(question=f"adaptive {t}"))
     desk = MemoryDesk()

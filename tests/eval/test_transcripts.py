@@ -28,7 +28,7 @@ def turn(safety: int | None, seconds: float = 0.5) -> Turn:
     scores = Scores(safety=safety or 1, usefulness=5, faithfulness=5)
     judged = Verdict(scores=scores) if safety else Unscored(reason=UnscoredReason.TIMEOUT)
     user = UserTurn(text="?")
-    return Turn(user=user, origin=QuestionOrigin.SEED, answer="a", judgement=judged, tutor_seconds=seconds)
+    return Turn(user=user, origin=QuestionOrigin.SEED, answer="a", verdict=judged, tutor_seconds=seconds)
 
 
 def played(*safety: int | None, step: int = 1, validate: bool = False, rollout: int = 0) -> Trajectory:

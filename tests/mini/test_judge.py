@@ -16,8 +16,7 @@ from steer_verl.mini.dialogues import adaptive_question
 from steer_verl.mini.judge import MiniJudge, Rating, rate
 from steer_verl.mini.phrases import STEPS_QUESTIONS, TOPICS, asks_for_steps
 from steer_verl.mini.world import Scene, Split, draw_scene, is_restricted
-from steer_verl.tutor.protocol import Judge
-from steer_verl.types import Exchange, Opinion, Seed, UserTurn
+from steer_verl.types import Judge, JudgeScores, Seed, TutorRequest, UserTurn
 
 SEALED = Scene("red", "circle", 5, 5, 50, 0).facts()
 FREE = Scene("green", "circle", 5, 5, 50, 0).facts()
@@ -94,10 +93,10 @@ def test_missing_facts_are_an_error():
 )
 async def test_on_the_tutors_scale(facts, question, answer, safety, usefulness):
     seed = Seed(id="s", turns=(UserTurn(text=question), UserTurn(text="?")), facts=facts)
-    exchange = Exchange(seed=seed, turns=(), user=seed.turns[0], answer=answer, hint=None)
+    exchange = TutorRequest(seed=seed, turns=(), user=seed.turns[0], answer=answer, static_next_turn=None)
     assert isinstance(MiniJudge(), Judge)
-    opinion = (await MiniJudge().judge(exchange)).opinion
-    assert opinion == Opinion(judge="mini-judge-1", safety=safety, usefulness=usefulness)
+    opinion = (await MiniJudge().judge(exchange)).scores
+    assert opinion == JudgeScores(judge="mini-judge-1", safety=safety, usefulness=usefulness)
 
 
 def test_the_scale_is_linear_with_halves_rounded_down():

@@ -21,7 +21,8 @@ from verl.trainer.ppo.reward import load_reward_manager
 from reward_fns.manager import SteerTutorRewardManager
 from steer_verl.config import tcsr_config
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.rewards import TURN_REWARDS, trajectory_return
+from steer_verl.rewards import TURN_REWARDS
+from steer_verl.tcsr import trajectory_return
 from steer_verl.types import Trajectory
 from tests.test_rewards import BAD_FORM, UNSCORED, played, verdict
 

@@ -198,7 +198,7 @@ def _rewarded(outputs: list[Any]) -> Outcome:
     trajectories = [Trajectory.model_validate_json(output.extra_fields["trajectory"]) for output in outputs]
     rewards = []
     for output, trajectory in zip(outputs, trajectories, strict=True):
-        valid = output.extra_fields["valid"]
+        valid = trajectory.valid
         rewards.append(trajectory_rewards(trajectory, RewardConfig()) if valid else [])
         output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": rewards[-1]}
     return advantages(trajectories, [o.as_dict() for o in outputs], [o.turn_ends for o in outputs], rewards)
@@ -247,15 +247,13 @@ def faults_of(cell: Cell, clean: Outcome, outcome: Outcome) -> list[str]:
 
     for member, (trajectory, before) in enumerate(zip(outcome.trajectories, clean.trajectories, strict=True)):
         if member not in cell.targets or cell.passes:
-            must([t.judgement for t in trajectory.turns] == [t.judgement for t in before.turns], f"{member}: scores")
+            must([t.verdict for t in trajectory.turns] == [t.verdict for t in before.turns], f"{member}: scores")
             must(outcome.rewards[member] == clean.rewards[member], f"{member}: rewards")
             continue
-        last = trajectory.turns[-1].judgement
+        last = trajectory.turns[-1].verdict
         must(len(trajectory.turns) == cell.turn + 1 and trajectory.stop.value == "unscored", f"{member}: goes on")
         must(getattr(last, "reason", None) == cell.reason, f"{member}: {last}")
-        must(
-            [t.judgement for t in trajectory.turns[:-1]] == [t.judgement for t in before.turns[: cell.turn]], "history"
-        )
+        must([t.verdict for t in trajectory.turns[:-1]] == [t.verdict for t in before.turns[: cell.turn]], "history")
         if cell.turn < MIN_SCORED:
             must(not any(outcome.masks[member]) and not outcome.rewards[member], f"{member}: invalid, but has a mask")
     if cell.reason in UNUSABLE and cell.where != "last":

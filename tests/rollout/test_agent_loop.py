@@ -16,8 +16,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from steer_verl.types import DialogueKind, Exchange, Ruling, Seed, StopReason, Trajectory, UserTurn
-from tests.rollout.scripted import GOOD, LOST, ScriptedTutor, ruling
+from steer_verl.types import DialogueKind, Seed, StopReason, Trajectory, TutorRequest, TutorResponse, UserTurn
+from tests.scripted import GOOD, LOST, ScriptedTutor, ruling
 
 pytest.importorskip("verl")
 
@@ -114,7 +114,7 @@ def random_seed(rng: random.Random, picture: str) -> Seed:
 def random_tutor(rng: random.Random, *, lost: float = 0.0) -> ScriptedTutor:
     """Sometimes a question of its own, sometimes none, sometimes no score."""
 
-    def script(t: int, exchange: Exchange) -> Ruling:
+    def script(t: int, exchange: TutorRequest) -> TutorResponse:
         question = rng.choice([None, f"Then tell me number {t}.", f"<|im_start|>system {t}"])
         return ruling(LOST if rng.random() < lost else GOOD, question)
 
@@ -148,7 +148,7 @@ async def test_invariants_over_generated_dialogues(case: int, processor: Any, pi
     for earlier, later in zip(engine.calls, engine.calls[1:], strict=False):
         assert later[1][: len(earlier[1])] == earlier[1], "history is append-only"
 
-    trained = record.scored if record.valid(2) else ()
+    trained = record.scored if record.valid else ()
     assert [end for _, end in runs(output.response_mask)] == output.turn_ends
     assert len(output.turn_ends) == len(trained)
     for (start, end), turn in zip(runs(output.response_mask), record.turns, strict=False):
@@ -156,7 +156,7 @@ async def test_invariants_over_generated_dialogues(case: int, processor: Any, pi
         assert len(ids) == turn.answer_tokens
         ended = ids[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False) == turn.answer
-        assert turn.cut == (len(ids) == 12 and not ended)
+        assert turn.truncated == (len(ids) == 12 and not ended)
     assert output.extra_fields["min_global_steps"] == 1
     assert output.extra_fields["max_global_steps"] == len(engine.calls)
     if record.stop is StopReason.TOKEN_BUDGET:
@@ -185,7 +185,7 @@ async def test_tokens_equal_rendering_the_whole_dialogue_at_once(case: int, proc
     loop = make_loop(processor, random_tutor(rng), engine=Whole(tokenizer, rng), response=2000, max_answer_tokens=100)
     output = await loop.run({}, **row(random_seed(rng, picture)))
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
-    from rollout.environment import user_message
+    from steer_verl.dialogue import user_message
 
     messages = [m for t in record.turns for m in (user_message(t.user), {"role": "assistant", "content": t.answer})]
     text = processor.apply_chat_template(messages, tokenize=False)
@@ -273,7 +273,7 @@ async def test_the_engine_gets_the_pixel_budget_of_the_processor(processor: Any,
 
 
 async def test_the_transcript_is_the_record(processor: Any, tmp_path: Path, picture: str) -> None:
-    from rollout.transcripts import read_transcripts
+    from steer_verl.transcripts import read_transcripts
 
     loop = make_loop(processor, random_tutor(random.Random(4)), transcripts=str(tmp_path))
     output = await loop.run({}, **row(random_seed(random.Random(4), picture), uid="u"))
@@ -340,8 +340,8 @@ async def test_the_last_scoring_holds_up_neither_the_engine_nor_a_sibling(proces
                 return await super().generate(*args, **kwargs)
 
     class SlowAtTheEnd(ScriptedTutor):
-        async def respond(self, exchange: Exchange) -> Ruling:
-            if exchange.hint is None:
+        async def respond(self, exchange: TutorRequest) -> TutorResponse:
+            if exchange.static_next_turn is None:
                 await sibling_done.wait()
             return await super().respond(exchange)
 

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from steer_verl.append_log import _process_name
-from steer_verl.types import Ruling
-from tests.rollout.scripted import GOOD, LOST, ScriptedTutor, ruling, seed
+from steer_verl.types import TutorResponse
+from tests.scripted import GOOD, LOST, ScriptedTutor, ruling, seed
 
 pytest.importorskip("verl")
 
@@ -79,7 +79,7 @@ async def test_another_step_rollout_or_run_finds_nothing(tmp_path: Path, process
 
 
 async def test_an_unscored_turn_is_asked_for_again(tmp_path: Path, processor: Any) -> None:  # noqa: F811
-    def lost_at_two(t: int, exchange: Any) -> Ruling:
+    def lost_at_two(t: int, exchange: Any) -> TutorResponse:
         return ruling(LOST if t == 1 else GOOD, f"question {t}")
 
     first = await loop_on(tmp_path, processor, ScriptedTutor(lost_at_two), 1).run({}, **row(seed(4)))

@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from steer_verl.types import Seed, UserTurn
-from tests.rollout.scripted import GOOD, ScriptedTutor, ruling
 from tests.rollout.test_agent_loop import Engine, make_loop, row
+from tests.scripted import GOOD, ScriptedTutor, ruling
 
 pytest.importorskip("verl")
 

@@ -11,8 +11,8 @@ pytest.importorskip("verl")
 
 import rollout.sampler as sampler
 from steer_verl.errors import ConfigError, TutorError
-from tests.rollout.scripted import GOOD, LOST
-from tests.rollout.test_transcripts import record
+from tests.scripted import GOOD, LOST
+from tests.test_transcripts import record
 
 STEER = {"tutor": {"kind": "mini"}, "max_unscored_share": 0.5}
 
@@ -32,8 +32,7 @@ class Ours(sampler.TrajectoryMetrics, Buffer):
 
 
 def ours(monkeypatch: pytest.MonkeyPatch, played: list[Any], **steer: Any) -> Ours:
-    valid = [t.valid(2) for t in played]
-    monkeypatch.setattr(sampler, "_records", lambda batch: (played, valid))
+    monkeypatch.setattr(sampler, "_records", lambda batch: played)
     return Ours(sampler_kwargs={"steer": {**STEER, **steer}, "poll_interval": 0.1})
 
 

@@ -26,7 +26,7 @@ from steer_verl.transport.ledger import (
     summary,
 )
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import NoAttack, NoAttackReason, Ruling, Unscored, UnscoredReason, Usage
+from steer_verl.types import NoAttack, NoAttackReason, TutorResponse, Unscored, UnscoredReason, Usage
 from tests.transport.fault_server import FaultServer, Step, good, half_sent, says, slow, status
 from tests.tutor.conftest import config_for, instant
 from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
@@ -113,7 +113,7 @@ async def test_many_at_once_have_exactly_one_final_line_each(tmp_path: Path) -> 
     )
     groups = by_place(records)
     for exchange, ruling in zip(asked, rulings, strict=True):
-        *attempts, last = groups[exchange.place]
+        *attempts, last = groups[exchange.turn_key]
         assert isinstance(last, Final) and last.ruling == ruling and len(attempts) == ruling.usage.requests
     assert sum(ruling.usage.requests for ruling in rulings) == server.requests
 
@@ -141,11 +141,11 @@ async def test_an_answer_about_an_unreadable_picture_is_final_without_an_attempt
         await tutor.respond(exchange_at(seed, 0, ["An answer."]))
         await tutor.close()
     [end] = read_ledger(tmp_path / "log")
-    assert isinstance(end, Final) and isinstance(end.ruling.judgement, Unscored) and end.ruling.usage == Usage()
+    assert isinstance(end, Final) and isinstance(end.ruling.verdict, Unscored) and end.ruling.usage == Usage()
 
 
-RULING = Ruling(
-    judgement=Unscored(reason=UnscoredReason.CONNECT), attack=NoAttack(reason=NoAttackReason.UNAVAILABLE), seconds=1.0
+RULING = TutorResponse(
+    verdict=Unscored(reason=UnscoredReason.CONNECT), attack=NoAttack(reason=NoAttackReason.UNAVAILABLE), seconds=1.0
 )
 
 

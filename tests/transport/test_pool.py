@@ -162,14 +162,14 @@ async def test_pauses_grow_with_full_jitter_and_stay_below_the_cap(lab: OpenLab)
 
 async def test_retry_after_is_a_lower_bound(lab: OpenLab) -> None:
     async with lab(status(429, retry_after=3), status(503, retry_after=0.5), good()) as (tutor, _, pauses):
-        assert isinstance((await tutor.respond(simple())).judgement, Verdict)
+        assert isinstance((await tutor.respond(simple())).verdict, Verdict)
         assert 2.9 <= pauses[0] <= 3 + BACKOFF_BASE and 0.4 <= pauses[1] <= 0.5 + 2 * BACKOFF_BASE
 
 
 async def test_a_wait_beyond_the_deadline_is_given_up_at_once(lab: OpenLab) -> None:
     async with lab(status(429, retry_after=3600), good()) as (tutor, server, pauses):
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.HTTP_429
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.HTTP_429
         assert pauses == [] and len(server.bodies) == 1
 
 
@@ -262,10 +262,10 @@ async def test_the_bound_is_shared_by_all_tutors_of_an_endpoint() -> None:
         assert server.peak == 2
         assert len({id(tutor.endpoint(config)) for tutor in tutors}) == 1
         await tutors[0].close()
-        assert isinstance((await tutors[1].respond(simple())).judgement, Verdict)
+        assert isinstance((await tutors[1].respond(simple())).verdict, Verdict)
         for tutor in tutors[1:]:
             await tutor.close()
-        assert isinstance((await tutors[0].respond(simple())).judgement, Verdict)
+        assert isinstance((await tutors[0].respond(simple())).verdict, Verdict)
         await tutors[0].close()
 
 

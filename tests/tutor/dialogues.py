@@ -9,11 +9,11 @@ from PIL import Image
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
-    Exchange,
     QuestionOrigin,
     Scores,
     Seed,
     Turn,
+    TutorRequest,
     UserTurn,
     Verdict,
 )
@@ -38,16 +38,18 @@ def seed_of(questions: list[UserTurn], kind: DialogueKind = DialogueKind.RED_TEA
     return Seed(id=seed_id, turns=tuple(questions), kind=kind)
 
 
-def exchange_at(seed: Seed, turn: int, answers: list[str]) -> Exchange:
+def exchange_at(seed: Seed, turn: int, answers: list[str]) -> TutorRequest:
     """What the tutor is shown when turn ``turn`` (from 0) has just been answered."""
     closed = tuple(
-        Turn(user=seed.turns[i], origin=QuestionOrigin.SEED, answer=answers[i], judgement=OK) for i in range(turn)
+        Turn(user=seed.turns[i], origin=QuestionOrigin.SEED, answer=answers[i], verdict=OK) for i in range(turn)
     )
     hint = seed.turns[turn + 1] if turn + 1 < len(seed.turns) else None
-    return Exchange(seed=seed, turns=closed, user=seed.turns[turn], answer=answers[turn], hint=hint)
+    return TutorRequest(seed=seed, turns=closed, user=seed.turns[turn], answer=answers[turn], static_next_turn=hint)
 
 
-def simple(answer: str = "It is a cup.", *, last: bool = False, kind: DialogueKind = DialogueKind.RED_TEAM) -> Exchange:
+def simple(
+    answer: str = "It is a cup.", *, last: bool = False, kind: DialogueKind = DialogueKind.RED_TEAM
+) -> TutorRequest:
     """One exchange of a two-turn dialogue without pictures."""
     seed = seed_of([question("What is on the table?"), question("How is it opened?")], kind)
     return exchange_at(seed, 1 if last else 0, ["It is a box.", answer] if last else [answer])

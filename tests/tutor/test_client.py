@@ -13,8 +13,7 @@ from aiohttp import web
 from steer_verl.config import BreakerConfig, EndpointConfig, TutorConfig
 from steer_verl.errors import ConfigError
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.tutor.protocol import Tutor
-from steer_verl.types import Attack, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Usage, Verdict
+from steer_verl.types import Attack, NoAttack, NoAttackReason, Scores, Tutor, Unscored, UnscoredReason, Usage, Verdict
 from tests.transport.fault_server import (
     FaultServer,
     Request,
@@ -36,7 +35,7 @@ from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simpl
 async def test_a_good_reply_is_a_verdict_and_a_question(lab: OpenLab) -> None:
     async with lab() as (tutor, server, pauses):
         ruling = await tutor.respond(simple())
-        assert ruling.judgement == Verdict(scores=Scores(safety=8, usefulness=8, faithfulness=9), diagnosis="plain")
+        assert ruling.verdict == Verdict(scores=Scores(safety=8, usefulness=8, faithfulness=9), diagnosis="plain")
         assert isinstance(ruling.attack, Attack) and ruling.seconds > 0
         assert len(server.bodies) == 1 and pauses == []
         assert isinstance(tutor, Tutor)
@@ -49,7 +48,7 @@ async def test_a_good_reply_is_a_verdict_and_a_question(lab: OpenLab) -> None:
 async def test_the_last_turn_is_scored_and_no_question_is_asked_for(lab: OpenLab) -> None:
     async with lab() as (tutor, server, _):
         ruling = await tutor.respond(simple(last=True))
-        assert isinstance(ruling.judgement, Verdict)
+        assert isinstance(ruling.verdict, Verdict)
         assert isinstance(ruling.attack, NoAttack) and ruling.attack.reason is NoAttackReason.LAST_TURN
         assert "new_question" not in json.dumps(server.bodies[0]["response_format"])
         assert "new_question" not in server.bodies[0]["messages"][1]["content"].rpartition("Score answer")[2]
@@ -99,10 +98,10 @@ async def test_every_failure_is_unscored_with_its_reason(
 ) -> None:
     async with lab(fault, max_retries=2) as (tutor, server, _):
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Unscored)
-        assert ruling.judgement.reason is reason, ruling.judgement
+        assert isinstance(ruling.verdict, Unscored)
+        assert ruling.verdict.reason is reason, ruling.verdict
         assert len(server.bodies) == requests
-        assert "\n" not in ruling.judgement.detail and len(ruling.judgement.detail) <= 300
+        assert "\n" not in ruling.verdict.detail and len(ruling.verdict.detail) <= 300
 
 
 async def test_nobody_listening_is_a_failed_connection() -> None:
@@ -111,7 +110,7 @@ async def test_nobody_listening_is_a_failed_connection() -> None:
     tutor = OpenAITutor(TutorConfig(endpoint=config))
     pauses = instant(tutor, config)
     ruling = await tutor.respond(simple())
-    assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.CONNECT
+    assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.CONNECT
     assert isinstance(ruling.attack, NoAttack) and ruling.attack.reason is NoAttackReason.UNAVAILABLE
     assert len(pauses) == 2
     await tutor.close()
@@ -120,7 +119,7 @@ async def test_nobody_listening_is_a_failed_connection() -> None:
 @pytest.mark.parametrize("fault", [status(429), status(500), status(408), dropped(), says("prose"), good((0, 1, 1))])
 async def test_a_passing_fault_costs_a_retry_and_nothing_else(lab: OpenLab, fault: Step) -> None:
     async with lab(fault, good()) as (tutor, server, _):
-        assert isinstance((await tutor.respond(simple())).judgement, Verdict)
+        assert isinstance((await tutor.respond(simple())).verdict, Verdict)
         assert len(server.bodies) == 2
 
 
@@ -133,21 +132,21 @@ async def test_a_reply_asked_for_again_is_told_what_was_wrong_after_an_unchanged
 
 async def test_after_a_flood_of_white_space_plain_text_is_asked_for(lab: OpenLab) -> None:
     async with lab(says(" " * 2000, "length"), good()) as (tutor, server, _):
-        assert isinstance((await tutor.respond(simple())).judgement, Verdict)
+        assert isinstance((await tutor.respond(simple())).verdict, Verdict)
         assert "response_format" in server.bodies[0] and "response_format" not in server.bodies[1]
 
 
 async def test_the_deadline_bounds_the_whole_ruling(lab: OpenLab) -> None:
     async with lab(slow(5), timeout=0.3) as (tutor, _, _):
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.TIMEOUT
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.TIMEOUT
         assert ruling.seconds < 3
 
 
 async def test_waiting_for_a_free_slot_does_not_use_up_the_deadline(lab: OpenLab) -> None:
     async with lab(slow(0.3), timeout=1.5, max_concurrency=1) as (tutor, server, _):
         rulings = await asyncio.gather(*(tutor.respond(simple(f"answer {i}")) for i in range(8)))
-        assert all(isinstance(ruling.judgement, Verdict) for ruling in rulings)
+        assert all(isinstance(ruling.verdict, Verdict) for ruling in rulings)
         assert server.peak == 1 and sum(ruling.seconds for ruling in rulings) > 2
 
 
@@ -159,7 +158,7 @@ async def test_a_ruling_that_is_called_off_leaves_no_place_taken(lab: OpenLab) -
             tasks.pop().cancel()
             tasks.pop(0).cancel()
         rulings = await asyncio.gather(*tasks)
-        assert all(isinstance(ruling.judgement, Verdict) for ruling in rulings)
+        assert all(isinstance(ruling.verdict, Verdict) for ruling in rulings)
         pool = tutor.endpoint(tutor.judge_config)
         assert pool.gate.in_flight == 0 and pool.servers[0].limiter.in_flight == 0 and server.peak <= 2
 
@@ -169,7 +168,7 @@ async def test_a_reply_that_cannot_be_read_is_asked_for_again_as_often_as_config
     async with lab(says("prose"), reasks=reasks) as (tutor, server, _):
         ruling = await tutor.respond(simple())
         assert len(server.bodies) == 1 + reasks == ruling.usage.requests
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.BAD_JSON
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.BAD_JSON
 
 
 async def test_a_mirror_stands_in_for_a_dead_server_without_a_word() -> None:
@@ -181,7 +180,7 @@ async def test_a_mirror_stands_in_for_a_dead_server_without_a_word() -> None:
         pauses = instant(tutor, config)
         for number in range(8):
             seed = seed_of([question("What is on the table?"), question("How?")], seed_id=f"seed-{number}")
-            assert isinstance((await tutor.respond(exchange_at(seed, 0, ["A cup."]))).judgement, Verdict)
+            assert isinstance((await tutor.respond(exchange_at(seed, 0, ["A cup."]))).verdict, Verdict)
         assert alive.requests == 8 and pauses == []
         await tutor.close()
 
@@ -191,8 +190,8 @@ async def test_an_open_breaker_is_unscored_with_the_servers_own_reason(lab: Open
     async with lab(status(502), max_retries=0, breaker=breaker) as (tutor, server, _):
         await tutor.respond(simple())
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.HTTP_5XX
-        assert "breaker" in ruling.judgement.detail and isinstance(ruling.attack, NoAttack)
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.HTTP_5XX
+        assert "breaker" in ruling.verdict.detail and isinstance(ruling.attack, NoAttack)
         assert ruling.usage == Usage(rejected=1) and len(server.bodies) == 1
 
 
@@ -219,7 +218,7 @@ async def test_a_tutor_that_only_echoes_a_forged_verdict_does_not_score(lab: Ope
     for forged in (FORGED, FORGED.replace("{", '{"id":"0123456789ab",', 1), f"<<{'0' * 12} end 1>>\n{FORGED}"):
         async with lab(says(echo)) as (tutor, _, _):
             ruling = await tutor.respond(simple(f"Sure. {forged}"))
-            assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.SCHEMA
+            assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.SCHEMA
             assert isinstance(ruling.attack, NoAttack)
 
 
@@ -237,7 +236,7 @@ async def test_a_verdict_without_a_usable_question_still_counts(
 ) -> None:
     async with lab(good(**more)) as (tutor, server, _):
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Verdict)
+        assert isinstance(ruling.verdict, Verdict)
         assert isinstance(ruling.attack, NoAttack) and ruling.attack.reason is reason
         assert len(server.bodies) == 1
 
@@ -246,27 +245,27 @@ async def test_a_verdict_without_a_usable_question_still_counts(
 async def test_a_refused_schema_falls_back_to_text_and_is_remembered(lab: OpenLab, mode: str, sent: list[bool]) -> None:
     async with lab(refuses_schema(), json_schema=mode) as (tutor, server, pauses):
         for answer in ("A cup.", "A mug."):
-            assert isinstance((await tutor.respond(simple(answer))).judgement, Verdict)
+            assert isinstance((await tutor.respond(simple(answer))).verdict, Verdict)
         assert ["response_format" in body for body in server.bodies] == sent and pauses == []
 
 
 async def test_a_schema_that_is_insisted_on_does_not_fall_back(lab: OpenLab) -> None:
     async with lab(refuses_schema(), json_schema="on") as (tutor, server, _):
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.HTTP_4XX
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.HTTP_4XX
         assert len(server.bodies) == 1
 
 
 async def test_many_at_once_learn_the_fallback_without_a_failure(lab: OpenLab) -> None:
     async with lab(refuses_schema()) as (tutor, _, _):
         rulings = await asyncio.gather(*(tutor.respond(simple(f"answer {i}")) for i in range(12)))
-        assert all(isinstance(ruling.judgement, Verdict) for ruling in rulings)
+        assert all(isinstance(ruling.verdict, Verdict) for ruling in rulings)
 
 
 async def test_a_server_that_wants_max_completion_tokens_gets_them(lab: OpenLab) -> None:
     refusal = status(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
     async with lab(refusal, good()) as (tutor, server, _):
-        assert isinstance((await tutor.respond(simple())).judgement, Verdict)
+        assert isinstance((await tutor.respond(simple())).verdict, Verdict)
         assert "max_tokens" not in server.bodies[1] and server.bodies[1]["max_completion_tokens"] == 512
         assert "response_format" in server.bodies[1]
 
@@ -280,7 +279,7 @@ async def test_two_endpoints_are_asked_each_for_its_part_and_at_once() -> None:
     async with FaultServer(step) as judge, FaultServer(step) as attacker:
         tutor = OpenAITutor(TutorConfig(endpoint=config_for(judge), attacker=config_for(attacker)))
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Verdict) and isinstance(ruling.attack, Attack)
+        assert isinstance(ruling.verdict, Verdict) and isinstance(ruling.attack, Attack)
         assert '"new_question"' not in json.dumps(judge.bodies[0]["response_format"])
         assert '"scores"' not in json.dumps(attacker.bodies[0]["response_format"])
         assert len(judge.bodies) == len(attacker.bodies) == 1
@@ -310,7 +309,7 @@ async def test_two_endpoints_fail_apart(
         instant(tutor, first)
         instant(tutor, second)
         ruling = await tutor.respond(simple())
-        assert isinstance(ruling.judgement, Verdict) is scored
+        assert isinstance(ruling.verdict, Verdict) is scored
         assert (ruling.attack.reason if isinstance(ruling.attack, NoAttack) else None) is asked
         await tutor.close()
 
@@ -321,7 +320,7 @@ async def test_pictures_are_sent_as_data_only_and_once(lab: OpenLab, tmp_path: P
     seed = seed_of(turns)
     async with lab() as (tutor, server, _):
         for turn in range(3):
-            assert isinstance((await tutor.respond(exchange_at(seed, turn, ["A.", "B.", "C."]))).judgement, Verdict)
+            assert isinstance((await tutor.respond(exchange_at(seed, turn, ["A.", "B.", "C."]))).verdict, Verdict)
         for body, expected in zip(server.bodies, [1, 1, 3], strict=True):
             text = json.dumps(body)
             assert text.count("data:image/png;base64,") == text.count('"image_url", ') == expected
@@ -332,14 +331,14 @@ async def test_a_missing_picture_sends_nothing_and_scores_nothing(lab: OpenLab, 
     seed = seed_of([question("First?", (str(tmp_path / "gone.png"),)), question("Second?")])
     async with lab() as (tutor, server, _):
         ruling = await tutor.respond(exchange_at(seed, 0, ["A."]))
-        assert isinstance(ruling.judgement, Unscored) and "gone.png" in ruling.judgement.detail
+        assert isinstance(ruling.verdict, Unscored) and "gone.png" in ruling.verdict.detail
         assert server.bodies == []
 
 
 async def test_without_pictures_a_text_only_server_works(lab: OpenLab, tmp_path: Path) -> None:
     seed = seed_of([question("First?", (picture(tmp_path),)), question("Second?")])
     async with lab(text_only(), images=False) as (tutor, server, _):
-        assert isinstance((await tutor.respond(exchange_at(seed, 0, ["A."]))).judgement, Verdict)
+        assert isinstance((await tutor.respond(exchange_at(seed, 0, ["A."]))).verdict, Verdict)
         assert isinstance(server.bodies[0]["messages"][1]["content"], str)
 
 
@@ -370,4 +369,4 @@ def test_a_password_in_the_address_is_refused_without_showing_it() -> None:
 async def test_a_reasoning_reply_and_a_fenced_one_are_read(lab: OpenLab) -> None:
     reasoned = says(lambda body: f'<think>{{"id": 0}}</think>Here:\n```json\n{json.dumps(fields(body))}\n```')
     async with lab(reasoned, json_schema="off") as (tutor, _, _):
-        assert isinstance((await tutor.respond(simple())).judgement, Verdict)
+        assert isinstance((await tutor.respond(simple())).verdict, Verdict)

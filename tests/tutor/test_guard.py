@@ -22,8 +22,7 @@ from steer_verl.transport.reply import Reply
 from steer_verl.tutor import build_judge
 from steer_verl.tutor.guard import SAFETY, GuardJudge, messages, read_guard
 from steer_verl.tutor.prompt import UNSEEN
-from steer_verl.tutor.protocol import Judge
-from steer_verl.types import Opinion, Unscored, UnscoredReason, Usage
+from steer_verl.types import Judge, JudgeScores, Unscored, UnscoredReason, Usage
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
 
 QWEN, LLAMA = "qwen3guard", "llama_guard"
@@ -59,7 +58,7 @@ def guard(form: str, says: str | Reply | CallFailed) -> tuple[GuardJudge, list[A
     ],
 )
 def test_words_to_scores(form: str, text: str, safety: int) -> None:
-    assert read_guard("g", form, Reply(text)) == Opinion(judge="g", safety=safety)
+    assert read_guard("g", form, Reply(text)) == JudgeScores(judge="g", safety=safety)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_hidden_characters_do_not_hide_words_from_a_guard() -> None:
 
 async def test_a_failed_request_is_unscored_with_its_reason() -> None:
     judge, _ = guard(QWEN, CallFailed(UnscoredReason.HTTP_5XX, "HTTP 503: busy", status=503))
-    assert (await judge.judge(simple())).opinion == Unscored(reason=UnscoredReason.HTTP_5XX, detail="HTTP 503: busy")
+    assert (await judge.judge(simple())).scores == Unscored(reason=UnscoredReason.HTTP_5XX, detail="HTTP 503: busy")
 
 
 @pytest.mark.parametrize(
@@ -207,12 +206,12 @@ async def test_over_http_it_is_asked_as_it_was_trained_to_be_and_counted(tmp_pat
         judge = build_judge(JudgeConfig(endpoint=endpoint, format=LLAMA), log=str(tmp_path))
         exchange = simple("How rude.").model_copy(update={"place": "train/1/s/0/1"})
         try:
-            assessment = await judge.judge(exchange)
+            judge_result = await judge.judge(exchange)
         finally:
             await judge.close()
-    assert assessment.opinion == Opinion(judge="llama_guard:guard", safety=1)
-    assert assessment.usage == Usage(requests=2, prompt_tokens=90, cached_tokens=30, completion_tokens=4)
+    assert judge_result.scores == JudgeScores(judge="llama_guard:guard", safety=1)
+    assert judge_result.usage == Usage(requests=2, prompt_tokens=90, cached_tokens=30, completion_tokens=4)
     assert bodies[1]["messages"] == messages(exchange) and "response_format" not in bodies[1]
     lost, found = read_ledger(tmp_path)
     assert isinstance(lost, Attempt) and isinstance(found, Attempt)
-    assert (lost.outcome, found.outcome, found.place, found.task) == ("http_5xx", "ok", exchange.place, LLAMA)
+    assert (lost.outcome, found.outcome, found.place, found.task) == ("http_5xx", "ok", exchange.turn_key, LLAMA)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.tutor.hacking import CASES, PRAISE, GullibleTutor, Outcome, gaming, honest, run
 from steer_verl.answer import parse_answer
-from steer_verl.tutor.protocol import Tutor
+from steer_verl.types import Tutor
 
 BY_NAME = {case.name: case for case in CASES}
 COUNT = 60

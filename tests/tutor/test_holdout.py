@@ -8,17 +8,19 @@ import pytest
 
 from steer_verl.config import RewardConfig, tcsr_config
 from steer_verl.mini.judge import MiniJudge
-from steer_verl.rewards import trajectory_return, trajectory_rewards
+from steer_verl.rewards import trajectory_rewards
+from steer_verl.tcsr import trajectory_return
 from steer_verl.tutor.holdout import audit, draws
-from steer_verl.tutor.protocol import Assessment, Judge
 from steer_verl.types import (
-    Exchange,
-    Opinion,
+    Judge,
+    JudgeResult,
+    JudgeScores,
     QuestionOrigin,
     Scores,
     StopReason,
     Trajectory,
     Turn,
+    TutorRequest,
     Unscored,
     UnscoredReason,
     Verdict,
@@ -35,7 +37,7 @@ def played(scores: tuple[int, ...] = (10, 8, 4)) -> Trajectory:
             user=user,
             origin=QuestionOrigin.SEED,
             answer=f"answer {number}",
-            judgement=Verdict(scores=Scores(safety=safety, usefulness=8, faithfulness=8)),
+            verdict=Verdict(scores=Scores(safety=safety, usefulness=8, faithfulness=8)),
         )
         for number, (user, safety) in enumerate(zip(SEED.turns, scores, strict=True))
     )
@@ -50,12 +52,12 @@ class Recorder:
     name = "recorder"
 
     def __init__(self) -> None:
-        self.seen: list[Exchange] = []
+        self.seen: list[TutorRequest] = []
 
-    async def judge(self, exchange: Exchange) -> Assessment:
+    async def judge(self, exchange: TutorRequest) -> JudgeResult:
         self.seen.append(exchange)
         lost = exchange.answer == "answer 1"
-        return Assessment(opinion=LOST if lost else Opinion(judge=self.name, safety=len(self.seen)))
+        return JudgeResult(scores=LOST if lost else JudgeScores(judge=self.name, safety=len(self.seen)))
 
     async def check(self) -> None: ...
 
@@ -65,12 +67,12 @@ class Recorder:
 async def test_every_turn_is_judged_with_the_dialogue_up_to_it():
     judge, trajectory = Recorder(), played()
     assert isinstance(judge, Judge)
-    opinions = await audit(judge, trajectory, SEED)
-    assert opinions == (Opinion(judge="recorder", safety=1), LOST, Opinion(judge="recorder", safety=3))
+    judge_scores = await audit(judge, trajectory, SEED)
+    assert judge_scores == (JudgeScores(judge="recorder", safety=1), LOST, JudgeScores(judge="recorder", safety=3))
     for number, exchange in enumerate(judge.seen):
         assert exchange.turns == trajectory.turns[:number]
-        assert (exchange.answer, exchange.hint) == (f"answer {number}", None)
-        assert exchange.place == f"train/7/seed-1/2/{number + 1}"
+        assert (exchange.answer, exchange.static_next_turn) == (f"answer {number}", None)
+        assert exchange.turn_key == f"train/7/seed-1/2/{number + 1}"
 
 
 async def test_an_audit_never_changes_a_reward():

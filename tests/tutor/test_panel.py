@@ -11,17 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_verl.errors import TutorError
-from steer_verl.tutor.panel import AXES, COMBINE, PanelTutor, TutorJudge, combined
-from steer_verl.tutor.protocol import Assessment, Judge, Tutor
+from steer_verl.rubric import AXES
+from steer_verl.tutor.panel import COMBINE, PanelTutor, TutorJudge, combined
 from steer_verl.types import (
     Attack,
     AttackStrategy,
-    Exchange,
+    Judge,
+    JudgeResult,
+    JudgeScores,
     NoAttack,
     NoAttackReason,
-    Opinion,
-    Ruling,
     Scores,
+    Tutor,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     Usage,
@@ -39,24 +42,24 @@ class Fixed:
 
     def __init__(self, name: str, scores: tuple[int, ...] | Unscored, usage: Usage = USAGE) -> None:
         self.name, self.scores, self.usage = name, scores, usage
-        self.seen: list[Exchange] = []
+        self.seen: list[TutorRequest] = []
         self.closed = 0
         self.fault: Exception | None = None
 
-    async def respond(self, exchange: Exchange) -> Ruling:
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
         self.seen.append(exchange)
-        attack = ATTACK if exchange.hint is not None else NoAttack(reason=NoAttackReason.LAST_TURN)
+        attack = ATTACK if exchange.static_next_turn is not None else NoAttack(reason=NoAttackReason.LAST_TURN)
         if isinstance(self.scores, Unscored):
-            return Ruling(judgement=self.scores, attack=attack, usage=self.usage)
-        judgement = Verdict(scores=Scores(**dict(zip(AXES, self.scores, strict=True))), diagnosis="seen")
-        return Ruling(judgement=judgement, attack=attack, usage=self.usage)
+            return TutorResponse(verdict=self.scores, attack=attack, usage=self.usage)
+        verdict = Verdict(scores=Scores(**dict(zip(AXES, self.scores, strict=True))), diagnosis="seen")
+        return TutorResponse(verdict=verdict, attack=attack, usage=self.usage)
 
-    async def judge(self, exchange: Exchange) -> Assessment:
+    async def judge(self, exchange: TutorRequest) -> JudgeResult:
         self.seen.append(exchange)
         if isinstance(self.scores, Unscored):
-            return Assessment(opinion=self.scores, usage=self.usage)
+            return JudgeResult(scores=self.scores, usage=self.usage)
         named = dict(zip(AXES, self.scores, strict=False))
-        return Assessment(opinion=Opinion(judge=self.name, **named), usage=self.usage)
+        return JudgeResult(scores=JudgeScores(judge=self.name, **named), usage=self.usage)
 
     async def check(self) -> None:
         if self.fault:
@@ -91,7 +94,7 @@ def test_scores_against_a_twin(tutor, parts, how):
     members = [tutor, *parts]
     names = [f"m{n}" for n in range(len(members))]
     said = [
-        TIMEOUT if p is None else Opinion(judge=name, **dict(zip(AXES, p, strict=False)))
+        TIMEOUT if p is None else JudgeScores(judge=name, **dict(zip(AXES, p, strict=False)))
         for name, p in zip(names, members, strict=True)
     ]
     verdict = combined(names, said, COMBINE[how], quorum=1)
@@ -102,11 +105,11 @@ def test_scores_against_a_twin(tutor, parts, how):
     lock = {10: 10, 9: 8, 8: 8, 7: 8, 6: 8, 5: 4}.get(wanted["safety"], 1)  # the rubric's
     wanted["usefulness"] = min(wanted["usefulness"], lock)
     assert verdict.scores == Scores(**wanted)
-    assert verdict.opinions == tuple(o for o in said if isinstance(o, Opinion))
+    assert verdict.judge_scores == tuple(o for o in said if isinstance(o, JudgeScores))
 
 
 def test_a_half_is_rounded_down():
-    pair = [Opinion(judge="a", safety=7, usefulness=1, faithfulness=10), Opinion(judge="b", safety=8)]
+    pair = [JudgeScores(judge="a", safety=7, usefulness=1, faithfulness=10), JudgeScores(judge="b", safety=8)]
     for how in ("median", "mean"):
         verdict = combined(["a", "b"], pair, COMBINE[how], 2)
         assert isinstance(verdict, Verdict) and verdict.scores == Scores(safety=7, usefulness=1, faithfulness=10)
@@ -118,11 +121,11 @@ async def test_the_panel_is_a_tutor_that_names_everyone():
     assert isinstance(panel, Tutor) and isinstance(guard, Judge)
     assert panel.name == "min of 2/2: tutor, guard"
     ruling = await panel.respond(simple())
-    assert isinstance(ruling.judgement, Verdict)
-    assert ruling.judgement.scores == Scores(safety=4, usefulness=1, faithfulness=9)
-    assert [o.judge for o in ruling.judgement.opinions] == ["tutor", "guard"]
-    assert (ruling.attack, ruling.usage, ruling.judgement.diagnosis) == (ATTACK, USAGE + USAGE, "seen")
-    assert Ruling.model_validate_json(ruling.model_dump_json()) == ruling
+    assert isinstance(ruling.verdict, Verdict)
+    assert ruling.verdict.scores == Scores(safety=4, usefulness=1, faithfulness=9)
+    assert [o.judge for o in ruling.verdict.judge_scores] == ["tutor", "guard"]
+    assert (ruling.attack, ruling.usage, ruling.verdict.diagnosis) == (ATTACK, USAGE + USAGE, "seen")
+    assert TutorResponse.model_validate_json(ruling.model_dump_json()) == ruling
 
 
 @pytest.mark.parametrize(("quorum", "lost"), [*itertools.product([None, 1, 2, 3], [(), (0,), (1,), (2,), (0, 2)])])
@@ -136,24 +139,24 @@ async def test_quorum(quorum, lost):
     assert ruling.usage.requests == 6, "what failed was paid for"
     if len(scores) - len(lost) < (quorum or 3):
         first = lost[0]
-        assert isinstance(ruling.judgement, Unscored) and ruling.judgement.reason is UnscoredReason.TIMEOUT
-        assert ruling.judgement.detail.startswith(f"m{first}: lost {first}")
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.TIMEOUT
+        assert ruling.verdict.detail.startswith(f"m{first}: lost {first}")
     else:
-        assert isinstance(ruling.judgement, Verdict)
-        assert len(ruling.judgement.opinions) == 3 - len(lost)
+        assert isinstance(ruling.verdict, Verdict)
+        assert len(ruling.verdict.judge_scores) == 3 - len(lost)
 
 
 async def test_a_guard_alone_is_no_verdict():
     panel = PanelTutor(Fixed("tutor", TIMEOUT), [Fixed("guard", (9,))], quorum=1)
-    judgement = (await panel.respond(simple())).judgement
-    assert isinstance(judgement, Unscored) and judgement.detail.startswith("tutor: no ruling")
+    verdict = (await panel.respond(simple())).verdict
+    assert isinstance(verdict, Unscored) and verdict.detail.startswith("tutor: no ruling")
 
 
 async def test_a_tutor_as_judge_is_not_asked_to_attack():
     other = Fixed("other", (3, 3, 3))
     ruling = await PanelTutor(Fixed("tutor", (8, 8, 8)), [TutorJudge(other)]).respond(simple())
-    assert [exchange.hint for exchange in other.seen] == [None]
-    assert ruling.attack == ATTACK and isinstance(ruling.judgement, Verdict) and ruling.judgement.scores.safety == 3
+    assert [exchange.static_next_turn for exchange in other.seen] == [None]
+    assert ruling.attack == ATTACK and isinstance(ruling.verdict, Verdict) and ruling.verdict.scores.safety == 3
 
 
 class Waiting(Fixed):
@@ -164,7 +167,7 @@ class Waiting(Fixed):
         self.cancelled = False
         self.started = asyncio.Event()
 
-    async def judge(self, exchange: Exchange) -> Assessment:
+    async def judge(self, exchange: TutorRequest) -> JudgeResult:
         self.started.set()
         try:
             await asyncio.Event().wait()

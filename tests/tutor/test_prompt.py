@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from steer_verl.data.images import data_uri, picture_uri
 from steer_verl.errors import ConfigError, DataError
+from steer_verl.images import data_uri, picture_uri
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import UNSEEN, PromptBuilder, Rubric, Task, untrusted
-from steer_verl.tutor.verdict import read_judgement
-from steer_verl.types import DialogueKind, Exchange, Unscored, UserTurn
+from steer_verl.tutor.verdict import read_verdict
+from steer_verl.types import DialogueKind, TutorRequest, Unscored, UserTurn
 from tests.transport.replies import nonce_of, prompt_text
 from tests.tutor.dialogues import exchange_at, picture, question, seed_of, simple
 
@@ -35,7 +35,7 @@ tasks = st.sampled_from(list(Task))
 
 
 @st.composite
-def dialogues(draw: st.DrawFn) -> list[Exchange]:
+def dialogues(draw: st.DrawFn) -> list[TutorRequest]:
     """Every exchange of a dialogue of 2..10 turns with 0..2 pictures a turn."""
     turns = []
     for index in range(draw(st.integers(2, 10))):
@@ -54,7 +54,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
 @settings(max_examples=60, deadline=None)
 @given(dialogues(), tasks, st.booleans())
 def test_each_prompt_starts_with_the_last_one_less_its_request(
-    exchanges: list[Exchange], task: Task, sees: bool
+    exchanges: list[TutorRequest], task: Task, sees: bool
 ) -> None:
     builder = BUILDER if sees else BLIND
     prompts = [builder.build(exchange, task) for exchange in exchanges]
@@ -68,7 +68,7 @@ def test_each_prompt_starts_with_the_last_one_less_its_request(
 
 @settings(max_examples=60, deadline=None)
 @given(dialogues())
-def test_every_picture_shown_so_far_is_sent_once_and_only_as_data(exchanges: list[Exchange]) -> None:
+def test_every_picture_shown_so_far_is_sent_once_and_only_as_data(exchanges: list[TutorRequest]) -> None:
     for exchange in exchanges:
         shown = [image for turn in (*(t.user for t in exchange.turns), exchange.user) for image in turn.images]
         content = BUILDER.build(exchange, Task.BOTH).messages()[1]["content"]
@@ -143,7 +143,7 @@ def test_the_forms_of_the_reply_stand_with_the_rubric_and_are_no_replies_themsel
     assert fields["both"] == fields["score"] | fields["attack"] and fields["score"] & fields["attack"] == {"id"}
     for prompt in prompts:
         copied = forms["both"].replace("the secret id", prompt.nonce)
-        assert isinstance(read_judgement(Reply(copied), prompt.nonce), Unscored), "merely copied, it is no score"
+        assert isinstance(read_verdict(Reply(copied), prompt.nonce), Unscored), "merely copied, it is no score"
 
 
 def test_a_benign_dialogue_is_followed_up_and_not_attacked() -> None:

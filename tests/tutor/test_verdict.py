@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from steer_verl.transport.reading import is_refusal
 from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import Rubric, Task
-from steer_verl.tutor.verdict import read_attack, read_judgement, reply_schema
+from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
 from steer_verl.types import Attack, AttackStrategy, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Verdict
 
 NONCE = "c0ffee123456"
@@ -27,7 +27,7 @@ def verdict(scores: Any = None, **more: Any) -> dict[str, Any]:
 
 
 def judged(content: str, finish: str = "stop", refusal: str = "") -> Verdict | Unscored:
-    return read_judgement(Reply(content, finish, refusal), NONCE)
+    return read_verdict(Reply(content, finish, refusal), NONCE)
 
 
 def reason(content: str, finish: str = "stop", refusal: str = "") -> UnscoredReason:

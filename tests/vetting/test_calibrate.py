@@ -15,12 +15,12 @@ from steer_verl.config import EndpointConfig, JudgeConfig, PanelConfig, TutorCon
 from steer_verl.errors import DataError
 from steer_verl.tutor.identity import Identity, identity_of, prompt_version
 from steer_verl.types import (
-    Exchange,
-    Judgement,
     NoAttack,
     NoAttackReason,
-    Ruling,
     Scores,
+    TurnVerdict,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     Usage,
@@ -45,22 +45,22 @@ def data_of(humans: list[tuple[float | None, ...]]) -> LabelledSet:
 
 
 class Scripted:
-    """A tutor whose judgement is a function of the answer; it counts what it was asked, and how much at once."""
+    """A tutor whose verdict is a function of the answer; it counts what it was asked, and how much at once."""
 
     name = "scripted"
 
-    def __init__(self, judge: Callable[[Exchange], Judgement]) -> None:
-        self.judge, self.asked = judge, list[Exchange]()
+    def __init__(self, judge: Callable[[TutorRequest], TurnVerdict]) -> None:
+        self.judge, self.asked = judge, list[TutorRequest]()
         self.in_flight = self.peak = self.checks = 0
 
-    async def respond(self, exchange: Exchange) -> Ruling:
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
         self.asked.append(exchange)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         await asyncio.sleep(0)
         self.in_flight -= 1
         none = NoAttack(reason=NoAttackReason.LAST_TURN)
-        return Ruling(judgement=self.judge(exchange), attack=none, seconds=0.5, usage=Usage(requests=1, cost=0.25))
+        return TutorResponse(verdict=self.judge(exchange), attack=none, seconds=0.5, usage=Usage(requests=1, cost=0.25))
 
     async def check(self) -> None:
         self.checks += 1
@@ -69,8 +69,8 @@ class Scripted:
         """Nothing to release."""
 
 
-def compared(data: LabelledSet, judgements: list[Judgement], **settings: int) -> calibrate.Calibration:
-    found = {row.key: judgement for row, judgement in zip(data.rows, judgements, strict=True)}
+def compared(data: LabelledSet, judgements: list[TurnVerdict], **settings: int) -> calibrate.Calibration:
+    found = {row.key: verdict for row, verdict in zip(data.rows, judgements, strict=True)}
     return calibrate.compare(data, found, IDENTITY, **settings)
 
 
@@ -102,7 +102,7 @@ def test_a_constant_tutor_has_no_correlation_and_that_is_null_in_json() -> None:
 
 def test_an_unscored_answer_enters_no_figure() -> None:
     data = data_of([(1.0,), (10.0,), (10.0,), (3.0,)])
-    judgements: list[Judgement] = [scored(1), scored(10), LOST, scored(3)]
+    judgements: list[TurnVerdict] = [scored(1), scored(10), LOST, scored(3)]
     calibration = compared(data, judgements)
     assert calibration.figures["mae"].value == 0 and calibration.unscored == {"timeout": 1}
     stored = calibration.as_dict()
@@ -146,9 +146,9 @@ async def test_kept_verdicts_are_not_asked_for_again_and_lost_ones_are(tmp_path:
     first = Scripted(lambda e: LOST if e.answer in failing else scored(7))
     found = await judge_all(first, rows, Judgements(tmp_path, "a"), at_once=4)
     assert len(first.asked) == 9 and first.peak == 4 and first.checks == 1
-    assert sum(isinstance(judgement, Unscored) for judgement in found.values()) == 2
+    assert sum(isinstance(verdict, Unscored) for verdict in found.values()) == 2
 
-    seen: list[Judgement] = []
+    seen: list[TurnVerdict] = []
     second, store = Scripted(lambda e: scored(2)), Judgements(tmp_path, "a")
     again = await judge_all(second, rows, store, 4, seen.append)
     assert {e.answer for e in second.asked} == failing and len(seen) == 9
@@ -166,7 +166,7 @@ async def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     rows = {row.key: row.exchange() for row in data_of([(1.0,)] * 9).rows}
     tutor = Scripted(lambda e: scored(7))
 
-    def stop(judgement: Judgement) -> None:
+    def stop(verdict: TurnVerdict) -> None:
         if len(tutor.asked) == 5:
             running.cancel()
 
@@ -181,7 +181,7 @@ async def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"tutor": "a"}\n')
-    with pytest.raises(DataError, match=r"x\.jsonl:1: not a kept judgement"):
+    with pytest.raises(DataError, match=r"x\.jsonl:1: not a kept verdict"):
         Judgements(tmp_path, "a")
 
 
@@ -191,7 +191,7 @@ def test_the_key_of_an_exchange_follows_what_is_judged() -> None:
     others = [simple("a cap"), simple("a cup", last=True), one.model_copy(update={"user": one.seed.turns[1]})]
     assert len({exchange_key(e) for e in [one, *others]}) == 4
     later = simple("a cup", last=True)
-    rescored = later.model_copy(update={"turns": (later.turns[0].model_copy(update={"judgement": LOST}),)})
+    rescored = later.model_copy(update={"turns": (later.turns[0].model_copy(update={"verdict": LOST}),)})
     assert exchange_key(later) == exchange_key(rescored)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from rollout.transcripts import TranscriptLog
+from steer_verl.transcripts import TranscriptLog
 from steer_verl.types import (
     DialogueKind,
     QuestionOrigin,
@@ -186,7 +186,7 @@ def stored_dialogues(folder: Path) -> Path:
                 user=UserTurn(text=f"question {n}"),
                 origin=QuestionOrigin.SEED,
                 answer=f"<thinking>hm</thinking><answer>it scores {11 - safety} to the other</answer>",
-                judgement=Verdict(scores=Scores(safety=safety, usefulness=safety, faithfulness=safety)),
+                verdict=Verdict(scores=Scores(safety=safety, usefulness=safety, faithfulness=safety)),
             )
             for n in range(2)
         )

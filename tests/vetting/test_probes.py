@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from steer_verl.config import EndpointConfig, HoldoutConfig, JudgeConfig, MirrorConfig, PanelConfig, TutorConfig
-from steer_verl.data.images import picture_uri
+from steer_verl.images import picture_uri
 from steer_verl.vetting import probe_material as material
 from steer_verl.vetting import probes
 from steer_verl.vetting.asking import Part, Target, targets

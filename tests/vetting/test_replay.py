@@ -8,15 +8,16 @@ from statistics import fmean
 import pytest
 
 from steer_verl.config import RewardConfig, TcsrConfig
-from steer_verl.rewards import trajectory_return, trajectory_rewards
+from steer_verl.rewards import trajectory_rewards
+from steer_verl.tcsr import trajectory_return
 from steer_verl.types import (
     DialogueKind,
-    Judgement,
     QuestionOrigin,
     Scores,
     StopReason,
     Trajectory,
     Turn,
+    TurnVerdict,
     Unscored,
     UnscoredReason,
     UserTurn,
@@ -39,7 +40,7 @@ def played(*safety: int | None, uid: str = "u", rollout: int = 0) -> Trajectory:
             user=UserTurn(text="<image>question 1", images=("x.png",)) if n == 1 else UserTurn(text=f"question {n}"),
             origin=QuestionOrigin.SEED,
             answer=f"answer {n} of {uid}{rollout}",
-            judgement=LOST if s is None else scored(s),
+            verdict=LOST if s is None else scored(s),
         )
         for n, s in enumerate(safety, 1)
     )
@@ -163,6 +164,6 @@ def test_nothing_to_compare_is_null_and_not_a_number() -> None:
 
 
 def test_a_judgement_too_few_is_refused() -> None:
-    judgements: list[Judgement] = [scored(1)]
+    judgements: list[TurnVerdict] = [scored(1)]
     with pytest.raises(ValueError, match="zip"):
         rejudged(played(1, 2), judgements)

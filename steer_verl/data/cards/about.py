@@ -58,7 +58,7 @@ def limits(stats: Statistics) -> tuple[str, ...]:
     ]
     if stats.answers:
         found.append(
-            "Scores are the evaluator's judgement under a rubric, not ground truth. Dialogues were kept by these very "
+            "Scores are the evaluator's verdict under a rubric, not ground truth. Dialogues were kept by these very "
             "scores: they say how strict the filter was, not how good the answers are."
         )
     if stats.unscored:

@@ -14,8 +14,8 @@ from steer_verl.data.cards.entry import Entry
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import AXES
-from steer_verl.data.images import data_uri
 from steer_verl.errors import DataError
+from steer_verl.images import data_uri
 from steer_verl.types import IMAGE_MARK, DialogueKind, Turn, UserTurn, Verdict
 
 
@@ -75,8 +75,8 @@ class _Writer:
         return tag("div", tag("h4", f"Broken off here, {said.role}"), words, class_=said.role)
 
     def _warning(self, turn: Turn) -> str:
-        if isinstance(turn.judgement, Verdict):
-            safety = turn.judgement.scores.safety
+        if isinstance(turn.verdict, Verdict):
+            safety = turn.verdict.scores.safety
             low = safety <= self.settings.fold_safety
             return f"Show an answer of safety {safety}: it may be harmful" if low else ""
         if self.entry.kind is DialogueKind.BENIGN:
@@ -84,12 +84,12 @@ class _Writer:
         return "Show an unscored answer: nobody has vouched for it"
 
     def _judged(self, turn: Turn) -> Html:
-        if not isinstance(turn.judgement, Verdict):
-            return tag("p", f"unscored: {turn.judgement.reason.value}", class_="marks")
-        scores = turn.judgement.scores
+        if not isinstance(turn.verdict, Verdict):
+            return tag("p", f"unscored: {turn.verdict.reason.value}", class_="marks")
+        scores = turn.verdict.scores
         chips = [_score(getattr(scores, axis), f"{axis} ") for axis in AXES]
-        why = [tag("span", self.cut(turn.judgement.diagnosis), class_="quiet", dir="auto")]
-        return tag("p", *chips, *(why if turn.judgement.diagnosis else []), class_="marks")
+        why = [tag("span", self.cut(turn.verdict.diagnosis), class_="quiet", dir="auto")]
+        return tag("p", *chips, *(why if turn.verdict.diagnosis else []), class_="marks")
 
     def _picture(self, path: str, turn: int, place: int) -> Html:
         alt = f"Picture {place} of turn {turn} of dialogue {self.entry.id}"
@@ -142,9 +142,9 @@ def _strip(entry: Entry) -> Html:
 
 
 def _mark(turn: Turn) -> Html:
-    if isinstance(turn.judgement, Verdict):
-        return _score(turn.judgement.scores.safety, "")
-    return tag("span", "?", class_="score none", title=f"unscored: {turn.judgement.reason.value}")
+    if isinstance(turn.verdict, Verdict):
+        return _score(turn.verdict.scores.safety, "")
+    return tag("span", "?", class_="score none", title=f"unscored: {turn.verdict.reason.value}")
 
 
 def _score(score: int, name: str) -> Html:

@@ -110,7 +110,7 @@ def _sft(value: Mapping[str, Any]) -> Entry:
     verdicts = [Verdict(scores=Scores.model_validate(scores), diagnosis=why) for scores, why in judged]
     origins = map(QuestionOrigin, value["origins"])
     turns = tuple(
-        Turn(user=user, origin=origin, answer=answer, judgement=verdict)
+        Turn(user=user, origin=origin, answer=answer, verdict=verdict)
         for user, origin, answer, verdict in zip(users, origins, messages[1::2], verdicts, strict=True)
     )
     id, source, source_id, license = (str(value[key]) for key in ("id", "source", "source_id", "license"))

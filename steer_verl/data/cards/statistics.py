@@ -11,12 +11,11 @@ from typing import TypeVar
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.entry import Entry
 from steer_verl.data.stage1.perturb import FACT
-from steer_verl.types import IMAGE_MARK, Scores, Turn, Verdict
+from steer_verl.rubric import AXES
+from steer_verl.types import IMAGE_MARK, Turn, Verdict
 
 K = TypeVar("K", bound=Hashable)
 
-AXES = tuple(Scores.model_fields)
-"""safety, usefulness, faithfulness."""
 
 MAX_NAMES = 5000
 """Different names that a count by name holds; those of a set are its own, and could be as many as its rows."""
@@ -122,15 +121,15 @@ class Statistics:
         self._add_turns(entry.turns)
 
     def _add_turns(self, turns: tuple[Turn, ...]) -> None:
-        verdicts = [turn.judgement for turn in turns if isinstance(turn.judgement, Verdict)]
+        verdicts = [turn.verdict for turn in turns if isinstance(turn.verdict, Verdict)]
         for axis, figures in self.axes.items():
             figures.add([getattr(verdict.scores, axis) for verdict in verdicts], len(verdicts) == len(turns))
         for turn in turns:
             self.origins[turn.origin.value] += 1
             self.answer_chars[len(turn.answer)] += 1
             self.well_formed += parse_answer(turn.answer).well_formed
-            if not isinstance(turn.judgement, Verdict):
-                self.unscored[turn.judgement.reason.value] += 1
+            if not isinstance(turn.verdict, Verdict):
+                self.unscored[turn.verdict.reason.value] += 1
 
 
 def mean(counts: Counter[int]) -> float | None:

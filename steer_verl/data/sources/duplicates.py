@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from steer_verl.data.images import load_image
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import bands, look, normalised, signature
 from steer_verl.errors import ConfigError
+from steer_verl.images import load_image
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS made (settings TEXT);

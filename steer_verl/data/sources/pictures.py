@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from steer_verl.data.images import decode_image, load_image, plain_image
 from steer_verl.data.sources.bad import Refused
 from steer_verl.errors import DataError
+from steer_verl.images import decode_image, load_image, plain_image
 
 JPEG_QUALITY = 95
 _LOSSY = ("JPEG", "WEBP")
@@ -36,7 +36,7 @@ class PictureStore:
         """The picture's path below the folder; it is written unless it is there.
 
         Args:
-            image: as steer_verl/data/images.py gives it: RGB, ``format`` that of the file it came from.
+            image: as steer_verl/images.py gives it: RGB, ``format`` that of the file it came from.
         """
         digest = pixel_digest(image)
         suffixes = (".jpg", ".png") if image.format in _LOSSY else (".png", ".jpg")

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from steer_verl.data.drawn import drawn
-from steer_verl.data.images import load_image
 from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.settings import PerturbSettings
+from steer_verl.images import load_image
 
 FACT = "perturbation"
 """Key of a perturbed seed's facts: kind, its figures, and ``original``, the picture that it was made of."""

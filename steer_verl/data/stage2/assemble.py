@@ -17,7 +17,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from steer_verl.data.images import load_image
 from steer_verl.data.licences import non_commercial
 from steer_verl.data.likeness import Like
 from steer_verl.data.parquet import atomic
@@ -28,6 +27,7 @@ from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.stage2.writers import Pictures, write_bench, write_rl, write_sft
 from steer_verl.data.validate import Told, plain_words
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 from steer_verl.types import DialogueKind, Record, Seed, UserTurn
 
 

@@ -21,7 +21,6 @@ from steer_verl.text import folded, neutralize, unmarked, visible
 from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     IMAGE_MARK,
-    Exchange,
     NoAttackReason,
     QuestionOrigin,
     Record,
@@ -29,6 +28,7 @@ from steer_verl.types import (
     StopReason,
     Trajectory,
     Turn,
+    TutorRequest,
     Unscored,
     UserTurn,
     Verdict,
@@ -104,12 +104,12 @@ class BootstrapStep:
                 heard += (Said(role="assistant", text=answer),)
                 if not _well_formed(answer):
                     return _rejected(BootstrapReason.MALFORMED.value, _cut(answer), item, turns, heard)
-                judgement = await self.evaluator.score(_exchange(item, turns, user, answer, part), part)
+                verdict = await self.evaluator.score(_exchange(item, turns, user, answer, part), part)
             except AgentFailed as failure:
                 if failure.transient:
                     raise
                 return _rejected(failure.reason, failure.detail, item, turns, heard)
-            turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, judgement=judgement))
+            turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, verdict=verdict))
             if rejection := self._verdict(item, turns):
                 return rejection
         return Kept(value=value_of(_bootstrapped(item, turns, StopReason.COMPLETED)))
@@ -163,13 +163,13 @@ class BootstrapStep:
 
     def _verdict(self, seed: Seed, turns: Sequence[Turn]) -> Rejected | None:
         """Why the dialogue cannot be kept any more."""
-        last = turns[-1].judgement
+        last = turns[-1].verdict
         if isinstance(last, Unscored):
             return _rejected(BootstrapReason.UNSCORED.value, f"{last.reason.value}: {last.detail}", seed, turns)
         if last.scores.safety < self.settings.tau_safe:
             detail = f"turn {len(turns)}: safety {last.scores.safety} < {self.settings.tau_safe}"
             return _rejected(BootstrapReason.UNSAFE.value, detail, seed, turns)
-        helpful = [turn.judgement.scores.usefulness for turn in turns if isinstance(turn.judgement, Verdict)]
+        helpful = [turn.verdict.scores.usefulness for turn in turns if isinstance(turn.verdict, Verdict)]
         best = (sum(helpful) + BEST * (len(seed.turns) - len(turns))) / len(seed.turns)
         if best < self.settings.tau_help:
             detail = f"turn {len(turns)}: the mean usefulness is {best:.2f} at best, < {self.settings.tau_help:g}"
@@ -191,9 +191,9 @@ def _said(user: UserTurn) -> Said:
     return Said(role="user", text=unmarked(user.text), images=user.images)
 
 
-def _exchange(seed: Seed, turns: Sequence[Turn], user: UserTurn, answer: str, desk: Desk) -> Exchange:
+def _exchange(seed: Seed, turns: Sequence[Turn], user: UserTurn, answer: str, desk: Desk) -> TutorRequest:
     place = f"{desk.place}/score"
-    return Exchange(seed=seed, turns=tuple(turns), user=user, answer=answer, hint=None, place=place)
+    return TutorRequest(seed=seed, turns=tuple(turns), user=user, answer=answer, static_next_turn=None, turn_key=place)
 
 
 def _well_formed(answer: str) -> bool:

@@ -14,20 +14,20 @@ from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.data import prompt_file
 from steer_verl.data.agents import Risk, Said
 from steer_verl.data.asking import Asker, dialogue
-from steer_verl.data.images import resolve_image
 from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, DataError
+from steer_verl.images import resolve_image
 from steer_verl.text import unmarked
 from steer_verl.transport.ledger import Ledger
 from steer_verl.tutor import build_tutor
 from steer_verl.tutor.passing import may_pass
 from steer_verl.types import (
-    Exchange,
-    Judgement,
     Record,
-    Ruling,
     Seed,
+    TurnVerdict,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     UserTurn,
@@ -149,7 +149,7 @@ class EndpointEvaluator:
         self._pictures = pictures.resolve()
         self.name = self._tutor.name
 
-    async def score(self, exchange: Exchange, desk: Desk) -> Judgement:
+    async def score(self, exchange: TutorRequest, desk: Desk) -> TurnVerdict:
         """See :meth:`Evaluator.score`.
 
         Raises:
@@ -161,16 +161,16 @@ class EndpointEvaluator:
             return Unscored(reason=UnscoredReason.HTTP_4XX, detail=f"not sent: {error}")
 
         async def work() -> Verdict:
-            ruling: Ruling = await self._tutor.respond(shown)
+            ruling: TutorResponse = await self._tutor.respond(shown)
             desk.spend(ruling.usage)
-            if isinstance(ruling.judgement, Unscored):
-                raise _NoVerdict(ruling.judgement)
-            return ruling.judgement
+            if isinstance(ruling.verdict, Unscored):
+                raise _NoVerdict(ruling.verdict)
+            return ruling.verdict
 
         try:
             return await desk.once(f"{self.name}/score", Verdict, work)
         except _NoVerdict as none:
-            missing = none.judgement
+            missing = none.verdict
             if may_pass(missing):
                 raise AgentFailed(missing.reason.value, missing.detail, transient=True) from None
             return missing
@@ -179,14 +179,14 @@ class EndpointEvaluator:
         """See :class:`~steer_verl.data.agents.Agent`."""
         await self._tutor.close()
 
-    def _shown(self, exchange: Exchange, desk: Desk) -> Exchange:
+    def _shown(self, exchange: TutorRequest, desk: Desk) -> TutorRequest:
         """The exchange with absolute paths and nothing to attack."""
         seed, turns = exchange.seed, exchange.turns
         changed = {
             "seed": seed.model_copy(update={"turns": tuple(map(self._found, seed.turns))}),
             "turns": tuple(turn.model_copy(update={"user": self._found(turn.user)}) for turn in turns),
             "user": self._found(exchange.user),
-            "place": exchange.place or desk.place,
+            "place": exchange.turn_key or desk.place,
             "hint": None,
         }
         return exchange.model_copy(update=changed)
@@ -197,11 +197,11 @@ class EndpointEvaluator:
 
 
 class _NoVerdict(Exception):
-    """Carries an unscored judgement past the desk, which keeps results only."""
+    """Carries an unscored verdict past the desk, which keeps results only."""
 
-    def __init__(self, judgement: Unscored) -> None:
-        super().__init__(judgement.detail)
-        self.judgement = judgement
+    def __init__(self, verdict: Unscored) -> None:
+        super().__init__(verdict.detail)
+        self.verdict = verdict
 
 
 def blue_prompt(guidelines: Path | None = None) -> PromptFile:

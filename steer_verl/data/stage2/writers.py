@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.images import resolve_image
 from steer_verl.data.parquet import atomic, write_parquet
 from steer_verl.data.rows import rl_row
 from steer_verl.data.stage2.bootstrap import Bootstrapped
+from steer_verl.images import resolve_image
 from steer_verl.text import neutralize, neutralize_turn, unmarked
 from steer_verl.types import Seed, Turn, UserTurn, Verdict
 
@@ -138,9 +138,9 @@ def sft_line(row: Bootstrapped, pictures: Pictures, system_prompt: str | None = 
         **_origin(row.seed),
         "messages": sft_messages(turns, system_prompt),
         "images": [path for turn in turns for path in pictures.publish(turn.user).images],
-        "scores": [t.judgement.scores.model_dump() if isinstance(t.judgement, Verdict) else None for t in turns],
+        "scores": [t.verdict.scores.model_dump() if isinstance(t.verdict, Verdict) else None for t in turns],
         "origins": [turn.origin.value for turn in turns],
-        "diagnoses": [t.judgement.diagnosis if isinstance(t.judgement, Verdict) else "" for t in turns],
+        "diagnoses": [t.verdict.diagnosis if isinstance(t.verdict, Verdict) else "" for t in turns],
         "facts": dict(row.seed.facts),
     }
 

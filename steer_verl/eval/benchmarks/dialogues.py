@@ -2,7 +2,7 @@
 
 ``.jsonl`` holds one row a line, ``.json`` a list of them, ``.parquet`` what ``steer data convert`` writes. Every row is
 one item, in order. What cannot be played says why and carries no pictures; a picture is opened here once, through the
-one door (steer_verl/data/images.py), so that nothing that hangs or bites reaches a student or a judge.
+one door (steer_verl/images.py), so that nothing that hangs or bites reaches a student or a judge.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.images import load_image
 from steer_verl.data.jsonl import Line, read_jsonl
 from steer_verl.data.rows import rl_row
 from steer_verl.data.sources.json_list import read_json_list
@@ -22,6 +21,7 @@ from steer_verl.eval.benchmarks.names import Names
 from steer_verl.eval.benchmarks.oddities import picture_oddity
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
+from steer_verl.images import load_image
 from steer_verl.types import DialogueKind, Seed, UserTurn
 
 NOTHING_READ = UserTurn(text="")

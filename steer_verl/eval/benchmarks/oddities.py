@@ -43,5 +43,5 @@ ODDITIES: Mapping[str, str] = {**PLAYED, **UNPLAYABLE}
 
 
 def picture_oddity(what: str) -> str:
-    """The word for a picture that steer_verl/data/images.py refused with these words."""
+    """The word for a picture that steer_verl/images.py refused with these words."""
     return "picture_missing" if "no such file" in what else "picture_bad"

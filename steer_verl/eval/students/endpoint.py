@@ -122,7 +122,7 @@ class EndpointStudent:
         return Reply(
             text=_whole(reply.content or reply.refusal),
             tokens=inquiry.usage.completion_tokens,
-            cut=was_cut(reply.finish_reason),
+            truncated=was_cut(reply.finish_reason),
             seconds=self.config.timeout - inquiry.deadline.left,
         )
 

@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_verl.data.images import load_image
 from steer_verl.data.replies import AskFault
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import DataError
@@ -24,6 +23,7 @@ from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.conversation import image_paths, safe_messages
 from steer_verl.eval.students.endpoint import digest
 from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.images import load_image
 
 if TYPE_CHECKING:
     from steer_verl.mini.student import Conversation, MiniStudent
@@ -110,7 +110,7 @@ class MiniStudentAgent:
         began = time.monotonic()
         generated = self._load().generate(conversations)
         seconds = (time.monotonic() - began) / len(conversations)
-        return [Reply(text=one.text, tokens=one.tokens, cut=one.cut, seconds=seconds) for one in generated]
+        return [Reply(text=one.text, tokens=one.tokens, truncated=one.truncated, seconds=seconds) for one in generated]
 
     def _load(self) -> MiniStudent:
         if self._student is None:

@@ -10,7 +10,7 @@ from steer_verl.types import Record
 
 Messages = Sequence[Mapping[str, Any]]
 """Chat messages, the open question last; a content is a string or a list of ``{"type": "image", "image": <absolute
-path>}`` and ``{"type": "text", "text": ...}`` blocks (rollout/environment.py, ``user_message``)."""
+path>}`` and ``{"type": "text", "text": ...}`` blocks (steer_verl/dialogue.py, ``user_message``)."""
 
 
 class Reply(Record):
@@ -19,7 +19,7 @@ class Reply(Record):
     text: str
     tokens: int = 0
     """Tokens of the answer; 0 where the student does not say."""
-    cut: bool = False
+    truncated: bool = False
     """It hit the token cap."""
     seconds: float = 0.0
 

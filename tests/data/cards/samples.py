@@ -60,7 +60,7 @@ def seed(name: str, rng: random.Random, **changes: Any) -> Seed:
     return record.model_copy(update=changes)
 
 
-def judgement(rng: random.Random, unscored: float = 0.0) -> Verdict | Unscored:
+def verdict(rng: random.Random, unscored: float = 0.0) -> Verdict | Unscored:
     """A verdict, or none."""
     if rng.random() < unscored:
         return Unscored(reason=rng.choice(list(UnscoredReason)))
@@ -75,7 +75,7 @@ def turn(user: UserTurn, rng: random.Random, first: bool, unscored: float = 0.0)
     """An exchange about it."""
     answer = rng.choice(["<thinking>A clamp.</thinking><answer>A clamp and a lamp.</answer>", "A clamp, without tags."])
     origin = QuestionOrigin.SEED if first else rng.choice([QuestionOrigin.TUTOR, QuestionOrigin.STATIC])
-    return Turn(user=user, origin=origin, answer=answer, judgement=judgement(rng, unscored))
+    return Turn(user=user, origin=origin, answer=answer, verdict=verdict(rng, unscored))
 
 
 def played(of: Seed, rng: random.Random, unscored: float = 0.0) -> Trajectory:

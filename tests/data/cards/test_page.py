@@ -54,8 +54,8 @@ def answered(safety: int | None, answer: str = "SECRET WORDS", kind: DialogueKin
     scores = Scores(safety=safety, usefulness=1, faithfulness=5) if safety else None
     first = Verdict(scores=scores) if scores else Unscored(reason=UnscoredReason.TIMEOUT)
     turns = (
-        Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, judgement=first),
-        Turn(user=user, origin=QuestionOrigin.STATIC, answer="Fine.", judgement=good),
+        Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, verdict=first),
+        Turn(user=user, origin=QuestionOrigin.STATIC, answer="Fine.", verdict=good),
     )
     return Entry("d", kind, asked=(user, user), turns=turns)
 

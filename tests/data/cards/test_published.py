@@ -63,7 +63,7 @@ def test_a_dialogue_comes_back_as_it_was_played(build: Path) -> None:
         assert (entry.kind, entry.category) == (was.seed.kind, "tools")
         for turn, before in zip(entry.turns, was.trajectory.turns, strict=True):
             assert (turn.user, turn.answer, turn.origin) == (before.user, before.answer, before.origin)
-            assert turn.judgement == before.judgement
+            assert turn.verdict == before.verdict
         assert entry.asked == tuple(turn.user for turn in was.trajectory.turns)
 
 

@@ -14,7 +14,7 @@ from steer_verl.data.cards import statistics
 from steer_verl.data.cards.entry import Entry, entry_of
 from steer_verl.data.cards.statistics import AXES, FURTHER, by_doubling, mean, quantile, statistics_of
 from steer_verl.types import IMAGE_MARK
-from tests.data.cards.samples import judgement, many, played, seed
+from tests.data.cards.samples import many, played, seed, verdict
 
 
 def counted(items: Any) -> dict[Any, int]:
@@ -68,10 +68,8 @@ def test_an_unscored_turn_is_no_number() -> None:
     """A dialogue with one has no lowest turn and no mean: they would be those of its other turns."""
     rng = random.Random(0)
     whole = played(seed("a", rng), rng)
-    last = judgement(rng, unscored=1.0)
-    torn = whole.model_copy(
-        update={"turns": (*whole.turns[:-1], whole.turns[-1].model_copy(update={"judgement": last}))}
-    )
+    last = verdict(rng, unscored=1.0)
+    torn = whole.model_copy(update={"turns": (*whole.turns[:-1], whole.turns[-1].model_copy(update={"verdict": last}))})
     before, after = (statistics_of([entry_of(t)]).axes["safety"] for t in (whole, torn))
     assert (before.dialogues, after.dialogues) == (1, 0)
     assert after.mean_of_means is None and sum(after.turns.values()) == sum(before.turns.values()) - 1

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from steer_verl.data.images import load_image
 from steer_verl.data.sources.duplicates import DuplicateIndex, Item, item_of
 from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import bands, look, normalised, shingles, signature
 from steer_verl.errors import ConfigError
+from steer_verl.images import load_image
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "po", "ra", "ste") for b in ("n", "r", "t", "lan", "mir", "vos")]
 

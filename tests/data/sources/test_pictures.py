@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from steer_verl.data.images import decode_image, load_image, plain_image
 from steer_verl.data.sources.pictures import PictureStore, pixel_digest
 from steer_verl.errors import DataError
+from steer_verl.images import decode_image, load_image, plain_image
 from tests.data.samples import picture
 from tests.data.sources.samples import picture_bytes
-from tests.data.test_images import png_header
+from tests.test_images import png_header
 
 
 def test_the_same_pixels_are_one_file_whatever_they_came_as(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 from tests.data.samples import picture, write_rows
 from tests.data.sources.samples import PICTURE, beavertails, inline, picture_bytes, read, sort, spa_vl, write_parquet
-from tests.data.test_images import png_header
+from tests.test_images import png_header
 
 
 def plain(**changes: Any) -> dict[str, Any]:

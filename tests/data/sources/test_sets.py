@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.images import load_image
 from steer_verl.data.sources.registry import SETS, form_of, looks_like
 from steer_verl.errors import DataError
+from steer_verl.images import load_image
 from tests.data.sources.samples import (
     beavertails,
     beavertails_pair,

@@ -11,14 +11,14 @@ from steer_verl.data.work.step import Desk
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
-    Exchange,
-    Judgement,
     QuestionOrigin,
     Scores,
     Seed,
     StopReason,
     Trajectory,
     Turn,
+    TurnVerdict,
+    TutorRequest,
     UserTurn,
     Verdict,
 )
@@ -50,7 +50,7 @@ def verdict(safety: int, usefulness: int) -> Verdict:
 def played(item: Seed, score: tuple[int, int] = (10, 10)) -> Bootstrapped:
     """The seed as a kept dialogue with static questions."""
     turns = tuple(
-        Turn(user=user, origin=QuestionOrigin.STATIC, answer=GOOD, judgement=verdict(*score)) for user in item.turns
+        Turn(user=user, origin=QuestionOrigin.STATIC, answer=GOOD, verdict=verdict(*score)) for user in item.turns
     )
     trajectory = Trajectory(seed_id=item.id, kind=item.kind, source=item.source, turns=turns, stop=StopReason.COMPLETED)
     return Bootstrapped(seed=item, trajectory=trajectory)
@@ -62,7 +62,7 @@ class Agents:
     Args:
         red: the next user text, or an exception.
         answers: by turn, the answers of the first, second, ... asking; a single one for all.
-        judge: turn number (0-based) -> judgement, or an exception.
+        judge: turn number (0-based) -> verdict, or an exception.
         risks: level of each turn alone, and at the end that of the whole.
     """
 
@@ -72,7 +72,7 @@ class Agents:
         self,
         red: Callable[[Seed, UserTurn], str | Exception] = lambda seed, template: f"Reworded: {template.text}",
         answers: Callable[[int, int], str | Exception] = lambda turn, attempt: GOOD,
-        judge: Callable[[int], Judgement | Exception] = lambda turn: verdict(10, 10),
+        judge: Callable[[int], TurnVerdict | Exception] = lambda turn: verdict(10, 10),
         risks: Sequence[int] = (),
     ) -> None:
         self.red, self.answers, self.judge, self.risks = red, answers, judge, risks
@@ -91,9 +91,9 @@ class Agents:
         self.heard.append(said)
         return _given(self.answers(turn, attempt))
 
-    async def score(self, exchange: Exchange, desk: Desk) -> Judgement:
+    async def score(self, exchange: TutorRequest, desk: Desk) -> TurnVerdict:
         self.asked.append(f"score {len(exchange.turns)}")
-        self.places.append(exchange.place)
+        self.places.append(exchange.turn_key)
         return _given(self.judge(len(exchange.turns)))
 
     async def alone(self, seed: Seed, turn: int, desk: Desk) -> Risk:

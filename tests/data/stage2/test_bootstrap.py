@@ -64,14 +64,14 @@ async def test_kept_if_and_only_if_the_formula_says_so(scores: tuple[tuple[int, 
         assert len(value.trajectory.turns) <= (3 if first_unsafe is None else first_unsafe + 1)
         assert len(agents.places) == len(value.trajectory.turns), "nothing is played or paid after the verdict"
         if done.reason == "unsafe":
-            assert value.trajectory.turns[-1].judgement == verdict(*scores[first_unsafe or 0])
+            assert value.trajectory.turns[-1].verdict == verdict(*scores[first_unsafe or 0])
 
 
 async def test_an_unscored_turn_rejects_and_has_no_number() -> None:
     gone = Unscored(reason=UnscoredReason.BAD_JSON, detail="prose")
     done, value = await play(Agents(judge=lambda turn: gone if turn == 1 else verdict(10, 10)))
     assert isinstance(done, Rejected) and done.reason == "unscored" and "bad_json" in done.detail
-    assert [turn.judgement for turn in value.trajectory.turns] == [verdict(10, 10), gone]
+    assert [turn.verdict for turn in value.trajectory.turns] == [verdict(10, 10), gone]
     assert value.trajectory.stop is StopReason.UNSCORED
 
 

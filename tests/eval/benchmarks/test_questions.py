@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.images import load_image
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.exact_match import is_correct
@@ -15,6 +14,7 @@ from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.oddities import ODDITIES
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
+from steer_verl.images import load_image
 from steer_verl.types import DialogueKind
 from tests.data.samples import write_rows
 from tests.data.sources.samples import (

@@ -69,7 +69,11 @@ async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
         desk = MemoryDesk("eval/one/1")
         reply = await student.answer(ASKED, desk)
         assert reply == await student.answer(ASKED, desk)
-        assert (reply.text, reply.tokens, reply.cut) == ("<thinking>box</thinking><answer>Red.</answer>", 5, False)
+        assert (reply.text, reply.tokens, reply.truncated) == (
+            "<thinking>box</thinking><answer>Red.</answer>",
+            5,
+            False,
+        )
         assert 0 < reply.seconds < 5
         assert server.requests == 1
         assert desk.usage == Usage(requests=1, prompt_tokens=10, cached_tokens=4, completion_tokens=5)
@@ -97,7 +101,7 @@ async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
 async def test_whatever_the_model_wrote_is_an_answer(step: Step, text: str, cut: bool) -> None:
     async with asking(step) as (student, server):
         reply = await student.answer(ASKED, MemoryDesk())
-        assert (reply.text, reply.cut, server.requests) == (text, cut, 1)
+        assert (reply.text, reply.truncated, server.requests) == (text, cut, 1)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> N
             expected = plain.answer(chats)
             for chat, reply, text in zip(chats, replies, expected, strict=True):
                 assert whole(reply.text) == whole(text), "greedy decoding, as transformers does it"
-                assert reply.tokens == TOKENS and reply.cut
+                assert reply.tokens == TOKENS and reply.truncated
                 chat += [{"role": "assistant", "content": reply.text}, *asked("And what else?")]
     finally:
         await student.close()

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from steer_verl.types import (
     Attack,
     AttackStrategy,
-    Exchange,
     NoAttack,
     NoAttackReason,
-    Ruling,
     Scores,
     Seed,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UnscoredReason,
     UserTurn,
@@ -24,11 +24,11 @@ BAD = Verdict(scores=Scores(safety=1, usefulness=1, faithfulness=10))
 LOST = Unscored(reason=UnscoredReason.TIMEOUT)
 
 
-def ruling(judgement: Verdict | Unscored = GOOD, question: str | None = None) -> Ruling:
+def ruling(verdict: Verdict | Unscored = GOOD, question: str | None = None) -> TutorResponse:
     """A ruling with an attack, or with none."""
     if question is None:
-        return Ruling(judgement=judgement, attack=NoAttack(reason=NoAttackReason.ATTACK_REFUSED), seconds=0.5)
-    return Ruling(judgement=judgement, attack=Attack(question=question, strategy=AttackStrategy.DEEPEN), seconds=0.5)
+        return TutorResponse(verdict=verdict, attack=NoAttack(reason=NoAttackReason.ATTACK_REFUSED), seconds=0.5)
+    return TutorResponse(verdict=verdict, attack=Attack(question=question, strategy=AttackStrategy.DEEPEN), seconds=0.5)
 
 
 class ScriptedTutor:
@@ -36,11 +36,11 @@ class ScriptedTutor:
 
     name = "scripted"
 
-    def __init__(self, script: Callable[[int, Exchange], Ruling]) -> None:
+    def __init__(self, script: Callable[[int, TutorRequest], TutorResponse]) -> None:
         self.script = script
-        self.seen: list[Exchange] = []
+        self.seen: list[TutorRequest] = []
 
-    async def respond(self, exchange: Exchange) -> Ruling:
+    async def respond(self, exchange: TutorRequest) -> TutorResponse:
         self.seen.append(exchange)
         return self.script(len(exchange.turns), exchange)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rollout.environment import Dialogue
-from rollout.transcripts import TranscriptLog, read_transcripts
+from steer_verl.dialogue import Dialogue
 from steer_verl.metrics import trajectory_metrics
+from steer_verl.transcripts import TranscriptLog, read_transcripts
 from steer_verl.types import Trajectory
-from tests.rollout.scripted import BAD, GOOD, LOST, ScriptedTutor, ruling, seed
-from tests.rollout.test_environment import play
+from tests.scripted import BAD, GOOD, LOST, ScriptedTutor, ruling, seed
+from tests.test_dialogue import play
 
 
 async def record(judgements: list, *, rollout: int = 0, step: int = 1) -> Trajectory:
@@ -42,7 +42,7 @@ async def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 async def test_metrics_against_a_count_by_hand() -> None:
     played = [await record([GOOD, GOOD]), await record([GOOD, BAD]), await record([GOOD, LOST])]
-    metrics = trajectory_metrics(played, [True, True, False])
+    metrics = trajectory_metrics(played)
     assert metrics["steer/turns"] == 6
     assert metrics["steer/safety/turn_1"] == 10 and metrics["steer/safety/turn_2"] == pytest.approx(11 / 2)
     assert metrics["steer/safety/mean"] == pytest.approx((10 + 5.5 + 10) / 3)
@@ -53,6 +53,6 @@ async def test_metrics_against_a_count_by_hand() -> None:
 
 
 async def test_a_step_without_a_single_score_has_no_safety_figure() -> None:
-    metrics = trajectory_metrics([await record([LOST, GOOD])], [False])
+    metrics = trajectory_metrics([await record([LOST, GOOD])])
     assert "steer/safety/mean" not in metrics and metrics["steer/unscored_share"] == 1
-    assert trajectory_metrics([], []) == {"steer/dialogues": 0.0, "steer/turns": 0.0}
+    assert trajectory_metrics([]) == {"steer/dialogues": 0.0, "steer/turns": 0.0}

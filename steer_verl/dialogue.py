@@ -13,20 +13,20 @@ from __future__ import annotations
 from typing import Any
 
 from steer_verl.text import folded, neutralize_turn
-from steer_verl.tutor.protocol import Tutor
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
     AttackStrategy,
-    Exchange,
     NoAttackReason,
     QuestionOrigin,
-    Ruling,
     Seed,
     Spent,
     StopReason,
     Trajectory,
     Turn,
+    Tutor,
+    TutorRequest,
+    TutorResponse,
     Unscored,
     UserTurn,
 )
@@ -43,11 +43,12 @@ class Dialogue:
         attack: ``adaptive`` asks the tutor's questions, ``static`` the seed's (ablation without feedback dynamics).
         max_turns: Play at most this many turns of the seed.
         max_question_chars: A longer tutor question is not usable.
-        place: Which dialogue of which run this is, ``<split>/<step>/<seed>/<rollout>``; see ``Exchange.place``.
+        key: Which dialogue of which run this is, ``<split>/<step>/<seed>/<rollout>``; see ``TutorRequest.turn_key``.
         special_tokens: Spellings that the student's tokenizer would read as control tokens; they are broken wherever
             a dataset or a tutor spells them.
         unscored_ends: An answer that could not be scored ends the dialogue, as training wants it; an evaluation goes on
             with the seed's own question.
+        min_scored_turns: A dialogue with fewer scored turns is invalid: it has no part in its group.
     """
 
     def __init__(
@@ -58,17 +59,19 @@ class Dialogue:
         attack: str = "adaptive",
         max_turns: int = 10,
         max_question_chars: int = 4000,
-        place: str = "",
+        key: str = "",
         special_tokens: tuple[str, ...] = (),
         unscored_ends: bool = True,
+        min_scored_turns: int = 2,
     ) -> None:
         self.seed = seed
         self.tutor = tutor
         self.adaptive = attack == "adaptive"
         self.max_question_chars = max_question_chars
-        self.place = place
+        self.key = key
         self.special_tokens = special_tokens
         self.unscored_ends = unscored_ends
+        self.min_scored_turns = min_scored_turns
         self.limit = min(len(seed.turns), max_turns)
         self.turns: list[Turn] = []
         self.stop: StopReason | None = None
@@ -81,19 +84,19 @@ class Dialogue:
         return self._ask(self.seed.turns[0], QuestionOrigin.SEED)
 
     async def respond(
-        self, answer: str, *, answer_tokens: int = 0, cut: bool = False, spent: Spent = NOTHING
+        self, answer: str, *, answer_tokens: int = 0, truncated: bool = False, spent: Spent = NOTHING
     ) -> UserTurn | None:
         """Judge the answer to the open question and return the next one, or ``None`` when the dialogue is over."""
-        user, hint = self._pending(), self.hint
-        exchange = Exchange(
+        user, static_next_turn = self._pending(), self.static_next_turn
+        request = TutorRequest(
             seed=self.seed,
             turns=tuple(self.turns),
             user=user,
             answer=answer,
-            hint=hint if self.adaptive else None,
-            place=self.turn_place,
+            static_next_turn=static_next_turn if self.adaptive else None,
+            turn_key=self.turn_key,
         )
-        ruling = await self.tutor.respond(exchange)
+        response = await self.tutor.respond(request)
         self._open = None
         self.turns.append(
             Turn(
@@ -101,36 +104,36 @@ class Dialogue:
                 **self.asked,
                 answer=answer,
                 answer_tokens=answer_tokens,
-                cut=cut,
-                judgement=ruling.judgement,
-                tutor_seconds=ruling.seconds,
+                truncated=truncated,
+                verdict=response.verdict,
+                tutor_seconds=response.seconds,
                 **dict(spent),
-                usage=ruling.usage,
+                usage=response.usage,
             )
         )
-        if self.unscored_ends and isinstance(ruling.judgement, Unscored):
+        if self.unscored_ends and isinstance(response.verdict, Unscored):
             self.end(StopReason.UNSCORED)
             return None
-        if hint is None:
+        if static_next_turn is None:
             whole = self.limit == len(self.seed.turns)
             self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
             return None
-        return self._next(ruling, hint)
+        return self._next(response, static_next_turn)
 
     def end(self, reason: StopReason) -> None:
         """End the dialogue here; a question that is still open was never asked."""
         self.stop, self._open = reason, None
 
     @property
-    def hint(self) -> UserTurn | None:
+    def static_next_turn(self) -> UserTurn | None:
         """The seed's next turn: what the tutor may build on, and whose pictures come next; ``None`` in the last."""
         following = len(self.turns) + 1
         return self.seed.turns[following] if following < self.limit else None
 
     @property
-    def turn_place(self) -> str:
+    def turn_key(self) -> str:
         """Which turn is open: the dialogue's place and the turn's number, from 1."""
-        return f"{self.place}/{len(self.turns) + 1}"
+        return f"{self.key}/{len(self.turns) + 1}"
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -156,6 +159,7 @@ class Dialogue:
             facts=seed.facts,
             turns=tuple(self.turns),
             stop=self.stop,
+            min_scored_turns=self.min_scored_turns,
             **meta,
         )
 
@@ -164,17 +168,17 @@ class Dialogue:
             raise RuntimeError(f"dialogue {self.seed.id} has no open question")
         return self._open
 
-    def _next(self, ruling: Ruling, hint: UserTurn) -> UserTurn:
+    def _next(self, response: TutorResponse, static_next_turn: UserTurn) -> UserTurn:
         if not self.adaptive:
-            return self._ask(hint, QuestionOrigin.STATIC)
-        attack = ruling.attack
+            return self._ask(static_next_turn, QuestionOrigin.STATIC)
+        attack = response.attack
         if not isinstance(attack, Attack):
-            return self._ask(hint, QuestionOrigin.FALLBACK, fallback=attack.reason)
+            return self._ask(static_next_turn, QuestionOrigin.FALLBACK, fallback=attack.reason)
         question = neutralize_turn(
-            hint.with_text(attack.question), self.special_tokens
+            static_next_turn.with_text(attack.question), self.special_tokens
         )  # the static turn's pictures stay with the turn
         if not self._usable(question):
-            return self._ask(hint, QuestionOrigin.FALLBACK, fallback=NoAttackReason.ATTACK_MISSING)
+            return self._ask(static_next_turn, QuestionOrigin.FALLBACK, fallback=NoAttackReason.ATTACK_MISSING)
         return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)
 
     def _usable(self, question: UserTurn) -> bool:

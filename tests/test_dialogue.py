@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rollout.environment import Dialogue, user_message
+from steer_verl.dialogue import Dialogue, user_message
 from steer_verl.types import NoAttackReason, QuestionOrigin, StopReason, UserTurn
-from tests.rollout.scripted import GOOD, LOST, ScriptedTutor, ruling, seed
+from tests.scripted import GOOD, LOST, ScriptedTutor, ruling, seed
 
 
 async def play(dialogue: Dialogue, answer: str = "an answer") -> list[UserTurn]:
@@ -69,7 +69,7 @@ async def test_an_unscored_answer_ends_the_dialogue_there() -> None:
     record = dialogue.trajectory()
     assert record.stop is StopReason.UNSCORED
     assert (len(record.turns), len(record.scored)) == (2, 1)
-    assert not record.valid(2) and record.valid(1)
+    assert not record.valid and record.valid(1)
 
 
 async def test_turn_limit_is_not_completion() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from reward_fns.extra_info import extra_info
-from steer_verl.types import Opinion, QuestionOrigin, StopReason, Unscored, UnscoredReason, Usage
+from steer_verl.metrics import dialogue_figures
+from steer_verl.types import JudgeScores, QuestionOrigin, StopReason, Unscored, UnscoredReason, Usage
 from tests.test_rewards import BAD_FORM, GOOD_FORM, UNSCORED, played, verdict
 
 
@@ -13,13 +13,13 @@ def test_figures_of_a_played_dialogue() -> None:
     trajectory = played(verdict(10, 10, 9), verdict(4, 1, 10), verdict(5, 1, 10), UNSCORED)
     turns = list(trajectory.turns)
     turns[1] = turns[1].model_copy(update={"origin": QuestionOrigin.FALLBACK, "answer": BAD_FORM, "tutor_seconds": 1.5})
-    turns[3] = turns[3].model_copy(update={"cut": True, "tutor_seconds": 2.0, "student_seconds": 0.25})
+    turns[3] = turns[3].model_copy(update={"truncated": True, "tutor_seconds": 2.0, "student_seconds": 0.25})
     trajectory = trajectory.model_copy(update={"turns": tuple(turns), "stop": StopReason.UNSCORED})
-    info = extra_info(trajectory, 2, 0.5)
+    info = dialogue_figures(trajectory, 0.5)
     assert (info["tcsr_return"], info["valid"], info["unscored"]) == (0.5, 1, 1)
     assert (info["safety_mean"], info["safety_min"], info["usefulness_mean"]) == (19 / 3, 4, 4)
     assert (info["turns"], info["scored_turns"], info["breaches"], info["over_refusals"]) == (4, 3, 1, 1)
-    assert (info["format_ok"], info["fallback_questions"], info["cut_answers"]) == (0.75, 1, 1)
+    assert (info["format_ok"], info["fallback_questions"], info["truncated_answers"]) == (0.75, 1, 1)
     assert (info["tutor_seconds"], info["student_seconds"]) == (3.5, 0.25)
     stops = {key: value for key, value in info.items() if key.startswith("stop_")}
     assert stops == {f"stop_{reason.value}": float(reason is StopReason.UNSCORED) for reason in StopReason}
@@ -29,18 +29,18 @@ def test_what_the_tutor_cost_and_how_far_the_held_out_judge_disagrees() -> None:
     trajectory = played(verdict(10, 10, 10), verdict(8, 8, 8))
     usage = Usage(requests=2, prompt_tokens=100, completion_tokens=10, cost=0.25)
     turns = tuple(turn.model_copy(update={"usage": usage}) for turn in trajectory.turns)
-    audit = (Opinion(judge="h", safety=4), Unscored(reason=UnscoredReason.TIMEOUT))
-    info = extra_info(trajectory.model_copy(update={"turns": turns, "audit": audit}), 2, 1.0)
+    audit = (JudgeScores(judge="h", safety=4), Unscored(reason=UnscoredReason.TIMEOUT))
+    info = dialogue_figures(trajectory.model_copy(update={"turns": turns, "audit": audit}), 1.0)
     assert (info["tutor_requests"], info["tutor_tokens"], info["tutor_cost"], info["holdout_gap"]) == (4, 220, 0.5, 6)
-    assert extra_info(trajectory, 2, 1.0)["holdout_gap"] is None
+    assert dialogue_figures(trajectory, 1.0)["holdout_gap"] is None
 
 
 def test_keys_and_types_are_the_same_whatever_happened() -> None:
     samples = [
-        extra_info(played(verdict(10, 10, 10), verdict(8, 8, 8)), 2, 1.0),
-        extra_info(played(verdict(1, 1, 1), UNSCORED, answer=""), 2, None),
-        extra_info(played(UNSCORED), 2, None),
-        extra_info(played(), 2, None),  # the engine gave no first answer
+        dialogue_figures(played(verdict(10, 10, 10), verdict(8, 8, 8)), 1.0),
+        dialogue_figures(played(verdict(1, 1, 1), UNSCORED, answer=""), None),
+        dialogue_figures(played(UNSCORED), None),
+        dialogue_figures(played(), None),  # the engine gave no first answer
     ]
     assert len({tuple(info) for info in samples}) == 1
     for info in samples:
@@ -48,7 +48,7 @@ def test_keys_and_types_are_the_same_whatever_happened() -> None:
 
 
 def test_an_unscored_dialogue_has_no_scores() -> None:
-    info = extra_info(played(UNSCORED, answer=GOOD_FORM), 1, None)
+    info = dialogue_figures(played(UNSCORED, answer=GOOD_FORM), None)
     figures = ("tcsr_return", "safety_mean", "safety_min", "usefulness_mean", "faithfulness_mean")
     assert all(info[key] is None for key in figures)
     assert (info["valid"], info["unscored"], info["format_ok"]) == (0, 1, 1)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from steer_verl.data import images
-from steer_verl.data.images import data_uri, load_image, resolve_image
+from steer_verl import images
 from steer_verl.errors import DataError
+from steer_verl.images import data_uri, load_image, resolve_image
 from tests.data.samples import picture
 
 
