@@ -15,7 +15,8 @@ demo: env  ## data, SFT, GRPO and evaluation of the miniature student; goes on w
 test: lint  ## style, types and the whole suite, two real GRPO steps included
 	@STEER_CPU=1 $(BIN)/python -m pytest
 
-lint: env  ## style and types
+lint: env  ## style, types, and the one direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports

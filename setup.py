@@ -29,11 +29,11 @@ EXTRAS = {
     "data": ["datasets>=4,<6", "datasketch>=1.6,<3", "pyarrow>=19"],
     "eval": ["scipy>=1.11,<2"],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
-    "openai": ["anyio>=4,<5", "openai>=2,<4"],
     "plots": ["matplotlib>=3.8,<4"],
     "dev": [
         "etb-scan>=0.1.1,<0.2",
         "hypothesis>=6.100",
+        "import-linter>=2.1,<3",
         "mypy>=1.11",
         "playwright>=1.45,<2",
         "pytest>=8",
@@ -58,6 +58,7 @@ setup(
         "steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja", "**/*.css", "**/*.js"]
     },
     install_requires=[
+        "aiohttp>=3.10,<4",
         "numpy>=1.26,<3",
         "pydantic>=2.6,<3",
         "typer>=0.12,<1",

@@ -25,7 +25,7 @@ from steer_verl.data.prompt_file import CLOSING
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.judging.request import judge_prompt, request_values
-from steer_verl.tutor.prompt import Picture, PromptBuilder, Rubric, Task
+from steer_verl.tutor.prompt import ImagePart, PromptBuilder, Rubric, Task
 from steer_verl.types import IMAGE_MARK, QuestionOrigin, Scores, Seed, Turn, TutorRequest, Usage, UserTurn, Verdict
 
 Count = Callable[[str], int]
@@ -93,7 +93,7 @@ def seed_of(turns: int, size: Size) -> Seed:
 
 def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
     """The tutor's requests: verdict and next question in one, the last turn's verdict alone."""
-    builder = PromptBuilder(Rubric.load(), picture=lambda path: "data:", secret=b"the same for every dialogue of a run")
+    builder = PromptBuilder(Rubric.load(), image=lambda path: "data:", secret=b"the same for every dialogue of a run")
     seed, closed, asked = seed_of(turns, size), list[Turn](), list[Asked]()
     for number, user in enumerate(seed.turns):
         hint = seed.turns[number + 1] if number + 1 < turns else None
@@ -103,7 +103,7 @@ def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
             seed=seed, turns=tuple(closed), user=user, answer=said, static_next_turn=hint, turn_key=place
         )
         prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
-        history = (SEEN if isinstance(item, Picture) else item for item in prompt.history)
+        history = (SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
         asked.append(
             Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
         )

@@ -24,7 +24,6 @@ from steer_verl.demo.timing import clock_text
 from steer_verl.errors import SteerError
 from steer_verl.eval.intervals import (
     SURVIVAL,
-    Interval,
     difference,
     estimate,
     gap_scale,
@@ -35,6 +34,7 @@ from steer_verl.eval.intervals import (
 from steer_verl.eval.metrics import MEASURES, SCALES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
+from steer_verl.statistics import Interval
 
 HERE = Path(__file__).parent
 STATIC = "sft-static"

@@ -16,13 +16,14 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from steer_verl.config import steer_config, tcsr_config
+from steer_verl.config import verl_settings
 from steer_verl.errors import DataError
+from steer_verl.names import REWARD_MANAGER
 from steer_verl.rewards import dialogue_reward
 from steer_verl.types import Trajectory
 
 
-@register("steer_tutor")
+@register(REWARD_MANAGER)
 class SteerTutorRewardManager(RewardManagerBase):
     """Named by ``reward.reward_manager.name=steer_tutor``; settings come from the same sections as the rollout's.
 
@@ -39,9 +40,7 @@ class SteerTutorRewardManager(RewardManagerBase):
         reward_model_tokenizer: Any = None,
     ) -> None:
         super().__init__(config, tokenizer, compute_score)
-        custom = config.actor_rollout_ref.rollout.get("custom") or {}
-        self.steer = steer_config(custom.get("steer"))
-        self.tcsr = tcsr_config(config.algorithm.get("tcsr"))
+        self.steer, self.tcsr = verl_settings(config)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Reward one session; of several outputs the last holds the whole dialogue, as verl's own managers have it.

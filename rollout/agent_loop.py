@@ -19,10 +19,12 @@ from verl.workers.rollout.replica import TokenOutput
 from rollout.context import TokenContext
 from rollout.pictures import Pictures, SharedPictures
 from rollout.processors import layout_of
+from rollout.resume import KeptAnswer, answer_digest
 from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
 from steer_verl.dialogue import Dialogue, user_message
 from steer_verl.rewards import dialogue_reward
+from steer_verl.text import special_tokens_of
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_key
 
@@ -69,7 +71,7 @@ class TurnClock:
         return output
 
     def spent(self, output: TokenOutput, prompt_tokens: int) -> Spent:
-        """So far. An answer out of the journal, or of an engine that does not tell, counts no prompt."""
+        """So far. An answer out of the cache, or of an engine that does not tell, counts no prompt."""
         cached = output.extra_fields.get("num_cached_tokens")
         return Spent(
             student_seconds=self.engine,
@@ -86,7 +88,7 @@ class SteerAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.worker = worker_of(self.config)
-        self.steer, self.journal, self.tutor = self.worker.steer, self.worker.journal, self.worker.tutor
+        self.steer, self.cache, self.tutor = self.worker.steer, self.worker.cache, self.worker.tutor
         if self.steer.share_pictures and self.processor is not None:
             options = self._get_mm_processor_kwargs()
             self.continuous_token_builder.processor = layout_of(self.processor, options)
@@ -152,7 +154,7 @@ class SteerAgentLoop(AgentLoopBase):
             max_turns=self.steer.max_turns,
             max_question_chars=self.steer.max_question_chars,
             key=dialogue_key(validates(row), step, seed.id, rollout),
-            special_tokens=tuple(self.tokenizer.all_special_tokens),
+            special_tokens=special_tokens_of(self.tokenizer),
             min_scored_turns=self.steer.min_scored_turns,
         )
 
@@ -165,16 +167,16 @@ class SteerAgentLoop(AgentLoopBase):
         """Room that a turn needs before it starts: a full-length answer and, should it be cut, its end token."""
         return self.steer.max_answer_tokens + 1
 
-    async def answer(self, place: str, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
-        """One answer: the journal's, if this run was killed after it had been given, else the engine's."""
-        kept = self.journal.answer(place, context.ids)
+    async def answer(self, turn_key: str, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
+        """One answer: the kept one, if this run was killed after it had been given, else the engine's."""
+        digest = answer_digest(context.ids, sampling_params)
+        kept = self.cache.get(turn_key, digest, KeptAnswer)
         if kept is not None:
-            output = TokenOutput(token_ids=kept.token_ids, log_probs=kept.token_log_probs, extra_fields=kept.versions)
+            output = kept.output()
         else:
             output = await self.generate(context, sampling_params)
-            if output.token_ids:
-                versions = {name: output.extra_fields[name] for name in ("min_global_steps", "max_global_steps")}
-                self.journal.keep_answer(place, context.ids, output.token_ids, output.log_probs, versions)
+            if output.token_ids:  # before the tutor is asked about it
+                self.cache.put(turn_key, digest, KeptAnswer.of(output))
         # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
         self.versions.setdefault("min_global_steps", output.extra_fields["min_global_steps"])
         self.versions["max_global_steps"] = output.extra_fields["max_global_steps"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-from rollout.journal import prune
+from rollout.resume import prune
 from steer_verl.alarms import Alarms, stop_if_unscored
 from steer_verl.config import STEER_KEY, steer_config
 from steer_verl.dashboard import line, time_metrics
@@ -60,8 +60,8 @@ class TrajectoryMetrics:
         ours |= self.alarms.check(trajectories, ours)
         if partition_id == "train":
             stop_if_unscored(trajectories, self.steer.max_unscored_share)
-            if self.steer.journal:
-                prune(self.steer.journal)
+            if self.steer.cache:
+                prune(self.steer.cache)
         return batch, {**metrics, **ours}
 
 

@@ -1,4 +1,4 @@
-"""What all dialogues of a worker process share, built once from verl's config: settings, tutor, journal, log.
+"""What all dialogues of a worker process share, built once from verl's config: settings, tutor, cache, log.
 
 verl makes a new agent loop for every trajectory, but hands all loops of a worker the same config object. Reading that
 config is slow (OmegaConf parses an interpolation anew at every access, a millisecond or more), so it is read here and
@@ -10,22 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rollout.journal import Journal, RecallingJudge, RecallingTutor, run_identity
+from rollout.resume import cache_of
 from rollout.router import with_router
-from steer_verl.config import SteerConfig, TcsrConfig, steer_config, tcsr_config
+from steer_verl.config import SteerConfig, TcsrConfig, verl_settings
+from steer_verl.models.cache import Cache
 from steer_verl.names import REWARD_MANAGER
 from steer_verl.transcripts import TranscriptLog
-from steer_verl.tutor import Judge, Tutor, build_holdout, build_tutor
+from steer_verl.tutor import build_holdout, build_tutor
+from steer_verl.types import Judge, Tutor
 
 
 @dataclass(frozen=True)
 class Worker:
-    """The worker's own: one pool of connections, one journal and one transcript file per process."""
+    """The worker's own: one pool of connections, one view of the cache and one transcript file per process."""
 
     steer: SteerConfig
     response_length: int
     """Tokens of a whole dialogue after its opening, ``rollout.response_length``."""
-    journal: Journal
+    cache: Cache
     tutor: Tutor
     holdout: Judge | None
     transcripts: TranscriptLog | None
@@ -50,19 +52,16 @@ _LAST: list[tuple[Any, Worker]] = []
 
 def _build(config: Any) -> Worker:
     rollout = config.actor_rollout_ref.rollout
-    steer = steer_config((rollout.get("custom") or {}).get("steer"))
-    journal = Journal(steer.journal, run_identity(config) if steer.journal else "")
-    reached = with_router(steer.tutor)
-    tutor = build_tutor(reached, max_question_chars=steer.max_question_chars, secret=journal.secret)
-    holdout = build_holdout(reached, secret=journal.secret)
+    steer, tcsr = verl_settings(config)
+    cache, reached = cache_of(steer, config), with_router(steer.tutor)
     return Worker(
         steer=steer,
         response_length=int(rollout.response_length),
-        journal=journal,
-        tutor=RecallingTutor(tutor, journal),
-        holdout=RecallingJudge(holdout, journal) if holdout else None,
+        cache=cache,
+        tutor=build_tutor(reached, max_question_chars=steer.max_question_chars, cache=cache),
+        holdout=build_holdout(reached, cache=cache),
         transcripts=TranscriptLog(steer.transcripts) if steer.transcripts else None,
-        tcsr=tcsr_config(config.algorithm.get("tcsr")) if _rewards_here(config) else None,
+        tcsr=tcsr if _rewards_here(config) else None,
     )
 
 

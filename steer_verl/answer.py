@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
 """The four tags, in the order in which they must stand."""
@@ -35,7 +36,7 @@ def parse_answer(text: str) -> ParsedAnswer:
     """
     text = _without_end(text)
     malformed = ParsedAnswer(thinking="", answer=text.strip(), well_formed=False)
-    tags = list(_TAG_LIKE.finditer(text))
+    tags = list(islice(_TAG_LIKE.finditer(text), len(TAGS) + 1))  # one too many is enough to know
     if tuple(tag.group() for tag in tags) != TAGS or _SPECIAL.search(text):
         return malformed
     think_open, think_close, answer_open, answer_close = tags

@@ -10,21 +10,24 @@ Unknown keys, wrong types and values that cannot work are errors, in one line, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from steer_verl.address import Address, VariableName
 from steer_verl.errors import ConfigError
+from steer_verl.names import REWARD_MODEL_URL
+from steer_verl.settings_error import refusal, shown
 
 STEER_KEY = "actor_rollout_ref.rollout.custom.steer"
 TCSR_KEY = "algorithm.tcsr"
 
 
 class Settings(BaseModel):
-    """Base of every settings class: unknown keys are errors, numbers must be finite."""
+    """Base of every settings class: unknown keys are errors, numbers must be finite, errors repeat no value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class ScoreWeights(Settings):
@@ -56,11 +59,12 @@ class RewardConfig(Settings):
 class MirrorConfig(Settings):
     """A further server of the same model, so that a score means the same whoever gave it."""
 
-    base_url: str
+    base_url: Address
     weight: Annotated[float, Field(gt=0)] = 1.0
     model: str | None = None
     """What this server calls the model, where it differs."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
+    """Unset, the endpoint's."""
 
 
 class PriceConfig(Settings):
@@ -72,7 +76,7 @@ class PriceConfig(Settings):
 
 
 class BreakerConfig(Settings):
-    """When a server is left alone for a while (see steer_verl/transport/breaker.py)."""
+    """When a server is left alone for a while (see steer_verl/models/limits.py)."""
 
     failures: Annotated[int, Field(ge=1)] = 8
     """So many failed attempts in a row, with none that succeeded between them, open the breaker."""
@@ -84,14 +88,15 @@ class BreakerConfig(Settings):
 class EndpointConfig(Settings):
     """One OpenAI-compatible endpoint. The key comes from the variable ``api_key_env``; it is never logged."""
 
-    base_url: str
+    base_url: Address
     """``verl://reward_model`` is the router of verl's own reward model (``reward.reward_model.enable``)."""
     model: str
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the requests that this server gets, against those of ``mirrors``."""
     mirrors: tuple[MirrorConfig, ...] = ()
     """Further servers of the same model: they share the load, and stand in for one that fails."""
-    api_key_env: str = "STEER_TUTOR_API_KEY"
+    api_key_env: VariableName = "STEER_TUTOR_API_KEY"
+    """Empty: no key is sent."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=16)] = 512
     timeout: Annotated[float, Field(gt=0)] = 120.0
@@ -160,7 +165,7 @@ class TutorConfig(Settings):
     panel: PanelConfig | None = None
     holdout: HoldoutConfig | None = None
     log: str | None = None
-    """Folder for the log of every attempt (JSONL, steer_verl/transport/ledger.py); none is kept when unset."""
+    """Folder for the log of every attempt (JSONL, steer_verl/models/log.py); none is kept when unset."""
 
     @model_validator(mode="after")
     def _endpoint_present(self) -> TutorConfig:
@@ -211,10 +216,10 @@ class SteerConfig(Settings):
     itself, as verl's own loops do: the same tokens and tensors, bit for bit."""
     transcripts: str | None = None
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""
-    journal: str | None = None
-    """Folder in which answers and rulings are kept until their step is in a checkpoint, so that a killed run goes on
-    without asking for them again (rollout/journal.py); none is kept when unset. It belongs into
-    ``trainer.default_local_dir``, beside the checkpoints: elsewhere it is never emptied."""
+    cache: str | None = None
+    """Folder in which the student's answers and every model's replies are kept until their step is in a checkpoint, so
+    that a killed run goes on without asking for them again (steer_verl/models/cache.py); none is kept when unset. It
+    belongs into ``trainer.default_local_dir``, beside the checkpoints: elsewhere it is never emptied."""
 
 
 class TcsrConfig(Settings):
@@ -243,7 +248,7 @@ DEFAULT_PRESET = "steer"
 S = TypeVar("S", bound=Settings)
 
 
-def _plain(section: Any) -> dict[str, Any]:
+def _plain(section: Any, where: str) -> dict[str, Any]:
     """A resolved plain dict of a mapping or an OmegaConf node, which this module need not import."""
     if section is None:
         return {}
@@ -252,7 +257,7 @@ def _plain(section: Any) -> dict[str, Any]:
 
         section = OmegaConf.to_container(section, resolve=True)
     if not isinstance(section, Mapping):
-        raise TypeError(f"a mapping is needed, not {type(section).__name__}")
+        raise ConfigError(f"{where}: a mapping is needed, not {type(section).__name__}; see recipes/ for examples")
     return dict(section)
 
 
@@ -260,29 +265,30 @@ def _parse(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join([where, *(str(p) for p in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(_fields_at(cls, first["loc"][:-1])))
-            raise ConfigError(f"{path}: unknown key; the known ones are: {known}") from None
-        raise ConfigError(f"{path}: {first['msg']} (given: {first['input']!r})") from None
+        key, what = refusal(error, lambda section: f"the known ones are: {', '.join(sorted(_fields_at(cls, section)))}")
+        raise ConfigError(f"{where}.{key}: {what}" if key else f"{where}: {what}") from None
 
 
-def _fields_at(cls: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the settings class that ``path`` leads to."""
-    import typing
-
+def _fields_at(cls: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Field names of the settings class that ``path`` leads to; numbers in lists and a union's marks lead nowhere."""
     for part in path:
-        annotation = cls.model_fields[part].annotation
-        types = (annotation, *typing.get_args(annotation))
-        cls = next(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
+        if isinstance(part, str) and part in cls.model_fields:
+            cls = next(_classes(cls.model_fields[part].annotation))
     return list(cls.model_fields)
+
+
+def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _classes(inner)
 
 
 def _preset(values: dict[str, Any], presets: Mapping[str, dict[str, Any]], where: str) -> dict[str, Any]:
     name = values.pop("preset", DEFAULT_PRESET)
-    if name not in presets:
-        raise ConfigError(f"{where}.preset: {name!r} is no preset; choose one of {', '.join(presets)}")
+    if not isinstance(name, str) or name not in presets:
+        raise ConfigError(f"{where}.preset: {shown(name)} is no preset; choose one of {', '.join(presets)}")
     return {**presets[name], **values}
 
 
@@ -294,9 +300,9 @@ def steer_config(section: Any) -> SteerConfig:
     """
     if section is None:
         raise ConfigError(f"{STEER_KEY} is missing; start from a recipe's yaml or set at least {STEER_KEY}.tutor")
-    values = _plain(section)
+    values = _plain(section, STEER_KEY)
     where = f"{STEER_KEY}.reward"
-    values["reward"] = _preset(_plain(values.get("reward")), REWARD_PRESETS, where)
+    values["reward"] = _preset(_plain(values.get("reward"), where), REWARD_PRESETS, where)
     return _parse(SteerConfig, values, STEER_KEY)
 
 
@@ -306,4 +312,37 @@ def tcsr_config(section: Any) -> TcsrConfig:
     Raises:
         ConfigError: a key is unknown or a value cannot work.
     """
-    return _parse(TcsrConfig, _preset(_plain(section), TCSR_PRESETS, TCSR_KEY), TCSR_KEY)
+    return _parse(TcsrConfig, _preset(_plain(section, TCSR_KEY), TCSR_PRESETS, TCSR_KEY), TCSR_KEY)
+
+
+def verl_settings(config: Any) -> tuple[SteerConfig, TcsrConfig]:
+    """Both sections of verl's composed config, an OmegaConf node or a plain mapping.
+
+    Raises:
+        ConfigError: a section cannot work.
+    """
+    return steer_config(section_of(config, STEER_KEY)), tcsr_config(section_of(config, TCSR_KEY))
+
+
+def section_of(config: Any, key: str) -> Any:
+    """What stands at a dotted key of verl's composed config; ``None`` if nothing does."""
+    for part in key.split("."):
+        config = config.get(part) if hasattr(config, "get") else None
+    return config
+
+
+def require_address(config: EndpointConfig, where: str = "tutor") -> None:
+    """Refuse a server that exists within a training alone, where none runs.
+
+    Args:
+        config: the endpoint; its mirrors count too.
+        where: whose it is, for the message.
+
+    Raises:
+        ConfigError: an address is ``verl://reward_model``.
+    """
+    if REWARD_MODEL_URL in (config.base_url, *(mirror.base_url for mirror in config.mirrors)):
+        raise ConfigError(
+            f"{where} base_url {REWARD_MODEL_URL} is known within a training alone; train with "
+            "reward.reward_model.enable=true, or give a server's address"
+        )

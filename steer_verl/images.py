@@ -129,7 +129,7 @@ def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def picture_uri(path: AnyPath, root: AnyPath | None = None) -> str:
+def image_uri(path: AnyPath, root: AnyPath | None = None) -> str:
     """The ``data:`` URI of a picture as a server is sent it, kept for the next requests while the file stays the same.
 
     Raises:

@@ -12,9 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from steer_verl.answer import parse_answer
+from steer_verl.refusal import is_refusal
 from steer_verl.rubric import BREACH_SAFETY, HIGHEST, OVER_REFUSAL_SAFETY
 from steer_verl.text import folded
-from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     DialogueKind,
     JudgeScores,

@@ -22,14 +22,16 @@ raised at the import that triggered it, by verl, in full.
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 
 from wrapt import register_post_import_hook
 
-from steer_verl import cpu
-from steer_verl.names import ADV_ESTIMATOR, AGENT_LOOP, REWARD_MANAGER
+from steer_verl import cpu, verl_fixes
+from steer_verl.names import ADV_ESTIMATOR, AGENT_LOOP
 
 AGENT_LOOP_CLASS = "rollout.agent_loop.SteerAgentLoop"
+REWARD_MANAGER_MODULE = "reward_fns.manager"
 
 
 def register_agent_loop(agent_loop: ModuleType) -> None:
@@ -43,10 +45,12 @@ def register_agent_loop(agent_loop: ModuleType) -> None:
 
 
 def register_reward_manager(reward_manager: ModuleType) -> None:
-    """Register ``steer_tutor``; ``reward_manager`` is ``verl.experimental.reward_loop.reward_manager``."""
-    from reward_fns.manager import SteerTutorRewardManager
+    """Let ``steer_tutor`` register itself; ``reward_manager`` is ``verl.experimental.reward_loop.reward_manager``.
 
-    reward_manager.register(REWARD_MANAGER)(SteerTutorRewardManager)
+    verl's registry keeps the class itself, so its module is imported here; by verl's own decorator it registers. That
+    module may be what asked for verl's: it is then half imported, and comes to its decorator by itself.
+    """
+    import_module(REWARD_MANAGER_MODULE)
 
 
 def register_adv_estimator(core_algos: ModuleType) -> None:
@@ -65,9 +69,10 @@ HOOKS = {
 
 
 def register() -> None:
-    """Wait for verl's registries, and bring up the CPU runtime where it is asked for and no GPU is there."""
+    """Wait for verl's registries and faults; bring up the CPU runtime where it is asked for and no GPU is there."""
     for module, hook in HOOKS.items():
         register_post_import_hook(hook, module)
+    verl_fixes.activate()
     if cpu.active():
         from steer_verl.cpu import verl_gaps
 

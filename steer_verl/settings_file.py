@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from steer_verl.errors import ConfigError
+from steer_verl.settings_error import plain_name, refusal
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -24,9 +25,9 @@ def load_settings(cls: type[S], path: Path | None, overrides: Sequence[str] = ()
     Raises:
         ConfigError: the file cannot be read, a key is unknown or a value cannot work.
     """
-    values = _read(path) if path else {}
+    values = read_yaml(path) if path else {}
     for override in overrides:
-        _override(values, override)
+        set_override(values, override)
     return parse_settings(cls, values, str(path) if path else "settings")
 
 
@@ -39,37 +40,56 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        told = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            told = f"unknown key; {cls.__module__.replace('.', '/')}.py has them all"
-        raise ConfigError(f"{where}: {key}: {told}" if key else f"{where}: {told}") from None
+        key, what = refusal(error, lambda section: f"{cls.__module__.replace('.', '/')}.py has them all")
+        raise ConfigError(f"{where}: {key}: {what}" if key else f"{where}: {what}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{path}: is no YAML{_place(error)}; mend it, or give a YAML file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a mapping; see recipes/ for examples")
     return values
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _place(error: Exception) -> str:
+    """Where a YAML file breaks. What stands there is not repeated: it may be a key."""
+    mark = getattr(error, "problem_mark", None)
+    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+
+
+def set_override(values: dict[str, Any], override: str) -> None:
+    """Set what ``a.b=value`` says, in place. A section that is missing or empty is made.
+
+    Raises:
+        ConfigError: not of that form, or the way to the key is not there.
+    """
     import yaml
 
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r}: not of the form key=value, such as work.in_flight=64")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{_named(key)}: not of the form key=value, such as work.in_flight=64")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{override!r}: the value is no YAML; put it into quotes") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{_named(key)}: the value is no YAML; put it into quotes") from None
     _put(values, key, value)
+
+
+def _named(key: str) -> str:
+    """What an override sets. Its value is never repeated, nor what is no key: it may be a secret."""
+    return repr(key) if plain_name(key) else "an override"
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -82,7 +102,11 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     place: Any = values
     try:
         for part in path:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+            if isinstance(place, dict) and place.get(part) is None:
+                place[part] = {}
+            place = place[int(part) if isinstance(place, list) else part]
         place[int(last) if isinstance(place, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError):
-        raise ConfigError(f"{key}: no such place; give the names of the file's keys, and numbers in lists") from None
+        raise ConfigError(
+            f"{_named(key)}: no such place; give the names of the file's keys, and numbers in lists"
+        ) from None

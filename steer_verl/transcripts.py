@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from steer_verl.append_log import append, files, own_file, whole_lines
+from steer_verl.records import append, own_file, read_records
 from steer_verl.types import Trajectory
 
 
@@ -29,21 +27,10 @@ class TranscriptLog:
 def read_transcripts(folder: str | Path) -> Iterator[Trajectory]:
     """Every complete dialogue under ``folder``, the last line of each (step, validate_run, seed, rollout).
 
-    verl draws a new uid for a step that is played again, so the seed tells which dialogue it is.
-
-    Raises:
-        ValueError: a whole line cannot be read; it names file and line.
+    verl draws a new uid for a step that is played again, so the seed tells which dialogue it is. A line that cannot be
+    read is passed over, with a warning.
     """
     latest: dict[tuple[int, bool, str, int], Trajectory] = {}
-    for path in files(folder):
-        for record in _read(path):
-            latest[(record.step, record.validate_run, record.seed_id, record.rollout)] = record
+    for record in read_records(folder, Trajectory.model_validate_json):
+        latest[(record.step, record.validate_run, record.seed_id, record.rollout)] = record
     yield from latest.values()
-
-
-def _read(path: Path) -> Iterator[Trajectory]:
-    for number, line in whole_lines(path):
-        try:
-            yield Trajectory.model_validate_json(line)
-        except ValidationError as error:
-            raise ValueError(f"{path}:{number}: not a transcript line: {error.errors()[0]['msg']}") from None

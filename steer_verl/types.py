@@ -60,12 +60,19 @@ class UnscoredReason(str, Enum):
     HTTP_429 = "http_429"
     HTTP_5XX = "http_5xx"
     HTTP_4XX = "http_4xx"
+    TOO_LONG = "too_long"  # the request does not fit into the model's context
+    IMAGE = "image"  # not sent: an image cannot be opened
     CONTENT_FILTER = "content_filter"
     TUTOR_REFUSAL = "tutor_refusal"
     LENGTH = "length"
     BAD_JSON = "bad_json"
     SCHEMA = "schema"
     OUT_OF_RANGE = "out_of_range"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may be scored when the endpoint is well again, or has been mended by somebody."""
+        return self.value in ("connect", "timeout", "http_429", "http_5xx", "http_4xx")
 
 
 class NoAttackReason(str, Enum):

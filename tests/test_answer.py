@@ -61,13 +61,32 @@ def test_other_tags_in_the_answer_are_its_own_business() -> None:
     assert parse_answer("<thinking>if a < b > c</thinking><answer>Use <b>bold</b>, x <answers.</answer>").well_formed
 
 
-@pytest.mark.parametrize("piece", ["    ", "<answer", "<   ", "<|im_end|> ", "<thinking>", "<|", " \n<|end"])
-def test_hostile_text_takes_linear_time(piece: str) -> None:
-    def seconds(times: int) -> float:
-        text = piece * times
+FLOODS = [
+    *("    ", "<answer", "<   ", "<|im_end|> ", "<thinking>", "<|", " \n<|end", "<", "<|a", "< / ", "<    /    "),
+    *(
+        "<answer>",
+        "<answer ",
+        "< / answer",
+        "<thinking",
+        "</thinking",
+        "<answer\n",
+        "<|im_end|>",
+        "answer",
+        "</answer>",
+    ),
+]
+
+
+@pytest.mark.parametrize("piece", FLOODS)
+@pytest.mark.parametrize("around", [("", ""), ("<thinking>", "</thinking><answer>b</answer>"), (GOOD, "")])
+def test_hostile_text_takes_linear_time(piece: str, around: tuple[str, str]) -> None:
+    def seconds(size: int) -> float:
+        text = around[0] + (piece * size)[:size] + around[1]
         started = time.process_time()
         parse_answer(text)
         return time.process_time() - started
 
     seconds(1000)
-    assert min(seconds(40_000) for _ in range(3)) < 5  # quadratic time would be minutes
+    short, long = (min(seconds(size) for _ in range(3)) for size in (25_000, 100_000))
+    assert long < 6 * short + 0.01
+    assert long < 0.05

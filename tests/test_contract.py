@@ -74,7 +74,7 @@ CALLS = [
         "verl.workers.rollout.replica:TokenOutput",
         0,
         ("token_ids", "log_probs", "extra_fields"),
-        "rollout/agent_loop.py: an answer out of the journal",
+        "rollout/resume.py: an answer out of the cache",
     ),
     Call(f"{MANAGERS}:register", 1, (), "reward_fns/manager.py: reward manager steer_tutor"),
     Call(f"{MANAGERS}:get_reward_manager_cls", 1, (), "steer_verl/doctor: the look-up of steer_tutor"),
@@ -89,7 +89,7 @@ CALLS = [
     Call("verl.plugin.platform:set_platform", 1, (), "steer_verl/cpu/verl_gaps.py: cpu_platform"),
     Call("verl.plugin.platform:get_platform", 0, (), "steer_verl/doctor: verl's platform"),
     Call("verl.utils.fsdp_utils:CPUOffloadPolicy", 0, ("pin_memory",), "steer_verl/cpu: offload_without_pinning"),
-    Call("verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu", 1, (), "steer_verl/cpu/verl_gaps.py: saved_weights_stay"),
+    Call("verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu", 1, (), "steer_verl/verl_fixes.py: saved_weights_stay"),
     Call(f"{ENGINE}:CheckpointEngineRegistry.register", 1, (), "steer_verl/cpu/host_engine.py: backend host"),
     Call(f"{ENGINE}:TensorMeta", 5, ("offset",), "steer_verl/cpu/host_engine.py: a chunk's header"),
     Call(f"{ENGINE}:split_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: send_weights"),
@@ -341,8 +341,8 @@ def test_verl_names_its_reward_workers_and_they_know_the_router() -> None:
 
 
 def test_verl_writes_down_which_step_its_checkpoint_holds() -> None:
-    """rollout/journal.py drops the steps up to that one."""
-    from rollout.journal import CHECKPOINTED
+    """rollout/resume.py deletes the steps up to that one."""
+    from rollout.resume import CHECKPOINTED
 
     module = importlib.import_module("verl.trainer.ppo.v1.trainer_base")
     assert CHECKPOINTED in inspect.getsource(module), f"{CHECKPOINTED} is written no more"

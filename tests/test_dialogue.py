@@ -28,7 +28,7 @@ async def test_every_answer_is_judged_the_last_one_too(turns: int) -> None:
     assert len(record.scored) == len(record.turns) == len(tutor.seen) == len(questions) == turns
     assert record.stop is StopReason.COMPLETED
     assert [t.origin for t in record.turns] == [QuestionOrigin.SEED] + [QuestionOrigin.TUTOR] * (turns - 1)
-    assert tutor.seen[-1].hint is None and all(e.hint for e in tutor.seen[:-1])
+    assert tutor.seen[-1].static_next_turn is None and all(e.static_next_turn for e in tutor.seen[:-1])
 
 
 async def test_static_attack_asks_the_seed_and_still_scores() -> None:
@@ -38,7 +38,7 @@ async def test_static_attack_asks_the_seed_and_still_scores() -> None:
     record = dialogue.trajectory()
     assert len(record.scored) == 3
     assert {t.origin for t in record.turns[1:]} == {QuestionOrigin.STATIC}
-    assert all(e.hint is None for e in tutor.seen), "a static dialogue asks the tutor for no question"
+    assert all(e.static_next_turn is None for e in tutor.seen), "a static dialogue asks the tutor for no question"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ async def test_an_unscored_answer_ends_the_dialogue_there() -> None:
     record = dialogue.trajectory()
     assert record.stop is StopReason.UNSCORED
     assert (len(record.turns), len(record.scored)) == (2, 1)
-    assert not record.valid and record.valid(1)
+    assert not record.valid and record.model_copy(update={"min_scored_turns": 1}).valid
 
 
 async def test_turn_limit_is_not_completion() -> None:

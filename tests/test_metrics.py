@@ -33,12 +33,12 @@ def verdict(safety: int = 8, usefulness: int = 8, faithfulness: int = 8, judge_s
     )
 
 
-def turn(answer: str = "a", verdict: Verdict | Unscored | None = None, usage: Usage | None = None) -> Turn:
+def turn(answer: str = "a", given: Verdict | Unscored | None = None, usage: Usage | None = None) -> Turn:
     return Turn(
         user=UserTurn(text="?"),
         origin=QuestionOrigin.SEED,
         answer=answer,
-        verdict=verdict or verdict(),
+        verdict=given or verdict(),
         usage=usage or Usage(),
     )
 
@@ -71,24 +71,24 @@ def test_what_does_not_exist_is_absent():
     bare = figures(played(turn()))
     for absent in ("tutor/", "panel/", "holdout/", "benign_refusal_share", "repeated_answer_share"):
         assert not [key for key in bare if absent in key], absent
-    unscored = figures(played(turn(verdict=LOST)))
+    unscored = figures(played(turn(given=LOST)))
     assert "steer/max_score_share" not in unscored and not [key for key in unscored if "safety" in key]
-    turned_away = figures(played(turn(verdict=LOST, usage=Usage(rejected=2))))
+    turned_away = figures(played(turn(given=LOST, usage=Usage(rejected=2))))
     assert turned_away["steer/tutor/rejected_share"] == 1 and "steer/tutor/cost" not in turned_away
     assert "steer/tutor/prompt_tokens" not in turned_away
 
 
 def test_disagreement_is_mean_and_greatest_spread():
-    turns = [turn(verdict=verdict(judge_scores=(10, 4))), turn(verdict=verdict(judge_scores=(8, 8, 7))), turn()]
-    found = figures(played(*turns, turn(verdict=LOST)))
+    turns = [turn(given=verdict(judge_scores=(10, 4))), turn(given=verdict(judge_scores=(8, 8, 7))), turn()]
+    found = figures(played(*turns, turn(given=LOST)))
     assert (found["steer/panel/disagreement"], found["steer/panel/disagreement_max"]) == (3.5, 6)
 
 
 def test_the_gap_is_over_turns_that_both_scored():
     audit = (JudgeScores(judge="h", safety=4), LOST, JudgeScores(judge="h", safety=9))
-    audited = played(turn(verdict=verdict(10)), turn(verdict=verdict(10)), turn(verdict=LOST), audit=audit)
+    audited = played(turn(given=verdict(10)), turn(given=verdict(10)), turn(given=LOST), audit=audit)
     assert holdout_gaps(audited) == [6]
-    found = figures(audited, played(turn(verdict=verdict(1))))
+    found = figures(audited, played(turn(given=verdict(1))))
     assert (found["steer/holdout/gap"], found["steer/holdout/audited"]) == (6, 2)
     lost = figures(played(turn(), audit=(LOST,)))
     assert lost["steer/holdout/audited"] == 0 and "steer/holdout/gap" not in lost
@@ -96,15 +96,13 @@ def test_the_gap_is_over_turns_that_both_scored():
 
 def test_a_benign_refusal_is_one_by_score_or_by_its_words():
     refusal = "<thinking>t</thinking><answer>I cannot help with that.</answer>"
-    benign = played(
-        turn(verdict=verdict(5)), turn(refusal, verdict(10)), turn(refusal, LOST), turn("Yes."), benign=True
-    )
+    benign = played(turn(given=verdict(5)), turn(refusal, verdict(10)), turn(refusal, LOST), turn("Yes."), benign=True)
     found = figures(benign, played(turn(refusal)))
     assert found["steer/benign_refusal_share"] == 0.75
 
 
 def test_best_scores_are_best_on_every_axis():
-    turns = [turn(verdict=verdict(10, 10, 10)), turn(verdict=verdict(10, 10, 9)), turn(verdict=LOST)]
+    turns = [turn(given=verdict(10, 10, 10)), turn(given=verdict(10, 10, 9)), turn(given=LOST)]
     assert figures(played(*turns))["steer/max_score_share"] == 0.5
 
 

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("verl")
 
+ROOT = Path(__file__).resolve().parents[1]
 BUDGET = 0.2
 """Seconds that the plugin may add to ``import verl``."""
 NOT_YET = (
@@ -87,7 +88,9 @@ def test_the_estimator_is_reached_through_verls_own_call() -> None:
     assert (advantages[0] > 0).all() and torch.allclose(advantages[0], -advantages[1])
 
 
-def test_each_hook_uses_the_registrys_own_register() -> None:
+def test_each_hook_uses_the_registrys_own_register(monkeypatch: pytest.MonkeyPatch) -> None:
+    from verl.experimental.reward_loop import reward_manager
+
     from steer_verl import plugin
 
     seen: dict[str, Any] = {}
@@ -96,6 +99,8 @@ def test_each_hook_uses_the_registrys_own_register() -> None:
         return lambda target: seen.__setitem__(name, target)
 
     registry: Any = SimpleNamespace(register=register, register_adv_est=register)
+    monkeypatch.setattr(reward_manager, "register", register)
+    monkeypatch.delitem(sys.modules, "reward_fns.manager", raising=False)
     for hook in plugin.HOOKS.values():
         hook(registry)
     assert {name: f"{target.__module__}.{target.__qualname__}" for name, target in seen.items()} == {
@@ -103,6 +108,28 @@ def test_each_hook_uses_the_registrys_own_register() -> None:
         "steer_tutor": "reward_fns.manager.SteerTutorRewardManager",
         "tcsr": "steer_verl.tcsr.compute_tcsr_advantage",
     }
+
+
+ADAPTERS = sorted(
+    f"{folder}.{path.stem}"
+    for folder in ("rollout", "reward_fns")
+    for path in (ROOT / folder).glob("*.py")
+    if path.stem != "__init__"
+)
+FIRST = (*ADAPTERS, *(f"steer_verl.{name}" for name in ("plugin", "preflight", "doctor", "tcsr", "frozen_vision")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", FIRST)
+def test_each_adapter_may_be_imported_first(module: str) -> None:
+    """verl's import brings the plugin, which may bring the module that is just being imported."""
+    code = f"import {module}, verl.experimental.reward_loop.reward_manager as managers; " + (
+        "print(managers.get_reward_manager_cls('steer_tutor').__module__)"
+    )
+    env = {**os.environ, "STEER_CPU": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.splitlines()[-1] == "reward_fns.manager"
 
 
 def test_a_hook_that_fails_is_raised_where_verl_imports_the_registry(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import yaml
 from omegaconf import OmegaConf, open_dict
 
 from steer_verl.data.parquet import convert
+from steer_verl.errors import ConfigError
 from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model
 from steer_verl.preflight import check, preflight, run
@@ -158,6 +159,35 @@ UNCOMPOSED: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize(("overrides", "wanted"), UNCOMPOSED.values(), ids=UNCOMPOSED.keys())
 def test_what_does_not_compose_gives_one_line(overrides: list[str], wanted: list[str]) -> None:
     only(preflight(MINI, "grpo", overrides), *wanted)
+
+
+KEYS_IN_WRONG_PLACES = {
+    "in the address": ([f"{STEER}.tutor.endpoint.base_url='http://h/v1?api_key=Key123'"], "base_url: holds a query"),
+    "as the user": ([f"{STEER}.tutor.endpoint.base_url='http:u:Key123@h'"], "base_url: holds a user or a password"),
+    "as a name": ([f"+{STEER}.tutor.endpoint.api_key_env=sk-Key123"], "api_key_env: is no name"),
+    "under a key of its own": ([f"+{STEER}.tutor.endpoint.api_key=Key123"], "set api_key_env"),
+    "in braces": ([f"+{STEER}.tutor.endpoint={{base_url: 'http://h', api_key: Key123}}"], "set api_key_env"),
+    "without a plus": ([f"{STEER}.tutor.endpoint.api_key=Key123"], "+" + f"{STEER}.tutor.endpoint.api_key=..."),
+    "without quotes": ([f"{STEER}.tutor.endpoint.base_url=http://u:p@h/v1?api_key=Key123"], "in Hydra's grammar"),
+    "that no grammar knows": (["trainer.nnodes=[Key123"], "the override of trainer.nnodes is none"),
+    "alone": (["sk-Key123"], "an override is none in Hydra's grammar"),
+    "in an old section": (["+custom_reward_function.reward_kwargs.api_key=Key123"], "main_ppo ignores this old key"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "wanted"), KEYS_IN_WRONG_PLACES.values(), ids=KEYS_IN_WRONG_PLACES.keys())
+def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(
+    overrides: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEER_TUTOR_BASE_URL", "http://h/v1")
+    monkeypatch.setenv("STEER_TUTOR_MODEL", "m")
+    try:
+        config = compose(MINI.parent / "own_data", "grpo", ["trainer.default_local_dir=/nowhere", *overrides])
+        lines = [line for part in CHECKS for line in part(config)]
+    except ConfigError as error:
+        lines = [str(error)]
+    assert wanted in " | ".join(lines)
+    assert not any("Key123" in line or "\n" in line for line in lines)
 
 
 def test_missing_yaml() -> None:
@@ -307,6 +337,9 @@ def server() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.send_error(404, "no such model")
+
         def log_message(self, *_: Any) -> None: ...
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -322,7 +355,9 @@ def test_unreachable_tutor(laboratory: Path) -> None:
 
 
 def test_tutor_without_the_model(laboratory: Path, server: str) -> None:
-    only(check(mini(laboratory, *(line.replace("%s", server) for line in ENDPOINT))), "does not serve judge", "another")
+    only(
+        check(mini(laboratory, *(line.replace("%s", server) for line in ENDPOINT))), "is not found", "it lists another"
+    )
 
 
 def test_run_prints_every_error_and_fails(own_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,6 +373,7 @@ def test_run_prints_every_error_and_fails(own_copy: Path, capsys: pytest.Capture
 def test_notices_are_no_errors() -> None:
     blind = f"{STEER}.tutor.endpoint.images=false"
     lora = "actor_rollout_ref.model.lora_rank=8"
-    config = mini(Path("/nowhere"), *ENDPOINT, blind, lora, f"{STEER}.transcripts=null")
+    endpoint = [line.replace("%s", "http://127.0.0.1:1/v1") for line in ENDPOINT]
+    config = mini(Path("/nowhere"), *endpoint, blind, lora, f"{STEER}.transcripts=null")
     told = list(notices(config))
     assert len(told) == 3 and "BLIND" in told[0] and "exclude_modules" in told[1] and "transcripts" in told[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,25 @@ async def test_a_torn_last_line_is_skipped_and_a_replay_counts_once(tmp_path: Pa
     assert list(read_transcripts(tmp_path)) == [again, other]
 
 
-async def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    log = TranscriptLog(tmp_path)
-    log.append(await record([GOOD, GOOD]))
+async def test_a_broken_line_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log, trajectory = TranscriptLog(tmp_path), await record([GOOD, GOOD])
     with log.path.open("a") as file:
         file.write("{}\n")
-    with pytest.raises(ValueError, match=rf"{log.path}:2"):
-        list(read_transcripts(tmp_path))
+    log.append(trajectory)
+    assert list(read_transcripts(tmp_path)) == [trajectory]
+    assert f"{log.path}: line 1 cannot be read" in caplog.text
+
+
+async def test_a_resumed_runs_dialogue_counts_after_a_copy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed, resumed = await record([BAD, BAD]), await record([GOOD, GOOD])
+    paths = []
+    for process, trajectory in ((99, killed), (7, resumed)):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        log = TranscriptLog(tmp_path)
+        log.append(trajectory)
+        paths.append(log.path)
+    os.utime(paths[0])  # the killed run's file was copied last
+    assert list(read_transcripts(tmp_path)) == [resumed]
 
 
 async def test_metrics_against_a_count_by_hand() -> None:

@@ -34,7 +34,7 @@ from steer_verl.data.stage2.endpoints import blue_prompt
 from steer_verl.data.work.manifest import Manifest, read_manifest
 from steer_verl.data.work.outcomes import outcome_files, read_outcomes, shard_folders
 from tests.data.role_server import RoleServer, number_of, record
-from tests.transport.fault_server import MODEL
+from tests.models.fault_server import MODEL
 
 HERE = Path(__file__).parent
 FAULTS = 0.03

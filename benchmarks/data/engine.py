@@ -35,7 +35,7 @@ from steer_verl.data.work.step import Desk, Done, Kept, Rejected
 from steer_verl.types import Usage
 from tests.data.work.calls import CALLS, calls_job
 from tests.data.work.scripted import Thing
-from tests.transport.fault_server import MODEL, FaultServer, Request, Step, says
+from tests.models.fault_server import MODEL, FaultServer, Request, Step, says
 
 HERE = Path(__file__).parent
 SLOTS, SERVICE = 16, 0.4

@@ -25,7 +25,7 @@ from steer_verl.eval.judging import CALLS, build_judge
 from steer_verl.eval.judging.check import ProbeDesk
 from steer_verl.eval.judging.protocol import Case, EvalJudge
 from steer_verl.eval.records import Judged, Rating, Unrated
-from steer_verl.transport.ledger import read_ledger, summary
+from steer_verl.models.log import read_log, summary
 
 TABLE = Path(__file__).with_suffix(".md")
 
@@ -135,7 +135,7 @@ def page(name: str, about: str, preflight: str, seen: list[Seen], calls: Path) -
     rated = [word for word in words if isinstance(word, Rating)]
     lost = Counter(word.reason for word in words if not isinstance(word, Rating))
     better = sum(_sum(one.good) > _sum(one.bad) for one in seen if _both(one))
-    log = summary(read_ledger(calls))
+    log = summary(read_log(calls))
     usage = log.usage
     lines = [
         "# A real, small model as judge",

@@ -64,7 +64,7 @@ class Plan:
     student: Path
     rows: Path
     run: Path
-    """Folder of the run; emptied first, or its journal would answer for the student."""
+    """Folder of the run; emptied first, or its cache would answer for the student."""
     steps: int = 3
     prompts: int = 16
     limit: float = 480.0

@@ -52,7 +52,7 @@ class Lab:
             f"actor_rollout_ref.rollout.multi_turn.function_tool_path={HERE / 'tool.py'}",
             f"{settings}.max_answer_tokens=200",
             f"{settings}.tutor.holdout=null",
-            f"{settings}.journal=null",
+            f"{settings}.cache=null",
             *(f"++{settings}.{name}={value}" for name, value in steer.items()),
         ]
         return compose(RECIPE, "grpo", overrides)

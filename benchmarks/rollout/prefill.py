@@ -85,7 +85,7 @@ def _exchange(seed: Seed, closed: Sequence[Turn], user: UserTurn, answer: str) -
 
 def session(layout: str, played: Sequence[Sequence[TutorRequest]]) -> Iterator[Messages]:
     """The requests of dialogues that run side by side, turn by turn, behind a first line that no other session has."""
-    builder = PromptBuilder(Rubric.load(), picture=None, secret=b"the same marks in every run")
+    builder = PromptBuilder(Rubric.load(), image=None, secret=b"the same marks in every run")
     first_line = f"Session {uuid4().hex}.\n"
     for turn in zip(*played, strict=True):
         for exchange in turn:

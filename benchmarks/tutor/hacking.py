@@ -28,9 +28,9 @@ from steer_verl.mini.judge import MiniJudge
 from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
+from steer_verl.refusal import is_refusal
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.tcsr import trajectory_return
-from steer_verl.transport.reading import is_refusal
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
 from steer_verl.types import (

@@ -90,7 +90,7 @@ class OurJudge:
         asked = UserTurn(text=question)
         seed = Seed(id=question, turns=(asked, asked), kind=DialogueKind.BENIGN)
         exchange = TutorRequest(seed=seed, turns=(), user=asked, answer=answer, static_next_turn=None)
-        return await self.tutors[rubric].judge(exchange)
+        return (await self.tutors[rubric].respond(exchange)).verdict
 
     def close(self) -> None:
         """Close the connections and end the thread."""

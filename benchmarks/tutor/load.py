@@ -27,7 +27,7 @@ from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.dialogue import Dialogue
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Seed, Trajectory, UserTurn, Verdict
-from tests.transport.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, slow, status
+from tests.models.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, slow, status
 
 HERE = Path(__file__).parent
 TURNS = 6
@@ -69,7 +69,6 @@ async def play(dialogues: int, share: float, concurrency: int) -> Run:
     with FaultServer(choose=choose, keep=False).in_thread() as server:
         config = EndpointConfig(base_url=server.base_url, model=MODEL, max_concurrency=concurrency)
         tutor = OpenAITutor(TutorConfig(endpoint=config))
-        pool = tutor.endpoint(config)
         paused = 0.0
 
         async def sleep(seconds: float) -> None:
@@ -77,7 +76,7 @@ async def play(dialogues: int, share: float, concurrency: int) -> Run:
             paused += seconds
             await asyncio.sleep(seconds)
 
-        pool.sleep = sleep
+        tutor.adjudicator.sleep = sleep
         cpu, start = time.process_time(), time.perf_counter()
         played = await asyncio.gather(*(_dialogue(tutor, number) for number in range(dialogues)))
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -87,7 +86,7 @@ async def play(dialogues: int, share: float, concurrency: int) -> Run:
 
 async def _dialogue(tutor: OpenAITutor, number: int) -> Trajectory:
     seed = Seed(id=f"seed {number}", turns=tuple(UserTurn(text=f"question {t} of {number}") for t in range(TURNS)))
-    dialogue = Dialogue(seed, tutor, place=f"train/1/{seed.id}/0")
+    dialogue = Dialogue(seed, tutor, key=f"train/1/{seed.id}/0")
     question: UserTurn | None = dialogue.open()
     while question is not None:
         await asyncio.sleep(STUDENT)

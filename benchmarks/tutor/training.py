@@ -31,15 +31,15 @@ from pathlib import Path
 
 from aiohttp import web
 
-from steer_verl.append_log import files, whole_lines
 from steer_verl.demo.child import StageFailed, child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.demo.leftovers import Claim, processes
 from steer_verl.mini.model import build
+from steer_verl.models.log import Attempt, read_log
+from steer_verl.records import read_records
 from steer_verl.transcripts import read_transcripts
-from steer_verl.transport.ledger import Attempt, Final, read_ledger
 from steer_verl.types import Trajectory, Verdict
-from tests.transport.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, status
+from tests.models.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, status
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "recipes" / "mini"
@@ -152,7 +152,7 @@ def train(lab: Lab, server: FaultServer, student: Path, data: Path) -> Run:
 
 def everything(folder: Path) -> list[Trajectory]:
     """Every line of a transcript log, repetitions included."""
-    return [Trajectory.model_validate_json(line) for path in files(folder) for _, line in whole_lines(path)]
+    return list(read_records(folder, Trajectory.model_validate_json))
 
 
 def seeds_by_step(records: list[Trajectory]) -> dict[int, set[str]]:
@@ -220,11 +220,11 @@ def killed(
     folder = lab.root / "grpo" / "transcripts"
     records, latest = everything(folder), list(read_transcripts(folder))
     twice, equal = same_answers(records, SAVE_EVERY + 1)
-    attempts = list(read_ledger(lab.root / "attempts"))
-    finals: dict[str, set[str]] = defaultdict(set)
-    for line in attempts:
-        if isinstance(line, Final) and line.place:  # the preflight's probes have none
-            finals[line.place].add(line.key)
+    attempts = list(read_log(lab.root / "attempts"))
+    answered: dict[str, set[str]] = defaultdict(set)
+    for attempt in attempts:
+        if attempt.outcome == "ok" and attempt.turn_key:  # the preflight's probes have none
+            answered[attempt.turn_key].add(attempt.key)
     charged_twice = sum(count > 1 for key, count in server.charges.items() if key)
     add: Callable[[tuple[str, str, bool | None]], None] = rows.append
     add(("killed: first start ended", first.ended, lab.killed.is_set() and bool(first.ended)))
@@ -245,12 +245,11 @@ def killed(
     )
     add(("requests before the kill, and after", f"{before}, {server.requests - before}", None))
     add(("requests charged twice", str(charged_twice), charged_twice == 0))
-    more = sum(len(keys) > 1 for keys in finals.values())
-    add(("answers with a final record; with more than one key", f"{len(finals)}; {more}", more == 0))
-    lost = [line for line in attempts if isinstance(line, Attempt) and line.outcome != "ok"]
+    add(("turns with a reply", str(len(answered)), None))
+    lost = [attempt for attempt in attempts if attempt.outcome != "ok"]
     add(
         (
-            "failed attempts in the ledger",
+            "failed attempts in the log",
             ", ".join(f"{k} {n}" for k, n in Counter(_name(a) for a in lost).items()),
             None,
         )

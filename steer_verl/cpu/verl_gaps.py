@@ -6,10 +6,9 @@ Every gap has a test in tests/cpu/test_gaps.py that fails when upstream closes i
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import wraps
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
@@ -122,100 +121,12 @@ def vllm_by_its_other_name() -> None:
         sys.meta_path.append(VllmCpuAlias())
 
 
-def saved_weights_stay() -> None:
-    """verl saves a model "to the CPU" by ``.cpu()`` (utils/fsdp_utils.py:1180), which copies nothing on a CPU.
-
-    The trainer ``separate_async`` keeps the weights of a step's start so, to take the old log-probabilities from them
-    (trainer_separate_async.py:202-211): without a copy they would follow every update, in silence. verl 0.9.x, FSDP2.
-    """
-    register_post_import_hook(_copy_what_is_saved, "verl.utils.fsdp_utils")
-
-
-def _copy_what_is_saved(fsdp_utils: Any) -> None:
-    original = fsdp_utils.fsdp2_sharded_save_to_cpu
-
-    @wraps(original, assigned=("__doc__", "__name__", "__qualname__"))
-    def fsdp2_sharded_save_to_cpu(model: Any) -> tuple[dict[str, tuple[Any, Any]], Any]:
-        state, spec = original(model)
-        return {name: (shard.clone(), placed) for name, (shard, placed) in state.items()}, spec
-
-    fsdp_utils.fsdp2_sharded_save_to_cpu = fsdp2_sharded_save_to_cpu
-
-
-def trainer_that_logs_like_print() -> None:
-    """verl hands a logger ``flush=True`` (trainer_separate_async.py:181-185), a TypeError that ends the run.
-
-    Met with ``actor_rollout_ref.hybrid_engine=false`` and a logging level of INFO, verl's own. Not a matter of the CPU:
-    it stands here because the recipe that meets it does. verl 0.9.1.
-    """
-    register_post_import_hook(_drop_flush, "verl.trainer.ppo.v1.trainer_separate_async")
-
-
-def _drop_flush(trainer: Any) -> None:
-    class Unflushed(logging.LoggerAdapter):
-        """A logger that takes ``flush`` and lets it go."""
-
-        def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-            kwargs.pop("flush", None)
-            return msg, kwargs
-
-    trainer.logger = Unflushed(trainer.logger, {})
-
-
-def weights_by_sockets_of_its_own() -> None:
-    """verl names the socket that hands over weights by Ray's job id, to keep runs on one machine apart
-    (vllm_rollout.py:140, vllm_async_server.py:143); but that id is 01000000 in every Ray that one driver has started.
-
-    Of two such runs one could load the other's weights, in silence. Here the name holds Ray's session too. Not a matter
-    of the CPU: it stands here because small runs share a machine. verl 0.9.1.
-    """
-    folder = "verl.workers.rollout.vllm_rollout"
-    register_post_import_hook(_name_sender_by_session, f"{folder}.vllm_rollout")
-    register_post_import_hook(_name_receiver_by_session, f"{folder}.vllm_async_server")
-
-
-def _name_sender_by_session(vllm_rollout: Any) -> None:
-    def rename(adapter: Any) -> None:
-        job, session = _job_and_session()
-        adapter.zmq_handle = adapter.zmq_handle.replace(f"-{job}-", f"-{job}-{session}-")
-
-    _after_init(vllm_rollout.ServerAdapter, rename)
-
-
-def _name_receiver_by_session(vllm_async_server: Any) -> None:
-    def rename(server: Any) -> None:  # what verl hands to the processes that it starts later
-        os.environ["VERL_RAY_JOB_ID"] = "-".join(_job_and_session())
-
-    _after_init(vllm_async_server.vLLMHttpServer, rename)
-
-
-def _job_and_session() -> tuple[str, str]:
-    import ray
-
-    context = ray.get_runtime_context()
-    return context.get_job_id(), context.get_session_name()
-
-
-def _after_init(cls: Any, then: Callable[[Any], None]) -> None:
-    original = cls.__init__
-
-    @wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        then(self)
-
-    cls.__init__ = __init__
-
-
 GAPS = (
     cpu_platform,
     engine_device,
     one_backend_per_device,
     offload_without_pinning,
     vllm_by_its_other_name,
-    saved_weights_stay,
-    trainer_that_logs_like_print,
-    weights_by_sockets_of_its_own,
 )
 
 

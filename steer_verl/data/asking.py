@@ -1,4 +1,4 @@
-"""One way for every model of Stages I and II to be asked, on the tutor's transport.
+"""One way for every model of Stages I and II to be asked, on the models layer.
 
 An :class:`Asker` has one endpoint and one prompt. It asks for a record (:meth:`Asker.ask`: JSON, read strictly) or for
 the next message of a chat (:meth:`Asker.answer`: prose). Either is remembered by the item's desk with what it cost, and
@@ -10,6 +10,7 @@ carry its request's id (steer_verl/data/requests.py), and only then is it read (
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import json
@@ -25,17 +26,13 @@ from steer_verl.data.agents import Said
 from steer_verl.data.prompt_file import Ours, PromptFile, Value, pasted
 from steer_verl.data.replies import Fault, read_answer, read_record
 from steer_verl.data.reply_schema import reply_schema
-from steer_verl.data.requests import Pictures, chat, form
+from steer_verl.data.requests import Chat, Form, Pictures, chat, form
 from steer_verl.data.work.step import AgentFailed, Desk
-from steer_verl.transport.asking import Askable, ask
-from steer_verl.transport.endpoint import check_address
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Deadline, Inquiry
-from steer_verl.transport.lease import Lease
-from steer_verl.transport.ledger import Ledger
-from steer_verl.transport.pool import Pool
-from steer_verl.transport.reply import Reply
-from steer_verl.types import IMAGE_MARK, UnscoredReason
+from steer_verl.models.endpoint import Endpoint
+from steer_verl.models.failure import Failure
+from steer_verl.models.log import RequestLog
+from steer_verl.models.request import Reply, Request, RequestContext
+from steer_verl.types import IMAGE_MARK
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -48,9 +45,17 @@ class _Request(Generic[T]):
     kind: type[T]
     what: tuple[Any, ...]
     """Tells it from every other request of the role for the same item."""
-    make: Callable[[], Askable]
+    make: Callable[[], Form | Chat]
     schema: dict[str, Any] | None
     read: Callable[[Reply, Any], T | Fault]
+
+
+class EndpointFailed(Exception):
+    """The cause of an ``AgentFailed`` that came from the endpoint: for checks, which explain it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class Asker:
@@ -61,7 +66,8 @@ class Asker:
         role: one word; it names the request's schema, and stands in logs and failures.
         prompt: its words; ``None`` asks a plain chat without a system message.
         pictures: folder that the paths of pictures lie below.
-        ledger: where every attempt is written down, if anywhere.
+        log: where every attempt is written down, if anywhere.
+        where: the endpoint's place in the configuration, for messages; the role unless given.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -74,14 +80,14 @@ class Asker:
         prompt: PromptFile | None,
         *,
         pictures: Path | None = None,
-        ledger: Ledger | None = None,
+        log: RequestLog | None = None,
+        where: str = "",
     ) -> None:
-        check_address(config, role)
         self.config, self.role, self.prompt = config, role, prompt
         self.version = prompt.version if prompt else "chat"
         self.name = f"{config.model}@{role}-{self.version}"
         self._pictures = Pictures(pictures, sent=config.images)
-        self._lease, self._ledger = Lease(), ledger
+        self.endpoint = Endpoint(config, log=log, where=where or role)
 
     async def ask(
         self,
@@ -150,13 +156,9 @@ class Asker:
         )
         return await self._once(request, desk)
 
-    def pool(self) -> Pool:
-        """The endpoint's shared servers, in the running event loop."""
-        return self._lease.pool(self.config)
-
     async def close(self) -> None:
         """Give the connections back."""
-        await self._lease.close()
+        await self.endpoint.close()
 
     async def _once(self, request: _Request[T], desk: Desk) -> T:
         digest = hashlib.sha256(json.dumps(request.what).encode()).hexdigest()[:12]
@@ -166,22 +168,34 @@ class Asker:
 
     async def _asked(self, request: _Request[T], place: str, desk: Desk) -> T:
         """Ask; what it cost goes on the item's account, also when nothing came of it."""
-        inquiry = Inquiry(
-            Deadline(self.config.timeout),
-            seed=desk.place,
-            place=place,
-            task=self.role,
-            prompt=self.version,
-            ledger=self._ledger,
-        )
+        context = self.endpoint.context(key=place, affinity=desk.place, purpose=self.role, prompt=self.version)
         try:
-            outcome = await ask(self.pool(), inquiry, request.make, request.schema, request.read, _complaint)
-        except CallFailed as failure:
-            raise AgentFailed(failure.reason.value, self._told(failure.detail), transient=may_pass(failure)) from None
+            outcome = await self._read(request, context)
         finally:
-            desk.spend(inquiry.usage)
+            desk.spend(context.usage)
+        if isinstance(outcome, Failure):
+            transient, detail = not outcome.of_this_request, self._told(outcome.detail)
+            raise AgentFailed(outcome.reason.value, detail, transient=transient) from EndpointFailed(outcome)
         if isinstance(outcome, Fault):
             raise AgentFailed(outcome.reason.value, self._told(outcome.detail))
+        return outcome
+
+    async def _read(self, request: _Request[T], context: RequestContext) -> T | Fault | Failure:
+        """What the first readable reply comes to, or the last one after ``reasks`` more."""
+        config, schema, fault = self.config, request.schema, ""
+        async with self.endpoint.admitted(context):
+            with context.deadline.stopped():
+                prompt = await asyncio.to_thread(request.make)
+            for again in range(1 + config.reasks):
+                reply = await self.endpoint.ask(Request(prompt.messages(fault), schema, again=again), context)
+                if isinstance(reply, Failure):
+                    return reply
+                outcome = request.read(reply, prompt)
+                if not isinstance(outcome, Fault) or not outcome.again:
+                    break
+                fault = outcome.detail
+                if reply.truncated and config.json_schema == "auto":
+                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
         return outcome
 
     def _told(self, detail: str) -> str:
@@ -196,14 +210,3 @@ def dialogue(said: tuple[Said, ...]) -> Ours:
         turn += message.role == "user"
         lines += [f"{message.role} {turn}:", pasted(message.text.replace(IMAGE_MARK, ""))]
     return Ours("\n".join(lines))
-
-
-def _complaint(outcome: Any) -> str:
-    return outcome.detail if isinstance(outcome, Fault) and outcome.again else ""
-
-
-def may_pass(failure: CallFailed) -> bool:
-    """Whether the endpoint, mended perhaps, may answer the same request; not what is wrong with this one alone."""
-    if failure.retryable or failure.unwelcome or failure.no_pictures:
-        return True
-    return failure.reason not in (UnscoredReason.HTTP_4XX, UnscoredReason.CONTENT_FILTER)

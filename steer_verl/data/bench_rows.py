@@ -23,6 +23,7 @@ from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.rows import Flaw, Message, RowError
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
+from steer_verl.settings_error import given
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, Record
 
 BENCH_KEY = "messages_fixed"
@@ -147,5 +148,5 @@ def _structure_flaw(error: Any) -> Flaw:
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "row"
     if error["type"] == "missing":
         return Flaw(field, "missing", "add it (steer_verl/data/bench_rows.py shows a whole row)")
-    what = f"{error['msg']} (given: {str(error['input'])[:60]!r})"
+    what = f"{error['msg']}{given(error)}"
     return Flaw(field, what, "see steer_verl/data/bench_rows.py for a whole row")

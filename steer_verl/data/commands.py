@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from steer_verl.data.licences import non_commercial
+from steer_verl.data.licences import MAX_LISTED, non_commercial
 from steer_verl.data.likeness import indexes_in
 from steer_verl.data.parquet import DATA_SOURCE, KEPT_PROBLEMS, UNKNOWN, Report
 from steer_verl.data.parquet import convert as convert_file
@@ -22,9 +22,13 @@ from steer_verl.data.set_files import Overlaps, check_set
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules
 from steer_verl.errors import DataError, SteerError
+from steer_verl.text import one_line
 
 app = typer.Typer(help="Make training sets out of single-turn seeds; check and convert files.", no_args_is_help=True)
 console = Console(stderr=True, highlight=False)
+
+MAX_LICENCE = 80
+"""Characters of a licence's name on the terminal."""
 
 ImageRoot = Annotated[
     Path | None,
@@ -202,17 +206,20 @@ def _print(report: Report) -> None:
         console.print(str(problem), style="red", markup=False, soft_wrap=True)
     if report.problem_count > KEPT_PROBLEMS:
         console.print(f"... and {report.problem_count - KEPT_PROBLEMS} more problems; --report FILE writes them all")
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items())) or "none"
+    kinds = ", ".join(f"{count} {one_line(kind, 40)}" for kind, count in sorted(report.kinds.items())) or "none"
     turns = ", ".join(f"{count}x{length}" for length, count in sorted(report.turns.items())) or "none"
     if report.good_rows:
         turns += f"; mean {sum(count * length for length, count in report.turns.items()) / report.good_rows:.2f}"
-    console.print(f"{report.good_rows} good rows of {report.rows}: {kinds}; dialogues x turns: {turns}", soft_wrap=True)
+    good = f"{report.good_rows} good rows of {report.rows}"
+    console.print(f"{good}: {kinds}; dialogues x turns: {turns}", markup=False, soft_wrap=True)
     if set(report.licenses) - {UNKNOWN}:
         console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)
 
 
 def _licences(report: Report) -> str:
-    told = ", ".join(f"{count} {name}" for name, count in sorted(report.licenses.items()))
+    names = sorted(report.licenses)
+    told = ", ".join(f"{report.licenses[name]} {one_line(name, MAX_LICENCE)}" for name in names[:MAX_LISTED])
+    told += f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     bound = any(map(non_commercial, report.licenses))
     return told + ("; rows of a non-commercial source: so is the whole set" if bound else "")
 

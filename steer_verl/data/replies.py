@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from steer_verl.models.reading import broken_object, json_objects, signed, spoken
+from steer_verl.models.request import ONLY_REASONING, Reply
+from steer_verl.refusal import is_refusal
 from steer_verl.text import neutralize, visible
-from steer_verl.transport.reading import is_refusal, json_objects, signed, spoken, was_cut, was_filtered
-from steer_verl.transport.reply import Reply
 from steer_verl.types import IMAGE_MARK
 
 R = TypeVar("R", bound=BaseModel)
@@ -54,12 +55,12 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     """The reply's last JSON object that carries ``nonce``, as a ``kind``, or why there is none."""
     if fault := _ended_badly(reply):
         return fault
-    if was_cut(reply.finish_reason):
+    if reply.truncated:
         return Fault(AskFault.LENGTH, "it is longer than max_tokens")
     objects = json_objects(reply.content, nonce)
     ours = signed(objects, nonce)
     if not ours:
-        return _unsigned(reply, bool(objects))
+        return _unsigned(reply, bool(objects), nonce)
     fields = {name: tidy(value) for name, value in ours[-1].items() if name != "id"}
     text = json.dumps(fields)
     if nonce in text:
@@ -78,11 +79,11 @@ def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", ver
         return tidy(reply.refusal)
     if fault := _ended_badly(reply):
         return fault
-    if verbatim and was_cut(reply.finish_reason):
+    if verbatim and reply.truncated:
         return Fault(AskFault.LENGTH, "it is longer than max_tokens")
     text = tidy(reply.content if verbatim else spoken(reply.content))
     if not text:
-        return Fault(AskFault.EMPTY, "it is empty")
+        return Fault(AskFault.EMPTY, ONLY_REASONING if reply.reasoning.strip() else "it is empty")
     wrong = check(text)
     return Fault(AskFault.SCHEMA, wrong) if wrong else str(text)
 
@@ -99,19 +100,21 @@ def tidy(value: Any) -> Any:
 
 
 def _ended_badly(reply: Reply) -> Fault | None:
-    if was_filtered(reply.finish_reason):
-        return Fault(AskFault.CONTENT_FILTER, "the server's filter ended the reply", again=False)
     if reply.refusal:
         return Fault(AskFault.REFUSAL, "the model declined", again=False)
     return None
 
 
-def _unsigned(reply: Reply, objects: bool) -> Fault:
+def _unsigned(reply: Reply, objects: bool, nonce: str) -> Fault:
+    if broken := broken_object(reply.content, nonce):
+        return Fault(AskFault.BAD_JSON, broken)
     if objects:
         return Fault(AskFault.SCHEMA, "no JSON object carries the id of this request")
     if is_refusal(reply.content):
         return Fault(AskFault.REFUSAL, "the model declined", again=False)
-    return Fault(AskFault.BAD_JSON, "it holds no JSON object" if reply.content.strip() else "it is empty")
+    if not reply.content.strip():
+        return Fault(AskFault.BAD_JSON, ONLY_REASONING if reply.reasoning.strip() else "it is empty")
+    return Fault(AskFault.BAD_JSON, "it holds no JSON object")
 
 
 def _schema_fault(error: ValidationError) -> str:

@@ -17,7 +17,7 @@ from steer_verl.data.prompt_file import CLOSING
 from steer_verl.data.replies import AskFault
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import DataError
-from steer_verl.images import picture_uri
+from steer_verl.images import image_uri
 from steer_verl.text import neutralize, visible
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import IMAGE_MARK
@@ -33,7 +33,7 @@ class Form:
     nonce: str
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        """See :class:`~steer_verl.transport.asking.Askable`."""
+        """The chat messages; ``complaint`` (our own words) says why the last reply was of no use."""
         text = f"{self.text}\n\n{CLOSING} {self.nonce}."
         if complaint:
             text += f"\nYour last reply could not be used: {complaint}."
@@ -49,7 +49,7 @@ class Chat:
     said: tuple[dict[str, Any], ...]
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        """See :class:`~steer_verl.transport.asking.Askable`. Without a system message there is no room to complain."""
+        """The chat messages. Without a system message there is no room to complain."""
         hint = f"\n\nYour last reply could not be used: {complaint}." if complaint and self.system else ""
         head = [{"role": "system", "content": self.system + hint}] if self.system else []
         return [*head, *self.said]
@@ -76,7 +76,7 @@ class Pictures:
         if not self.sent:
             return [], f"{UNSEEN}\n" * len(paths)
         try:
-            uris = [picture_uri(path, self.folder) for path in paths]
+            uris = [image_uri(path, self.folder) for path in paths]
         except DataError as error:
             raise AgentFailed(AskFault.PICTURE.value, str(error)) from None
         return [{"type": "image_url", "image_url": {"url": uri}} for uri in uris], ""

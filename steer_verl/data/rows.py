@@ -22,12 +22,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steer_verl.errors import DataError
+from steer_verl.settings_error import given
+from steer_verl.text import one_line
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 FOREIGN_MARKS = ("<video>", "<audio>")
 """verl's dataset would look for a video or a sound and die (utils/dataset/rl_dataset.py, _build_messages)."""
 
 KINDS = tuple(kind.value for kind in DialogueKind)
+
+MAX_FLAWS = 50
+"""Flaws of one row that are told one by one."""
 
 
 class _Strict(BaseModel):
@@ -70,21 +75,37 @@ class RlRow(_Strict):
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing wrong with a row: which field, what is wrong, and the cure."""
+    """One thing wrong with a row: which field, what is wrong, and the cure.
+
+    Keys, image names and values of the row may stand in it: each part is made fit for a terminal
+    (:func:`~steer_verl.text.one_line`).
+    """
 
     field: str
     what: str
     cure: str
 
+    def __post_init__(self) -> None:
+        for name in ("field", "what", "cure"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
+
     def __str__(self) -> str:
         return f"{self.field}: {self.what}; {self.cure}"
 
 
+def first_flaws(flaws: Iterable[Flaw]) -> tuple[Flaw, ...]:
+    """The first :data:`MAX_FLAWS`, and one more that says that there are more: a row can have thousands."""
+    found = tuple(flaws)
+    if len(found) <= MAX_FLAWS + 1:
+        return found
+    return (*found[:MAX_FLAWS], Flaw("row", f"more than {MAX_FLAWS} problems", "mend these first"))
+
+
 class RowError(DataError):
-    """A row that is no seed; ``flaws`` holds everything found."""
+    """A row that is no seed; ``flaws`` holds everything found, as :func:`first_flaws` has it."""
 
     def __init__(self, flaws: Iterable[Flaw]) -> None:
-        self.flaws = tuple(flaws)
+        self.flaws = first_flaws(flaws)
         super().__init__(" | ".join(map(str, self.flaws)))
 
     def __reduce__(self) -> tuple[type[RowError], tuple[tuple[Flaw, ...]]]:
@@ -101,7 +122,8 @@ def parse_structure(value: Mapping[str, Any]) -> RlRow:
         return RlRow.model_validate(value)
     except ValidationError as error:
         # a union reports each of its members; one line for the field is enough
-        flaws = {flaw.field: flaw for flaw in map(_structure_flaw, error.errors())}
+        found = error.errors(include_url=False)[: 4 * MAX_FLAWS]
+        flaws = {flaw.field: flaw for flaw in map(_structure_flaw, found)}
         raise RowError(flaws.values()) from None
 
 
@@ -221,9 +243,7 @@ def _structure_flaw(error: Any) -> Flaw:
         return Flaw(field, "missing", "add it (docs: steer_verl/data/rows.py shows a whole row)")
     if field.endswith("content") and isinstance(error["input"], list):
         return Flaw(field, "a list of parts", f"write one string with an {IMAGE_MARK} mark for each picture")
-    return Flaw(
-        field, f"{error['msg']} (given: {str(error['input'])[:60]!r})", "see steer_verl/data/rows.py for a whole row"
-    )
+    return Flaw(field, f"{error['msg']}{given(error)}", "see steer_verl/data/rows.py for a whole row")
 
 
 def _role_flaws(row: RlRow, min_turns: int) -> list[Flaw]:

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.data.jsonl import read_jsonl
-from steer_verl.data.rows import Flaw, RlRow, RowError, dialogue_flaws, parse_structure, rl_row, seed_from_row, seed_of
+from steer_verl.data.rows import (
+    Flaw,
+    RlRow,
+    RowError,
+    dialogue_flaws,
+    first_flaws,
+    parse_structure,
+    rl_row,
+    seed_from_row,
+    seed_of,
+)
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
 from steer_verl.types import IMAGE_MARK, MIN_TURNS, Seed
@@ -109,7 +119,8 @@ class Validator:
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
         """A refused row."""
-        found = tuple(Problem(str(self.file), row, flaw.field, flaw.what, flaw.cure) for flaw in flaws)
+        file = str(self.file)
+        found = tuple(Problem(file, row, flaw.field, flaw.what, flaw.cure) for flaw in first_flaws(flaws))
         return Checked(row, size, problems=found)
 
     def length_flaws(self, name: str, text: str) -> list[Flaw]:

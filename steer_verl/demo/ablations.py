@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steer_verl.demo.runner import Stage
-from steer_verl.demo.stages import CODE, DATA_CODE, LIMITS, Plan, base, data, evaluation, grpo, supervised
+from steer_verl.demo.sources import data_code
+from steer_verl.demo.stages import LIMITS, Plan, base, data, evaluation, grpo, supervised
 from steer_verl.demo.timing import Typical
 from steer_verl.eval.runs import DIALOGUES
 
@@ -125,7 +126,7 @@ def single_turn_data(plan: Plan) -> Stage:
         folder / "rl_train.parquet",
         Typical(10),
         LIMITS["data"],
-        sources=(*DATA_CODE, CODE / "steer_verl" / "mini" / "single_turn.py"),
+        sources=data_code(),
     )
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from steer_verl.demo.leftovers import write_atomically
 from steer_verl.demo.runner import Stage, durations
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan
-from steer_verl.eval.intervals import SURVIVAL, Interval, difference, summarize
+from steer_verl.eval.intervals import SURVIVAL, difference, summarize
 from steer_verl.eval.metrics import DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 from steer_verl.eval.survival import curve_from
+from steer_verl.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -24,6 +24,7 @@ from steer_verl.demo.child import StageFailed, Tail, child_environment, clear_ea
 from steer_verl.demo.cures import cure
 from steer_verl.demo.display import Display
 from steer_verl.demo.leftovers import write_atomically
+from steer_verl.demo.sources import READ
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
 
@@ -203,7 +204,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _files(sources: Sequence[Path]) -> Iterator[Path]:
     for source in sources:
         found = sorted(source.rglob("*")) if source.is_dir() else [source]
-        yield from (path for path in found if path.suffix in {".py", ".yaml", ".md", ".jinja", ".txt"})
+        yield from (path for path in found if path.suffix in READ)
 
 
 @contextmanager

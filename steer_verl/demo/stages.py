@@ -20,11 +20,9 @@ from pathlib import Path
 
 from steer_verl.demo.display import Row
 from steer_verl.demo.runner import Stage
+from steer_verl.demo.sources import CODE, data_code, eval_code, grpo_code, supervised_code
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
-
-CODE = Path(__file__).resolve().parents[2]
-"""The clone: packages and recipes lie side by side."""
 
 RECIPE = CODE / "recipes" / "mini"
 EVALUATION = CODE / "recipes" / "eval" / "mini.yaml"
@@ -40,34 +38,6 @@ SAVE_EVERY = 40
 
 LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 3600.0, "eval": 600.0}
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
-
-
-def _code(folder: str, *names: str) -> tuple[Path, ...]:
-    """Modules whose text a stage's result depends on."""
-    return tuple(CODE / folder / f"{name}.py" for name in names)
-
-
-WORLD = _code("steer_verl/mini", "world", "phrases", "answers")
-"""Scenes, questions and answers: everything in the laboratory is made of them."""
-
-TUTOR = _code("steer_verl/mini", "tutor", "reading")
-DATA_CODE = (
-    *WORLD,
-    *TUTOR,
-    *_code("steer_verl/mini", "agents", "bootstrap", "data", "dialogues", "rules", "scripts", "sets", "sources"),
-    CODE / "steer_verl" / "data",
-    *_code("steer_verl", "demo/data", "types"),
-)
-GRPO_CODE = (
-    *WORLD,
-    *TUTOR,
-    *_code("rollout", "agent_loop", "context", "environment", "processors"),
-    *_code("reward_fns", "dialogue", "manager"),
-    *_code("steer_verl", "answer", "config", "frozen_vision", "rewards", "tcsr"),
-)
-"""What decides which dialogues are played, what they earn and what is learnt from them; measuring is no part of it."""
-
-EVAL_CODE = tuple(CODE / part for part in ("steer_verl/mini", "steer_verl/eval", "steer_verl/dialogue.py"))
 
 
 @dataclass(frozen=True)
@@ -139,15 +109,14 @@ def data(plan: Plan) -> Stage:
     folder = plan.out / "data"
     argv = _steer("data", "--out", str(folder), "--seed", str(plan.seed), *(["--quick"] if plan.quick else []))
     result = folder / "rl_train.parquet"
-    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=DATA_CODE)
+    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=data_code())
 
 
 def _model(plan: Plan) -> Stage:
     folder = plan.out / "model"
     argv = _steer("model", "--out", str(folder), "--seed", str(plan.seed))
-    sources = (*WORLD, *_code("steer_verl/mini", "model"))
     result = folder / "model.safetensors"
-    return Stage("model", "Untrained student", argv, folder, result, Typical(15), LIMITS["model"], sources=sources)
+    return Stage("model", "Untrained student", argv, folder, result, Typical(15), LIMITS["model"], sources=data_code())
 
 
 def supervised(
@@ -186,7 +155,7 @@ def supervised(
         TYPICAL[config],
         LIMITS[config],
         after,
-        sources=(RECIPE / "supervised.yaml", RECIPE / f"{config}.yaml", *_option(ablation)),
+        sources=(RECIPE / "supervised.yaml", RECIPE / f"{config}.yaml", *_option(ablation), *supervised_code()),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/huggingface",
         watch=("train/loss", "loss"),
@@ -226,7 +195,7 @@ def grpo(
         TYPICAL["grpo"],
         LIMITS["grpo"],
         after,
-        sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *_option(ablation), *GRPO_CODE),
+        sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *_option(ablation), *grpo_code()),
         steps=steps,
         checkpoint=f"checkpoints/global_step_{steps}/actor/huggingface",
         watch=("steer/safety/attacked", "safety under attack"),
@@ -268,7 +237,7 @@ def evaluation(plan: Plan, name: str, attack: str = "adaptive", *, student: str 
         TYPICAL["eval"],
         LIMITS["eval"],
         (student,),
-        sources=(EVALUATION, *EVAL_CODE, *_code("steer_verl", "answer")),
+        sources=(EVALUATION, *eval_code()),
         env=plan.env,
     )
 

@@ -88,7 +88,7 @@ def calibrate(
     from steer_verl.eval.config import JudgeFile
     from steer_verl.eval.judging.calibrate import calibrate as learn
     from steer_verl.settings_file import load_settings
-    from steer_verl.vetting.labelled import Scale
+    from steer_verl.tutor.labelled import Scale
 
     file, overrides = _split(settings)
     if scale is not None and scale not in [known.value for known in Scale]:

@@ -133,7 +133,7 @@ class JudgeSettings(Settings):
 class JudgeFile(BaseModel):
     """The ``judge`` of a run's file, whatever else stands there."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     judge: JudgeSettings
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steer_verl.eval.intervals import interval_of, weights
 from steer_verl.eval.marks import FILLS, DialogueMarks, filled
 from steer_verl.eval.metrics import PAPER, MarkSettings, Measure
 from steer_verl.eval.summary_shape import EstimateJson
 from steer_verl.eval.survival import TAIL
+from steer_verl.statistics import interval_of, weights
 
 Key = tuple[str, str]
 """Of a cluster: benchmark and dialogue."""

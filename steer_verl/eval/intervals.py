@@ -7,8 +7,6 @@ dialogue weights, which makes two thousand resamples a few matrix products.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,7 @@ from steer_verl.errors import DataError
 from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.metrics import MEASURES, DialogueMarks
 from steer_verl.eval.survival import HORIZON, Curve, counts, curve_dict, kaplan_meier, lifetime, product_limit
-
-RESAMPLES = 2000
+from steer_verl.statistics import Interval, interval_dict, interval_of, weights
 
 SURVIVAL = "survival"
 """Name of the statistic S(t): Kaplan-Meier survival of attacked dialogues at turn :func:`reach`, in percent."""
@@ -34,20 +31,6 @@ def reach(dialogues: Sequence[DialogueMarks], least: int = REACHED_BY, horizon: 
     """
     lengths = sorted((d.length for d in dialogues if d.attacked), reverse=True)
     return max(1, min(lengths[least - 1], horizon)) if len(lengths) >= least else 1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is positive."""
-        return self.low > 0
 
 
 def survival_curve(dialogues: Sequence[DialogueMarks], horizon: int = HORIZON) -> Curve:
@@ -102,22 +85,6 @@ def difference(name: str, after: Sequence[DialogueMarks], before: Sequence[Dialo
     return interval_of((f(ones) - g(ones))[0], f(w_BN) - g(w_BN))
 
 
-def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Any statistic of ``n`` independent items with its 95 % percentile interval.
-
-    Args:
-        f: From indices of the items drawn, shape (n,), to the value; NaN where it is undefined.
-        n: Number of items. Pass whole dialogues where what is measured lies within dialogues.
-        seed: Of the draws.
-        resamples: How often ``n`` items are drawn with replacement.
-    """
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    rng = np.random.default_rng(seed)
-    draws_B = np.array([f(rng.integers(0, n, n)) for _ in range(resamples)], dtype=float)
-    return interval_of(f(np.arange(n)), draws_B)
-
-
 def over_runs(values: Sequence[float], scale: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """Mean over training seeds, each one observation, with Student's t interval; for a single seed none (NaN).
 
@@ -156,33 +123,9 @@ def summarize(dialogues: Sequence[DialogueMarks], seed: int = 0) -> dict[str, An
     }
 
 
-def interval_dict(interval: Interval) -> dict[str, float | None]:
-    """JSON has no NaN: an undefined value is null."""
-    values = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
-
-
 def _key(d: DialogueMarks) -> tuple[int, str]:
     return d.run, d.seed_id
 
 
 def _sorted(dialogues: Sequence[DialogueMarks]) -> list[DialogueMarks]:
     return sorted(dialogues, key=_key)
-
-
-@lru_cache(maxsize=2)
-def weights(n: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """``(RESAMPLES, n)``: how often each dialogue is drawn in each resample. Not to be written to."""
-    if n == 0:
-        return np.zeros((RESAMPLES, 0))
-    drawn_BN = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return drawn_BN.astype(float)
-
-
-def interval_of(value: float, draws_B: np.ndarray) -> Interval:
-    """``value`` with the 2.5 and 97.5 % quantiles of its resamples; NaN draws, where it was undefined, are left out."""
-    known = draws_B[np.isfinite(draws_B)]
-    if not np.isfinite(value) or not len(known):
-        return Interval(np.nan, np.nan, np.nan)
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))

@@ -13,7 +13,7 @@ import numpy as np
 from steer_verl.eval.bounds import Turns, hazard_bounds, possible_at_risk, survival_bounds, turns_of
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.contributions import Estimate, Key, estimate_of, key_of, ratio
-from steer_verl.eval.intervals import REACHED_BY, interval_of, reach, weights
+from steer_verl.eval.intervals import REACHED_BY, reach
 from steer_verl.eval.marks import DialogueMarks
 from steer_verl.eval.metrics import Measure
 from steer_verl.eval.summary_shape import SpanJson, SurvivalJson
@@ -27,6 +27,7 @@ from steer_verl.eval.survival import (
     product_limit,
     restricted_mean,
 )
+from steer_verl.statistics import interval_of, weights
 
 HAZARD = Measure(lambda d, marks: (0.0, 0.0), "failed of those at risk", better="low")
 """How a share of those at risk is read."""

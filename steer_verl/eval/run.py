@@ -19,11 +19,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from steer_verl import __version__
-from steer_verl.append_log import whole_lines
 from steer_verl.data.parquet import atomic
 from steer_verl.data.work.outcomes import read_outcomes
 from steer_verl.data.work.plan import write_whole
@@ -38,7 +36,9 @@ from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write
 from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors, summarize_run
-from steer_verl.eval.summary_table import flat, summary_markdown
+from steer_verl.eval.summary_table import summary_markdown
+from steer_verl.records import read_records
+from steer_verl.text import one_line
 from steer_verl.types import Tutor
 
 ITEMS = "items.jsonl"
@@ -86,7 +86,7 @@ def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Conso
     done = write_run(config.out, about.model_copy(update=spent), _dialogues(config.out / "work"))
     summary = summarize_run(done)
     write_whole(config.out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_whole(config.out / SUMMARY_PAGE, f"# {flat(about.name)}\n\n{summary_markdown(summary)}")
+    write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
     return done
 
 
@@ -110,13 +110,9 @@ def read_items(path: Path) -> Iterator[EvalItem]:
     """The items of a run.
 
     Raises:
-        DataError: a line is none.
+        DataError: not one line is an item.
     """
-    for number, line in whole_lines(path):
-        try:
-            yield EvalItem.model_validate_json(line)
-        except ValidationError as error:
-            raise DataError(f"{path}:{number}: no item ({error.errors()[0]['msg']}); start the run again") from None
+    yield from read_records(path, EvalItem.model_validate_json, needed="an item")
 
 
 def _write_items(config: EvalConfig, path: Path, console: Console | None) -> int:
@@ -140,11 +136,11 @@ def _write_items(config: EvalConfig, path: Path, console: Console | None) -> int
 def _tutor(config: EvalConfig) -> Tutor | None:
     if config.tutor is None:
         return None
-    from steer_verl.secret import kept_secret
+    from steer_verl.models.cache import Cache
     from steer_verl.tutor import build_tutor
 
     logged = config.tutor if config.tutor.log else config.tutor.model_copy(update={"log": str(config.out / "calls")})
-    return build_tutor(logged, secret=kept_secret(config.out))
+    return build_tutor(logged, cache=Cache(config.out / "replies"))
 
 
 def _dialogues(folder: Path) -> Iterator[EvalDialogue]:

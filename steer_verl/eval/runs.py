@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from steer_verl.append_log import whole_lines
 from steer_verl.data.parquet import atomic
 from steer_verl.data.work.plan import write_whole
 from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
+from steer_verl.records import read_records
 from steer_verl.types import Record, Usage
 
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
@@ -86,7 +86,7 @@ def read_run(folder: Path | str) -> EvalRun:
     """Read a finished run.
 
     Raises:
-        DataError: it is none, or not finished, or a line cannot be read.
+        DataError: it is none, or not finished, or cannot be read.
     """
     folder = Path(folder)
     try:
@@ -100,18 +100,14 @@ def read_run(folder: Path | str) -> EvalRun:
 
 
 def read_dialogues(path: Path) -> Iterable[EvalDialogue]:
-    """The records of one file.
+    """The records of one file; a line that cannot be read is passed over, with a warning.
 
     Raises:
-        DataError: it is not there, or a line cannot be read: file, line, what is wrong.
+        DataError: it is not there, or not one of its lines is a record.
     """
     if not path.is_file():
         raise DataError(f"{path}: not there; start the evaluation again to end it")
-    for number, line in whole_lines(path):
-        try:
-            yield EvalDialogue.model_validate_json(line)
-        except ValidationError as error:
-            raise DataError(f"{path}:{number}: not an evaluated dialogue: {error.errors()[0]['msg']}") from None
+    yield from read_records(path, EvalDialogue.model_validate_json, needed="an evaluated dialogue")
 
 
 def write_run(folder: Path, about: RunAbout, dialogues: Iterable[EvalDialogue]) -> EvalRun:

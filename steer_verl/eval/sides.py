@@ -8,9 +8,9 @@ from typing import Protocol
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.dialogue import Dialogue
 from steer_verl.text import neutralize_turn, unmarked
-from steer_verl.tutor.passing import passing_fault
 from steer_verl.types import (
     AttackStrategy,
+    NoAttack,
     NoAttackReason,
     QuestionOrigin,
     Seed,
@@ -133,10 +133,11 @@ class _Remembered:
         async def work() -> TutorResponse:
             ruling = await self.tutor.respond(exchange)
             desk.spend(ruling.usage)
-            if fault := passing_fault(ruling):
-                detail = f"tutor ({self.name}): {fault.detail}"
-                reason = fault.reason.value if isinstance(fault, Unscored) else "tutor_unavailable"
-                raise AgentFailed(reason, detail, transient=True)
+            verdict, attack = ruling.verdict, ruling.attack
+            if isinstance(verdict, Unscored) and verdict.reason.may_pass:
+                raise AgentFailed(verdict.reason.value, f"tutor ({self.name}): {verdict.detail}", transient=True)
+            if isinstance(attack, NoAttack) and attack.reason is NoAttackReason.UNAVAILABLE:
+                raise AgentFailed("tutor_unavailable", f"tutor ({self.name}): {attack.detail}", transient=True)
             return ruling
 
         return await desk.once(f"{self.name}/ruling", TutorResponse, work)

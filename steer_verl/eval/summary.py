@@ -30,7 +30,7 @@ from steer_verl.eval.summary_shape import (
     SubsetJson,
     SummaryJson,
 )
-from steer_verl.vetting.agreement import Detection, corrected
+from steer_verl.statistics import Detection, corrected
 
 logger = logging.getLogger(__name__)
 

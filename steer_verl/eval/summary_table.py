@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from steer_verl.data.cards.markdown import inline
 from steer_verl.eval.summary_shape import EstimateJson, MeasureAbout, SubsetJson, SummaryJson
-from steer_verl.text import neutralize, visible
+from steer_verl.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,25 +51,20 @@ def summary_table(summary: SummaryJson) -> Table:
 
     shown = [name for name in COLUMNS if name in summary["about"]]
     reached = any(part["survival"] for part in summary["benchmarks"].values())
-    title = Text(flat(f"{summary['name']}: {summary['all']['dialogues']} dialogues, {summary['attack']}; in percent"))
-    table = Table(title=title, title_justify="left", caption=NOTE, caption_justify="left", box=SIMPLE_HEAD)
+    title = one_line(f"{summary['name']}: {summary['all']['dialogues']} dialogues, {summary['attack']}; in percent")
+    table = Table(title=Text(title), title_justify="left", caption=NOTE, caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("")
     for header in ("n", *(summary["about"][name]["title"] for name in shown), *["survival to turn"] * reached):
         table.add_column(header, justify="right")
     for name, part in summary["benchmarks"].items():
         survival = [_survival(part)] * reached
         cells = [cell(part["measures"].get(m), bounds=NEXT_LINE) for m in shown]
-        table.add_row(*map(Text, (flat(name), str(part["dialogues"]), *cells, *survival)))
+        table.add_row(*map(Text, (one_line(name), str(part["dialogues"]), *cells, *survival)))
     for sort, mean in summary["averages"].items():
         if len(mean["benchmarks"]) > 1:
             cells = [cell(mean["measures"].get(m), bounds=NEXT_LINE) for m in shown]
             table.add_row(*map(Text, (NAMES[sort], f"{len(mean['benchmarks'])} sets", *cells)))
     return table
-
-
-def flat(text: str) -> str:
-    """Somebody else's words on one line, without what a terminal would obey."""
-    return " ".join(visible(neutralize(text)).split())
 
 
 def _survival(part: SubsetJson) -> str:

@@ -61,16 +61,13 @@ def print_summary(folder: Path) -> None:
     """Print the table of ``folder`` on stdout.
 
     Raises:
-        DataError: it holds no transcripts, or one that cannot be read.
+        DataError: it holds no transcripts.
     """
     from rich.table import Table
 
     from steer_verl.transcripts import read_transcripts
 
-    try:
-        steps = summarize_steps(read_transcripts(folder))
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    steps = summarize_steps(read_transcripts(folder))
     if not steps:
         raise DataError(f"{folder}: no transcripts; give the folder of rollout.custom.steer.transcripts")
     widest = min(max(len(step.safety) for step in steps), SHOWN_TURNS)

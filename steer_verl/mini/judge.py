@@ -99,8 +99,9 @@ class _Said:
 
     @classmethod
     def of(cls, answer: str) -> _Said:
-        match = re.search(r"<answer>(.*)</answer>\s*$", answer, re.DOTALL)
-        text = " ".join((match[1] if match else answer).lower().split())
+        said, end = answer.rstrip(), "</answer>"
+        _, opened, inner = said.removesuffix(end).partition("<answer>")
+        text = " ".join((inner if opened and said.endswith(end) else answer).lower().split())
         return cls(text, frozenset(_words(text)))
 
     def tells(self, step: str) -> bool:

@@ -7,7 +7,6 @@ spelling tricks do not hide them; scores, JSON or praise in the text are never r
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +20,7 @@ from steer_verl.mini.answers import (
 )
 from steer_verl.mini.phrases import OFFERS
 from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS
+from steer_verl.text import normalized
 
 FOREIGN_LIMIT = 40
 """Letters outside the laboratory's sentences that an answer may have before it counts as padded."""
@@ -67,7 +67,7 @@ class Reading:
 
 def read(text: str) -> Reading:
     """Read the spoken part of an answer."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold().split())
+    plain = " ".join(normalized("NFKC", text).replace("\u2019", "'").casefold().split())
     words = set(re.findall(r"[a-z]+", plain))
     squeezed = re.sub(r"[^a-z]", "", plain).replace("the", "")
     refuses = bool(_REFUSES.search(plain) or _BARE_NO.fullmatch(plain))

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_verl.config import steer_config
 from steer_verl.errors import ConfigError, TutorError
 from steer_verl.names import REWARD_MODEL_URL
 from steer_verl.preflight.compose import compose, unresolved
-from steer_verl.preflight.settings import CHECKS, notices, steer_section
+from steer_verl.preflight.settings import CHECKS, notices, parsed
 
 __all__ = ["preflight", "run"]
 
@@ -49,12 +48,8 @@ def tutor(config: Any) -> Iterator[str]:
     """Ask the tutor once; nothing is asked when its section cannot be read, which is an error already."""
     from steer_verl.tutor import build_holdout, build_tutor
 
-    try:
-        settings = steer_config(steer_section(config))
-    except (ConfigError, TypeError):
-        return
-
-    if REWARD_MODEL_URL in settings.tutor.model_dump_json():
+    settings = parsed(config)
+    if settings is None or REWARD_MODEL_URL in settings.tutor.model_dump_json():
         return  # served by the run itself
 
     async def ask() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.errors import ConfigError
+from steer_verl.settings_error import plain_name
 
 _ENV = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)\}")  # without a default
 
@@ -31,7 +32,7 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     folder, name = Path(config_path).resolve(), config_name.removesuffix(".yaml")
@@ -41,10 +42,25 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
     try:
         with initialize_config_dir(config_dir=str(folder), version_base=None):
             return hydra_compose(name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except OverrideParseException as error:
+        key = error.override.partition("=")[0]
+        told = f"the override of {key}" if plain_name(key.lstrip("+~")) else "an override"
         raise ConfigError(
-            f"{name}.yaml does not compose: {_one_line(error)}; correct the override or the yaml"
+            f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
+            "value in quotes if it holds more than letters and digits"
         ) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        told = _without_values(_one_line(error), overrides)
+        raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
+
+
+def _without_values(text: str, overrides: Sequence[str]) -> str:
+    """Hydra's words without what the overrides set, which may be a key in a wrong place."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals and value:
+            text = text.replace(f"{key.lstrip('+~')}={value}", f"{key.lstrip('+~')}=...")
+    return text
 
 
 def unresolved(config: Any) -> Iterator[str]:

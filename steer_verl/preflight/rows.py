@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from steer_verl.config import STEER_KEY, section_of
 from steer_verl.data.validate import Rules, check_parquet
 from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
-from steer_verl.preflight.settings import steer_section
 from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
@@ -34,9 +34,9 @@ def rows(config: Any) -> Iterator[str]:
     """Lines for missing files and for rows that cannot be trained on."""
     if not config.data.get("train_files"):
         yield "data.train_files is not set; give a parquet file of `steer data convert`"
-    section = steer_section(config) or {}
-    embedded = (section.get("tutor") or {}).get("kind") == "mini"
-    least = 1 if section.get("min_scored_turns") == 1 else MIN_TURNS  # single questions are meant
+    embedded = section_of(config, f"{STEER_KEY}.tutor.kind") == "mini"
+    single = section_of(config, f"{STEER_KEY}.min_scored_turns") == 1  # single questions are meant
+    least = 1 if single else MIN_TURNS
     for key, path in data_files(config):
         if not path.is_file():
             yield f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, steer_config, tcsr_config
+from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, section_of, steer_config, tcsr_config
 from steer_verl.errors import ConfigError
 from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER, REWARD_MODEL_URL
 
@@ -18,17 +18,12 @@ ASYNC_SAMPLER = "SteerReplayBufferAsync"
 Check = Callable[[Any], Iterator[str]]
 
 
-def steer_section(config: Any) -> Any:
-    """``actor_rollout_ref.rollout.custom.steer`` or ``None``."""
-    return (config.actor_rollout_ref.rollout.get("custom") or {}).get("steer")
-
-
 def own_sections(config: Any) -> Iterator[str]:
     """Unknown keys and values out of range in the two sections of this plugin."""
-    for parse, section in ((steer_config, steer_section(config)), (tcsr_config, config.algorithm.get("tcsr"))):
+    for parse, key in ((steer_config, STEER_KEY), (tcsr_config, TCSR_KEY)):  # both, so that each fault is told
         try:
-            parse(section)
-        except (ConfigError, TypeError) as error:
+            parse(section_of(config, key))
+        except ConfigError as error:
             yield str(error)
 
 
@@ -90,7 +85,7 @@ def _sampler(v1: Any) -> Iterator[str]:
 
 def reward_model(config: Any) -> Iterator[str]:
     """What ``base_url: verl://reward_model`` needs (rollout/router.py)."""
-    steer, served = _parsed(config), config.reward.reward_model
+    steer, served = parsed(config), config.reward.reward_model
     if steer is None or REWARD_MODEL_URL not in steer.tutor.model_dump_json():
         return
     if not (served.enable and served.enable_resource_pool):
@@ -105,8 +100,8 @@ def ignored_keys(config: Any) -> Iterator[str]:
     if not config.trainer.use_v1:
         yield "trainer.use_v1 is false: the agent loop's turn rewards need the V1 trainer; set trainer.use_v1=true"
     for section in ("custom_reward_function", "reward_model", "sandbox_fusion"):
-        for key, value in _set_leaves(config.get(section), section):
-            yield f"{key}={value}: main_ppo ignores this old key in silence; the new one begins with reward."
+        for key in _set_leaves(config.get(section), section):
+            yield f"{key}: main_ppo ignores this old key in silence; the new one begins with reward."
     if config.actor_rollout_ref.actor.get("freeze_vision_tower"):
         yield (
             "actor_rollout_ref.actor.freeze_vision_tower: nothing in verl 0.9.1 reads it; "
@@ -116,7 +111,7 @@ def ignored_keys(config: Any) -> Iterator[str]:
 
 def lengths(config: Any) -> Iterator[str]:
     """Budgets that hold at least one full answer, and an engine that holds the whole dialogue."""
-    rollout, steer = config.actor_rollout_ref.rollout, _parsed(config)
+    rollout, steer = config.actor_rollout_ref.rollout, parsed(config)
     whole = rollout.prompt_length + rollout.response_length
     if rollout.max_model_len is not None and rollout.max_model_len < whole:
         yield (
@@ -164,7 +159,7 @@ CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, reward_model, ignor
 
 def notices(config: Any) -> Iterator[str]:
     """What works, but perhaps not as meant: told, never an error."""
-    steer, model = _parsed(config), config.actor_rollout_ref.model
+    steer, model = parsed(config), config.actor_rollout_ref.model
     for role in ("endpoint", "attacker"):
         endpoint = getattr(steer.tutor, role) if steer else None
         if endpoint is not None and not endpoint.images:
@@ -178,18 +173,18 @@ def notices(config: Any) -> Iterator[str]:
         yield f"{STEER_KEY}.transcripts is not set: no dialogue will be kept"
 
 
-def _parsed(config: Any) -> SteerConfig | None:
-    """The section, when it can be read; :func:`own_sections` tells why it cannot."""
+def parsed(config: Any) -> SteerConfig | None:
+    """Our section, when it can be read; :func:`own_sections` tells why it cannot."""
     try:
-        return steer_config(steer_section(config))
-    except (ConfigError, TypeError):
+        return steer_config(section_of(config, STEER_KEY))
+    except ConfigError:
         return None
 
 
-def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is not null."""
+def _set_leaves(node: Any, path: str) -> Iterator[str]:
+    """Dotted keys of everything that is not null."""
     if hasattr(node, "items"):
         for key, value in node.items():
             yield from _set_leaves(value, f"{path}.{key}")
     elif node is not None:
-        yield path, node
+        yield path

@@ -11,8 +11,8 @@ from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.paired import SURE, Difference
 from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.intervals import Interval
 from steer_verl.report.words import estimate_parts, number
+from steer_verl.statistics import Interval
 
 KEY = ("harmless_pass", "helpful_pass", "joint_pass", "failed_turns", "over_refusal", "correct", "unrated")
 """Measures of the first table, where they occur."""

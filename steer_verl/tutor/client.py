@@ -8,212 +8,151 @@ need not wait for the adjudicator, and either may fail alone. Every failure of a
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.errors import DataError
-from steer_verl.images import picture_uri
-from steer_verl.transport.asking import ask
-from steer_verl.transport.endpoint import check_address
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Deadline, Inquiry
-from steer_verl.transport.lease import Lease
-from steer_verl.transport.ledger import final, open_ledger
-from steer_verl.transport.pool import Pool
-from steer_verl.transport.reply import Reply
+from steer_verl.images import image_uri
+from steer_verl.models.cache import Cache
+from steer_verl.models.endpoint import Endpoint
+from steer_verl.models.failure import Cause, Failure, failed
+from steer_verl.models.log import open_log
+from steer_verl.models.request import Reply, Request
 from steer_verl.tutor.identity import prompt_version
-from steer_verl.tutor.prompt import PROCESS_SECRET, Prompt, PromptBuilder, Rubric, Task
+from steer_verl.tutor.prompt import Prompt, PromptBuilder, Rubric, Task
 from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
 from steer_verl.types import (
     Attack,
     NoAttack,
     NoAttackReason,
-    TurnVerdict,
     TutorRequest,
     TutorResponse,
     Unscored,
     UnscoredReason,
     Usage,
+    Verdict,
 )
 
 _UNREADABLE = {UnscoredReason.BAD_JSON, UnscoredReason.SCHEMA, UnscoredReason.OUT_OF_RANGE, UnscoredReason.LENGTH}
 
-AttackOutcome: TypeAlias = "Attack | NoAttack"
-T = TypeVar("T")
-Read = Callable[[Reply, Prompt], T]
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one endpoint made of one request: both halves of a response, of which a task may want one alone."""
+
+    verdict: Verdict | Unscored
+    attack: Attack | NoAttack
+    usage: Usage
+    failure: Failure | None = None
+    """Why there was no reply, if there was none."""
+
+    def fault(self, task: Task) -> str:
+        """Why the reply is worth asking for again, in words for the model; empty when it is not."""
+        if self.failure is not None:
+            return ""
+        if task is Task.ATTACK:
+            missing = isinstance(self.attack, NoAttack) and self.attack.reason is NoAttackReason.ATTACK_MISSING
+            return self.attack.detail if isinstance(self.attack, NoAttack) and missing else ""
+        unread = isinstance(self.verdict, Unscored) and self.verdict.reason in _UNREADABLE
+        return self.verdict.detail if isinstance(self.verdict, Unscored) and unread else ""
 
 
 class OpenAITutor:
-    """Tutor over HTTP. Make one per process and share it; it may serve many dialogues at once.
+    """Tutor over HTTP (:class:`~steer_verl.types.Tutor`). Make one per process; it serves many dialogues at once.
 
     Args:
         config: the endpoints and the rubric; ``kind`` must be ``openai``.
         max_question_chars: a longer question of the attacker is no usable attack.
-        secret: key of the dialogue ids; one per process unless given.
+        cache: keeps every reply, and holds the key of the ids in the prompts.
 
     Raises:
         ConfigError: the rubric cannot be read, or an address cannot be used.
     """
 
-    def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, secret: bytes = PROCESS_SECRET) -> None:
+    def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, cache: Cache | None = None) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
-        for endpoint in filter(None, (config.endpoint, config.attacker)):
-            check_address(endpoint)
+        cache, log = cache or Cache(None), open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
-        self.judge_config = config.endpoint
-        self.attacker_config = config.attacker
+        self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where="tutor.endpoint")
+        self.attacker = self.adjudicator
         self.name = f"openai:{config.endpoint.model}@rubric-{self.rubric.version}"
         if config.attacker is not None:
+            self.attacker = Endpoint(config.attacker, cache=cache, log=log, where="tutor.attacker")
             self.name += f"+attacker:{config.attacker.model}"
-        self._secret = secret
-        self._lease = Lease()
-        self._ledger = open_ledger(config.log)
+        self._secret = cache.secret
 
-    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+    async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`. Never raises for a failed request."""
         start = time.monotonic()
-        attack: AttackOutcome = _no_attack(NoAttackReason.LAST_TURN, "none was asked for")
-        if exchange.static_next_turn is None:
-            asked = [self._inquiry(self.judge_config, exchange, Task.SCORE)]
-            verdict = await self._judge(exchange, asked[0])
-        elif self.attacker_config is None:
-            asked = [self._inquiry(self.judge_config, exchange, Task.BOTH)]
-            verdict, attack = await self._judge_and_attack(exchange, asked[0])
+        if request.static_next_turn is None:
+            outcome = await self.ask(self.adjudicator, request, Task.SCORE)
+            verdict, attack, usage = outcome.verdict, outcome.attack, outcome.usage
+        elif self.attacker is self.adjudicator:
+            outcome = await self.ask(self.adjudicator, request, Task.BOTH)
+            verdict, attack, usage = outcome.verdict, outcome.attack, outcome.usage
         else:
-            asked = [
-                self._inquiry(self.judge_config, exchange, Task.SCORE),
-                self._inquiry(self.attacker_config, exchange, Task.ATTACK),
-            ]
-            verdict, attack = await asyncio.gather(self._judge(exchange, asked[0]), self._attack(exchange, asked[1]))
-        usage = sum((inquiry.usage for inquiry in asked), Usage())
-        ruling = TutorResponse(verdict=verdict, attack=attack, seconds=time.monotonic() - start, usage=usage)
-        if self._ledger is not None:
-            self._ledger.append(final(exchange.turn_key, self.name, _shown(exchange), ruling))
-        return ruling
+            scored, asked = await asyncio.gather(
+                self.ask(self.adjudicator, request, Task.SCORE), self.ask(self.attacker, request, Task.ATTACK)
+            )
+            verdict, attack, usage = scored.verdict, asked.attack, scored.usage + asked.usage
+        return TutorResponse(verdict=verdict, attack=attack, seconds=time.monotonic() - start, usage=usage)
 
-    async def judge(self, exchange: TutorRequest) -> TurnVerdict:
-        """The adjudicator's verdict alone."""
-        return await self._judge(exchange, self._inquiry(self.judge_config, exchange, Task.SCORE))
-
-    async def attack(self, exchange: TutorRequest) -> AttackOutcome:
-        """The next question alone, from the attacker if there is one."""
-        config = self.attacker_config or self.judge_config
-        return await self._attack(exchange, self._inquiry(config, exchange, Task.ATTACK))
+    async def ask(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Outcome:
+        """What one endpoint says, asked again up to ``reasks`` times about a reply that cannot be read."""
+        context = endpoint.context(
+            key=request.turn_key,
+            affinity=request.seed.id or request.user.text,
+            purpose=task.value,
+            prompt=f"{self.rubric.version}-{prompt_version()}",
+        )
+        schema: dict[str, Any] | None = reply_schema(task)
+        async with endpoint.admitted(context):
+            try:
+                with context.deadline.stopped():
+                    prompt = await asyncio.to_thread(self._prompt, endpoint.config, request, task)
+            except DataError as error:
+                not_sent = failed(Cause.REQUEST, UnscoredReason.IMAGE, f"not sent: {error}")
+                return self._read(not_sent, None, request, task, Usage())
+            fault = ""
+            for again in range(1 + endpoint.config.reasks):
+                reply = await endpoint.ask(Request(prompt.messages(fault), schema, again=again), context)
+                outcome = self._read(reply, prompt, request, task, context.usage)
+                fault = outcome.fault(task)
+                if not fault:
+                    break
+                if isinstance(reply, Reply) and reply.truncated and endpoint.config.json_schema == "auto":
+                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
+        return outcome
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.types.Tutor`: a small real exchange with each endpoint."""
+        """See :class:`~steer_verl.types.Tutor`: a small real request to each endpoint."""
         from steer_verl.tutor.check import check_endpoint
 
-        await check_endpoint(self, self.judge_config, "tutor.endpoint")
-        if self.attacker_config is not None:
-            await check_endpoint(self, self.attacker_config, "tutor.attacker")
+        await check_endpoint(self, self.adjudicator)
+        if self.attacker is not self.adjudicator:
+            await check_endpoint(self, self.attacker)
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._lease.close()
+        await self.adjudicator.close()
+        if self.attacker is not self.adjudicator:
+            await self.attacker.close()
 
-    def endpoint(self, config: EndpointConfig) -> Pool:
-        """The shared servers of one of this tutor's endpoints, in the running event loop."""
-        return self._lease.pool(config)
+    def _prompt(self, config: EndpointConfig, request: TutorRequest, task: Task) -> Prompt:
+        return PromptBuilder(self.rubric, image_uri if config.images else None, self._secret).build(request, task)
 
-    async def _judge(self, exchange: TutorRequest, inquiry: Inquiry) -> TurnVerdict:
-        try:
-            return await self._ask(self.judge_config, exchange, Task.SCORE, inquiry, _judgement, _unreadable)
-        except CallFailed as failure:
-            return Unscored(reason=failure.reason, detail=failure.detail)
-
-    async def _attack(self, exchange: TutorRequest, inquiry: Inquiry) -> AttackOutcome:
-        config = self.attacker_config or self.judge_config
-        read = functools.partial(_question, exchange, self.max_question_chars)
-        try:
-            return await self._ask(config, exchange, Task.ATTACK, inquiry, read, _missing)
-        except CallFailed as failure:
-            return _no_attack(_no_attack_reason(failure), failure.detail)
-
-    async def _judge_and_attack(self, exchange: TutorRequest, inquiry: Inquiry) -> tuple[TurnVerdict, AttackOutcome]:
-        def read(reply: Reply, prompt: Prompt) -> tuple[TurnVerdict, AttackOutcome]:
-            return _judgement(reply, prompt), _question(exchange, self.max_question_chars, reply, prompt)
-
-        def complaint(both: tuple[TurnVerdict, AttackOutcome]) -> str:
-            return _unreadable(both[0])
-
-        try:
-            return await self._ask(self.judge_config, exchange, Task.BOTH, inquiry, read, complaint)
-        except CallFailed as failure:
-            attack = _no_attack(_no_attack_reason(failure), failure.detail)
-            return Unscored(reason=failure.reason, detail=failure.detail), attack
-
-    def _inquiry(self, config: EndpointConfig, exchange: TutorRequest, task: Task) -> Inquiry:
-        return Inquiry(
-            Deadline(config.timeout),
-            seed=exchange.seed.id or exchange.user.text,
-            place=exchange.turn_key,
-            task=task.value,
-            prompt=f"{self.rubric.version}-{prompt_version()}",
-            ledger=self._ledger,
-        )
-
-    async def _ask(
-        self,
-        config: EndpointConfig,
-        exchange: TutorRequest,
-        task: Task,
-        inquiry: Inquiry,
-        read: Read[T],
-        complaint: Callable[[T], str],
-    ) -> T:
-        """See :func:`steer_verl.transport.asking.ask`."""
-        make = functools.partial(self._prompt, config, exchange, task)
-        return await ask(self.endpoint(config), inquiry, make, reply_schema(task), read, complaint)
-
-    def _prompt(self, config: EndpointConfig, exchange: TutorRequest, task: Task) -> Prompt:
-        builder = PromptBuilder(self.rubric, picture_uri if config.images else None, self._secret)
-        try:
-            return builder.build(exchange, task)
-        except DataError as error:
-            raise CallFailed(UnscoredReason.HTTP_4XX, f"not sent: {error}", status=400) from None
-
-
-def _judgement(reply: Reply, prompt: Prompt) -> TurnVerdict:
-    return read_verdict(reply, prompt.nonce)
-
-
-def _question(exchange: TutorRequest, max_chars: int, reply: Reply, prompt: Prompt) -> AttackOutcome:
-    asked = [*(turn.user.text for turn in exchange.turns), exchange.user.text]
-    hidden = (prompt.system, prompt.mark)
-    return read_attack(reply, prompt.nonce, asked, max_chars, answer=exchange.answer, private=hidden)
-
-
-def _unreadable(verdict: TurnVerdict) -> str:
-    """Why a reply is worth asking for again; empty when it is not."""
-    return verdict.detail if isinstance(verdict, Unscored) and verdict.reason in _UNREADABLE else ""
-
-
-def _missing(attack: AttackOutcome) -> str:
-    return attack.detail if isinstance(attack, NoAttack) and attack.reason is NoAttackReason.ATTACK_MISSING else ""
-
-
-def _no_attack_reason(failure: CallFailed) -> NoAttackReason:
-    filtered = failure.reason is UnscoredReason.CONTENT_FILTER
-    return NoAttackReason.ATTACK_REFUSED if filtered else NoAttackReason.UNAVAILABLE
-
-
-def _no_attack(reason: NoAttackReason, detail: str) -> NoAttack:
-    return NoAttack(reason=reason, detail=detail)
-
-
-def _shown(exchange: TutorRequest) -> list[Any]:
-    """What a ruling is about, as part of its key."""
-    said = [[turn.user.text, turn.answer] for turn in exchange.turns]
-    return [
-        exchange.seed.id,
-        said,
-        exchange.user.text,
-        exchange.answer,
-        exchange.static_next_turn.text if exchange.static_next_turn else None,
-    ]
+    def _read(
+        self, reply: Reply | Failure, prompt: Prompt | None, request: TutorRequest, task: Task, usage: Usage
+    ) -> Outcome:
+        nonce = prompt.nonce if prompt else ""
+        verdict = read_verdict(reply, nonce)
+        attack: Attack | NoAttack = NoAttack(reason=NoAttackReason.LAST_TURN, detail="none was asked for")
+        if task is not Task.SCORE:
+            asked = [*(turn.user.text for turn in request.turns), request.user.text]
+            hidden = (prompt.system, prompt.mark) if prompt else ()
+            attack = read_attack(reply, nonce, asked, self.max_question_chars, answer=request.answer, private=hidden)
+        return Outcome(verdict, attack, usage, reply if isinstance(reply, Failure) else None)

@@ -2,8 +2,8 @@
 
 They are asked as they were trained to be: the dialogue as plain user and assistant messages, without instructions of
 ours; their chat template wraps it and asks about the last assistant message. The student's words therefore stand in
-the assistant's role only, with every special token and every bracket of those templates broken. They read text: a
-picture is named, not sent. What they say is a word, not a number; :data:`SAFETY` is the one place that turns it into
+the assistant's role only, with every special token and every bracket of those templates broken. They read text: an
+image is named, not sent. What they say is a word, not a number; :data:`SAFETY` is the one place that turns it into
 one. Anything but exactly their form is unscored.
 
 Formats: Qwen3Guard-Gen (model card, "Moderating Model Response"): ``Safety:``, ``Categories:`` and ``Refusal:``, one
@@ -13,18 +13,16 @@ line each. Llama Guard 2 to 4 (Meta's prompt formats): ``safe``, or ``unsafe`` a
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from steer_verl.config import JudgeConfig
 from steer_verl.errors import TutorError
+from steer_verl.models.cache import Cache
+from steer_verl.models.endpoint import Endpoint
+from steer_verl.models.failure import Failure
+from steer_verl.models.log import open_log
+from steer_verl.models.request import Reply, Request
 from steer_verl.text import BREAK, neutralize, visible
-from steer_verl.transport.endpoint import check_address
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Deadline, Inquiry
-from steer_verl.transport.lease import Lease
-from steer_verl.transport.ledger import open_ledger
-from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import (
     IMAGE_MARK,
@@ -74,78 +72,55 @@ _BRACKETS = tuple(
 )
 """Plain text with which the guards' templates enclose what they show the model."""
 
-Ask = Callable[[list[dict[str, Any]], Inquiry], Awaitable[Reply]]
-"""Sends chat messages and returns the reply; what it cost is added to the inquiry.
-
-Raises:
-    CallFailed: no reply came.
-"""
-
 
 class GuardJudge:
-    """A guard model at an endpoint (``steer_verl.types.Judge``).
+    """A guard model at an endpoint (:class:`~steer_verl.types.Judge`).
 
     Args:
         config: its endpoint and its format, ``qwen3guard`` or ``llama_guard``.
-        log: folder for the log of every attempt; none is kept when ``None``.
-        ask: how it is asked; the shared servers of its endpoint unless given.
+        cache: keeps every reply.
+        log: folder of the request log; none is kept when ``None``.
 
     Raises:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, *, log: str | None = None, ask: Ask | None = None) -> None:
-        check_address(config.endpoint)
+    def __init__(self, config: JudgeConfig, *, cache: Cache | None = None, log: str | None = None) -> None:
         self.format = config.format
-        self.config = config.endpoint
+        self.endpoint = Endpoint(config.endpoint, cache=cache, log=open_log(log), where=config.format)
         self.name = f"{config.format}:{config.endpoint.model}"
-        self._ledger = open_ledger(log)
-        self._ask = ask or self._complete
-        self._lease = Lease()
 
-    async def judge(self, exchange: TutorRequest) -> JudgeResult:
+    async def judge(self, request: TutorRequest) -> JudgeResult:
         """See :class:`~steer_verl.types.Judge`. Never raises for a failed request."""
-        inquiry = Inquiry(
-            Deadline(self.config.timeout),
-            seed=exchange.seed.id,
-            place=exchange.turn_key,
-            task=self.format,
-            ledger=self._ledger,
-        )
-        opinion: JudgeScores | Unscored
-        try:
-            opinion = read_guard(self.name, self.format, await self._ask(messages(exchange), inquiry))
-        except CallFailed as failure:
-            opinion = Unscored(reason=failure.reason, detail=failure.detail)
-        return JudgeResult(scores=opinion, usage=inquiry.usage)
+        context = self.endpoint.context(key=request.turn_key, affinity=request.seed.id, purpose=self.format)
+        async with self.endpoint.admitted(context):
+            reply = await self.endpoint.ask(Request(messages(request)), context)
+        return JudgeResult(scores=read_guard(self.name, self.format, reply), usage=context.usage)
 
     async def check(self) -> None:
-        """Have it judge a harmless exchange, which it must call safe.
+        """Have it judge a harmless answer, which it must call safe.
 
         Raises:
-            TutorError: it cannot be reached, does not reply in its format, or calls the exchange unsafe.
+            TutorError: it cannot be reached, does not reply in its format, or calls the answer unsafe.
         """
-        opinion = (await self.judge(_PROBE)).scores
-        if isinstance(opinion, Unscored):
+        scores = (await self.judge(_PROBE)).scores
+        where = f"{self.name} at {self.endpoint.config.base_url}"
+        if isinstance(scores, Unscored):
             raise TutorError(
-                f"{self.name} at {self.config.base_url}: {opinion.reason.value}: {opinion.detail}; give the address "
-                f"of a {self.format} model, or set another format"
+                f"{where}: {scores.reason.value}: {scores.detail}; give the address of a {self.format} model, or set "
+                "another format"
             )
-        if opinion.safety < max(SAFETY[self.format].values()):
-            where = f"{self.name} at {self.config.base_url}"
+        if scores.safety < max(SAFETY[self.format].values()):
             raise TutorError(f"{where} calls a greeting unsafe; serve the model with its own chat template")
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._lease.close()
-
-    async def _complete(self, chat: list[dict[str, Any]], inquiry: Inquiry) -> Reply:
-        return await self._lease.pool(self.config).complete(chat, None, inquiry)
+        await self.endpoint.close()
 
 
-def messages(exchange: TutorRequest) -> list[dict[str, Any]]:
+def messages(request: TutorRequest) -> list[dict[str, Any]]:
     """The dialogue as a guard is shown it: user and assistant in turn, the answer in question last."""
-    said = [(turn.user, turn.answer) for turn in exchange.turns] + [(exchange.user, exchange.answer)]
+    said = [(turn.user, turn.answer) for turn in request.turns] + [(request.user, request.answer)]
     chat = []
     for user, answer in said:
         chat.append({"role": "user", "content": UNSEEN.join(map(_plain, user.text.split(IMAGE_MARK)))})
@@ -153,11 +128,11 @@ def messages(exchange: TutorRequest) -> list[dict[str, Any]]:
     return chat
 
 
-def read_guard(name: str, form: str, reply: Reply) -> JudgeScores | Unscored:
+def read_guard(name: str, form: str, reply: Reply | Failure) -> JudgeScores | Unscored:
     """A guard's reply in its own words, or why it has no meaning."""
-    if reply.finish_reason == "content_filter":
-        return Unscored(reason=UnscoredReason.CONTENT_FILTER, detail="the server's filter cut the reply")
-    if reply.finish_reason == "length":
+    if isinstance(reply, Failure):
+        return Unscored(reason=reply.reason, detail=reply.detail)
+    if reply.truncated:
         return Unscored(reason=UnscoredReason.LENGTH, detail="the reply was longer than max_tokens")
     if reply.refusal:
         return Unscored(reason=UnscoredReason.TUTOR_REFUSAL, detail="the guard declined")

@@ -26,19 +26,19 @@ def draws(share: float, step: int, seed_id: str, rollout: int) -> bool:
 
 
 async def audit(judge: Judge, trajectory: Trajectory, seed: Seed) -> tuple[JudgeScores | Unscored, ...]:
-    """The held-out judge's opinion of every turn, all asked at once, each with the dialogue up to it.
+    """The held-out judge's scores of every turn, all asked at once, each with the dialogue up to it.
 
     Args:
         judge: who is asked.
         trajectory: a finished dialogue; put the result into its ``audit``.
         seed: what it was played from.
     """
-    exchanges = [_exchange(trajectory, seed, number) for number in range(len(trajectory.turns))]
-    judge_results = await asyncio.gather(*(judge.judge(exchange) for exchange in exchanges))
+    requests = [_request(trajectory, seed, number) for number in range(len(trajectory.turns))]
+    judge_results = await asyncio.gather(*(judge.judge(request) for request in requests))
     return tuple(judge_result.scores for judge_result in judge_results)
 
 
-def _exchange(trajectory: Trajectory, seed: Seed, number: int) -> TutorRequest:
+def _request(trajectory: Trajectory, seed: Seed, number: int) -> TutorRequest:
     """Turn ``number`` (from 0) as the tutor was shown it, less the hint."""
     turn = trajectory.turns[number]
     return TutorRequest(

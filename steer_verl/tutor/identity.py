@@ -66,8 +66,8 @@ def prompt_version() -> str:
     verdict = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10))
     closed = Turn(user=user, origin=QuestionOrigin.SEED, answer="answer", verdict=verdict)
     seed = Seed(id="seed", turns=(user, user))
-    exchange = TutorRequest(seed=seed, turns=(closed,), user=user, answer="answer", static_next_turn=None)
-    prompt = PromptBuilder(Rubric(""), None, secret=b"version").build(exchange, Task.SCORE)
+    request = TutorRequest(seed=seed, turns=(closed,), user=user, answer="answer", static_next_turn=None)
+    prompt = PromptBuilder(Rubric(""), None, secret=b"version").build(request, Task.SCORE)
     return hashlib.sha256(json.dumps(prompt.messages()).encode()).hexdigest()[:8]
 
 

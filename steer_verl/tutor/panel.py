@@ -58,18 +58,18 @@ class PanelTutor:
         names = ", ".join(member.name for member in self.members)
         self.name = f"{combine} of {self.quorum}/{len(self.members)}: {names}"
 
-    async def respond(self, exchange: TutorRequest) -> TutorResponse:
+    async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`; seconds are those of the slowest member."""
         start = time.monotonic()
-        judging = asyncio.gather(*(judge.judge(exchange) for judge in self.judges))
-        ruling, judge_results = await asyncio.gather(self.tutor.respond(exchange), judging)
-        own = judge_result(self.tutor.name, ruling)
+        judging = asyncio.gather(*(judge.judge(request) for judge in self.judges))
+        response, judge_results = await asyncio.gather(self.tutor.respond(request), judging)
+        own = result_of(self.tutor.name, response)
         names = [member.name for member in self.members]
         parts = [part.scores for part in (own, *judge_results)]
-        diagnosis = ruling.verdict.diagnosis if isinstance(ruling.verdict, Verdict) else ""
+        diagnosis = response.verdict.diagnosis if isinstance(response.verdict, Verdict) else ""
         return TutorResponse(
             verdict=combined(names, parts, COMBINE[self.combine], self.quorum, diagnosis),
-            attack=ruling.attack,
+            attack=response.attack,
             seconds=time.monotonic() - start,
             usage=sum((part.usage for part in judge_results), own.usage),
         )
@@ -101,10 +101,10 @@ class TutorJudge:
     def __init__(self, tutor: Tutor) -> None:
         self.tutor, self.name = tutor, tutor.name
 
-    async def judge(self, exchange: TutorRequest) -> JudgeResult:
+    async def judge(self, request: TutorRequest) -> JudgeResult:
         """Its verdict; without a hint no tutor attacks."""
-        ruling = await self.tutor.respond(exchange.model_copy(update={"static_next_turn": None}))
-        return judge_result(self.name, ruling)
+        response = await self.tutor.respond(request.model_copy(update={"static_next_turn": None}))
+        return result_of(self.name, response)
 
     async def check(self) -> None:
         """The tutor's own check."""
@@ -115,12 +115,12 @@ class TutorJudge:
         await self.tutor.close()
 
 
-def judge_result(name: str, ruling: TutorResponse) -> JudgeResult:
-    """What a ruling says of the answer, as one member's part."""
-    verdict = ruling.verdict
+def result_of(name: str, response: TutorResponse) -> JudgeResult:
+    """What a response says of the answer, as one member's part."""
+    verdict = response.verdict
     if isinstance(verdict, Unscored):
-        return JudgeResult(scores=verdict, usage=ruling.usage)
-    return JudgeResult(scores=JudgeScores(judge=name, **verdict.scores.model_dump()), usage=ruling.usage)
+        return JudgeResult(scores=verdict, usage=response.usage)
+    return JudgeResult(scores=JudgeScores(judge=name, **verdict.scores.model_dump()), usage=response.usage)
 
 
 def combined(

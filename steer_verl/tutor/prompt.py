@@ -2,11 +2,11 @@
 
 Two properties shape the layout. **Prefix caching**: the rubric comes first and is the same for every dialogue; the
 history only grows at its end; what changes from turn to turn (the request) stands last. So the prompt of turn t+1
-begins with the whole prompt of turn t less its request, and a server's prefix cache reuses it, pictures included. So
+begins with the whole prompt of turn t less its request, and a server's prefix cache reuses it, images included. So
 what is the same in every request stands with the rubric, the forms of the reply too, and the request is short.
 **Distrust**: the words of the student, of the data set and of earlier questions are evidence. They stand between
 marks that carry a secret id of the dialogue, every line of them is quoted, they are pasted once and never expanded, and
-nothing in them can spell a mark, a role token or a picture. No line of theirs looks like a line of ours.
+nothing in them can spell a mark, a role token or an image. No line of theirs looks like a line of ours.
 
 **Signature**: the request asks for a reply that carries a nonce, which is drawn over the whole dialogue up to the
 answer under verdict. So no answer can hold its own nonce, whatever was leaked before, and a verdict on one answer is
@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -33,10 +32,7 @@ from steer_verl.text import BREAK, QUOTE, neutralize, quote, visible
 from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, TutorRequest, UserTurn
 
 UNSEEN = "[a picture that you cannot see]"
-"""Stands for each picture when the endpoint takes text only."""
-
-PROCESS_SECRET = secrets.token_bytes(32)
-"""Key of the marks and nonces of this process: unguessable, and gone with the process."""
+"""Stands for each image when the endpoint takes text only."""
 
 BLANK_QUESTION = "the message"
 """Stands for the next question in the form that the tutor fills in; merely copied, it is no question."""
@@ -81,8 +77,8 @@ class Rubric:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture in a message, as a ``data:`` URI. Paths and URLs of a data set never leave this machine."""
+class ImagePart:
+    """An image in a message, as a ``data:`` URI. Paths and URLs of a data set never leave this machine."""
 
     uri: str
 
@@ -92,14 +88,14 @@ class Prompt:
     """One request to the tutor, in the order in which it is sent."""
 
     system: str
-    history: tuple[str | Picture, ...]
+    history: tuple[str | ImagePart, ...]
     request: str
     nonce: str
     """What the reply must carry."""
     mark: str
     """The dialogue's secret id, in its marks."""
     typed: bool
-    """Send a list of typed parts: the seed has pictures somewhere, so that the form is the same at every turn."""
+    """Send a list of typed parts: the seed has images somewhere, so that the form is the same at every turn."""
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
         """The chat messages. ``complaint`` (our own words) says why the last reply was of no use."""
@@ -114,35 +110,35 @@ class PromptBuilder:
 
     Attributes:
         rubric: the system message, with the forms of the reply after it.
-        picture: gives the ``data:`` URI of a picture's path; ``None`` for an endpoint that takes text only.
-        secret: key of marks and nonces; constant while a dialogue lasts. One per process unless given.
+        image: gives the ``data:`` URI of an image's path; ``None`` for an endpoint that takes text only.
+        secret: key of marks and nonces; constant while a dialogue lasts, and out of everybody's reach.
     """
 
     rubric: Rubric
-    picture: Callable[[str], str] | None
-    secret: bytes = PROCESS_SECRET
+    image: Callable[[str], str] | None
+    secret: bytes
 
     def mark(self, seed_id: str) -> str:
         """The dialogue's secret id: equal for every turn and rollout of a seed, out of the student's reach."""
         return self._keyed("mark", seed_id)
 
-    def build(self, exchange: TutorRequest, task: Task) -> Prompt:
-        """The prompt for one exchange. Reads and re-encodes the pictures, so call it off the event loop.
+    def build(self, tutor_request: TutorRequest, task: Task) -> Prompt:
+        """The prompt for one tutor_request. Reads and re-encodes the images, so call it off the event loop.
 
         Raises:
-            DataError: a picture is missing or must not be opened.
+            DataError: an image is missing or must not be opened.
         """
-        mark = self.mark(exchange.seed.id)
-        history: list[str | Picture] = [_opening(mark)]
-        for number, turn in enumerate(exchange.turns, start=1):
+        mark = self.mark(tutor_request.seed.id)
+        history: list[str | ImagePart] = [_opening(mark)]
+        for number, turn in enumerate(tutor_request.turns, start=1):
             history += self._turn(number, turn.user, turn.answer, mark)
-        number = len(exchange.turns) + 1
-        history += self._turn(number, exchange.user, exchange.answer, mark)
+        number = len(tutor_request.turns) + 1
+        history += self._turn(number, tutor_request.user, tutor_request.answer, mark)
         nonce = self._keyed(
-            "nonce", task.value, exchange.turn_key, *(item for item in history if isinstance(item, str))
+            "nonce", task.value, tutor_request.turn_key, *(item for item in history if isinstance(item, str))
         )
-        request = _request(exchange, task, number, mark, nonce)
-        typed = self.picture is not None and any(turn.images for turn in exchange.seed.turns)
+        request = _request(tutor_request, task, number, mark, nonce)
+        typed = self.image is not None and any(turn.images for turn in tutor_request.seed.turns)
         return Prompt(f"{self.rubric.text}\n\n{_reply_forms()}", tuple(history), request, nonce, mark, typed)
 
     def _keyed(self, *words: str) -> str:
@@ -150,15 +146,15 @@ class PromptBuilder:
         message = "\0".join(words).encode("utf-8", "surrogatepass")
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:12]
 
-    def _turn(self, number: int, user: UserTurn, answer: str, mark: str) -> list[str | Picture]:
-        parts: list[str | Picture] = [_mark(mark, f"user {number}")]
-        line_end = ""  # a picture leaves its line open
+    def _turn(self, number: int, user: UserTurn, answer: str, mark: str) -> list[str | ImagePart]:
+        parts: list[str | ImagePart] = [_mark(mark, f"user {number}")]
+        line_end = ""  # an image leaves its line open
         for index, text in enumerate(user.text.split(IMAGE_MARK)):
             if text:
                 parts.append(f"{line_end}{quoted(text, mark)}\n")
                 line_end = ""
             if index < len(user.images):
-                parts.append(UNSEEN if self.picture is None else Picture(self.picture(user.images[index])))
+                parts.append(UNSEEN if self.image is None else ImagePart(self.image(user.images[index])))
                 line_end = "\n"
         closing = _mark(mark, f"end {number}")
         parts.append(f"{line_end}{_mark(mark, f'answer {number}')}{quoted(answer, mark)}\n{closing}")
@@ -166,7 +162,7 @@ class PromptBuilder:
 
 
 def untrusted(text: str, mark: str) -> str:
-    """Others' words as a person would read them, in which no role token, picture, mark or secret id is spelled.
+    """Others' words as a person would read them, in which no role token, image, mark or secret id is spelled.
 
     Its only line ends are ``\\n``. Idempotent.
     """
@@ -216,34 +212,34 @@ def _form(task: Task) -> str:
     return "{" + ",".join(fields) + "}"
 
 
-def _request(exchange: TutorRequest, task: Task, number: int, mark: str, nonce: str) -> str:
+def _request(tutor_request: TutorRequest, task: Task, number: int, mark: str, nonce: str) -> str:
     """What is asked of this answer. Short, for these lines are computed anew at every turn."""
     asks = []
     if task is not Task.SCORE:
-        asks += [f"Write the user's next message after answer {number}.", *_attack_request(exchange, mark)]
+        asks += [f"Write the user's next message after answer {number}.", *_attack_request(tutor_request, mark)]
     if task is not Task.ATTACK:
         asks.append(f"Score answer {number}.")
     asks.append(f"This request's secret id is {nonce}. Reply with the JSON object for {task.value}.")
     return "\n".join(asks)
 
 
-def _attack_request(exchange: TutorRequest, mark: str) -> list[str]:
-    benign = exchange.seed.kind is DialogueKind.BENIGN
+def _attack_request(tutor_request: TutorRequest, mark: str) -> list[str]:
+    benign = tutor_request.seed.kind is DialogueKind.BENIGN
     asks = [f"The dialogue is benign: the strategy is {AttackStrategy.FOLLOW_UP.value}."] if benign else []
-    if exchange.static_next_turn is not None:
-        planned = quoted(" ".join(exchange.static_next_turn.text.replace(IMAGE_MARK, " ").split()), mark)
+    if tutor_request.static_next_turn is not None:
+        planned = quoted(" ".join(tutor_request.static_next_turn.text.replace(IMAGE_MARK, " ").split()), mark)
         asks.append(f"The plan foresaw:\n{planned}")
     return asks
 
 
-def _parts(history: tuple[str | Picture, ...]) -> list[dict[str, Any]]:
+def _parts(history: tuple[str | ImagePart, ...]) -> list[dict[str, Any]]:
     """Typed parts, neighbouring texts joined: servers put a line break between two text parts."""
     parts: list[dict[str, Any]] = []
     for item in history:
-        if isinstance(item, Picture):
+        if isinstance(item, ImagePart):
             parts.append({"type": "image_url", "image_url": {"url": item.uri}})
         elif parts and parts[-1]["type"] == "text":
             parts[-1]["text"] += item
-        elif item:  # nothing stands between two neighbouring pictures, and some servers refuse an empty text
+        elif item:  # nothing stands between two neighbouring images, and some servers refuse an empty text
             parts.append({"type": "text", "text": item})
     return parts

@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from steer_verl.models.failure import Cause, Failure
+from steer_verl.models.reading import broken_object, json_objects, signed
+from steer_verl.models.request import ONLY_REASONING, Reply
+from steer_verl.refusal import is_refusal
 from steer_verl.rubric import AXES
 from steer_verl.text import folded, neutralize, visible
-from steer_verl.transport.reading import is_refusal, json_objects, signed, was_cut, was_filtered
-from steer_verl.transport.reply import Reply
 from steer_verl.tutor.prompt import BLANK_QUESTION, Task
 from steer_verl.types import (
     IMAGE_MARK,
@@ -26,7 +28,6 @@ from steer_verl.types import (
     NoAttack,
     NoAttackReason,
     Scores,
-    TurnVerdict,
     Unscored,
     UnscoredReason,
     Verdict,
@@ -48,11 +49,13 @@ _SHOP_TALK = re.compile(
 
 
 def reply_schema(task: Task) -> dict[str, Any]:
-    """JSON schema of a reply, the same for every dialogue, so that a server compiles it once; integers come first."""
-    score = {"type": "integer", "minimum": 1, "maximum": 10}
+    """JSON schema of a reply, the same for every dialogue, so that a server compiles it once; integers come first.
+
+    It holds no bounds: some servers refuse them, and scores are checked when they are read.
+    """
     fields: dict[str, Any] = {"id": {"type": "string"}}
     if task is not Task.ATTACK:
-        fields["scores"] = _object(dict.fromkeys(AXES, score))
+        fields["scores"] = _object({axis: {"type": "integer"} for axis in AXES})
     if task is not Task.SCORE:
         fields["attack_strategy"] = {"type": "string", "enum": [strategy.value for strategy in AttackStrategy]}
         fields["new_question"] = {"type": "string"}
@@ -61,11 +64,11 @@ def reply_schema(task: Task) -> dict[str, Any]:
     return _object(fields)
 
 
-def read_verdict(reply: Reply, nonce: str) -> TurnVerdict:
+def read_verdict(reply: Reply | Failure, nonce: str) -> Verdict | Unscored:
     """The reply's last complete verdict that carries the request's ``nonce``, or why there is none."""
-    if was_filtered(reply.finish_reason):
-        return _unscored(UnscoredReason.CONTENT_FILTER, "the server's filter cut the reply")
-    if was_cut(reply.finish_reason):
+    if isinstance(reply, Failure):
+        return _unscored(reply.reason, reply.detail)
+    if reply.truncated:
         return _unscored(UnscoredReason.LENGTH, "the reply was longer than max_tokens")
     if reply.refusal:
         return _unscored(UnscoredReason.TUTOR_REFUSAL, "the tutor declined")
@@ -76,15 +79,17 @@ def read_verdict(reply: Reply, nonce: str) -> TurnVerdict:
         return _verdict(complete[-1])
     if ours:
         return _unscored(UnscoredReason.SCHEMA, "safety, usefulness and faithfulness are needed, right after the id")
+    if broken := broken_object(reply.content, nonce):
+        return _unscored(UnscoredReason.BAD_JSON, broken)
     if objects:
         return _unscored(UnscoredReason.SCHEMA, "no verdict carries the id of this request")
     if is_refusal(reply.content):
         return _unscored(UnscoredReason.TUTOR_REFUSAL, "the tutor declined")
-    return _unscored(UnscoredReason.BAD_JSON, "it holds no JSON object" if reply.content.strip() else "it is empty")
+    return _unscored(UnscoredReason.BAD_JSON, nothing_in(reply))
 
 
 def read_attack(
-    reply: Reply,
+    reply: Reply | Failure,
     nonce: str,
     asked: Iterable[str],
     max_chars: int,
@@ -95,16 +100,19 @@ def read_attack(
     """The reply's last question, if it can be asked.
 
     Args:
-        reply: the tutor's reply.
+        reply: the tutor's reply, or why there is none.
         nonce: the request's secret id, which the reply must carry.
         asked: the user's messages so far; a question that equals one of them is no new question.
         max_chars: a longer question is refused.
         answer: the student's newest answer; a question that stands in it was written by the student.
         private: what the student must not see: the rubric, the dialogue's mark.
     """
-    if reply.refusal or was_filtered(reply.finish_reason):
+    if isinstance(reply, Failure):
+        filtered = reply.cause is Cause.FILTERED
+        return _no_attack(NoAttackReason.ATTACK_REFUSED if filtered else NoAttackReason.UNAVAILABLE, reply.detail)
+    if reply.refusal:
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
-    if was_cut(reply.finish_reason):
+    if reply.truncated:
         return _no_attack(NoAttackReason.ATTACK_MISSING, "the reply was longer than max_tokens")
     objects = json_objects(reply.content, nonce)
     ours = [found for found in signed(objects, nonce) if "new_question" in found]
@@ -112,7 +120,17 @@ def read_attack(
         return _question(ours[-1], asked, max_chars, answer, (nonce, *private))
     if not objects and is_refusal(reply.content):
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
-    return _no_attack(NoAttackReason.ATTACK_MISSING, "no new_question carries the id of this request")
+    return _no_attack(
+        NoAttackReason.ATTACK_MISSING,
+        broken_object(reply.content, nonce) or "no new_question carries the id of this request",
+    )
+
+
+def nothing_in(reply: Reply) -> str:
+    """What to say of a reply in which no JSON object was found."""
+    if reply.content.strip():
+        return "it holds no JSON object"
+    return ONLY_REASONING if reply.reasoning.strip() else "it is empty"
 
 
 def _question(
@@ -180,7 +198,7 @@ def _is_complete(found: dict[str, Any]) -> bool:
     return set(list(found)[: list(found).index("scores")]) <= {"id"}
 
 
-def _verdict(found: dict[str, Any]) -> TurnVerdict:
+def _verdict(found: dict[str, Any]) -> Verdict | Unscored:
     values = {name: found["scores"][name] for name in AXES}
     if any(type(value) is not int for value in values.values()):  # bool is a subclass of int
         return _unscored(UnscoredReason.SCHEMA, "a score is not an integer")

@@ -272,11 +272,11 @@ def test_a_training_keeps_every_step_as_it_comes(status: int, tmp_path: Path, mo
     monkeypatch.setattr(grpo, "find_spec", lambda name: None)
     kept: list[int] = []
     (tmp_path / "lora").mkdir()
-    (tmp_path / "lora" / "journal").write_text("answers of an earlier run")
+    (tmp_path / "lora" / "cache").write_text("answers of an earlier run")
     figures = grpo.measure(plan(tmp_path), lambda found: kept.append(len(json.loads(json.dumps(found))["steps"])))
     assert kept == [0, 1, 2]
     assert figures["ended"] == ("as planned" if status == 0 else "ended with exit status 3; see lora.log")
-    assert not (tmp_path / "lora" / "journal").exists(), "a journal would answer for the student"
+    assert not (tmp_path / "lora" / "cache").exists(), "a cache would answer for the student"
     assert "noise" in (tmp_path / "lora.log").read_text()
     asked, path, module, folder = (tmp_path / "noted").read_text().splitlines()
     assert asked.startswith(f"-m verl.trainer.main_ppo --config-path {grpo.RECIPE} --config-name grpo ")

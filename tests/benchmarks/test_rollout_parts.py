@@ -102,7 +102,7 @@ def test_uncached_is_the_size_of_the_tree_of_all_prefixes() -> None:
 
 
 def test_both_layouts_carry_the_same_words() -> None:
-    builder = PromptBuilder(Rubric.load(), picture=None)
+    builder = PromptBuilder(Rubric.load(), image=None, secret=b"secret")
     for exchange in prefill.dialogue(0):
         prompt = builder.build(exchange, Task.BOTH)
         said = {name: "\n".join(m["content"] for m in layout(prompt)) for name, layout in prefill.LAYOUTS.items()}
@@ -116,7 +116,7 @@ def test_a_dialogue_grows_by_what_was_said_and_rollouts_share_the_opening_alone(
     assert len(one) == prefill.TURNS and one == prefill.dialogue(3)
     assert one[0].user == other[0].user and one[0].seed == other[0].seed
     assert [e.answer for e in one] != [e.answer for e in other]
-    assert [e.hint is None for e in one] == [False] * 7 + [True]
+    assert [e.static_next_turn is None for e in one] == [False] * 7 + [True]
     for before, after in itertools.pairwise(one):
         assert [(t.user, t.answer) for t in after.turns] == [
             *((t.user, t.answer) for t in before.turns),

@@ -1,4 +1,4 @@
-"""Run in a process of its own: what is true of verl, torch and vLLM there? Facts about each gap, as JSON in a file."""
+"""Run in a process of its own: what is true of verl, torch and vLLM there? Facts about gaps and faults, as JSON."""
 
 import importlib.metadata
 import inspect
@@ -193,12 +193,12 @@ def weight_after_loading() -> list[Any]:
     return [shape, follows]
 
 
-def main(path: str) -> None:
-    """Every fact, or the error that stands for it."""
+def main(path: str, *names: str) -> None:
+    """The named facts, or all; an error stands for the fact that it hides."""
     found: dict[str, Any] = {}
-    for name, look in FACTS.items():
+    for name in names or FACTS:
         try:
-            found[name] = look()
+            found[name] = FACTS[name]()
         except Exception as error:  # an error is a fact
             found[name] = f"{type(error).__name__}: {error}"
             if name == "torchvision":  # that gap is told; the others are looked at beyond it
@@ -208,4 +208,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,56 +88,6 @@ def test_vllm_by_its_other_name(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["with"]["vllm_version"].endswith("+cpu")
     assert seen["with"]["vllm_platform"] == "cpu"
     assert seen["with"]["vllm_is_listed"] == seen["without"]["vllm_is_listed"] == 1
-
-
-def test_saved_weights_stay(seen: dict[str, dict[str, Any]]) -> None:
-    """Weights of 1, saved, updated to 2 and restored."""
-    open_gap(seen["without"]["saved_weights_after_an_update"], [[2, 2], [2, 2], 4], "verl_gaps.saved_weights_stay")
-    assert seen["with"]["saved_weights_after_an_update"] == [[1, 1], [1, 1], 2]
-
-
-def test_trainer_that_logs_like_print(seen: dict[str, dict[str, Any]]) -> None:
-    open_gap(seen["without"]["trainer_takes_flush"], "TypeError", "verl_gaps.trainer_that_logs_like_print")
-    assert seen["with"]["trainer_takes_flush"] == "taken"
-
-
-def test_weights_by_sockets_of_its_own(seen: dict[str, dict[str, Any]]) -> None:
-    by_job, told = seen["with"]["weight_sockets"]  # without, verl refuses to import these modules: it finds no vLLM
-    open_gap(by_job, [True, True], "verl_gaps.weights_by_sockets_of_its_own")
-    assert told == [True, True]
-
-
-def test_two_runs_of_one_job_id_name_their_sockets_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sender and receiver agree within a run; another Ray of the same machine has the same job id, not the session."""
-    import ray
-
-    from steer_verl.cpu import verl_gaps
-
-    class Ends:
-        """Both ends, as verl's modules name them."""
-
-        class ServerAdapter:
-            def __init__(self, rank: int) -> None:
-                job = ray.get_runtime_context().get_job_id()
-                self.zmq_handle = f"ipc:///tmp/rl-colocate-zmq-{job}-replica-{rank}-rank-0.sock"
-
-        class vLLMHttpServer:
-            def __init__(self) -> None:
-                os.environ["VERL_RAY_JOB_ID"] = ray.get_runtime_context().get_job_id()
-
-    verl_gaps._name_sender_by_session(Ends)
-    verl_gaps._name_receiver_by_session(Ends)
-    monkeypatch.setenv("VERL_RAY_JOB_ID", "")
-    handles = []
-    for session in ("session_2026-11-25_19-21-35_643001_15062", "session_2026-11-25_19-21-36_643001_15063"):
-        context = SimpleNamespace(get_job_id=lambda: "01000000", get_session_name=lambda name=session: name)
-        monkeypatch.setattr(ray, "get_runtime_context", lambda context=context: context)
-        Ends.vLLMHttpServer()
-        handle = Ends.ServerAdapter(2).zmq_handle
-        assert handle == f"ipc:///tmp/rl-colocate-zmq-{os.environ['VERL_RAY_JOB_ID']}-replica-2-rank-0.sock"
-        assert len(handle.removeprefix("ipc://")) < 108, "the longest path of a Unix socket"
-        handles.append(handle)
-    assert len(set(handles)) == 2
 
 
 def test_keep_live_weights(seen: dict[str, dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from steer_verl.config import EndpointConfig
 from steer_verl.data.drawn import drawn
 from steer_verl.data.prompt_file import PromptFile, load_prompts
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     MODEL,
     FaultServer,
     Request,
@@ -33,11 +33,11 @@ from tests.transport.fault_server import (
     says,
     status,
 )
-from tests.transport.replies import fields, nonce_of, prompt_text
+from tests.models.replies import fields, nonce_of, prompt_text
 
 Body = dict[str, Any]
 Answer = Callable[[Body], str]
-TARGET, TUTOR = "target", "ruling"
+TARGET, TUTOR = "target", "reply"
 
 
 class RoleServer(FaultServer):

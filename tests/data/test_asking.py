@@ -20,13 +20,13 @@ from steer_verl.data.replies import Fault, read_answer, read_record, tidy
 from steer_verl.data.reply_schema import reply_schema
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError
-from steer_verl.transport.reply import Reply
+from steer_verl.models.request import Reply
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Record, Usage
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     FaultServer,
     Step,
     dropped,
@@ -39,8 +39,8 @@ from tests.transport.fault_server import (
     status,
     text_only,
 )
-from tests.transport.replies import nonce_of, prompt_text
-from tests.tutor.conftest import instant_pool
+from tests.models.replies import nonce_of, prompt_text
+from tests.tutor.conftest import instant_endpoint
 
 
 class Note(Record):
@@ -72,7 +72,7 @@ async def asking(
     """An asker on a scripted server, whose pauses pass at once."""
     async with FaultServer(*script) as server:
         asker = Asker(endpoint(server, **settings), "note", prompt, pictures=pictures)
-        instant_pool(asker.pool())
+        instant_endpoint(asker.endpoint)
         try:
             yield asker, server
         finally:
@@ -143,8 +143,9 @@ async def test_a_picture_that_must_not_be_opened_is_never_sent(tmp_path: Path, n
 
 
 FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient, requests with 2 retries and 1 re-ask
-    (status(400), "http_4xx", False, 1),
-    (status(422), "http_4xx", False, 1),
+    (status(400), "http_4xx", True, 3),  # in lighter forms too
+    (status(422), "http_4xx", True, 3),
+    (status(400, "prompt is too long"), "too_long", False, 1),
     (status(400, "content_filter: blocked"), "content_filter", False, 1),
     (status(401), "http_4xx", True, 1),
     (status(404, "no such model"), "http_4xx", True, 1),
@@ -313,7 +314,7 @@ def test_an_address_that_cannot_be_used_is_told_with_its_role() -> None:
     from steer_verl.config import EndpointConfig
 
     with pytest.raises(ConfigError, match=r"^note base_url"):
-        Asker(EndpointConfig(base_url="ftp://x", model="m"), "note", PROMPT)
+        Asker(EndpointConfig(base_url="verl://reward_model", model="m"), "note", PROMPT)
 
 
 def test_a_dialogue_stands_quoted_turn_by_turn() -> None:
@@ -339,7 +340,7 @@ notes = st.fixed_dictionaries(
 def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between: str) -> None:
     """The last signed object decides alone; it is a note exactly when its fields are those of a note."""
     between = between.replace("{", "").replace("<", "")
-    reply = Reply("x" + between + between.join(json.dumps(found) for found in objects))
+    reply = Reply(content="x" + between + between.join(json.dumps(found) for found in objects))
     signed = [found for found in objects if found.get("id") == NONCE]
     outcome = read_record(reply, NONCE, Note)
     if not signed:
@@ -360,7 +361,7 @@ def test_reading_agrees_with_a_slow_twin(objects: list[dict[str, Any]], between:
 @settings(deadline=None)
 @given(st.text(), st.sampled_from(["stop", "length", "content_filter"]), st.text(), st.booleans())
 def test_reading_an_answer_never_raises(text: str, finish: str, refusal: str, verbatim: bool) -> None:
-    outcome = read_answer(Reply(text, finish, refusal), verbatim=verbatim)
+    outcome = read_answer(Reply(content=text, finish_reason=finish, refusal=refusal), verbatim=verbatim)
     assert isinstance(outcome, Fault) or "<image>" not in outcome
 
 

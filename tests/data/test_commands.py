@@ -72,6 +72,16 @@ def test_many_problems_are_cut_on_the_screen_but_not_in_the_report(folder: Path)
     assert len((folder / "report.jsonl").read_text().splitlines()) == 120
 
 
+def test_kinds_and_licences_are_told_without_escapes_and_markup(folder: Path) -> None:
+    rows = [row(i) for i in range(20)]
+    for number, value in enumerate(rows):
+        value["metadata"]["license"] = f"\x1b]0;title\x07\u202ecc-by-{number:02} [red] " + "x" * 500
+    result = steer_data("check", write_rows(folder / "licences.jsonl", rows))
+    told = next(line for line in result.output.splitlines() if line.startswith("licences: "))
+    assert "1 cc-by-00 [red] xxx" in told and "and 12 more" in told and len(told) < 1000
+    assert not any(mark in result.output for mark in ("\x1b]", "title", "\u202e"))
+
+
 def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
     file = write_rows(folder / "none.jsonl", ["[]"])
     for source in (file, write_rows(folder / "empty.jsonl", [])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ BAD_LINES = {
     b'{"a": "\xed\xa0\x80"}': "not UTF-8",
     b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}": "nested too deeply",
     b'{"a":' + b"9" * 10_000 + b"}": "not JSON",
+    json.dumps({f"k{i}": i for i in range(jsonl.MAX_KEYS + 1)}).encode(): "1001 keys, more than 1000",
+    b'{"b": %s}' % json.dumps({f"k{i}": i for i in range(jsonl.MAX_KEYS + 1)}).encode(): "1001 keys",
+    b'{"\\u001b]0;x\\u0007k\\u202e": 1, "\\u001b]0;x\\u0007k\\u202e": 2}': "the key 'k' stands twice",
 }
 
 
@@ -72,6 +76,17 @@ def test_a_line_beyond_the_cap_is_skipped_whole(tmp_path: Path, monkeypatch: pyt
     assert [line.value is not None for line in lines] == [True, False, True, False]
     assert sum(line.size for line in lines) == path.stat().st_size
     assert "longer than 16" in lines[1].what
+
+
+@pytest.mark.parametrize("last", ["k39999", "k0", "x"])
+def test_a_flood_of_keys_takes_no_time(tmp_path: Path, last: str) -> None:
+    names = [f"k{number}" for number in range(40_000)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("{" + ", ".join(f'"{name}": 1' for name in [*names, last]) + "}\n")
+    started = time.process_time()
+    (line,) = read_jsonl(path)
+    assert line.value is None and "keys" in line.what
+    assert time.process_time() - started < 1
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from steer_verl.data.parquet import load_seeds, verl_row, write_parquet
-from steer_verl.data.rows import seed_from_rl_row
+from steer_verl.data.rows import MAX_FLAWS, seed_from_rl_row
 from steer_verl.data.validate import Problem, Rules, check_file, check_jsonl, check_parquet
 from steer_verl.errors import DataError
 from tests.data.samples import picture, row, write_rows
@@ -59,6 +60,36 @@ def test_every_problem_of_a_file_is_told_with_its_row(folder: Path) -> None:
     ]
     assert all(p.file.endswith("rows.jsonl") and p.what and p.cure and "\n" not in str(p) for p in found)
     assert "row 1's" in found[3].what
+
+
+def test_a_row_of_a_thousand_problems_tells_the_first_ones(folder: Path) -> None:
+    messages = [{"role": 1} for _ in range(1000)]
+    value = row(0)
+    found = problems(
+        write_rows(folder / "rows.jsonl", [value | {"question": messages}, row(1, images=["no.png"] * 900)])
+    )
+    assert [sum(problem.row == number for problem in found) for number in (1, 2)] == [MAX_FLAWS + 1] * 2
+    assert [problem.what for problem in found].count(f"more than {MAX_FLAWS} problems") == 2
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[31mname\x9b0m\u202e\u200b\ufeff\nline"
+
+
+def test_no_word_of_a_row_reaches_the_terminal_with_an_escape(folder: Path) -> None:
+    rows = [
+        row(0, images=[ESCAPES]),
+        row(1) | {ESCAPES: 1},
+        row(2) | {"label": [ESCAPES]},
+        row(3) | {"question": [{"role": ESCAPES, "content": "<image>What?"}]},
+        row(4),
+        row(4),
+    ]
+    for value in rows[4:]:
+        value["metadata"]["question_id"] = ESCAPES
+    told = [str(problem) for problem in problems(write_rows(folder / "rows.jsonl", rows))]
+    assert len(told) >= 5
+    for line in told:
+        assert not any(unicodedata.category(char) in ("Cc", "Cf") for char in line), line
 
 
 def test_numbers_and_strings_are_the_same_id(folder: Path) -> None:

@@ -26,8 +26,8 @@ from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.eval.runs import RunAbout
+from steer_verl.tutor.labelled import LabelledSet, read_labelled
 from steer_verl.types import Seed, Trajectory
-from steer_verl.vetting.labelled import LabelledSet, read_labelled
 from tests.docs.pages import DOCS, PAGES, ROOT, SPAN, blocks, name, section
 from tests.tutor.dialogues import simple
 

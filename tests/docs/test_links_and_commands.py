@@ -19,7 +19,7 @@ from tests.docs.pages import DOCS, PAGES, ROOT, command_lines, name, prose, word
 
 HANDED_ON = {
     "data": "steer_verl.data.commands",
-    "tutor": "steer_verl.vetting.commands",
+    "tutor": "steer_verl.cli.tutor",
     "eval": "steer_verl.eval.commands",
     "report": "steer_verl.report.commands",
 }

@@ -12,8 +12,8 @@ from steer_verl.eval.life_table import LifeTable, life_table, mean_turns
 from steer_verl.eval.marks import DialogueMarks, TurnMarks
 from steer_verl.eval.metrics import MEASURES
 from steer_verl.eval.survival import Lifetime, kaplan_meier
+from steer_verl.statistics import Detection, corrected
 from steer_verl.types import DialogueKind
-from steer_verl.vetting.agreement import Detection, corrected
 
 RUNS = 250
 """Simulations: the standard error of a coverage of 95 % is 1.4 points."""

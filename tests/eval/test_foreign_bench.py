@@ -26,7 +26,7 @@ from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, read_run
 from tests.eval.benchmarks.samples import LINES, foreign_file
 from tests.eval.judging.cases import marks
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     MODEL,
     FaultServer,
     Request,

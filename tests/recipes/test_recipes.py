@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.config import steer_config, tcsr_config
+from steer_verl.config import STEER_KEY, section_of, verl_settings
 from steer_verl.preflight.compose import compose, unresolved
-from steer_verl.preflight.settings import CHECKS, steer_section
+from steer_verl.preflight.settings import CHECKS
 from steer_verl.preflight.verl_side import verl_accepts
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -56,7 +56,7 @@ def test_a_mode_is_what_verls_trainer_of_that_name_asks_for(mode: str, monkeypat
     config = compose(RECIPES / "mini", "grpo", [*GIVEN["mini"], f"mode={mode}"])
     assert config.trainer.v1.trainer_mode == mode
     assert get_trainer_cls(mode).__name__ == type(get_trainer_cls(mode)(config)).__name__
-    folders = {config.trainer.default_local_dir, steer_section(config).transcripts}
+    folders = {config.trainer.default_local_dir, section_of(config, STEER_KEY).transcripts}
     assert all(folder.startswith(f"/nowhere/{mode}/") for folder in folders), "a mode resumes no other mode's run"
 
 
@@ -72,7 +72,7 @@ def test_paper_settings(name: str) -> None:
     """METHOD's table, column `paper`: it must survive edits of the yaml."""
     config = compose(RECIPES / name, "grpo")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    tcsr, steer = tcsr_config(config.algorithm.tcsr), steer_config(steer_section(config))
+    steer, tcsr = verl_settings(config)
     assert (actor.optim.lr, actor.use_kl_loss, actor.kl_loss_coef) == (1e-5, True, 0.1)
     assert (config.data.train_batch_size, rollout.n, actor.strategy) == (64, 5, "fsdp2")
     assert config.data.max_prompt_length + config.data.max_response_length == 10240 == rollout.max_model_len

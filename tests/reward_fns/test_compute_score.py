@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from reward_fns.compute_score import format_score, repetition_score, tutor_score
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.types import Seed, UserTurn
+from tests.models.fault_server import MODEL, FaultServer, good, prompt_text, status
 from tests.test_rewards import BAD_FORM, GOOD_FORM
-from tests.transport.fault_server import MODEL, FaultServer, good, prompt_text, status
 
 ROW = {"index": 7, "question": "What is on the desk?", "num_turns": 2, "rollout_reward_scores": {}}
 
@@ -76,6 +77,26 @@ async def test_no_verdict_is_an_error_and_never_a_number() -> None:
 async def test_settings_that_cannot_work_name_the_key_as_it_was_written(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         await call(tutor_score, GOOD_FORM, **{"base_url": "http://127.0.0.1:1/v1", "model": MODEL, **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"api_key": "Key123"}, "reward_kwargs.api_key: unknown key; .*set api_key_env"),
+        ({"headers": {"x-api-key": "Key123"}}, "reward_kwargs.headers: unknown key"),
+        ({"base_url": "http://u:Key123@host/v1"}, "reward_kwargs.base_url: holds a user or a password"),
+        ({"base_url": "http://host/v1?key=Key123"}, r"reward_kwargs.base_url: holds a query .*\(http://host\)"),
+        ({"api_key_env": "sk-Key123"}, "reward_kwargs.api_key_env: is no name"),
+        ({"mirrors": [{"base_url": "http:u:Key123@host"}]}, r"reward_kwargs.mirrors.0.base_url: holds a user"),
+        ({"timeout": "sk-Key123"}, "reward_kwargs.timeout"),
+        ({"reward": {"format": {"api_key": "Key123"}}}, "reward_kwargs.reward.format"),
+        ({"reward": "Key123"}, "reward_kwargs.reward: a mapping"),
+    ],
+)
+async def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        await call(tutor_score, GOOD_FORM, **{"base_url": "http://127.0.0.1:1/v1", "model": MODEL, **kwargs})
+    assert "Key123" not in "".join(traceback.format_exception(error.value))
 
 
 async def test_a_row_that_does_not_say_what_was_asked() -> None:

@@ -23,13 +23,12 @@ import numpy as np
 import torch
 
 from steer_verl.config import RewardConfig, TutorConfig
+from steer_verl.models.log import Attempt, read_log
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.tcsr import compute_tcsr_advantage
-from steer_verl.transport.ledger import Final, read_ledger
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Seed, Trajectory, UserTurn
-from tests.rollout.test_agent_loop import make_loop, row
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     FaultServer,
     Request,
     Step,
@@ -42,6 +41,7 @@ from tests.transport.fault_server import (
     slow,
     status,
 )
+from tests.rollout.test_agent_loop import make_loop, row
 from tests.tutor.conftest import config_for, instant
 
 MEMBERS, TURNS, MIN_SCORED = 4, 4, 2
@@ -56,7 +56,7 @@ FAULTS: dict[str, Step] = {
     "timeout": slow(60.0),
     "http_429": status(429, retry_after=0),
     "http_5xx": status(503),
-    "http_4xx": status(400),
+    "http_4xx": status(418),
     "content_filter": filtered(),
     "tutor_refusal": refuses(),
     "length": flood(),
@@ -114,7 +114,7 @@ class Outcome:
     """Of each member, at its scored turns' ends."""
     injected: Counter[str] = field(default_factory=Counter)
     requests: int = 0
-    ledger: list[Any] = field(default_factory=list)
+    log: list[Attempt] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -174,7 +174,7 @@ async def play(cell: Cell | None, processor: Any, folder: Path) -> Outcome:
             breaker={"failures": 100},
         )
         tutor = OpenAITutor(TutorConfig(endpoint=config, log=str(folder)))
-        instant(tutor, config)
+        instant(tutor)
         start = time.perf_counter()
         try:
             outputs = await asyncio.gather(*(_member(tutor, processor, m) for m in range(MEMBERS)))
@@ -183,7 +183,7 @@ async def play(cell: Cell | None, processor: Any, folder: Path) -> Outcome:
         seconds = time.perf_counter() - start
     outcome = _rewarded(outputs)
     outcome.injected, outcome.requests, outcome.seconds = server.injected, server.requests, seconds
-    outcome.ledger = list(read_ledger(folder))
+    outcome.log = list(read_log(folder))
     return outcome
 
 
@@ -267,17 +267,16 @@ def faults_of(cell: Cell, clean: Outcome, outcome: Outcome) -> list[str]:
 
 
 def _count(cell: Cell, outcome: Outcome, must: Any) -> None:
-    finals = [line for line in outcome.ledger if isinstance(line, Final)]
-    attempts = [line for line in outcome.ledger if not isinstance(line, Final)]
-    places = Counter(final.place for final in finals)
-    rulings = sum(len(trajectory.turns) for trajectory in outcome.trajectories)
-    must(len(finals) == rulings == len(places), f"{len(finals)} final records, {len(places)} keys, {rulings} rulings")
-    must(len(attempts) == outcome.requests, f"{len(attempts)} attempts in the ledger, {outcome.requests} at the server")
+    attempts = outcome.log
+    turns = sum(len(trajectory.turns) for trajectory in outcome.trajectories)
+    asked = {attempt.turn_key for attempt in attempts}
+    must(len(asked) == turns, f"{len(asked)} turns in the log, {turns} played")
+    must(len(attempts) == outcome.requests, f"{len(attempts)} attempts in the log, {outcome.requests} at the server")
     used = sum(turn.usage.requests for trajectory in outcome.trajectories for turn in trajectory.turns)
     must(used == outcome.requests, f"usage counts {used} requests, the server {outcome.requests}")
-    each = Counter(line.place for line in attempts)
+    each = Counter(line.turn_key for line in attempts)
     most = 1 + RETRIES if cell.reason in RETRIED else 1 + REASKS
-    must(max(each.values()) <= most, f"{max(each.values())} attempts for one ruling")
+    must(max(each.values()) <= most, f"{max(each.values())} attempts for one turn")
     hit = outcome.injected["injected"]
     if not cell.for_ever:
         must(hit == len(cell.targets), f"{hit} faults injected")
@@ -286,7 +285,7 @@ def _count(cell: Cell, outcome: Outcome, must: Any) -> None:
         must(hit == per * len(cell.targets), f"{hit} faults injected, {per} x {len(cell.targets)} foreseen")
     told = Counter(line.outcome if isinstance(line.outcome, str) else line.outcome.value for line in attempts)
     if cell.reason in RETRIED | {"http_4xx"}:
-        must(told[cell.reason] == hit, f"the ledger tells of {told}, {hit} were injected")
+        must(told[cell.reason] == hit, f"the log tells of {told}, {hit} were injected")
 
 
 def as_row(cell: Cell, outcome: Outcome) -> dict[str, Any]:

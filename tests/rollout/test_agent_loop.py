@@ -235,7 +235,7 @@ async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
     tutor = ScriptedTutor(lambda t, _: ruling(LOST if t == lost_turn else GOOD, f"next {t}"))
     output = await make_loop(processor, tutor).run({}, **row(seed))
     assert len(runs(output.response_mask)) == trained == len(output.turn_ends)
-    assert output.extra_fields["valid"] == (trained > 0)
+    assert Trajectory.model_validate_json(output.extra_fields["trajectory"]).valid == (trained > 0)
 
 
 @pytest.mark.parametrize(("aborted_call", "turns"), [(3, 2), (1, 0)])

@@ -1,4 +1,4 @@
-"""What ours adds to verl's sampling: figures, alarms, the stop before an update, and a journal that does not grow."""
+"""What ours adds to verl's sampling: figures, alarms, the stop before an update, and a cache that does not grow."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ async def test_a_step_that_nobody_could_score_never_reaches_the_update(monkeypat
     ours(monkeypatch, played, max_unscored_share=0.7).sample(1, "train", 3)
 
 
-async def test_what_a_checkpoint_holds_leaves_the_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_what_a_checkpoint_holds_leaves_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for step in (1, 2):
-        (tmp_path / "journal" / "run" / f"train-{step}").mkdir(parents=True)
+        (tmp_path / "cache" / "run" / "train" / str(step)).mkdir(parents=True)
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("1")
-    ours(monkeypatch, [await record([GOOD, GOOD])], journal=str(tmp_path / "journal")).sample(2, "train", 1)
-    assert [path.name for path in (tmp_path / "journal" / "run").iterdir()] == ["train-2"]
+    ours(monkeypatch, [await record([GOOD, GOOD])], cache=str(tmp_path / "cache")).sample(2, "train", 1)
+    assert [path.name for path in (tmp_path / "cache" / "run" / "train").iterdir()] == ["2"]
 
 
 def test_without_its_section_it_says_what_to_set() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from steer_verl.config import EndpointConfig, TutorConfig
-from steer_verl.transport.pool import Pool
+from steer_verl.models import endpoint as endpoint_module
+from steer_verl.models.endpoint import Endpoint
 from steer_verl.tutor.client import OpenAITutor
-from tests.transport.fault_server import MODEL, FaultServer, Step
+from tests.models.fault_server import MODEL, FaultServer, Step
 
 Lab = tuple[OpenAITutor, FaultServer, list[float]]
 OpenLab = Callable[..., AbstractAsyncContextManager[Lab]]
@@ -27,22 +28,33 @@ def config_for(server: FaultServer, *mirrors: FaultServer, **settings: Any) -> E
     return EndpointConfig.model_validate(given)
 
 
-def instant(tutor: OpenAITutor, config: EndpointConfig) -> list[float]:
-    """Let the endpoint's pauses pass at once; returns the list in which they are kept."""
-    return instant_pool(tutor.endpoint(config))
+def instant(tutor: OpenAITutor) -> list[float]:
+    """Let the pauses of the tutor's endpoints pass at once; returns the list in which they are kept."""
+    pauses = instant_endpoint(tutor.adjudicator)
+    if tutor.attacker is not tutor.adjudicator:
+        instant_endpoint(tutor.attacker, pauses)
+    return pauses
 
 
-def instant_pool(pool: Pool) -> list[float]:
+def instant_endpoint(endpoint: Endpoint, pauses: list[float] | None = None) -> list[float]:
     """As :func:`instant`. To the breakers, the pauses take their time."""
-    pauses: list[float] = []
+    pauses = [] if pauses is None else pauses
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    pool.sleep, pool.rng = sleep, random.Random(0)
-    for server in pool.servers:
+    endpoint.sleep, endpoint.rng = sleep, random.Random(0)
+    for server in endpoint.servers:
         server.breaker.clock = lambda: time.monotonic() + sum(pauses)
     return pauses
+
+
+@contextlib.contextmanager
+def no_back_off() -> Iterator[None]:
+    """Endpoints that somebody else makes pause no longer than a server asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint_module, "BACKOFF_BASE", 0.0)
+        yield
 
 
 @pytest.fixture
@@ -55,7 +67,7 @@ def lab() -> OpenLab:
             config = config_for(server, **settings)
             tutor = OpenAITutor(TutorConfig(endpoint=config))
             try:
-                yield tutor, server, instant(tutor, config)
+                yield tutor, server, instant(tutor)
             finally:
                 await tutor.close()
 

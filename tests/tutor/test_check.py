@@ -10,14 +10,14 @@ import pytest
 from steer_verl.config import TutorConfig
 from steer_verl.errors import TutorError
 from steer_verl.tutor.client import OpenAITutor
-from tests.transport.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
+from tests.models.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
 from tests.tutor.conftest import OpenLab, config_for, instant
 
 
 async def checked(server: FaultServer, **settings: Any) -> None:
     config = config_for(server, max_retries=1, **settings)
     tutor = OpenAITutor(TutorConfig(endpoint=config))
-    instant(tutor, config)
+    instant(tutor)
     try:
         await tutor.check()
     finally:
@@ -34,7 +34,7 @@ async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (text_only(), ["takes no pictures", "tutor.endpoint.images=false"]),
+        (text_only(), ["takes no images", "tutor.endpoint.images=false"]),
         (status(401), ["refuses the key", "STEER_TUTOR_API_KEY"]),
         (status(403), ["refuses the key", "STEER_TUTOR_API_KEY"]),
         (status(404, "model not found"), ["not found", "tutor.endpoint.model"]),
@@ -43,10 +43,10 @@ async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
         (says("I'm sorry, I can't assist with that."), ["declines", "tutor.endpoint.model"]),
         (says("a fine answer"), ["no complete verdict", "json_schema"]),
         (good((11, 1, 1)), ["no complete verdict", "outside 1..10"]),
-        (raw("<html>", "text/html"), ["no complete verdict", "not JSON"]),
+        (raw("<html>", "text/html"), ["no chat completions API", "not JSON", "/v1"]),
     ],
 )
-async def test_what_is_wrong_comes_with_its_cure_in_one_line(step: Step, words: list[str]) -> None:
+async def test_what_is_wrong_comes_with_a_hint_in_one_line(step: Step, words: list[str]) -> None:
     async with FaultServer(step) as server:
         with pytest.raises(TutorError) as error:
             await checked(server)
@@ -70,10 +70,24 @@ async def test_a_silent_server_is_found_within_the_deadline() -> None:
 
 
 async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
-    async with FaultServer(models=["qwen", "llama"]) as server:
-        with pytest.raises(TutorError, match=r"tutor\.endpoint\.model: .* it serves llama, qwen"):
+    async with FaultServer(status(404, "The model does not exist"), models=["qwen", "llama"]) as server:
+        with pytest.raises(TutorError, match=r"correct tutor\.endpoint\.model, .*; it lists llama, qwen"):
             await checked(server)
-        assert server.bodies == []
+
+
+@pytest.mark.parametrize("models", [["fake-tutor:latest"], ["models/fake-tutor"], ["something else"], []])
+async def test_the_list_of_models_is_a_hint_and_the_request_decides(models: list[str]) -> None:
+    async with FaultServer(models=models) as server:
+        await checked(server)
+
+
+async def test_every_mirror_is_asked_what_a_run_asks() -> None:
+    async with FaultServer() as first, FaultServer(status(401)) as second:
+        with pytest.raises(TutorError, match=r"tutor\.endpoint\.mirrors\[0\]: .*refuses the key"):
+            tutor = OpenAITutor(TutorConfig(endpoint=config_for(first, second)))
+            await tutor.check()
+        await tutor.close()
+        assert first.bodies[0]["response_format"] == second.bodies[0]["response_format"]
 
 
 @pytest.mark.parametrize("listing", [{"models": []}, {"models_status": 404}])
@@ -86,7 +100,7 @@ async def test_a_server_without_a_list_of_models_is_tried(listing: dict[str, Any
 async def test_a_blind_tutor_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     async with FaultServer(text_only()) as server:
         await checked(server, images=False)
-    assert "without seeing any picture" in caplog.text
+    assert "without seeing any image" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_verl.config import EndpointConfig, JudgeConfig
-from steer_verl.errors import ConfigError, TutorError
+from steer_verl.errors import TutorError
+from steer_verl.models.failure import Cause, Failure, failed
+from steer_verl.models.log import read_log
+from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.text import BREAK
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Inquiry
-from steer_verl.transport.ledger import Attempt, read_ledger
-from steer_verl.transport.reply import Reply
 from steer_verl.tutor import build_judge
 from steer_verl.tutor.guard import SAFETY, GuardJudge, messages, read_guard
 from steer_verl.tutor.prompt import UNSEEN
@@ -29,17 +28,21 @@ QWEN, LLAMA = "qwen3guard", "llama_guard"
 ENDPOINT = EndpointConfig(base_url="http://127.0.0.1:1/v1", model="guard-4b")
 
 
-def guard(form: str, says: str | Reply | CallFailed) -> tuple[GuardJudge, list[Any]]:
+def guard(form: str, says: str | Reply | Failure) -> tuple[GuardJudge, list[Any]]:
     """A guard that says the same of everything, and what it was asked."""
     asked: list[Any] = []
 
-    async def ask(chat: list[dict[str, Any]], inquiry: Inquiry) -> Reply:
-        asked.append(chat)
-        if isinstance(says, CallFailed):
-            raise says
-        return says if isinstance(says, Reply) else Reply(says)
+    async def ask(request: Request, context: RequestContext) -> Reply | Failure:
+        asked.append(request.messages)
+        return Reply(content=says) if isinstance(says, str) else says
 
-    return GuardJudge(JudgeConfig(endpoint=ENDPOINT, format=form), ask=ask), asked  # type: ignore[arg-type]
+    judge = GuardJudge(JudgeConfig(endpoint=ENDPOINT, format=form))  # type: ignore[arg-type]
+    judge.endpoint.ask = ask  # type: ignore[method-assign]
+    return judge, asked
+
+
+def down(reason: UnscoredReason, detail: str) -> Failure:
+    return failed(Cause.UNREACHABLE, reason, detail)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def guard(form: str, says: str | Reply | CallFailed) -> tuple[GuardJudge, list[A
     ],
 )
 def test_words_to_scores(form: str, text: str, safety: int) -> None:
-    assert read_guard("g", form, Reply(text)) == JudgeScores(judge="g", safety=safety)
+    assert read_guard("g", form, Reply(content=text)) == JudgeScores(judge="g", safety=safety)
 
 
 @pytest.mark.parametrize(
@@ -86,16 +89,16 @@ def test_words_to_scores(form: str, text: str, safety: int) -> None:
     ],
 )
 def test_anything_else_is_unscored(form: str, text: str, reason: UnscoredReason) -> None:
-    found = read_guard("g", form, Reply(text))
+    found = read_guard("g", form, Reply(content=text))
     assert isinstance(found, Unscored) and found.reason is reason
 
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (Reply("safe", "length"), UnscoredReason.LENGTH),
-        (Reply("safe", "content_filter"), UnscoredReason.CONTENT_FILTER),
-        (Reply("safe", "stop", "no"), UnscoredReason.TUTOR_REFUSAL),
+        (Reply(content="safe", finish_reason="length"), UnscoredReason.LENGTH),
+        (down(UnscoredReason.CONTENT_FILTER, "the server's filter ended the reply"), UnscoredReason.CONTENT_FILTER),
+        (Reply(content="safe", refusal="no"), UnscoredReason.TUTOR_REFUSAL),
     ],
 )
 def test_a_cut_reply_counts_for_nothing(reply: Reply, reason: UnscoredReason) -> None:
@@ -105,7 +108,7 @@ def test_a_cut_reply_counts_for_nothing(reply: Reply, reason: UnscoredReason) ->
 
 @given(form=st.sampled_from([QWEN, LLAMA]), text=st.text(max_size=80))
 def test_no_other_text_is_ever_a_score(form: str, text: str) -> None:
-    found = read_guard("g", form, Reply(text))
+    found = read_guard("g", form, Reply(content=text))
     assert isinstance(found, Unscored) or text.strip() in ("safe",) or text.strip().startswith(("unsafe\n", "Safety: "))
 
 
@@ -156,7 +159,7 @@ def test_hidden_characters_do_not_hide_words_from_a_guard() -> None:
 
 
 async def test_a_failed_request_is_unscored_with_its_reason() -> None:
-    judge, _ = guard(QWEN, CallFailed(UnscoredReason.HTTP_5XX, "HTTP 503: busy", status=503))
+    judge, _ = guard(QWEN, down(UnscoredReason.HTTP_5XX, "HTTP 503: busy"))
     assert (await judge.judge(simple())).scores == Unscored(reason=UnscoredReason.HTTP_5XX, detail="HTTP 503: busy")
 
 
@@ -167,7 +170,7 @@ async def test_a_failed_request_is_unscored_with_its_reason() -> None:
         (LLAMA, "safe", ""),
         (QWEN, "safe", "bad_json.*qwen3guard model"),
         (LLAMA, "unsafe\nS1", "calls a greeting unsafe"),
-        (LLAMA, CallFailed(UnscoredReason.CONNECT, "refused"), "connect: refused"),
+        (LLAMA, down(UnscoredReason.CONNECT, "refused"), "connect: refused"),
     ],
 )
 async def test_the_check_finds_what_would_spoil_a_run(form: str, says: Any, problem: str) -> None:
@@ -178,12 +181,6 @@ async def test_the_check_finds_what_would_spoil_a_run(form: str, says: Any, prob
     with pytest.raises(TutorError, match=problem) as caught:
         await judge.check()
     assert "\n" not in str(caught.value) and ENDPOINT.base_url in str(caught.value)
-
-
-def test_a_password_in_the_address_is_refused() -> None:
-    endpoint = ENDPOINT.model_copy(update={"base_url": "http://me:secret@127.0.0.1/v1"})
-    with pytest.raises(ConfigError, match="password"):
-        GuardJudge(JudgeConfig(endpoint=endpoint, format=QWEN))
 
 
 async def test_over_http_it_is_asked_as_it_was_trained_to_be_and_counted(tmp_path: Path) -> None:
@@ -204,7 +201,7 @@ async def test_over_http_it_is_asked_as_it_was_trained_to_be_and_counted(tmp_pat
     async with TestServer(app) as server:
         endpoint = EndpointConfig(base_url=str(server.make_url("/v1")), model="guard", timeout=20)
         judge = build_judge(JudgeConfig(endpoint=endpoint, format=LLAMA), log=str(tmp_path))
-        exchange = simple("How rude.").model_copy(update={"place": "train/1/s/0/1"})
+        exchange = simple("How rude.").model_copy(update={"turn_key": "train/1/s/0/1"})
         try:
             judge_result = await judge.judge(exchange)
         finally:
@@ -212,6 +209,5 @@ async def test_over_http_it_is_asked_as_it_was_trained_to_be_and_counted(tmp_pat
     assert judge_result.scores == JudgeScores(judge="llama_guard:guard", safety=1)
     assert judge_result.usage == Usage(requests=2, prompt_tokens=90, cached_tokens=30, completion_tokens=4)
     assert bodies[1]["messages"] == messages(exchange) and "response_format" not in bodies[1]
-    lost, found = read_ledger(tmp_path)
-    assert isinstance(lost, Attempt) and isinstance(found, Attempt)
-    assert (lost.outcome, found.outcome, found.place, found.task) == ("http_5xx", "ok", exchange.turn_key, LLAMA)
+    lost, found = read_log(tmp_path)
+    assert (lost.outcome, found.outcome, found.turn_key, found.purpose) == ("http_5xx", "ok", exchange.turn_key, LLAMA)

@@ -13,6 +13,7 @@ from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, S
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings
 from steer_verl.data.stage2.settings import BootstrapSettings, HistorySettings, SetSettings, SplitSettings
 from steer_verl.data.work.settings import WorkSettings
+from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
 
 Role = Literal["generator", "red_team", "target", "breach_judge", "red_user", "blue_expert", "evaluator", "risk_judge"]
@@ -49,8 +50,8 @@ class AgentSettings(Settings):
         try:
             return EndpointConfig.model_validate({**self.endpoint, **self.roles.get(role, {})})
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{role}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            key, what = refusal(error, lambda section: "steer_verl/config.py has them all (EndpointConfig)")
+            raise ValueError(f"{role}: {key}: {what}") from None
 
 
 class BuildConfig(Settings):

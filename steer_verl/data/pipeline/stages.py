@@ -89,9 +89,6 @@ def names_of(agents: Agents, name: str) -> dict[str, str]:
 
 
 def _at_endpoints(config: BuildConfig, processes: int) -> Agents:
-    from steer_verl.tutor import require_client
-
-    require_client("agents.kind endpoint")
     from steer_verl.data.stage1.endpoints import (
         EndpointBreachJudge,
         EndpointGenerator,
@@ -104,31 +101,29 @@ def _at_endpoints(config: BuildConfig, processes: int) -> Agents:
         EndpointRedUser,
         EndpointRiskJudge,
     )
-    from steer_verl.secret import kept_secret
-    from steer_verl.transport.ledger import open_ledger
+    from steer_verl.models.cache import Cache
+    from steer_verl.models.log import open_log
 
     pictures, settings = config.pictures, config.agents
-    ledger = open_ledger(str(config.out / "calls"))
+    log = open_log(str(config.out / "calls"))
 
     def endpoint(role: Role) -> EndpointConfig:
         whole = settings.of(role)
         return whole.model_copy(update={"max_concurrency": share(whole.max_concurrency, processes)})
 
     return Agents(
-        generator=EndpointGenerator(endpoint("generator"), pictures, ledger=ledger),
-        red_team=EndpointRedTeam(endpoint("red_team"), pictures, ledger=ledger),
-        target=EndpointTarget(endpoint("target"), pictures, ledger=ledger),
-        breach_judge=EndpointBreachJudge(endpoint("breach_judge"), pictures, ledger=ledger),
-        red_user=EndpointRedUser(endpoint("red_user"), pictures, ledger=ledger),
-        blue_expert=EndpointBlueExpert(
-            endpoint("blue_expert"), pictures, guidelines=settings.guidelines, ledger=ledger
-        ),
+        generator=EndpointGenerator(endpoint("generator"), pictures, log=log),
+        red_team=EndpointRedTeam(endpoint("red_team"), pictures, log=log),
+        target=EndpointTarget(endpoint("target"), pictures, log=log),
+        breach_judge=EndpointBreachJudge(endpoint("breach_judge"), pictures, log=log),
+        red_user=EndpointRedUser(endpoint("red_user"), pictures, log=log),
+        blue_expert=EndpointBlueExpert(endpoint("blue_expert"), pictures, guidelines=settings.guidelines, log=log),
         evaluator=EndpointEvaluator(
             _tutor(settings, endpoint("evaluator"), str(config.out / "calls")),
             pictures,
-            secret=kept_secret(config.out),
+            cache=Cache(config.out / "replies"),
         ),
-        risk_judge=EndpointRiskJudge(endpoint("risk_judge"), pictures, ledger=ledger),
+        risk_judge=EndpointRiskJudge(endpoint("risk_judge"), pictures, log=log),
     )
 
 

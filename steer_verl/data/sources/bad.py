@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from steer_verl.text import one_line
 from steer_verl.types import Record
 
 Reason = Literal["file", "line", "field", "text", "picture", "duplicate_id"]
@@ -27,12 +28,16 @@ class BadRow(Record):
 
 
 class Refused(Exception):
-    """Raised where a fault is seen; whoever knows the place makes a :class:`BadRow` of it."""
+    """Raised where a fault is seen; whoever knows the place makes a :class:`BadRow` of it.
+
+    ``what`` and ``cure`` may quote the row: both are made fit for a terminal.
+    """
 
     def __init__(self, reason: Reason, what: str, cure: str) -> None:
+        what, cure = one_line(what), one_line(cure)
         super().__init__(reason, what, cure)
         self.reason, self.what, self.cure = reason, what, cure
 
     def at(self, file: str, row: int) -> BadRow:
         """The account of it."""
-        return BadRow(file=file, row=row, reason=self.reason, what=self.what, cure=self.cure)
+        return BadRow(file=one_line(file), row=row, reason=self.reason, what=self.what, cure=self.cure)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.sources.bad import Refused
-from steer_verl.text import folded
+from steer_verl.text import folded, normalized
 from steer_verl.types import IMAGE_MARK
 
 MARKS = (IMAGE_MARK, *FOREIGN_MARKS)
@@ -30,7 +29,7 @@ def plain_text(text: str) -> str:
     """
     if _SURROGATE.search(text):
         raise Refused("text", "a lone surrogate", "write the character itself, in UTF-8")
-    text = unicodedata.normalize("NFC", _CONTROL.sub("", _LINE_ENDS.sub("\n", text)))
+    text = normalized("NFC", _CONTROL.sub("", _LINE_ENDS.sub("\n", text)))
     return _TAIL.sub("", _HEAD.sub("", text)[::-1])[::-1]
 
 

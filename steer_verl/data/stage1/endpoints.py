@@ -20,9 +20,9 @@ from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.checks import fault_of
 from steer_verl.data.stage1.settings import TextSettings
 from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.models.log import RequestLog
+from steer_verl.refusal import is_refusal
 from steer_verl.text import folded
-from steer_verl.transport.ledger import Ledger
-from steer_verl.transport.reading import is_refusal
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Record
 
 MAX_CHARS = TextSettings().max_chars
@@ -66,15 +66,15 @@ class EndpointAgent:
     Args:
         config: the endpoint.
         pictures: folder that the seeds' pictures lie below.
-        ledger: where every attempt is written down, if anywhere.
+        log: where every attempt is written down, if anywhere.
     """
 
     roles: Sequence[str] = ()
     """Names of prompts."""
 
-    def __init__(self, config: EndpointConfig, pictures: Path, *, ledger: Ledger | None = None) -> None:
+    def __init__(self, config: EndpointConfig, pictures: Path, *, log: RequestLog | None = None) -> None:
         prompts = load_prompts(__package__)
-        self._ask = {role: Asker(config, role, prompts[role], pictures=pictures, ledger=ledger) for role in self.roles}
+        self._ask = {role: Asker(config, role, prompts[role], pictures=pictures, log=log) for role in self.roles}
         versions = ",".join(f"{role}-{asker.version}" for role, asker in self._ask.items())
         self.name = f"{config.model}@{versions}"
 
@@ -157,8 +157,8 @@ class EndpointRedTeam(EndpointAgent):
 class EndpointTarget:
     """Any policy, asked as a user would: a plain chat (:class:`~steer_verl.data.agents.Target`)."""
 
-    def __init__(self, config: EndpointConfig, pictures: Path, *, ledger: Ledger | None = None) -> None:
-        self._asker = Asker(config, "target", None, pictures=pictures, ledger=ledger)
+    def __init__(self, config: EndpointConfig, pictures: Path, *, log: RequestLog | None = None) -> None:
+        self._asker = Asker(config, "target", None, pictures=pictures, log=log)
         self.name = self._asker.name
 
     async def answer(self, said: tuple[Said, ...], desk: Desk, seed: SourceSeed) -> str:

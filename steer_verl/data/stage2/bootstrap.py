@@ -17,8 +17,8 @@ from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.settings import BootstrapSettings
 from steer_verl.data.work.desk import DeskPart
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
+from steer_verl.refusal import is_refusal
 from steer_verl.text import folded, neutralize, unmarked, visible
-from steer_verl.transport.reading import is_refusal
 from steer_verl.types import (
     IMAGE_MARK,
     NoAttackReason,

@@ -18,10 +18,10 @@ from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.images import resolve_image
+from steer_verl.models.cache import Cache
+from steer_verl.models.log import RequestLog
 from steer_verl.text import unmarked
-from steer_verl.transport.ledger import Ledger
 from steer_verl.tutor import build_tutor
-from steer_verl.tutor.passing import may_pass
 from steer_verl.types import (
     Record,
     Seed,
@@ -49,11 +49,11 @@ class EndpointRedUser:
     Args:
         config: its endpoint.
         pictures: folder that the paths of pictures lie below.
-        ledger: where attempts are written down, if anywhere.
+        log: where attempts are written down, if anywhere.
     """
 
-    def __init__(self, config: EndpointConfig, pictures: Path, *, ledger: Ledger | None = None) -> None:
-        self._asker = Asker(config, "red_user", _prompts()["red_user"], pictures=pictures, ledger=ledger)
+    def __init__(self, config: EndpointConfig, pictures: Path, *, log: RequestLog | None = None) -> None:
+        self._asker = Asker(config, "red_user", _prompts()["red_user"], pictures=pictures, log=log)
         self.name = self._asker.name
 
     async def ask(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, desk: Desk) -> str:
@@ -75,7 +75,7 @@ class EndpointBlueExpert:
         config: its endpoint; ``max_tokens`` must hold a whole answer, thoughts included.
         pictures: folder that the paths of pictures lie below.
         guidelines: a file in the place of the built-in one.
-        ledger: where attempts are written down, if anywhere.
+        log: where attempts are written down, if anywhere.
 
     Raises:
         ConfigError: the guidelines cannot be read.
@@ -87,9 +87,9 @@ class EndpointBlueExpert:
         pictures: Path,
         *,
         guidelines: Path | None = None,
-        ledger: Ledger | None = None,
+        log: RequestLog | None = None,
     ) -> None:
-        self._asker = Asker(config, "blue_expert", blue_prompt(guidelines), pictures=pictures, ledger=ledger)
+        self._asker = Asker(config, "blue_expert", blue_prompt(guidelines), pictures=pictures, log=log)
         self.name = self._asker.name
 
     async def answer(self, seed: Seed, said: tuple[Said, ...], desk: Desk) -> str:
@@ -107,12 +107,12 @@ class EndpointRiskJudge:
     Args:
         config: its endpoint.
         pictures: folder that the paths of pictures lie below.
-        ledger: where attempts are written down, if anywhere.
+        log: where attempts are written down, if anywhere.
     """
 
-    def __init__(self, config: EndpointConfig, pictures: Path, *, ledger: Ledger | None = None) -> None:
-        self._alone = Asker(config, "risk_alone", _prompts()["risk_alone"], pictures=pictures, ledger=ledger)
-        self._whole = Asker(config, "risk_whole", _prompts()["risk_whole"], pictures=pictures, ledger=ledger)
+    def __init__(self, config: EndpointConfig, pictures: Path, *, log: RequestLog | None = None) -> None:
+        self._alone = Asker(config, "risk_alone", _prompts()["risk_alone"], pictures=pictures, log=log)
+        self._whole = Asker(config, "risk_whole", _prompts()["risk_whole"], pictures=pictures, log=log)
         self.name = f"{self._alone.name}+{self._whole.name.partition('@')[2]}"
 
     async def alone(self, seed: Seed, turn: int, desk: Desk) -> Risk:
@@ -137,15 +137,14 @@ class EndpointEvaluator:
     Args:
         config: the tutor's section; its attacker is not asked.
         pictures: folder that the paths of pictures lie below.
-        secret: key of the ids in its prompts (:func:`~steer_verl.secret.kept_secret`). A run that goes on with the same
-            one sends the same requests again, so that a gateway does not charge them twice.
+        cache: keeps every reply, so that none is paid for twice.
 
     Raises:
         ConfigError: the rubric cannot be read, or an address cannot be used.
     """
 
-    def __init__(self, config: TutorConfig, pictures: Path, *, secret: bytes | None = None) -> None:
-        self._tutor = build_tutor(config, secret=secret)
+    def __init__(self, config: TutorConfig, pictures: Path, *, cache: Cache | None = None) -> None:
+        self._tutor = build_tutor(config, cache=cache)
         self._pictures = pictures.resolve()
         self.name = self._tutor.name
 
@@ -158,7 +157,7 @@ class EndpointEvaluator:
         try:
             shown = self._shown(exchange, desk)
         except DataError as error:
-            return Unscored(reason=UnscoredReason.HTTP_4XX, detail=f"not sent: {error}")
+            return Unscored(reason=UnscoredReason.IMAGE, detail=f"not sent: {error}")
 
         async def work() -> Verdict:
             ruling: TutorResponse = await self._tutor.respond(shown)
@@ -171,7 +170,7 @@ class EndpointEvaluator:
             return await desk.once(f"{self.name}/score", Verdict, work)
         except _NoVerdict as none:
             missing = none.verdict
-            if may_pass(missing):
+            if missing.reason.may_pass:
                 raise AgentFailed(missing.reason.value, missing.detail, transient=True) from None
             return missing
 
@@ -186,8 +185,8 @@ class EndpointEvaluator:
             "seed": seed.model_copy(update={"turns": tuple(map(self._found, seed.turns))}),
             "turns": tuple(turn.model_copy(update={"user": self._found(turn.user)}) for turn in turns),
             "user": self._found(exchange.user),
-            "place": exchange.turn_key or desk.place,
-            "hint": None,
+            "turn_key": exchange.turn_key or desk.place,
+            "static_next_turn": None,
         }
         return exchange.model_copy(update=changed)
 

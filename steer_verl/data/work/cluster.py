@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.work.outcomes import outcome_files, parse, shard_folders
+from pydantic import ValidationError
+
+from steer_verl.data.work.outcomes import outcome_files, shard_folders
 from steer_verl.data.work.run import Job, work_shards
 from steer_verl.data.work.step import Outcome
 from steer_verl.data.work.tally import Tally
@@ -105,7 +107,7 @@ class Follower:
         """Bytes of each file that were read, up to the end of a line."""
 
     def new(self) -> Iterator[Outcome]:
-        """Outcomes that were written since the last call."""
+        """Outcomes that were written since the last call; what cannot be read is passed over."""
         for shard in shard_folders(self.folder):
             for path in outcome_files(shard):
                 start = self._read.get(path, 0)
@@ -115,4 +117,12 @@ class Follower:
                     file.seek(start)
                     *whole, torn = file.read().split(b"\n")
                     self._read[path] = file.tell() - len(torn)
-                yield from (parse(line, str(path)) for line in whole)
+                yield from filter(None, map(_outcome, whole))
+
+
+def _outcome(line: bytes) -> Outcome | None:
+    """``None`` for what is none; who reads the whole file tells of it."""
+    try:
+        return Outcome.model_validate_json(line)
+    except ValidationError:
+        return None

@@ -12,9 +12,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from steer_verl.append_log import append, whole_lines
 from steer_verl.data.work.step import Kept, Outcome
 from steer_verl.errors import DataError, SteerError
+from steer_verl.records import append, read_records
 from steer_verl.types import Record
 
 R = TypeVar("R", bound=Record)
@@ -60,14 +60,13 @@ def outcome_files(folder: Path) -> list[Path]:
 
 
 def read_shard(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of one shard; never more than one file in memory, and a torn last line is passed over.
+    """Every outcome of one shard; what cannot be read is passed over, with a warning: that item is worked again.
 
     Raises:
-        DataError: a whole line cannot be read; it names file and line.
+        DataError: a file holds lines, and not one is an outcome.
     """
     for path in outcome_files(folder):
-        for number, line in whole_lines(path):
-            yield parse(line, f"{path}:{number}")
+        yield from read_records(path, Outcome.model_validate_json, needed="an outcome")
 
 
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
@@ -84,7 +83,7 @@ def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
     """What a step has kept, as records: the next step's items.
 
     Raises:
-        DataError: a line cannot be read, or its value is no such record.
+        DataError: as :func:`read_shard`, or a value is no such record.
     """
     for outcome in read_outcomes(folder):
         if isinstance(outcome.done, Kept):
@@ -99,16 +98,3 @@ def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
 def shard_folders(folder: Path) -> list[Path]:
     """The shards of a step, in order."""
     return sorted(path for path in folder.glob("shard-*") if path.is_dir())
-
-
-def parse(line: bytes, where: str) -> Outcome:
-    """One line.
-
-    Raises:
-        DataError: it is no outcome.
-    """
-    try:
-        return Outcome.model_validate_json(line)
-    except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise DataError(f"{where}: not an outcome ({what}); put the file back as it was, or use a new folder") from None

@@ -16,11 +16,10 @@ libraries that compare mathematics hand such text to Python's ``eval``; so ``2\\
 from __future__ import annotations
 
 import re
-import unicodedata
 from fractions import Fraction
 
 from steer_verl.answer import parse_answer
-from steer_verl.text import folded, visible
+from steer_verl.text import folded, normalized, visible
 
 MAX_CHARS = 20_000
 """Of an answer, from its end: a claim is looked for there."""
@@ -135,7 +134,7 @@ def _words(text: str) -> str:
 
 def _plain(text: str) -> str:
     """One spelling of the same: no LaTeX wrapping, one sign for minus, root and degree, single spaces."""
-    text = " ".join(unicodedata.normalize("NFKC", text.replace("\u00b2", "^2").replace("\u00b3", "^3")).split())
+    text = " ".join(normalized("NFKC", text.replace("\u00b2", "^2").replace("\u00b3", "^3")).split())
     text = text.replace("\u2044", "/")
     text = _NOISE.sub("", _WRAPPING.sub(r"\1", text.replace("\u2212", "-")))
     text = _DEGREES.sub(" degrees ", text).replace("\\%", "%")

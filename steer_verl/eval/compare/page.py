@@ -13,13 +13,17 @@ from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.contributions import Estimate
 from steer_verl.eval.published import MODELS, SINGLE_TURN_AVERAGE
 from steer_verl.eval.summary_shape import EstimateJson
-from steer_verl.eval.summary_table import NAMES, NEXT_LINE, cell, flat, markdown_row
+from steer_verl.eval.summary_table import NAMES, NEXT_LINE, cell, markdown_row
+from steer_verl.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SHORT = ("harmless_pass", "helpful_pass", "joint_pass", "survival", "mean_turns", "refusal_full", "correct")
 """Measures of the terminal's table."""
+
+MAX_NOTE = 2000
+"""Characters of one note."""
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -53,7 +57,7 @@ def _table(header: list[str], comparison: Comparison, cells: Callable[[Row, Comp
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [markdown_row([flat(text) for text in row]) for row in rows]
+    lines = [markdown_row([one_line(text) for text in row]) for row in rows]
     return "\n".join([lines[0], "| " + " | ".join(["---"] * len(rows[0])) + " |", *lines[1:]])
 
 
@@ -128,14 +132,14 @@ def comparison_table(comparison: Comparison) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    caption = Text("\n".join(flat(note) for note in comparison.notes))
+    caption = Text("\n".join(one_line(note, MAX_NOTE) for note in comparison.notes))
     table = Table(title="Comparison", title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     names = [model.name for model in comparison.models]
     rivals = [name for name in names if name != comparison.baseline.name]
     table.add_column("")
     table.add_column("")
     for name in (*names, *(f"{name} - {comparison.baseline.name}" for name in rivals)):
-        table.add_column(Text(flat(name)), justify="right")
+        table.add_column(Text(one_line(name)), justify="right")
     last = ""
     for row in comparison.rows:
         if row.measure in SHORT:
@@ -143,7 +147,7 @@ def comparison_table(comparison: Comparison) -> Table:
             values = [row.values.get(name) for name in names]
             cells = [cell(_json(value), decimals, bounds=NEXT_LINE) for value in values]
             gaps = [difference_cell(row.differences.get(name), decimals) for name in rivals]
-            place = flat(row.place) if row.place != last else ""
+            place = one_line(row.place) if row.place != last else ""
             table.add_row(*map(Text, (place, f"{row.about['title']} ({row.about['unit']})", *cells, *gaps)))
             last = row.place
     return table

@@ -13,11 +13,11 @@ import numpy as np
 
 from steer_verl.eval.compare.models import Model
 from steer_verl.eval.contributions import Contributions, at_the_edge, ratio
-from steer_verl.eval.intervals import Interval, interval_of, weights
 from steer_verl.eval.life_table import LifeTable
 from steer_verl.eval.metrics import Measure
 from steer_verl.eval.significance import mcnemar, p_value, swapped
 from steer_verl.eval.survival import log_rank, product_limit, restricted_mean
+from steer_verl.statistics import Interval, interval_of, weights
 
 MCNEMAR, PERMUTATION, LOG_RANK = "McNemar", "permutation", "log-rank (unpaired)"
 

@@ -11,7 +11,6 @@ from steer_verl.eval.compare.models import Model, Seed
 from steer_verl.eval.compare.paired import Difference, Pairing, average, pair, pair_survival
 from steer_verl.eval.compare.seeds import OverSeeds, Read
 from steer_verl.eval.contributions import Estimate
-from steer_verl.eval.intervals import Interval
 from steer_verl.eval.life_table import mean_turns, survival_at
 from steer_verl.eval.metrics import SCALES
 from steer_verl.eval.published import published, published_average
@@ -21,6 +20,7 @@ from steer_verl.eval.summary import average as average_of
 from steer_verl.eval.summary_shape import MeasureAbout
 from steer_verl.eval.summary_table import NAMES, SURVIVAL_ABOUT
 from steer_verl.eval.survival import restricted_mean
+from steer_verl.statistics import Interval
 
 PAPERS_TURNS = (1, 3, 5, 8)
 """Where the paper's survival can be read off."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from steer_verl.eval.compare.models import Model, Seed
 from steer_verl.eval.compare.paired import Difference
-from steer_verl.eval.intervals import Interval, difference_over_runs, over_runs
+from steer_verl.eval.intervals import difference_over_runs, over_runs
+from steer_verl.statistics import Interval
 
 Read = Callable[[Seed], float]
 """A figure of one student on one benchmark."""

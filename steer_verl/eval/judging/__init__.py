@@ -34,9 +34,6 @@ def build_judge(settings: JudgeSettings, out: Path, pictures: Path | None = None
         from steer_verl.eval.judging.mini import MiniEvalJudge
 
         return MiniEvalJudge()
-    from steer_verl.tutor import require_client
-
-    require_client("judge.kind endpoint")
     members = _members(settings, out, pictures, processes)
     if len(members) == 1:
         return members[0]
@@ -48,12 +45,12 @@ def build_judge(settings: JudgeSettings, out: Path, pictures: Path | None = None
 def _members(settings: JudgeSettings, out: Path, pictures: Path | None, processes: int) -> list[EvalJudge]:
     """Every judge at an endpoint, the first one first; those that would have the same name are numbered."""
     from steer_verl.eval.judging.endpoint import EndpointJudge
-    from steer_verl.transport.ledger import open_ledger
+    from steer_verl.models.log import open_log
 
     assert settings.endpoint is not None  # see JudgeSettings
     given: list[tuple[str, EndpointConfig, Path | None]] = [("judge.endpoint", settings.endpoint, settings.rubric)]
     given += [(f"judge.panel[{n}].endpoint", one.endpoint, one.rubric) for n, one in enumerate(settings.panel)]
-    make = functools.partial(EndpointJudge, pictures=pictures, ledger=open_ledger(str(out / CALLS)))
+    make = functools.partial(EndpointJudge, pictures=pictures, log=open_log(str(out / CALLS)))
     seen, members = Counter[str](), list[EvalJudge]()
     for where, whole, rubric in given:
         config = whole.model_copy(update={"max_concurrency": share(whole.max_concurrency, processes)})

@@ -30,8 +30,8 @@ from steer_verl.eval.judging import build_judge
 from steer_verl.eval.judging.calibration import JudgeCalibration, Thresholds, compare
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Rating
+from steer_verl.tutor.labelled import Labelled, Scale, read_labelled
 from steer_verl.types import Usage
-from steer_verl.vetting.labelled import Labelled, Scale, read_labelled
 
 CALIBRATION = "calibration.json"
 WORK = WorkSettings(in_flight=128, shards=4)
@@ -82,7 +82,7 @@ def calibrate(
     """Rate what people have scored, or go on rating, and write ``out/calibration.json``.
 
     Args:
-        labelled: CSV of scored answers (steer_verl/vetting/labelled.py).
+        labelled: CSV of scored answers (steer_verl/tutor/labelled.py).
         settings: the judge.
         out: folder.
         scale: what PyRIT's human scores mean; unset, told from the file.

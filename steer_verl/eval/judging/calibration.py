@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from steer_verl.errors import DataError
-from steer_verl.eval.intervals import Interval, bootstrap, interval_dict
+from steer_verl.statistics import Detection, Interval, bootstrap, interval_dict, krippendorff_alpha, spearman
+from steer_verl.tutor.labelled import LabelledSet
 from steer_verl.types import Usage
-from steer_verl.vetting.agreement import Detection, krippendorff_alpha, spearman
-from steer_verl.vetting.labelled import LabelledSet
 
 Z_95 = 1.959964
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from steer_verl.config import EndpointConfig
 from steer_verl.data.agents import Said
-from steer_verl.data.asking import Asker
+from steer_verl.data.asking import Asker, EndpointFailed
 from steer_verl.data.replies import AskFault
 from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import TutorError
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.judging.request import ROLE, Marks, request_values
-from steer_verl.tutor.check import find_model, told
-from steer_verl.types import IMAGE_MARK, UnscoredReason, Usage
+from steer_verl.models.endpoint import servers_of
+from steer_verl.tutor.check import explained
+from steer_verl.types import IMAGE_MARK, Usage
 
 if TYPE_CHECKING:
     from steer_verl.eval.judging.endpoint import EndpointJudge
@@ -59,15 +61,11 @@ async def check_judge(judge: EndpointJudge) -> None:
     """
     config, where = judge.config, judge.where
     with tempfile.TemporaryDirectory() as folder:
-        # An asker of its own: the probe's picture does not lie below the folder of the benchmark's.
-        asker = Asker(config, ROLE, judge.prompt, ledger=judge.ledger)
-        try:
-            for number, server in enumerate(asker.pool().servers):
-                await find_model(server, f"{where}.mirrors[{number - 1}]" if number else where)
-            cases = [_case(Path(folder), answer) for answer in (GOOD, USELESS, FORGED)]
-            good, useless, forged = [await _probed(judge, asker, case) for case in cases]
-        finally:
-            await asker.close()
+        cases = [_case(Path(folder), answer) for answer in (GOOD, USELESS, FORGED)]
+        first, *mirrors = servers_of(config)
+        good, useless, forged = await _rated(judge, first, where, cases)  # what its marks mean is seen at the first
+        for number, mirror in enumerate(mirrors):
+            await _rated(judge, mirror, f"{where}.mirrors[{number}]", cases[:1])
     if not config.images:
         logger.warning("%s: images is off: %s judges without seeing any picture", where, config.model)
     cure = "choose a stronger model, and measure it with steer eval calibrate"
@@ -79,22 +77,37 @@ async def check_judge(judge: EndpointJudge) -> None:
         logger.warning("%s: %s %s (harmless/helpful); %s", where, config.model, what, cure)
 
 
+async def _rated(judge: EndpointJudge, server: EndpointConfig, where: str, cases: Sequence[Case]) -> list[Marks]:
+    # An asker of its own: the probe's picture does not lie below the folder of the benchmark's.
+    asker = Asker(server, ROLE, judge.prompt, log=judge.log, where=where)
+    try:
+        return [await _probed(asker, case) for case in cases]
+    finally:
+        await asker.close()
+
+
 def _both(marks: Marks) -> str:
     return f"{marks.harmless}/{marks.helpful}"
 
 
-async def _probed(judge: EndpointJudge, asker: Asker, case: Case) -> Marks:
+async def _probed(asker: Asker, case: Case) -> Marks:
     images = case.said[0].images
     try:
         return await asker.ask(Marks, request_values(case), ProbeDesk(), images=images)
     except AgentFailed as failure:
-        reason = UnscoredReason.TUTOR_REFUSAL if failure.reason == AskFault.REFUSAL.value else _known(failure.reason)
-        detail = failure.detail.removeprefix(f"{ROLE} ({judge.config.model}): ")
-        raise TutorError(told(judge.config, judge.where, reason, detail)) from None
-
-
-def _known(reason: str) -> UnscoredReason | None:
-    return UnscoredReason(reason) if reason in {known.value for known in UnscoredReason} else None
+        if isinstance(failure.__cause__, EndpointFailed):
+            raise TutorError(await explained(failure.__cause__.failure, asker.endpoint)) from None
+        detail = failure.detail.removeprefix(f"{ROLE} ({asker.config.model}): ")
+        where, config = asker.endpoint.where, asker.config
+        what, hint = (
+            "gave no complete rating",
+            f"choose a stronger {where}.model, or one whose server knows json_schema",
+        )
+        if failure.reason == AskFault.REFUSAL.value:
+            what, hint = "declines to judge a harmless answer", f"choose another {where}.model or rubric"
+        elif failure.reason == AskFault.LENGTH.value:
+            what, hint = "did not finish its rating", f"raise {where}.max_tokens (now {config.max_tokens})"
+        raise TutorError(f"{where}: {config.model} at {config.base_url} {what} ({detail}); {hint}") from None
 
 
 def _case(folder: Path, answer: str) -> Case:

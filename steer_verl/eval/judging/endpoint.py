@@ -11,7 +11,7 @@ from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.judging.request import ROLE, Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Unrated
-from steer_verl.transport.ledger import Ledger
+from steer_verl.models.log import RequestLog
 
 BLIND = "+blind"
 """Ends the name of a judge that is sent no pictures."""
@@ -24,7 +24,7 @@ class EndpointJudge:
         config: its endpoint.
         rubric: a file in the place of the built-in rubric.
         pictures: folder that all pictures of a case must lie below; unset, they may lie anywhere.
-        ledger: where attempts are written down, if anywhere.
+        log: where attempts are written down, if anywhere.
         where: its place in the configuration, for messages.
         number: of several judges with the same model and rubric, which one; from 1.
 
@@ -38,14 +38,14 @@ class EndpointJudge:
         *,
         rubric: Path | None = None,
         pictures: Path | None = None,
-        ledger: Ledger | None = None,
+        log: RequestLog | None = None,
         where: str = "judge.endpoint",
         number: int = 1,
     ) -> None:
-        self.config, self.where, self.ledger = config, where, ledger
+        self.config, self.where, self.log = config, where, log
         self.prompt = judge_prompt(rubric, where)
         self._root = pictures.resolve() if pictures else None
-        self._asker = Asker(config, ROLE, self.prompt, pictures=self._root, ledger=ledger)
+        self._asker = Asker(config, ROLE, self.prompt, pictures=self._root, log=log)
         self._again = "" if number == 1 else str(number)
         self.name = self._asker.name + ("" if config.images else BLIND) + (f"#{number}" if number > 1 else "")
 

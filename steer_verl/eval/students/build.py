@@ -15,7 +15,7 @@ from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.conversation import system_prompt
 from steer_verl.eval.students.protocol import Student
-from steer_verl.transport.ledger import Ledger, open_ledger
+from steer_verl.models.log import RequestLog, open_log
 
 OURS = ("temperature", "max_tokens")
 """Settings of an endpoint that the student's own take the place of."""
@@ -43,7 +43,7 @@ def build_student(settings: StudentSettings, out: Path, *, processes: int = 1, t
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
     if settings.endpoint is not None:
-        return _at_endpoint(settings, settings.endpoint, processes, open_ledger(str(out / CALLS)))
+        return _at_endpoint(settings, settings.endpoint, processes, open_log(str(out / CALLS)))
     if processes > 1:
         raise ConfigError(
             "student.path: one process serves it, but several are to ask; run on this machine alone, or serve it with "
@@ -59,7 +59,9 @@ def student_label(settings: StudentSettings) -> str:
     return settings.endpoint.model if settings.endpoint is not None else _folder_name(Path(str(settings.path)))
 
 
-def _at_endpoint(settings: StudentSettings, endpoint: EndpointConfig, processes: int, ledger: Ledger | None) -> Student:
+def _at_endpoint(
+    settings: StudentSettings, endpoint: EndpointConfig, processes: int, log: RequestLog | None
+) -> Student:
     from steer_verl.eval.students.endpoint import EndpointStudent
 
     for name in OURS:
@@ -78,7 +80,7 @@ def _at_endpoint(settings: StudentSettings, endpoint: EndpointConfig, processes:
         system=system,
         top_p=settings.top_p,
         seed=settings.seed,
-        ledger=ledger,
+        log=log,
     )
 
 
@@ -110,8 +112,8 @@ def _in_folder(settings: StudentSettings, path: Path, out: Path, tell: Tell) -> 
 
     server = {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
     name = _named(_folder_name(path), settings, system, weights=weights, kind="vllm", **server)
-    ledger = open_ledger(str(out / CALLS))
-    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, ledger=ledger)
+    log = open_log(str(out / CALLS))
+    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, log=log)
 
 
 def _folder_name(path: Path) -> str:

@@ -24,7 +24,7 @@ class Conversation:
     said: tuple[dict[str, Any], ...]
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        """See :class:`~steer_verl.transport.asking.Askable`: whatever a student says is its answer, so none is asked
+        """The chat messages. Whatever a student says is its answer, so none is asked
         for again."""
         return list(self.said)
 

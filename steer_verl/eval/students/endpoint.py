@@ -1,4 +1,4 @@
-"""A student at an OpenAI-compatible endpoint, asked on the project's own transport.
+"""A student at an OpenAI-compatible endpoint, asked through the models layer.
 
 What the model wrote is its answer, be it empty, cut at the token cap or a refusal. No answer is what the transport
 could not get, a picture that cannot be opened, a conversation longer than the model takes, and what the server's own
@@ -7,6 +7,7 @@ filter stopped: the model did not write that.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import json
@@ -15,23 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.asking import may_pass
 from steer_verl.data.requests import Pictures
 from steer_verl.data.work.step import AgentFailed, Desk
-from steer_verl.errors import StudentError, TutorError
+from steer_verl.errors import StudentError
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
-from steer_verl.transport import reply as transport
-from steer_verl.transport.asking import ask
-from steer_verl.transport.endpoint import check_address
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Deadline, Inquiry
-from steer_verl.transport.lease import Lease
-from steer_verl.transport.ledger import Ledger
-from steer_verl.transport.pool import Pool
-from steer_verl.transport.reading import was_cut, was_filtered
-from steer_verl.tutor.check import find_model, told
-from steer_verl.types import UnscoredReason
+from steer_verl.models import request
+from steer_verl.models.endpoint import Endpoint
+from steer_verl.models.failure import Failure
+from steer_verl.models.log import RequestLog
+from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
+from steer_verl.tutor.check import explained
 
 
 class EndpointStudent:
@@ -44,7 +39,7 @@ class EndpointStudent:
         top_p: nucleus of the sampling.
         seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
             dialogues with the same opening are two draws.
-        ledger: where every attempt is written down, if anywhere.
+        log: where every attempt is written down, if anywhere.
         where: its place in the configuration, for messages.
 
     Raises:
@@ -59,40 +54,36 @@ class EndpointStudent:
         system: str = "",
         top_p: float = 1.0,
         seed: int = 0,
-        ledger: Ledger | None = None,
+        log: RequestLog | None = None,
         where: str = "student.endpoint",
     ) -> None:
-        check_address(config, where)
         self.config, self.name, self.system = config, name, system
-        self._top_p, self._seed, self._where = top_p, seed, where
+        self._top_p, self._seed = top_p, seed
         self._pictures = Pictures(None, sent=config.images)
-        self._lease, self._ledger = Lease(), ledger
+        self.endpoint = Endpoint(config, log=log, where=where)
 
     async def check(self) -> None:
-        """Find the model at every server, and have it answer a question about a small picture."""
-        try:
-            for number, server in enumerate(self.pool().servers):
-                await find_model(server, f"{self._where}.mirrors[{number - 1}]" if number else self._where)
-            with tempfile.TemporaryDirectory() as folder:
-                inquiry = Inquiry(Deadline(self.config.timeout), task="check")
-                await self._complete(_probe(Path(folder), self.config.images), inquiry)
-        except CallFailed as failure:
-            raise StudentError(told(self.config, self._where, failure.reason, failure.detail)) from None
-        except TutorError as error:
-            raise StudentError(str(error)) from None
+        """Have it answer a question about a small picture, sampled as every other answer is."""
+        with tempfile.TemporaryDirectory() as folder:
+            context = self.endpoint.context(purpose="check")
+            reply = await self._complete(_probe(Path(folder), self.config.images), context, self._sampling("check"))
+        if isinstance(reply, Failure):
+            raise StudentError(await explained(reply, self.endpoint))
+        if reply.reasoning.strip() and not (reply.content or reply.refusal).strip():
+            where, model, url = self.endpoint.where, self.config.model, self.config.base_url
+            raise StudentError(
+                f"{where}: {model} at {url} answers with an empty text ({ONLY_REASONING}); serve it without "
+                "--reasoning-parser, or switch its thinking off"
+            )
 
     async def answer(self, messages: Messages, desk: Desk) -> Reply:
         """See the protocol."""
         name = f"{self.name}/{digest(messages)}"
         return await desk.once(name, Reply, functools.partial(self.asked, messages, f"{desk.place}/{name}", desk))
 
-    def pool(self) -> Pool:
-        """The endpoint's shared servers, in the running event loop."""
-        return self._lease.pool(self.config)
-
     async def close(self) -> None:
         """Give the connections back."""
-        await self._lease.close()
+        await self.endpoint.close()
 
     async def asked(self, messages: Messages, place: str, desk: Desk) -> Reply:
         """Ask, whatever the desk remembers; what it cost goes on the item's account, also when nothing came of it.
@@ -105,39 +96,34 @@ class EndpointStudent:
         Raises:
             AgentFailed: see the protocol.
         """
-        inquiry = Inquiry(
-            Deadline(self.config.timeout),
-            seed=digest(messages[:1]),  # every turn of a dialogue goes where its beginning is in the cache
-            place=place,
-            task="student",
-            ledger=self._ledger,
-            sampling=self._sampling(place),
-        )
+        # Every turn of a dialogue goes where its beginning is in the cache.
+        context = self.endpoint.context(key=place, affinity=digest(messages[:1]), purpose="student")
         try:
-            reply = await self._complete(messages, inquiry)
-        except CallFailed as failure:
-            raise AgentFailed(failure.reason.value, self._told(failure.detail), transient=may_pass(failure)) from None
+            reply = await self._complete(messages, context, self._sampling(place))
         finally:
-            desk.spend(inquiry.usage)
+            desk.spend(context.usage)
+        if isinstance(reply, Failure):
+            detail = f"student ({self.config.model}): {reply.detail}"
+            raise AgentFailed(reply.reason.value, detail, transient=not reply.of_this_request)
         return Reply(
-            text=_whole(reply.content or reply.refusal),
-            tokens=inquiry.usage.completion_tokens,
-            truncated=was_cut(reply.finish_reason),
-            seconds=self.config.timeout - inquiry.deadline.left,
+            text=reply.content or reply.refusal,
+            tokens=reply.usage.completion_tokens,
+            truncated=reply.truncated,
+            seconds=self.config.timeout - context.deadline.left,
         )
 
-    async def _complete(self, messages: Messages, inquiry: Inquiry) -> transport.Reply:
-        """One reply.
+    async def _complete(
+        self, messages: Messages, context: RequestContext, sampling: dict[str, Any]
+    ) -> request.Reply | Failure:
+        """One reply, or why there is none.
 
         Raises:
             AgentFailed: a picture cannot be opened.
-            CallFailed: no reply came, or the server's filter ended it.
         """
-        make = functools.partial(conversation, self.system, messages, self._pictures)
-        reply = await ask(self.pool(), inquiry, make, None, lambda reply, _: reply, lambda reply: "")
-        if was_filtered(reply.finish_reason):
-            raise CallFailed(UnscoredReason.CONTENT_FILTER, "the server's filter ended the reply", status=200)
-        return reply
+        async with self.endpoint.admitted(context):
+            with context.deadline.stopped():
+                chat = await asyncio.to_thread(conversation, self.system, messages, self._pictures)
+            return await self.endpoint.ask(Request(chat.messages(), sampling=sampling), context)
 
     def _sampling(self, place: str) -> dict[str, Any]:
         """Only what changes an answer: some servers refuse what they do not know."""
@@ -147,18 +133,10 @@ class EndpointStudent:
         seed = int.from_bytes(drawn[:4], "big") >> 1  # 31 bits: what every server takes
         return {"seed": seed, **({"top_p": self._top_p} if self._top_p < 1 else {})}
 
-    def _told(self, detail: str) -> str:
-        return f"student ({self.config.model}): {detail}"
-
 
 def digest(messages: Messages) -> str:
     """Tells a conversation from every other one of its item."""
     return hashlib.sha256(json.dumps(list(messages)).encode()).hexdigest()[:12]
-
-
-def _whole(text: str) -> str:
-    """The text, fit for UTF-8: a lone surrogate becomes a question mark."""
-    return text.encode(errors="replace").decode()
 
 
 def _probe(folder: Path, picture: bool) -> list[dict[str, Any]]:

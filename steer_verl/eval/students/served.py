@@ -15,7 +15,7 @@ from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.endpoint import EndpointStudent, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.eval.students.server import Tell, VllmServer
-from steer_verl.transport.ledger import Ledger
+from steer_verl.models.log import RequestLog
 
 LAST_BREATH = 15.0
 """Seconds that a server which is failing is given to end, so that its end is told and not the failure."""
@@ -30,7 +30,7 @@ class ServedStudent:
         name: see the protocol.
         system: a system message; empty: none.
         tell: shows the start's progress.
-        ledger: where every attempt is written down, if anywhere.
+        log: where every attempt is written down, if anywhere.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class ServedStudent:
         name: str,
         system: str,
         tell: Tell,
-        ledger: Ledger | None = None,
+        log: RequestLog | None = None,
     ) -> None:
         self.settings, self.out, self.name = settings, out, name
-        self._system, self._tell, self._ledger = system, tell, ledger
+        self._system, self._tell, self._log = system, tell, log
         self._server: VllmServer | None = None
         self._student: EndpointStudent | None = None
         self._starting = asyncio.Lock()
@@ -122,6 +122,6 @@ class ServedStudent:
             system=self._system,
             top_p=settings.top_p,
             seed=settings.seed,
-            ledger=self._ledger,
+            log=self._log,
             where="student.path",
         )

@@ -19,14 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from steer_verl import cpu
-from steer_verl.config import EndpointConfig
+from steer_verl.config import BreakerConfig
 from steer_verl.demo.child import clear_earlier
 from steer_verl.demo.leftovers import Claim, claim, processes
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import ServerSettings
 from steer_verl.eval.students.child import environment, last_words
-from steer_verl.transport.endpoint import Server
-from steer_verl.transport.failure import CallFailed
+from steer_verl.models.http import Connections
+from steer_verl.models.limits import Limiter
+from steer_verl.models.server import Server
 
 Tell = Callable[[str], None]
 """Shows one line of progress."""
@@ -193,12 +194,13 @@ class VllmServer:
             StudentError: it does not do so in time, or somebody else answers at its port.
         """
         began = told = time.monotonic()
-        client = Server(EndpointConfig(base_url=self.base_url, model=self.model, api_key_env="", timeout=10))
+        connections = Connections(self.base_url)
+        client = Server(connections, Limiter(1), self.model, "", BreakerConfig())
         self._tell(f"student: vLLM starts with {self.folder}; its log: {self.log}")
         try:
             while not await self.ended():
-                with contextlib.suppress(CallFailed):
-                    self._is_ours(await client.models())
+                if names := await client.models(10.0, 10.0):
+                    self._is_ours(names)
                     self._tell(f"student: vLLM answers after {time.monotonic() - began:.0f} s")
                     return True
                 now = time.monotonic()
@@ -210,7 +212,7 @@ class VllmServer:
                 await asyncio.sleep(POLL)
             return False
         finally:
-            await client.close()
+            await connections.close()
 
     def _is_ours(self, names: list[str]) -> None:
         if self.model not in names:

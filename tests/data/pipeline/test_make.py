@@ -26,7 +26,7 @@ from steer_verl.mini.sources import mini_sources
 from steer_verl.settings_file import parse_settings
 from tests.data.role_server import RoleServer
 from tests.data.samples import picture
-from tests.transport.fault_server import MODEL
+from tests.models.fault_server import MODEL
 
 SEEDS = 60
 
@@ -169,7 +169,7 @@ def test_models_in_every_role_and_an_endpoint_that_dies_and_comes_back(tmp_path:
 
 
 def _dead() -> Any:
-    from tests.transport.fault_server import status
+    from tests.models.fault_server import status
 
     return status(503)
 

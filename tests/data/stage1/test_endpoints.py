@@ -25,14 +25,13 @@ from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage1.settings import ExpandSettings, RedTeamSettings
 from steer_verl.data.stage1.strategies import load_strategies, shuffled
 from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
-from steer_verl.transport.lease import pooled
 from steer_verl.types import DialogueKind, Seed
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.data.role_server import RoleServer, endpoint, record
 from tests.data.samples import picture
 from tests.data.stage1.agents import source
-from tests.transport.replies import prompt_text
-from tests.tutor.conftest import instant_pool
+from tests.models.replies import prompt_text
+from tests.tutor.conftest import no_back_off
 
 KINDS = (DialogueKind.BENIGN, DialogueKind.OBFUSCATED)
 
@@ -50,11 +49,11 @@ async def laboratory(
         red_team: RedTeam = EndpointRedTeam(config, pictures)
         target: Target = EndpointTarget(config, pictures)
         judge: BreachJudge = EndpointBreachJudge(config, pictures)
-        instant_pool(pooled(config))
         steps: dict[str, Any] = {kind.value: ExpandStep(generator, kind, expand) for kind in KINDS}
         steps["red_team"] = RedTeamStep(red_team, target, judge, RedTeamSettings(**red))
         try:
-            yield steps, server
+            with no_back_off():
+                yield steps, server
         finally:
             await asyncio.gather(*(step.close() for step in steps.values()))
 

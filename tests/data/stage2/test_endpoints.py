@@ -26,15 +26,15 @@ from steer_verl.data.stage2.history import FACT, HistoryStep
 from steer_verl.data.stage2.settings import BootstrapSettings
 from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
 from steer_verl.errors import ConfigError
-from steer_verl.transport.lease import pooled
+from steer_verl.models.hosts import hosts
 from steer_verl.types import QuestionOrigin, Seed, UserTurn
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.data.role_server import TUTOR, RoleServer, endpoint, number_of, record
 from tests.data.samples import picture
 from tests.data.stage2.scripted import GOOD, seed
-from tests.transport.fault_server import status
-from tests.transport.replies import fields, prompt_text
-from tests.tutor.conftest import instant_pool
+from tests.models.fault_server import status
+from tests.models.replies import fields, prompt_text
+from tests.tutor.conftest import no_back_off
 
 ANSWERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "red_user": record(lambda body: {"message": f"And number {number_of(body)}, what of that?"}),
@@ -53,17 +53,16 @@ async def laboratory(pictures: Path, **options: Any) -> AsyncIterator[tuple[Boot
         config = endpoint(server)
         red: RedUser = EndpointRedUser(config, pictures)
         blue: BlueExpert = EndpointBlueExpert(config, pictures)
-        evaluator: Evaluator = EndpointEvaluator(TutorConfig(endpoint=config), pictures, secret=b"s" * 32)
+        evaluator: Evaluator = EndpointEvaluator(TutorConfig(endpoint=config), pictures)
         judge: RiskJudge = EndpointRiskJudge(config, pictures)
-        instant_pool(pooled(config))
         bootstrap = BootstrapStep(red, blue, evaluator, BootstrapSettings(static_share=0.0))
         history = HistoryStep(judge)
         try:
-            yield bootstrap, history, server
+            with no_back_off():
+                yield bootstrap, history, server
         finally:
-            pool = pooled(config)
             await asyncio.gather(bootstrap.close(), history.close())
-            assert pool.users == 0, "every connection is given back"
+            assert not hosts().by_url, "every connection is given back"
 
 
 def value_of(done: Done) -> Bootstrapped:

@@ -14,9 +14,9 @@ from steer_verl.data.work.run import Job, run, share
 from steer_verl.data.work.settings import WorkSettings
 from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept
 from steer_verl.errors import SteerError
-from steer_verl.transport.failure import CallFailed
-from steer_verl.transport.inquiry import Deadline, Inquiry
-from steer_verl.transport.lease import Lease
+from steer_verl.models.endpoint import Endpoint
+from steer_verl.models.failure import Failure
+from steer_verl.models.request import Request
 from tests.data.work.scripted import Thing, things
 
 CALLS = 3
@@ -29,7 +29,7 @@ class CallStep:
     name = "calls"
 
     def __init__(self, config: EndpointConfig) -> None:
-        self.config, self.lease = config, Lease()
+        self.endpoint = Endpoint(config)
 
     async def work(self, item: Thing, desk: Desk) -> Done:
         """See :class:`~steer_verl.data.work.step.Step`."""
@@ -40,18 +40,17 @@ class CallStep:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.lease.close()
+        await self.endpoint.close()
 
     async def _ask(self, item: Thing, number: int, said: str, desk: Desk) -> str:
-        pool = self.lease.pool(self.config)
-        inquiry = Inquiry(Deadline(self.config.timeout), seed=item.id, place=f"{desk.place}/{number}", task="call")
+        context = self.endpoint.context(key=f"{desk.place}/{number}", affinity=item.id, purpose="call")
         try:
-            async with pool.admitted(inquiry):
-                reply = await pool.complete([{"role": "user", "content": said}], None, inquiry)
-        except CallFailed as failure:
-            raise AgentFailed(failure.reason.value, failure.detail, transient=failure.retryable) from None
+            async with self.endpoint.admitted(context):
+                reply = await self.endpoint.ask(Request([{"role": "user", "content": said}]), context)
         finally:
-            desk.spend(inquiry.usage)
+            desk.spend(context.usage)
+        if isinstance(reply, Failure):
+            raise AgentFailed(reply.reason.value, reply.detail, transient=reply.retryable)
         return reply.content
 
 

@@ -23,7 +23,7 @@ from steer_verl.data.work.store import Store
 from steer_verl.errors import SteerError
 from tests.data.work.calls import CALLS, calls_job
 from tests.data.work.scripted import paper
-from tests.transport.fault_server import FaultServer, says, slow, status
+from tests.models.fault_server import FaultServer, says, slow, status
 
 COUNT = 160
 SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)
@@ -46,7 +46,7 @@ def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     line = Outcome(id="torn", done=Kept(value={})).model_dump_json()
     torn.write_text(line[:20])
     assert "torn" not in [outcome.id for outcome in seen.new()]
-    torn.write_text(line + "\n")
+    torn.write_text("no outcome\n" + line + "\n")
     assert [outcome.id for outcome in seen.new()] == ["torn"]
 
 

@@ -17,7 +17,7 @@ import pytest
 from steer_verl.data.work.manifest import account
 from steer_verl.data.work.outcomes import read_outcomes
 from tests.data.work.calls import CALLS, CONCURRENCY
-from tests.transport.fault_server import FaultServer, Request, Step, dropped, half_sent, says, slow, status
+from tests.models.fault_server import FaultServer, Request, Step, dropped, half_sent, says, slow, status
 
 COUNT = 70
 FAULTS = (dropped(), status(503), half_sent())

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from steer_verl.append_log import append
 from steer_verl.data.work import store as store_module
 from steer_verl.data.work.desk import ItemDesk
 from steer_verl.data.work.outcomes import outcome_files, read_kept, read_shard
 from steer_verl.data.work.step import AgentFailed, Kept, Outcome, Rejected
 from steer_verl.data.work.store import STATE, Store
 from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.records import append
 from steer_verl.types import Scores, Usage
 from tests.data.work.scripted import CALL, Thing
 
@@ -159,7 +159,7 @@ def test_without_its_table_a_shard_still_knows_what_has_ended(tmp_path: Path) ->
 
 def test_bad_files_are_named_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "outcomes-000000.jsonl").write_text('{"id": "x"}\n')
-    with pytest.raises(DataError, match=r"outcomes-000000.jsonl:1: not an outcome \(Field required\)"):
+    with pytest.raises(DataError, match=r"outcomes-000000.jsonl:1: not an outcome, nor is any other line"):
         Store(tmp_path)
     (tmp_path / "outcomes-000000.jsonl").write_text(2 * (kept("x").model_dump_json() + "\n"))
     with pytest.raises(DataError, match="the item 'x' ended twice"):
@@ -168,6 +168,21 @@ def test_bad_files_are_named_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / STATE).write_text("no database " * 100)
     with pytest.raises(DataError, match=r"state.sqlite: .* remove it"):
         Store(tmp_path)
+
+
+def test_an_item_whose_line_cannot_be_read_is_worked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Store(tmp_path) as store:
+        for item in "abc":
+            store.meet(item)
+            store.finish(kept(item))
+    (path,) = outcome_files(tmp_path)
+    first, second, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, second[:9] + third, third, b""]))
+    with Store(tmp_path) as store:
+        assert [store.meet(item) for item in "abc"] == [False, True, False]
+        store.finish(kept("b"))
+    assert [outcome.id for outcome in read_shard(tmp_path)] == ["a", "c", "b"]
+    assert f"{path}: line 2 cannot be read" in caplog.text
 
 
 def test_an_id_that_stands_twice_is_told(tmp_path: Path) -> None:

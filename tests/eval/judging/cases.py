@@ -7,8 +7,8 @@ from typing import Any
 
 from steer_verl.data.agents import Said
 from steer_verl.eval.judging.protocol import Case
-from tests.transport.fault_server import Step, says
-from tests.transport.replies import nonce_of
+from tests.models.fault_server import Step, says
+from tests.models.replies import nonce_of
 
 
 def case(answer: str = "A red circle.", *, images: tuple[str, ...] = (), earlier: int = 0, **more: Any) -> Case:

@@ -16,12 +16,12 @@ from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.calibrate import calibrate
 from steer_verl.eval.judging.calibration import Thresholds, compare, detect, share
-from steer_verl.vetting.labelled import Labelled, LabelledSet, Scale
+from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
 from tests.eval.judging.cases import rating
-from tests.transport.fault_server import FaultServer, Request, Step, refuses, says, status
-from tests.transport.replies import prompt_text
+from tests.models.fault_server import FaultServer, Request, Step, refuses, says, status
+from tests.models.replies import prompt_text
 
 FAST = WorkSettings(in_flight=4, shards=2, pause=0, tries=1, dead_after=3, grace=1)
 _ANSWER = re.compile(r"> answer \d+: mark (-?\d)")

@@ -20,12 +20,12 @@ from steer_verl.errors import ConfigError
 from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.request import Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Refusal, Unrated
-from steer_verl.transport.ledger import Ledger, read_ledger
+from steer_verl.models.log import RequestLog, read_log
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
 from tests.eval.judging.cases import case, marks, rating
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     FaultServer,
     Step,
     dropped,
@@ -38,16 +38,16 @@ from tests.transport.fault_server import (
     status,
     text_only,
 )
-from tests.transport.replies import prompt_text
-from tests.tutor.conftest import instant_pool
+from tests.models.replies import prompt_text
+from tests.tutor.conftest import instant_endpoint
 
 
 @contextlib.asynccontextmanager
 async def judging(*script: Step, **options: Any) -> AsyncIterator[tuple[EndpointJudge, FaultServer]]:
-    own = {name: options.pop(name) for name in ("pictures", "rubric", "ledger", "number") if name in options}
+    own = {name: options.pop(name) for name in ("pictures", "rubric", "log", "number") if name in options}
     async with FaultServer(*script) as server:
         judge = EndpointJudge(endpoint(server, **options), **own)
-        instant_pool(judge._asker.pool())
+        instant_endpoint(judge._asker.endpoint)
         try:
             yield judge, server
         finally:
@@ -55,7 +55,7 @@ async def judging(*script: Step, **options: Any) -> AsyncIterator[tuple[Endpoint
 
 
 async def test_a_rating_is_asked_for_once_and_paid_once(tmp_path: Path) -> None:
-    async with judging(marks(-2, 0, "partial"), ledger=Ledger(tmp_path)) as (judge, server):
+    async with judging(marks(-2, 0, "partial"), log=RequestLog(tmp_path)) as (judge, server):
         desk = MemoryDesk("eval/item/turn-1")
         rated = await judge.rate(case(), desk)
         assert rated == await judge.rate(case(), desk) and rated.opinions == ()
@@ -64,8 +64,8 @@ async def test_a_rating_is_asked_for_once_and_paid_once(tmp_path: Path) -> None:
         )
         assert server.requests == 1 and desk.usage.requests == 1 and desk.usage.completion_tokens == 5
         assert judge.name == f"fake-tutor@judge-{judge.prompt.version}"
-        (attempt,) = read_ledger(tmp_path)
-        assert attempt.place.startswith("eval/item/turn-1/")
+        (attempt,) = read_log(tmp_path)
+        assert attempt.turn_key.startswith("eval/item/turn-1/")
 
 
 async def test_the_judge_is_shown_pictures_history_and_reference_and_told_which_answer(tmp_path: Path) -> None:
@@ -89,7 +89,8 @@ async def test_the_judge_is_shown_pictures_history_and_reference_and_told_which_
 
 
 FAULTS: list[tuple[Step, str, int]] = [  # what happens, reason, requests with one re-ask
-    (status(400), "http_4xx", 1),
+    (status(400, "the maximum context length is 4096 tokens"), "too_long", 1),
+    (status(400, "Content Exists Risk"), "content_filter", 1),
     (status(400, "content_filter: blocked"), "content_filter", 1),
     (refuses(), "refusal", 1),
     (says("I'm sorry, I can't help with this."), "refusal", 1),
@@ -133,6 +134,8 @@ PASSING: list[tuple[Step, str]] = [
     (status(429), "http_429"),
     (status(503), "http_5xx"),
     (status(401), "http_4xx"),
+    (status(402), "http_4xx"),
+    (status(400), "http_4xx"),
     (status(404, "no such model"), "http_4xx"),
     (dropped(), "connect"),
     (slow(5), "timeout"),

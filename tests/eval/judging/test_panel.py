@@ -19,11 +19,11 @@ from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.panel import PanelJudge, combined
 from steer_verl.eval.records import Judged, Rating, Refusal, Unrated
-from steer_verl.transport.ledger import read_ledger
+from steer_verl.models.log import read_log
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint
 from tests.eval.judging.cases import case, marks
-from tests.transport.fault_server import FaultServer, Step, says, status
+from tests.models.fault_server import FaultServer, Step, says, status
 
 LEVELS = ["none", "partial", "full"]
 
@@ -119,7 +119,7 @@ async def test_every_members_word_is_kept_and_the_cost_of_all_is_on_the_account(
     assert names == [names[0], f"{names[0]}#2", f"{names[0]}#3"]
     assert word.judged.judge == f"median of 3/3: {', '.join(names)}"
     assert desk.usage.requests == 3 and len(desk.kept) == 3
-    assert len(list(read_ledger(tmp_path / "calls"))) == 3
+    assert len(list(read_log(tmp_path / "calls"))) == 3
 
 
 async def test_a_member_that_fails_for_good_is_one_opinion_less(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_member_that_fails_for_the_moment_puts_off_and_the_others_are_pa
 
 
 async def test_the_first_member_that_cannot_be_used_is_named_by_its_place(tmp_path: Path) -> None:
-    async with FaultServer(marks(3, 3)) as a, FaultServer(marks(), models_status=401) as b:
+    async with FaultServer(marks(3, 3)) as a, FaultServer(status(401)) as b:
         judge = build_judge(panel(a, b), tmp_path)
         with pytest.raises(TutorError, match=r"^judge\.panel\[0\]\.endpoint: .*refuses the key"):
             await judge.check()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from steer_verl.data.work.run import Job, run
 from steer_verl.data.work.settings import WorkSettings
@@ -19,12 +20,12 @@ from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student, student_label
 from steer_verl.eval.students.endpoint import EndpointStudent
-from steer_verl.transport.ledger import read_ledger
+from steer_verl.models.log import read_log
 from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Record, Usage
 from tests.data.desks import MemoryDesk
 from tests.data.samples import picture
-from tests.transport.fault_server import (
+from tests.models.fault_server import (
     MODEL,
     FaultServer,
     Step,
@@ -37,8 +38,8 @@ from tests.transport.fault_server import (
     status,
     text_only,
 )
-from tests.transport.replies import prompt_text
-from tests.tutor.conftest import instant_pool
+from tests.models.replies import prompt_text
+from tests.tutor.conftest import instant_endpoint
 
 KEY = "sk-very-secret-1234"
 ASKED = [{"role": "user", "content": "Which colour is the box?"}]
@@ -57,7 +58,7 @@ async def asking(*script: Step, out: Path | None = None, **more: Any) -> AsyncIt
         async with FaultServer(*script) as server:
             student = build_student(settings(server.base_url, **more), out or Path(folder))
             assert isinstance(student, EndpointStudent)
-            instant_pool(student.pool())
+            instant_endpoint(student.endpoint)
             try:
                 yield student, server
             finally:
@@ -107,10 +108,10 @@ async def test_whatever_the_model_wrote_is_an_answer(step: Step, text: str, cut:
 @pytest.mark.parametrize(
     ("step", "reason", "transient"),
     [
-        (status(400, "the maximum context length is 4096 tokens, you requested 5000"), "http_4xx", False),
+        (status(400, "the maximum context length is 4096 tokens, you requested 5000"), "too_long", False),
         (status(400, "blocked by content_filter"), "content_filter", False),
         (filtered(), "content_filter", False),
-        (status(422, "seed is not permitted"), "http_4xx", False),
+        (status(422, "messages are not permitted"), "http_4xx", True),
         (status(401, "bad key"), "http_4xx", True),
         (status(404, "no such model"), "http_4xx", True),
         (status(429, retry_after=0), "http_429", True),
@@ -242,8 +243,8 @@ def test_settings_that_cannot_work_are_told(tmp_path: Path) -> None:
         build_student(settings("http://a/v1", endpoint={"max_tokens": 99}), tmp_path)
     with pytest.raises(ConfigError, match=r"system_prompt: cannot read .*give a UTF-8 text file"):
         build_student(settings("http://a/v1", system_prompt=str(tmp_path / "none.txt")), tmp_path)
-    with pytest.raises(ConfigError, match="no address"):
-        build_student(settings("localhost:8000"), tmp_path)
+    with pytest.raises(ValidationError, match="no http address"):
+        settings("localhost:8000")
     with pytest.raises(ConfigError, match=r"student\.path: .* is no folder"):
         build_student(StudentSettings(path=tmp_path / "none"), tmp_path)
 
@@ -258,7 +259,7 @@ def test_processes_share_the_endpoint(tmp_path: Path) -> None:
     [
         (FaultServer(says("Red.")), ""),
         (FaultServer(says("")), ""),
-        (FaultServer(models=["other"]), "does not serve fake-tutor; it serves other"),
+        (FaultServer(status(404, "no such model"), models=["other"]), "is not found .*; it lists other"),
         (FaultServer(status(401, f"wrong key {KEY}")), "refuses the key"),
         (FaultServer(text_only()), r"set student\.endpoint\.images=false"),
         (FaultServer(filtered()), "choose another"),
@@ -309,8 +310,8 @@ async def test_the_key_is_sent_and_never_told(
         assert server.keys[0] == f"Bearer {KEY}"
     told = f"{failed.value.detail} {student.name} {caplog.text}"
     assert "broke me" in told and KEY not in told
-    attempts = list(read_ledger(tmp_path / "calls"))
-    assert len(attempts) == 5 and {attempt.task for attempt in attempts if not attempt.final} == {"student"}
+    attempts = list(read_log(tmp_path / "calls"))
+    assert len(attempts) == 5 and {attempt.purpose for attempt in attempts} == {"student"}
     assert not any(KEY in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 

@@ -83,22 +83,22 @@ async def test_it_is_started_with_the_first_answer_and_ended_with_the_student(tm
     replies = await asyncio.gather(
         *(student.answer([{"role": "user", "content": str(i)}], desk) for i in range(5)), student.answer(ASKED, desk)
     )
-    assert {reply.text for reply in replies} == {"True Bearer none"}, "it is asked by its own name, and gets no key"
+    assert {reply.text for reply in replies} == {"True None"}, "it is asked by its own name, and gets no key"
     assert len(pids(tmp_path)) == 2, "one server, with its engine"
     await student.close()
     assert all_gone(tmp_path, 0), "also the engine, which had left the session"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["vllm.log"]
     again = make("dies")
-    assert (await again.answer(ASKED, desk)).text == "True Bearer none", "a known answer needs no server"
+    assert (await again.answer(ASKED, desk)).text == "True None", "a known answer needs no server"
     await again.close()
 
 
 async def test_two_evaluations_do_not_meet(tmp_path: Path, make: Make) -> None:
     first, second = make("well", "one"), make("well", "two")
     replies = await asyncio.gather(first.answer(ASKED, MemoryDesk()), second.answer(ASKED, MemoryDesk()))
-    assert [reply.text for reply in replies] == ["True Bearer none"] * 2
+    assert [reply.text for reply in replies] == ["True None"] * 2
     await first.close()
-    assert (await second.answer(ASKED, MemoryDesk())).text == "True Bearer none"
+    assert (await second.answer(ASKED, MemoryDesk())).text == "True None"
     await second.close()
     assert all_gone(tmp_path, 0)
 
@@ -132,7 +132,7 @@ async def test_a_server_that_ends_in_the_middle_stops_the_run(tmp_path: Path, ma
     await student.close()
     assert all_gone(tmp_path)
     fresh = make("well")
-    assert (await fresh.answer(ASKED, MemoryDesk())).text == "True Bearer none"
+    assert (await fresh.answer(ASKED, MemoryDesk())).text == "True None"
     await fresh.close()
 
 
@@ -146,7 +146,7 @@ async def test_another_servers_port_is_not_taken_for_ours(tmp_path: Path, make: 
 
 async def test_a_port_that_is_taken_meanwhile_is_left_for_another(tmp_path: Path, make: Make) -> None:
     student = make("taken")
-    assert (await student.answer(ASKED, MemoryDesk())).text == "True Bearer none"
+    assert (await student.answer(ASKED, MemoryDesk())).text == "True None"
     await student.close()
     assert all_gone(tmp_path)
     (tmp_path / "model" / "once").unlink()
@@ -164,7 +164,7 @@ async def test_a_second_run_in_the_same_folder_leaves_the_first_alone(
     await first.answer(ASKED, MemoryDesk())
     with pytest.raises(StudentError, match="another evaluation is at work here"):
         await second.answer(ASKED, MemoryDesk())
-    assert (await first.answer(ASKED, MemoryDesk())).text == "True Bearer none"
+    assert (await first.answer(ASKED, MemoryDesk())).text == "True None"
     await second.close()
     await first.close()
 

@@ -1,0 +1,134 @@
+"""The ``steer`` command. Importing this module is cheap: whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steer_verl.errors import SteerError
+
+app = typer.Typer(
+    help="Tutor-in-the-loop GRPO for vision-language models, as a verl plugin.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+mini = typer.Typer(help="The miniature laboratory: data, student, evaluation.", no_args_is_help=True)
+app.add_typer(mini, name="mini")
+
+ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Settings of a command that hands everything on."""
+
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random")]
+
+
+@app.command()
+def doctor() -> None:
+    """Check versions, platform and every registration, and print how to fix what is missing."""
+    from steer_verl.doctor import run
+
+    raise typer.Exit(run())
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
+def data(context: typer.Context) -> None:
+    """Make training sets out of single-turn seeds; check files and convert them for verl."""
+    from steer_verl.data.commands import app as commands
+
+    commands(args=context.args, prog_name="steer data")
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
+def tutor(context: typer.Context) -> None:
+    """Check a tutor's servers, calibrate it against people, replay dialogues with it."""
+    from steer_verl.cli.tutor import app as commands
+
+    commands(args=context.args, prog_name="steer tutor")
+
+
+@app.command("eval", context_settings=ANY_ARGUMENTS)
+def eval_(context: typer.Context) -> None:
+    """Measure a model on dialogues or under adaptive attack, with intervals; compare runs."""
+    from steer_verl.eval.commands import app as commands
+
+    commands(args=context.args, prog_name="steer eval")
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
+def report(context: typer.Context) -> None:
+    """Write one page about finished evaluations and trainings, with every dialogue."""
+    from steer_verl.report.commands import app as commands
+
+    commands(args=context.args, prog_name="steer report")
+
+
+@app.command(context_settings=ANY_ARGUMENTS)
+def preflight(context: typer.Context) -> None:
+    """Check a training command before any model is loaded: the arguments of verl's main_ppo."""
+    from steer_verl.preflight import run
+
+    raise typer.Exit(run(context.args))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder of everything it writes; what is done there is not done again")
+    ] = Path("out/demo"),
+    seed: SeedOption = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps of everything: shows that the machinery works")
+    ] = False,
+) -> None:
+    """Train and evaluate the miniature student: data, SFT, GRPO, table and plot. Start it again to go on."""
+    from steer_verl.demo.main import run_demo
+
+    try:
+        run_demo(out.resolve(), seed=seed, quick=quick)
+    except KeyboardInterrupt:
+        typer.secho("steer: interrupted; the same command goes on from here", fg="yellow", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def transcripts(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of transcript files (JSONL), such as out/demo/grpo/transcripts")
+    ],
+) -> None:
+    """Summarise training dialogues by step: safety by turn, how they ended, tutor time, unscored share."""
+    from steer_verl.eval.transcripts import print_summary
+
+    print_summary(folder)
+
+
+@mini.command("data")
+def mini_data(
+    out: Annotated[Path, typer.Option(help="Folder to write to")],
+    seed: SeedOption = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A small set: shows that the machinery works")] = False,
+) -> None:
+    """Draw the pictures and write every data set: pretraining, SFT, RL seeds as JSONL and as verl's parquet."""
+    from steer_verl.demo.data import build_data
+
+    build_data(out, seed=seed, quick=quick)
+
+
+@mini.command("model")
+def mini_model(out: Annotated[Path, typer.Option(help="Folder to write to")], seed: SeedOption = 0) -> None:
+    """Write the tokenizer, the processor and a randomly initialised student."""
+    from steer_verl.mini.model import build
+
+    build(out, seed=seed)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
+    try:
+        app(args=args)
+    except SteerError as error:
+        typer.secho(f"steer: {error}", fg="red", err=True)
+        sys.exit(1)

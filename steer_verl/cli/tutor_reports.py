@@ -1,0 +1,141 @@
+"""What ``steer tutor`` calibrate, replay and log print and write."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from steer_verl.models.log import Summary
+from steer_verl.statistics import Interval
+from steer_verl.tutor.calibrate import FIGURES, Calibration
+
+logger = logging.getLogger(__name__)
+
+
+def grid(rows: Iterable[Sequence[str]], *headers: str) -> Table:
+    """A plain table; without headers, of two columns: name and value."""
+    table = Table(*headers or ("", ""), box=None, pad_edge=False, header_style="bold", show_header=bool(headers))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write plain JSON values; the folder is made when it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
+    """Write calibration.json, calibration.md and, where matplotlib is installed, reliability.png; what was written."""
+    stored, page, plot = (folder / name for name in ("calibration.json", "calibration.md", "reliability.png"))
+    write_json(stored, calibration.as_dict())
+    scored_N = calibration.scored_N
+    title = f"Tutor and people: {scored_N.sum()} answers of {calibration.data.name}"
+    subtitle = f"{calibration.identity.tutor[:60]}, {calibration.date}"
+    human_N, tutor_N = calibration.human_N[scored_N], calibration.tutor_N[scored_N]
+    try:
+        from steer_verl.plots import reliability_plot
+
+        reliability_plot(human_N, tutor_N, plot, title, subtitle, calibration.threshold)
+    except ImportError:  # the figures are worth having without the plot
+        plot.unlink(missing_ok=True)
+        logger.warning("no %s: matplotlib is not installed; pip install 'steer-verl[plots]'", plot.name)
+    drawn = [plot] if plot.exists() else []
+    lines = [calibration_page(calibration), *(f"\n![human and tutor scores]({plot.name})\n" for plot in drawn)]
+    page.write_text("".join(lines), encoding="utf-8")
+    return [stored, page, *drawn]
+
+
+def calibration_page(calibration: Calibration) -> str:
+    """A calibration in Markdown."""
+    identity, known, scale = calibration.identity, calibration.known, calibration.data.scale.value
+    figures = [(FIGURES[name], f"{interval:.3f}") for name, interval in calibration.figures.items()]
+    levels = [(f"{r['human']:g}", str(r["n"]), f"{r['mean']:.2f}", f"{r['sd']:.2f}") for r in calibration.levels()]
+    return f"""# Calibration of {identity.tutor}
+
+{calibration.date}; {calibration.data.name} (human scale: {scale}, {len(calibration.data.raters)} human scores each); \
+identity {identity.key}, prompt {identity.prompt}.
+{calibration.scored_N.sum()} answers scored, {_counted("unscored", calibration.unscored)}; unscored ones enter no \
+figure. A breach is safety <= {calibration.threshold:g}.
+
+{_markdown(figures, "figure", "value (95 % interval)")}
+
+Breaches: {known.caught} caught, {known.missed} missed. Safe answers: {known.cleared} cleared, {known.blamed} called \
+breaches. `corrected_pass_rate` of `steer_verl.statistics` corrects pass rates by these counts.
+
+{_markdown(levels, "human level", "answers", "tutor's mean", "spread (sd)")}
+"""
+
+
+def print_replay(figures: Mapping[str, Any], console: Console) -> None:
+    """Print the figures of :func:`steer_verl.tutor.replay.report`."""
+    now = _counted("now", figures["unscored_reasons"])
+    console.print(
+        f"{figures['dialogues']} dialogues, {figures['turns']} turns; {figures['compared']} dialogues compared. "
+        f"Unscored turns: {figures['unscored_before']} before, {now}.",
+        soft_wrap=True,
+    )
+    rows = [
+        (name, _number(row["before"]), _number(row["now"]), _interval(row["difference"]), _number(row["spearman"]))
+        for name, row in (*figures["scores"].items(), ("return", figures["return"]))
+    ]
+    table = grid(rows, "", "before", "now", "now - before (95 %)", "Spearman")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    breaches, groups = figures["breaches"], figures["groups"]
+    console.print(
+        f"Dialogues with a breach (safety <= {breaches['threshold']:g}): {breaches['both']} to both, "
+        f"{breaches['only_before']} only before, {breaches['only_now']} only now, {breaches['neither']} to neither.\n"
+        f"GRPO groups: {groups['groups']} with {groups['members']} members; {groups['swapped']} of {groups['pairs']} "
+        f"pairs swap, {groups['tie_changed']} gain or lose a tie; another best member in {groups['best_changed']} "
+        f"groups; the advantage of {groups['sign_changed']} members changes its sign.",
+        soft_wrap=True,
+    )
+
+
+def print_log(summary: Summary, console: Console) -> None:
+    """Print what a log of attempts holds."""
+    usage = summary.usage
+    rows = [
+        ("turns", str(summary.turns)),
+        ("requests", str(summary.requests)),
+        ("attempts", f"{usage.requests}: {_listed(summary.outcomes)}"),
+        ("turned away", f"{usage.rejected} by an open breaker"),
+        ("servers", _listed(summary.servers)),
+        ("parameters left out", _listed(summary.left_out)),
+        ("prompt tokens", f"{usage.prompt_tokens}, of which cached {usage.cached_tokens}"),
+        ("completion tokens", str(usage.completion_tokens)),
+        ("seconds in attempts", f"{summary.seconds:.1f}"),
+        ("cost", f"{usage.cost:.4f}" if usage.cost else "no prices set"),
+    ]
+    console.print(grid(rows), markup=False)
+
+
+def _counted(what: str, counts: Mapping[str, int]) -> str:
+    """``3 unscored (2 timeout, 1 bad_json)``"""
+    reasons = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{sum(counts.values())} {what}{f' ({reasons})' if reasons else ''}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def _markdown(rows: Sequence[Sequence[str]], *headers: str) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(difference: Mapping[str, float | None]) -> str:
+    return "-" if difference["value"] is None else f"{Interval(**difference):+.3f}"  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""The one cache: every terminal reply of any model, kept before it is used, so that nothing is paid for twice.
+
+An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings. Whoever
+plays the same turns again with the same settings gets the same replies, refusals included, word for word, and the first
+request that is not here is made for real. A failure that may pass is never kept.
+
+Entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as ``train/12``, in one file for each
+process; a step that can never be played again is deleted. Keys without a step are spread over :data:`BUCKETS` folders.
+In memory is an index of the folders that were used last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from zlib import crc32
+
+from pydantic import BaseModel, ValidationError
+
+from steer_verl.models.request import encodable
+from steer_verl.records import append, files, lines_at, own_file
+from steer_verl.types import Record
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=BaseModel)
+
+MAX_ENTRIES = 200_000
+"""Entries whose place is held in memory (about 200 bytes each); beyond, the folder that was used last stays."""
+BUCKETS = 64
+"""Folders among which keys without a step are spread."""
+
+
+class _Entry(Record):
+    """One line."""
+
+    key: str
+    digest: str
+    value: dict[str, Any]
+
+
+class _Pointer(NamedTuple):
+    """Where an entry lies: replies are many, and most of them are never asked for again."""
+
+    path: Path
+    offset: int
+
+
+class Cache:
+    """One process's view: it reads what earlier processes left, and appends to files of its own.
+
+    A disk that is full costs entries and one error in the log, never a reply.
+
+    Args:
+        folder: where; ``None`` keeps nothing and finds nothing.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = Path(folder) if folder is not None else None
+        self.lost = 0
+        """Entries that could not be written."""
+        self._indexes: OrderedDict[Path, dict[bytes, _Pointer]] = OrderedDict()
+
+    @cached_property
+    def secret(self) -> bytes:
+        """32 random bytes, the same in every process with this folder and after a restart; its owner's alone.
+
+        They are the key of the ids in a tutor's prompts: a request that was answered just before a kill is then the
+        same request afterwards. Without a folder they are this process's own.
+        """
+        return _kept_secret(self.folder) if self.folder is not None else secrets.token_bytes(32)
+
+    def get(self, key: str, digest: str, kind: type[R]) -> R | None:
+        """What was kept for this request, as a ``kind``; an entry of another form is none."""
+        if self.folder is None or not key:
+            return None
+        key = encodable(key)
+        pointer = self._index(self._place(key)).get(_name(key, digest))
+        if pointer is None:
+            return None
+        try:
+            with pointer.path.open("rb") as file:
+                file.seek(pointer.offset)
+                return kind.model_validate_json(json.dumps(_Entry.model_validate_json(file.readline()).value))
+        except (OSError, ValidationError):
+            return None
+
+    def put(self, key: str, digest: str, value: BaseModel) -> None:
+        """Keep a value on disk."""
+        if self.folder is None or not key:
+            return
+        key = encodable(key)
+        place = self._place(key)
+        path = own_file(place)
+        try:
+            offset = append(path, _Entry(key=key, digest=digest, value=value.model_dump(mode="json")))
+        except OSError as error:
+            if not self.lost:
+                logger.error("cache %s: cannot be written (%s); replies are not kept until it can", place, error)
+            self.lost += 1
+            return
+        if place in self._indexes:
+            self._indexes[place][_name(key, digest)] = _Pointer(path, offset)
+
+    def _place(self, key: str) -> Path:
+        assert self.folder is not None  # nothing is looked up or kept without one
+        first, _, rest = key.partition("/")
+        second = rest.partition("/")[0]
+        step = second if second.lstrip("-").isdigit() and len(second) < 20 else f"{crc32(rest.encode()) % BUCKETS:02d}"
+        return self.folder / _file_name(first) / step
+
+    def _index(self, place: Path) -> dict[bytes, _Pointer]:
+        if place not in self._indexes:
+            self._indexes[place] = dict(_pointers(place))
+            while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > MAX_ENTRIES:
+                self._indexes.popitem(last=False)
+        self._indexes.move_to_end(place)
+        return self._indexes[place]
+
+
+def _pointers(place: Path) -> Iterator[tuple[bytes, _Pointer]]:
+    """Name and place of every entry; a line that a kill tore, or that is none of ours, is passed over."""
+    for path in files(place):
+        for offset, line in lines_at(path):
+            with contextlib.suppress(ValidationError):
+                entry = _Entry.model_validate_json(line)
+                yield _name(entry.key, entry.digest), _Pointer(path, offset)
+
+
+def _name(key: str, digest: str) -> bytes:
+    """Of an entry, in 16 bytes: an index holds many."""
+    return hashlib.blake2b(f"{key}\n{digest}".encode(), digest_size=16).digest()
+
+
+def _file_name(part: str) -> str:
+    """A part of a key as the name of a folder: no separator, never empty, never ``.`` or ``..``."""
+    name = "".join(char if char.isalnum() or char in "-_=." else "_" for char in part)[:80]
+    return name if name.strip(".") else f"_{name}"
+
+
+def _kept_secret(folder: Path) -> bytes:
+    """The secret in the file ``secret`` of ``folder``, drawn when it is first asked for."""
+    path = folder / "secret"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"secret.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_bytes(secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):  # another process was first: its secret counts
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_bytes()

@@ -1,0 +1,189 @@
+"""Logs that outlive a kill and a full disk: JSON lines in a file that no other process writes.
+
+A line is appended whole or not at all. What a kill leaves behind can be torn: readers pass over it, and over whatever
+else is no record, and warn once a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from steer_verl.errors import DataError
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE = 64 * 2**20
+"""Bytes of the longest line that is read."""
+
+TORN = b" (torn)\n"
+"""Ends a torn line that could not be cut away, so that the next line begins anew and the torn one is no JSON."""
+
+_BEGAN = re.compile(r"-\d+-(\d{19,})\.jsonl$")
+
+
+@lru_cache(maxsize=4096)
+def _process_name(process: int, folder: Path) -> str:
+    """Host, process and time: a process id alone comes back. Later than every file there, even by a clock set back."""
+    latest = max((_began(path) for path in files(folder)), default=0)
+    return f"{socket.gethostname()}-{process}-{max(time.time_ns(), latest + 1)}.jsonl"
+
+
+def own_file(folder: str | Path) -> Path:
+    """This process's file in ``folder``: no other process, earlier or at the same time, has the same name."""
+    return Path(folder) / _process_name(os.getpid(), Path(folder))
+
+
+def append(path: Path, record: BaseModel) -> int:
+    """Write ``record`` as one line, whole or not at all; the folder is made when it is missing.
+
+    Returns:
+        The byte of the file at which the line begins; see :func:`lines_at`.
+
+    Raises:
+        OSError: the line could not be written whole; the file is as it was.
+    """
+    line = record.model_dump_json().encode() + b"\n"
+    with _LOCK:
+        handle = _opened(path)
+        try:
+            return _write_whole(handle, line)
+        finally:
+            os.close(handle)
+
+
+_LOCK = threading.Lock()
+"""One append at a time: a failed one is cut away, and must not take another thread's line with it."""
+
+
+def _fresh_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_fresh_lock)  # the parent's may be held, by a thread that the child does not have
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
+
+
+def _write_whole(handle: int, line: bytes) -> int:
+    """Append a line; returns where it begins."""
+    end = os.fstat(handle).st_size
+    before = TORN if end and os.pread(handle, 1, end - 1) != b"\n" else b""
+    rest = memoryview(before + line)
+    try:
+        while rest:
+            written = os.write(handle, rest)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+    except BaseException:  # an interrupt between two writes tears the line as a full disk does
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, end)
+        raise
+    return end + len(before)
+
+
+def files(folder: str | Path) -> list[Path]:
+    """The log files in ``folder``, by the time in their names; those of other names come first, by name.
+
+    File times are not asked: a copy changes them.
+    """
+    found = (path for path in Path(folder).glob("*.jsonl") if path.is_file())
+    return sorted(found, key=lambda path: (_began(path), path.name))
+
+
+def _began(path: Path) -> int:
+    """Nanoseconds since 1970 at which the file's process began it; 0 if its name does not tell."""
+    named = _BEGAN.search(path.name)
+    return int(named[1]) if named else 0
+
+
+def read_records(place: str | Path, parse: Callable[[bytes], T], *, needed: str = "") -> Iterator[T]:
+    """Every record of a file, or of all files of a folder in their order; what is not there holds none.
+
+    A line that cannot be read (torn, foreign, too deep, longer than :data:`MAX_LINE`) is passed over, with one warning
+    for its file.
+
+    Args:
+        place: file or folder.
+        parse: makes a record of a line, and raises for what is none.
+        needed: what a line must be, such as "an outcome"; empty: a file without a single record is no error.
+
+    Raises:
+        DataError: ``needed`` is given, and a file has lines of which not one is a record.
+    """
+    place = Path(place)
+    for path in [place] if place.is_file() else files(place):
+        yield from _read(path, parse, needed)
+
+
+def _read(path: Path, parse: Callable[[bytes], T], needed: str) -> Iterator[T]:
+    read = first = unread = torn = 0
+    for number, (_, line, whole) in enumerate(_lines(path), 1):
+        if not line:
+            continue
+        try:
+            if not whole:
+                raise ValueError("torn or too long")
+            record = parse(line)
+        except Exception:  # whatever a foreign line makes of a parser
+            first, unread, torn = first or number, unread + 1, torn + (not whole)
+            continue
+        read += 1
+        yield record
+    if needed and not read and unread > torn:
+        raise DataError(
+            f"{path}:{first}: not {needed}, nor is any other line; put the file back as it was, or take it away"
+        )
+    if unread:
+        _warn(path, first, unread)
+
+
+@lru_cache(maxsize=1024)
+def _warn(path: Path, first: int, unread: int) -> None:
+    """Tell it once, however often the file is read."""
+    lines = (
+        f"line {first} cannot be read and is"
+        if unread == 1
+        else f"{unread} lines, the first {first}, cannot be read and are"
+    )
+    logger.warning("%s: %s passed over: torn by a kill or a full disk, or written by something else", path, lines)
+
+
+def lines_at(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(byte at which it begins, line) of every line that was written whole."""
+    yield from ((offset, line) for offset, line, whole in _lines(path) if line and whole)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """(byte at which it begins, line without the space around it, whether it is whole); a line too long is cut."""
+    with path.open("rb") as file:
+        offset = 0
+        while line := file.readline(MAX_LINE + 1):
+            yield offset, line.strip(), line.endswith(b"\n")
+            offset, rest = offset + len(line), line
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE)
+                offset += len(rest)

@@ -1,0 +1,53 @@
+"""A tutor of your own, made so that a killed run does not ask it again.
+
+The built-in tutors keep each model reply in the cache themselves. One that does its own asking is wrapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from steer_verl.models.cache import Cache
+from steer_verl.types import Tutor, TutorRequest, TutorResponse, Unscored, Usage
+
+
+class CachedTutor:
+    """Keeps the responses of another tutor (:class:`~steer_verl.types.Tutor`).
+
+    A kept response costs nothing: its usage is empty. One without a verdict is not kept, so that it is asked for again.
+
+    Args:
+        tutor: who is asked.
+        cache: where responses are kept.
+    """
+
+    def __init__(self, tutor: Tutor, cache: Cache) -> None:
+        self.tutor, self.cache, self.name = tutor, cache, tutor.name
+
+    async def respond(self, request: TutorRequest) -> TutorResponse:
+        """See :class:`~steer_verl.types.Tutor`."""
+        digest = _digest(self.name, request)
+        kept = self.cache.get(request.turn_key, digest, TutorResponse)
+        if kept is not None:
+            return kept.model_copy(update={"usage": Usage()})
+        response = await self.tutor.respond(request)
+        if not isinstance(response.verdict, Unscored):
+            self.cache.put(request.turn_key, digest, response)
+        return response
+
+    async def check(self) -> None:
+        """See :class:`~steer_verl.types.Tutor`."""
+        await self.tutor.check()
+
+    async def close(self) -> None:
+        """See :class:`~steer_verl.types.Tutor`."""
+        await self.tutor.close()
+
+
+def _digest(name: str, request: TutorRequest) -> str:
+    """Of who is asked and what is shown; how long a turn took may differ."""
+    history = [(turn.user.model_dump(), turn.answer) for turn in request.turns]
+    following = request.static_next_turn.model_dump() if request.static_next_turn else None
+    shown = [name, request.seed.id, history, request.user.model_dump(), request.answer, following]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:32]

@@ -1,0 +1,40 @@
+"""Judging many stored answers, so many at once. The tutor's cache sees to it that no reply is paid for twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from steer_verl.types import Tutor, TutorRequest, TutorResponse
+
+
+async def judge_all(
+    tutor: Tutor,
+    requests: Mapping[str, TutorRequest],
+    at_once: int,
+    on_done: Callable[[TutorResponse], None] = lambda response: None,
+) -> dict[str, TutorResponse]:
+    """The response to every request, by its key.
+
+    Args:
+        tutor: checked by the caller.
+        requests: by key; each without a next turn, so that nothing but the verdict is asked for.
+        at_once: most requests at work.
+        on_done: called after each response.
+    """
+    found: dict[str, TutorResponse] = {}
+    waiting = iter(requests)
+
+    async def work() -> None:
+        for key in waiting:
+            found[key] = await tutor.respond(requests[key])
+            on_done(found[key])
+
+    workers = [asyncio.ensure_future(work()) for _ in range(min(at_once, len(requests)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return found

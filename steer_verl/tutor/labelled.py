@@ -1,0 +1,191 @@
+"""Answers that people have scored, from a CSV file, on the tutor's own safety scale 1..10.
+
+Two layouts are read.
+
+**Ours**: ``question``, ``answer``, ``human_safety`` (or ``human_safety_1``, ``human_safety_2``, ... for several people;
+1..10, empty where one did not rate), and optionally ``image`` (path below the file's folder) and ``kind`` (benign,
+obfuscated, red_team). Other columns are ignored.
+
+**PyRIT's** human-labelled sets (MIT, ``pyrit/datasets/scorer_evals`` of its 1.1.0 wheel): comment lines, then
+``objective``, ``assistant_response``, ``human_score`` (or ``human_score_1``, ...), and mostly ``harm_category`` and
+``data_type``. What a score means depends on the folder it lies in:
+
+============= ============================== =========================================== ==========================
+scale         human score                    safety                                      recognised by
+============= ============================== =========================================== ==========================
+``harm``      0 harmless .. 1 severe         10 - 9 h: 0 -> 10, .5 -> 5.5, .75 -> 3.25   scores between 0 and 1, or
+                                                                                         ``harm_definition``
+``objective`` 1: the harmful aim was reached 1 -> 1, 0 -> 10                             ``harm_category``
+``refusal``   1: the answer declines         1 -> 10, 0 -> 1                             no ``harm_category``
+============= ============================== =========================================== ==========================
+
+The scales ask different things. A plain refusal earns 8 of our rubric and 10 here; an answered *harmless* request is
+"no refusal" here and safe to the tutor. So read ranks and error rates first, the mean absolute error last.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from steer_verl.errors import DataError
+from steer_verl.images import resolve_image
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, TutorRequest, UserTurn
+
+
+class Scale(str, Enum):
+    """What the human scores of a file mean."""
+
+    SAFETY = "safety"
+    HARM = "harm"
+    OBJECTIVE = "objective"
+    REFUSAL = "refusal"
+
+    def safety(self, score: float) -> float:
+        """A score of this scale (1..10 for ``SAFETY``, else 0..1) as safety, 1..10."""
+        if self is Scale.SAFETY:
+            return score
+        return 1 + 9 * score if self is Scale.REFUSAL else 10 - 9 * score
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One scored answer. ``human``: safety (1..10) by each person, ``None`` where one did not rate."""
+
+    question: str
+    answer: str
+    human: tuple[float | None, ...]
+    images: tuple[str, ...] = ()
+    kind: DialogueKind = DialogueKind.RED_TEAM
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the tutor sees; an image counts by its path."""
+        payload = json.dumps([self.question, self.answer, self.images, self.kind.value])
+        return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def request(self) -> TutorRequest:
+        """The answer as the last turn of a dialogue: the tutor judges it and asks nothing more."""
+        user = UserTurn(text=IMAGE_MARK * len(self.images), images=self.images).with_text(self.question)
+        seed = Seed(id=f"labelled-{self.key}", turns=(user, user), kind=self.kind)
+        key = f"calibrate/{self.key}"
+        return TutorRequest(seed=seed, turns=(), user=user, answer=self.answer, static_next_turn=None, turn_key=key)
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A file of scored answers."""
+
+    name: str
+    scale: Scale
+    raters: tuple[str, ...]
+    rows: tuple[Labelled, ...]
+
+    @property
+    def ratings_RN(self) -> np.ndarray:
+        """Safety by rater and row, NaN where one did not rate."""
+        return np.array([row.human for row in self.rows], dtype=float).reshape(len(self.rows), -1).T
+
+
+_TOO_MANY = "\0"
+
+
+def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
+    """Read a file of either layout.
+
+    Args:
+        path: CSV, UTF-8.
+        scale: what PyRIT's scores mean; recognised from the file unless given.
+
+    Raises:
+        DataError: it cannot be read, or a row cannot be used; names the line.
+    """
+    path = Path(path)
+    comments, header, rows = _table(path)
+    ours = "answer" in header
+    texts = ("question", "answer") if ours else ("objective", "assistant_response")
+    prefix = "human_safety" if ours else "human_score"
+    raters = tuple(name for name in header if name == prefix or name.startswith(f"{prefix}_"))
+    if missing := [name for name in texts if name not in header] or ([] if raters else [prefix]):
+        raise DataError(
+            f"{path}: no column {missing[0]!r}; give question, answer and human_safety, or PyRIT's objective, "
+            "assistant_response and human_score"
+        )
+    if not rows:
+        raise DataError(f"{path}: no rows below the header; give a file of scored answers")
+    if ours and scale not in (None, Scale.SAFETY):
+        raise DataError(f"{path}: human_safety is on the scale 1..10; drop --scale {scale.value if scale else ''}")
+    if ours:
+        scale = Scale.SAFETY
+    elif scale is None:
+        binary = all(row[name].strip() in ("0", "1", "0.0", "1.0", "") for _, row in rows for name in raters)
+        harm = not binary or "harm_definition" in comments
+        scale = Scale.HARM if harm else Scale.OBJECTIVE if "harm_category" in header else Scale.REFUSAL
+    labelled = []
+    for number, cells in rows:
+        try:
+            labelled.append(_labelled(cells, texts, raters, scale, path.parent))
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+    return LabelledSet(path.stem, scale, raters, tuple(labelled))
+
+
+def _table(path: Path) -> tuple[str, list[str], list[tuple[int, dict[str, str]]]]:
+    """Comments, header, and the rows that are not blank, each with the number of the line on which it ends.
+
+    Only lines before the header are comments: an answer may well hold a line that begins with ``#``.
+    """
+    try:
+        lines = list(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
+    skipped = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    reader = csv.DictReader(lines[skipped:], restkey=_TOO_MANY, restval="")
+    try:
+        rows = [(reader.line_num + skipped, row) for row in reader if any(map("".join, row.values()))]
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num + skipped}: not CSV ({error}); correct the line") from None
+    return "".join(lines[:skipped]), list(reader.fieldnames or ()), rows
+
+
+def _labelled(
+    cells: dict[str, str], texts: tuple[str, str], raters: tuple[str, ...], scale: Scale, folder: Path
+) -> Labelled:
+    question, answer = texts
+    if any(cells.get(_TOO_MANY, ())):
+        raise DataError("more cells than columns; put a text that holds commas into quotes")
+    if not cells[answer].strip():
+        raise DataError(f"{answer} is empty; remove the row")
+    if (form := cells.get("data_type", "").strip() or "text") != "text":
+        raise DataError(f"data_type is {form}; only text answers can be judged, remove the row")
+    human = tuple(_safety(name, cells[name].strip(), scale) for name in raters)
+    if human.count(None) == len(human):
+        raise DataError(f"nobody has scored it; fill {raters[0]} or remove the row")
+    kind, kinds = cells.get("kind", "").strip(), [known.value for known in DialogueKind]
+    if kind not in ("", *kinds):
+        raise DataError(f"kind is {kind!r}; give one of {', '.join(kinds)}, or leave it empty")
+    image = cells.get("image", "").strip()
+    images = (str(resolve_image(image, root=folder)),) if image else ()
+    return Labelled(cells[question], cells[answer], human, images, DialogueKind(kind or DialogueKind.RED_TEAM))
+
+
+def _safety(name: str, cell: str, scale: Scale) -> float | None:
+    if not cell:
+        return None
+    low, high = (1.0, 10.0) if scale is Scale.SAFETY else (0.0, 1.0)
+    try:
+        score = float(cell)
+    except ValueError:
+        score = float("nan")
+    if not low <= score <= high:
+        raise DataError(f"{name} is {cell!r}; the scale {scale.value} goes from {low:g} to {high:g}")
+    return scale.safety(score)

@@ -1,0 +1,40 @@
+"""An error is one line that a terminal can show, whoever wrote the words in it."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import pytest
+
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("row 1: bad; mend it", "row 1: bad; mend it"),
+        ("one\r\n  two\nthree\u2028four", "one two three four"),
+        ("\x1b]0;title\x07name", "\ufffd]0;title\ufffdname"),
+        ("\x1b[31mred\x9b0m", "\ufffd[31mred\ufffd0m"),
+        ("a\u202egnp.exe", "a\ufffdgnp.exe"),
+        ("zero\u200bwidth\ufeff", "zero\ufffdwidth\ufffd"),
+        ("half \ud800", "half \ufffd"),
+        ("\u597d caf\u00e9 \U0001f469\u200d\U0001f467 a  b", "\u597d caf\u00e9 \U0001f469\u200d\U0001f467 a  b"),
+    ],
+)
+def test_a_message_is_one_line_without_what_a_terminal_obeys(message: str, line: str) -> None:
+    assert str(DataError(message)) == line
+    assert str(pickle.loads(pickle.dumps(DataError(message)))) == line
+
+
+def test_a_long_message_is_cut_and_other_arguments_stay() -> None:
+    error = SteerError("x" * 10**6, 3)
+    assert error.args == ("x" * (MAX_MESSAGE - 1) + "\u2026", 3)
+
+
+def test_hostile_messages_take_no_time() -> None:
+    started = time.process_time()
+    for piece in (" ", "\n", " \n", "\x1b", "\u200b"):
+        DataError(piece * 10**6)
+    assert time.process_time() - started < 1
