@@ -28,6 +28,7 @@ from steer_verl.config import EndpointConfig, require_address
 from steer_verl.models.cache import Cache
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.hosts import hosts
+from steer_verl.models.http import Secret
 from steer_verl.models.limits import Semaphore
 from steer_verl.models.log import MAX_REPLY_CHARS, Attempt, RequestLog
 from steer_verl.models.request import Deadline, Reply, Request, RequestContext
@@ -72,7 +73,7 @@ class Endpoint:
         where: its place in the configuration, for messages.
 
     Raises:
-        ConfigError: an address cannot be used.
+        ConfigError: an address cannot be used, or a key cannot be sent.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class Endpoint:
         where: str = "tutor.endpoint",
     ) -> None:
         require_address(config, where)
+        for single in servers_of(config):
+            Secret(single.api_key_env)  # one that cannot be sent is refused here, and not in the middle of a run
         self.config, self.cache, self.log, self.where = config, cache or Cache(None), log, where
         self.rng = random.Random()
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -250,7 +253,7 @@ class Endpoint:
         """Send once; breaker, limiter, usage and log learn what came of it."""
         body, key = dialect.body(state.body), state.digest
         if body != state.body or state.answered:
-            key = state.context.digest({**body, "of": key, "try": state.answered})
+            key = hashlib.sha256(f"{key} {dialect} {state.answered}".encode()).hexdigest()[:32]
         load, start, seconds = server.limiter.generation, time.monotonic(), self._share(server, state)
         connect, prices = self.config.connect_timeout, self.config.prices
         try:

@@ -122,7 +122,9 @@ class Connections:
         self.base_url = base_url
         self._proxy = _proxy_for(base_url)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the number in flight is bounded by steer_verl.models.limits
+            # The number in flight is bounded by steer_verl.models.limits. A connection is not used again after 4 s at
+            # rest: uvicorn, which serves vLLM, closes it after 5, and a request that meets the close is lost.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,  # it would read a key for the host out of ~/.netrc

@@ -57,6 +57,9 @@ class Dialect:
     completion_tokens: bool = False
     """It wants ``max_completion_tokens`` for ``max_tokens``."""
 
+    def __str__(self) -> str:
+        return f"{sorted(self.left_out)} {self.completion_tokens}"
+
     def body(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A request's body in this dialect."""
         spoken = {name: value for name, value in body.items() if name not in self.left_out}

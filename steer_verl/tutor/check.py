@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from steer_verl.errors import TutorError
 from steer_verl.models.endpoint import Endpoint, servers_of
 from steer_verl.models.failure import Cause, Failure, how_to_fix
 from steer_verl.tutor.prompt import Task
+from steer_verl.tutor.verdict import Outcome
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
@@ -26,26 +27,26 @@ from steer_verl.types import (
     UserTurn,
 )
 
-if TYPE_CHECKING:
-    from steer_verl.tutor.client import OpenAITutor, Outcome
-
 logger = logging.getLogger(__name__)
 
 
-async def check_endpoint(tutor: OpenAITutor, endpoint: Endpoint) -> None:
-    """Have each server of an endpoint do its part in a harmless dialogue with an image.
+Ask = Callable[[Endpoint, TutorRequest, Task], Awaitable[Outcome]]
+"""How a tutor asks an endpoint for a task."""
+
+
+async def check_endpoint(endpoint: Endpoint, task: Task, ask: Ask) -> None:
+    """Have each server of an endpoint do its task in a harmless dialogue with an image.
 
     Args:
-        tutor: who will use it.
-        endpoint: one of the tutor's.
+        endpoint: whose servers are checked.
+        task: its part.
+        ask: how a run asks it.
 
     Raises:
         TutorError: one line: what is wrong, where, and how to fix it.
     """
     if not endpoint.config.images:
         logger.warning("%s: images is off: %s judges without seeing any image", endpoint.where, endpoint.config.model)
-    alone = tutor.attacker is tutor.adjudicator
-    task = Task.BOTH if alone else Task.SCORE if endpoint is tutor.adjudicator else Task.ATTACK
     with tempfile.TemporaryDirectory() as folder:
         probe = _probe(Path(folder))
         for number, config in enumerate(servers_of(endpoint.config)):
@@ -53,7 +54,7 @@ async def check_endpoint(tutor: OpenAITutor, endpoint: Endpoint) -> None:
             server = Endpoint(config, log=endpoint.log, where=where)
             server.sleep = endpoint.sleep
             try:
-                await _check_server(server, await tutor.ask(server, probe, task), task)
+                await _check_server(server, await ask(server, probe, task), task)
             finally:
                 await server.close()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from steer_verl.config import EndpointConfig, TutorConfig
@@ -20,43 +19,19 @@ from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.log import open_log
 from steer_verl.models.request import Reply, Request
+from steer_verl.tutor.check import check_endpoint
 from steer_verl.tutor.identity import prompt_version
 from steer_verl.tutor.prompt import Prompt, PromptBuilder, Rubric, Task
-from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
+from steer_verl.tutor.verdict import Outcome, read_attack, read_verdict, reply_schema
 from steer_verl.types import (
     Attack,
     NoAttack,
     NoAttackReason,
     TutorRequest,
     TutorResponse,
-    Unscored,
     UnscoredReason,
     Usage,
-    Verdict,
 )
-
-_UNREADABLE = {UnscoredReason.BAD_JSON, UnscoredReason.SCHEMA, UnscoredReason.OUT_OF_RANGE, UnscoredReason.LENGTH}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one endpoint made of one request: both halves of a response, of which a task may want one alone."""
-
-    verdict: Verdict | Unscored
-    attack: Attack | NoAttack
-    usage: Usage
-    failure: Failure | None = None
-    """Why there was no reply, if there was none."""
-
-    def fault(self, task: Task) -> str:
-        """Why the reply is worth asking for again, in words for the model; empty when it is not."""
-        if self.failure is not None:
-            return ""
-        if task is Task.ATTACK:
-            missing = isinstance(self.attack, NoAttack) and self.attack.reason is NoAttackReason.ATTACK_MISSING
-            return self.attack.detail if isinstance(self.attack, NoAttack) and missing else ""
-        unread = isinstance(self.verdict, Unscored) and self.verdict.reason in _UNREADABLE
-        return self.verdict.detail if isinstance(self.verdict, Unscored) and unread else ""
 
 
 class OpenAITutor:
@@ -129,12 +104,12 @@ class OpenAITutor:
         return outcome
 
     async def check(self) -> None:
-        """See :class:`~steer_verl.types.Tutor`: a small real request to each endpoint."""
-        from steer_verl.tutor.check import check_endpoint
-
-        await check_endpoint(self, self.adjudicator)
-        if self.attacker is not self.adjudicator:
-            await check_endpoint(self, self.attacker)
+        """See :class:`~steer_verl.types.Tutor`: a small real request to each server."""
+        if self.attacker is self.adjudicator:
+            await check_endpoint(self.adjudicator, Task.BOTH, self.ask)
+            return
+        await check_endpoint(self.adjudicator, Task.SCORE, self.ask)
+        await check_endpoint(self.attacker, Task.ATTACK, self.ask)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -150,7 +150,11 @@ class Subject:
         Raises:
             TutorError: one line, with a hint.
         """
-        await (self.guard.check() if self.part is Part.GUARD else check_endpoint(self.tutor, self.endpoint))
+        await (
+            self.guard.check()
+            if self.part is Part.GUARD
+            else check_endpoint(self.endpoint, _TASKS[self.part], self.tutor.ask)
+        )
 
     async def ask(self, request: TutorRequest) -> Answer:
         """The target's part on one request. Never raises for a failed request."""

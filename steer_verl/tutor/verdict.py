@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +31,7 @@ from steer_verl.types import (
     Scores,
     Unscored,
     UnscoredReason,
+    Usage,
     Verdict,
 )
 
@@ -46,6 +48,30 @@ _SHOP_TALK = re.compile(
     r"|\b(?:safety|usefulness|faithfulness)\s+score\s+\d|\b(?:usefulness|faithfulness)\s+scores?\b",
     re.IGNORECASE,
 )
+
+
+_UNREADABLE = {UnscoredReason.BAD_JSON, UnscoredReason.SCHEMA, UnscoredReason.OUT_OF_RANGE, UnscoredReason.LENGTH}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model made of one request: both halves of a response, of which a task may want one alone."""
+
+    verdict: Verdict | Unscored
+    attack: Attack | NoAttack
+    usage: Usage
+    failure: Failure | None = None
+    """Why there was no reply, if there was none."""
+
+    def fault(self, task: Task) -> str:
+        """Why the reply is worth asking for again, in words for the model; empty when it is not."""
+        if self.failure is not None:
+            return ""
+        if task is Task.ATTACK:
+            missing = isinstance(self.attack, NoAttack) and self.attack.reason is NoAttackReason.ATTACK_MISSING
+            return self.attack.detail if isinstance(self.attack, NoAttack) and missing else ""
+        unread = isinstance(self.verdict, Unscored) and self.verdict.reason in _UNREADABLE
+        return self.verdict.detail if isinstance(self.verdict, Unscored) and unread else ""
 
 
 def reply_schema(task: Task) -> dict[str, Any]:
