@@ -50,7 +50,7 @@ class CallStep:
         finally:
             desk.spend(context.usage)
         if isinstance(reply, Failure):
-            raise AgentFailed(reply.reason.value, reply.detail, transient=reply.retryable)
+            raise AgentFailed(reply.reason.value, reply.detail, transient=not reply.of_this_request)
         return reply.content
 
 
