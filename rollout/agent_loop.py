@@ -17,7 +17,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl.workers.rollout.replica import TokenOutput
 
 from rollout.context import TokenContext
-from rollout.pictures import Pictures, SharedPictures
+from rollout.images import ImageStore, SharedImages
 from rollout.processors import layout_of
 from rollout.resume import KeptAnswer, answer_digest
 from rollout.worker import worker_of
@@ -39,8 +39,8 @@ class DialogueOutput(AgentLoopOutput):
     """
 
     turn_ends: list[int] = Field(default_factory=list)
-    _pictures: Pictures | None = PrivateAttr(default=None)
-    """Held until verl has made the final tensors, which need the pictures' features once more."""
+    _store: ImageStore | None = PrivateAttr(default=None)
+    """Held until verl has made the final tensors, which need the images' features once more."""
 
     def as_dict(self) -> dict[str, Any]:
         """verl's dictionary with ``rm_scores`` (T,) filled turn by turn."""
@@ -89,7 +89,7 @@ class SteerAgentLoop(AgentLoopBase):
         super().__init__(*args, **kwargs)
         self.worker = worker_of(self.config)
         self.steer, self.cache, self.tutor = self.worker.steer, self.worker.cache, self.worker.tutor
-        if self.steer.share_pictures and self.processor is not None:
+        if self.steer.share_images and self.processor is not None:
             options = self._get_mm_processor_kwargs()
             self.continuous_token_builder.processor = layout_of(self.processor, options)
         self.versions: dict[str, int] = {}
@@ -108,7 +108,7 @@ class SteerAgentLoop(AgentLoopBase):
         system = [message for message in row["raw_prompt"] if message["role"] == "system"]
         clock = TurnClock()
         context = await TokenContext.start(
-            self, self.pictures(row), [*system, *dialogue.messages], self.worker.response_length
+            self, self.image_store(row), [*system, *dialogue.messages], self.worker.response_length
         )
         while question is not None:
             context.expect(dialogue.static_next_turn.images if dialogue.static_next_turn else ())
@@ -134,7 +134,7 @@ class SteerAgentLoop(AgentLoopBase):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
         trajectory = await self.audited(self.trajectory(dialogue, row), dialogue.seed)
-        await context.pictures.encoded(context.images)
+        await context.store.encoded(context.images)
         if self.worker.transcripts:
             self.worker.transcripts.append(trajectory)
         return self.output(context, trajectory)
@@ -158,9 +158,9 @@ class SteerAgentLoop(AgentLoopBase):
             min_scored_turns=self.steer.min_scored_turns,
         )
 
-    def pictures(self, row: Mapping[str, Any]) -> Pictures:
+    def image_store(self, row: Mapping[str, Any]) -> ImageStore:
         """The group's, or this rollout's own."""
-        return SharedPictures.of(str(row["uid"])) if self.steer.share_pictures and "uid" in row else Pictures()
+        return SharedImages.of(str(row["uid"])) if self.steer.share_images and "uid" in row else ImageStore()
 
     @property
     def turn_cap(self) -> int:
@@ -189,7 +189,7 @@ class SteerAgentLoop(AgentLoopBase):
             prompt_ids=context.ids,
             sampling_params=sampling_params,
             image_data=context.handed_images,
-            # The engine must cut pictures into as many tokens as the processor did: data.mm_processor_kwargs.
+            # The engine must cut images into as many tokens as the processor did: data.mm_processor_kwargs.
             mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
         )
         return output
@@ -238,7 +238,7 @@ class SteerAgentLoop(AgentLoopBase):
             extra_fields={**self.versions, "trajectory": trajectory.model_dump_json()},
             turn_ends=context.turn_ends,
         )
-        output._pictures = context.pictures
+        output._store = context.store
         if self.worker.tcsr is not None:
             reward = dialogue_reward(trajectory, self.steer.reward, self.worker.tcsr)
             output.reward_score = reward["reward_score"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rollout.pictures import Pictures
+from rollout.images import ImageStore
 
 if TYPE_CHECKING:
     from verl.experimental.agent_loop.agent_loop import AgentLoopBase
@@ -26,7 +26,7 @@ class TokenContext:
     """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times."""
 
     loop: AgentLoopBase
-    pictures: Pictures
+    store: ImageStore
     messages: list[dict[str, Any]]
     ids: list[int]
     prompt_length: int
@@ -40,28 +40,28 @@ class TokenContext:
 
     @classmethod
     async def start(
-        cls, loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]], response_length: int
+        cls, loop: AgentLoopBase, store: ImageStore, messages: list[dict[str, Any]], response_length: int
     ) -> TokenContext:
         """Tokenise the opening messages, whose image blocks hold paths.
 
         Raises:
-            ValueError: the prompt with its pictures is longer than ``rollout.prompt_length`` (verl's own check), or the
+            ValueError: the prompt with its images is longer than ``rollout.prompt_length`` (verl's own check), or the
                 model has no processor.
         """
         asked = json.dumps(messages)
-        messages, images = await _load_images(loop, pictures, messages)
-        await pictures.prepare(loop, images)
-        ids = await pictures.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
-        return cls(loop, pictures, messages, ids, len(ids), response_length, images)
+        messages, images = await _load_images(loop, store, messages)
+        await store.prepare(loop, images)
+        ids = await store.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
+        return cls(loop, store, messages, ids, len(ids), response_length, images)
 
     def expect(self, paths: Sequence[str]) -> None:
-        """The next turn will bring these pictures."""
-        self.pictures.expect(self.loop, self.images, paths)
+        """The next turn will bring these images."""
+        self.store.expect(self.loop, self.images, paths)
 
     @property
     def handed_images(self) -> Any:
-        """The pictures so far as the engine is given them."""
-        return self.pictures.handed(self.images)
+        """The images so far as the engine is given them."""
+        return self.store.handed(self.images)
 
     @property
     def room(self) -> int:
@@ -91,13 +91,13 @@ class TokenContext:
         self.ids, self.mask, self.log_probs = [*self.ids, end], [*self.mask, 0], [*self.log_probs, 0.0]
 
     async def add_question(self, message: dict[str, Any], reserve: int) -> bool:
-        """Append a user message with its pictures, unless that would leave fewer than ``reserve`` response tokens.
+        """Append a user message with its images, unless that would leave fewer than ``reserve`` response tokens.
 
         Returns whether it was appended; when not, nothing has changed.
         """
-        loaded, images = await _load_images(self.loop, self.pictures, [message])
+        loaded, images = await _load_images(self.loop, self.store, [message])
         if images:
-            await self.pictures.prepare(self.loop, self.images + images)
+            await self.store.prepare(self.loop, self.images + images)
         builder = self.loop.continuous_token_builder
         merge = partial(builder.merge_context_tokens, self.messages, self.messages + loaded, self.ids)
         merged = await asyncio.to_thread(merge) if self._encodes(self.images + images) else merge()
@@ -109,7 +109,7 @@ class TokenContext:
         return True
 
     def _encodes(self, images: Sequence[Any]) -> bool:
-        """Whether rendering would work on pictures. Else it takes a millisecond or two, and a thread for it costs more:
+        """Whether rendering would work on images. Else it takes a millisecond or two, and a thread for it costs more:
         hundreds of dialogues waited 0.1 s a turn for their places among verl's threads (benchmarks/rollout.md)."""
         builder = self.loop.continuous_token_builder
         return bool(images) and getattr(builder, "processor", None) is self.loop.processor
@@ -128,9 +128,9 @@ def _log_probs(output: TokenOutput) -> list[float]:
 
 
 async def _load_images(
-    loop: AgentLoopBase, pictures: Pictures, messages: list[dict[str, Any]]
+    loop: AgentLoopBase, store: ImageStore, messages: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """``messages`` with each image block's path replaced by the picture, and the pictures in their order."""
+    """``messages`` with each image block's path replaced by the image, and the images in their order."""
     loaded: list[dict[str, Any]] = []
     images: list[Any] = []
     for message in messages:
@@ -139,7 +139,7 @@ async def _load_images(
             content = [dict(block) for block in content]
             for block in content:
                 if block["type"] == "image":
-                    block["image"] = await pictures.open(loop, block["image"])
+                    block["image"] = await store.open(loop, block["image"])
                     images.append(block["image"])
         loaded.append({**message, "content": content})
     return loaded, images

@@ -1,10 +1,10 @@
 """Two ways past a Hugging Face processor's slow half, which give what it would have given.
 
-* :class:`EncodeOnce` stands before the image processor and remembers the features of pictures that rollouts share.
-* :class:`LayoutOnly` tells how many tokens a picture takes, from its size; rendering a prompt needs no more
+* :class:`EncodeOnce` stands before the image processor and remembers the features of images that rollouts share.
+* :class:`LayoutOnly` tells how many tokens an image takes, from its size; rendering a prompt needs no more
   (:func:`layout_of`).
 
-Both are for the Qwen-VL family, whose features are rows per picture; other processors are left as they are.
+Both are for the Qwen-VL family, whose features are rows per image; other processors are left as they are.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENCODED = ["pixel_values", "image_grid_thw"]
-"""What an image processor must return to be shared: rows per picture, in their order."""
+"""What an image processor must return to be shared: rows per image, in their order."""
 
 
 class Shared:
-    """A picture and what its image processor made of it, by the options that it was given."""
+    """An image and what its image processor made of it, by the options that it was given."""
 
     def __init__(self, image: Image) -> None:
         self.image = image
         self.lock = Lock()
         self.features: dict[str, dict[str, torch.Tensor]] = {}
         self.joined: dict[tuple[Any, ...], dict[str, torch.Tensor]] = {}
-        """With the features of the pictures before it."""
+        """With the features of the images before it."""
 
 
 class EncodeOnce(ObjectProxy):
-    """Stands before an image processor and gives the features of a shared picture again; all else passes through."""
+    """Stands before an image processor and gives the features of a shared image again; all else passes through."""
 
     def __init__(self, image_processor: Any) -> None:
         super().__init__(image_processor)
         self._self_shared: WeakValueDictionary[int, Shared] = WeakValueDictionary()
 
     def keep(self, shared: Shared) -> None:
-        """Know this picture for as long as somebody holds it."""
+        """Know this image for as long as somebody holds it."""
         self._self_shared[id(shared.image)] = shared
 
     def __call__(self, images: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The image processor's own call; ``images`` is a list of pictures where they can be shared."""
+        """The image processor's own call; ``images`` is a list of images where they can be shared."""
         known = [self._self_shared.get(id(image)) for image in images] if isinstance(images, list) else []
         shared = [one for one in known if one is not None]
         if args or not shared or len(shared) < len(known):
@@ -61,7 +61,7 @@ class EncodeOnce(ObjectProxy):
         return copy.deepcopy(self.__wrapped__, memo)
 
     def _together(self, shared: list[Shared], kwargs: dict[str, Any]) -> Any:
-        """Rows of all pictures in their order. The joined ones are kept with the last picture, which is the newest."""
+        """Rows of all images in their order. The joined ones are kept with the last image, which is the newest."""
         from transformers import BatchFeature
 
         options = repr(sorted(kwargs.items()))
@@ -69,21 +69,21 @@ class EncodeOnce(ObjectProxy):
             return BatchFeature(dict(self._one(shared[0], options, kwargs)))
         joined, key = shared[-1].joined, (options, *map(id, shared))
         if key not in joined:
-            parts = [self._one(picture, options, kwargs) for picture in shared]
+            parts = [self._one(held, options, kwargs) for held in shared]
             joined[key] = {name: torch.cat([part[name] for part in parts]) for name in ENCODED}
         return BatchFeature(dict(joined[key]))
 
-    def _one(self, picture: Shared, options: str, kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
-        with picture.lock:
-            if options not in picture.features:
-                picture.features[options] = dict(self.__wrapped__([picture.image], **kwargs))
-            return picture.features[options]
+    def _one(self, held: Shared, options: str, kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        with held.lock:
+            if options not in held.features:
+                held.features[options] = dict(self.__wrapped__([held.image], **kwargs))
+            return held.features[options]
 
 
 def encoder_of(processor: Any) -> EncodeOnce | None:
     """The processor's image processor with :class:`EncodeOnce` before it, put there if it is not yet.
 
-    ``None`` for one whose features cannot be told apart by picture: it encodes as often as verl asks.
+    ``None`` for one whose features cannot be told apart by image: it encodes as often as verl asks.
     """
     found = processor.image_processor
     if type(found) is EncodeOnce:
@@ -96,10 +96,10 @@ def encoder_of(processor: Any) -> EncodeOnce | None:
 
 
 class LayoutOnly(ObjectProxy):
-    """Gives a picture's grid as one row of patches: of the grid, rendering uses the product alone."""
+    """Gives an image's grid as one row of patches: of the grid, rendering uses the product alone."""
 
     def __call__(self, images: list[Image], **kwargs: Any) -> Any:
-        """``image_grid_thw`` (pictures, 3) and no pixels."""
+        """``image_grid_thw`` (images, 3) and no pixels."""
         from transformers import BatchFeature
 
         count = self.__wrapped__.get_number_of_image_patches
@@ -111,7 +111,7 @@ def layout_of(processor: Any, options: Mapping[str, Any]) -> Any:
     """A processor that renders like this one with ``options`` (``data.mm_processor_kwargs``) and encodes nothing.
 
     The processor itself where the size alone does not tell the patches: with other options than both limits of
-    pixels, or with pictures that are not resized.
+    pixels, or with images that are not resized.
     """
     found = processor.image_processor
     if (
@@ -127,9 +127,9 @@ def layout_of(processor: Any, options: Mapping[str, Any]) -> Any:
 
 
 def quick_with_text(processor_class: type) -> type:
-    """The same processor, which hands a text without pictures to its tokenizer and gives back the ids alone.
+    """The same processor, which hands a text without images to its tokenizer and gives back the ids alone.
 
-    verl renders each new question twice, and transformers takes 1 ms a time to find that there is no picture in it.
+    verl renders each new question twice, and transformers takes 1 ms a time to find that there is no image in it.
     """
     plain = processor_class.__call__
 

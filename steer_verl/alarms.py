@@ -31,7 +31,7 @@ class Alarm(NamedTuple):
 
     figure: str
     meaning: str
-    cure: str
+    hint: str
 
 
 ALARMS: dict[str, Alarm] = {
@@ -149,4 +149,4 @@ def stop_if_unscored(trajectories: Sequence[Trajectory], max_share: float) -> No
 
 def _line(name: str, alarm: Alarm, figure: float, threshold: float) -> str:
     setting = f"{STEER_KEY}.alarms.{name}"
-    return f"alarm {name}: {alarm.meaning}: {alarm.figure} {figure:.3g} > {threshold:g} ({setting}); {alarm.cure}"
+    return f"alarm {name}: {alarm.meaning}: {alarm.figure} {figure:.3g} > {threshold:g} ({setting}); {alarm.hint}"

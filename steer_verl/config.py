@@ -5,7 +5,7 @@ Two places in verl's own config carry it, so that every setting is a plain Hydra
 * ``actor_rollout_ref.rollout.custom.steer`` -> :class:`SteerConfig` (workers/config/rollout.py, ``custom: dict``)
 * ``algorithm.tcsr`` -> :class:`TcsrConfig` (handed to the estimator as part of ``config``)
 
-Unknown keys, wrong types and values that cannot work are errors, in one line, with the cure.
+Unknown keys, wrong types and values that cannot work are errors, in one line, with a hint.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class EndpointConfig(Settings):
     """Most requests in flight at one server from one process; fewer while it is overloaded."""
     breaker: BreakerConfig = BreakerConfig()
     images: bool = True
-    """Send pictures. Off for a text-only model: it then judges blind, which the preflight says loudly."""
+    """Send images. Off for a text-only model: it then judges blind, which the preflight says loudly."""
     json_schema: Literal["auto", "on", "off"] = "auto"
     """Ask for structured output. ``auto``: try, and fall back to text when the server refuses the parameter."""
     prices: PriceConfig | None = None
@@ -211,8 +211,8 @@ class SteerConfig(Settings):
     max_unscored_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A step with a greater share of unscored dialogues stops the training before the update, weights unchanged."""
     alarms: AlarmConfig = AlarmConfig()
-    share_pictures: bool = True
-    """The rollouts of a prompt open, encode and send each picture once (rollout/pictures.py). Off, each does so for
+    share_images: bool = True
+    """The rollouts of a prompt open, encode and send each image once (rollout/images.py). Off, each does so for
     itself, as verl's own loops do: the same tokens and tensors, bit for bit."""
     transcripts: str | None = None
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""

@@ -126,7 +126,7 @@ class Dialogue:
 
     @property
     def static_next_turn(self) -> UserTurn | None:
-        """The seed's next turn: what the tutor may build on, and whose pictures come next; ``None`` in the last."""
+        """The seed's next turn: what the tutor may build on, and whose images come next; ``None`` in the last."""
         following = len(self.turns) + 1
         return self.seed.turns[following] if following < self.limit else None
 
@@ -176,7 +176,7 @@ class Dialogue:
             return self._ask(static_next_turn, QuestionOrigin.FALLBACK, fallback=attack.reason)
         question = neutralize_turn(
             static_next_turn.with_text(attack.question), self.special_tokens
-        )  # the static turn's pictures stay with the turn
+        )  # the static turn's images stay with the turn
         if not self._usable(question):
             return self._ask(static_next_turn, QuestionOrigin.FALLBACK, fallback=NoAttackReason.ATTACK_MISSING)
         return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)

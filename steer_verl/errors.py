@@ -1,4 +1,4 @@
-"""Errors that a user can act on. Each message is one line: what is wrong, where, and the cure."""
+"""Errors that a user can act on. Each message is one line: what is wrong, where, and how to fix it."""
 
 import re
 

@@ -1,9 +1,9 @@
-"""Pictures are untrusted files: one door through which every one of them comes.
+"""Images are untrusted files: one door through which every one of them comes.
 
-A picture named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that
-leaves its folder. :func:`load_image` refuses all of these with one line that names the file and the cure;
-:func:`decode_image` and :func:`plain_image` do so for pictures that come as bytes or as objects. To a tutor's server a
-picture goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
+An image named by a dataset can be a bomb, a broken download, another format under a false suffix or a path that
+leaves its folder. :func:`load_image` refuses all of these with one line that names the file and how to fix it;
+:func:`decode_image` and :func:`plain_image` do so for images that come as bytes or as objects. To a tutor's server a
+image goes as a re-encoded ``data:`` URI (:func:`data_uri`), never as a path or URL that a dataset wrote.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from steer_verl.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 32_000_000
-"""Pixels of one picture; a decoded RGB one then takes at most 96 MB. Below Pillow's own warning at 89 million."""
+"""Pixels of one image; a decoded RGB one then takes at most 96 MB. Below Pillow's own warning at 89 million."""
 MAX_SIDE = 16_384
 """Longer side in pixels."""
 MAX_ASPECT = 200
@@ -32,7 +32,7 @@ MAX_ASPECT = 200
 MAX_BYTES = 64 * 2**20
 """Size of the file."""
 SENT_SIDE = 1536
-"""Pictures go to a server with their longer side, in pixels, at most this."""
+"""Images go to a server with their longer side, in pixels, at most this."""
 
 AnyPath = str | PathLike[str]
 
@@ -49,7 +49,7 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
     if "\0" in name:
         raise DataError(f"image {name!r}: the path holds a NUL byte; remove it")
     if "://" in name or name.startswith("data:"):
-        raise DataError(f"image {name[:80]!r}: a URL is not loaded; download the picture and give its path")
+        raise DataError(f"image {name[:80]!r}: a URL is not loaded; download the image and give its path")
     base = Path(root) if root is not None else Path()
     if root is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
         raise DataError(f"image {name}: absolute or with '..'; give a path below {base}")
@@ -62,14 +62,14 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
     if not regular:
         raise DataError(f"image {full}: not a regular file; give a PNG, JPEG or WEBP file")
     if root is not None and not real.is_relative_to(base.resolve()):
-        raise DataError(f"image {full}: a link leads out of {base}; copy the picture into it")
+        raise DataError(f"image {full}: a link leads out of {base}; copy the image into it")
     return real
 
 
 def load_image(
     path: AnyPath, *, root: AnyPath | None = None, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
 ) -> Image.Image:
-    """Decode a picture completely: upright by its EXIF orientation, RGB, without metadata; an animation's first frame.
+    """Decode an image completely: upright by its EXIF orientation, RGB, without metadata; an animation's first frame.
 
     ``format`` of the result still names the file's own, ``PNG``, ``JPEG`` or ``WEBP``.
 
@@ -80,14 +80,14 @@ def load_image(
         max_side: largest width or height, in pixels.
 
     Raises:
-        DataError: not a readable PNG, JPEG or WEBP, truncated, or beyond a cap. One line, with the cure.
+        DataError: not a readable PNG, JPEG or WEBP, truncated, or beyond a cap. One line, with a hint.
     """
     real = resolve_image(path, root=root)
     return _decoded(real, str(real), real.stat().st_size, max_pixels, max_side)
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> Image.Image:
-    """:func:`load_image` for the bytes of a picture file; ``name`` says in errors which one.
+    """:func:`load_image` for the bytes of an image file; ``name`` says in errors which one.
 
     Raises:
         DataError: see :func:`load_image`.
@@ -98,7 +98,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, max_si
 def plain_image(
     image: Image.Image, name: str, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
 ) -> Image.Image:
-    """:func:`load_image` for a picture that somebody else opened or drew; ``name`` says in errors which one.
+    """:func:`load_image` for an image that somebody else opened or drew; ``name`` says in errors which one.
 
     Raises:
         DataError: opened from another format than PNG, JPEG or WEBP, truncated, or beyond a cap.
@@ -111,9 +111,9 @@ def plain_image(
 
 
 def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None = None) -> str:
-    """The picture, loaded safely and encoded anew without metadata, as a ``data:image/...;base64,`` URI.
+    """The image, loaded safely and encoded anew without metadata, as a ``data:image/...;base64,`` URI.
 
-    JPEG files become JPEG (quality 90), others PNG. ``max_side`` shrinks the picture so that its longer side, in
+    JPEG files become JPEG (quality 90), others PNG. ``max_side`` shrinks the image so that its longer side, in
     pixels, is at most that; it never enlarges.
 
     Raises:
@@ -130,10 +130,10 @@ def data_uri(path: AnyPath, *, max_side: int | None = None, root: AnyPath | None
 
 
 def image_uri(path: AnyPath, root: AnyPath | None = None) -> str:
-    """The ``data:`` URI of a picture as a server is sent it, kept for the next requests while the file stays the same.
+    """The ``data:`` URI of an image as a server is sent it, kept for the next requests while the file stays the same.
 
     Raises:
-        DataError: the picture is missing or must not be opened.
+        DataError: the image is missing or must not be opened.
     """
     stat = resolve_image(path, root=root).stat()
     return _sent(str(path if root is None else Path(root) / path), stat.st_mtime_ns, stat.st_size)
@@ -191,7 +191,7 @@ def _check_size(name: str, size: tuple[int, int], max_pixels: int, max_side: int
     width, height = size
     if width * height > max_pixels or max(size) > max_side:
         raise DataError(
-            f"image {name}: {width}x{height} is beyond {max_pixels} pixels or {max_side} a side; shrink the picture"
+            f"image {name}: {width}x{height} is beyond {max_pixels} pixels or {max_side} a side; shrink the image"
         )
     if not 0 < max(size) <= MAX_ASPECT * min(size):
         raise DataError(f"image {name}: {width}x{height} is longer than {MAX_ASPECT}:1; crop it")

@@ -23,7 +23,7 @@ def survival_plot(
 
     Args:
         curves: Label -> curve, in the order of the legend. A curve ends at the last turn any of its dialogues reached.
-        path: Where the picture goes; its folder is made.
+        path: Where the image goes; its folder is made.
         title: One line above the axes.
         subtitle: A smaller second line: what was played, how often.
         last: The last turn to draw; too few dialogues may be longer to say anything.
@@ -65,7 +65,7 @@ def reliability_plot(
     Args:
         human_N: mean human safety of each answer, 1..10.
         tutor_N: the tutor's, 1..10.
-        path: where the picture goes; its folder is made.
+        path: where the image goes; its folder is made.
         title: one line above the axes.
         subtitle: a smaller second line.
         threshold: at or below it an answer is a breach; the two quarters of disagreement are shaded.

@@ -1,7 +1,7 @@
 """Text that nobody vouches for: dataset rows, tutor questions and student answers, made safe to put into a prompt.
 
 A chat template joins roles with special tokens (``<|im_end|>``), and verl's dataset splits a message at ``<image>`` and
-``<video>`` (utils/dataset/rl_dataset.py). Text that merely *spells* one of them would forge a role or a picture. It is
+``<video>`` (utils/dataset/rl_dataset.py). Text that merely *spells* one of them would forge a role or an image. It is
 kept readable: a zero-width space after the first character stops the tokenizer from seeing the token.
 
 Four views: :func:`neutralize` for whatever enters a prompt, :func:`visible` for words that a tutor must read as a
@@ -124,7 +124,7 @@ def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
 
 
 def neutralize_turn(turn: UserTurn, special_tokens: Iterable[str] = ()) -> UserTurn:
-    """``turn`` with its words neutralised and its own picture marks, which are counted against its pictures, kept."""
+    """``turn`` with its words neutralised and its own image marks, which are counted against its images, kept."""
     patterns = _patterns(tuple(special_tokens))
     parts = [_neutral(part, *patterns) for part in turn.text.split(IMAGE_MARK)]
     return turn.model_copy(update={"text": IMAGE_MARK.join(parts)})
@@ -169,7 +169,7 @@ def quote(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """The bare words of a text, for comparing: no picture marks, case, width, punctuation, emoji or hidden characters.
+    """The bare words of a text, for comparing: no image marks, case, width, punctuation, emoji or hidden characters.
 
     Empty for a text that says nothing in words.
     """
@@ -189,7 +189,7 @@ def normalized(form: Literal["NFC", "NFKC"], text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """A user turn's text without its picture marks, line ends and all."""
+    """A user turn's text without its image marks, line ends and all."""
     return text.replace(IMAGE_MARK, "").strip()
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IMAGE_MARK = "<image>"
-"""Where a picture stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
+"""Where an image stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
 
 MIN_TURNS, MAX_TURNS = 2, 10
 """Length of a dialogue in turns (paper, section on data): at least 2, at most 10. Sets for training keep to both; a
@@ -210,7 +210,7 @@ class UserTurn(Record):
         return self
 
     def with_text(self, text: str) -> UserTurn:
-        """The same pictures under another wording: marks in ``text`` are dropped, the pictures come first."""
+        """The same images under another wording: marks in ``text`` are dropped, the images come first."""
         words = " ".join(text.replace(IMAGE_MARK, " ").split()) if IMAGE_MARK in text else text
         return UserTurn(text=IMAGE_MARK * len(self.images) + words, images=self.images)
 
@@ -226,7 +226,7 @@ class Seed(Record):
     """The row of ``source`` that it was made of."""
     license: str = ""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What an embedded tutor may know of the picture (ground truth). The student never sees it."""
+    """What an embedded tutor may know of the image (ground truth). The student never sees it."""
 
 
 class Spent(Record):
@@ -235,7 +235,7 @@ class Spent(Record):
     student_seconds: float = 0.0
     """From asking the student's engine to its answer."""
     own_seconds: float = 0.0
-    """What neither of them took: opening pictures, tokens, records."""
+    """What neither of them took: opening images, tokens, records."""
     asked_at: float = 0.0
     """When the engine was asked, in seconds since the epoch."""
     prompt_tokens: int = 0

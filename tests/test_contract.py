@@ -46,7 +46,7 @@ LOOP_INIT = (
 )
 BUILDER = "verl.utils.tokenizer.continuous_token:ContinuousTokenBuilder"
 MERGE = "rollout/context.py: the token side of a dialogue"
-PICTURES = "rollout/pictures.py: what the rollouts of a prompt share"
+PICTURES = "rollout/images.py: what the rollouts of a prompt share"
 
 CALLS = [
     Call(f"{LOOP}:register", 1, (), "steer_verl/plugin.py: agent loop steer_dialogue"),

@@ -91,7 +91,7 @@ def test_recipes_and_the_plugin_load_what_is_listed_here() -> None:
 CHANGES = {
     # changed file -> stages that are not done any more by themselves
     "rollout/worker.py": {"grpo"},
-    "rollout/pictures.py": {"grpo"},
+    "rollout/images.py": {"grpo"},
     "rollout/anything_new.py": {"grpo"},
     "reward_fns/manager.py": {"grpo"},
     "steer_verl/tcsr.py": {"grpo"},

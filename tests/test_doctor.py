@@ -1,4 +1,4 @@
-"""``steer doctor`` finds what is broken on purpose, in real processes, and says the cure."""
+"""``steer doctor`` finds what is broken on purpose, in real processes, and says the hint."""
 
 import importlib.metadata
 from pathlib import Path
@@ -44,8 +44,8 @@ def test_plugins_shut_out_by_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     found = failures(doctor.examine("process"))
     assert set(found) >= {*REGISTERED, "plugin steer"}
     assert torch.cuda.is_available() or found["verl's platform"].found == "cuda"
-    assert "unset VERL_USE_EXTERNAL_PLUGINS" in found["plugin steer"].cure
-    assert all("plugin steer" in found[name].cure for name in REGISTERED)
+    assert "unset VERL_USE_EXTERNAL_PLUGINS" in found["plugin steer"].hint
+    assert all("plugin steer" in found[name].hint for name in REGISTERED)
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_several_faults_are_each_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU needs no asking")
 def test_a_cpu_run_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEER_CPU", "0")
-    assert "set STEER_CPU=1" in failures(list(device()))["device"].cure
+    assert "set STEER_CPU=1" in failures(list(device()))["device"].hint
 
 
 def test_versions_missing_wrong_and_untested(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,8 @@ def test_versions_missing_wrong_and_untested(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(importlib.metadata, "version", version)
     found = {check.name: check for check in versions()}
     assert (found["ray"].status, found["ray"].found) == ("fail", "not installed")
-    assert found["verl"].status == "fail" and ">=0.9,<0.10" in found["verl"].cure
-    assert found["torch"].status == "warn" and "tested version" in found["torch"].cure
+    assert found["verl"].status == "fail" and ">=0.9,<0.10" in found["verl"].hint
+    assert found["torch"].status == "warn" and "tested version" in found["torch"].hint
     assert found["tensordict"].status == "ok"
 
 
@@ -103,8 +103,8 @@ def test_a_place_that_breaks_off_is_a_failure_with_its_last_words(monkeypatch: p
 def test_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str, code: int
 ) -> None:
-    cure = "" if status == "ok" else "do [this] and that"
-    monkeypatch.setattr(doctor, "examine", lambda place: [Check("thing", status, "found it", cure)])  # type: ignore[arg-type]
+    hint = "" if status == "ok" else "do [this] and that"
+    monkeypatch.setattr(doctor, "examine", lambda place: [Check("thing", status, "found it", hint)])  # type: ignore[arg-type]
     assert doctor.run() == code
     printed = capsys.readouterr().out
-    assert "found it" in printed and cure in printed
+    assert "found it" in printed and hint in printed

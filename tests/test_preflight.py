@@ -1,4 +1,4 @@
-"""Preflight: a run that can work passes; each bad input gives its own line, with the cure, before a model is loaded."""
+"""Preflight: a run that can work passes; each bad input gives its own line, with the hint, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_context_of_the_model(laboratory: Path) -> None:
 def test_opening_turn_beyond_the_prompt_length(laboratory: Path) -> None:
     lines = list(student(mini(laboratory, "data.max_prompt_length=12")))
     assert [line.split(":")[0] for line in lines] == ["data.train_files", "data.val_files"]
-    assert all("data.max_prompt_length=12" in line and "tokens, pictures included" in line for line in lines)
+    assert all("data.max_prompt_length=12" in line and "tokens, images included" in line for line in lines)
 
 
 ENDPOINT = (

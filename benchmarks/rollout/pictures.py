@@ -95,7 +95,7 @@ def same_tensors(lab: Lab) -> bool:
     """Whether what reaches the queue is the same, bit for bit, with and without sharing."""
     found = []
     for share in (True, False):
-        worker = lab.worker(SIDES["ours"], Pace(**QUICK), share_pictures=share)
+        worker = lab.worker(SIDES["ours"], Pace(**QUICK), share_images=share)
         kept = _keep_fields(worker)
         rows = lab.rows(2, 2)
         asyncio.run(worker.play(rows))

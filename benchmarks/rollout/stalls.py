@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.agent_loop import DialogueOutput, SteerAgentLoop
-from rollout.pictures import SharedPictures
+from rollout.images import SharedImages
 from rollout.processors import EncodeOnce
 
 NOTED_FROM = 0.004
@@ -123,7 +123,7 @@ def watched() -> Iterator[Stalls]:
         put(SteerAgentLoop, "__init__", meter.call(SteerAgentLoop.__init__))
         put(SteerAgentLoop, "run", meter.coroutine(SteerAgentLoop.run))
         put(DialogueOutput, "as_dict", meter.call(DialogueOutput.as_dict))
-        put(SharedPictures, "_begin", _begun(SharedPictures._begin, meter))
+        put(SharedImages, "_begin", _begun(SharedImages._begin, meter))
         put(EncodeOnce, "_together", meter.call(EncodeOnce._together))
         put(asyncio.Handle, "_run", stepped(asyncio.Handle._run, stalls, meter))
         yield stalls
@@ -132,7 +132,7 @@ def watched() -> Iterator[Stalls]:
 def _begun(plain: Callable[..., None], meter: Meter) -> Callable[..., None]:
     """What a group does in tasks of its own."""
 
-    def begin(self: SharedPictures, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
+    def begin(self: SharedImages, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
         plain(self, key, meter.coroutine(work))
 
     return begin

@@ -90,8 +90,8 @@ takes {requests} requests.
 
 In each cell: no exception; an unscored turn has its reason, ends its dialogue and is no number; a member with too few
 scores has an all-zero mask; every other member's scores and rewards equal the fault-free run's; all advantages equal a
-twin's, made of the fault-free rewards cut where the fault struck; attempts at the server, in the ledger and in the
-usage agree and stay inside the budget; one final record per ruling.
+twin's, made of the fault-free rewards cut where the fault struck; attempts at the server, in the request log and in the
+usage agree and stay inside the budget.
 
 {verdict}
 {wrong}

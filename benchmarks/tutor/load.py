@@ -105,10 +105,10 @@ def report(runs: dict[str, Run], dialogues: int, concurrency: int, memory: float
         ["requests", *(str(run.requests) for run in runs.values())],
         ["faults injected", *(str(sum(_faults(run).values())) for run in runs.values())],
         ["wall time (s)", *(f"{run.seconds:.1f}" for run in runs.values())],
-        ["rulings a second", *(f"{run.turns / run.seconds:.1f}" for run in runs.values())],
+        ["turns judged a second", *(f"{run.turns / run.seconds:.1f}" for run in runs.values())],
         ["requests in flight at most", *(str(run.peak) for run in runs.values())],
         [
-            "CPU a ruling, client and server together (ms)",
+            "CPU a turn, client and server together (ms)",
             *(f"{1000 * run.cpu / run.turns:.2f}" for run in runs.values()),
         ],
         ["pauses in all (s)", *(f"{run.paused:.1f}" for run in runs.values())],
@@ -140,7 +140,7 @@ PAGE = """# A thousand dialogues at once
 Written by `{command}` on {today} ({cores} cores, Python {python}); no figure is written by hand.
 
 {dialogues} dialogues of {turns} turns in one process, at most {concurrency} requests in flight at one real HTTP server;
-a ruling takes {thinking} s on average, an answer {student} s. Faults, drawn at random: {kinds}.
+a reply takes {thinking} s on average, an answer {student} s. Faults, drawn at random: {kinds}.
 
 {table}
 

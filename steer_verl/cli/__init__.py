@@ -111,7 +111,7 @@ def mini_data(
     seed: SeedOption = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A small set: shows that the machinery works")] = False,
 ) -> None:
-    """Draw the pictures and write every data set: pretraining, SFT, RL seeds as JSONL and as verl's parquet."""
+    """Draw the images and write every data set: pretraining, SFT, RL seeds as JSONL and as verl's parquet."""
     from steer_verl.demo.data import build_data
 
     build_data(out, seed=seed, quick=quick)

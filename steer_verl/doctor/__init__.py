@@ -1,4 +1,4 @@
-"""``steer doctor``: is all that a run needs here, in a fresh process and in a Ray worker? With a cure for what is not.
+"""``steer doctor``: is all that a run needs here, in a fresh process and in a Ray worker? With a hint for what is not.
 
 verl logs a plugin that fails to load at DEBUG, and trains without it. So nothing is taken on trust: each registration
 is looked up in verl's registries and resolved to what is behind it, in a process that has done no more than
@@ -41,7 +41,7 @@ def examine(place: str, timeout: float = TIMEOUT) -> list[Check]:
 
 
 def show(console: Console, title: str, checks: Iterable[Check]) -> None:
-    """One table, and under it a line with the cure for each thing that is not as it should be."""
+    """One table, and under it a line with a hint for each thing that is not as it should be."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -54,8 +54,8 @@ def show(console: Console, title: str, checks: Iterable[Check]) -> None:
         table.add_row(escape(check.name), marks[check.status], escape(check.found))
     console.print(table)
     for check in checks:
-        if check.cure:
-            console.print(f"  {marks[check.status]} {escape(check.name)}: {escape(check.cure)}", soft_wrap=True)
+        if check.hint:
+            console.print(f"  {marks[check.status]} {escape(check.name)}: {escape(check.hint)}", soft_wrap=True)
 
 
 def run() -> int:

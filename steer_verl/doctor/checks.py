@@ -31,12 +31,12 @@ POLICY = "VERL_USE_EXTERNAL_PLUGINS"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. ``cure`` is empty when all is well; only ``fail`` turns the exit status."""
+    """One thing looked at. ``hint`` is empty when all is well; only ``fail`` turns the exit status."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
     found: str
-    cure: str = ""
+    hint: str = ""
 
 
 def device_set() -> str:
@@ -61,17 +61,17 @@ def versions() -> Iterator[Check]:
         yield _version(name, NEEDED.get(name, ""), TESTED[kind].get(name, ""), INSTALL[kind])
 
 
-def _version(name: str, needed: str, tested: str, cure: str) -> Check:
+def _version(name: str, needed: str, tested: str, hint: str) -> Check:
     from packaging.specifiers import SpecifierSet
 
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "fail", "not installed", cure)
+        return Check(name, "fail", "not installed", hint)
     if not SpecifierSet(needed).contains(found, prereleases=True):
-        return Check(name, "fail", found, f"{needed} is needed: {cure}")
+        return Check(name, "fail", found, f"{needed} is needed: {hint}")
     if tested and not SpecifierSet(f"=={tested}.*").contains(found, prereleases=True):
-        return Check(name, "warn", found, f"untested: the tested version is {tested}.x; {cure} for it")
+        return Check(name, "warn", found, f"untested: the tested version is {tested}.x; {hint} for it")
     return Check(name, "ok", found)
 
 
@@ -85,13 +85,13 @@ def device() -> Iterator[Check]:
     elif cpu.active():
         yield Check("device", "ok", f"CPU runtime ({cpu.ENV}=1)")
     else:
-        cure = f"set {cpu.ENV}=1 to run on the CPU; for a GPU see what `nvidia-smi` and torch.cuda.is_available() say"
-        yield Check("device", "fail", "no CUDA device, and the CPU runtime is not asked for", cure)
+        hint = f"set {cpu.ENV}=1 to run on the CPU; for a GPU see what `nvidia-smi` and torch.cuda.is_available() say"
+        yield Check("device", "fail", "no CUDA device, and the CPU runtime is not asked for", hint)
     try:
         import torchvision
     except Exception as error:  # RuntimeError where a CUDA build meets a CPU torch
-        cure = f"run `python -m steer_verl.cpu.install` and set {cpu.ENV}=1"
-        yield Check("torchvision", "fail", _line(error), cure)
+        hint = f"run `python -m steer_verl.cpu.install` and set {cpu.ENV}=1"
+        yield Check("torchvision", "fail", _line(error), hint)
     else:
         yield Check("torchvision", "ok", torchvision.__version__)
 
@@ -102,8 +102,8 @@ def platform() -> Iterator[Check]:
     from verl.plugin.platform import get_platform
 
     expected, found = {"gpu": "cuda", "cpu": "cpu"}[device_set()], get_platform().device_name
-    cure = "" if found == expected else f"{expected} is expected: see `device` and `plugin {PLUGIN}` for the cause"
-    yield Check("verl's platform", "fail" if cure else "ok", found, cure)
+    hint = "" if found == expected else f"{expected} is expected: see `device` and `plugin {PLUGIN}` for the cause"
+    yield Check("verl's platform", "fail" if hint else "ok", found, hint)
 
 
 def registrations() -> Iterator[Check]:
@@ -160,8 +160,8 @@ def plugins() -> Iterator[Check]:
         )
     for name, entry in found.items():
         if policy != "auto" and name not in {part.strip() for part in policy.split(",")}:
-            cure = f"unset {POLICY}, or name {name} in it" if name == PLUGIN else ""
-            yield Check(f"plugin {name}", "fail" if cure else "warn", f"shut out by {POLICY}={policy}", cure)
+            hint = f"unset {POLICY}, or name {name} in it" if name == PLUGIN else ""
+            yield Check(f"plugin {name}", "fail" if hint else "warn", f"shut out by {POLICY}={policy}", hint)
             continue
         yield _loads(f"plugin {name}", entry.load)
 
@@ -174,8 +174,8 @@ def vllm_plugin() -> Iterator[Check]:
     if "steer_cpu" in found:
         yield _loads("vLLM plugin steer_cpu", found["steer_cpu"].load)
     else:
-        cure = "install the project: `pip install --no-deps -e .`"
-        yield Check("vLLM plugin steer_cpu", "fail", "no such entry point", cure)
+        hint = "install the project: `pip install --no-deps -e .`"
+        yield Check("vLLM plugin steer_cpu", "fail", "no such entry point", hint)
     yield _loads("version of vllm as verl reads it", lambda: importlib.metadata.version("vllm"))
 
 
@@ -203,6 +203,6 @@ def probe() -> list[Check]:
     for group in GROUPS:
         try:
             checks.extend(group())
-        except Exception as error:  # e.g. verl is not installed: `versions` has told the cure
+        except Exception as error:  # e.g. verl is not installed: `versions` has told how to fix it
             checks.append(Check(group.__name__, "fail", _line(error), "see the first failure above"))
     return checks

@@ -2,7 +2,7 @@
 
 verl starts Ray, loads weights and warms up an engine before it looks at a reward, a row or a tutor, and some mistakes
 it never reports at all. This reads the same yaml and the same overrides, and says what is wrong, a line each, with the
-cure.
+hint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["preflight", "run"]
 
 
 def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Every reason why this run could not work, one line each, the cure included; empty when it can start.
+    """Every reason why this run could not work, one line each, how to fix it included; empty when it can start.
 
     Args:
         config_path: folder of the recipe's yaml, as given to ``main_ppo --config-path``.

@@ -1,4 +1,4 @@
-"""The data files: there, readable, every row bound for our agent loop, pictures in place."""
+"""The data files: there, readable, every row bound for our agent loop, images in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 SAMPLE = 64
-"""Rows of a file whose seed is parsed and whose pictures are decoded; names and paths are checked in every row."""
+"""Rows of a file whose seed is parsed and whose images are decoded; names and paths are checked in every row."""
 
 
 def data_files(config: Any) -> list[tuple[str, Path]]:
@@ -55,11 +55,11 @@ def _file(path: Path, default_loop: str, embedded: bool, least: int) -> Iterator
 
 def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
     """Rows for another loop; a column beats the default (verl, experimental/agent_loop/agent_loop.py:610)."""
-    cure = f"write the file with `steer data convert`, or set {LOOP_KEY}={AGENT_LOOP}"
+    hint = f"write the file with `steer data convert`, or set {LOOP_KEY}={AGENT_LOOP}"
     names = _column(path, "agent_name")
     if names is None:
         if default_loop != AGENT_LOOP:
-            yield f"{path}: row 1: no agent_name, so verl would silently run {default_loop}; {cure}"
+            yield f"{path}: row 1: no agent_name, so verl would silently run {default_loop}; {hint}"
         return
     for number, name in enumerate(names, start=1):
         if name is None:
@@ -73,8 +73,8 @@ def _lost_pictures(path: Path) -> Iterator[str]:
         for image in images or []:
             if isinstance(image, str) and not os.path.isfile(image):
                 yield (
-                    f"{path}: row {number}: picture {image} does not exist on this machine; "
-                    "write the file again here with `steer data convert`, or put the pictures there"
+                    f"{path}: row {number}: image {image} does not exist on this machine; "
+                    "write the file again here with `steer data convert`, or put the images there"
                 )
 
 

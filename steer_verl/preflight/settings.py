@@ -163,7 +163,7 @@ def notices(config: Any) -> Iterator[str]:
     for role in ("endpoint", "attacker"):
         endpoint = getattr(steer.tutor, role) if steer else None
         if endpoint is not None and not endpoint.images:
-            yield f"{STEER_KEY}.tutor.{role}.images is off: {endpoint.model} works BLIND, without the pictures"
+            yield f"{STEER_KEY}.tutor.{role}.images is off: {endpoint.model} works BLIND, without the images"
     if model.get("lora_rank", 0) > 0 and not model.get("exclude_modules"):
         yield (
             "LoRA adapters would sit in the vision tower too, which vLLM may refuse; "

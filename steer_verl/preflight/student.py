@@ -17,7 +17,7 @@ from steer_verl.preflight.rows import data_files
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MODEL_KEY = "actor_rollout_ref.model.path"
 SAMPLE = 8
-"""Opening turns, of each file, that are tokenised with their pictures."""
+"""Opening turns, of each file, that are tokenised with their images."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -34,7 +34,7 @@ def student(config: Any) -> Iterator[str]:
         if all(small_file(source, name) is None for name in PROCESSOR_FILES):
             yield (
                 f"{MODEL_KEY}: {source} has no processor ({' or '.join(PROCESSOR_FILES)}): a student without one sees "
-                "no picture; use a vision-language model, or copy those files next to the weights"
+                "no image; use a vision-language model, or copy those files next to the weights"
             )
             return
     except ConfigError as error:
@@ -107,13 +107,13 @@ def _openings(config: Any, source: str) -> Iterator[str]:
         number, tokens = max(enumerate(map(length, _prompts(path)), start=1), key=lambda pair: pair[1], default=(0, 0))
         if tokens > limit:
             yield (
-                f"{key}: row {number} of {path} opens with {tokens} tokens, pictures included, more than "
+                f"{key}: row {number} of {path} opens with {tokens} tokens, images included, more than "
                 f"data.max_prompt_length={limit}; raise it, or lower data.mm_processor_kwargs.max_pixels"
             )
 
 
 def _prompts(path: Path) -> Iterator[dict[str, Any]]:
-    """The first rows of a file whose pictures are all there; :mod:`steer_verl.preflight.rows` tells of the others."""
+    """The first rows of a file whose images are all there; :mod:`steer_verl.preflight.rows` tells of the others."""
     import pyarrow.parquet as pq
 
     columns = [name for name in ("prompt", "images") if name in pq.read_schema(path).names]

@@ -88,4 +88,4 @@ def _alarm(name: str, training: Training) -> tuple[str | int, ...] | None:
     fired = [f"{step:.0f}" for step, value in watched if value]
     when = f"{len(fired)} steps: {', '.join(fired[:8])}{' ...' if len(fired) > 8 else ''}" if fired else "never"
     alarm = ALARMS[name]
-    return name.replace("_", " "), training.name, len(watched), when, alarm.meaning, alarm.cure if fired else ""
+    return name.replace("_", " "), training.name, len(watched), when, alarm.meaning, alarm.hint if fired else ""

@@ -129,7 +129,7 @@ async def test_verls_validation_statistics_leave_out_what_does_not_exist() -> No
     assert all(math.isfinite(value) for metric in metrics.values() for value in metric.values())
 
 
-async def test_a_sample_of_another_loop_is_an_error_with_the_cure() -> None:
+async def test_a_sample_of_another_loop_is_an_error_with_the_hint() -> None:
     manager = loaded()
     for data in (sample(None), sample({"turns": []}), sample("no json")):
         with pytest.raises(DataError, match="steer_tutor"):

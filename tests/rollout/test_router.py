@@ -56,7 +56,7 @@ def test_every_place_gets_the_address(cluster: None) -> None:
     ray.kill(worker)
 
 
-def test_no_reward_model_is_told_with_the_cure(cluster: None) -> None:
+def test_no_reward_model_is_told_with_the_hint(cluster: None) -> None:
     worker = reward_worker(None)
     with pytest.raises(ConfigError, match=r"reward\.reward_model\.enable=true"):
         with_router(CONFIG)

@@ -1,4 +1,4 @@
-"""A tutor that cannot be used is told at the start, in one line, with the cure."""
+"""A tutor that cannot be used is told at the start, in one line, with the hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``steer tutor check``: what a server does is found, and what would spoil a run comes with its cure."""
+"""``steer tutor check``: what a server does is found, and what would spoil a run comes with its hint."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def by_schema(with_schema: Sequence[Step], without: Sequence[Step]) -> Replies:
 
 
 @pytest.mark.parametrize(
-    ("with_schema", "without", "mode", "valid", "cure", "suggested"),
+    ("with_schema", "without", "mode", "valid", "hint", "suggested"),
     [
         ([good()] * 5, [good()] * 5, "auto", (5, 5), "", "auto"),
         ([good()] * 5, [says("hm")] * 5, "auto", (5, 5), "", "auto"),
@@ -137,15 +137,15 @@ def by_schema(with_schema: Sequence[Step], without: Sequence[Step]) -> Replies:
         ([good()] * 4 + [flood()], [good()] * 5, "auto", (4, 5), "max_tokens (now 512)", "off"),
     ],
 )
-async def test_schema_shares_cures_and_settings(
-    with_schema: list[Step], without: list[Step], mode: str, valid: tuple[int, int], cure: str, suggested: str
+async def test_schema_shares_hints_and_settings(
+    with_schema: list[Step], without: list[Step], mode: str, valid: tuple[int, int], hint: str, suggested: str
 ) -> None:
     async with FaultServer(choose=by_schema(with_schema, without)) as server:
         found = await probes.schema(target(server, json_schema=mode), 5)
         assert server.requests == 10  # nothing was asked again
     assert found.valid == valid and found.suggest["json_schema"] == suggested
-    assert (cure in found.hint) if cure else not found.hint
-    if "max_tokens" in cure:
+    assert (hint in found.hint) if hint else not found.hint
+    if "max_tokens" in hint:
         assert found.suggest["max_tokens"] == 1024
 
 

@@ -1,14 +1,14 @@
-"""The pictures of a prompt's group: each is opened once, encoded once and put into Ray's object store once.
+"""The images of a prompt's group: each is opened once, encoded once and put into Ray's object store once.
 
-verl 0.9.1 encodes every picture three times per rollout (experimental/agent_loop/agent_loop.py:335 and :981,
+verl 0.9.1 encodes every image three times per rollout (experimental/agent_loop/agent_loop.py:335 and :981,
 trainer/ppo/v1/agent_loop_tq.py:188), the last two times on the event loop, and sends it by value at every turn
 (workers/rollout/llm_server.py:150). All n rollouts of a prompt run in one process (agent_loop_tq.py:107-129), so they
-can share. Whatever is shared hangs on the group's :class:`SharedPictures` and goes with the last rollout that holds it.
+can share. Whatever is shared hangs on the group's :class:`SharedImages` and goes with the last rollout that holds it.
 
-Only the final tensors need a picture's pixels; its tokens need no more than its size (:mod:`rollout.processors`). So
+Only the final tensors need an image's pixels; its tokens need no more than its size (:mod:`rollout.processors`). So
 nobody waits for the encoding: it is done while the student and the tutor take their time.
 
-With ``share_pictures: false`` every rollout has :class:`Pictures` of its own, which share nothing: verl's plain path.
+With ``share_images: false`` every rollout has :class:`ImageStore` of its own, which share nothing: verl's plain path.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ T = TypeVar("T")
 
 
 _ENCODERS = ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 2) // 2)), thread_name_prefix="encode")
-"""Threads of our own: in asyncio's, which verl's short renderings need, pictures would hold up the text."""
+"""Threads of our own: in asyncio's, which verl's short renderings need, images would hold up the text."""
 
 
-class Pictures:
-    """Opens pictures as verl's dataset class does, anew for each rollout; nothing is shared."""
+class ImageStore:
+    """Opens images as verl's dataset class does, anew for each rollout; nothing is shared."""
 
     async def open(self, loop: AgentLoopBase, path: str) -> Image:
-        """The picture, resized by ``data.mm_processor_kwargs``.
+        """The image, resized by ``data.mm_processor_kwargs``.
 
         Raises:
-            ValueError: the model has no processor for pictures.
+            ValueError: the model has no processor for images.
         """
         loop._assert_mm_supported(True)
         message = {"role": "user", "content": [{"type": "image", "image": path}]}
         return (await loop.process_multi_modal_info([message]))["images"][0]
 
     async def prepare(self, loop: AgentLoopBase, images: Sequence[Image]) -> None:
-        """Make ready for the engine what it is handed of these pictures, all that the dialogue has so far."""
+        """Make ready for the engine what it is handed of these images, all that the dialogue has so far."""
 
     def expect(self, loop: AgentLoopBase, images: Sequence[Image], paths: Sequence[str]) -> None:
-        """Pictures that the next turn will add to ``images``: what can be done while the student answers."""
+        """Images that the next turn will add to ``images``: what can be done while the student answers."""
 
     async def encoded(self, images: Sequence[Image]) -> None:
-        """Return when verl's final tensors can be made of these pictures."""
+        """Return when verl's final tensors can be made of these images."""
 
     def handed(self, images: list[Image]) -> Any:
-        """What is sent to the engine: the pictures, or ``None`` where there are none."""
+        """What is sent to the engine: the images, or ``None`` where there are none."""
         return images or None
 
     async def tokens(self, messages: Hashable, render: Callable[[], Awaitable[list[int]]]) -> list[int]:
@@ -66,7 +66,7 @@ class Pictures:
         return await render()
 
 
-class SharedPictures(Pictures):
+class SharedImages(ImageStore):
     """Of one group. What one rollout does, or is doing, no other does again."""
 
     def __init__(self) -> None:
@@ -74,20 +74,20 @@ class SharedPictures(Pictures):
         self._references: dict[tuple[int, ...], ray.ObjectRef] = {}
 
     @staticmethod
-    def of(group: str) -> SharedPictures:
+    def of(group: str) -> SharedImages:
         """The group's; it lives as long as one of its rollouts holds it."""
         found = _GROUPS.get(group)
         if found is None:
-            found = _GROUPS[group] = SharedPictures()
+            found = _GROUPS[group] = SharedImages()
         return found
 
     async def open(self, loop: AgentLoopBase, path: str) -> Image:
-        """See :class:`Pictures`."""
+        """See :class:`ImageStore`."""
         shared: Shared = await self._once(("open", path), lambda: self._open(loop, path))
         return shared.image
 
     async def prepare(self, loop: AgentLoopBase, images: Sequence[Image]) -> None:
-        """Put the pictures into Ray's store, and begin to encode them."""
+        """Put the images into Ray's store, and begin to encode them."""
         if images:
             await self._once(("store", _ids(images)), lambda: self._store(list(images)))
             self._begin(("encode", _ids(images)), lambda: self._encode(loop, list(images)))
@@ -103,7 +103,7 @@ class SharedPictures(Pictures):
             self._begin(("expect", _ids(images), tuple(paths)), lambda: self._ahead(loop, images, paths))
 
     def handed(self, images: list[Image]) -> Any:
-        """A reference to the pictures, which Ray resolves where the engine runs; without Ray the pictures."""
+        """A reference to the images, which Ray resolves where the engine runs; without Ray the images."""
         return self._references.get(_ids(images)) or super().handed(images)
 
     async def tokens(self, messages: Hashable, render: Callable[[], Awaitable[list[int]]]) -> list[int]:
@@ -142,7 +142,7 @@ class SharedPictures(Pictures):
         return result
 
 
-_GROUPS: WeakValueDictionary[str, SharedPictures] = WeakValueDictionary()
+_GROUPS: WeakValueDictionary[str, SharedImages] = WeakValueDictionary()
 
 
 def _ids(images: Sequence[Image]) -> tuple[int, ...]:

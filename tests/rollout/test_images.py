@@ -86,7 +86,7 @@ async def play(processor: Any, seed: Seed, *, share: bool, n: int = N, uid: str 
     async def one(member: int) -> tuple[Any, Any, Any]:
         tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD, f"then number {t}"))
         engine = Engine(processor.tokenizer, random.Random(member))
-        loop = make_loop(processor, tutor, engine=engine, response=2000, share_pictures=share)
+        loop = make_loop(processor, tutor, engine=engine, response=2000, share_images=share)
         loop.rollout_config.prompt_length = 1000
         output = await loop.run({}, **row(seed, uid=uid))
         return loop, output, final_tensors(loop, output)
@@ -135,13 +135,13 @@ async def test_pictures_of_the_next_turn_are_ready_when_the_student_has_answered
             return await super().generate(*args, **kwargs)
 
     tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD))
-    loop = make_loop(processor, tutor, engine=Slow(processor.tokenizer, random.Random(0)), share_pictures=True)
+    loop = make_loop(processor, tutor, engine=Slow(processor.tokenizer, random.Random(0)), share_images=True)
     await loop.run({}, **row(seed_with({1: (later,)}, turns=2)))
     assert ready == [1, 1]
 
 
 async def test_everything_goes_with_the_last_rollout_of_a_group(processor: Any, tmp_path: Path) -> None:
-    from rollout import pictures
+    from rollout import images
 
     seed = seed_with({0: (picture(tmp_path, "a.png", (84, 84)),)})
     gc.disable()  # what only the collector could find would stay for long
@@ -153,10 +153,10 @@ async def test_everything_goes_with_the_last_rollout_of_a_group(processor: Any, 
         assert image() is played[1][1].multi_modal_data["images"][0], "siblings hold the same picture"
         assert features() is played[1][2][1]["pixel_values"]
         del played[0]
-        assert image() is not None and "u" in pictures._GROUPS
+        assert image() is not None and "u" in images._GROUPS
         del played[0]
         assert image() is None and features() is None
-        assert "u" not in pictures._GROUPS and not processor.image_processor._self_shared
+        assert "u" not in images._GROUPS and not processor.image_processor._self_shared
     finally:
         gc.enable()
 
@@ -253,11 +253,11 @@ async def test_a_text_without_pictures_has_the_processors_own_tokens(processor: 
 async def test_the_student_is_asked_before_the_picture_is_encoded(
     processor: Any, passes: Counter[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rollout import pictures
+    from rollout import images
 
     asked = threading.Event()
-    plain = pictures.encode
-    monkeypatch.setattr(pictures, "encode", lambda *args: asked.wait(20) and plain(*args))
+    plain = images.encode
+    monkeypatch.setattr(images, "encode", lambda *args: asked.wait(20) and plain(*args))
 
     class Noting(Engine):
         async def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -266,7 +266,7 @@ async def test_the_student_is_asked_before_the_picture_is_encoded(
 
     tutor = ScriptedTutor(lambda t, exchange: ruling(GOOD))
     engine = Noting(processor.tokenizer, random.Random(0))
-    loop = make_loop(processor, tutor, engine=engine, response=2000, share_pictures=True)
+    loop = make_loop(processor, tutor, engine=engine, response=2000, share_images=True)
     loop.rollout_config.prompt_length = 1000
     await loop.run({}, **row(seed_with({0: (picture(tmp_path, "a.png", (84, 112)),)}, turns=2)))
     assert asked.is_set() and sum(passes.values()) == 1, "encoded when the loop returns: verl's tensors come next"
