@@ -75,27 +75,27 @@ async def tutor_score(
 
     Raises:
         UnscoredError: the tutor gave no verdict. There is no number that verl could be told instead: the group then
-            ends as ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131) and is left out of the step, or replaced with
-            ``trainer.v1.sampler.sync_refill_failed_groups=True``.
+            ends as ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131) and is left out of the step.
+            ``trainer.v1.sampler.sync_refill_failed_groups`` replaces only groups of which nothing was played.
         DataError: the row does not say what was asked.
         ConfigError: a setting cannot work.
     """
     if base_url is None and reward_router_address:
         base_url = f"http://{reward_router_address}/v1"
     settings = _settings({"base_url": base_url, "model": model, **endpoint}, reward)
-    exchange = _exchange(extra_info or {}, solution_str)
-    ruling = await _tutor(settings.tutor).respond(exchange)
-    if isinstance(ruling.verdict, Unscored):
-        cause = f"{ruling.verdict.reason.value} {ruling.verdict.detail}".strip()
-        raise UnscoredError(f"tutor_score: no verdict for row {exchange.seed.id} ({cause}); the group has no reward")
-    scores = ruling.verdict.scores
+    request = _request(extra_info or {}, solution_str)
+    response = await _tutor(settings.tutor).respond(request)
+    if isinstance(response.verdict, Unscored):
+        cause = f"{response.verdict.reason.value} {response.verdict.detail}".strip()
+        raise UnscoredError(f"tutor_score: no verdict for row {request.seed.id} ({cause}); the group has no reward")
+    scores = response.verdict.scores
     return {
-        "score": turn_reward(ruling.verdict, solution_str, settings.reward),
+        "score": turn_reward(response.verdict, solution_str, settings.reward),
         "safety": float(scores.safety),
         "usefulness": float(scores.usefulness),
         "faithfulness": float(scores.faithfulness),
         "format_ok": float(parse_answer(solution_str).well_formed),
-        "tutor_seconds": ruling.seconds,
+        "tutor_seconds": response.seconds,
     }
 
 
@@ -108,8 +108,8 @@ def _settings(endpoint: Mapping[str, Any], reward: Mapping[str, Any] | None) -> 
         raise ConfigError(message) from None
 
 
-def _exchange(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
-    """The first exchange of the row's dialogue; without a hint, so that no next question is asked for.
+def _request(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
+    """The first turn of the row's dialogue; without a next turn, so that no question is asked for.
 
     Raises:
         DataError: neither a seed nor a question is there.

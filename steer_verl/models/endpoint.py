@@ -314,9 +314,9 @@ class Endpoint:
         state.failure = failure
         others = [other for other in state.order if other is not server]
         if failure.needs_user and any(other.breaker.state == "closed" for other in others):
-            if not server.left_out_told:
+            if not server.stand_in_told:
                 logger.warning("%s is left out, others stand in: %s", server, failure.detail)
-            server.left_out_told = True
+            server.stand_in_told = True
             server.breaker.trip(failure.reason)
             return True
         if failure.cause is Cause.FILTERED and others:  # another server may have no filter, or a milder one

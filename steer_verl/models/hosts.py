@@ -31,10 +31,10 @@ class Host:
 
     def release(self, user: object) -> bool:
         """One user less; ``True`` when it was the last."""
-        self._ceilings.pop(user, None)
+        held = self._ceilings.pop(user, None) is not None
         if self._ceilings:
             self.limiter.set_ceiling(min(self._ceilings.values()))
-        return not self._ceilings
+        return held and not self._ceilings
 
 
 @dataclass
@@ -56,10 +56,9 @@ class Hosts:
 
     async def give_back(self, user: object) -> None:
         """Whatever the user holds; the last one closes an address's connections."""
-        for url, host in list(self.by_url.items()):
-            if host.release(user):
-                del self.by_url[url]
-                await host.connections.close()
+        left = [url for url, host in self.by_url.items() if host.release(user)]
+        for host in [self.by_url.pop(url) for url in left]:  # before anything is awaited: others give back meanwhile
+            await host.connections.close()
 
 
 _HOSTS: dict[asyncio.AbstractEventLoop, Hosts] = {}

@@ -99,7 +99,7 @@ class Server:
         self.dialect = Dialect()
         self.proven = self.knows_schema = False
         """It has replied to a request; to one with a schema."""
-        self.left_out_told = False
+        self.stand_in_told = False
         """A warning has said that others stand in for it."""
         self.secret = Secret(api_key_env)
         self._suspected: Counter[Dialect] = Counter()
@@ -132,12 +132,7 @@ class Server:
                 return self._read(answer, prices)
             return await asyncio.to_thread(self._read, answer, prices)
         except Exception as error:  # whatever a server sends ends as a failure, never as an exception
-            return failed(
-                Cause.UNREADABLE,
-                UnscoredReason.BAD_JSON,
-                f"the server's answer is no chat completion ({type(error).__name__})",
-                status=200,
-            )
+            return _unreadable(f"the server's answer is no chat completion ({type(error).__name__})")
 
     async def models(self, seconds: float, connect_timeout: float) -> list[str]:
         """Names of the models that the server says it has; empty when it keeps no list that can be read."""
@@ -217,11 +212,10 @@ class Server:
         except aiohttp.ServerTimeoutError:  # also a TimeoutError; aiohttp raises it for the connection alone
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, f"no connection within {connect:g} s")
         except asyncio.TimeoutError:
-            return failed(
-                Cause.UNREACHABLE, UnscoredReason.TIMEOUT, f"no complete answer within {max(seconds, 0.0):.3g} s"
-            )
+            late = f"no complete answer within {max(seconds, 0.0):.3g} s"
+            return failed(Cause.UNREACHABLE, UnscoredReason.TIMEOUT, late)
         except (TooLarge, Undecodable) as error:
-            return failed(Cause.UNREADABLE, UnscoredReason.BAD_JSON, str(error), status=200)
+            return _unreadable(str(error))
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(f"broken HTTP: {error}"))
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -237,15 +231,13 @@ class Server:
             message = self._clean(message_of(answer.text if value is None else value), 4000)
             return classify(answer.status, message, retry_after=answer.retry_after)
         if value is None:
-            return failed(Cause.UNREADABLE, UnscoredReason.BAD_JSON, "the server's answer is not JSON", status=200)
+            return _unreadable("the server's answer is not JSON")
         choice = value["choices"][0] if isinstance(value, dict) and value.get("choices") else None
         inner = choice if isinstance(choice, dict) and choice.get("error") else value
         if isinstance(inner, dict) and (choice is None or inner is choice) and (found := self._error_in(inner)):
             return found
         if not isinstance(choice, dict):
-            return failed(
-                Cause.UNREADABLE, UnscoredReason.BAD_JSON, "the server's answer is no chat completion", status=200
-            )
+            return _unreadable("the server's answer is no chat completion")
         return self._reply(choice, usage_of(value.get("usage"), prices))
 
     def _error_in(self, value: dict[str, Any]) -> Failure | None:
@@ -258,23 +250,18 @@ class Server:
     def _reply(self, choice: dict[str, Any], usage: Usage) -> Reply | Failure:
         message = choice.get("message")
         if not isinstance(message, dict):
-            return failed(Cause.UNREADABLE, UnscoredReason.BAD_JSON, "the server's answer holds no message", status=200)
+            return _unreadable("the server's answer holds no message")
         content = _text(message.get("content"))
         if content is None:
-            return failed(Cause.UNREADABLE, UnscoredReason.BAD_JSON, "the server's answer holds no text", status=200)
+            return _unreadable("the server's answer holds no text")
         finish = choice.get("finish_reason")
         finish = self._clean(finish, 40) if isinstance(finish, str) and finish else "stop"
         if finish.lower() in ABORTED:
             what = f"the server gave the reply up (finish_reason {finish})"
             return failed(Cause.ABORTED, UnscoredReason.HTTP_5XX, what, answered=True, usage=usage)
         if finish.lower() in FILTERED:
-            return failed(
-                Cause.FILTERED,
-                UnscoredReason.CONTENT_FILTER,
-                "the server's filter ended the reply",
-                status=200,
-                usage=usage,
-            )
+            what = "the server's filter ended the reply"
+            return failed(Cause.FILTERED, UnscoredReason.CONTENT_FILTER, what, status=200, usage=usage)
         reasoning = next((message[name] for name in ("reasoning_content", "reasoning") if message.get(name)), "")
         refusal = message.get("refusal")
         return Reply(
@@ -292,6 +279,10 @@ class Server:
     def _clean(self, text: str, limit: int = 300) -> str:
         """One line without the key and without terminal escapes."""
         return one_line(self.secret.struck_out(text), limit)
+
+
+def _unreadable(what: str) -> Failure:
+    return failed(Cause.UNREADABLE, UnscoredReason.BAD_JSON, what, status=200)
 
 
 def usage_of(report: Any, prices: PriceConfig | None = None) -> Usage:

@@ -14,6 +14,7 @@ import pytest
 from steer_verl.config import BreakerConfig, EndpointConfig
 from steer_verl.models.endpoint import BACKOFF_BASE, BACKOFF_CAP, Endpoint, by_affinity, servers_of
 from steer_verl.models.failure import Failure
+from steer_verl.models.hosts import hosts
 from steer_verl.models.request import Deadline, Reply, Request, RequestContext
 from steer_verl.types import Unscored, UnscoredReason, Verdict
 from tests.models.fault_server import FaultServer, Step, drips, dropped, filtered, good, half_sent, slow, status
@@ -325,3 +326,11 @@ async def test_called_off_at_any_moment_nothing_is_left_behind() -> None:
         await asyncio.sleep(0.1)
         assert server.in_flight == 0
         await endpoint.close()
+
+
+async def test_many_may_give_an_address_back_at_once() -> None:
+    async with FaultServer() as one, FaultServer() as other:
+        endpoints = [Endpoint(config_for(one, other, temperature=number / 10)) for number in range(8)]
+        await asyncio.gather(*(replied(endpoint, endpoint.context()) for endpoint in endpoints))
+        await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
+    assert not hosts().by_url
