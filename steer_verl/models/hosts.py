@@ -6,6 +6,7 @@ Endpoints that name the same address, for whichever model and in whichever role,
 from __future__ import annotations
 
 import asyncio
+import atexit
 from dataclasses import dataclass, field
 
 from steer_verl.config import EndpointConfig
@@ -66,6 +67,13 @@ _HOSTS: dict[asyncio.AbstractEventLoop, Hosts] = {}
 
 def hosts() -> Hosts:
     """The running event loop's; those of closed loops go."""
-    for loop in [loop for loop in _HOSTS if loop.is_closed()]:
-        del _HOSTS[loop]
+    _leave()
     return _HOSTS.setdefault(asyncio.get_running_loop(), Hosts())
+
+
+@atexit.register
+def _leave() -> None:
+    """A tutor that lives as long as its event loop is never closed."""
+    for loop in [loop for loop in _HOSTS if loop.is_closed()]:
+        for host in _HOSTS.pop(loop).by_url.values():
+            host.connections.abandon()

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import warnings
 import zlib
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -157,14 +156,13 @@ class Connections:
         """Close them."""
         await self._session.close()
 
-    def __del__(self) -> None:
-        """A tutor that lives as long as its process is never closed; aiohttp would print a complaint at the exit."""
+    def abandon(self) -> None:
+        """Let go of them where their event loop runs no more: nothing can be awaited, and aiohttp would complain."""
         connector = self._session.connector
-        if connector is not None and not self._session.closed:
-            self._session.detach()
-            with contextlib.suppress(Exception), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its close() may also be awaited
-                connector.close()
+        self._session.detach()
+        if connector is not None:
+            with contextlib.suppress(StopIteration, RuntimeError):
+                next(connector.close().__await__())  # on a closed loop it has nothing to wait for
 
 
 async def _bounded(response: aiohttp.ClientResponse, cap: int, *, whole: bool) -> bytes:
