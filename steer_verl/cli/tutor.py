@@ -13,14 +13,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Argument, Option
 
+from steer_verl.cli.tutor_check import as_json, print_findings, probe_servers
 from steer_verl.cli.tutor_config import read_config
+from steer_verl.cli.tutor_reports import calibration_page, print_log, print_replay, write_calibration, write_json
 from steer_verl.config import TutorConfig
 from steer_verl.console import stdout
 from steer_verl.errors import DataError, SteerError
+from steer_verl.models.cache import Cache
+from steer_verl.models.log import read_log, summary
 from steer_verl.rubric import BREACH_SAFETY
+from steer_verl.transcripts import read_transcripts
+from steer_verl.tutor import build_tutor
+from steer_verl.tutor.calibrate import Calibration
 from steer_verl.tutor.identity import Identity, identity_of
-from steer_verl.tutor.labelled import Scale
+from steer_verl.tutor.judging import judge_all
+from steer_verl.tutor.labelled import Scale, read_labelled
 from steer_verl.types import TurnVerdict, TutorRequest, Usage
 
 app = typer.Typer(
@@ -31,17 +40,17 @@ app = typer.Typer(
 )
 console = Console(stderr=True, highlight=False)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="A recipe's yaml, or a yaml with a tutor section alone")
-]
-UrlOption = Annotated[str | None, typer.Option("--base-url", help="One OpenAI-compatible server, instead of --config")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Its model")]
+ConfigOption = Annotated[Path | None, Option("--config", help="A recipe's yaml, or a yaml with a tutor section alone")]
+UrlOption = Annotated[str | None, Option("--base-url", help="One OpenAI-compatible server, instead of --config")]
+ModelOption = Annotated[str | None, Option("--model", help="Its model")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Overrides, such as tutor.endpoint.timeout=60", show_default=False)
+    list[str] | None, Argument(help="Overrides, such as tutor.endpoint.timeout=60", show_default=False)
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many")]
-Threshold = Annotated[int, typer.Option(min=1, max=9, help="Safety at or below this is a breach")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the bootstrap")]
+Limit = Annotated[int | None, Option(min=1, help="Stop after so many")]
+Threshold = Annotated[int, Option(min=1, max=9, help="Safety at or below this is a breach")]
+ScaleOption = Annotated[Scale | None, Option(help="What PyRIT's human scores mean [default: recognised from the file]")]
+SeedOption = Annotated[int, Option(help="Seed of the bootstrap")]
+ReportFile = Annotated[Path, Option(help="JSON file for the report; the verdicts are saved beside it")]
 
 
 @app.command()
@@ -50,14 +59,11 @@ def check(
     config: ConfigOption = None,
     base_url: UrlOption = None,
     model: ModelOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="Replies with a JSON schema, and as many without")] = 5,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Send no images")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings here too")] = None,
+    trials: Annotated[int, Option(min=1, help="Replies with a JSON schema, and as many without")] = 5,
+    no_images: Annotated[bool, Option("--no-images", help="Send no images")] = False,
+    json_file: Annotated[Path | None, Option("--json", help="Write the findings here too")] = None,
 ) -> None:
     """Send real probes to every server of a configuration. Exit status 1 on what would spoil a run."""
-    from steer_verl.cli.tutor_check import as_json, print_findings, probe_servers
-    from steer_verl.cli.tutor_reports import write_json
-
     with _one_line_errors("what was found so far is lost; start it again"):
         steer, _ = read_config(config, base_url, model, overrides or ())
         findings = asyncio.run(probe_servers(steer.tutor, trials, not no_images, console))
@@ -73,26 +79,18 @@ def check(
 
 @app.command()
 def calibrate(
-    csv: Annotated[Path, typer.Argument(help="Answers that people have scored: our columns, or PyRIT's")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for calibration.json, calibration.md, reliability.png and the verdicts")
-    ],
+    csv: Annotated[Path, Argument(help="Answers that people have scored: our columns, or PyRIT's")],
+    out: Annotated[Path, Option(help="Folder for calibration.json, calibration.md, reliability.png and the verdicts")],
     overrides: Overrides = None,
     config: ConfigOption = None,
     base_url: UrlOption = None,
     model: ModelOption = None,
     limit: Limit = None,
-    scale: Annotated[
-        Scale | None, typer.Option(help="What PyRIT's human scores mean [default: recognised from the file]")
-    ] = None,
+    scale: ScaleOption = None,
     threshold: Threshold = BREACH_SAFETY,
     seed: SeedOption = 0,
 ) -> None:
     """Compare a tutor's safety scores with people's. Start it again to go on: no verdict is paid for twice."""
-    from steer_verl.cli.tutor_reports import calibration_page, write_calibration
-    from steer_verl.tutor.calibrate import Calibration
-    from steer_verl.tutor.labelled import read_labelled
-
     with _one_line_errors():
         data = read_labelled(csv, scale)
         data = replace(data, rows=data.rows[:limit])
@@ -107,22 +105,18 @@ def calibrate(
 
 @app.command()
 def replay(
-    transcripts: Annotated[Path, typer.Argument(help="Folder of rollout.custom.steer.transcripts")],
+    transcripts: Annotated[Path, Argument(help="Folder of rollout.custom.steer.transcripts")],
     overrides: Overrides = None,
     config: ConfigOption = None,
     base_url: UrlOption = None,
     model: ModelOption = None,
-    out: Annotated[Path, typer.Option(help="JSON file for the report; the verdicts are saved beside it")] = Path(
-        "replay.json"
-    ),
+    out: ReportFile = Path("replay.json"),
     limit: Limit = None,
     threshold: Threshold = BREACH_SAFETY,
     seed: SeedOption = 0,
 ) -> None:
     """Judge stored dialogues with another tutor, and tell how scores, rewards and groups would have changed."""
-    from steer_verl.cli.tutor_reports import print_replay, write_json
-    from steer_verl.transcripts import read_transcripts
-    from steer_verl.tutor.replay import rejudged, report, requests
+    from steer_verl.tutor.replay import rejudged, report, requests  # imports torch
 
     with _one_line_errors():
         steer, tcsr = read_config(config, base_url, model, overrides or ())
@@ -144,11 +138,8 @@ def replay(
 
 
 @app.command()
-def log(folder: Annotated[Path, typer.Argument(help="Folder of tutor.log")]) -> None:
+def log(folder: Annotated[Path, Argument(help="Folder of tutor.log")]) -> None:
     """Count what a log of attempts holds: turns, attempts by outcome and server, tokens, cost."""
-    from steer_verl.cli.tutor_reports import print_log
-    from steer_verl.models.log import read_log, summary
-
     with _one_line_errors():
         records = list(read_log(folder))
         if not records:
@@ -159,19 +150,15 @@ def log(folder: Annotated[Path, typer.Argument(help="Folder of tutor.log")]) -> 
 def _judged(
     config: TutorConfig, requests: Mapping[str, TutorRequest], folder: Path, name: str
 ) -> tuple[Identity, dict[str, TurnVerdict], Usage]:
-    """Every request's verdict and what they cost, with a bar and an estimate of the time left.
+    """Every request's verdict and what they cost. ``folder`` keeps each tutor's replies and attempts by themselves.
 
-    ``folder`` keeps replies and attempts, those of each tutor by themselves. A tutor that has answered every request
-    already is not checked: its server need not be there any more.
+    A tutor that has answered every request already is not checked: its server need not be there any more.
     """
-    from steer_verl.models.cache import Cache
-    from steer_verl.models.log import read_log
-    from steer_verl.tutor import build_tutor
-    from steer_verl.tutor.judging import judge_all
-
     identity = identity_of(config, build_tutor(config).name)
     folder = folder / identity.key
     attempts, turn_keys = folder / "attempts", {request.turn_key for request in requests.values()}
+    endpoint = config.endpoint  # none: the embedded tutor, which answers in no time
+    at_once = 1 if endpoint is None else endpoint.max_concurrency * (1 + len(endpoint.mirrors))
 
     async def run(advance: Callable[[object], None]) -> dict[str, TurnVerdict]:
         tutor = build_tutor(config.model_copy(update={"log": str(attempts)}), cache=Cache(folder))
@@ -183,8 +170,6 @@ def _judged(
             await tutor.close()
         return {key: response.verdict for key, response in found.items()}
 
-    endpoint = config.endpoint  # none: the embedded tutor, which answers in no time
-    at_once = 1 if endpoint is None else endpoint.max_concurrency * (1 + len(endpoint.mirrors))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(f"judging {name}", total=len(requests))

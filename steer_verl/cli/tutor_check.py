@@ -10,11 +10,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 
 from steer_verl.cli.tutor_reports import grid
 from steer_verl.config import STEER_KEY, TutorConfig
 from steer_verl.tutor.probe_material import draw_images
-from steer_verl.tutor.probes import Finding, probe, targets
+from steer_verl.tutor.probes import Finding, probe
+from steer_verl.tutor.targets import targets
 
 WORKS = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "?"}
 
@@ -39,8 +41,7 @@ async def probe_servers(config: TutorConfig, trials: int, images: bool, console:
 def suggestions(findings: Sequence[Finding]) -> list[str]:
     """Settings as Hydra overrides; ``++`` sets a key whether or not a yaml holds it.
 
-    What lies within a list cannot be overridden and is written as a comment for the yaml. Mirrors have no settings of
-    their own.
+    What lies within a list cannot be overridden: it is a comment for the yaml. Mirrors have no settings of their own.
     """
     settings = {
         f"{finding.where}.{name}": str(value).lower() if isinstance(value, bool) else value
@@ -56,9 +57,12 @@ def suggestions(findings: Sequence[Finding]) -> list[str]:
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
     """Print the table, the suggested settings, and what would spoil a run with how to fix it."""
-    rows = [
-        (
-            finding.where if not n or findings[n - 1].where != finding.where else "",
+    names = ("server", "probe", "works", "latency", "cached tokens", "valid")
+    table = grid(*(Column(name, overflow="fold") for name in names), Column("note", overflow="fold", ratio=1))
+    before = ""
+    for finding in findings:
+        table.add_row(
+            finding.where if finding.where != before else "",
             finding.probe,
             WORKS[finding.works],
             "" if finding.seconds is None else f"{finding.seconds:.2f} s",
@@ -66,18 +70,14 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
             "" if finding.valid is None else "{}/{}".format(*finding.valid),
             escape(finding.note),
         )
-        for n, finding in enumerate(findings)
-    ]
-    table = grid(rows, "server", "probe", "works", "latency", "cached tokens", "valid", "note")
-    for column in table.columns:
-        column.overflow = "fold"
-    table.columns[-1].ratio = 1
+        before = finding.where
     console.print(table)
-    lines = suggestions(findings)
-    if lines:
+    if lines := suggestions(findings):
         console.print("\nSuggested settings:", style="bold")
-    for line, style in (*((f"  {line}", None) for line in lines), *((f.hint, "bold red") for f in findings if f.hint)):
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(*(f"  {line}" for line in lines), sep="\n", markup=False, highlight=False, soft_wrap=True)
+    for finding in findings:
+        if finding.hint:
+            console.print(finding.hint, style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -20,13 +20,7 @@ Config = tuple[SteerConfig, TcsrConfig]
 def read_config(
     path: Path | None = None, base_url: str | None = None, model: str | None = None, overrides: Sequence[str] = ()
 ) -> Config:
-    """The configuration that a command line names.
-
-    Args:
-        path: a recipe's yaml (read as a training reads it, which needs hydra) or one with a ``tutor`` section.
-        base_url: of a single endpoint, in place of ``path``.
-        model: its model.
-        overrides: ``key=value`` each.
+    """The configuration of ``path`` (a recipe's yaml needs hydra), or of one endpoint: ``base_url`` and ``model``.
 
     Raises:
         ConfigError: neither or both are given, the file cannot be read, or a setting cannot work.

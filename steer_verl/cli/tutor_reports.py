@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from steer_verl.models.log import Summary
 from steer_verl.statistics import Interval
@@ -18,12 +18,9 @@ from steer_verl.tutor.calibrate import FIGURES, Calibration
 logger = logging.getLogger(__name__)
 
 
-def grid(rows: Iterable[Sequence[str]], *headers: str) -> Table:
-    """A plain table; without headers, of two columns: name and value."""
-    table = Table(*headers or ("", ""), box=None, pad_edge=False, header_style="bold", show_header=bool(headers))
-    for row in rows:
-        table.add_row(*row)
-    return table
+def grid(*columns: Column, show_header: bool = True) -> Table:
+    """A plain table."""
+    return Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=show_header)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -36,21 +33,21 @@ def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
     """Write calibration.json, calibration.md and, where matplotlib is installed, reliability.png; what was written."""
     stored, page, plot = (folder / name for name in ("calibration.json", "calibration.md", "reliability.png"))
     write_json(stored, calibration.as_dict())
-    scored_N = calibration.scored_N
-    title = f"Tutor and people: {scored_N.sum()} answers of {calibration.data.name}"
+    text, human_N, tutor_N = calibration_page(calibration), calibration.human_N, calibration.tutor_N
+    title = f"Tutor and people: {len(tutor_N)} answers of {calibration.data.name}"
     subtitle = f"{calibration.identity.tutor[:60]}, {calibration.date}"
-    human_N, tutor_N = calibration.human_N[scored_N], calibration.tutor_N[scored_N]
+    written = [stored, page]
     try:
         from steer_verl.plots import reliability_plot
 
         reliability_plot(human_N, tutor_N, plot, title, subtitle, calibration.threshold)
+        text += f"\n![human and tutor scores]({plot.name})\n"
+        written.append(plot)
     except ImportError:  # the figures are worth having without the plot
         plot.unlink(missing_ok=True)
         logger.warning("no %s: matplotlib is not installed; pip install 'steer-verl[plots]'", plot.name)
-    drawn = [plot] if plot.exists() else []
-    lines = [calibration_page(calibration), *(f"\n![human and tutor scores]({plot.name})\n" for plot in drawn)]
-    page.write_text("".join(lines), encoding="utf-8")
-    return [stored, page, *drawn]
+    page.write_text(text, encoding="utf-8")
+    return written
 
 
 def calibration_page(calibration: Calibration) -> str:
@@ -62,7 +59,7 @@ def calibration_page(calibration: Calibration) -> str:
 
 {calibration.date}; {calibration.data.name} (human scale: {scale}, {len(calibration.data.raters)} human scores each); \
 identity {identity.key}, prompt {identity.prompt}.
-{calibration.scored_N.sum()} answers scored, {_counted("unscored", calibration.unscored)}; unscored ones enter no \
+{len(calibration.tutor_N)} answers scored, {_counted("unscored", calibration.unscored)}; unscored ones enter no \
 figure. A breach is safety <= {calibration.threshold:g}.
 
 {_markdown(figures, "figure", "value (95 % interval)")}
@@ -76,19 +73,17 @@ breaches. `corrected_pass_rate` of `steer_verl.statistics` corrects pass rates b
 
 def print_replay(figures: Mapping[str, Any], console: Console) -> None:
     """Print the figures of :func:`steer_verl.tutor.replay.report`."""
-    now = _counted("now", figures["unscored_reasons"])
     console.print(
         f"{figures['dialogues']} dialogues, {figures['turns']} turns; {figures['compared']} dialogues compared. "
-        f"Unscored turns: {figures['unscored_before']} before, {now}.",
+        f"Unscored turns: {figures['unscored_before']} before, {_counted('now', figures['unscored_reasons'])}.",
         soft_wrap=True,
     )
-    rows = [
-        (name, _number(row["before"]), _number(row["now"]), _interval(row["difference"]), _number(row["spearman"]))
-        for name, row in (*figures["scores"].items(), ("return", figures["return"]))
-    ]
-    table = grid(rows, "", "before", "now", "now - before (95 %)", "Spearman")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    names = ("before", "now", "now - before (95 %)", "Spearman")
+    table = grid(Column(), *(Column(name, justify="right") for name in names))
+    for name, row in (*figures["scores"].items(), ("return", figures["return"])):
+        before, now, rank = ("-" if row[k] is None else f"{row[k]:.3f}" for k in ("before", "now", "spearman"))
+        change = row["difference"]
+        table.add_row(name, before, now, "-" if change["value"] is None else f"{Interval(**change):+.3f}", rank)
     console.print(table)
     breaches, groups = figures["breaches"], figures["groups"]
     console.print(
@@ -104,19 +99,21 @@ def print_replay(figures: Mapping[str, Any], console: Console) -> None:
 def print_log(summary: Summary, console: Console) -> None:
     """Print what a log of attempts holds."""
     usage = summary.usage
-    rows = [
-        ("turns", str(summary.turns)),
-        ("requests", str(summary.requests)),
-        ("attempts", f"{usage.requests}: {_listed(summary.outcomes)}"),
-        ("turned away", f"{usage.rejected} by an open breaker"),
-        ("servers", _listed(summary.servers)),
-        ("parameters left out", _listed(summary.left_out)),
-        ("prompt tokens", f"{usage.prompt_tokens}, of which cached {usage.cached_tokens}"),
-        ("completion tokens", str(usage.completion_tokens)),
-        ("seconds in attempts", f"{summary.seconds:.1f}"),
-        ("cost", f"{usage.cost:.4f}" if usage.cost else "no prices set"),
-    ]
-    console.print(grid(rows), markup=False)
+    table = grid(Column(), Column(), show_header=False)
+    for name, value in {
+        "turns": summary.turns,
+        "requests": summary.requests,
+        "attempts": f"{usage.requests}: {_listed(summary.outcomes)}",
+        "turned away": f"{usage.rejected} by an open breaker",
+        "servers": _listed(summary.servers),
+        "parameters left out": _listed(summary.left_out),
+        "prompt tokens": f"{usage.prompt_tokens}, of which cached {usage.cached_tokens}",
+        "completion tokens": usage.completion_tokens,
+        "seconds in attempts": f"{summary.seconds:.1f}",
+        "cost": f"{usage.cost:.4f}" if usage.cost else "no prices set",
+    }.items():
+        table.add_row(name, str(value))
+    console.print(table, markup=False)
 
 
 def _counted(what: str, counts: Mapping[str, int]) -> str:
@@ -131,11 +128,3 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _markdown(rows: Sequence[Sequence[str]], *headers: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, ["---"] * len(headers), *rows))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(difference: Mapping[str, float | None]) -> str:
-    return "-" if difference["value"] is None else f"{Interval(**difference):+.3f}"  # type: ignore[arg-type]

@@ -89,12 +89,12 @@ class Failure(Record):
 
 # ----- what a server's words mean
 
-_IMAGE = r"(?:images?|image_urls?|vision|visual|multi-?modal(?:ity)?|images?)"
+_IMAGE = r"(?:images?|image_urls?|vision|visual|multi-?modal(?:ity)?|pictures?)"
 _NO = r"(?:\bnot\b|n't\b|\bcannot\b|\bonly\b|\bwithout\b|\black\w*|\bmissing\b|\bdisabled\b|\bun)"
 _NO_IMAGES = re.compile(
     rf"no\s+(?:endpoints?|models?|providers?)\b[^.\n]{{0,40}}\bsupport[^.\n]{{0,20}}\b{_IMAGE}"
     rf"|{_NO}[^.\n]{{0,50}}(?:support|accept|capable|allow|enabled|provided|required)[^.\n]{{0,30}}\b{_IMAGE}\b"
-    rf"|{_NO}\s+(?:process|handle|see|read|understand)\s+(?:images|image inputs?|images|multi-?modal)\b"
+    rf"|{_NO}\s+(?:process|handle|see|read|understand)\s+(?:images|image inputs?|pictures|multi-?modal)\b"
     rf"|\black\w*[^.\n]{{0,20}}\b{_IMAGE}\b"
     rf"|\b{_IMAGE}\b(?:['\"`\s]+\w+){{0,2}}['\"`\s]*(?:\s(?:is|are))?\s(?:not|un|only)\s?(?:currently\s|yet\s)?"
     r"(?:support|accept|allow|enabled|available)"

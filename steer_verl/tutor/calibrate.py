@@ -1,7 +1,7 @@
 """How a tutor's safety scores compare with people's, on answers that people have scored.
 
-Arrays carry their shape as a suffix: N answers, R people. Figures are over the answers that the tutor scored, and they
-are stored with its identity: they say nothing about any other model, rubric or prompt.
+Arrays carry their shape as a suffix: R people, N answers that the tutor scored; an unscored one enters no figure. The
+figures are stored with the tutor's identity: they say nothing about any other model, rubric or prompt.
 """
 
 from __future__ import annotations
@@ -36,51 +36,39 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """A tutor's verdicts against people's scores.
-
-    Args:
-        data: what people said.
-        verdicts: what the tutor said, by ``Labelled.key``.
-        identity: which tutor.
-        threshold: safety at or below this is a breach, to both.
-        usage: what the verdicts cost.
-        seed: of the bootstrap, which draws answers.
-        date: when it was made.
-
-    Raises:
-        DataError: not one answer was scored.
-    """
+    """A tutor's verdicts, by ``Labelled.key``, against people's scores. Raises ``DataError``: none was scored."""
 
     data: LabelledSet
     verdicts: Mapping[str, TurnVerdict]
     identity: Identity
-    threshold: float = BREACH_SAFETY
-    usage: Usage = field(default_factory=Usage)
-    seed: int = 0
+    threshold: float = BREACH_SAFETY  # safety at or below this is a breach, to both
+    usage: Usage = field(default_factory=Usage)  # what the verdicts cost
+    seed: int = 0  # of the bootstrap, which draws answers
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
 
     def __post_init__(self) -> None:
-        if not self.scored_N.any():
+        if not len(self.tutor_N):
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.unscored.items()))
             raise DataError(
-                f"{self.data.name}: none of {len(self.tutor_N)} answers was scored ({reasons}); run steer tutor check"
+                f"{self.data.name}: none of {len(self.data.rows)} answers was scored ({reasons}); run steer tutor check"
             )
 
     @cached_property
     def tutor_N(self) -> np.ndarray:
-        """The tutor's safety (1..10) by row; NaN where it gave none."""
+        """The tutor's safety, 1..10."""
         found = (self.verdicts[row.key] for row in self.data.rows)
-        return np.array([v.scores.safety if isinstance(v, Verdict) else np.nan for v in found], dtype=float)
+        return np.array([verdict.scores.safety for verdict in found if isinstance(verdict, Verdict)], dtype=float)
+
+    @cached_property
+    def ratings_RN(self) -> np.ndarray:
+        """Safety (1..10) by each person; NaN where one did not rate."""
+        scored = [isinstance(self.verdicts[row.key], Verdict) for row in self.data.rows]
+        return self.data.ratings_RN[:, scored]
 
     @cached_property
     def human_N(self) -> np.ndarray:
-        """Mean safety (1..10) over the people who rated each row."""
-        return np.nanmean(self.data.ratings_RN, axis=0)
-
-    @property
-    def scored_N(self) -> np.ndarray:
-        """Which rows the tutor scored."""
-        return np.isfinite(self.tutor_N)
+        """Mean safety (1..10) over the people who rated each answer."""
+        return np.nanmean(self.ratings_RN, axis=0)
 
     @property
     def unscored(self) -> dict[str, int]:
@@ -91,18 +79,29 @@ class Calibration:
     @property
     def known(self) -> Detection:
         """The tutor's errors in finding breaches."""
-        return detection(self.human_N[self.scored_N], self.tutor_N[self.scored_N], self.threshold)
+        return detection(self.human_N, self.tutor_N, self.threshold)
 
     @cached_property
     def figures(self) -> dict[str, Interval]:
-        """By the names of :data:`FIGURES`."""
-        ratings_RN = self.data.ratings_RN[:, self.scored_N]
-        return _figures(ratings_RN, self.tutor_N[self.scored_N], self.threshold, self.seed)
+        """By the names of :data:`FIGURES`, each with an interval over draws of the answers."""
+        human_N, tutor_N, at = self.human_N, self.tutor_N, self.threshold
+        figures: dict[str, Callable[[np.ndarray], float]] = {
+            "mae": lambda i_N: float(np.abs(tutor_N[i_N] - human_N[i_N]).mean()),
+            "bias": lambda i_N: float((tutor_N[i_N] - human_N[i_N]).mean()),
+            "spearman": lambda i_N: spearman(human_N[i_N], tutor_N[i_N]),
+            "alpha": lambda i_N: krippendorff_alpha(np.stack([human_N[i_N], tutor_N[i_N]])),
+            "alpha_humans": lambda i_N: krippendorff_alpha(self.ratings_RN[:, i_N]),
+            "sensitivity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], at).sensitivity,
+            "specificity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], at).specificity,
+        }
+        if len(self.ratings_RN) == 1:
+            del figures["alpha_humans"]
+        return {name: bootstrap(figure, len(tutor_N), self.seed) for name, figure in figures.items()}
 
     def levels(self) -> list[dict[str, float]]:
         """By human level (rounded to a whole point): how many answers, and the tutor's mean and spread there."""
-        human_N, tutor_N = np.round(self.human_N[self.scored_N]), self.tutor_N[self.scored_N]
-        by_level = {float(level): tutor_N[human_N == level] for level in np.unique(human_N)}
+        rounded_N = np.round(self.human_N)
+        by_level = {float(level): self.tutor_N[rounded_N == level] for level in np.unique(rounded_N)}
         return [
             {"human": level, "n": len(scores), "mean": float(scores.mean()), "sd": float(scores.std())}
             for level, scores in by_level.items()
@@ -116,8 +115,8 @@ class Calibration:
             "data": self.data.name,
             "scale": self.data.scale.value,
             "raters": len(self.data.raters),
-            "n": len(self.tutor_N),
-            "scored": int(self.scored_N.sum()),
+            "n": len(self.data.rows),
+            "scored": len(self.tutor_N),
             "unscored": self.unscored,
             "breach_threshold": self.threshold,
             "figures": {name: interval_dict(interval) for name, interval in self.figures.items()},
@@ -125,19 +124,3 @@ class Calibration:
             "levels": self.levels(),
             "usage": self.usage.model_dump(),
         }
-
-
-def _figures(ratings_RN: np.ndarray, tutor_N: np.ndarray, threshold: float, seed: int) -> dict[str, Interval]:
-    human_N = np.nanmean(ratings_RN, axis=0)
-    figures: dict[str, Callable[[np.ndarray], float]] = {  # each from the answers drawn
-        "mae": lambda i_N: float(np.abs(tutor_N[i_N] - human_N[i_N]).mean()),
-        "bias": lambda i_N: float((tutor_N[i_N] - human_N[i_N]).mean()),
-        "spearman": lambda i_N: spearman(human_N[i_N], tutor_N[i_N]),
-        "alpha": lambda i_N: krippendorff_alpha(np.stack([human_N[i_N], tutor_N[i_N]])),
-        "alpha_humans": lambda i_N: krippendorff_alpha(ratings_RN[:, i_N]),
-        "sensitivity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], threshold).sensitivity,
-        "specificity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], threshold).specificity,
-    }
-    if len(ratings_RN) == 1:
-        del figures["alpha_humans"]
-    return {name: bootstrap(figure, len(tutor_N), seed) for name, figure in figures.items()}

@@ -7,37 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
-from steer_verl.config import EndpointConfig, JudgeConfig, TutorConfig
+from steer_verl.config import JudgeConfig, TutorConfig
 from steer_verl.tutor.prompt import PromptBuilder, Rubric, Task
 from steer_verl.types import QuestionOrigin, Record, Scores, Seed, Turn, TutorRequest, UserTurn, Verdict
-
-
-class ModelIdentity(Record):
-    """One model that has a say in a score."""
-
-    model: str
-    base_url: str
-    temperature: float
-    images: bool
-    json_schema: str
-    format: str = "verdict"
-    rubric: str = ""
-    """Hash of its rubric; empty for a guard model, which has its own."""
 
 
 class Identity(Record):
     """A tutor as a measuring instrument."""
 
-    tutor: str
-    """``Tutor.name``."""
-    models: tuple[ModelIdentity, ...]
-    combine: str = ""
-    """How a panel's scores become one; empty without a panel."""
-    prompt: str
-    """Hash of the words around the rubric (:func:`prompt_version`)."""
+    tutor: str  # Tutor.name
+    models: tuple[dict[str, Any], ...]
+    """Every model that has a say in a score: its settings, its format, and the hash of its rubric if it reads one."""
+    combine: str = ""  # how a panel's scores become one; empty without a panel
+    prompt: str  # prompt_version()
 
     @property
     def key(self) -> str:
@@ -49,14 +34,21 @@ class Identity(Record):
 
 
 def identity_of(config: TutorConfig, name: str) -> Identity:
-    """The identity of ``config``'s tutor, whose ``Tutor.name`` is ``name``.
-
-    Raises:
-        ConfigError: a rubric cannot be read.
-    """
+    """Of ``config``'s tutor, whose ``Tutor.name`` is ``name``. Raises ``ConfigError``: a rubric cannot be read."""
     panel = config.panel
+    judges = panel.judges if panel else ()
+    if config.endpoint is not None:
+        judges = (JudgeConfig(endpoint=config.endpoint, rubric=config.rubric), *judges)
+    models = tuple(
+        {
+            **judge.endpoint.model_dump(include={"model", "base_url", "temperature", "images", "json_schema"}),
+            "format": judge.format,
+            "rubric": Rubric.load(judge.rubric).version if judge.format == "verdict" else "",
+        }
+        for judge in judges
+    )
     combine = f"{panel.combine} of {panel.quorum or 'all'}" if panel else ""
-    return Identity(tutor=name, models=tuple(_models(config)), combine=combine, prompt=prompt_version())
+    return Identity(tutor=name, models=models, combine=combine, prompt=prompt_version())
 
 
 @lru_cache(maxsize=1)
@@ -69,19 +61,3 @@ def prompt_version() -> str:
     request = TutorRequest(seed=seed, turns=(closed,), user=user, answer="answer", static_next_turn=None)
     prompt = PromptBuilder(Rubric(""), None, secret=b"version").build(request, Task.SCORE)
     return hashlib.sha256(json.dumps(prompt.messages()).encode()).hexdigest()[:8]
-
-
-def _models(config: TutorConfig) -> Iterator[ModelIdentity]:
-    if config.endpoint is not None:
-        yield _model(config.endpoint, "verdict", config.rubric)
-    judges: tuple[JudgeConfig, ...] = config.panel.judges if config.panel else ()
-    for judge in judges:
-        yield _model(judge.endpoint, judge.format, judge.rubric)
-
-
-def _model(endpoint: EndpointConfig, form: str, rubric: str | None) -> ModelIdentity:
-    return ModelIdentity(
-        **{name: getattr(endpoint, name) for name in ModelIdentity.model_fields if name in EndpointConfig.model_fields},
-        format=form,
-        rubric=Rubric.load(rubric).version if form == "verdict" else "",
-    )

@@ -14,13 +14,9 @@ async def judge_all(
     at_once: int,
     on_done: Callable[[TutorResponse], None] = lambda response: None,
 ) -> dict[str, TutorResponse]:
-    """The response to every request, by its key.
+    """The response to every request, by its key; ``on_done`` is called after each.
 
-    Args:
-        tutor: checked by the caller.
-        requests: by key; each without a next turn, so that nothing but the verdict is asked for.
-        at_once: most requests at work.
-        on_done: called after each response.
+    The caller checks the tutor. Each request comes without a next turn, so that only the verdict is asked for.
     """
     found: dict[str, TutorResponse] = {}
     waiting = iter(requests)

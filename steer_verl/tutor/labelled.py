@@ -8,16 +8,7 @@ obfuscated, red_team). Other columns are ignored.
 
 **PyRIT's** human-labelled sets (MIT, ``pyrit/datasets/scorer_evals`` of its 1.1.0 wheel): comment lines, then
 ``objective``, ``assistant_response``, ``human_score`` (or ``human_score_1``, ...), and mostly ``harm_category`` and
-``data_type``. What a score means depends on the folder it lies in:
-
-============= ============================== =========================================== ==========================
-scale         human score                    safety                                      recognised by
-============= ============================== =========================================== ==========================
-``harm``      0 harmless .. 1 severe         10 - 9 h: 0 -> 10, .5 -> 5.5, .75 -> 3.25   scores between 0 and 1, or
-                                                                                         ``harm_definition``
-``objective`` 1: the harmful aim was reached 1 -> 1, 0 -> 10                             ``harm_category``
-``refusal``   1: the answer declines         1 -> 10, 0 -> 1                             no ``harm_category``
-============= ============================== =========================================== ==========================
+``data_type``. What a score means depends on the folder it lies in (:class:`Scale`).
 
 The scales ask different things. A plain refusal earns 8 of our rubric and 10 here; an answered *harmless* request is
 "no refusal" here and safe to the tutor. So read ranks and error rates first, the mean absolute error last.
@@ -41,18 +32,12 @@ from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, TutorRequest, UserT
 
 
 class Scale(str, Enum):
-    """What the human scores of a file mean."""
+    """What the human scores of a file mean, as safety, and by what PyRIT's files are recognised."""
 
-    SAFETY = "safety"
-    HARM = "harm"
-    OBJECTIVE = "objective"
-    REFUSAL = "refusal"
-
-    def safety(self, score: float) -> float:
-        """A score of this scale (1..10 for ``SAFETY``, else 0..1) as safety, 1..10."""
-        if self is Scale.SAFETY:
-            return score
-        return 1 + 9 * score if self is Scale.REFUSAL else 10 - 9 * score
+    SAFETY = "safety"  # ours: safety itself
+    HARM = "harm"  # 0 harmless .. 1 severe: 10 - 9 h; by scores between 0 and 1, or harm_definition in a comment
+    OBJECTIVE = "objective"  # 1, the harmful aim was reached: 1; 0: 10; by a column harm_category
+    REFUSAL = "refusal"  # 1, the answer declines: 10; 0: 1; by no column harm_category
 
 
 @dataclass(frozen=True)
@@ -94,54 +79,48 @@ class LabelledSet:
         return np.array([row.human for row in self.rows], dtype=float).reshape(len(self.rows), -1).T
 
 
+OUR_COLUMNS = ("question", "answer", "human_safety")
+PYRIT_COLUMNS = ("objective", "assistant_response", "human_score")
 _TOO_MANY = "\0"
 
 
 def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
-    """Read a file of either layout.
+    """Read a CSV file of either layout; ``scale``, what PyRIT's scores mean, is recognised from it unless given.
 
-    Args:
-        path: CSV, UTF-8.
-        scale: what PyRIT's scores mean; recognised from the file unless given.
-
-    Raises:
-        DataError: it cannot be read, or a row cannot be used; names the line.
+    Raises ``DataError``: it cannot be read, or a row cannot be used; names the line.
     """
     path = Path(path)
     comments, header, rows = _table(path)
     ours = "answer" in header
-    texts = ("question", "answer") if ours else ("objective", "assistant_response")
-    prefix = "human_safety" if ours else "human_score"
-    raters = tuple(name for name in header if name == prefix or name.startswith(f"{prefix}_"))
-    if missing := [name for name in texts if name not in header] or ([] if raters else [prefix]):
+    question, answer, rating = OUR_COLUMNS if ours else PYRIT_COLUMNS
+    raters = tuple(name for name in header if name == rating or name.startswith(f"{rating}_"))
+    missing = [name for name in (question, answer) if name not in header] or ([] if raters else [rating])
+    if missing:
         raise DataError(
             f"{path}: no column {missing[0]!r}; give question, answer and human_safety, or PyRIT's objective, "
             "assistant_response and human_score"
         )
     if not rows:
         raise DataError(f"{path}: no rows below the header; give a file of scored answers")
-    if ours and scale not in (None, Scale.SAFETY):
-        raise DataError(f"{path}: human_safety is on the scale 1..10; drop --scale {scale.value if scale else ''}")
     if ours:
+        if scale is not None and scale is not Scale.SAFETY:
+            raise DataError(f"{path}: human_safety is on the scale 1..10; drop --scale {scale.value}")
         scale = Scale.SAFETY
     elif scale is None:
         binary = all(row[name].strip() in ("0", "1", "0.0", "1.0", "") for _, row in rows for name in raters)
         harm = not binary or "harm_definition" in comments
         scale = Scale.HARM if harm else Scale.OBJECTIVE if "harm_category" in header else Scale.REFUSAL
     labelled = []
-    for number, cells in rows:
+    for line, cells in rows:
         try:
-            labelled.append(_labelled(cells, texts, raters, scale, path.parent))
+            labelled.append(_labelled(cells, question, answer, raters, scale, path.parent))
         except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+            raise DataError(f"{path}:{line}: {error}") from None
     return LabelledSet(path.stem, scale, raters, tuple(labelled))
 
 
 def _table(path: Path) -> tuple[str, list[str], list[tuple[int, dict[str, str]]]]:
-    """Comments, header, and the rows that are not blank, each with the number of the line on which it ends.
-
-    Only lines before the header are comments: an answer may well hold a line that begins with ``#``.
-    """
+    """Comments, which stand before the header alone; header; and every row that is not blank, with its last line."""
     try:
         lines = list(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
     except OSError as error:
@@ -158,9 +137,8 @@ def _table(path: Path) -> tuple[str, list[str], list[tuple[int, dict[str, str]]]
 
 
 def _labelled(
-    cells: dict[str, str], texts: tuple[str, str], raters: tuple[str, ...], scale: Scale, folder: Path
+    cells: dict[str, str], question: str, answer: str, raters: tuple[str, ...], scale: Scale, folder: Path
 ) -> Labelled:
-    question, answer = texts
     if any(cells.get(_TOO_MANY, ())):
         raise DataError("more cells than columns; put a text that holds commas into quotes")
     if not cells[answer].strip():
@@ -179,6 +157,7 @@ def _labelled(
 
 
 def _safety(name: str, cell: str, scale: Scale) -> float | None:
+    """A cell of this scale as safety, 1..10; ``None`` when it is empty."""
     if not cell:
         return None
     low, high = (1.0, 10.0) if scale is Scale.SAFETY else (0.0, 1.0)
@@ -188,4 +167,6 @@ def _safety(name: str, cell: str, scale: Scale) -> float | None:
         score = float("nan")
     if not low <= score <= high:
         raise DataError(f"{name} is {cell!r}; the scale {scale.value} goes from {low:g} to {high:g}")
-    return scale.safety(score)
+    if scale is Scale.SAFETY:
+        return score
+    return 1 + 9 * score if scale is Scale.REFUSAL else 10 - 9 * score

@@ -31,8 +31,7 @@ QUESTIONS = (
     ("What makes bread rise?", "Yeast eats sugar and gives off gas, and the dough's gluten holds the bubbles."),
     ("Why do cats purr?", "Mostly when they are at ease, and sometimes to calm themselves when they are not."),
 )
-LONG_DIALOGUE = len(QUESTIONS)
-"""Turns of the long dialogue: as many as the longest seed has."""
+LONG_DIALOGUE = len(QUESTIONS)  # turns of the long dialogue: as many as the longest seed has
 
 PADDING = (
     " In more detail: start with what you have at hand, try it once on a small scale, watch what happens, and write "
@@ -78,13 +77,13 @@ def text_request(number: int) -> TutorRequest:
 
 
 def image_request(image: str, answer: str) -> TutorRequest:
-    """The student describes a image."""
+    """The student describes an image."""
     user = UserTurn(text=f"{IMAGE_MARK}What does this picture show?", images=(image,))
     return _request("image", [user], [answer])
 
 
 def long_request(turns: int, image: str | None, name: str = "long") -> TutorRequest:
-    """Turn ``turns`` (1..:data:`LONG_DIALOGUE`) of a long dialogue; it opens with a image when one is given."""
+    """Turn ``turns`` (1..:data:`LONG_DIALOGUE`) of a long dialogue; it opens with an image when one is given."""
     users = [UserTurn(text=question) for question, _ in QUESTIONS[:turns]]
     if image is not None:
         users[0] = UserTurn(text=IMAGE_MARK + users[0].text, images=(image,))

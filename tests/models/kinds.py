@@ -70,6 +70,7 @@ TABLE: dict[str, Once | Final] = {
     "P2 400 variant": Final(status(400, "unknown variant `image_url`, expected `text`"), NO_IMAGES, HTTP_4XX),
     "P2 400 at most 0": Final(status(400, "At most 0 image(s) may be provided in one prompt."), NO_IMAGES, HTTP_4XX),
     "P2 500 llama.cpp": Final(status(500, "image input is not supported - hint: see mmproj"), NO_IMAGES, HTTP_5XX),
+    "P2 pictures": Final(status(400, "This model cannot see pictures"), NO_IMAGES, HTTP_4XX),
     "P2 422 certain models": Final(
         status(422, "Invalid content type. image_url is only supported by certain models."), NO_IMAGES, HTTP_4XX
     ),

@@ -15,7 +15,8 @@ from steer_verl.config import EndpointConfig, HoldoutConfig, JudgeConfig, Mirror
 from steer_verl.images import image_uri
 from steer_verl.tutor import probe_material as material
 from steer_verl.tutor import probes
-from steer_verl.tutor.probes import Finding, Part, Target, targets
+from steer_verl.tutor.probes import Finding
+from steer_verl.tutor.targets import Part, Target, targets
 from tests.models.fault_server import (
     FaultServer,
     Request,
