@@ -112,7 +112,7 @@ function rating(judged, named = false) {
 function verdict(tutor) {
   if (tutor.status !== "ok") return note(`Tutor: unscored, ${plain(tutor.reason)}. ${tutor.detail}`);
   const marks = SCALES.map((name) => `${name} ${tutor.scores[name]}`).join(", ");
-  const others = tutor.opinions.map((one) => note(`${one.judge}: ${SCALES.filter((name) => one[name] !== undefined).map((name) => `${name} ${one[name]}`).join(", ")}`));
+  const others = tutor.judge_scores.map((one) => note(`${one.judge}: ${SCALES.filter((name) => one[name] !== undefined).map((name) => `${name} ${one[name]}`).join(", ")}`));
   return fold(`Tutor's verdict, 1 to 10: ${marks}`, false, tutor.diagnosis ? passage(tutor.diagnosis) : null, ...others);
 }
 
