@@ -137,9 +137,13 @@ _BUSY = re.compile(
     r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|capacity|try again later", re.IGNORECASE
 )
 _TOO_LONG = re.compile(
-    r"context[ _-]?(?:length|window|size)|max(?:imum)?[ _-]?(?:model[ _-]?len|context|input|prompt|sequence)\w*"
-    r"|(?:prompt|input|request|message)s?\b[^.\n]{0,30}\btoo (?:long|large|many tokens)|too many (?:input )?tokens"
-    r"|exceed\w*[^.\n]{0,60}\btokens?\b|string_above_max_length|reduce the length",
+    r"context[ _-]?(?:length|window|size|limit)|max(?:imum)?[ _-]?(?:model[ _-]?len|context|input|prompt|sequence)\w*"
+    r"|(?:prompt|input|request|message|conversation|sequence)s?\b[^.\n]{0,40}\b(?:too (?:long|large|many tokens)"
+    r"|(?:longer|larger) than\b[^.\n]{0,40}\b(?:model|max\w*|context|limit|allow\w*|supported))"
+    r"|too many (?:input )?tokens|\binputs?\b[^.\n]{0,60}\bmust (?:be <=|be (?:less|fewer)|have (?:less|fewer)) "
+    r"|(?:exceed\w*|greater than)[^.\n]{0,60}\btokens?\b|(?<!max_)\btokens?\b[^.\n]{0,60}\bexceed"
+    r"|range of input length|string_above_max_length|reduce the length"
+    "|\u8d85\u957f|\u8fc7\u957f|\u957f\u5ea6\u8d85",
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(

@@ -128,9 +128,31 @@ TABLE: dict[str, Once | Final] = {
     },
     "P12 503 download": Once(status(503, "Failed to download image_url")),
     # kept: a request that is too long, an unknown model, a plain page
-    "too long": Final(
-        status(400, "This model's maximum context length is 4096 tokens."), Cause.TOO_LONG, UnscoredReason.TOO_LONG
-    ),
+    **{
+        f"too long {words[:24]}": Final(status(400, words), Cause.TOO_LONG, UnscoredReason.TOO_LONG)
+        for words in (
+            "This model's maximum context length is 4096 tokens.",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+            "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            "`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens",
+            "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000",
+            "Range of input length should be [1, 30720]",
+            "this request is longer than the model takes",
+            "Prompt \u8d85\u957f",
+        )
+    },
+    **{
+        f"not too long {words[:24]}": Final(status(400, words), Cause.REQUEST, HTTP_4XX)
+        for words in (
+            "messages[2].role: unknown role",
+            "Input should be a valid integer",
+            "max_tokens must be at most 4096",
+            "max_tokens is too large: 10000. This model supports at most 4096 completion tokens",
+            "this request is malformed",
+        )
+    },
     "no such model": Final(status(404, "model `x` does not exist"), MODEL, HTTP_4XX),
     "a page": Final(raw("<html>", "text/html"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
 }
