@@ -110,6 +110,15 @@ _ONE_IMAGE = re.compile(
 )
 """Words of an error about one image, not about images."""
 
+_ONLY_STRINGS = re.compile(
+    r"\bcontent\b[^\n]{0,80}(?:should be a valid string|must be (?:a |of type )?string|str type expected|not a string)"
+    r"|invalid type: sequence, expected a string",
+    re.IGNORECASE,
+)
+"""Words of a server that takes no typed parts, so no images either."""
+_UNION = re.compile(r"\b(?:list|array|image_url)\b", re.IGNORECASE)
+"""It does take them, and says so of each form that a content may have."""
+
 _MATERIAL = r"(?:inputs?|prompts?|content|outputs?|responses?|messages?|requests?|completions?|text|images?|generated)"
 _FILTERED = re.compile(
     r"content[ _-]?(?:filter|management|policy|safety|moderation|exists[ _]risk)|contentfilter|responsible[ _]?ai"
@@ -148,7 +157,7 @@ _TOO_LONG = re.compile(
 )
 _NO_MODEL = re.compile(
     r"model[^.\n]{0,60}(?:not (?:found|exist|available|supported)|does ?n.t exist|does not exist|unknown|is not served)"
-    r"|(?:no such|unknown|invalid) model|model_not_found",
+    r"|(?:no such|unknown|invalid|not a valid) model|model_not_found",
     re.IGNORECASE,
 )
 
@@ -171,6 +180,8 @@ _SAYS = (
 
 def says_no_images(text: str) -> bool:
     """Whether a server's error message says that the model takes no images; an error about one image does not."""
+    if _ONLY_STRINGS.search(text) and not _UNION.search(text):
+        return True
     return _NO_IMAGES.search(text) is not None and not _ONE_IMAGE.search(text)
 
 

@@ -74,6 +74,14 @@ TABLE: dict[str, Once | Final] = {
     "P2 422 certain models": Final(
         status(422, "Invalid content type. image_url is only supported by certain models."), NO_IMAGES, HTTP_4XX
     ),
+    **{
+        f"P2 strings {words[:24]}": Final(status(422, words), NO_IMAGES, HTTP_4XX)
+        for words in (
+            "messages.0.content: Input should be a valid string",
+            "'messages.0.content' : value must be a string",
+            "Failed to deserialize the JSON body: messages[0]: invalid type: sequence, expected a string",
+        )
+    },
     # P3 an error inside an HTTP 200
     "P3 code 502": Once(body({"error": {"code": 502, "message": "Upstream error"}})),
     "P3 code as text": Once(body({"error": {"code": "503", "message": "Service Unavailable"}})),
@@ -154,6 +162,12 @@ TABLE: dict[str, Once | Final] = {
         )
     },
     "no such model": Final(status(404, "model `x` does not exist"), MODEL, HTTP_4XX),
+    "no valid model": Final(status(400, "x is not a valid model ID"), MODEL, HTTP_4XX),
+    "a union": Final(
+        status(400, "content.str: Input should be a valid string; content.list[0].image_url: Field required"),
+        Cause.REQUEST,
+        HTTP_4XX,
+    ),
     "a page": Final(raw("<html>", "text/html"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
 }
 
