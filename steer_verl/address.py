@@ -32,7 +32,9 @@ _RUN = re.compile(r"[A-Za-z0-9]{20,}")
 
 
 def clean_address(value: str) -> str:
-    """An ``http(s)`` address without surrounding spaces and trailing slashes, or ``verl://reward_model``.
+    """An ``http(s)`` address as it is written once for all who name it, or ``verl://reward_model``.
+
+    Without surrounding spaces, trailing slashes and the scheme's own port; scheme and host in small letters.
 
     Raises:
         ValueError: it holds what no address needs (user, password, query, fragment, spaces), or is none. The message
@@ -41,7 +43,11 @@ def clean_address(value: str) -> str:
     url = value.strip().rstrip("/")
     if url != REWARD_MODEL_URL and (fault := _fault(url)):
         raise ValueError(f"{fault}{_host(url)}; give an address like {EXAMPLE}; {KEYS_BELONG}")
-    return url
+    found = _BEGINNING.match(url)
+    if found is None:  # verl://reward_model
+        return url
+    place = found["place"].lower()
+    return place.removesuffix(":443" if place.startswith("https") else ":80") + url[found.end() :]
 
 
 def _fault(url: str) -> str:

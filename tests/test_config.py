@@ -43,11 +43,15 @@ GOOD_ADDRESSES = {
     f"  {URL}//\r\n": URL,
     "https://api.example.com": "https://api.example.com",
     "http://localhost:1/": "http://localhost:1",
-    "HTTPS://Host/v1": "HTTPS://Host/v1",
+    "HTTPS://Host/v1": "https://host/v1",
     "http://[::1]:8000/v1": "http://[::1]:8000/v1",
     "http://tutor_1.lab-2/a%20b/v1": "http://tutor_1.lab-2/a%20b/v1",
     "http://köln.example/v1": "http://köln.example/v1",
     "https://x.openai.azure.com/openai/v1/": "https://x.openai.azure.com/openai/v1",
+    "HTTPS://X.openai.azure.com:443/openai/V1": "https://x.openai.azure.com/openai/V1",
+    "http://Tutor:80/v1": "http://tutor/v1",
+    "http://tutor:8080": "http://tutor:8080",
+    "http://[::80]/v1": "http://[::80]/v1",
     REWARD_MODEL_URL: REWARD_MODEL_URL,
     f" {REWARD_MODEL_URL}/": REWARD_MODEL_URL,
 }
@@ -170,7 +174,7 @@ def told(parse: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("given", GOOD_ADDRESSES)
-def test_an_address_is_taken_without_spaces_and_slashes_around_it(given: str) -> None:
+def test_an_address_is_written_once_for_all_who_name_it(given: str) -> None:
     mirrors = ({"base_url": given},)
     endpoint = EndpointConfig.model_validate({"base_url": given, "model": "m", "mirrors": mirrors})
     assert endpoint.base_url == endpoint.mirrors[0].base_url == GOOD_ADDRESSES[given]
