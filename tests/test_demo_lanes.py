@@ -71,6 +71,13 @@ def test_what_does_not_need_the_failed_stage_is_still_run(tmp_path: Path) -> Non
     assert "end b/one" in lines and "begin b/both" not in lines
 
 
+def test_what_failed_is_tried_after_all_else(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(SteerError, match="lane-"):
+            start(argv(tmp_path, 0.1, "a/two"), 1, tmp_path)
+    assert seen(tmp_path)[2:] == ["begin a/two", "end a/two", "begin b/one", "end b/one", "begin a/two", "end a/two"]
+
+
 def test_a_killed_lane_is_cleaned_up_by_the_next_one(tmp_path: Path) -> None:
     first = subprocess.Popen(argv(tmp_path, 120), stdout=subprocess.DEVNULL)
     end = time.monotonic() + 20

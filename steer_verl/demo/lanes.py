@@ -25,7 +25,7 @@ POLL = 2.0
 def share(stages: Sequence[Stage], out: Path, display: Display) -> None:
     """Run, in order, what is not done and no other lane is at; ends when everything is done.
 
-    What another lane fails at is tried once more by this one.
+    What another lane fails at is tried once more by this one, after all else.
 
     Raises:
         StageFailed: with the last lines of the log, its path and the likely cure.
@@ -40,7 +40,8 @@ def share(stages: Sequence[Stage], out: Path, display: Display) -> None:
             for index in [i for i, (stage, key) in left.items() if is_done(stage, key, out)]:
                 display.skip(index)
                 done.add(left.pop(index)[0].name)
-            ready = (index for index, (stage, _) in left.items() if set(stage.after) <= done)
+            ready = [index for index, (stage, _) in left.items() if set(stage.after) <= done]
+            ready.sort(key=lambda index: _was_begun(left[index][0], out))  # begun and not done: a lane may have failed
             ran = next((index for index in ready if _ran(index, *left[index], out, display, record)), None)
             if ran is not None:
                 done.add(left.pop(ran)[0].name)
@@ -50,13 +51,24 @@ def share(stages: Sequence[Stage], out: Path, display: Display) -> None:
 
 def _ran(index: int, stage: Stage, key: str, out: Path, display: Display, record: Path) -> bool:
     """Run a stage unless another lane is at it or has just finished it; whether it was run."""
-    lock = out / "stages" / f"{stage.name}.lock"
+    lock = _lock(stage, out)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
+    with lock.open("a") as handle:
         if not locked(handle) or is_done(stage, key, out):
             return False
+        handle.write("begun\n")
+        handle.flush()
         run_stage(index, stage, key, out, display, record)
     return True
+
+
+def _lock(stage: Stage, out: Path) -> Path:
+    return out / "stages" / f"{stage.name}.lock"
+
+
+def _was_begun(stage: Stage, out: Path) -> bool:
+    lock = _lock(stage, out)
+    return lock.exists() and lock.stat().st_size > 0
 
 
 @contextmanager
