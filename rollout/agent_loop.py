@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import torch
 from pydantic import Field, PrivateAttr
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
@@ -23,7 +22,8 @@ from rollout.resume import KeptAnswer, answer_digest
 from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
 from steer_verl.dialogue import Dialogue, user_message
-from steer_verl.rewards import dialogue_reward
+from steer_verl.rewards import TURN_REWARDS, dialogue_reward
+from steer_verl.tcsr import lay_out_rewards
 from steer_verl.text import special_tokens_of
 from steer_verl.tutor.holdout import audit, draws
 from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_key
@@ -34,25 +34,26 @@ T = TypeVar("T")
 class DialogueOutput(AgentLoopOutput):
     """verl's output record whose reward is dense: each turn's reward on that turn's last student token.
 
-    Beside the scalar come ``turn_rewards`` (reward_fns/dialogue.py); :meth:`as_dict`, which the V1 trainer calls
-    (trainer/ppo/v1/agent_loop_tq.py:194), lays them out. Another reward's scalar stays where verl puts it.
+    Beside the scalar come ``turn_rewards`` (steer_verl/rewards.py); :meth:`as_dict`, which the V1 trainer calls
+    (trainer/ppo/v1/agent_loop_tq.py:194), lays them out, and the turn spans with them (steer_verl/tcsr.py). Another
+    reward's scalar stays where verl puts it.
     """
 
-    turn_ends: list[int] = Field(default_factory=list)
+    turn_spans: list[tuple[int, int]] = Field(default_factory=list)
     _store: ImageStore | None = PrivateAttr(default=None)
     """Held until verl has made the final tensors, which need the images' features once more."""
 
     def as_dict(self) -> dict[str, Any]:
-        """verl's dictionary with ``rm_scores`` (T,) filled turn by turn."""
+        """verl's dictionary with ``rm_scores`` (T,) filled turn by turn.
+
+        Raises:
+            ValueError: rewards and turns differ in number, or two turns have no token between them.
+        """
         output = super().as_dict()
-        ends = output.pop("turn_ends", [])
-        rewards = output["extra_fields"].get("reward_extra_info", {}).pop("turn_rewards", None)
+        spans = output.pop("turn_spans", [])
+        rewards = output["extra_fields"].get("reward_extra_info", {}).pop(TURN_REWARDS, None)
         if rewards is not None:
-            if len(rewards) != len(ends):
-                raise ValueError(f"{len(rewards)} turn rewards for {len(ends)} turns with loss")
-            scores = torch.zeros_like(output["response_mask"], dtype=torch.float32)
-            scores[torch.tensor(ends, dtype=torch.long)] = torch.tensor(rewards, dtype=torch.float32)
-            output["rm_scores"] = scores
+            output["rm_scores"] = lay_out_rewards(rewards, spans, len(output["response_mask"]))
         return output
 
 
@@ -236,7 +237,7 @@ class SteerAgentLoop(AgentLoopBase):
                 tool_calls=sum(turn.tutor_seconds for turn in trajectory.turns),
             ),
             extra_fields={**self.versions, "trajectory": trajectory.model_dump_json()},
-            turn_ends=context.turn_ends,
+            turn_spans=context.turn_spans,
         )
         output._store = context.store
         if self.worker.tcsr is not None:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class TokenContext:
-    """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times."""
+    """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times.
+
+    Between two turns stands at least one token of the chat template, which :func:`steer_verl.tcsr.lay_out_rewards`
+    checks when it writes the spans down.
+    """
 
     loop: AgentLoopBase
     store: ImageStore
@@ -33,10 +37,11 @@ class TokenContext:
     response_length: int
     """Tokens that may follow the prompt, ``rollout.response_length``."""
     images: list[Any]
+    log_probs: list[float] | None
+    """0 off the student's tokens; ``None`` if ``rollout.calculate_log_probs`` is off."""
     mask: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    turn_ends: list[int] = field(default_factory=list)
-    """Index into ``mask`` of each turn's last student token."""
+    turn_spans: list[tuple[int, int]] = field(default_factory=list)
+    """First and one past the last student token of each turn with loss, indices into ``mask``."""
 
     @classmethod
     async def start(
@@ -52,7 +57,8 @@ class TokenContext:
         messages, images = await _load_images(loop, store, messages)
         await store.prepare(loop, images)
         ids = await store.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
-        return cls(loop, store, messages, ids, len(ids), response_length, images)
+        log_probs: list[float] | None = [] if loop.rollout_config.get("calculate_log_probs", True) else None
+        return cls(loop, store, messages, ids, len(ids), response_length, images, log_probs)
 
     def expect(self, paths: Sequence[str]) -> None:
         """The next turn will bring these images."""
@@ -73,14 +79,18 @@ class TokenContext:
 
         An answer that was cut, or that ended on another stop token, lacks the end-of-turn token that the chat template
         puts after every answer; it is added with mask 0, so that the next turn starts where the model expects it.
+
+        Raises:
+            ValueError: the engine gave no log-probabilities, and ``rollout.calculate_log_probs`` is on.
         """
         builder = self.loop.continuous_token_builder
         merged = builder.merge_assistant_tokens(self.ids, output.token_ids)
-        self.mask, log_probs = builder.align_response_metadata(
-            merged, self.mask, self.log_probs, assistant_logprobs=_log_probs(output)
+        given = None if self.log_probs is None else _log_probs(output)
+        self.mask, self.log_probs = builder.align_response_metadata(
+            merged, self.mask, self.log_probs, assistant_logprobs=given
         )
-        self.ids, self.log_probs = merged.token_ids, log_probs or []
-        self.turn_ends.append(len(self.mask) - 1)
+        self.ids = merged.token_ids
+        self.turn_spans.append((len(self.mask) - len(output.token_ids), len(self.mask)))
         self.messages.append({"role": "assistant", "content": text})
         if output.token_ids[-1] != self.loop.tokenizer.eos_token_id:
             self.add_end()
@@ -88,7 +98,9 @@ class TokenContext:
     def add_end(self) -> None:
         """Append the end-of-turn token, which the student did not write: mask 0."""
         end = self.loop.tokenizer.eos_token_id
-        self.ids, self.mask, self.log_probs = [*self.ids, end], [*self.mask, 0], [*self.log_probs, 0.0]
+        self.ids, self.mask = [*self.ids, end], [*self.mask, 0]
+        if self.log_probs is not None:
+            self.log_probs = [*self.log_probs, 0.0]
 
     async def add_question(self, message: dict[str, Any], reserve: int) -> bool:
         """Append a user message with its images, unless that would leave fewer than ``reserve`` response tokens.
@@ -105,7 +117,7 @@ class TokenContext:
         if len(mask) + reserve > self.response_length:
             return False
         self.messages, self.images = self.messages + loaded, self.images + images
-        self.ids, self.mask, self.log_probs = merged.token_ids, mask, log_probs or []
+        self.ids, self.mask, self.log_probs = merged.token_ids, mask, log_probs
         return True
 
     def _encodes(self, images: Sequence[Any]) -> bool:
@@ -116,15 +128,19 @@ class TokenContext:
 
     def drop_loss(self, from_turn: int) -> None:
         """Take the loss from turn ``from_turn`` (0-based) on: those answers have no reward to learn from."""
-        start = self.turn_ends[from_turn - 1] + 1 if from_turn else 0
+        start = self.turn_spans[from_turn - 1][1] if from_turn else 0
         rest = len(self.mask) - start
-        self.mask[start:], self.log_probs[start:] = [0] * rest, [0.0] * rest
-        del self.turn_ends[from_turn:]
+        self.mask[start:] = [0] * rest
+        if self.log_probs is not None:
+            self.log_probs[start:] = [0.0] * rest
+        del self.turn_spans[from_turn:]
 
 
 def _log_probs(output: TokenOutput) -> list[float]:
-    """The engine's log-probabilities; zeros when ``rollout.calculate_log_probs`` is off."""
-    return list(output.log_probs) if output.log_probs else [0.0] * len(output.token_ids)
+    """The engine's log-probabilities; never made up, because verl would learn from them."""
+    if not output.log_probs:
+        raise ValueError("the engine gave no log-probabilities though rollout.calculate_log_probs is on")
+    return list(output.log_probs)
 
 
 async def _load_images(

@@ -238,6 +238,14 @@ TCSR_PRESETS: dict[str, dict[str, Any]] = {
     "released": {"shaping": "trajectory", "aggregation": "last", "credit": "trajectory", "normalize_std": True},
     "steer": {"shaping": "prefix", "aggregation": "mean", "credit": "turn", "normalize_std": True},
 }
+PLAIN_GRPO: dict[str, Any] = {
+    "alpha": 0,
+    "shaping": "trajectory",
+    "aggregation": "sum",
+    "credit": "trajectory",
+    "normalize_std": True,
+}
+"""With these keys tcsr is verl's GRPO of the summed turn rewards, but for lost dialogues, which it leaves out."""
 REWARD_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"normalization": "unit", "format": "off", "repetition_penalty": 0.0},
     "released": {"normalization": "tenth", "format": "bonus", "repetition_penalty": 0.1},

@@ -7,6 +7,17 @@ The game, per member of a group with turn rewards r_1..r_n in [0, 1] (paper, Sta
     advantage  A_t = (G_t - mean over the group) / (one scale for the group + eps)      (``credit: turn``)
                A_t = (G_1 - mean over the group) / (std over the group + eps)           (``credit: trajectory``)
 
+Turn spans travel in the sign of zero. verl hands an estimator the rewards and the response mask, per token, and nothing
+else; ``algorithm.rollout_correction.rollout_rs`` takes tokens out of the mask first, so that a hole in it need not be
+the end of a turn. Nobody edits the rewards. There, :func:`lay_out_rewards` writes and :func:`read_turns` reads:
+
+    the turn's last student token     its reward; a reward of 0 as -0.0
+    the turn's other student tokens   -0.0
+    every other token                 +0.0; at least one between two turns
+
+-0.0 equals 0.0, and no sum or mean changes. So a rejected token or dialogue loses its own gradient and moves nobody
+else's baseline, as in verl's GRPO, which sums the rewards whatever the mask says (trainer/ppo/core_algos.py:304).
+
 Shapes: B members, T response tokens, N turns (ragged, padded to the longest), K turns of all members, G groups.
 Every step is linear in tokens and has no Python loop over them. Statistics are float64 whatever the rewards' type.
 """
@@ -21,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_verl.config import TcsrConfig, tcsr_config
+from steer_verl.config import TcsrConfig, section_of, tcsr_config
 from steer_verl.errors import ConfigError, UnscoredError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +66,7 @@ class Turns:
 
 
 def find_turns(mask_BT: Tensor) -> Turns:
-    """The maximal runs of 1s in the response mask; never read off the rewards, for a turn may have earned exactly 0."""
+    """The maximal runs of 1s in a mask (B, T)."""
     members, tokens = mask_BT.shape
     line = torch.zeros(members * (tokens + 1) + 1, dtype=torch.bool, device=mask_BT.device)
     line[1:].view(members, tokens + 1)[:, :tokens] = mask_BT  # a 0 around every row keeps the runs of two rows apart
@@ -64,6 +75,69 @@ def find_turns(mask_BT: Tensor) -> Turns:
     count_B = torch.bincount(member_K, minlength=members)
     number_K = torch.arange(len(member_K), device=mask_BT.device) - (count_B.cumsum(0) - count_B)[member_K]
     return Turns(member_K, number_K, edges[0::2] - member_K, edges[1::2] - member_K, count_B)
+
+
+def lay_out_rewards(rewards: Sequence[float], spans: Sequence[tuple[int, int]], length: int) -> Tensor:
+    """One dialogue's rewards and turn spans as verl's ``rm_scores``, (T,) float32; see the top of this file.
+
+    Args:
+        rewards: of the turns with loss, in order.
+        spans: first and one past the last student token of each of these turns, counted in the response.
+        length: T, the response tokens.
+
+    Raises:
+        ValueError: rewards and turns differ in number, or turns overlap, touch, are empty or reach beyond ``length``.
+    """
+    if len(rewards) != len(spans):
+        raise ValueError(f"{len(rewards)} turn rewards for {len(spans)} turns with loss")
+    values = torch.tensor(list(rewards), dtype=torch.float32)
+    values = torch.where(values == 0, -0.0, values)
+    laid_T = torch.zeros(length)
+    before = -1
+    for value, (start, stop) in zip(values, spans, strict=True):
+        if not before < start < stop <= length:
+            raise ValueError(
+                f"the turn {start}..{stop} of {length} tokens is empty, outside, or touches the one before"
+            )
+        laid_T[start : stop - 1] = -0.0
+        laid_T[stop - 1] = value
+        before = stop
+    return laid_T
+
+
+def read_turns(rewards_BT: Tensor, mask_BT: Tensor, mask_edited: bool = False) -> Turns:
+    """The turns of a batch, whatever was taken out of its mask.
+
+    A row that holds a -0.0 was written by :func:`lay_out_rewards`: its turns are the runs of all that is not +0.0.
+    Another row comes from another agent loop, or its turns have one token each: its turns are the runs of its mask,
+    and a mask of all 0 means no turn.
+
+    Args:
+        rewards_BT: verl's ``token_level_rewards``.
+        mask_BT: the response mask, perhaps with tokens taken out.
+        mask_edited: tokens may have been taken out (``rollout_rs``), so that the mask tells of no turn.
+
+    Raises:
+        ConfigError: the mask was edited, and a row carries no turn spans.
+        ValueError: a row carries turn spans, and its mask holds a 1 outside of them.
+    """
+    zero_BT, sign_BT, mask_BT = rewards_BT == 0, rewards_BT.signbit(), mask_BT.bool()
+    unmarked_BT = zero_BT & ~sign_BT
+    ours_B = (zero_BT & sign_BT).any(1)
+    stray_B = (mask_BT & unmarked_BT).any(1)
+    if mask_edited and (stray_B & ~ours_B).any():
+        raise ConfigError(
+            "algorithm.rollout_correction.rollout_rs takes tokens out of the mask, and dialogues of this batch carry "
+            "no turn spans (their agent loop is not steer_dialogue): set rollout_rs=null, or write rm_scores with "
+            "steer_verl.tcsr.lay_out_rewards"
+        )
+    if (stray_B & ours_B).any():
+        raise ValueError(
+            f"{int((stray_B & ours_B).sum())} dialogues have response_mask 1 outside of the turns that their rm_scores "
+            "carry: something changed one of the two (or an agent loop of your own wrote -0.0 for a reward: write 0.0)"
+        )
+    by_marks_B = torch.ones_like(ours_B) if mask_edited else ours_B
+    return find_turns(torch.where(by_marks_B[:, None], ~unmarked_BT, mask_BT))
 
 
 def turn_rewards(rewards_BT: Tensor, turns: Turns) -> Tensor:
@@ -116,6 +190,9 @@ def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, norma
     then depends on what was at stake in it, not on how few members reached it.
 
     Invalid members and groups with fewer than two valid members get 0, and so does a group without a difference.
+
+    A member's advantage is the same, bit for bit, without the group's invalid members, without the batch's other
+    groups, and in any order of the members.
     """
     valid_B = (count_B > 0).to(returns_BN.dtype)
     groups = int(group_B.max()) + 1 if len(group_B) else 0
@@ -123,14 +200,17 @@ def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, norma
     depth_G = count_B.new_zeros(groups).scatter_reduce(0, group_B, count_B, "amax")
 
     def total(values_BN: Tensor) -> Tensor:
-        return values_BN.new_zeros((groups, *values_BN.shape[1:])).index_add(0, group_B, values_BN)
+        """Sums over each group, smallest value first: the same bits whatever the order of the members."""
+        sorted_BN, order_BN = values_BN.sort(dim=0)
+        return values_BN.new_zeros((groups, values_BN.shape[1])).scatter_add(0, group_B[order_BN], sorted_BN)
 
-    members_G = total(valid_B)
+    members_G = total(valid_B[:, None])[:, 0]
     mean_GN = total(returns_BN * valid_B[:, None]) / members_G.clamp(min=1)[:, None]
     deviation_BN = (returns_BN - mean_GN[group_B]) * valid_B[:, None]
     variance_GN = total(deviation_BN**2) / (members_G - 1).clamp(min=1)[:, None]
     reached_GN = place_N[None] < depth_G[:, None]
-    scale_G = ((variance_GN * reached_GN).sum(1) / reached_GN.sum(1).clamp(min=1)).sqrt()
+    summed_G = (variance_GN * reached_GN).cumsum(1)[:, -1]  # in order, so that the padding beyond changes no bit
+    scale_G = (summed_G / reached_GN.sum(1).clamp(min=1)).sqrt()
     factor_G = 1 / (scale_G + EPSILON) if normalize_std else torch.ones_like(scale_G)
     factor_G = factor_G * (scale_G > TIE)  # a lone member is at its own mean, so its scale is 0
     return deviation_BN * factor_G[group_B][:, None]
@@ -165,17 +245,22 @@ def trajectory_return(rewards: Sequence[float], config: TcsrConfig) -> float:
 
 @torch.no_grad()
 def tcsr_advantage(
-    rewards_BT: Tensor, mask_BT: Tensor, index: Iterable[Hashable], config: TcsrConfig
+    rewards_BT: Tensor, mask_BT: Tensor, index: Iterable[Hashable], config: TcsrConfig, mask_edited: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and returns of a batch, both (B, T), 0 off the student tokens, in the rewards' dtype, on their device.
+    """Advantages and returns of a batch, both (B, T), 0 off the mask, in the rewards' dtype, on their device.
 
     Args:
-        rewards_BT: A turn's reward on its last student token; what stands elsewhere is not read, NaN included.
-        mask_BT: 1 on student tokens; all 0 for an invalid member. Between two turns stands at least one 0.
+        rewards_BT: As :func:`lay_out_rewards` writes them; or, from another agent loop, a turn's reward on its last
+            student token, where nothing else is read, NaN included.
+        mask_BT: 1 on student tokens. One taken out loses its own advantage and changes no other.
         index: The uid of each member; members of a group need not be neighbours.
         config: Shaping, aggregation, credit, normalisation.
+        mask_edited: as in :func:`read_turns`.
+
+    Raises:
+        ConfigError, ValueError: by :func:`read_turns`.
     """
-    turns = find_turns(mask_BT)
+    turns = read_turns(rewards_BT, mask_BT, mask_edited)
     rewards_BN = turn_rewards(rewards_BT, turns)
     finite_B = rewards_BN.isfinite().all(1)
     if not finite_B.all():
@@ -188,7 +273,9 @@ def tcsr_advantage(
         returns_BN = returns_BN[:, :1]
     group_B = group_numbers(index, mask_BT.device)
     advantages_BN = group_advantages(returns_BN, group_B, count_B, config.normalize_std)
-    return to_tokens(advantages_BN, turns, rewards_BT), to_tokens(returns_BN, turns, rewards_BT)
+    off_BT = mask_BT == 0
+    advantages_BT, returns_BT = (to_tokens(values_BN, turns, rewards_BT) for values_BN in (advantages_BN, returns_BN))
+    return advantages_BT.masked_fill_(off_BT, 0), returns_BT.masked_fill_(off_BT, 0)
 
 
 def compute_tcsr_advantage(
@@ -197,8 +284,8 @@ def compute_tcsr_advantage(
     """verl's advantage estimator ``tcsr`` (calling convention: verl trainer/ppo/ray_trainer.py:248-279).
 
     Args:
-        token_level_rewards: (B, T) float.
-        response_mask: (B, T), 1 on student tokens.
+        token_level_rewards: (B, T) float, verl's ``rm_scores``.
+        response_mask: (B, T), 1 on student tokens, after verl's rejection sampling.
         index: numpy array of B uids.
         config: verl's ``algorithm`` section or ``None``; its key ``tcsr`` is parsed by
             :func:`steer_verl.config.tcsr_config`, and an absent one is the ``steer`` preset.
@@ -207,9 +294,12 @@ def compute_tcsr_advantage(
         ``(advantages, returns)``, both (B, T), multiplied by the mask.
 
     Raises:
-        ConfigError: a setting of ``algorithm.tcsr`` cannot work, the KL penalty is in the reward, or there are no uids.
+        ConfigError: a setting of ``algorithm.tcsr`` cannot work, the KL penalty is in the reward, there are no uids, or
+            ``rollout_correction.rollout_rs`` is set and a row carries no turn spans.
+        ValueError: the mask holds a 1 outside of a row's turn spans.
     """
     section = config.get("tcsr") if config is not None else None
+    rejecting = bool(section_of(config, "rollout_correction.rollout_rs"))
     if config is not None and config.get("use_kl_in_reward"):
         raise ConfigError(
             "algorithm.use_kl_in_reward would put a penalty into the turn rewards that tcsr reads; set it to False and "
@@ -217,4 +307,4 @@ def compute_tcsr_advantage(
         )
     if index is None:
         raise ConfigError("algorithm.adv_estimator=tcsr compares the members of a group, but the batch has no uid")
-    return tcsr_advantage(token_level_rewards, response_mask, index, tcsr_config(section))
+    return tcsr_advantage(token_level_rewards, response_mask, index, tcsr_config(section), mask_edited=rejecting)

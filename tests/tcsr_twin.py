@@ -37,7 +37,7 @@ class Batch:
 
 
 def lay_out(uids: list[str], rewards: list[list[float]], rng: random.Random | None = None, tokens: int = 64) -> Batch:
-    """Turns of random length with at least one token between them; the last may end at the very edge."""
+    """Turns of random length, one token at least, as there is between them; the last may end at the very edge."""
     rng = rng or random.Random(0)
     spans = []
     for values in rewards:

@@ -201,7 +201,9 @@ def _rewarded(outputs: list[Any]) -> Outcome:
         valid = trajectory.valid
         rewards.append(trajectory_rewards(trajectory, RewardConfig()) if valid else [])
         output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": rewards[-1]}
-    return advantages(trajectories, [o.as_dict() for o in outputs], [o.turn_ends for o in outputs], rewards)
+    return advantages(
+        trajectories, [o.as_dict() for o in outputs], [[stop - 1 for _, stop in o.turn_spans] for o in outputs], rewards
+    )
 
 
 def advantages(

@@ -149,8 +149,8 @@ async def test_invariants_over_generated_dialogues(case: int, processor: Any, pi
         assert later[1][: len(earlier[1])] == earlier[1], "history is append-only"
 
     trained = record.scored if record.valid else ()
-    assert [end for _, end in runs(output.response_mask)] == output.turn_ends
-    assert len(output.turn_ends) == len(trained)
+    assert [(start, end + 1) for start, end in runs(output.response_mask)] == output.turn_spans
+    assert len(output.turn_spans) == len(trained)
     for (start, end), turn in zip(runs(output.response_mask), record.turns, strict=False):
         ids = output.response_ids[start : end + 1]
         assert len(ids) == turn.answer_tokens
@@ -199,14 +199,16 @@ async def test_tokens_equal_rendering_the_whole_dialogue_at_once(case: int, proc
 async def test_each_turns_reward_is_laid_on_its_last_student_token(processor: Any, picture: str) -> None:
     loop = make_loop(processor, random_tutor(random.Random(1)))
     output = await loop.run({}, **row(random_seed(random.Random(1), picture)))
-    rewards = [0.0, *(0.1 * t for t in range(1, len(output.turn_ends)))]
+    rewards = [0.0, *(0.1 * t for t in range(1, len(output.turn_spans)))]
     output.reward_score = 0.5
     output.extra_fields["reward_extra_info"] = {"safety_mean": 3.0, "turn_rewards": list(rewards)}
     fields = output.as_dict()
     assert fields["rm_scores"].shape == fields["response_mask"].shape
     expected = torch.zeros(len(output.response_mask))
-    expected[torch.tensor(output.turn_ends)] = torch.tensor(rewards)
+    expected[torch.tensor([stop - 1 for _, stop in output.turn_spans])] = torch.tensor(rewards)
     assert torch.equal(fields["rm_scores"], expected)
+    marked = (fields["rm_scores"] != 0) | fields["rm_scores"].signbit()
+    assert torch.equal(marked, fields["response_mask"].bool()), "the sign of zero carries the turns"
     assert fields["extra_fields"]["reward_extra_info"] == {"safety_mean": 3.0}, "a list has no place in verl's metrics"
 
 
@@ -227,6 +229,30 @@ async def test_rewards_that_do_not_match_the_turns_are_refused(processor: Any, p
         output.as_dict()
 
 
+@pytest.mark.parametrize("answers", [0, 3])
+async def test_without_log_probabilities_none_are_made_up(answers: int, processor: Any) -> None:
+    class Silent(Engine):
+        async def generate(self, request_id: str, **call: Any) -> Any:
+            output = await super().generate(request_id, **call)
+            output.log_probs = None
+            if len(self.calls) > answers:
+                output.token_ids = []
+            return output
+
+    seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
+    tutor = ScriptedTutor(lambda t, _: ruling(GOOD, f"next {t}"))
+    loop = make_loop(processor, tutor, engine=Silent(processor.tokenizer, random.Random(0)))
+    loop.rollout_config.calculate_log_probs = False
+    output = await loop.run({}, **row(seed))
+    assert output.response_logprobs is None and "rollout_log_probs" not in output.as_dict()
+    assert len(output.turn_spans) == answers
+
+    loop = make_loop(processor, tutor, engine=Silent(processor.tokenizer, random.Random(0)))
+    if answers:
+        with pytest.raises(ValueError, match="no log-probabilities though"):
+            await loop.run({}, **row(seed))
+
+
 @pytest.mark.parametrize(("lost_turn", "trained"), [(0, 0), (1, 0), (2, 2), (3, 3)])
 async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
     lost_turn: int, trained: int, processor: Any
@@ -234,7 +260,7 @@ async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
     seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
     tutor = ScriptedTutor(lambda t, _: ruling(LOST if t == lost_turn else GOOD, f"next {t}"))
     output = await make_loop(processor, tutor).run({}, **row(seed))
-    assert len(runs(output.response_mask)) == trained == len(output.turn_ends)
+    assert len(runs(output.response_mask)) == trained == len(output.turn_spans)
     assert Trajectory.model_validate_json(output.extra_fields["trajectory"]).valid == (trained > 0)
 
 
@@ -254,7 +280,7 @@ async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(
     engine = Aborting(processor.tokenizer, random.Random(0))
     output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
-    assert record.stop is StopReason.ABORTED and len(record.turns) == turns == len(output.turn_ends)
+    assert record.stop is StopReason.ABORTED and len(record.turns) == turns == len(output.turn_spans)
     output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": [1.0] * turns}
     assert output.as_dict()["rm_scores"].sum() == turns
 
@@ -325,7 +351,7 @@ async def test_the_loop_rewards_its_dialogue_as_the_reward_manager_would(
     )
     assert (ours.reward_score, mine) == (told["reward_score"], theirs)
     scores = ours.as_dict()["rm_scores"]
-    assert scores[ours.turn_ends].tolist() == pytest.approx(mine["turn_rewards"])
+    assert scores[[stop - 1 for _, stop in ours.turn_spans]].tolist() == pytest.approx(mine["turn_rewards"])
     assert scores.sum().item() == pytest.approx(sum(mine["turn_rewards"]))
 
 

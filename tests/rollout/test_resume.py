@@ -57,7 +57,7 @@ async def test_whatever_was_written_before_the_kill_is_played_again(
     answers, rulings = (kept + 1) // 2, kept // 2
     assert len(second.seen) == 4 - rulings
     assert len(loop.server_manager.calls) == 4 - answers
-    same = before.turn_ends[answers - 1] + 1 if answers else 0
+    same = before.turn_spans[answers - 1][1] if answers else 0
     assert after.response_ids[:same] == before.response_ids[:same]
     assert after.response_mask[:same] == before.response_mask[:same]
     assert after.response_logprobs[:same] == pytest.approx(before.response_logprobs[:same], abs=1e-6)
