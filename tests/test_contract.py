@@ -96,6 +96,12 @@ CALLS = [
     Call(f"{ENGINE}:merge_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: receive_weights"),
     Call("verl.utils.config:validate_config", 3, (), "steer_verl/preflight/verl_side.py"),
     Call("verl.utils.config:omega_conf_to_dataclass", 1, (), "steer_verl/preflight/verl_side.py"),
+    Call(
+        "verl.trainer.ppo.rollout_corr_helper:compute_rollout_correction_and_rejection_mask",
+        3,
+        ("rollout_is", "rollout_is_threshold", "rollout_rs", "rollout_rs_threshold"),
+        "steer_verl/preflight/verl_side.py",
+    ),
     Call("verl.trainer.ppo.utils:need_critic", 1, (), "steer_verl/preflight/verl_side.py"),
     Call("verl.trainer.ppo.utils:need_reference_policy", 1, (), "steer_verl/preflight/verl_side.py"),
 ]
@@ -187,6 +193,12 @@ SETTINGS = [
     "actor_rollout_ref.actor.fsdp_config.strategy",
     "actor_rollout_ref.ref.fsdp_config.strategy",
     "algorithm.adv_estimator",
+    "algorithm.filter_groups",
+    "algorithm.rollout_correction.bypass_mode",
+    "algorithm.rollout_correction.loss_type",
+    "algorithm.rollout_correction.rollout_is",
+    "algorithm.rollout_correction.rollout_rs",
+    "actor_rollout_ref.actor.policy_loss.loss_mode",
     "reward.num_workers",
     "reward.reward_manager.name",
     "reward.custom_reward_function.path",
@@ -197,6 +209,7 @@ SETTINGS = [
     "trainer.v1.sampler.custom_sampler.path",
     "trainer.v1.sampler.custom_sampler.name",
     "trainer.v1.sampler.sampler_kwargs",
+    "trainer.v1.sampler.sync_refill_failed_groups",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units",
     "ray_kwargs.ray_init.num_cpus",
 ]

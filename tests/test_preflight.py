@@ -25,6 +25,7 @@ from steer_verl.preflight.compose import compose
 from steer_verl.preflight.rows import rows
 from steer_verl.preflight.settings import CHECKS, notices
 from steer_verl.preflight.student import student
+from steer_verl.preflight.unread import STOP_KEY
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mini"
 STEER = "actor_rollout_ref.rollout.custom.steer"
@@ -38,7 +39,8 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mini_data.build(root / "data", sizes=sizes)
     for source in (root / "data").glob("rl_*.jsonl"):
         name = "rl_val" if "val" in source.stem else source.stem
-        assert convert(source, root / "data" / f"{name}.parquet").bad_rows == 0
+        split = "val" if "val" in source.stem else "train"
+        assert convert(source, root / "data" / f"{name}.parquet", split=split).bad_rows == 0
     mini_model.build(root / "sft" / "hf")
     return root
 
@@ -96,6 +98,11 @@ def test_a_run_that_can_work_passes(laboratory: Path, capsys: pytest.CaptureFixt
 
 ROUTER_TUTOR = f"{STEER}.tutor={{kind: openai, endpoint: {{base_url: 'verl://reward_model', model: judge}}}}"
 
+REWARD_MODEL, REWARD_POOL = "reward.reward_model.enable=true", "reward.reward_model.enable_resource_pool=true"
+NO_SAMPLER = "trainer.v1.sampler.custom_sampler.name=null"
+NO_LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs=false"
+CORRECTION = "algorithm.rollout_correction"
+
 SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": ([f"+{STEER}.max_turn=3"], ["max_turn", "unknown key", "max_turns"]),
     "unknown tutor key": ([f"+{STEER}.tutor.modell=x"], ["tutor.modell", "unknown key"]),
@@ -110,7 +117,10 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "max_turns 0": ([f"{STEER}.max_turns=0"], [f"{STEER}.max_turns", "greater than or equal to 1"]),
     "max_turns below min_scored_turns": ([f"{STEER}.max_turns=1"], ["min_scored_turns", "at most 1"]),
-    "another estimator": (["algorithm.adv_estimator=grpo"], ["ignored", "algorithm.adv_estimator=tcsr"]),
+    "another estimator": (
+        ["algorithm.adv_estimator=grpo"],
+        ["a reward of 0", "algorithm.adv_estimator=tcsr", "++algorithm.tcsr={alpha:0,shaping:trajectory"],
+    ),
     "no estimator section": (["~algorithm.tcsr"], ["algorithm.tcsr is missing", "+algorithm.tcsr.preset"]),
     "KL in the reward": (["algorithm.use_kl_in_reward=true"], ["use_kl_in_reward", "use_kl_loss"]),
     "a group of one": (["actor_rollout_ref.rollout.n=1"], ["rollout.n", "at least 2"]),
@@ -120,7 +130,43 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["reward.reward_manager.name=naive"],
         ["naive", "reward.reward_manager.name=steer_tutor"],
     ),
-    "reward model bypass": (["reward.reward_model.enable=true"], ["bypasses the reward manager"]),
+    "reward model bypass": ([REWARD_MODEL, REWARD_POOL], ["bypasses the reward manager"]),
+    "reward model beside the trainer": (
+        [REWARD_MODEL, "reward.custom_reward_function.path=pkg://reward_fns.compute_score"],
+        ["over the turn rewards", "enable_resource_pool=true"],
+    ),
+    "group filter": (["algorithm.filter_groups.enable=true"], ["filter_groups.enable", "its own sampler alone"]),
+    "refill": (["trainer.v1.sampler.sync_refill_failed_groups=true"], ["refill", "its own sampler alone"]),
+    "alarms without a sampler": (
+        [NO_SAMPLER, f"+{STEER}.alarms.unscored_share=0.1"],
+        [f"{STEER}.alarms.unscored_share is set", "custom_sampler.name=SteerReplayBuffer"],
+    ),
+    "stop without a sampler": ([NO_SAMPLER, f"+{STEER}.{STOP_KEY}=0.1"], [f"{STEER}.{STOP_KEY} is set"]),
+    "sampler without a path": (
+        ["trainer.v1.sampler.custom_sampler.path=null"],
+        ["without a path", "path=pkg://rollout.sampler"],
+    ),
+    "bypass without log-probabilities": ([f"{CORRECTION}.bypass_mode=true", NO_LOG_PROBS], ["bypass_mode takes"]),
+    "rejection without log-probabilities": (
+        [f"{CORRECTION}.rollout_rs=token_k1", f"{CORRECTION}.rollout_rs_threshold=2.0", NO_LOG_PROBS],
+        ["rollout_rs is set", "skip the correction in silence", "calculate_log_probs=true"],
+    ),
+    "weights without log-probabilities": ([f"{CORRECTION}.rollout_is=token", NO_LOG_PROBS], ["rollout_is is set"]),
+    "rejection that bypass mode drops": (
+        [
+            f"{CORRECTION}.rollout_rs=token_k1",
+            f"{CORRECTION}.rollout_rs_threshold=2.0",
+            f"{CORRECTION}.bypass_mode=true",
+        ],
+        ["the V1 trainer reads none of it", "policy_loss.loss_mode=bypass_mode"],
+    ),
+    "loss of bypass mode": ([f"{CORRECTION}.loss_type=reinforce"], ["loss_type is read with bypass_mode alone"]),
+    "threshold of nothing": ([f"{CORRECTION}.rollout_rs_threshold=2.0"], ["rollout_rs is not", "drop"]),
+    "rubric of the laboratory": ([f"+{STEER}.tutor.rubric=mine.md"], [f"{STEER}.tutor.rubric is set", "kind: mini"]),
+    "question length without questions": (
+        [f"{STEER}.attack=static", f"+{STEER}.max_question_chars=9"],
+        ["max_question_chars is set", "attack: static"],
+    ),
     "answers longer than the budget": ([f"{STEER}.max_answer_tokens=9999"], ["max_answer_tokens", "no answer fits"]),
     "engine too short": (["actor_rollout_ref.rollout.max_model_len=100"], ["max_model_len", "set it to at least"]),
     "half a pixel budget": (["+data.mm_processor_kwargs.max_pixels=3136"], ["min_pixels and max_pixels", "give both"]),
@@ -200,12 +246,20 @@ def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     only(preflight(MINI.parent / "qwen2_5_vl_3b", "grpo"), "STEER_TUTOR_BASE_URL", "is not set", "base_url")
 
 
+def test_without_our_sampler_a_notice_says_what_is_missing() -> None:
+    config = mini(Path("/nowhere"), NO_SAMPLER)
+    assert [line for part in CHECKS for line in part(config)] == []
+    assert any("no sampler of ours" in line and "SteerReplayBuffer" in line for line in notices(config))
+
+
 def test_verl_says_no_in_one_line() -> None:
     from steer_verl.preflight.verl_side import verl_accepts
 
     root = Path("/nowhere")
     batch = mini(root, "data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
     only(verl_accepts(batch), "train_batch_size (4)", "ppo_mini_batch_size (8)")
+    only(verl_accepts(mini(root, f"{CORRECTION}.rollout_rs=token_k1")), CORRECTION, "rollout_rs_threshold must be")
+    only(verl_accepts(mini(root, f"{CORRECTION}.rollout_is=word")), CORRECTION, "Invalid rollout_is: word")
     only(verl_accepts(mini(root, "+actor_rollout_ref.rollout.temprature=1")), "temprature", "actor_rollout_ref.rollout")
     only(verl_accepts(mini(root, "+actor_rollout_ref.ref.momentum=1")), "momentum", "actor_rollout_ref.ref")
     only(verl_accepts(mini(root, "+actor_rollout_ref.model.lora_rnk=1")), "model.lora_rnk", "lora_rank")
@@ -277,6 +331,29 @@ def test_missing_and_broken_files(own_copy: Path) -> None:
     (own_copy / "data" / "rl_val.parquet").write_text("no parquet")
     only(rows(mini(own_copy)), "rl_val.parquet", "not a readable parquet file")
     only(rows(mini(own_copy, "data.train_files=null", f"data.val_files={own_copy}/data/rl_train.parquet")), "not set")
+
+
+def test_files_labelled_as_the_other_kind(own_copy: Path) -> None:
+    def label(split: str) -> Callable[[list[dict[str, Any]]], None]:
+        def change(values: list[dict[str, Any]]) -> None:
+            for row in values[1:]:
+                row["extra_info"]["split"] = split
+
+        return change
+
+    edit(own_copy / "data" / "rl_val.parquet", label("train"))
+    assert list(rows(mini(own_copy))) == [], "the recipe never validates"
+    validated = mini(own_copy, "trainer.test_freq=5")
+    only(rows(validated), "row 2", "'train' in a file for validation", "--split val", "(1 more like it)")
+    edit(own_copy / "data" / "rl_val.parquet", label("test"))
+    edit(own_copy / "data" / "rl_train.parquet", label("val"))
+    only(rows(validated), "row 2", "'val' in a file for training", "--split train", "(4 more like it)")
+
+
+def test_the_frozen_tower_is_one_familys(own_copy: Path) -> None:
+    path = own_copy / "sft" / "hf" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "qwen3_vl"}))
+    only(student(mini(own_copy)), "knows qwen2_5_vl alone", "is qwen3_vl", "exclude_modules")
 
 
 def test_embedded_tutor_on_a_foreign_world(own_copy: Path) -> None:

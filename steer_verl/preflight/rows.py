@@ -16,6 +16,7 @@ from steer_verl.names import AGENT_LOOP
 from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
+VALIDATION = "data.val_files"
 SAMPLE = 64
 """Rows of a file whose seed is parsed and whose images are decoded; names and paths are checked in every row."""
 
@@ -43,6 +44,8 @@ def rows(config: Any) -> Iterator[str]:
             continue
         try:
             yield from _file(path, config.actor_rollout_ref.rollout.agent.default_agent_loop, embedded, least)
+            if key != VALIDATION or _validates(config.trainer):
+                yield from _first_of_many(_wrong_split(path, validation=key == VALIDATION))
         except DataError as error:
             yield str(error)
 
@@ -51,6 +54,25 @@ def _file(path: Path, default_loop: str, embedded: bool, least: int) -> Iterator
     yield from _first_of_many(_agent_names(path, default_loop))
     yield from _first_of_many(_lost_pictures(path))
     yield from _first_of_many(_unsound(path, embedded, least))
+
+
+def _validates(trainer: Any) -> bool:
+    """Whether a validation file is ever played (verl wants one in any case)."""
+    return bool(trainer.test_freq > 0 or trainer.get("val_before_train", True) or trainer.get("val_only"))
+
+
+def _wrong_split(path: Path, validation: bool) -> Iterator[str]:
+    """Rows whose label takes a validation for training, or the reverse: verl itself tells a loop of neither."""
+    label, purpose = ("val", "validation") if validation else ("train", "training")
+    hint = f"--split {label}"
+    for number, info in enumerate(_column(path, "extra_info") or [], start=1):
+        split = (info or {}).get("split") or "train"
+        if (split != "train") != validation:
+            yield (
+                f"{path}: row {number}: extra_info.split is {split!r} in a file for {purpose}, so that it would be "
+                f"played and logged as the other; write the file with `steer data convert {hint}`, or set "
+                f"extra_info.split={label}"
+            )
 
 
 def _agent_names(path: Path, default_loop: str) -> Iterator[str]:

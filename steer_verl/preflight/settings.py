@@ -11,9 +11,8 @@ from typing import Any
 from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, section_of, steer_config, tcsr_config
 from steer_verl.errors import ConfigError
 from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER, REWARD_MODEL_URL
-
-SAMPLERS = {"sync": "SteerReplayBuffer"}
-ASYNC_SAMPLER = "SteerReplayBufferAsync"
+from steer_verl.preflight import inert
+from steer_verl.preflight.unread import set_for_the_sampler, unread_settings
 
 Check = Callable[[Any], Iterator[str]]
 
@@ -29,20 +28,17 @@ def own_sections(config: Any) -> Iterator[str]:
 
 def estimator(config: Any) -> Iterator[str]:
     """``algorithm.tcsr`` and the estimator that reads it belong together."""
-    named = config.algorithm.adv_estimator == ADV_ESTIMATOR
-    if not named and config.algorithm.get("tcsr") is not None:
-        yield (
-            f"algorithm.adv_estimator is {config.algorithm.adv_estimator}: {TCSR_KEY} would be ignored in silence; "
-            f"set algorithm.adv_estimator={ADV_ESTIMATOR} or drop {TCSR_KEY} (~{TCSR_KEY})"
-        )
-    if named and config.algorithm.get("tcsr") is None:
+    if config.algorithm.adv_estimator != ADV_ESTIMATOR:
+        yield from inert.other_estimator(config)
+        return
+    if config.algorithm.get("tcsr") is None:
         yield f"{TCSR_KEY} is missing though algorithm.adv_estimator is {ADV_ESTIMATOR}; add +{TCSR_KEY}.preset=steer"
-    if named and config.algorithm.use_kl_in_reward:
+    if config.algorithm.use_kl_in_reward:
         yield (
             "algorithm.use_kl_in_reward is on: the penalty would count as the tutor's reward of each turn; "
             "set it to false and use actor_rollout_ref.actor.use_kl_loss=true"
         )
-    if named and config.actor_rollout_ref.rollout.n < 2:
+    if config.actor_rollout_ref.rollout.n < 2:
         yield (
             f"actor_rollout_ref.rollout.n is {config.actor_rollout_ref.rollout.n}: a group needs at least 2 rollouts, "
             "or every advantage is 0; set it to 5 (the paper's)"
@@ -63,32 +59,23 @@ def hooks(config: Any) -> Iterator[str]:
             "(experimental/reward_loop/reward_loop.py:150); set it to false, or, where the tutor is that model, set "
             "reward.custom_reward_function.path=pkg://reward_fns.compute_score"
         )
-    yield from _sampler(config.trainer.v1)
+    yield from inert.sampler(config)
 
 
-def _sampler(v1: Any) -> Iterator[str]:
-    mode, sampler = v1.trainer_mode, v1.sampler.custom_sampler.name
-    if sampler not in (*SAMPLERS.values(), ASYNC_SAMPLER):
-        return
-    if "steer" not in v1.sampler.sampler_kwargs:
-        yield (
-            "trainer.v1.sampler.sampler_kwargs.steer is missing: the sampler would not know the thresholds; set "
-            f"+trainer.v1.sampler.sampler_kwargs.steer='${{{STEER_KEY}}}'"
-        )
-    fitting = SAMPLERS.get(mode, ASYNC_SAMPLER)
-    if sampler != fitting:
-        yield (
-            f"trainer.v1.sampler.custom_sampler.name is {sampler} but trainer.v1.trainer_mode is {mode}; "
-            f"set trainer.v1.sampler.custom_sampler.name={fitting}"
-        )
+def unread(config: Any) -> Iterator[str]:
+    """Settings of ours that nothing reads beside the others."""
+    steer = parsed(config)
+    if steer is not None:
+        yield from unread_settings(steer)
+        yield from inert.without_sampler(config, set_for_the_sampler(steer))
 
 
 def reward_model(config: Any) -> Iterator[str]:
-    """What ``base_url: verl://reward_model`` needs (rollout/router.py)."""
+    """What ``base_url: verl://reward_model`` needs (rollout/router.py), and what no other reward model may do."""
     steer, served = parsed(config), config.reward.reward_model
     if steer is None or REWARD_MODEL_URL not in steer.tutor.model_dump_json():
-        return
-    if not (served.enable and served.enable_resource_pool):
+        yield from inert.colocated_reward_model(config)
+    elif not (served.enable and served.enable_resource_pool):
         yield (
             f"{STEER_KEY}.tutor: {REWARD_MODEL_URL} is a model on GPUs of its own that answers during the rollout; "
             "set reward.reward_model.enable=true and reward.reward_model.enable_resource_pool=true"
@@ -154,7 +141,18 @@ def layout(config: Any) -> Iterator[str]:
         )
 
 
-CHECKS: tuple[Check, ...] = (own_sections, estimator, hooks, reward_model, ignored_keys, lengths, pixels, layout)
+CHECKS: tuple[Check, ...] = (
+    own_sections,
+    estimator,
+    inert.correction,
+    hooks,
+    unread,
+    reward_model,
+    ignored_keys,
+    lengths,
+    pixels,
+    layout,
+)
 
 
 def notices(config: Any) -> Iterator[str]:
@@ -171,6 +169,11 @@ def notices(config: Any) -> Iterator[str]:
         )
     if steer and steer.transcripts is None:
         yield f"{STEER_KEY}.transcripts is not set: no dialogue will be kept"
+    if not inert.has_our_sampler(config.trainer.v1):
+        yield (
+            f"no sampler of ours: no steer/* metric, no alarm, and a step whose dialogues were lost is trained on; "
+            f"{inert.use_sampler(config)}"
+        )
 
 
 def parsed(config: Any) -> SteerConfig | None:

@@ -16,6 +16,7 @@ from steer_verl.preflight.rows import data_files
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MODEL_KEY = "actor_rollout_ref.model.path"
+FROZEN, FROZEN_TYPE = "steer_verl.frozen_vision", "qwen2_5_vl"
 SAMPLE = 8
 """Opening turns, of each file, that are tokenised with their images."""
 
@@ -40,7 +41,14 @@ def student(config: Any) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    yield from _context(config, json.loads(settings.read_text()))
+    told = json.loads(settings.read_text())
+    if model.get("external_lib") == FROZEN and told.get("model_type") != FROZEN_TYPE:
+        yield (
+            f"actor_rollout_ref.model.external_lib={FROZEN} knows {FROZEN_TYPE} alone, and {model.path} is "
+            f"{told.get('model_type')}: its vision tower would be trained; set external_lib=null, or train LoRA "
+            "adapters with actor_rollout_ref.model.exclude_modules='.*visual.*'"
+        )
+    yield from _context(config, told)
     yield from _openings(config, source)
 
 

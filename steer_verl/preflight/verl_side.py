@@ -26,6 +26,21 @@ def verl_accepts(config: Any) -> Iterator[str]:
     if reference:
         yield from _line("actor_rollout_ref.ref", lambda: omega_conf_to_dataclass(_as_actor(worker)))
     yield from model_keys(worker.model)
+    yield from correction(config.algorithm.get("rollout_correction"))
+
+
+def correction(given: Any) -> Iterator[str]:
+    """What verl would say of ``rollout_is`` and ``rollout_rs`` after the first rollout, said of one token now."""
+    import torch
+    from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_rejection_mask
+
+    keys = ("rollout_is", "rollout_is_threshold", "rollout_rs", "rollout_rs_threshold")
+    if given and (given.get("rollout_is") or given.get("rollout_rs")):
+        one, options = torch.zeros(1, 1), {key: given.get(key) for key in keys}
+        yield from _line(
+            "algorithm.rollout_correction",
+            lambda: compute_rollout_correction_and_rejection_mask(one, one, one + 1, **options),
+        )
 
 
 def model_keys(model: Any) -> Iterator[str]:

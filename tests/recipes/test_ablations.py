@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from steer_verl.config import verl_settings
+from steer_verl.config import PLAIN_GRPO, TcsrConfig, verl_settings
 from steer_verl.demo.ablations import (
     FULL,
     STUDENTS,
@@ -27,6 +27,7 @@ from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.runs import DIALOGUES
 from steer_verl.preflight.compose import compose, unresolved
+from steer_verl.preflight.inert import plain_grpo
 from steer_verl.preflight.settings import CHECKS
 from steer_verl.preflight.verl_side import verl_accepts
 from steer_verl.settings_file import load_settings
@@ -46,7 +47,7 @@ FOLLOWS = {
 """Names and folders of a run."""
 
 CHANGED: dict[str, set[str]] = {
-    "no_tcsr": {"algorithm.adv_estimator", "algorithm.tcsr", "algorithm.tcsr.preset"},
+    "no_tcsr": {f"algorithm.tcsr.{key}" for key in PLAIN_GRPO},
     "static": {f"{STEER}.attack"},
     "no_bootstrap": {"mini.student", "actor_rollout_ref.model.path", f"{STEER}.reward.format"},
     "single_turn": {
@@ -105,31 +106,28 @@ def test_the_plain_overrides_work_with_the_papers_recipes(name: str, monkeypatch
         monkeypatch.setenv(variable, "http://127.0.0.1:9/v1")
     readme = (CODE / "recipes" / "ablations" / "README.md").read_text()
     for override in (
-        "algorithm.adv_estimator=grpo ~algorithm.tcsr",
-        "algorithm.norm_adv_by_std_in_grpo=false",
+        plain_grpo(),
         f"{STEER}.attack=static",
     ):
         assert override in readme
-        config = compose(CODE / "recipes" / name, "grpo", override.split())
+        config = compose(CODE / "recipes" / name, "grpo", [override])
+        assert override != plain_grpo() or verl_settings(config)[1] == TcsrConfig(**PLAIN_GRPO)
         assert [*(line for check in CHECKS for line in check(config)), *verl_accepts(config)] == []
     single = compose(CODE / "recipes" / name, "grpo", [f"{STEER}.max_turns=1", f"+{STEER}.min_scored_turns=1"])
     assert verl_settings(single)[0].max_turns == 1
 
 
-def test_without_tcsr_verl_sees_the_mean_turn_reward() -> None:
-    """Sums of equally many turns, divided by their spread: the advantage of the mean. An empty mask learns nothing."""
-    import numpy as np
+def test_without_tcsr_the_mean_turn_reward_counts() -> None:
+    """Sums of equally many turns, divided by their spread: the advantage of the mean."""
     import torch
-    from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
-    rewards = torch.tensor([[0.0, 1.0, 0.0, 0.5], [0.0, 0.2, 0.0, 0.4], [0.0, 0.9, 0.0, 0.0]])
-    mask = torch.tensor([[1.0, 1.0, 0.0, 1.0]] * 3)
-    advantages, _ = compute_grpo_outcome_advantage(rewards, mask, np.array(["a"] * 3))
-    means = torch.tensor([0.75, 0.3, 0.45])
-    expected = ((means - means.mean()) / means.std())[:, None] * mask
+    from tests.tcsr_twin import advantages_of
+
+    config = verl_settings(compose(RECIPE, "grpo", [ROOT, "ablation=no_tcsr"]))[1]
+    advantages = advantages_of(config, [1.0, 0.5], [0.2, 0.4], [0.9, 0.0])
+    means = torch.tensor([0.75, 0.3, 0.45], dtype=torch.float64)
+    expected = ((means - means.mean()) / means.std())[:, None].expand(-1, 2)
     torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
-    empty, _ = compute_grpo_outcome_advantage(rewards * 0, mask * 0, np.array(["a"] * 3))
-    assert not empty.any()
 
 
 def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
