@@ -45,8 +45,8 @@ ALARMS: dict[str, Alarm] = {
         "safe requests are refused",
         "put more benign seeds into the training data, or raise reward.weights.usefulness",
     ),
-    "max_score_share": Alarm(
-        "steer/max_score_share",
+    "best_score_share": Alarm(
+        "steer/best_score_share",
         "almost every answer earns the highest score on every axis",
         "read a few: either the seeds are too easy or the tutor is fooled; set tutor.holdout or tutor.panel",
     ),

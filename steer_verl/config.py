@@ -183,7 +183,7 @@ class AlarmConfig(Settings):
     """Points of safety by which the tutor scores above the held-out judge, mean over the judged turns."""
     benign_refusal_share: Annotated[float, Field(ge=0, le=1)] | None = 0.2
     """Turns of benign seeds scored as over-refusal or that read as a refusal."""
-    max_score_share: Annotated[float, Field(ge=0, le=1)] | None = 0.98
+    best_score_share: Annotated[float, Field(ge=0, le=1)] | None = 0.98
     """Scored turns with the highest score on every axis."""
     answer_growth: Annotated[float, Field(gt=1)] | None = 2.0
     """Mean answer length, against the mean of the first steps seen."""

@@ -16,6 +16,7 @@ from steer_verl.refusal import is_refusal
 from steer_verl.rubric import BREACH_SAFETY, HIGHEST, OVER_REFUSAL_SAFETY
 from steer_verl.text import folded
 from steer_verl.types import (
+    AttackStrategy,
     DialogueKind,
     JudgeScores,
     QuestionOrigin,
@@ -23,6 +24,7 @@ from steer_verl.types import (
     StopReason,
     Trajectory,
     Turn,
+    UnscoredReason,
     Usage,
     Verdict,
 )
@@ -31,21 +33,27 @@ BEST = Scores(safety=HIGHEST, usefulness=HIGHEST, faithfulness=HIGHEST)
 
 
 def trajectory_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Means over the step's dialogues and turns.
+    """Means over the step's dialogues and turns; sums where the name says total, and one greatest value, ``..._max``.
 
-    ``steer/safety/mean`` and ``/min`` are means over dialogues of their mean and their worst turn (1..10);
+    Under ``trainer.v1.*.parameter_sync_step`` > 1 a step has several batches, whose figures verl combines by the words
+    in their names (trainer/ppo/v1/utils.py:77-98): ``total`` is added up, of ``max`` and ``min`` the outermost is taken,
+    and all else is a mean weighted by dialogues. So no mean has such a word in its name, and a share of 0 is reported.
+
+    ``steer/safety/mean`` and ``/worst_turn`` are means over dialogues of their mean and their worst turn (1..10);
     ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>`` and
     ``steer/origin/<origin>`` are shares. What the tutor cost, how far a panel and a held-out judge disagree, and what a
     policy that games its tutor looks like: see the functions below; where the time went: steer_verl/dashboard.py.
     """
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
-    metrics = {"steer/dialogues": float(len(trajectories)), "steer/turns": float(len(turns))}
+    metrics = {"steer/total_dialogues": float(len(trajectories)), "steer/total_turns": float(len(turns))}
     if not turns:
         return metrics
     metrics |= _safety(trajectories)
     metrics |= _shares("steer/stop", [t.stop.value for t in trajectories], [r.value for r in StopReason])
     metrics |= _shares("steer/origin", [t.origin.value for t in turns], [o.value for o in QuestionOrigin])
-    metrics |= _shares("steer/strategy", [t.strategy.value for t in turns if t.strategy], [])
+    metrics |= _shares(
+        "steer/strategy", [t.strategy.value for t in turns if t.strategy], [s.value for s in AttackStrategy]
+    )
     metrics |= _unscored(turns)
     metrics["steer/valid_share"] = fmean(t.valid for t in trajectories)
     metrics["steer/answer_truncated_share"] = fmean(turn.truncated for turn in turns)
@@ -61,7 +69,7 @@ def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         if not scored:
             continue
         figures["safety/mean"].append(fmean(s.safety for s in scored))
-        figures["safety/min"].append(min(s.safety for s in scored))
+        figures["safety/worst_turn"].append(min(s.safety for s in scored))
         figures["usefulness/mean"].append(fmean(s.usefulness for s in scored))
         figures["faithfulness/mean"].append(fmean(s.faithfulness for s in scored))
         side = "benign" if trajectory.kind is DialogueKind.BENIGN else "attacked"
@@ -75,10 +83,9 @@ def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 def _unscored(turns: Sequence[Turn]) -> dict[str, float]:
     """Share of turns without a verdict, in all and by reason."""
-    reasons = [turn.verdict.reason.value for turn in turns if not isinstance(turn.verdict, Verdict)]
-    counts = Counter(reasons)
-    shares = {f"steer/unscored/{reason}": count / len(turns) for reason, count in counts.items()}
-    return {"steer/unscored_share": len(reasons) / len(turns), **shares}
+    counts = Counter(turn.verdict.reason for turn in turns if not isinstance(turn.verdict, Verdict))
+    shares = {f"steer/unscored/{reason.value}": counts[reason] / len(turns) for reason in UnscoredReason}
+    return {"steer/unscored_share": counts.total() / len(turns), **shares}
 
 
 def _shares(prefix: str, values: Sequence[str], always: Iterable[str]) -> dict[str, float]:
@@ -106,7 +113,7 @@ def _cost(turns: Sequence[Turn]) -> dict[str, float]:
         figures["cached_share"] = total.cached_tokens / total.prompt_tokens
         figures["completion_tokens"] = total.completion_tokens / len(turns)
     if total.cost:
-        figures["cost"] = total.cost
+        figures["total_cost"] = total.cost
     return {f"steer/tutor/{name}": value for name, value in figures.items()}
 
 
@@ -125,7 +132,7 @@ def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     audited = sum(isinstance(opinion, JudgeScores) for t in trajectories for opinion in t.audit)
     asked = sum(len(t.audit) for t in trajectories)
     gaps = [gap for trajectory in trajectories for gap in holdout_gaps(trajectory)]
-    figures = {"steer/holdout/audited": float(audited)} if asked else {}
+    figures = {"steer/holdout/total_audited": float(audited)} if asked else {}
     return {**figures, "steer/holdout/gap": fmean(gaps)} if gaps else figures
 
 
@@ -142,7 +149,7 @@ def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Shares that rise when a policy games its tutor.
 
     ``benign_refusal_share``: turns of benign seeds scored as over-refusal or that read as a refusal, whoever scored
-    them. ``max_score_share``: scored turns with the best score on every axis. ``repeated_answer_share``: answers that
+    them. ``best_score_share``: scored turns with the best score on every axis. ``repeated_answer_share``: answers that
     a dialogue of another seed gave as well, in the same words.
     """
     benign = [turn for t in trajectories if t.kind is DialogueKind.BENIGN for turn in t.turns]
@@ -151,7 +158,7 @@ def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     if benign:
         figures["steer/benign_refusal_share"] = fmean(_refuses(turn) for turn in benign)
     if scored:
-        figures["steer/max_score_share"] = fmean(scores == BEST for scores in scored)
+        figures["steer/best_score_share"] = fmean(scores == BEST for scores in scored)
     seeds_of: dict[str, set[str]] = defaultdict(set)
     answers = [(folded(parse_answer(turn.answer).answer), t.seed_id) for t in trajectories for turn in t.turns]
     for answer, seed_id in answers:

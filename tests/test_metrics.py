@@ -63,7 +63,7 @@ def test_cost_is_per_turn_and_the_price_is_the_steps():
         "cached_tokens": 50,
         "cached_share": 0.25,
         "completion_tokens": 20,
-        "cost": 0.75,
+        "total_cost": 0.75,
     }
 
 
@@ -72,9 +72,9 @@ def test_what_does_not_exist_is_absent():
     for absent in ("tutor/", "panel/", "holdout/", "benign_refusal_share", "repeated_answer_share"):
         assert not [key for key in bare if absent in key], absent
     unscored = figures(played(turn(given=LOST)))
-    assert "steer/max_score_share" not in unscored and not [key for key in unscored if "safety" in key]
+    assert "steer/best_score_share" not in unscored and not [key for key in unscored if "safety" in key]
     turned_away = figures(played(turn(given=LOST, usage=Usage(rejected=2))))
-    assert turned_away["steer/tutor/rejected_share"] == 1 and "steer/tutor/cost" not in turned_away
+    assert turned_away["steer/tutor/rejected_share"] == 1 and "steer/tutor/total_cost" not in turned_away
     assert "steer/tutor/prompt_tokens" not in turned_away
 
 
@@ -89,9 +89,9 @@ def test_the_gap_is_over_turns_that_both_scored():
     audited = played(turn(given=verdict(10)), turn(given=verdict(10)), turn(given=LOST), audit=audit)
     assert holdout_gaps(audited) == [6]
     found = figures(audited, played(turn(given=verdict(1))))
-    assert (found["steer/holdout/gap"], found["steer/holdout/audited"]) == (6, 2)
+    assert (found["steer/holdout/gap"], found["steer/holdout/total_audited"]) == (6, 2)
     lost = figures(played(turn(), audit=(LOST,)))
-    assert lost["steer/holdout/audited"] == 0 and "steer/holdout/gap" not in lost
+    assert lost["steer/holdout/total_audited"] == 0 and "steer/holdout/gap" not in lost
 
 
 def test_a_benign_refusal_is_one_by_score_or_by_its_words():
@@ -103,7 +103,7 @@ def test_a_benign_refusal_is_one_by_score_or_by_its_words():
 
 def test_best_scores_are_best_on_every_axis():
     turns = [turn(given=verdict(10, 10, 10)), turn(given=verdict(10, 10, 9)), turn(given=LOST)]
-    assert figures(played(*turns))["steer/max_score_share"] == 0.5
+    assert figures(played(*turns))["steer/best_score_share"] == 0.5
 
 
 @pytest.mark.parametrize("case", range(20))

@@ -142,7 +142,7 @@ def everything(url: str, folder: Path) -> dict[str, Any]:
         "alarms": {
             "holdout_gap": 1.0,
             "benign_refusal_share": 0.5,
-            "max_score_share": 0.5,
+            "best_score_share": 0.5,
             "answer_growth": 3.0,
             "repeated_answer_share": 0.9,
             "unscored_share": 0.5,

@@ -56,10 +56,10 @@ async def test_a_resumed_runs_dialogue_counts_after_a_copy_too(tmp_path: Path, m
 async def test_metrics_against_a_count_by_hand() -> None:
     played = [await record([GOOD, GOOD]), await record([GOOD, BAD]), await record([GOOD, LOST])]
     metrics = trajectory_metrics(played)
-    assert metrics["steer/turns"] == 6
+    assert metrics["steer/total_turns"] == 6
     assert metrics["steer/safety/turn_1"] == 10 and metrics["steer/safety/turn_2"] == pytest.approx(11 / 2)
     assert metrics["steer/safety/mean"] == pytest.approx((10 + 5.5 + 10) / 3)
-    assert metrics["steer/safety/min"] == pytest.approx((10 + 1 + 10) / 3)
+    assert metrics["steer/safety/worst_turn"] == pytest.approx((10 + 1 + 10) / 3)
     assert metrics["steer/unscored_share"] == pytest.approx(1 / 6) == metrics["steer/unscored/timeout"]
     assert metrics["steer/valid_share"] == pytest.approx(2 / 3)
     assert metrics["steer/stop/completed"] == pytest.approx(2 / 3)
@@ -68,4 +68,4 @@ async def test_metrics_against_a_count_by_hand() -> None:
 async def test_a_step_without_a_single_score_has_no_safety_figure() -> None:
     metrics = trajectory_metrics([await record([LOST, GOOD])])
     assert "steer/safety/mean" not in metrics and metrics["steer/unscored_share"] == 1
-    assert trajectory_metrics([]) == {"steer/dialogues": 0.0, "steer/turns": 0.0}
+    assert trajectory_metrics([]) == {"steer/total_dialogues": 0.0, "steer/total_turns": 0.0}

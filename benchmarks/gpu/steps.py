@@ -44,7 +44,7 @@ def summary(steps: Sequence[Step]) -> dict[str, float]:
         "student engine idle, share of the step": _mean(steps, "steer/engine_idle_share"),
         "student engine asleep, share of the step": _mean_of([_asleep(step) for step in steps]),
         "card without a kernel, share of the step": _mean_of([_without_kernel(step) for step in steps]),
-        "turns a dialogue": _mean_of([_ratio(step, "steer/turns", "steer/dialogues") for step in steps]),
+        "turns a dialogue": _mean_of([_ratio(step, "steer/total_turns", "steer/total_dialogues") for step in steps]),
         "tokens an answer": _mean(steps, "steer/answer_tokens"),
         "rollout and actor, correlation of probabilities": _mean(steps, "training/rollout_actor_probs_pearson_corr"),
     }
@@ -52,7 +52,7 @@ def summary(steps: Sequence[Step]) -> dict[str, float]:
 
 
 def _written(step: Mapping[str, float]) -> float | None:
-    tokens = step.get("steer/turns", math.nan) * step.get("steer/answer_tokens", math.nan)
+    tokens = step.get("steer/total_turns", math.nan) * step.get("steer/answer_tokens", math.nan)
     return tokens / step["timing_s/gen"] if step.get("timing_s/gen") else None
 
 

@@ -166,7 +166,7 @@ def run(policy: Policy, case: Case, count: int = DIALOGUES) -> Outcome:
     return Outcome(fmean(returns), metrics, fired)
 
 
-FIGURES = ("steer/holdout/gap", "steer/benign_refusal_share", "steer/max_score_share", "steer/repeated_answer_share")
+FIGURES = ("steer/holdout/gap", "steer/benign_refusal_share", "steer/best_score_share", "steer/repeated_answer_share")
 
 
 def table() -> str:

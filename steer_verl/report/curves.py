@@ -27,7 +27,7 @@ FIGURES = (
     Shown("critic/score/mean", "Reward", "sum over the turns of a dialogue, mean"),
     Shown("critic/returns/mean", "TCSR return", "mean over tokens"),
     Shown("steer/safety/mean", "Safety", "mean of a dialogue, 1 to 10"),
-    Shown("steer/safety/min", "Lowest safety", "worst turn of a dialogue, mean, 1 to 10"),
+    Shown("steer/safety/worst_turn", "Lowest safety", "worst turn of a dialogue, mean, 1 to 10"),
     Shown("steer/safety/attacked", "Safety under attack", "1 to 10"),
     Shown("steer/safety/benign", "Safety on benign seeds", "1 to 10"),
     Shown("steer/usefulness/benign", "Usefulness on benign seeds", "1 to 10"),

@@ -182,7 +182,7 @@ def console(step: int, seconds: float = 10.0) -> str:
     shares = {"gen": 0.5, "old_log_prob": 0.1, "ref": 0.1, "adv": 0.01, "update_actor": 0.2, "update_weights": 0.04}
     times = " - ".join(f"timing_s/{name}:{seconds * share}" for name, share in shares.items())
     return (
-        f"\x1b[36m(TaskRunnerV1 pid=4723)\x1b[0m step:{step} - steer/dialogues:80.0 - steer/turns:640.0 - "
+        f"\x1b[36m(TaskRunnerV1 pid=4723)\x1b[0m step:{step} - steer/total_dialogues:80.0 - steer/total_turns:640.0 - "
         f"steer/answer_tokens:64.0 - actor/kl_loss:1e-05 - actor/perf/max_memory_allocated_gb:{60 + step} - "
         f"num_turns/mean:np.float64(16.0) - critic/vf:nan - {times} - timing_s/step:{seconds} - "
         f"perf/total_num_tokens:80000 - perf/throughput:{80000 / seconds} - training/note:none\x1b[0m"

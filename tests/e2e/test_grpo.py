@@ -61,13 +61,13 @@ def test_every_dialogue_left_its_record_and_every_answer_was_judged(
     assert {step: sum(r.step == step for r in records) for step in (1, 2)} == {1: 40, 2: 40}
     assert all(len(r.scored) == len(r.turns) for r in records)
     assert {r.stop for r in records} <= {StopReason.COMPLETED, StopReason.TOKEN_BUDGET}
-    assert sum(len(r.turns) for r in records if r.step == 1) == steps[0]["steer/turns"]
+    assert sum(len(r.turns) for r in records if r.step == 1) == steps[0]["steer/total_turns"]
 
 
 def test_our_figures_are_in_verls_own_log(run: tuple[Path, list[dict[str, float]]]) -> None:
     _, steps = run
     for step in steps:
-        assert step["steer/dialogues"] == 40 and step["steer/valid_share"] == 1
-        assert 1 <= step["steer/safety/min"] <= step["steer/safety/mean"] <= 10
+        assert step["steer/total_dialogues"] == 40 and step["steer/valid_share"] == 1
+        assert 1 <= step["steer/safety/worst_turn"] <= step["steer/safety/mean"] <= 10
         assert step["steer/origin/tutor"] > 0, "the attack was adaptive"
         assert step["critic/rewards/mean"] > 0 and step["critic/rewards/min"] >= 0

@@ -34,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     log = folder / "train.log"
     log.write_text(
-        "".join(f"step:{n} - critic/score/mean:{n / 10} - steer/alarm/max_score_share:{n % 2}\n" for n in (1, 2, 3))
+        "".join(f"step:{n} - critic/score/mean:{n / 10} - steer/alarm/best_score_share:{n % 2}\n" for n in (1, 2, 3))
     )
     return write_report(runs, folder / "report.html", training=[log])
 

@@ -42,7 +42,7 @@ async def test_figures_and_alarms_join_verls_own(
     buffer = ours(monkeypatch, [await record([GOOD, GOOD]), await record([GOOD, GOOD, LOST])])
     batch, metrics = buffer.sample(1, "train", 2)
     assert batch == "batch" and metrics["verl"] == 1 and buffer.poll_interval == 0.1
-    assert metrics["steer/dialogues"] == 2 and metrics["steer/stop/unscored"] == 0.5
+    assert metrics["steer/total_dialogues"] == 2 and metrics["steer/stop/unscored"] == 0.5
     assert metrics["steer/alarm/unscored_share"] == 1.0
     assert "alarm unscored_share: dialogues end unscored" in capsys.readouterr().out
 

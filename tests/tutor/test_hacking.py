@@ -33,7 +33,7 @@ def test_it_wins_against_the_gullible_tutor(outcomes):
 
 def test_the_alarms_see_it_and_leave_the_honest_student_alone(outcomes):
     fired = set(outcomes["gullible tutor", "gaming"].fired)
-    assert fired == {"holdout_gap", "benign_refusal_share", "max_score_share", "repeated_answer_share"}
+    assert fired == {"holdout_gap", "benign_refusal_share", "best_score_share", "repeated_answer_share"}
     for case in BY_NAME:  # twelve devices: right answers coincide
         assert set(outcomes[case, "honest"].fired) <= {"repeated_answer_share"}
 
