@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from verl.workers.rollout.replica import TokenOutput
 
 
+class OverlongError(ValueError):
+    """An opening that does not fit into the prompt's budget."""
+
+
 @dataclass
 class TokenContext:
     """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times."""
@@ -45,14 +49,28 @@ class TokenContext:
         """Tokenise the opening messages, whose image blocks hold paths.
 
         Raises:
-            ValueError: the prompt with its images is longer than ``rollout.prompt_length`` (verl's own check), or the
-                model has no processor.
+            OverlongError: the prompt with its images is longer than ``rollout.prompt_length``. verl's own method would
+                raise for one with images and cut one without, so that student and tutor were shown different openings.
+            ValueError: the model has no processor.
+            DataError: an image cannot be read.
         """
         asked = json.dumps(messages)
         messages, images = await _load_images(loop, store, messages)
         await store.prepare(loop, images)
-        ids = await store.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
+        render = partial(loop.continuous_token_builder.build_initial_tokens, messages, images=images or None)
+        ids = await store.tokens(asked, lambda: asyncio.to_thread(render))
+        limit = loop.rollout_config.prompt_length
+        if len(ids) > limit:
+            raise OverlongError(f"the opening has {len(ids)} tokens, more than data.max_prompt_length={limit}")
         return cls(loop, store, messages, ids, len(ids), response_length, images)
+
+    @classmethod
+    def empty(cls, loop: AgentLoopBase) -> TokenContext:
+        """Of a lost dialogue: an end token as the prompt, and one without loss as the response, for verl needs both."""
+        end = loop.tokenizer.eos_token_id
+        context = cls(loop, ImageStore(), [], [end], 1, 1, [])
+        context.add_end()
+        return context
 
     def expect(self, paths: Sequence[str]) -> None:
         """The next turn will bring these images."""
@@ -113,13 +131,6 @@ class TokenContext:
         hundreds of dialogues waited 0.1 s a turn for their places among verl's threads (benchmarks/rollout.md)."""
         builder = self.loop.continuous_token_builder
         return bool(images) and getattr(builder, "processor", None) is self.loop.processor
-
-    def drop_loss(self, from_turn: int) -> None:
-        """Take the loss from turn ``from_turn`` (0-based) on: those answers have no reward to learn from."""
-        start = self.turn_ends[from_turn - 1] + 1 if from_turn else 0
-        rest = len(self.mask) - start
-        self.mask[start:], self.log_probs[start:] = [0] * rest, [0.0] * rest
-        del self.turn_ends[from_turn:]
 
 
 def _log_probs(output: TokenOutput) -> list[float]:

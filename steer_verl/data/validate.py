@@ -42,7 +42,7 @@ class Rules:
     """Accept dialogues without any picture."""
     max_turn_chars: int = MAX_TURN_CHARS
     min_turns: int = MIN_TURNS
-    """1 where single questions are trained on: ``min_scored_turns`` is 1 there too."""
+    """1 where single questions are trained on: ``max_turns`` is 1 there too."""
 
 
 DEFAULT_RULES = Rules()
