@@ -33,7 +33,7 @@ class CachedTutor:
 
     def begin(self, request: TutorRequest) -> Pending:
         """See :class:`~steer_verl.types.EarlyTutor`."""
-        digest = _digest(self.name, request)
+        digest = request_digest(self.name, request)
         kept = self.cache.get(request.turn_key, digest, TutorResponse)
         if kept is not None:
             return Pending.of(kept.model_copy(update={"usage": Usage()}))
@@ -55,8 +55,8 @@ class CachedTutor:
         await self.tutor.close()
 
 
-def _digest(name: str, request: TutorRequest) -> str:
-    """Of who is asked and what is shown; how long a turn took may differ."""
+def request_digest(name: str, request: TutorRequest) -> str:
+    """32 hex digits over who is asked and what is shown; how long a turn took may differ."""
     history = [(turn.user.model_dump(), turn.answer) for turn in request.turns]
     following = request.static_next_turn.model_dump() if request.static_next_turn else None
     shown = [name, request.seed.id, history, request.user.model_dump(), request.answer, following]
