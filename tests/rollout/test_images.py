@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from steer_verl.types import Seed, UserTurn
+from steer_verl.types import Seed, Status, Trajectory, UserTurn
 from tests.rollout.test_agent_loop import Engine, make_loop, row
 from tests.scripted import GOOD, ScriptedTutor, ruling
 
@@ -176,10 +176,11 @@ async def test_a_group_hands_the_engine_one_reference_for_the_same_pictures(proc
         ray.shutdown()
 
 
-async def test_a_missing_later_picture_fails_its_own_turn_with_its_name(processor: Any, tmp_path: Path) -> None:
+async def test_a_missing_later_picture_loses_the_dialogue_and_is_named(processor: Any, tmp_path: Path) -> None:
     seed = seed_with({1: (str(tmp_path / "gone.png"),)})
-    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
-        await play(processor, seed, share=True, n=1)
+    ((_, output, _),) = await play(processor, seed, share=True, n=1)
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    assert record.status is Status.LOST and "gone.png" in record.detail and len(record.turns) == 1
 
 
 async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) -> None:
