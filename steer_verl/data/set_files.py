@@ -98,7 +98,7 @@ Form = Callable[[Validator, int, Mapping[str, Any]], "Told | list[Flaw]"]
 
 
 def _check_lines(file: Path, rules: Rules, form: Form) -> Iterator[Checked]:
-    validator = Validator(file, rules)
+    validator = Validator(file, rules, played=form is not _sft_row)
     for line in read_jsonl(file):
         if line.value is None:
             yield validator.bad(line.number, line.size, Flaw("line", line.what, line.cure))
@@ -108,13 +108,15 @@ def _check_lines(file: Path, rules: Rules, form: Form) -> Iterator[Checked]:
 
 def _check_sft_parquet(file: Path, rules: Rules) -> Iterator[Checked]:
     """Pictures stand in the rows, or their paths do, as whoever wrote the file knows them."""
-    validator = Validator(file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars))
+    validator = Validator(
+        file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars), played=False
+    )
     for number, row in enumerate(parquet_rows(file, {"messages"}), start=1):
         yield _checked(validator, number, 1, _sft_row(validator, number, {"id": f"{file}:{number}", **row}))
 
 
 def _checked(validator: Validator, row: int, size: int, read: Told | list[Flaw]) -> Checked:
-    return Checked(row, size, told=read) if isinstance(read, Told) else validator.bad(row, size, *read)
+    return validator.good(row, size, read) if isinstance(read, Told) else validator.bad(row, size, *read)
 
 
 def _bench_row(validator: Validator, number: int, value: Mapping[str, Any]) -> Told | list[Flaw]:

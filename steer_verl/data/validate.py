@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from steer_verl.data.rows import (
     seed_of,
 )
 from steer_verl.errors import DataError
-from steer_verl.images import load_image
+from steer_verl.images import Change, image_changes
 from steer_verl.types import IMAGE_MARK, MIN_TURNS, Seed
 
 AGENT_NAME = "steer_dialogue"
@@ -89,6 +89,8 @@ class Checked:
     problems: tuple[Problem, ...] = ()
     told: Told | None = None
     """``None`` if and only if there are problems."""
+    changes: Mapping[str, frozenset[Change]] = field(default_factory=dict)
+    """Absolute path of an image of a good row -> what of it models will see otherwise than it lies in the file."""
 
 
 @dataclass
@@ -97,8 +99,12 @@ class Validator:
 
     file: Path
     rules: Rules = DEFAULT_RULES
+    played: bool = True
+    """Whether these rows are played, their images opened as :mod:`steer_verl.images` does; an SFT trainer opens them by
+    a loader of its own."""
     _rows_by_id: dict[str, int] = field(default_factory=dict)
     _pictures: dict[str, str | Flaw] = field(default_factory=dict)
+    _changes: dict[str, frozenset[Change]] = field(default_factory=dict)
 
     def check(self, row: int, size: int, value: dict[str, Any]) -> Checked:
         """A row of the JSONL form -> a seed, or everything that is wrong with it."""
@@ -115,7 +121,13 @@ class Validator:
             return self.bad(row, size, *flaws)
         paths = [str(self._pictures[name]) for name in parsed.images]
         seed = seed_of(parsed.model_copy(update={"images": paths}), self.rules.min_turns)
-        return Checked(row, size, seed, told=_told(seed))
+        return self.good(row, size, _told(seed), seed)
+
+    def good(self, row: int, size: int, told: Told, seed: Seed | None = None) -> Checked:
+        """An accepted row."""
+        paths = [path for path in told.images if isinstance(path, str) and path in self._changes]
+        changes = {path: self._changes[path] for path in paths} if self.played else {}
+        return Checked(row, size, seed, told=told, changes=changes)
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
         """A refused row."""
@@ -147,8 +159,10 @@ class Validator:
             root = None if self.rules.trust_paths else self.rules.image_root or folder
             path = (self.rules.image_root or folder) / name if self.rules.trust_paths else Path(name)
             try:
-                load_image(path, root=root)
-                self._pictures[name] = str((root / path if root else path).resolve())
+                changes = image_changes(path, root=root)
+                self._pictures[name] = full = str((root / path if root else path).resolve())
+                if changes:
+                    self._changes[full] = changes
             except DataError as error:
                 what, _, cure = str(error).partition("; ")
                 if root and Path(name).is_absolute():
