@@ -15,6 +15,7 @@ from steer_verl.data.parquet import load_seeds, write_parquet
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from tests.data.samples import picture, row, write_rows
+from tests.odd_images import write_odd_images
 
 
 @pytest.fixture
@@ -80,6 +81,23 @@ def test_kinds_and_licences_are_told_without_escapes_and_markup(folder: Path) ->
     told = next(line for line in result.output.splitlines() if line.startswith("licences: "))
     assert "1 cc-by-00 [red] xxx" in told and "and 12 more" in told and len(told) < 1000
     assert not any(mark in result.output for mark in ("\x1b]", "title", "\u202e"))
+
+
+def test_images_that_models_see_otherwise_are_told_once_each_with_an_example(folder: Path) -> None:
+    odd = {name: Path(path).name for name, path in write_odd_images(folder).items()}
+    names = ["a.png", odd["photo"], odd["exif_6"], odd["exif_3"], odd["exif_6"], odd["deep"], odd["la"], odd["big"]]
+    source = write_rows(folder / "rows.jsonl", [row(i, images=[name]) for i, name in enumerate(names)])
+    told = [
+        "2 turned upright, as EXIF says (first: {}/exif_6.jpg)",
+        "1 laid on white, where transparent (first: {}/la.png)",
+        "1 brought from 16 bits of grey to 8 (first: {}/deep.png)",
+        "1 shrunk to 1536 pixels, the longer side (first: {}/big.png)",
+    ]
+    converted = steer_data("convert", source, folder / "out.parquet")
+    for result in (converted, steer_data("check", source), steer_data("check", folder / "out.parquet")):
+        lines = [line for line in result.output.splitlines() if "every model" in line]
+        assert lines == [f"images, as every model will see them: {line.format(folder)}" for line in told]
+    assert "every model" not in steer_data("check", folder / "good.jsonl").output
 
 
 def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
