@@ -220,7 +220,8 @@ def _print(report: Report) -> None:
     for change in Change:
         if paths := report.changed.get(change):
             told = f"{len(paths)} {change.value} (first: {one_line(next(iter(paths)), MAX_PATH)})"
-            console.print(f"images, as every model will see them: {told}", markup=False, soft_wrap=True)
+            who = "every model" if report.played else "all but verl's SFT trainer"
+            console.print(f"images, as {who} will see them: {told}", markup=False, soft_wrap=True)
 
 
 def _licences(report: Report) -> str:

@@ -48,6 +48,8 @@ class Report:
     """The first :data:`KEPT_PROBLEMS`."""
     changed: dict[Change, dict[str, None]] = field(default_factory=dict)
     """What models see otherwise than it lies in the file -> the images, each once, in their order."""
+    played: bool = True
+    """Whether all models see them so; an SFT trainer opens the files of its rows by itself."""
 
     @property
     def good_rows(self) -> int:
@@ -60,6 +62,7 @@ class Report:
             self.kinds[checked.told.kind or UNKNOWN] += 1
             self.turns[checked.told.turns] += 1
             self.licenses[checked.told.license or UNKNOWN] += 1
+            self.played = self.played and checked.played
             for path, changes in checked.changes.items():
                 for change in changes:
                     self.changed.setdefault(change, {})[path] = None

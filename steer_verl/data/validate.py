@@ -90,7 +90,9 @@ class Checked:
     told: Told | None = None
     """``None`` if and only if there are problems."""
     changes: Mapping[str, frozenset[Change]] = field(default_factory=dict)
-    """Absolute path of an image of a good row -> what of it models will see otherwise than it lies in the file."""
+    """Image of a good row, by its absolute path -> what of it models will see otherwise than it lies in the file."""
+    played: bool = True
+    """See :class:`Validator`."""
 
 
 @dataclass
@@ -125,9 +127,13 @@ class Validator:
 
     def good(self, row: int, size: int, told: Told, seed: Seed | None = None) -> Checked:
         """An accepted row."""
-        paths = [path for path in told.images if isinstance(path, str) and path in self._changes]
-        changes = {path: self._changes[path] for path in paths} if self.played else {}
-        return Checked(row, size, seed, told=told, changes=changes)
+        names = [image if isinstance(image, str) else self.name_by_value(row) for image in told.images]
+        changes = {name: self._changes[name] for name in names if name in self._changes}
+        return Checked(row, size, seed, told=told, changes=changes, played=self.played)
+
+    def name_by_value(self, row: int) -> str:
+        """What an image without a path is called."""
+        return f"{self.file} row {row}"
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
         """A refused row."""
@@ -160,15 +166,19 @@ class Validator:
             path = (self.rules.image_root or folder) / name if self.rules.trust_paths else Path(name)
             try:
                 changes = image_changes(path, root=root)
-                self._pictures[name] = full = str((root / path if root else path).resolve())
-                if changes:
-                    self._changes[full] = changes
+                self._pictures[name] = str((root / path if root else path).resolve())
+                self.note(str(self._pictures[name]), changes)
             except DataError as error:
                 what, _, cure = str(error).partition("; ")
                 if root and Path(name).is_absolute():
                     cure += ", or pass --trust-paths for a file you wrote yourself"
                 self._pictures[name] = Flaw("images", what, cure)
         return self._pictures[name]
+
+    def note(self, name: str, changes: frozenset[Change]) -> None:
+        """Remember what models will see otherwise of an image."""
+        if changes:
+            self._changes[name] = changes | self._changes.get(name, frozenset())
 
     def id_flaws(self, field_name: str, row: int, name: str) -> list[Flaw]:
         """An id that is empty, or an earlier row's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
@@ -161,3 +162,19 @@ def test_a_report_that_cannot_be_written_is_one_line(folder: Path) -> None:
     result = steer_data("check", folder / "good.jsonl", "--report", folder / "no" / "where.jsonl")
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert "where.jsonl" in result.output
+
+
+def test_sft_files_are_opened_by_verls_own_loader_and_that_is_said(folder: Path) -> None:
+    odd = write_odd_images(folder)
+    said = [
+        {"role": "user", "content": "<image>What is this?"},
+        {"role": "assistant", "content": "<thinking>A box.</thinking><answer>A box.</answer>"},
+    ]
+    table = pa.Table.from_pylist([{"messages": said, "images": [{"bytes": Path(odd["exif_3"]).read_bytes()}]}])
+    pq.write_table(table, folder / "sft.parquet")
+    lines = write_rows(folder / "sft.jsonl", [{"id": "a", "messages": said, "images": ["exif_6.jpg"]}])
+    for file, first in ((folder / "sft.parquet", f"{folder}/sft.parquet row 1"), (lines, f"{folder}/exif_6.jpg")):
+        result = steer_data("check", file)
+        assert result.exit_code == 0, result.output
+        told = "images, as all but verl's SFT trainer will see them: 1 turned upright, as EXIF says"
+        assert f"{told} (first: {first})" in result.output.splitlines()
