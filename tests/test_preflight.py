@@ -263,6 +263,16 @@ def test_lost_picture(own_copy: Path) -> None:
     only(rows(mini(own_copy)), "row 2", "/nowhere/a.png", "does not exist")
 
 
+def test_a_broken_picture_is_a_line_of_the_measuring_too(own_copy: Path) -> None:
+    (own_copy / "torn.png").write_bytes(b"no image")
+
+    def tear(values: list[dict[str, Any]]) -> None:
+        values[1]["images"] = [str(own_copy / "torn.png")]
+
+    edit(own_copy / "data" / "rl_train.parquet", tear)
+    only(student(mini(own_copy)), "data.train_files", "torn.png: not a PNG, JPEG or WEBP file")
+
+
 def test_row_without_a_seed(own_copy: Path) -> None:
     def spoil(values: list[dict[str, Any]]) -> None:
         values[0]["extra_info"] = {**values[0]["extra_info"], "seed": "{}"}

@@ -1,7 +1,7 @@
-"""The verdict awaited, beside the question told first: our loop with the same student and tutor, in turns; part ``order``.
+"""The verdict awaited, beside the question told first: our loop with the same student and tutor; part ``order``.
 
-The question is whole after :data:`~benchmarks.rollout.pace.QUESTION` of a ruling. Without a limit the wall time falls to
-what the questions take; where the tutor works on a limited number of turns at once, its work is the same.
+The question is whole after :data:`~benchmarks.rollout.pace.QUESTION` of a ruling. Without a limit the wall time falls
+to what the questions take; where the tutor works on a limited number of turns at once, its work is the same.
 """
 
 from __future__ import annotations

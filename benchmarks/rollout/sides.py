@@ -64,7 +64,7 @@ class EarlyTutor(SlowTutor):
 
 
 class SimulatedLoop(SteerAgentLoop):
-    """``steer_dialogue`` with the slow tutor, whose verdicts are awaited: both sides of the comparison then wait alike."""
+    """``steer_dialogue`` with the slow tutor; its verdicts are awaited, so that verl's side waits for no more."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
