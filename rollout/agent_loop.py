@@ -6,6 +6,8 @@ engine (``LLMServerClient.generate``) and verl's output record.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
@@ -15,20 +17,31 @@ from pydantic import Field, PrivateAttr
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
-from rollout.context import TokenContext
+from rollout.context import OverlongError, TokenContext
 from rollout.images import ImageStore, SharedImages
 from rollout.processors import layout_of
-from rollout.resume import KeptAnswer, answer_digest
+from rollout.resume import VERSIONS, KeptAnswer, answer_digest
 from rollout.worker import worker_of
 from steer_verl.data.rows import seed_from_row
 from steer_verl.dialogue import Dialogue, user_message
+from steer_verl.errors import DataError
 from steer_verl.rewards import TURN_REWARDS, dialogue_reward
 from steer_verl.tcsr import lay_out_rewards
-from steer_verl.text import special_tokens_of
-from steer_verl.tutor.holdout import audit, draws
-from steer_verl.types import Seed, Spent, StopReason, Trajectory, UserTurn, dialogue_key
+from steer_verl.text import one_line, special_tokens_of
+from steer_verl.tutor.holdout import draws
+from steer_verl.types import (
+    DialogueKind,
+    Spent,
+    Status,
+    StopReason,
+    Trajectory,
+    UserTurn,
+    dialogue_key,
+)
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class DialogueOutput(AgentLoopOutput):
@@ -98,13 +111,30 @@ class SteerAgentLoop(AgentLoopBase):
         self.request_id = uuid4().hex
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
-        """Play the row's seed to its end.
+        """Play the row's seed to its end. Never raises: a dialogue that cannot be played is a lost member of its group.
 
         Args:
             sampling_params: verl's, shared by the group: copied before use.
             row: Dataset fields, ``extra_info`` with the seed among them, and ``uid``, ``session_id``, ``global_steps``.
         """
-        dialogue = self.dialogue(row)
+        dialogue: Dialogue | None = None
+        try:
+            dialogue = self.dialogue(row)
+            context = await self.play(dialogue, sampling_params, row)
+            await dialogue.settled()
+            await context.store.encoded(context.images)
+            trajectory = self.trajectory(dialogue, row)
+            if self.worker.transcripts:
+                self.worker.transcripts.append(trajectory)
+            return self.output(context, trajectory)
+        except Exception as error:  # verl would drop the whole group, and nobody would count it
+            return self.lost(error, dialogue, row)
+        finally:
+            if dialogue is not None:
+                dialogue.abandon()
+
+    async def play(self, dialogue: Dialogue, sampling_params: dict[str, Any], row: Mapping[str, Any]) -> TokenContext:
+        """Ask and answer until the dialogue is over; its verdicts may still be under way."""
         question: UserTurn | None = dialogue.open()
         system = [message for message in row["raw_prompt"] if message["role"] == "system"]
         clock = TurnClock()
@@ -119,7 +149,6 @@ class SteerAgentLoop(AgentLoopBase):
             )
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
-                context.add_end()  # verl needs a response of at least one token
                 break
             prompt_tokens = len(context.ids)
             text, ended = self.decode(output.token_ids)
@@ -134,11 +163,7 @@ class SteerAgentLoop(AgentLoopBase):
             if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
-        trajectory = await self.audited(self.trajectory(dialogue, row), dialogue.seed)
-        await context.store.encoded(context.images)
-        if self.worker.transcripts:
-            self.worker.transcripts.append(trajectory)
-        return self.output(context, trajectory)
+        return context
 
     def dialogue(self, row: Mapping[str, Any]) -> Dialogue:
         """The dialogue of a dataset row.
@@ -148,6 +173,8 @@ class SteerAgentLoop(AgentLoopBase):
         """
         seed = seed_from_row(row["extra_info"])
         step, rollout = int(row.get("global_steps", -1)), int(row.get("session_id", 0))
+        holdout = self.steer.tutor.holdout
+        drawn = holdout is not None and draws(holdout.share, step, seed.id, rollout)
         return Dialogue(
             seed,
             self.tutor,
@@ -156,7 +183,7 @@ class SteerAgentLoop(AgentLoopBase):
             max_question_chars=self.steer.max_question_chars,
             key=dialogue_key(validates(row), step, seed.id, rollout),
             special_tokens=special_tokens_of(self.tokenizer),
-            min_scored_turns=self.steer.min_scored_turns,
+            holdout=self.worker.holdout if drawn else None,
         )
 
     def image_store(self, row: Mapping[str, Any]) -> ImageStore:
@@ -205,26 +232,44 @@ class SteerAgentLoop(AgentLoopBase):
 
     def trajectory(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
         """The dialogue's one record."""
-        return dialogue.trajectory(
-            step=int(row.get("global_steps", -1)),
-            uid=str(row.get("uid", "")),
-            rollout=int(row.get("session_id", 0)),
-            validate_run=validates(row),
-        )
+        return dialogue.trajectory(**self.place(row))
 
-    async def audited(self, trajectory: Trajectory, seed: Seed) -> Trajectory:
-        """With the held-out judge's judge_scores, if there is one and this dialogue is drawn. They enter no reward."""
-        holdout, judge = self.steer.tutor.holdout, self.worker.holdout
-        if holdout is None or judge is None:
-            return trajectory
-        if not draws(holdout.share, trajectory.step, trajectory.seed_id, trajectory.rollout):
-            return trajectory
-        judge_scores = await audit(judge, trajectory, seed)
-        return trajectory.model_copy(update={"audit": judge_scores})
+    def place(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Which dialogue of the run a row's is."""
+        return {
+            "step": int(row.get("global_steps", -1)),
+            "uid": str(row.get("uid", "")),
+            "rollout": int(row.get("session_id", 0)),
+            "validate_run": validates(row),
+        }
+
+    def lost(self, error: Exception, dialogue: Dialogue | None, row: Mapping[str, Any]) -> DialogueOutput:
+        """The record of a dialogue that raised, in the transcripts if they can be written, and verl's output for it."""
+        reason, detail = stop_of(error), one_line(f"{type(error).__name__}: {error}")
+        if dialogue is None:
+            index = (row.get("extra_info") or {}).get("index", "")
+            trajectory = Trajectory(
+                seed_id=f"row {index}",
+                kind=DialogueKind.RED_TEAM,
+                turns=(),
+                stop=reason,
+                detail=detail,
+                **self.place(row),
+            )
+        else:
+            dialogue.end(reason, detail)
+            trajectory = self.trajectory(dialogue, row)
+        logger.error("dialogue %s is lost (%s): %s", trajectory.key, reason.value, detail, exc_info=error)
+        if self.worker.transcripts and reason is not StopReason.DISK:
+            with contextlib.suppress(OSError):
+                self.worker.transcripts.append(trajectory)
+        return self.output(TokenContext.empty(self), trajectory)
 
     def output(self, context: TokenContext, trajectory: Trajectory) -> DialogueOutput:
-        """verl's record. Turns without a reward carry no loss; an invalid trajectory carries none at all."""
-        context.drop_loss(len(trajectory.scored) if trajectory.valid else 0)
+        """verl's record. A lost dialogue is one end token without loss: it costs the trainer nothing."""
+        if trajectory.status is Status.LOST:
+            context = TokenContext.empty(self)
+        steps = {name: int(trajectory.step) for name in VERSIONS}
         output = DialogueOutput(
             prompt_ids=context.ids[: context.prompt_length],
             response_ids=context.ids[context.prompt_length :],
@@ -236,7 +281,7 @@ class SteerAgentLoop(AgentLoopBase):
                 generate_sequences=sum(turn.student_seconds for turn in trajectory.turns),
                 tool_calls=sum(turn.tutor_seconds for turn in trajectory.turns),
             ),
-            extra_fields={**self.versions, "trajectory": trajectory.model_dump_json()},
+            extra_fields={**steps, **self.versions, "trajectory": trajectory.model_dump_json()},
             turn_spans=context.turn_spans,
         )
         output._store = context.store
@@ -247,6 +292,17 @@ class SteerAgentLoop(AgentLoopBase):
         return output
 
 
+def stop_of(error: Exception) -> StopReason:
+    """What was raised, as the reason why a dialogue is lost."""
+    if isinstance(error, OverlongError):
+        return StopReason.OVERLONG
+    if isinstance(error, DataError):
+        return StopReason.DATA
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        return StopReason.DISK
+    return StopReason.ERROR
+
+
 def validates(row: Mapping[str, Any]) -> bool:
     """Whether a row is of a validation set; verl does not tell a loop that it validates."""
-    return bool(row["extra_info"].get("split", "train") != "train")
+    return bool((row.get("extra_info") or {}).get("split", "train") != "train")

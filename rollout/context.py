@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from verl.workers.rollout.replica import TokenOutput
 
 
+class OverlongError(ValueError):
+    """An opening that does not fit into the prompt's budget."""
+
+
 @dataclass
 class TokenContext:
     """Tokens of one dialogue. ``len(mask) == len(log_probs) == len(ids) - prompt_length`` at all times.
@@ -50,15 +54,28 @@ class TokenContext:
         """Tokenise the opening messages, whose image blocks hold paths.
 
         Raises:
-            ValueError: the prompt with its images is longer than ``rollout.prompt_length`` (verl's own check), or the
-                model has no processor.
+            OverlongError: the prompt with its images is longer than ``rollout.prompt_length``. verl's own method would
+                raise for one with images and cut one without, so that student and tutor were shown different openings.
+            ValueError: the model has no processor.
+            DataError: an image cannot be read.
         """
         asked = json.dumps(messages)
         messages, images = await _load_images(loop, store, messages)
         await store.prepare(loop, images)
-        ids = await store.tokens(asked, lambda: loop.ct_build_initial_tokens(messages, images=images or None))
-        log_probs: list[float] | None = [] if loop.rollout_config.get("calculate_log_probs", True) else None
-        return cls(loop, store, messages, ids, len(ids), response_length, images, log_probs)
+        render = partial(loop.continuous_token_builder.build_initial_tokens, messages, images=images or None)
+        ids = await store.tokens(asked, lambda: asyncio.to_thread(render))
+        limit = loop.rollout_config.prompt_length
+        if len(ids) > limit:
+            raise OverlongError(f"the opening has {len(ids)} tokens, more than data.max_prompt_length={limit}")
+        return cls(loop, store, messages, ids, len(ids), response_length, images, _no_log_probs(loop))
+
+    @classmethod
+    def empty(cls, loop: AgentLoopBase) -> TokenContext:
+        """Of a lost dialogue: an end token as the prompt, and one without loss as the response, for verl needs both."""
+        end = loop.tokenizer.eos_token_id
+        context = cls(loop, ImageStore(), [], [end], 1, 1, [], _no_log_probs(loop))
+        context.add_end()
+        return context
 
     def expect(self, paths: Sequence[str]) -> None:
         """The next turn will bring these images."""
@@ -126,14 +143,10 @@ class TokenContext:
         builder = self.loop.continuous_token_builder
         return bool(images) and getattr(builder, "processor", None) is self.loop.processor
 
-    def drop_loss(self, from_turn: int) -> None:
-        """Take the loss from turn ``from_turn`` (0-based) on: those answers have no reward to learn from."""
-        start = self.turn_spans[from_turn - 1][1] if from_turn else 0
-        rest = len(self.mask) - start
-        self.mask[start:] = [0] * rest
-        if self.log_probs is not None:
-            self.log_probs[start:] = [0.0] * rest
-        del self.turn_spans[from_turn:]
+
+def _no_log_probs(loop: AgentLoopBase) -> list[float] | None:
+    """The log-probabilities of no token; ``None`` where none are asked of the engine."""
+    return [] if loop.rollout_config.get("calculate_log_probs", True) else None
 
 
 def _log_probs(output: TokenOutput) -> list[float]:

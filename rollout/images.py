@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 import ray
 
 from rollout.processors import Shared, encode, encoder_of
+from steer_verl.images import seen_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,16 +37,21 @@ _ENCODERS = ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 2) // 2)), threa
 
 
 class ImageStore:
-    """Opens images as verl's dataset class does, anew for each rollout; nothing is shared."""
+    """Opens images anew for each rollout; nothing is shared."""
 
     async def open(self, loop: AgentLoopBase, path: str) -> Image:
-        """The image, resized by ``data.mm_processor_kwargs``.
+        """The image that the tutor sees too (:func:`steer_verl.images.seen_image`), resized by verl's dataset class.
+
+        verl's own loader is not given the path: it neither turns a photo upright nor scales 16 bits of grey, and puts
+        black under the transparency of some images.
 
         Raises:
+            DataError: the image is missing or must not be opened.
             ValueError: the model has no processor for images.
         """
         loop._assert_mm_supported(True)
-        message = {"role": "user", "content": [{"type": "image", "image": path}]}
+        image = await asyncio.to_thread(seen_image, path)
+        message = {"role": "user", "content": [{"type": "image", "image": image}]}
         return (await loop.process_multi_modal_info([message]))["images"][0]
 
     async def prepare(self, loop: AgentLoopBase, images: Sequence[Image]) -> None:

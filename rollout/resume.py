@@ -26,7 +26,7 @@ from steer_verl.types import Record
 CHECKPOINTED = "latest_checkpointed_iteration.txt"
 """verl writes the last checkpoint's step into it (trainer/ppo/v1/trainer_base.py:1013)."""
 
-PLAYED = ("attack", "max_turns", "max_answer_tokens", "max_question_chars", "min_scored_turns", "reward")
+PLAYED = ("attack", "max_turns", "max_answer_tokens", "max_question_chars", "reward")
 """Settings of ours that decide what is played and what is learned from it."""
 
 VERSIONS = ("min_global_steps", "max_global_steps")

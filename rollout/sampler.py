@@ -14,7 +14,7 @@ import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from rollout.resume import prune
-from steer_verl.alarms import Alarms, stop_if_unscored
+from steer_verl.alarms import Alarms, stop_if_lost
 from steer_verl.config import STEER_KEY, steer_config
 from steer_verl.dashboard import line, time_metrics
 from steer_verl.errors import ConfigError
@@ -47,7 +47,7 @@ class TrajectoryMetrics:
         """verl's batch and verl's metrics, with ours added.
 
         Raises:
-            TutorError: too many dialogues of the step ended unscored; nothing has been updated yet.
+            TutorError: too many dialogues of the step are lost; nothing has been updated yet.
         """
         batch, metrics = super().sample(global_steps, partition_id, batch_size)  # type: ignore[misc]
         trajectories = _records(batch)
@@ -59,7 +59,7 @@ class TrajectoryMetrics:
                 tell(line(global_steps, ours))
         ours |= self.alarms.check(trajectories, ours)
         if partition_id == "train":
-            stop_if_unscored(trajectories, self.steer.max_unscored_share)
+            stop_if_lost(trajectories, self.steer.max_lost_share)
             if self.steer.cache:
                 prune(self.steer.cache)
         return batch, {**metrics, **ours}

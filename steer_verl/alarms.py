@@ -3,7 +3,7 @@
 An alarm compares one figure of the step with a threshold of :class:`~steer_verl.config.AlarmConfig`. It becomes
 ``steer/alarm/<name>`` (1 when the figure is above the threshold, else 0) and, when it fires, one warning line. A figure
 that does not exist in a step, or a threshold of ``null``, gives no alarm at all. Alarms change nothing; only
-:func:`stop_if_unscored` stops a training.
+:func:`stop_if_lost` stops a training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from steer_verl.config import STEER_KEY, AlarmConfig
 from steer_verl.errors import TutorError
-from steer_verl.types import StopReason, Trajectory, Unscored
+from steer_verl.types import Trajectory
 
 BASELINE_STEPS = 5
 """Training steps whose answer lengths are the baseline of ``answer_growth``."""
@@ -60,10 +60,15 @@ ALARMS: dict[str, Alarm] = {
         "different seeds get the same answer",
         "the policy collapses: raise the KL coefficient or the temperature, and set tutor.panel",
     ),
-    "unscored_share": Alarm(
-        "steer/stop/unscored",
-        "dialogues end unscored",
-        "see steer/unscored/<reason> and tutor.log; run `steer tutor check`",
+    "lost_share": Alarm(
+        "steer/lost_share",
+        "dialogues are lost",
+        "see steer/lost/<reason>, the transcripts and tutor.log; run `steer tutor check`",
+    ),
+    "content_filter_share": Alarm(
+        "steer/lost/content_filter",
+        "a content filter takes dialogues, the worst ones first",
+        "give the tutor a mirror without a filter (tutor.endpoint.mirrors), an attacker's model or a panel",
     ),
     "rejected_share": Alarm(
         "steer/tutor/rejected_share",
@@ -124,26 +129,27 @@ class Alarms:
         return {ANSWER_GROWTH: fmean(lengths) / fmean(self._lengths)}
 
 
-def stop_if_unscored(trajectories: Sequence[Trajectory], max_share: float) -> None:
-    """Refuse a step of which too little was scored; call it before the update, so that the weights stay as they are.
+def stop_if_lost(trajectories: Sequence[Trajectory], max_share: float) -> None:
+    """Refuse a step of which too much is lost; call it before the update, so that the weights stay as they are.
+
+    A single lost dialogue stops nothing: in a small step it is a great share, and no sign of an outage.
 
     Args:
         trajectories: the step's dialogues; none never stop.
-        max_share: the greatest share of them, in [0, 1], that may have ended unscored.
+        max_share: the greatest share of them, in [0, 1], that may be lost.
 
     Raises:
-        TutorError: more did; the message counts the reasons.
+        TutorError: more are; the message counts the reasons.
     """
-    lost = [trajectory for trajectory in trajectories if trajectory.stop is StopReason.UNSCORED]
-    if not trajectories or len(lost) / len(trajectories) <= max_share:
+    lost = [trajectory.lost for trajectory in trajectories if trajectory.lost]
+    if len(lost) < 2 or len(lost) / len(trajectories) <= max_share:
         return
-    last = [trajectory.turns[-1].verdict for trajectory in lost]
-    reasons = Counter(verdict.reason.value for verdict in last if isinstance(verdict, Unscored))
-    counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    counted = ", ".join(f"{reason} {count}" for reason, count in Counter(lost).most_common())
+    raised = next((trajectory.detail for trajectory in trajectories if trajectory.detail), "")
     raise TutorError(
-        f"{len(lost)} of {len(trajectories)} dialogues of this step ended unscored ({counted}), more than "
-        f"{STEER_KEY}.max_unscored_share {max_share:g}; the weights are unchanged: run `steer tutor check`, mend the "
-        "tutor and start the run again"
+        f"{len(lost)} of {len(trajectories)} dialogues of this step are lost ({counted}), more than "
+        f"{STEER_KEY}.max_lost_share {max_share:g}{f'; the first: {raised}' if raised else ''}; the weights are "
+        "unchanged: run `steer tutor check`, mend the cause and start the run again"
     )
 
 

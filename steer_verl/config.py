@@ -114,6 +114,9 @@ class EndpointConfig(Settings):
     """Send images. Off for a text-only model: it then judges blind, which the preflight says loudly."""
     json_schema: Literal["auto", "on", "off"] = "auto"
     """Ask for structured output. ``auto``: try, and fall back to text when the server refuses the parameter."""
+    stream: bool = True
+    """Have a reply that holds the next question sent piece by piece, so that the dialogue goes on before the verdict is
+    there. A server that cannot is asked without; off for a gateway that does it badly."""
     prices: PriceConfig | None = None
 
 
@@ -160,6 +163,9 @@ class TutorConfig(Settings):
     endpoint: EndpointConfig | None = None
     """Adjudicates, and attacks too unless ``attacker`` is given (the paper uses one model for both)."""
     attacker: EndpointConfig | None = None
+    order: Literal["question_first", "scores_first"] = "question_first"
+    """Of one model's reply. ``question_first``: the dialogue goes on before the verdict is there. ``scores_first``: the
+    paper's, in which the attack follows from the scores, and every turn waits for both."""
     rubric: str | None = None
     """Path of a rubric file that replaces the built-in one."""
     panel: PanelConfig | None = None
@@ -189,7 +195,10 @@ class AlarmConfig(Settings):
     """Mean answer length, against the mean of the first steps seen."""
     repeated_answer_share: Annotated[float, Field(ge=0, le=1)] | None = 0.5
     """Answers of a step that equal another dialogue's answer on another seed, word for word."""
-    unscored_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    lost_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    """Dialogues lost, for whatever reason."""
+    content_filter_share: Annotated[float, Field(ge=0, le=1)] | None = 0.0
+    """Dialogues lost to a content filter, which takes the worst ones: from the first on."""
     rejected_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
     """Attempts that an open breaker turned away."""
 
@@ -203,13 +212,13 @@ class SteerConfig(Settings):
     max_turns: Annotated[int, Field(ge=1, le=10)] = 10
     max_answer_tokens: Annotated[int, Field(ge=1)] = 1024
     """Cap of one answer; ``data.max_response_length`` is the budget of the whole dialogue."""
-    min_scored_turns: Annotated[int, Field(ge=1, le=10)] = 2
-    """A trajectory with fewer scored turns is invalid: mask 0, advantage 0, out of its group's statistics."""
     max_question_chars: Annotated[int, Field(ge=1)] = 4000
     """A longer tutor question is replaced by the static one."""
     reward: RewardConfig = RewardConfig()
-    max_unscored_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A step with a greater share of unscored dialogues stops the training before the update, weights unchanged."""
+    max_lost_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """A step that has lost a greater share of its dialogues, and more than one, stops the training before the update,
+    weights unchanged. Retries leave far less: a verdict in a thousand that never comes loses 0.8 % of the dialogues of
+    8 turns. Above a tenth something is down or is filtering, and what is left is no fair sample of the answers."""
     alarms: AlarmConfig = AlarmConfig()
     share_images: bool = True
     """The rollouts of a prompt open, encode and send each image once (rollout/images.py). Off, each does so for

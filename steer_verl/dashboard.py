@@ -66,8 +66,8 @@ def line(step: int, metrics: dict[str, float]) -> str:
         return f"{metrics[name]:.3g} s"
 
     return (
-        f"steer step {step}: {metrics['steer/total_dialogues']:.0f} dialogues, {metrics['steer/total_turns']:.0f} turns "
-        f"| a turn: student {seconds('steer/student_seconds')}, tutor {seconds('steer/tutor_seconds')}, "
+        f"steer step {step}: {metrics['steer/total_dialogues']:.0f} dialogues, {metrics['steer/total_turns']:.0f} "
+        f"turns | a turn: student {seconds('steer/student_seconds')}, tutor {seconds('steer/tutor_seconds')}, "
         f"own {seconds('steer/own_seconds')} | prefix cache {share('steer/student/cached_share')} | engine idle "
         f"{share('steer/engine_idle_share_rollout')} of the rollout, {share('steer/engine_idle_share')} of the step"
     )

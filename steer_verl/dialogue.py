@@ -3,24 +3,35 @@
     question = dialogue.open()
     while question is not None:
         question = await dialogue.respond(student(dialogue.messages))
+    turns = await dialogue.settled()
 
-Every answer is judged, the last one too. The next question is the tutor's when it is usable and the seed's own when it
-is not, and the record says which.
+Every answer is judged, the last one too. The next question is awaited, the verdicts are not: they are settled when the
+dialogue has ended. The next question is the tutor's when it is usable and the seed's own when it is not, and the record
+says which.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from steer_verl.text import folded, neutralize_turn
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
     AttackStrategy,
+    EarlyTutor,
+    Exchange,
+    Judge,
+    JudgeResult,
+    NoAttack,
     NoAttackReason,
+    Pending,
     QuestionOrigin,
     Seed,
     Spent,
+    Status,
     StopReason,
     Trajectory,
     Turn,
@@ -28,10 +39,62 @@ from steer_verl.types import (
     TutorRequest,
     TutorResponse,
     Unscored,
+    UnscoredReason,
     UserTurn,
 )
 
+T = TypeVar("T")
+
 NOTHING = Spent()
+
+
+def begin(tutor: Tutor, request: TutorRequest) -> Pending:
+    """Ask a tutor; its question is there early if it can do that (:class:`~steer_verl.types.EarlyTutor`)."""
+    if isinstance(tutor, EarlyTutor):
+        return tutor.begin(request)
+    response = asyncio.ensure_future(tutor.respond(request))
+    return Pending(asyncio.ensure_future(_attack_of(response)), response)
+
+
+async def _attack_of(response: asyncio.Future[TutorResponse]) -> Attack | NoAttack:
+    return (await response).attack
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A turn whose verdict may still be under way."""
+
+    exchange: Exchange
+    told: dict[str, Any]
+    """What else its record holds."""
+    pending: Pending
+    audit: asyncio.Future[JudgeResult] | None
+
+    @property
+    def unscored(self) -> bool:
+        """Whether it is known to have no verdict."""
+        found = _result(self.pending.response)
+        return found is not None and isinstance(found.verdict, Unscored)
+
+    def cancel(self) -> None:
+        """Wait for nothing."""
+        self.pending.cancel()
+        if self.audit is not None:
+            self.audit.cancel()
+
+    def turn(self, response: TutorResponse | None) -> Turn:
+        """The record; without a response the verdict never came."""
+        if response is None:
+            abandoned = Unscored(reason=UnscoredReason.ABANDONED, detail="the dialogue was lost first")
+            return Turn(user=self.exchange.user, answer=self.exchange.answer, verdict=abandoned, **self.told)
+        return Turn(
+            user=self.exchange.user,
+            answer=self.exchange.answer,
+            verdict=response.verdict,
+            tutor_seconds=response.seconds,
+            usage=response.usage,
+            **self.told,
+        )
 
 
 class Dialogue:
@@ -46,9 +109,9 @@ class Dialogue:
         key: Which dialogue of which run this is, ``<split>/<step>/<seed>/<rollout>``; see ``TutorRequest.turn_key``.
         special_tokens: Spellings that the student's tokenizer would read as control tokens; they are broken wherever
             a dataset or a tutor spells them.
-        unscored_ends: An answer that could not be scored ends the dialogue, as training wants it; an evaluation goes on
-            with the seed's own question.
-        min_scored_turns: A dialogue with fewer scored turns is invalid: it has no part in its group.
+        unscored_ends: An answer that could not be scored ends the dialogue, as training wants it, for a lost dialogue
+            is not played on; an evaluation goes on with the seed's own question.
+        holdout: The held-out judge, if this dialogue is drawn for it; it enters no reward.
     """
 
     def __init__(
@@ -62,7 +125,7 @@ class Dialogue:
         key: str = "",
         special_tokens: tuple[str, ...] = (),
         unscored_ends: bool = True,
-        min_scored_turns: int = 2,
+        holdout: Judge | None = None,
     ) -> None:
         self.seed = seed
         self.tutor = tutor
@@ -71,10 +134,11 @@ class Dialogue:
         self.key = key
         self.special_tokens = special_tokens
         self.unscored_ends = unscored_ends
-        self.min_scored_turns = min_scored_turns
+        self.holdout = holdout
         self.limit = min(len(seed.turns), max_turns)
-        self.turns: list[Turn] = []
         self.stop: StopReason | None = None
+        self.detail = ""
+        self._played: list[_Played] = []
         self._open: UserTurn | None = None
         self.asked: dict[str, Any] = {}
         """Of the open question: ``origin``, ``strategy`` and ``fallback``, as its turn will have them."""
@@ -86,61 +150,87 @@ class Dialogue:
     async def respond(
         self, answer: str, *, answer_tokens: int = 0, truncated: bool = False, spent: Spent = NOTHING
     ) -> UserTurn | None:
-        """Judge the answer to the open question and return the next one, or ``None`` when the dialogue is over."""
+        """Have the answer to the open question judged; return the next question, or ``None`` when the dialogue is over.
+
+        Waits for the question alone. Verdicts come with :meth:`settled`; one that is known to be missing ends a
+        dialogue here.
+        """
         user, static_next_turn = self._pending(), self.static_next_turn
         request = TutorRequest(
             seed=self.seed,
-            turns=tuple(self.turns),
+            turns=self.exchanges,
             user=user,
             answer=answer,
             static_next_turn=static_next_turn if self.adaptive else None,
             turn_key=self.turn_key,
         )
-        response = await self.tutor.respond(request)
+        told = {**self.asked, "answer_tokens": answer_tokens, "truncated": truncated, **dict(spent)}
+        pending = begin(self.tutor, request)
+        audit = None
+        if self.holdout is not None:
+            audit = asyncio.ensure_future(self.holdout.judge(request.model_copy(update={"static_next_turn": None})))
+        self._played.append(_Played(Exchange(user=user, answer=answer), told, pending, audit))
         self._open = None
-        self.turns.append(
-            Turn(
-                user=user,
-                **self.asked,
-                answer=answer,
-                answer_tokens=answer_tokens,
-                truncated=truncated,
-                verdict=response.verdict,
-                tutor_seconds=response.seconds,
-                **dict(spent),
-                usage=response.usage,
-            )
-        )
-        if self.unscored_ends and isinstance(response.verdict, Unscored):
-            self.end(StopReason.UNSCORED)
-            return None
         if static_next_turn is None:
             whole = self.limit == len(self.seed.turns)
             self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
             return None
-        return self._next(response, static_next_turn)
+        attack = await pending.question if self.adaptive else None
+        if self.unscored_ends and any(played.unscored for played in self._played):
+            self.end(StopReason.UNSCORED)
+            return None
+        return self._next(attack, static_next_turn)
 
-    def end(self, reason: StopReason) -> None:
+    def end(self, reason: StopReason, detail: str = "") -> None:
         """End the dialogue here; a question that is still open was never asked."""
-        self.stop, self._open = reason, None
+        self.stop, self.detail, self._open = reason, detail, None
+
+    def abandon(self) -> None:
+        """Wait for no verdict any more: what is not there will not be."""
+        for played in self._played:
+            played.cancel()
+
+    async def verdict(self, number: int) -> Turn:
+        """Turn ``number`` (from 0), once its verdict is there. An exception of the tutor's is raised."""
+        played = self._played[number]
+        return played.turn(await played.pending.response)
+
+    async def settled(self) -> tuple[Turn, ...]:
+        """Every turn, once all verdicts and the held-out judge's scores are there; a tutor's exception is raised."""
+        for played in self._played:
+            await played.pending.response
+        audits = [played.audit for played in self._played if played.audit is not None]
+        if audits:
+            await asyncio.wait(audits)
+        return self.turns
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every turn as far as it is known: a verdict that is not there counts as missing."""
+        return tuple(played.turn(_result(played.pending.response)) for played in self._played)
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """What was said in the turns that were played."""
+        return tuple(played.exchange for played in self._played)
 
     @property
     def static_next_turn(self) -> UserTurn | None:
         """The seed's next turn: what the tutor may build on, and whose images come next; ``None`` in the last."""
-        following = len(self.turns) + 1
+        following = len(self._played) + 1
         return self.seed.turns[following] if following < self.limit else None
 
     @property
     def turn_key(self) -> str:
         """Which turn is open: the dialogue's place and the turn's number, from 1."""
-        return f"{self.key}/{len(self.turns) + 1}"
+        return f"{self.key}/{len(self._played) + 1}"
 
     @property
     def messages(self) -> list[dict[str, Any]]:
         """Chat messages so far, the open question last; contents are strings or lists of image and text blocks."""
         history: list[dict[str, Any]] = []
-        for turn in self.turns:
-            history += [user_message(turn.user), {"role": "assistant", "content": turn.answer}]
+        for exchange in self.exchanges:
+            history += [user_message(exchange.user), {"role": "assistant", "content": exchange.answer}]
         return history + ([user_message(self._open)] if self._open else [])
 
     def trajectory(self, **meta: Any) -> Trajectory:
@@ -150,16 +240,20 @@ class Dialogue:
             RuntimeError: the dialogue is not over.
         """
         if self.stop is None:
-            raise RuntimeError(f"dialogue {self.seed.id} is not over: {len(self.turns)} of {self.limit} turns played")
+            raise RuntimeError(f"dialogue {self.seed.id} is not over: {len(self._played)} of {self.limit} turns played")
         seed = self.seed
+        turns = self.turns
+        unscored = any(isinstance(turn.verdict, Unscored) for turn in turns)
+        audits = [_audited(played.audit) for played in self._played if played.audit is not None]
         return Trajectory(
             seed_id=seed.id,
             kind=seed.kind,
             source=seed.source,
             facts=seed.facts,
-            turns=tuple(self.turns),
-            stop=self.stop,
-            min_scored_turns=self.min_scored_turns,
+            turns=turns,
+            stop=StopReason.UNSCORED if unscored and self.stop.status is not Status.LOST else self.stop,
+            detail=self.detail,
+            audit=tuple(audits),
             **meta,
         )
 
@@ -168,10 +262,9 @@ class Dialogue:
             raise RuntimeError(f"dialogue {self.seed.id} has no open question")
         return self._open
 
-    def _next(self, response: TutorResponse, static_next_turn: UserTurn) -> UserTurn:
-        if not self.adaptive:
+    def _next(self, attack: Attack | NoAttack | None, static_next_turn: UserTurn) -> UserTurn:
+        if attack is None:
             return self._ask(static_next_turn, QuestionOrigin.STATIC)
-        attack = response.attack
         if not isinstance(attack, Attack):
             return self._ask(static_next_turn, QuestionOrigin.FALLBACK, fallback=attack.reason)
         question = neutralize_turn(
@@ -183,7 +276,7 @@ class Dialogue:
 
     def _usable(self, question: UserTurn) -> bool:
         words = _words(question)
-        repeated = any(words == _words(turn.user) for turn in self.turns)
+        repeated = any(words == _words(exchange.user) for exchange in self.exchanges)
         return bool(words) and len(question.text) <= self.max_question_chars and not repeated
 
     def _ask(
@@ -197,6 +290,19 @@ class Dialogue:
         self.asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
         self._open = neutralize_turn(user, self.special_tokens)
         return self._open
+
+
+def _audited(audit: asyncio.Future[JudgeResult]) -> JudgeResult:
+    """What the held-out judge said; one that raises has said nothing, for it is no part of any reward."""
+    raised = audit.exception() if audit.done() and not audit.cancelled() else None
+    missing = Unscored(reason=UnscoredReason.ABANDONED, detail=f"{type(raised).__name__}: {raised}" if raised else "")
+    return _result(audit) or JudgeResult(scores=missing)
+
+
+def _result(future: asyncio.Future[T]) -> T | None:
+    """What a future has come to; ``None`` while there is nothing, and where there never will be."""
+    there = future.done() and not future.cancelled() and future.exception() is None
+    return future.result() if there else None
 
 
 def _words(user: UserTurn) -> str:

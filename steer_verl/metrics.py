@@ -21,6 +21,7 @@ from steer_verl.types import (
     JudgeScores,
     QuestionOrigin,
     Scores,
+    Status,
     StopReason,
     Trajectory,
     Turn,
@@ -36,29 +37,32 @@ def trajectory_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Means over the step's dialogues and turns; sums where the name says total, and one greatest value, ``..._max``.
 
     Under ``trainer.v1.*.parameter_sync_step`` > 1 a step has several batches, whose figures verl combines by the words
-    in their names (trainer/ppo/v1/utils.py:77-98): ``total`` is added up, of ``max`` and ``min`` the outermost is taken,
-    and all else is a mean weighted by dialogues. So no mean has such a word in its name, and a share of 0 is reported.
+    in their names (trainer/ppo/v1/utils.py:77-98): ``total`` is added up, of ``max`` and ``min`` the outermost counts,
+    and all else is a mean weighted by dialogues. So no mean has such a word in its name, and shares of 0 are reported.
 
     ``steer/safety/mean`` and ``/worst_turn`` are means over dialogues of their mean and their worst turn (1..10);
-    ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>`` and
-    ``steer/origin/<origin>`` are shares. What the tutor cost, how far a panel and a held-out judge disagree, and what a
-    policy that games its tutor looks like: see the functions below; where the time went: steer_verl/dashboard.py.
+    ``steer/safety/turn_<t>`` is over all dialogues that reached turn t (1-based); ``steer/stop/<reason>``,
+    ``steer/lost/<reason>`` and ``steer/origin/<origin>`` are shares. What the tutor cost, how far a panel and a
+    held-out judge disagree, and what a policy that games its tutor looks like: see the functions below; where the time
+    went: steer_verl/dashboard.py.
     """
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     metrics = {"steer/total_dialogues": float(len(trajectories)), "steer/total_turns": float(len(turns))}
+    if not trajectories:
+        return metrics
+    metrics |= _shares("steer/stop", [t.stop.value for t in trajectories], [r.value for r in StopReason])
+    metrics |= _lost(trajectories)
     if not turns:
         return metrics
     metrics |= _safety(trajectories)
-    metrics |= _shares("steer/stop", [t.stop.value for t in trajectories], [r.value for r in StopReason])
     metrics |= _shares("steer/origin", [t.origin.value for t in turns], [o.value for o in QuestionOrigin])
     metrics |= _shares(
         "steer/strategy", [t.strategy.value for t in turns if t.strategy], [s.value for s in AttackStrategy]
     )
     metrics |= _unscored(turns)
-    metrics["steer/valid_share"] = fmean(t.valid for t in trajectories)
     metrics["steer/answer_truncated_share"] = fmean(turn.truncated for turn in turns)
     metrics["steer/answer_tokens"] = fmean(turn.answer_tokens for turn in turns)
-    return metrics | _cost(turns) | _panel(turns) | _holdout(trajectories) | _gaming(trajectories)
+    return metrics | _cost(trajectories) | _panel(turns) | _holdout(trajectories) | _gaming(trajectories)
 
 
 def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -81,6 +85,14 @@ def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return {f"steer/{name}": fmean(values) for name, values in figures.items()}
 
 
+def _lost(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Shares of the dialogues that are lost, in all and by reason."""
+    counts = Counter(trajectory.lost for trajectory in trajectories if trajectory.lost)
+    reasons = {*(r.value for r in UnscoredReason), *(r.value for r in StopReason if r.status is Status.LOST)}
+    shares = {f"steer/lost/{reason}": counts[reason] / len(trajectories) for reason in sorted(reasons)}
+    return {"steer/lost_share": counts.total() / len(trajectories), **shares}
+
+
 def _unscored(turns: Sequence[Turn]) -> dict[str, float]:
     """Share of turns without a verdict, in all and by reason."""
     counts = Counter(turn.verdict.reason for turn in turns if not isinstance(turn.verdict, Verdict))
@@ -96,13 +108,15 @@ def _shares(prefix: str, values: Sequence[str], always: Iterable[str]) -> dict[s
     }
 
 
-def _cost(turns: Sequence[Turn]) -> dict[str, float]:
-    """What the tutor's servers did: attempts and tokens per turn, shares, and the price of the step.
+def _cost(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """What the servers of the tutor, its panel and the held-out judge did: attempts and tokens per turn, shares, and
+    the price of the step.
 
     ``requests`` counts retries and re-asks too: above one per turn and member, the excess is theirs. A server that
     reports no tokens has no token figures, an endpoint without prices no cost, an embedded tutor none of these.
     """
-    total = sum((turn.usage for turn in turns), Usage())
+    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    total = sum((usage_of(trajectory) for trajectory in trajectories), Usage())
     attempts = total.requests + total.rejected
     if not attempts:
         return {}
@@ -117,6 +131,12 @@ def _cost(turns: Sequence[Turn]) -> dict[str, float]:
     return {f"steer/tutor/{name}": value for name, value in figures.items()}
 
 
+def usage_of(trajectory: Trajectory) -> Usage:
+    """What a dialogue cost at servers: its tutor's, and its held-out judge's."""
+    turns, audits = [turn.usage for turn in trajectory.turns], [result.usage for result in trajectory.audit]
+    return sum([*turns, *audits], Usage())
+
+
 def _panel(turns: Sequence[Turn]) -> dict[str, float]:
     """Points of safety (0..9) between a panel's mildest and strictest member: mean and greatest over the turns."""
     verdicts = [turn.verdict for turn in turns if isinstance(turn.verdict, Verdict)]
@@ -129,7 +149,7 @@ def _panel(turns: Sequence[Turn]) -> dict[str, float]:
 
 def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Turns that the held-out judge scored, and the gap: tutor safety minus its own, mean over the turns with both."""
-    audited = sum(isinstance(opinion, JudgeScores) for t in trajectories for opinion in t.audit)
+    audited = sum(isinstance(result.scores, JudgeScores) for t in trajectories for result in t.audit)
     asked = sum(len(t.audit) for t in trajectories)
     gaps = [gap for trajectory in trajectories for gap in holdout_gaps(trajectory)]
     figures = {"steer/holdout/total_audited": float(audited)} if asked else {}
@@ -139,9 +159,9 @@ def _holdout(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 def holdout_gaps(trajectory: Trajectory) -> list[int]:
     """Tutor safety minus held-out safety (-9..9) of every turn that both scored."""
     return [
-        turn.verdict.scores.safety - opinion.safety
-        for turn, opinion in zip(trajectory.turns, trajectory.audit, strict=False)  # an audit may be absent
-        if isinstance(turn.verdict, Verdict) and isinstance(opinion, JudgeScores)
+        turn.verdict.scores.safety - result.scores.safety
+        for turn, result in zip(trajectory.turns, trajectory.audit, strict=False)  # an audit may be absent
+        if isinstance(turn.verdict, Verdict) and isinstance(result.scores, JudgeScores)
     ]
 
 
@@ -180,14 +200,14 @@ def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[
     verl drops a ``None`` from every validation statistic (trainer/ppo/metric_utils.py,
     ``process_validation_metrics``) and dumps it as null. A NaN would poison the mean and a 0 would invent a score.
 
-    Keys: ``tcsr_return`` [0, 1] (``None`` if invalid); ``safety_mean``, ``safety_min``, ``usefulness_mean``,
+    Keys: ``tcsr_return`` [0, 1] (``None`` if lost); ``safety_mean``, ``safety_min``, ``usefulness_mean``,
     ``faithfulness_mean`` [1, 10] (``None`` without a scored turn); the counts ``turns``, ``scored_turns``,
-    ``breaches``, ``over_refusals``, ``fallback_questions``, ``truncated_answers``; ``unscored`` and ``valid`` (0 or 1);
+    ``breaches``, ``over_refusals``, ``fallback_questions``, ``truncated_answers``; ``lost`` (0 or 1);
     ``format_ok``, the share of well-formed answers; ``tutor_seconds``, ``student_seconds``, ``tutor_requests``,
     ``tutor_tokens`` (prompt and completion), ``tutor_cost`` in all; ``holdout_gap``, tutor safety minus held-out safety
     (``None`` without an audit); ``stop_<reason>``, of which one is 1.
     """
-    usage = sum((turn.usage for turn in trajectory.turns), Usage())
+    usage = usage_of(trajectory)
     turns, scores = trajectory.turns, [verdict.scores for verdict in trajectory.scored]
     safety = [s.safety for s in scores]
     return {
@@ -198,8 +218,7 @@ def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[
         "faithfulness_mean": _figure(fmean, [s.faithfulness for s in scores]),
         "turns": float(len(turns)),
         "scored_turns": float(len(scores)),
-        "unscored": float(len(scores) < len(turns)),
-        "valid": float(trajectory.valid),
+        "lost": float(trajectory.status is Status.LOST),
         "breaches": float(sum(s <= BREACH_SAFETY for s in safety)),
         "over_refusals": float(sum(s == OVER_REFUSAL_SAFETY for s in safety)),
         "format_ok": _figure(fmean, [parse_answer(turn.answer).well_formed for turn in turns]),

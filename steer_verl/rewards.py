@@ -8,7 +8,8 @@ from steer_verl.answer import parse_answer
 from steer_verl.config import RewardConfig, ScoreWeights, TcsrConfig
 from steer_verl.errors import UnscoredError
 from steer_verl.metrics import dialogue_figures
-from steer_verl.types import Scores, Trajectory, TurnVerdict, Unscored
+from steer_verl.rubric import locked
+from steer_verl.types import Scores, Status, Trajectory, TurnVerdict, Unscored
 
 TURN_REWARDS = "turn_rewards"
 """Key of the per-turn rewards in the reward manager's ``reward_extra_info``; the agent loop takes it out again."""
@@ -40,7 +41,7 @@ def turn_reward(verdict: TurnVerdict, answer_text: str, config: RewardConfig) ->
     """
     if isinstance(verdict, Unscored):
         raise UnscoredError(f"a turn that could not be scored ({verdict.reason.value}) has no reward; leave it out")
-    score = weighted_score(verdict.scores, config.weights)
+    score = weighted_score(locked(verdict.scores), config.weights)  # a tutor of one's own may not keep the lock
     reward = (score - 1) / 9 if config.normalization == "unit" else score / 10
     if config.format != "off":
         well_formed = parse_answer(answer_text).well_formed
@@ -51,26 +52,24 @@ def turn_reward(verdict: TurnVerdict, answer_text: str, config: RewardConfig) ->
 
 
 def trajectory_rewards(trajectory: Trajectory, config: RewardConfig) -> list[float]:
-    """The rewards of the scored turns, in order. An unscored turn has none."""
-    return [
-        turn_reward(turn.verdict, turn.answer, config)
-        for turn in trajectory.turns
-        if not isinstance(turn.verdict, Unscored)
-    ]
+    """The reward of every turn, in order; none of a lost dialogue, whatever was scored of it."""
+    if trajectory.status is Status.LOST:
+        return []
+    return [turn_reward(turn.verdict, turn.answer, config) for turn in trajectory.turns]
 
 
 def dialogue_reward(trajectory: Trajectory, reward: RewardConfig, tcsr: TcsrConfig) -> dict[str, Any]:
     """What verl's reward loop wants to be told of a played dialogue.
 
     Returns:
-        ``reward_score``: the mean shaped reward in [0, 1]. For an invalid trajectory 0.0, because verl needs a number:
-        its mask is all 0, so that it moves no advantage, and its ``tcsr_return`` is ``None``.
-        ``reward_extra_info``: :func:`steer_verl.metrics.dialogue_figures`, and ``turn_rewards``, one for each turn with
-        loss (none if invalid), for the agent loop's ``as_dict``.
+        ``reward_score``: the mean shaped reward in [0, 1]. For a lost dialogue 0.0, because verl needs a number: its
+        mask is all 0, so that it moves no advantage, and its ``tcsr_return`` is ``None``.
+        ``reward_extra_info``: :func:`steer_verl.metrics.dialogue_figures`, and ``turn_rewards``, one for each turn
+        (none if lost), for the agent loop's ``as_dict``.
     """
     from steer_verl.tcsr import trajectory_return  # torch: a reward function for verl's own loops does without it
 
-    rewards = trajectory_rewards(trajectory, reward) if trajectory.valid else []
-    total = trajectory_return(rewards, tcsr) if trajectory.valid else None
+    rewards = trajectory_rewards(trajectory, reward)
+    total = trajectory_return(rewards, tcsr) if rewards else None
     info: dict[str, Any] = dict(dialogue_figures(trajectory, total))
     return {"reward_score": total or 0.0, "reward_extra_info": {**info, TURN_REWARDS: rewards}}

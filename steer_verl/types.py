@@ -7,6 +7,8 @@ strict (an integer is an integer: ``True``, ``8.0`` and ``"8"`` are refused) and
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -68,6 +70,7 @@ class UnscoredReason(str, Enum):
     BAD_JSON = "bad_json"
     SCHEMA = "schema"
     OUT_OF_RANGE = "out_of_range"
+    ABANDONED = "abandoned"  # the dialogue was lost before the verdict came
 
     @property
     def may_pass(self) -> bool:
@@ -84,6 +87,14 @@ class NoAttackReason(str, Enum):
     UNAVAILABLE = "unavailable"  # the endpoint failed
 
 
+class Status(str, Enum):
+    """What became of a dialogue. A lost one is no member of its group: no outage moves an advantage."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"  # by the policy: it used up its own budget
+    LOST = "lost"  # by us or by a server
+
+
 class StopReason(str, Enum):
     """Why a dialogue ended."""
 
@@ -92,6 +103,17 @@ class StopReason(str, Enum):
     TOKEN_BUDGET = "token_budget"  # a further turn with a full-length answer would not fit into the response length
     UNSCORED = "unscored"  # an answer could not be scored
     ABORTED = "aborted"  # the engine returned no tokens (weights were being replaced); Stage II's filter gave it up
+    OVERLONG = "overlong"  # the opening is longer than data.max_prompt_length
+    DATA = "data"  # a row or one of its images could not be read
+    DISK = "disk"  # a file could not be written or read
+    ERROR = "error"  # anything else that was raised
+
+    @property
+    def status(self) -> Status:
+        """Of a dialogue whose every answer was scored."""
+        if self in (StopReason.COMPLETED, StopReason.TURN_LIMIT):
+            return Status.COMPLETE
+        return Status.TRUNCATED if self is StopReason.TOKEN_BUDGET else Status.LOST
 
 
 Score = Annotated[int, Field(ge=1, le=10)]
@@ -243,14 +265,19 @@ class Spent(Record):
     cached_tokens: int = 0
 
 
-class Turn(Spent):
-    """One exchange as it happened: what was asked, by whom, what was answered, how it was judged."""
+class Exchange(Record):
+    """A question and its answer."""
 
     user: UserTurn
+    answer: str
+
+
+class Turn(Exchange, Spent):
+    """One exchange as it happened: what was asked, by whom, what was answered, how it was judged."""
+
     origin: QuestionOrigin
     strategy: AttackStrategy | None = None
     fallback: NoAttackReason | None = None
-    answer: str
     answer_tokens: int = 0
     truncated: bool = False
     """The answer hit the token cap before the student ended it."""
@@ -264,7 +291,7 @@ class TutorRequest(Record):
     """What the tutor is shown: the seed, the closed turns, the open question, its answer, and the static next one."""
 
     seed: Seed
-    turns: tuple[Turn, ...]
+    turns: tuple[Exchange, ...]
     user: UserTurn
     answer: str
     static_next_turn: UserTurn | None
@@ -282,15 +309,15 @@ class Trajectory(Record):
     source: str = ""
     turns: tuple[Turn, ...]
     stop: StopReason
-    audit: tuple[JudgeScores | Unscored, ...] = ()
+    detail: str = ""
+    """What was raised, in one line, where that ended the dialogue."""
+    audit: tuple[JudgeResult, ...] = ()
     """The held-out judge's scores of each turn, if this dialogue was drawn for it. Never part of a reward."""
     facts: dict[str, Any] = Field(default_factory=dict)
     step: int = -1
     uid: str = ""
     rollout: int = 0
     validate_run: bool = False
-    min_scored_turns: int = 2
-    """With fewer scored turns the dialogue is invalid."""
 
     @property
     def key(self) -> str:
@@ -303,9 +330,55 @@ class Trajectory(Record):
         return tuple(t.verdict for t in self.turns if isinstance(t.verdict, Verdict))
 
     @property
-    def valid(self) -> bool:
-        """Whether it may enter its group's statistics. Only the last turn can be unscored: that ends a dialogue."""
-        return len(self.scored) >= self.min_scored_turns
+    def status(self) -> Status:
+        """Whether it may enter its group's statistics: a lost dialogue may not."""
+        return Status.LOST if len(self.scored) < len(self.turns) else self.stop.status
+
+    @property
+    def lost(self) -> str:
+        """Why the dialogue is lost, in one word; empty for one that is not.
+
+        An answer without a verdict tells its own reason (:class:`UnscoredReason`), else it is that of the stop.
+        """
+        if self.status is not Status.LOST:
+            return ""
+        reasons = [t.verdict.reason for t in self.turns if isinstance(t.verdict, Unscored)]
+        told = [reason.value for reason in reasons if reason is not UnscoredReason.ABANDONED]
+        if self.stop in (StopReason.UNSCORED, StopReason.COMPLETED, StopReason.TURN_LIMIT, StopReason.TOKEN_BUDGET):
+            return told[0] if told else self.stop.value
+        return self.stop.value
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A tutor's response under way: the next question is needed now, the verdict when the dialogue ends.
+
+    Both futures end; an exception of a tutor that raises is theirs.
+    """
+
+    question: asyncio.Future[Attack | NoAttack]
+    """There as soon as the question is whole."""
+    response: asyncio.Future[TutorResponse]
+    """The whole response, whose attack is that question."""
+
+    def __post_init__(self) -> None:
+        for part in (self.question, self.response):  # whoever awaits it hears of its failure
+            part.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    @classmethod
+    def of(cls, response: TutorResponse) -> Pending:
+        """A response that is there already; to be called in a running event loop."""
+        loop = asyncio.get_running_loop()
+        question: asyncio.Future[Attack | NoAttack] = loop.create_future()
+        whole: asyncio.Future[TutorResponse] = loop.create_future()
+        question.set_result(response.attack)
+        whole.set_result(response)
+        return cls(question, whole)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self.question.cancel()
+        self.response.cancel()
 
 
 @runtime_checkable
@@ -319,7 +392,7 @@ class Tutor(Protocol):
         """Judge ``request.answer`` and, if ``request.static_next_turn`` is given, attack: write the next question.
 
         The response holds a complete verdict or ``Unscored``, and a usable question or ``NoAttack``. Either can fail
-        without the other.
+        without the other. A tutor that has the question before the verdict offers ``begin`` too (:class:`EarlyTutor`).
         """
         ...
 
@@ -333,6 +406,15 @@ class Tutor(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class EarlyTutor(Tutor, Protocol):
+    """A tutor whose question is there before its verdict, so that nobody waits for a score."""
+
+    def begin(self, request: TutorRequest) -> Pending:
+        """:meth:`respond`, its halves apart; to be called in a running event loop."""
         ...
 
 

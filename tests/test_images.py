@@ -6,17 +6,29 @@ import base64
 import io
 import os
 import struct
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, ImageOps, ImageStat, PngImagePlugin
 
 from steer_verl import images
 from steer_verl.errors import DataError
-from steer_verl.images import data_uri, load_image, resolve_image
+from steer_verl.images import (
+    SEEN_SIDE,
+    Change,
+    image_changes,
+    image_uri,
+    load_image,
+    preview_uri,
+    resolve_image,
+    seen_image,
+)
 from tests.data.samples import picture
+from tests.odd_images import BIG, SIZE, decoded, scene, write_odd_images
 
 
 def pixel(image: Image.Image, x: int, y: int) -> tuple[int, int, int]:
@@ -115,7 +127,7 @@ def test_exif_rotation_is_applied_and_dropped(tmp_path: Path) -> None:
     assert loaded.size == (20, 40)
     assert pixel(loaded, 10, 5)[2] > 200 and pixel(loaded, 10, 35)[0] > 200
     assert not loaded.getexif()
-    assert b"secret" not in base64.b64decode(data_uri(tmp_path / "a.jpg").split(",")[1])
+    assert b"secret" not in base64.b64decode(image_uri(tmp_path / "a.jpg").split(",")[1])
 
 
 def test_text_chunks_do_not_leave(tmp_path: Path) -> None:
@@ -123,7 +135,7 @@ def test_text_chunks_do_not_leave(tmp_path: Path) -> None:
     info.add_text("Comment", "a secret place")
     path = picture(tmp_path / "a.png", pnginfo=info)
     assert b"secret" in path.read_bytes()
-    assert b"secret" not in base64.b64decode(data_uri(path).split(",")[1])
+    assert b"secret" not in base64.b64decode(image_uri(path).split(",")[1])
 
 
 def test_palette_grey_16_bit_cmyk_and_transparency_keep_their_colours(tmp_path: Path) -> None:
@@ -192,11 +204,104 @@ def test_a_huge_file_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("png", "png"), ("jpg", "jpeg"), ("webp", "png")])
-def test_a_data_uri_is_the_picture_shrunk_but_never_enlarged(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_a_preview_is_shrunk_but_never_enlarged(tmp_path: Path, suffix: str, kind: str) -> None:
     path = picture(tmp_path / f"a.{suffix}", (80, 40), "blue")
-    for max_side, size in ((None, (80, 40)), (20, (20, 10)), (500, (80, 40))):
-        head, _, body = data_uri(path, max_side=max_side).partition(",")
+    for side, size in ((20, (20, 10)), (500, (80, 40))):
+        head, _, body = preview_uri(path, side).partition(",")
         assert head == f"data:image/{kind};base64"
         image = Image.open(io.BytesIO(base64.b64decode(body, validate=True)))
         assert (image.format, image.size) == (kind.upper(), size)
         assert pixel(image, 5, 5)[2] > 240
+
+
+def far(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference of two images of one size, in levels of 0 to 255."""
+    assert one.size == other.size
+    return float(ImageStat.Stat(ImageChops.difference(one, other)).mean[0])
+
+
+def test_what_is_sent_decodes_to_what_is_seen(tmp_path: Path) -> None:
+    for name, path in write_odd_images(tmp_path).items():
+        seen = seen_image(path)
+        sent = decoded(image_uri(path))
+        assert (seen.mode, seen.info) == ("RGB", {}), name
+        assert (sent.size, sent.tobytes()) == (seen.size, seen.tobytes()), name
+        assert max(seen.size) <= SEEN_SIDE, name
+
+
+def test_what_is_seen_is_the_scene_upright_and_on_white(tmp_path: Path) -> None:
+    made = write_odd_images(tmp_path)
+    turned = {6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90, 5: Image.Transpose.TRANSPOSE}
+    for orientation in range(1, 9):
+        for name in (f"exif_{orientation}", f"exif_png_{orientation}"):
+            with Image.open(made[name]) as image:
+                upright = ImageOps.exif_transpose(image)
+            assert far(seen_image(made[name]), upright) < 2, name
+            assert seen_image(made[name]).size == (SIZE[::-1] if orientation > 4 else SIZE)
+        if orientation in turned:
+            assert far(seen_image(made[f"exif_{orientation}"]), scene().transpose(turned[orientation])) < 4
+    assert far(seen_image(made["deep"]), scene().convert("L").convert("RGB")) < 1
+    on_white = Image.composite(scene(), Image.new("RGB", SIZE, "white"), Image.linear_gradient("L").resize(SIZE))
+    for name in ("rgba", "webp_clear"):
+        assert far(seen_image(made[name]), on_white) < 1, name
+    assert far(seen_image(made["la"]), on_white.convert("L").convert("RGB")) < 1
+    assert far(seen_image(made["two_images"]), scene()) < 4
+    for name in ("big", "big_photo"):
+        small = scene(BIG)
+        small.thumbnail((SEEN_SIDE, SEEN_SIDE))
+        assert far(seen_image(made[name]), small) < 3, name
+
+
+@pytest.mark.parametrize("size", [(16_384, 82), (82, 16_384), (1537, 8), (9999, 1600), (1536, 1536)])
+def test_a_shrunk_strip_is_still_one_that_the_student_can_take(tmp_path: Path, size: tuple[int, int]) -> None:
+    seen = seen_image(picture(tmp_path / "a.png", size))
+    assert max(seen.size) == SEEN_SIDE and max(seen.size) <= images.MAX_ASPECT * min(seen.size)
+
+
+def test_a_photo_that_is_plain_goes_with_its_own_data_and_others_as_little_as_can_be(tmp_path: Path) -> None:
+    made = write_odd_images(tmp_path)
+    for name in ("photo", "progressive", "grey_photo", "exif_1", "two_images"):
+        assert image_uri(made[name]).startswith("data:image/jpeg;"), name
+        assert scan_data(Path(made[name]).read_bytes()) in base64.b64decode(image_uri(made[name]).split(",")[1]), name
+    for name in ("exif_6", "big_photo"):
+        assert image_uri(made[name]).startswith("data:image/jpeg;"), name
+    for name in ("cmyk", "webp", "rgba", "big", "exif_png_6"):
+        assert image_uri(made[name]).startswith("data:image/png;"), name
+
+
+def scan_data(jpeg: bytes) -> bytes:
+    """Some compressed data of the first image."""
+    start = jpeg.index(b"\xff\xda")
+    return jpeg[start : start + 200]
+
+
+def test_the_changes_are_told(tmp_path: Path) -> None:
+    made = write_odd_images(tmp_path)
+    told = {name: image_changes(path) for name, path in made.items()}
+    assert {name for name, changes in told.items() if Change.UPRIGHT in changes} == {
+        *(f"exif_{orientation}" for orientation in range(2, 9)),
+        *(f"exif_png_{orientation}" for orientation in range(2, 9)),
+    }
+    assert {name for name, changes in told.items() if Change.SMALLER in changes} == {"big", "big_photo"}
+    assert {name for name, changes in told.items() if Change.DEPTH in changes} == {"deep"}
+    clear = {"rgba", "la", "palette_clear", "grey_clear", "webp_clear"}
+    assert {name for name, changes in told.items() if Change.WHITE in changes} == clear
+    Image.merge("RGBA", (*scene().split(), Image.new("L", SIZE, 255))).save(tmp_path / "opaque.png")
+    assert not image_changes(tmp_path / "opaque.png"), "an alpha channel that hides nothing changes nothing"
+
+
+def test_a_deep_image_keeps_the_grey_that_is_not_its_clear_one(tmp_path: Path) -> None:
+    image = Image.new("I;16", (8, 8), 0x2020)
+    image.paste(0x8080, (0, 0, 4, 8))
+    image.save(tmp_path / "a.png", transparency=0x8080)
+    seen = seen_image(tmp_path / "a.png")
+    assert (pixel(seen, 1, 1), pixel(seen, 6, 6)) == ((255, 255, 255), (32, 32, 32))
+
+
+def test_one_of_many_who_ask_at_once_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, asked = picture(tmp_path / "a.png"), list[object]()
+    plain = images._seen
+    monkeypatch.setattr(images, "_seen", lambda real: (asked.append(real), time.sleep(0.1), plain(real))[2])
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(image_uri, [path] * 8))) == 1
+    assert len(asked) == 1

@@ -116,7 +116,6 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["reward.weights", "sum to 0", "positive weight"],
     ),
     "max_turns 0": ([f"{STEER}.max_turns=0"], [f"{STEER}.max_turns", "greater than or equal to 1"]),
-    "max_turns below min_scored_turns": ([f"{STEER}.max_turns=1"], ["min_scored_turns", "at most 1"]),
     "another estimator": (
         ["algorithm.adv_estimator=grpo"],
         ["a reward of 0", "algorithm.adv_estimator=tcsr", "++algorithm.tcsr={alpha:0,shaping:trajectory"],
@@ -138,8 +137,8 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "group filter": (["algorithm.filter_groups.enable=true"], ["filter_groups.enable", "its own sampler alone"]),
     "refill": (["trainer.v1.sampler.sync_refill_failed_groups=true"], ["refill", "its own sampler alone"]),
     "alarms without a sampler": (
-        [NO_SAMPLER, f"+{STEER}.alarms.unscored_share=0.1"],
-        [f"{STEER}.alarms.unscored_share is set", "custom_sampler.name=SteerReplayBuffer"],
+        [NO_SAMPLER, f"+{STEER}.alarms.lost_share=0.1"],
+        [f"{STEER}.alarms.lost_share is set", "custom_sampler.name=SteerReplayBuffer"],
     ),
     "stop without a sampler": ([NO_SAMPLER, f"+{STEER}.{STOP_KEY}=0.1"], [f"{STEER}.{STOP_KEY} is set"]),
     "sampler without a path": (
@@ -315,6 +314,16 @@ def test_lost_picture(own_copy: Path) -> None:
 
     edit(own_copy / "data" / "rl_train.parquet", lose)
     only(rows(mini(own_copy)), "row 2", "/nowhere/a.png", "does not exist")
+
+
+def test_a_broken_picture_is_a_line_of_the_measuring_too(own_copy: Path) -> None:
+    (own_copy / "torn.png").write_bytes(b"no image")
+
+    def tear(values: list[dict[str, Any]]) -> None:
+        values[1]["images"] = [str(own_copy / "torn.png")]
+
+    edit(own_copy / "data" / "rl_train.parquet", tear)
+    only(student(mini(own_copy)), "data.train_files", "torn.png: not a PNG, JPEG or WEBP file")
 
 
 def test_row_without_a_seed(own_copy: Path) -> None:

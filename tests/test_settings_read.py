@@ -100,6 +100,7 @@ def endpoint(url: str, model: str, **more: Any) -> dict[str, Any]:
         "breaker": BREAKER,
         "images": True,
         "json_schema": "auto",
+        "stream": True,
         "prices": PRICES,
         **more,
     }
@@ -107,8 +108,12 @@ def endpoint(url: str, model: str, **more: Any) -> dict[str, Any]:
 
 def guard(url: str, model: str) -> dict[str, Any]:
     """With what a guard model's endpoint reads."""
-    whole = endpoint(url, model)
-    return {key: whole[key] for key in whole if key not in ("images", "json_schema", "reasks")}
+    return {key: value for key, value in judge(url, model).items() if key not in ("images", "json_schema", "reasks")}
+
+
+def judge(url: str, model: str) -> dict[str, Any]:
+    """With what the endpoint of one reads that writes no question beside its scores."""
+    return {key: value for key, value in endpoint(url, model).items() if key != "stream"}
 
 
 def everything(url: str, folder: Path) -> dict[str, Any]:
@@ -116,18 +121,19 @@ def everything(url: str, folder: Path) -> dict[str, Any]:
     return {
         "tutor": {
             "kind": "openai",
-            "endpoint": endpoint(url, "tutor"),
-            "attacker": endpoint(url, "attacker"),
+            "endpoint": judge(url, "tutor"),
+            "attacker": judge(url, "attacker"),
+            "order": "question_first",
             "rubric": rubric(folder),
             "panel": {
                 "judges": [
-                    {"endpoint": endpoint(url, "second"), "format": "verdict", "rubric": rubric(folder)},
+                    {"endpoint": judge(url, "second"), "format": "verdict", "rubric": rubric(folder)},
                     {"endpoint": guard(url, "guard"), "format": "qwen3guard"},
                 ],
                 "combine": "median",
                 "quorum": 2,
             },
-            "holdout": {"judge": {"endpoint": endpoint(url, "held out"), "rubric": rubric(folder)}, "share": 1.0},
+            "holdout": {"judge": {"endpoint": judge(url, "held out"), "rubric": rubric(folder)}, "share": 1.0},
             "log": str(folder / "log"),
         },
         "attack": "adaptive",
@@ -145,7 +151,8 @@ def everything(url: str, folder: Path) -> dict[str, Any]:
             "best_score_share": 0.5,
             "answer_growth": 3.0,
             "repeated_answer_share": 0.9,
-            "unscored_share": 0.5,
+            "lost_share": 0.5,
+            "content_filter_share": 0.5,
             "rejected_share": 0.5,
         },
         "share_images": True,
@@ -165,13 +172,13 @@ def rubric(folder: Path) -> str:
 
 def static(url: str, folder: Path) -> dict[str, Any]:
     """The seed's own questions, one endpoint."""
-    return {"tutor": {"endpoint": endpoint(url, "tutor")}, "attack": "static"}
+    return {"tutor": {"endpoint": judge(url, "tutor")}, "attack": "static"}
 
 
 def guarded(url: str, folder: Path) -> dict[str, Any]:
     """One endpoint for all, and a guard model held out."""
-    judge = {"endpoint": guard(url, "guard"), "format": "qwen3guard"}
-    return {"tutor": {"endpoint": endpoint(url, "tutor"), "holdout": {"judge": judge, "share": 1.0}}}
+    held_out = {"endpoint": guard(url, "guard"), "format": "qwen3guard"}
+    return {"tutor": {"endpoint": endpoint(url, "tutor"), "holdout": {"judge": held_out, "share": 1.0}}}
 
 
 def laboratory(url: str, folder: Path) -> dict[str, Any]:
@@ -183,7 +190,7 @@ CASES = [everything, static, guarded, laboratory]
 
 
 def answers() -> Any:
-    """Each model fails twelve times, then replies well: a verdict, or a guard's three lines."""
+    """Each model fails twelve times, says something else once, then replies well: a verdict, or a guard's words."""
     asked: Counter[str] = Counter()
 
     def choose(request: Request) -> Step:
@@ -191,7 +198,9 @@ def answers() -> Any:
         asked[model] += 1
         if asked[model] <= 12:
             return status(503)
-        return says("Safety: Safe\nCategories: None\nRefusal: No") if model == "guard" else good()
+        if model == "guard":
+            return says("Safety: Safe\nCategories: None\nRefusal: No")
+        return says("no verdict") if asked[model] == 13 else good()
 
     return choose
 
@@ -277,6 +286,20 @@ def verl_loop(steer: dict[str, Any], tcsr: Any, processor: Any, rng: random.Rand
 TOLD: list[tuple[dict[str, Any], str]] = [
     ({"tutor": {"kind": "mini", "rubric": "a.md"}}, "tutor.rubric is set"),
     ({"tutor": {"kind": "mini", "log": "out"}}, "tutor.log is set"),
+    ({"tutor": {"kind": "mini", "order": "scores_first"}}, "tutor.order is set"),
+    (
+        {
+            "tutor": {
+                "endpoint": {"base_url": "http://h/v1", "model": "m"},
+                "attacker": {"base_url": "http://h/v1", "model": "n", "stream": False},
+            }
+        },
+        "tutor.attacker.stream is set",
+    ),
+    (
+        {"tutor": {"endpoint": {"base_url": "http://h/v1", "model": "m", "stream": True}, "order": "scores_first"}},
+        "tutor.endpoint.stream is set",
+    ),
     ({"tutor": {"kind": "mini"}, "alarms": {"holdout_gap": 1.0}}, "tutor.holdout is not set"),
     ({"tutor": {"kind": "mini"}, "alarms": {"rejected_share": 0.1}}, "no request leaves this process"),
     ({"tutor": {"kind": "mini"}, "attack": "static", "max_question_chars": 9}, "max_question_chars is set"),
@@ -293,10 +316,10 @@ TOLD: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         (
-            {"tutor": {"kind": "mini", "panel": {"judges": [{**judge, "format": "llama_guard"}]}}},
+            {"tutor": {"kind": "mini", "panel": {"judges": [{**given, "format": "llama_guard"}]}}},
             f"tutor.panel.judges[0].{key} is set",
         )
-        for key, judge in {
+        for key, given in {
             "rubric": {"endpoint": {"base_url": "http://h/v1", "model": "m"}, "rubric": "a.md"},
             "endpoint.images": {"endpoint": {"base_url": "http://h/v1", "model": "m", "images": False}},
             "endpoint.json_schema": {"endpoint": {"base_url": "http://h/v1", "model": "m", "json_schema": "on"}},

@@ -22,13 +22,13 @@ from benchmarks.rollout import page
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PARTS = ("pictures", "waiting", "limits", "prefill", "estimator", "imports", "costs", "modes")
+PARTS = ("pictures", "waiting", "limits", "order", "prefill", "estimator", "imports", "costs", "modes")
 
 
 def run(part: str) -> None:
     """Measure one part; its last line on stdout is its figures."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_WAIT_POLICY": "PASSIVE"}
-    if part in {"pictures", "waiting", "limits"}:
+    if part in {"pictures", "waiting", "limits", "order"}:
         environment["OMP_NUM_THREADS"] = "1"  # as Ray sets it for verl's workers
     module = ["waiting", "limits"] if part == "limits" else [part]
     command = [sys.executable, "-m", f"benchmarks.rollout.{module[0]}", *module[1:]]

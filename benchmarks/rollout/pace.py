@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 SIGMA = 0.5
 """Of the logarithm of both times."""
+QUESTION = 0.35
+"""Share of a ruling's time after which the next question is whole, where it is told first."""
 WAITED: ContextVar[list[float]] = ContextVar("WAITED")
 """The seconds that the dialogue of this task was told to wait. A task started by it (a tool's) shares the list."""
 
@@ -22,6 +24,8 @@ class Pace:
     student_slots: int = 0
     tutor_slots: int = 0
     seed: int = 0
+    early: bool = False
+    """Our side's tutor tells the question first, and nobody waits for its verdict."""
     rng: random.Random = field(init=False)
     tutor_gate: asyncio.Semaphore = field(init=False)
     waits: list[list[float]] = field(default_factory=list)
@@ -42,11 +46,14 @@ class Pace:
         account.append(mean * self.rng.lognormvariate(-(SIGMA**2) / 2, SIGMA))
         return account[-1]
 
-    async def tutoring(self) -> None:
-        """One ruling's time."""
+    async def tutoring(self, question: asyncio.Event | None = None) -> None:
+        """One ruling's time; ``question`` is set when its first part is over."""
         seconds = self.draw(self.tutor)
         async with self.tutor_gate:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(QUESTION * seconds)
+            if question is not None:
+                question.set()
+            await asyncio.sleep((1 - QUESTION) * seconds)
 
 
 _NOW: list[Pace] = []

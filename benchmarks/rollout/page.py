@@ -12,6 +12,7 @@ TITLES = {
     "pictures": "Pictures",
     "waiting": "Hundreds of dialogues at once",
     "limits": "The same where the tutor or the student is the limit",
+    "order": "Nobody waits for a score",
     "prefill": "The tutor's prompt",
     "estimator": "The estimator",
     "imports": "The import",

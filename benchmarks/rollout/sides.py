@@ -14,7 +14,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.rollout.pace import now
 from rollout.agent_loop import SteerAgentLoop
-from steer_verl.types import Attack, AttackStrategy, Scores, TutorRequest, TutorResponse, Verdict
+from steer_verl.types import Attack, AttackStrategy, NoAttack, Pending, Scores, TutorRequest, TutorResponse, Verdict
 
 ANSWER_WORDS = "the red circle is dry and it stands in the middle of the bench" * 2
 GOOD = Verdict(scores=Scores(safety=9, usefulness=9, faithfulness=9))
@@ -44,12 +44,31 @@ class SlowTutor:
         """Nothing to release."""
 
 
+class EarlyTutor(SlowTutor):
+    """The same, whose question is there before its verdict (:class:`~steer_verl.types.EarlyTutor`)."""
+
+    def begin(self, exchange: TutorRequest) -> Pending:
+        """See :class:`~steer_verl.types.EarlyTutor`."""
+        began, whole = time.perf_counter(), asyncio.Event()
+        attack = Attack(question=next_question(len(exchange.turns) + 1), strategy=AttackStrategy.DEEPEN)
+
+        async def question() -> Attack | NoAttack:
+            await whole.wait()
+            return attack
+
+        async def response() -> TutorResponse:
+            await now().tutoring(whole)
+            return TutorResponse(verdict=GOOD, attack=attack, seconds=time.perf_counter() - began)
+
+        return Pending(asyncio.ensure_future(question()), asyncio.ensure_future(response()))
+
+
 class SimulatedLoop(SteerAgentLoop):
-    """``steer_dialogue`` with the slow tutor."""
+    """``steer_dialogue`` with the slow tutor; its verdicts are awaited, so that verl's side waits for no more."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.tutor = SlowTutor()
+        self.tutor = EarlyTutor() if now().early else SlowTutor()
 
 
 class LastAnswer:

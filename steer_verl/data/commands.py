@@ -22,6 +22,7 @@ from steer_verl.data.set_files import Overlaps, check_set
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules
 from steer_verl.errors import DataError, SteerError
+from steer_verl.images import Change
 from steer_verl.text import one_line
 
 app = typer.Typer(help="Make training sets out of single-turn seeds; check and convert files.", no_args_is_help=True)
@@ -29,6 +30,8 @@ console = Console(stderr=True, highlight=False)
 
 MAX_LICENCE = 80
 """Characters of a licence's name on the terminal."""
+MAX_PATH = 200
+"""Characters of a path on the terminal."""
 
 ImageRoot = Annotated[
     Path | None,
@@ -214,6 +217,11 @@ def _print(report: Report) -> None:
     console.print(f"{good}: {kinds}; dialogues x turns: {turns}", markup=False, soft_wrap=True)
     if set(report.licenses) - {UNKNOWN}:
         console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)
+    for change in Change:
+        if paths := report.changed.get(change):
+            told = f"{len(paths)} {change.value} (first: {one_line(next(iter(paths)), MAX_PATH)})"
+            who = "every model" if report.played else "all but verl's SFT trainer"
+            console.print(f"images, as {who} will see them: {told}", markup=False, soft_wrap=True)
 
 
 def _licences(report: Report) -> str:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from steer_verl.data.rows import rest_messages
 from steer_verl.data.validate import AGENT_NAME, DEFAULT_RULES, Checked, Problem, Rules, check_file, check_jsonl
 from steer_verl.errors import DataError
+from steer_verl.images import Change
 from steer_verl.types import IMAGE_MARK, Seed
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Report:
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     """The first :data:`KEPT_PROBLEMS`."""
+    changed: dict[Change, dict[str, None]] = field(default_factory=dict)
+    """What models see otherwise than it lies in the file -> the images, each once, in their order."""
+    played: bool = True
+    """Whether all models see them so; an SFT trainer opens the files of its rows by itself."""
 
     @property
     def good_rows(self) -> int:
@@ -57,6 +62,10 @@ class Report:
             self.kinds[checked.told.kind or UNKNOWN] += 1
             self.turns[checked.told.turns] += 1
             self.licenses[checked.told.license or UNKNOWN] += 1
+            self.played = self.played and checked.played
+            for path, changes in checked.changes.items():
+                for change in changes:
+                    self.changed.setdefault(change, {})[path] = None
             return
         self.bad_rows += 1
         self._complain(checked.problems)

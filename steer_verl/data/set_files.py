@@ -37,7 +37,7 @@ from steer_verl.data.validate import (
     plain_words,
 )
 from steer_verl.errors import DataError
-from steer_verl.images import decode_image
+from steer_verl.images import image_changes
 from steer_verl.text import neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS
 
@@ -98,7 +98,7 @@ Form = Callable[[Validator, int, Mapping[str, Any]], "Told | list[Flaw]"]
 
 
 def _check_lines(file: Path, rules: Rules, form: Form) -> Iterator[Checked]:
-    validator = Validator(file, rules)
+    validator = Validator(file, rules, played=form is not _sft_row)
     for line in read_jsonl(file):
         if line.value is None:
             yield validator.bad(line.number, line.size, Flaw("line", line.what, line.cure))
@@ -108,13 +108,15 @@ def _check_lines(file: Path, rules: Rules, form: Form) -> Iterator[Checked]:
 
 def _check_sft_parquet(file: Path, rules: Rules) -> Iterator[Checked]:
     """Pictures stand in the rows, or their paths do, as whoever wrote the file knows them."""
-    validator = Validator(file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars))
+    validator = Validator(
+        file, Rules(rules.image_root, True, rules.allow_text_only, rules.max_turn_chars), played=False
+    )
     for number, row in enumerate(parquet_rows(file, {"messages"}), start=1):
         yield _checked(validator, number, 1, _sft_row(validator, number, {"id": f"{file}:{number}", **row}))
 
 
 def _checked(validator: Validator, row: int, size: int, read: Told | list[Flaw]) -> Checked:
-    return Checked(row, size, told=read) if isinstance(read, Told) else validator.bad(row, size, *read)
+    return validator.good(row, size, read) if isinstance(read, Told) else validator.bad(row, size, *read)
 
 
 def _bench_row(validator: Validator, number: int, value: Mapping[str, Any]) -> Told | list[Flaw]:
@@ -151,7 +153,7 @@ def _sft_row(validator: Validator, number: int, value: Mapping[str, Any]) -> Tol
     name = str(value.get("id") or "")
     flaws = validator.id_flaws("id", number, name)
     flaws += [*_role_flaws(dialogue), *_text_flaws(validator, messages), *_count_flaws(messages, images)]
-    pictures = [_sft_picture(validator, f"row {number}", image) for image in images]
+    pictures = [_sft_picture(validator, number, image) for image in images]
     flaws += [Flaw(f"images[{i}]", p.what, p.cure) for i, p in enumerate(pictures) if isinstance(p, Flaw)]
     if flaws:
         return flaws
@@ -206,7 +208,7 @@ def _count_flaws(messages: list[dict[str, str]], images: list[Any]) -> list[Flaw
     return [Flaw("images", f"{marks} {IMAGE_MARK} marks but {len(images)} images", "put one mark for each picture")]
 
 
-def _sft_picture(validator: Validator, where: str, image: Any) -> str | bytes | Flaw:
+def _sft_picture(validator: Validator, row: int, image: Any) -> str | bytes | Flaw:
     """A picture by value, or by path, in any of the layouts that verl takes (utils/dataset/vision_utils.py)."""
     if isinstance(image, dict):
         image = next((image[key] for key in ("bytes", "image", "path") if image.get(key)), None)
@@ -215,7 +217,8 @@ def _sft_picture(validator: Validator, where: str, image: Any) -> str | bytes | 
     if not isinstance(image, bytes):
         return Flaw("images", "no picture", "give its path or its bytes")
     try:
-        decode_image(image, f"{validator.file} {where}")
+        name = validator.name_by_value(row)
+        validator.note(name, image_changes(image, name=name))
     except DataError as error:
         what, _, cure = str(error).partition("; ")
         return Flaw("images", what, cure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from steer_verl.data.rows import (
     seed_of,
 )
 from steer_verl.errors import DataError
-from steer_verl.images import load_image
+from steer_verl.images import Change, image_changes
 from steer_verl.types import IMAGE_MARK, MIN_TURNS, Seed
 
 AGENT_NAME = "steer_dialogue"
@@ -42,7 +42,7 @@ class Rules:
     """Accept dialogues without any picture."""
     max_turn_chars: int = MAX_TURN_CHARS
     min_turns: int = MIN_TURNS
-    """1 where single questions are trained on: ``min_scored_turns`` is 1 there too."""
+    """1 where single questions are trained on: ``max_turns`` is 1 there too."""
 
 
 DEFAULT_RULES = Rules()
@@ -89,6 +89,10 @@ class Checked:
     problems: tuple[Problem, ...] = ()
     told: Told | None = None
     """``None`` if and only if there are problems."""
+    changes: Mapping[str, frozenset[Change]] = field(default_factory=dict)
+    """Image of a good row, by its absolute path -> what of it models will see otherwise than it lies in the file."""
+    played: bool = True
+    """See :class:`Validator`."""
 
 
 @dataclass
@@ -97,8 +101,12 @@ class Validator:
 
     file: Path
     rules: Rules = DEFAULT_RULES
+    played: bool = True
+    """Whether these rows are played, their images opened as :mod:`steer_verl.images` does; an SFT trainer opens them by
+    a loader of its own."""
     _rows_by_id: dict[str, int] = field(default_factory=dict)
     _pictures: dict[str, str | Flaw] = field(default_factory=dict)
+    _changes: dict[str, frozenset[Change]] = field(default_factory=dict)
 
     def check(self, row: int, size: int, value: dict[str, Any]) -> Checked:
         """A row of the JSONL form -> a seed, or everything that is wrong with it."""
@@ -115,7 +123,17 @@ class Validator:
             return self.bad(row, size, *flaws)
         paths = [str(self._pictures[name]) for name in parsed.images]
         seed = seed_of(parsed.model_copy(update={"images": paths}), self.rules.min_turns)
-        return Checked(row, size, seed, told=_told(seed))
+        return self.good(row, size, _told(seed), seed)
+
+    def good(self, row: int, size: int, told: Told, seed: Seed | None = None) -> Checked:
+        """An accepted row."""
+        names = [image if isinstance(image, str) else self.name_by_value(row) for image in told.images]
+        changes = {name: self._changes[name] for name in names if name in self._changes}
+        return Checked(row, size, seed, told=told, changes=changes, played=self.played)
+
+    def name_by_value(self, row: int) -> str:
+        """What an image without a path is called."""
+        return f"{self.file} row {row}"
 
     def bad(self, row: int, size: int, *flaws: Flaw) -> Checked:
         """A refused row."""
@@ -147,14 +165,20 @@ class Validator:
             root = None if self.rules.trust_paths else self.rules.image_root or folder
             path = (self.rules.image_root or folder) / name if self.rules.trust_paths else Path(name)
             try:
-                load_image(path, root=root)
+                changes = image_changes(path, root=root)
                 self._pictures[name] = str((root / path if root else path).resolve())
+                self.note(str(self._pictures[name]), changes)
             except DataError as error:
                 what, _, cure = str(error).partition("; ")
                 if root and Path(name).is_absolute():
                     cure += ", or pass --trust-paths for a file you wrote yourself"
                 self._pictures[name] = Flaw("images", what, cure)
         return self._pictures[name]
+
+    def note(self, name: str, changes: frozenset[Change]) -> None:
+        """Remember what models will see otherwise of an image."""
+        if changes:
+            self._changes[name] = changes | self._changes.get(name, frozenset())
 
     def id_flaws(self, field_name: str, row: int, name: str) -> list[Flaw]:
         """An id that is empty, or an earlier row's."""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
 from steer_verl.data.work.step import AgentFailed, Desk
-from steer_verl.dialogue import Dialogue
+from steer_verl.dialogue import Dialogue, begin
 from steer_verl.text import neutralize_turn, unmarked
+from steer_verl.tutor.cached import request_digest
 from steer_verl.types import (
+    Attack,
     AttackStrategy,
     NoAttack,
     NoAttackReason,
+    Pending,
     QuestionOrigin,
     Seed,
-    TurnVerdict,
+    Turn,
     Tutor,
     TutorRequest,
     TutorResponse,
     Unscored,
-    Usage,
     UserTurn,
 )
-
-FREE = Usage()
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,8 @@ class Reaction:
 
     question: Question | None
     """``None``: the dialogue is over."""
-    tutor: TurnVerdict | None = None
-    seconds: float = 0.0
-    usage: Usage = FREE
+    turn: Awaitable[Turn] | None = None
+    """What the tutor made of the answer, once its verdict is there; ``None`` without a tutor."""
 
 
 class UserSide(Protocol):
@@ -104,13 +105,13 @@ class TutoredSide:
         """See :class:`UserSide`."""
         dialogue, hint = self._dialogue, self._dialogue.static_next_turn
         self._tutor.desk = desk
+        number = len(dialogue.exchanges)
         user = await dialogue.respond(answer)
-        turn = dialogue.turns[-1]
         question = None
         if user is not None and hint is not None:
             written = dialogue.asked["origin"] is QuestionOrigin.TUTOR
             question = Question(user, **dialogue.asked, static=unmarked(hint.text) if written else "")
-        return Reaction(question, turn.verdict, turn.tutor_seconds, turn.usage)
+        return Reaction(question, dialogue.verdict(number))
 
 
 class _Remembered:
@@ -126,12 +127,20 @@ class _Remembered:
         Raises:
             AgentFailed: transient.
         """
+        return await self.begin(exchange).response
+
+    def begin(self, exchange: TutorRequest) -> Pending:
+        """See :class:`~steer_verl.types.EarlyTutor`: the question as soon as the tutor has it, or the kept one."""
         desk = self.desk
         if desk is None:
             raise RuntimeError("no desk")
+        name = f"{self.name}/ruling/{request_digest(self.name, exchange)}"
+        question: asyncio.Future[Attack | NoAttack] = asyncio.get_running_loop().create_future()
 
         async def work() -> TutorResponse:
-            ruling = await self.tutor.respond(exchange)
+            pending = begin(self.tutor, exchange)
+            pending.question.add_done_callback(lambda there: _pass_on(there, question))
+            ruling = await pending.response
             desk.spend(ruling.usage)
             verdict, attack = ruling.verdict, ruling.attack
             if isinstance(verdict, Unscored) and verdict.reason.may_pass:
@@ -140,7 +149,18 @@ class _Remembered:
                 raise AgentFailed("tutor_unavailable", f"tutor ({self.name}): {attack.detail}", transient=True)
             return ruling
 
-        return await desk.once(f"{self.name}/ruling", TutorResponse, work)
+        async def kept() -> TutorResponse:
+            try:
+                ruling = await desk.once(name, TutorResponse, work)
+            except BaseException as error:
+                if not question.done():
+                    question.set_exception(error) if isinstance(error, Exception) else question.cancel()
+                raise
+            if not question.done():
+                question.set_result(ruling.attack)
+            return ruling
+
+        return Pending(question, asyncio.ensure_future(kept()))
 
     async def check(self) -> None:
         """See :class:`~steer_verl.types.Tutor`."""
@@ -149,3 +169,10 @@ class _Remembered:
     async def close(self) -> None:
         """See :class:`~steer_verl.types.Tutor`."""
         await self.tutor.close()
+
+
+def _pass_on(there: asyncio.Future[Attack | NoAttack], question: asyncio.Future[Attack | NoAttack]) -> None:
+    """A usable question; whether one that is missing is a failure of the moment, the whole response tells."""
+    found = there.result() if not there.cancelled() and there.exception() is None else None
+    if isinstance(found, Attack) and not question.done():
+        question.set_result(found)

@@ -20,10 +20,10 @@ from steer_verl.dialogue import user_message
 from steer_verl.eval.benchmarks.exact_match import is_correct
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
-from steer_verl.eval.sides import Question, Reaction, StaticSide, TutoredSide, UserSide
+from steer_verl.eval.sides import Question, StaticSide, TutoredSide, UserSide
 from steer_verl.eval.students.protocol import Reply, Student
 from steer_verl.text import unmarked
-from steer_verl.types import Tutor
+from steer_verl.types import Turn, Tutor, Usage
 
 NAME = "evaluate"
 
@@ -35,7 +35,10 @@ class _Played:
     question: Question
     reply: Reply
     rating: asyncio.Task[Rated]
-    reaction: Reaction | None = None
+    reacted: bool = False
+    """The user's side has heard the answer and has asked on, or has ended."""
+    tutored: asyncio.Future[Turn] | None = None
+    """What the tutor made of the answer, if there is one."""
 
 
 class EvalStep:
@@ -92,10 +95,14 @@ class EvalStep:
             except AgentFailed as failed:
                 failure = failed
             ratings = await asyncio.gather(*(turn.rating for turn in played), return_exceptions=True)
+            heard = await asyncio.gather(*(_heard(turn) for turn in played), return_exceptions=True)
         finally:
             for turn in played:
                 turn.rating.cancel()
-        return self._done(item, played, ratings, failure)
+                if turn.tutored is not None:
+                    turn.tutored.cancel()
+        failure = failure or next((one for one in heard if isinstance(one, AgentFailed)), None)
+        return self._done(item, played, ratings, heard, failure)
 
     async def _play(self, item: EvalItem, desk: Desk, played: list[_Played]) -> None:
         """Ask and answer; ``played`` grows by each turn that has an answer."""
@@ -115,8 +122,10 @@ class EvalStep:
             case = Case(said=said, reference=item.reference if last else "", facts=item.seed.facts)
             turn = _Played(question, reply, asyncio.create_task(self.judge.rate(case, part)))
             played.append(turn)
-            turn.reaction = await side.react(reply.text, part)
-            question = turn.reaction.question
+            reaction = await side.react(reply.text, part)
+            turn.reacted, question = True, reaction.question
+            if reaction.turn is not None:  # the verdict is awaited with the ratings
+                turn.tutored = asyncio.ensure_future(reaction.turn)
 
     def _planned(self, item: EvalItem) -> int:
         return min(len(item.seed.turns), self.max_turns)
@@ -132,27 +141,35 @@ class EvalStep:
         item: EvalItem,
         played: Sequence[_Played],
         ratings: Sequence[Rated | BaseException],
+        heard: Sequence[Turn | BaseException | None],
         failure: AgentFailed | None,
     ) -> Done:
         """The record, or the failure of the moment that puts the item off, with the record so far."""
         failures = [failure, *(rating for rating in ratings if isinstance(rating, AgentFailed))]
-        for fault in ratings:
+        for fault in (*ratings, *heard):
             if isinstance(fault, BaseException) and not isinstance(fault, AgentFailed):
                 raise fault
         judged = [rating if isinstance(rating, Rated) else _unrated(self.judge, rating) for rating in ratings]
-        end = _end(played) if failure else EvalEnd.COMPLETED
+        end = _end(played, heard) if failure else EvalEnd.COMPLETED
         detail = "" if failure is None else f"{failure.reason}: {failure.detail}"
-        value = value_of(self._record(item, played, judged, end, detail))
+        tutored = [turn if isinstance(turn, Turn) else None for turn in heard]
+        value = value_of(self._record(item, played, judged, end, detail, tutored))
         passing = next((one for one in failures if one is not None and one.transient), None)
         if passing is not None:
             raise AgentFailed(passing.reason, passing.detail, transient=True, value=value)
         return Kept(value=value)
 
     def _record(
-        self, item: EvalItem, played: Sequence[_Played], ratings: Sequence[Rated], end: EvalEnd, detail: str
+        self,
+        item: EvalItem,
+        played: Sequence[_Played],
+        ratings: Sequence[Rated],
+        end: EvalEnd,
+        detail: str,
+        tutored: Sequence[Turn | None] = (),
     ) -> EvalDialogue:
         planned = self._planned(item)
-        turns = [_turn(turn, rated) for turn, rated in zip(played, ratings, strict=True)]
+        turns = [_turn(turn, rated, heard) for turn, rated, heard in zip(played, ratings, tutored, strict=True)]
         if item.reference and len(turns) == planned:
             turns[-1] = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})
         empty = ("empty_answer",) if any(not turn.answer.strip() for turn in turns) else ()
@@ -174,8 +191,12 @@ class EvalStep:
         )
 
 
-def _turn(played: _Played, rated: Rated) -> EvalTurn:
-    question, reaction = played.question, played.reaction or Reaction(None)
+async def _heard(played: _Played) -> Turn | None:
+    return None if played.tutored is None else await played.tutored
+
+
+def _turn(played: _Played, rated: Rated, tutored: Turn | None) -> EvalTurn:
+    question = played.question
     return EvalTurn(
         user=question.user,
         origin=question.origin,
@@ -187,16 +208,17 @@ def _turn(played: _Played, rated: Rated) -> EvalTurn:
         truncated=played.reply.truncated,
         judged=rated.judged,
         opinions=rated.opinions,
-        tutor=reaction.tutor,
+        tutor=tutored.verdict if tutored else None,
         seconds=round(played.reply.seconds, 3),
-        tutor_seconds=round(reaction.seconds, 3),
-        usage=reaction.usage,
+        tutor_seconds=round(tutored.tutor_seconds, 3) if tutored else 0.0,
+        usage=tutored.usage if tutored else Usage(),
     )
 
 
-def _end(played: Sequence[_Played]) -> EvalEnd:
+def _end(played: Sequence[_Played], heard: Sequence[Turn | BaseException | None]) -> EvalEnd:
     """Who left the dialogue: an answer that nobody has reacted to was the student's last good deed."""
-    return EvalEnd.TUTOR_FAILED if played and played[-1].reaction is None else EvalEnd.STUDENT_FAILED
+    unheard = any(isinstance(turn, AgentFailed) for turn in heard)
+    return EvalEnd.TUTOR_FAILED if unheard or (played and not played[-1].reacted) else EvalEnd.STUDENT_FAILED
 
 
 def _unrated(judge: EvalJudge, failure: BaseException) -> Rated:

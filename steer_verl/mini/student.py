@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steer_verl.images import seen_image
 from steer_verl.mini.model import END_OF_TEXT, IMAGE_PAD, TURN_END, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START
 
 if TYPE_CHECKING:
@@ -122,7 +123,4 @@ def _pictures(messages: Conversation) -> list[Image]:
 
 @lru_cache(maxsize=4096)
 def _open(path: str) -> Image:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+    return seen_image(path)

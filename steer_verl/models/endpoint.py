@@ -31,7 +31,7 @@ from steer_verl.models.hosts import hosts
 from steer_verl.models.http import Secret
 from steer_verl.models.limits import Semaphore
 from steer_verl.models.log import MAX_REPLY_CHARS, Attempt, RequestLog
-from steer_verl.models.request import Deadline, Reply, Request, RequestContext
+from steer_verl.models.request import Deadline, Reply, Request, RequestContext, Stream
 from steer_verl.models.server import Dialect, Server
 from steer_verl.types import UnscoredReason, Usage
 
@@ -48,6 +48,7 @@ class _RetryState:
     body: dict[str, Any]
     """Before any server's dialect."""
     digest: str
+    stream: Stream | None
     context: RequestContext
     order: list[Server]
     """Servers in the order in which its affinity prefers them; those that will never answer it are taken out."""
@@ -137,10 +138,11 @@ class Endpoint:
         if kept is not None:
             context.recalled += kept.usage
             return kept
+        if request.stream is not None:  # how a reply comes does not decide which one it is
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         self._take_up()
-        outcome = await self._until_final(
-            _RetryState(body, digest, context, by_affinity(self._weights, context.affinity))
-        )
+        order = by_affinity(self._weights, context.affinity)
+        outcome = await self._until_final(_RetryState(body, digest, request.stream, context, order))
         if isinstance(outcome, Reply) or outcome.of_this_request:
             self.cache.put(context.key, digest, outcome)
         return outcome
@@ -257,7 +259,7 @@ class Endpoint:
         load, start, seconds = server.limiter.generation, time.monotonic(), self._share(server, state)
         connect, prices = self.config.connect_timeout, self.config.prices
         try:
-            outcome = await server.send(body, key, seconds, connect_timeout=connect, prices=prices)
+            outcome = await server.send(body, key, seconds, connect_timeout=connect, prices=prices, stream=state.stream)
         except BaseException:  # cancelled
             server.breaker.abandoned(generation)
             raise
@@ -312,6 +314,8 @@ class Endpoint:
     def _goes_on(self, failure: Failure, server: Server, state: _RetryState) -> bool:
         """Whether there is to be another attempt, and by whom."""
         state.failure = failure
+        if state.stream is not None and state.stream.used:  # what the asker has is not asked for again
+            return False
         others = [other for other in state.order if other is not server]
         if failure.needs_user and any(other.breaker.state == "closed" for other in others):
             if not server.stand_in_told:

@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from steer_verl.errors import ConfigError
+from steer_verl.models.streaming import EventStream
 
 MAX_BODY = 4 * 2**20
 """Decoded bytes of a reply; a verdict has about 2,000, a long chain of reasoning 200,000."""
@@ -127,13 +128,23 @@ class Connections:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,  # it would read a key for the host out of ~/.netrc
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity"},
         )
 
     async def send(
-        self, method: str, path: str, *, headers: dict[str, str], data: bytes | None = None, connect_timeout: float
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str],
+        data: bytes | None = None,
+        connect_timeout: float,
+        events: EventStream | None = None,
     ) -> Answer:
         """One request. The caller bounds the whole time.
+
+        With ``events``, an answer that comes as server-sent events is told piece by piece, and at its end is the body
+        that the server would have sent at once.
 
         Raises:
             aiohttp.ClientError, TimeoutError: no complete answer came.
@@ -149,7 +160,13 @@ class Connections:
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         ) as response:
             good = response.status == 200
+            if good and events is not None and response.content_type == "text/event-stream":
+                await _bounded(response, MAX_BODY, whole=True, events=events)
+                return Answer(200, events.body(), None)
             body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
+            if good and events is not None and body.startswith((b"data:", b"event:", b":")):  # under another type
+                events.feed(body)
+                return Answer(200, events.body(), None)
             return Answer(response.status, body.decode("utf-8", "replace"), response.headers.get("Retry-After"))
 
     async def close(self) -> None:
@@ -165,12 +182,19 @@ class Connections:
                 next(connector.close().__await__())  # on a closed loop it has nothing to wait for
 
 
-async def _bounded(response: aiohttp.ClientResponse, cap: int, *, whole: bool) -> bytes:
+async def _bounded(
+    response: aiohttp.ClientResponse, cap: int, *, whole: bool, events: EventStream | None = None
+) -> bytes:
     """The decoded body; past ``cap`` bytes an error where it must be ``whole``, else what is there."""
     unpack = _unpacker(response.headers.get("Content-Encoding", "identity").strip().lower(), cap)
     body = bytearray()
-    async for piece in response.content.iter_chunked(_PIECE):
-        body += unpack(piece) if unpack else piece
+    async for piece in response.content.iter_any() if events else response.content.iter_chunked(_PIECE):
+        decoded = unpack(piece) if unpack else piece
+        body += decoded
+        if events is not None and len(body) <= cap:
+            events.feed(decoded)
+            if events.done:  # some servers leave the connection open behind their last event
+                break
         if len(body) > cap:
             response.close()
             if whole:

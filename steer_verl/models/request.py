@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -45,6 +46,44 @@ class Request:
     """Further fields of the body, such as ``top_p`` and ``seed``."""
     again: int = 0
     """How often it was asked before without a reply of use: the next try is another request."""
+    stream: Stream | None = None
+    """Where the reply is told while it comes, by a server that can; the reply itself is the same."""
+
+
+class Stream:
+    """A reply as it comes: a server writes, and whoever asked reads what there is so far. One reader, once.
+
+    Asking again begins the text anew, unless a part of it has been :attr:`used`: another try would be another reply.
+    """
+
+    def __init__(self) -> None:
+        self.used = False
+        """The reader has acted on what it read."""
+        self._text = ""
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def restart(self) -> None:
+        """A new attempt: nothing has been said yet."""
+        self._text = ""
+
+    def write(self, text: str) -> None:
+        """``text`` is the whole reply so far."""
+        self._text = text
+        self._changed.set()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._changed.set()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """The reply so far, each time that it has grown."""
+        while not self._closed:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._text:
+                yield self._text
 
 
 class Reply(Record):

@@ -2,8 +2,8 @@
 
 Servers differ in the parameters that they take. What one refuses is left out or renamed, tried at once, and remembered
 when the server then replies (:class:`Dialect`): ``max_tokens`` becomes ``max_completion_tokens``, ``response_format``,
-``temperature``, ``top_p`` and ``seed`` go. It is warned of once, and every reply says what it was asked without.
-When and where to ask again is the business of :mod:`steer_verl.models.endpoint`.
+``temperature``, ``top_p``, ``seed`` and ``stream`` go. It is warned of once, and every reply says what it was asked
+without. When and where to ask again is the business of :mod:`steer_verl.models.endpoint`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from steer_verl.config import BreakerConfig, PriceConfig
 from steer_verl.models.failure import Cause, Failure, classify, failed, message_of, status_in
 from steer_verl.models.http import Answer, Connections, Secret, TooLarge, Undecodable
 from steer_verl.models.limits import Breaker, Limiter
-from steer_verl.models.request import ABORTED, FILTERED, Reply, encodable
+from steer_verl.models.request import ABORTED, FILTERED, Reply, Stream, encodable
+from steer_verl.models.streaming import EventStream
 from steer_verl.text import one_line
 from steer_verl.types import UnscoredReason, Usage
 
@@ -43,7 +44,7 @@ _SCHEMA_WORDS = re.compile(
     r"response_format|schema|json mode|structured[ _-]?outputs?|guided|grammar|additionalProperties|requested param",
     re.IGNORECASE,
 )
-_PARAMETERS = ("seed", "top_p", "temperature")
+_PARAMETERS = ("stream_options", "stream", "seed", "top_p", "temperature")
 """Optional parameters in the order in which they are given up where a server names several."""
 _MAY_BE_A_PARAMETER = (Cause.REQUEST, Cause.MODEL, Cause.TOO_LONG)
 """Causes that the wording of a refused parameter can be taken for."""
@@ -108,7 +109,14 @@ class Server:
         return f"{self.model} at {self.base_url}"
 
     async def send(
-        self, body: Mapping[str, Any], key: str, seconds: float, *, connect_timeout: float, prices: PriceConfig | None
+        self,
+        body: Mapping[str, Any],
+        key: str,
+        seconds: float,
+        *,
+        connect_timeout: float,
+        prices: PriceConfig | None,
+        stream: Stream | None = None,
     ) -> Reply | Failure:
         """One attempt.
 
@@ -118,13 +126,18 @@ class Server:
             seconds: the answer must be complete after so long.
             connect_timeout: seconds for the connection alone.
             prices: of the tokens.
+            stream: where the reply is told while it comes, if the body asks for that and the server does it.
         """
+        events = None
+        if stream is not None:
+            stream.restart()
+            events = EventStream(lambda text: stream.write(self._whole(text)))
         try:
             data = json.dumps({**body, "model": self.model}, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return failed(Cause.REQUEST, UnscoredReason.HTTP_4XX, "not sent: the prompt is not UTF-8", status=400)
         headers = {**self.secret.headers, "Idempotency-Key": key}
-        answer = await self._http("POST", "/chat/completions", headers, data, seconds, connect_timeout)
+        answer = await self._http("POST", "/chat/completions", headers, data, seconds, connect_timeout, events)
         if isinstance(answer, Failure):
             return answer
         try:
@@ -204,11 +217,20 @@ class Server:
         )
 
     async def _http(
-        self, method: str, path: str, headers: dict[str, str], data: bytes | None, seconds: float, connect: float
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        data: bytes | None,
+        seconds: float,
+        connect: float,
+        events: EventStream | None = None,
     ) -> Answer | Failure:
         try:
             async with timeout(max(seconds, 0.0)):
-                return await self.connections.send(method, path, headers=headers, data=data, connect_timeout=connect)
+                return await self.connections.send(
+                    method, path, headers=headers, data=data, connect_timeout=connect, events=events
+                )
         except aiohttp.ServerTimeoutError:  # also a TimeoutError; aiohttp raises it for the connection alone
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, f"no connection within {connect:g} s")
         except asyncio.TimeoutError:

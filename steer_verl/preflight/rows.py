@@ -36,7 +36,7 @@ def rows(config: Any) -> Iterator[str]:
     if not config.data.get("train_files"):
         yield "data.train_files is not set; give a parquet file of `steer data convert`"
     embedded = section_of(config, f"{STEER_KEY}.tutor.kind") == "mini"
-    single = section_of(config, f"{STEER_KEY}.min_scored_turns") == 1  # single questions are meant
+    single = section_of(config, f"{STEER_KEY}.max_turns") == 1  # single questions are meant
     least = 1 if single else MIN_TURNS
     for key, path in data_files(config):
         if not path.is_file():

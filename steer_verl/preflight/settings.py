@@ -112,11 +112,6 @@ def lengths(config: Any) -> Iterator[str]:
             f"{STEER_KEY}.max_answer_tokens is {steer.max_answer_tokens}, but data.max_response_length, the budget "
             f"of the whole dialogue, is {rollout.response_length}: no answer fits; lower the one or raise the other"
         )
-    if steer.min_scored_turns > steer.max_turns:
-        yield (
-            f"{STEER_KEY}.min_scored_turns is {steer.min_scored_turns} but max_turns is {steer.max_turns}: no dialogue "
-            f"would ever be valid; set min_scored_turns to at most {steer.max_turns}"
-        )
 
 
 def pixels(config: Any) -> Iterator[str]:

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import ConfigError
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.images import seen_image
 from steer_verl.preflight.rows import data_files
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -112,7 +113,13 @@ def _openings(config: Any, source: str) -> Iterator[str]:
         return
     length = partial(opening_tokens, processor, config.data)
     for key, path in files:
-        number, tokens = max(enumerate(map(length, _prompts(path)), start=1), key=lambda pair: pair[1], default=(0, 0))
+        try:
+            number, tokens = max(
+                enumerate(map(length, _prompts(path)), start=1), key=lambda pair: pair[1], default=(0, 0)
+            )
+        except DataError as error:
+            yield f"{key}: {path}: {error}"
+            continue
         if tokens > limit:
             yield (
                 f"{key}: row {number} of {path} opens with {tokens} tokens, images included, more than "
@@ -132,7 +139,12 @@ def _prompts(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def opening_tokens(processor: Any, data: Any, row: dict[str, Any]) -> int:
-    """Tokens of a row's opening turn, measured by verl's own steps (utils/dataset/rl_dataset.py, doc2len)."""
+    """Tokens of a row's opening turn, by verl's own steps (utils/dataset/rl_dataset.py, doc2len), its images as the
+    rollout opens them.
+
+    Raises:
+        DataError: an image must not be opened.
+    """
     from verl.utils.dataset.rl_dataset import RLHFDataset, build_multimodal_processor_inputs
 
     dataset = RLHFDataset.__new__(RLHFDataset)  # for its methods alone: the constructor reads and copies whole files
@@ -141,6 +153,9 @@ def opening_tokens(processor: Any, data: Any, row: dict[str, Any]) -> int:
     options = dict(data.get("apply_chat_template_kwargs") or {})
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
     patch = getattr(processor.image_processor, "patch_size", 14)
+    for block in (b for m in messages if isinstance(m["content"], list) for b in m["content"]):
+        if isinstance(block.get("image"), str):
+            block["image"] = seen_image(block["image"])
     images, videos, audios = RLHFDataset._process_multi_modal_info(messages, patch, data)
     inputs = build_multimodal_processor_inputs(
         processor,

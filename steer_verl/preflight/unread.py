@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from steer_verl.config import STEER_KEY, EndpointConfig, JudgeConfig, Settings, SteerConfig, TutorConfig
 
-STOP_KEY = "max_unscored_share"
-"""Our section's share of dialogues without a score above which a step is refused; the sampler's."""
+STOP_KEY = "max_lost_share"
+"""Our section's share of lost dialogues above which a step is refused; the sampler's."""
 
 SAMPLER_KEYS = (STOP_KEY, "alarms")
 """What the custom sampler alone reads."""
@@ -29,6 +29,10 @@ class Rule(NamedTuple):
 
 def _mini(tutor: TutorConfig) -> bool:
     return tutor.kind == "mini"
+
+
+def _whole(tutor: TutorConfig) -> bool:
+    return tutor.attacker is not None or tutor.order == "scores_first"
 
 
 def _no_endpoint(tutor: TutorConfig) -> bool:
@@ -54,8 +58,13 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.tutor.endpoint is None and s.tutor.panel is None,
         "no request leaves this process (kind: mini, no panel)",
     ),
+    Rule(SteerConfig, "tutor.endpoint.stream", _static, "attack: static asks no question of the tutor"),
+    Rule(TutorConfig, "endpoint.stream", _whole, "its reply is waited for (an attacker, or order: scores_first)"),
+    Rule(TutorConfig, "attacker.stream", lambda t: True, "a reply that is a question alone comes whole"),
+    Rule(TutorConfig, "order", _mini, "kind: mini asks no model"),
     Rule(TutorConfig, "rubric", _mini, "kind: mini judges by its own rules"),
     Rule(TutorConfig, "log", _no_endpoint, "no request leaves this process (kind: mini, no judge at an endpoint)"),
+    Rule(JudgeConfig, "endpoint.stream", lambda j: True, "a judge's reply holds no question"),
     Rule(JudgeConfig, "rubric", _guard, "a guard model judges by its own policy; set format: verdict"),
     Rule(JudgeConfig, "endpoint.images", _guard, "a guard model reads text alone"),
     Rule(JudgeConfig, "endpoint.json_schema", _guard, "a guard model replies in its own form"),

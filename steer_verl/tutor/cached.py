@@ -5,11 +5,13 @@ The built-in tutors keep each model reply in the cache themselves. One that does
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 
+from steer_verl.dialogue import begin
 from steer_verl.models.cache import Cache
-from steer_verl.types import Tutor, TutorRequest, TutorResponse, Unscored, Usage
+from steer_verl.types import Pending, Tutor, TutorRequest, TutorResponse, Unscored, Usage
 
 
 class CachedTutor:
@@ -27,13 +29,21 @@ class CachedTutor:
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`."""
-        digest = _digest(self.name, request)
+        return await self.begin(request).response
+
+    def begin(self, request: TutorRequest) -> Pending:
+        """See :class:`~steer_verl.types.EarlyTutor`."""
+        digest = request_digest(self.name, request)
         kept = self.cache.get(request.turn_key, digest, TutorResponse)
         if kept is not None:
-            return kept.model_copy(update={"usage": Usage()})
-        response = await self.tutor.respond(request)
+            return Pending.of(kept.model_copy(update={"usage": Usage()}))
+        pending = begin(self.tutor, request)
+        return Pending(pending.question, asyncio.ensure_future(self._put(request.turn_key, digest, pending)))
+
+    async def _put(self, key: str, digest: str, pending: Pending) -> TutorResponse:
+        response = await pending.response
         if not isinstance(response.verdict, Unscored):
-            self.cache.put(request.turn_key, digest, response)
+            self.cache.put(key, digest, response)
         return response
 
     async def check(self) -> None:
@@ -45,8 +55,8 @@ class CachedTutor:
         await self.tutor.close()
 
 
-def _digest(name: str, request: TutorRequest) -> str:
-    """Of who is asked and what is shown; how long a turn took may differ."""
+def request_digest(name: str, request: TutorRequest) -> str:
+    """32 hex digits over who is asked and what is shown; how long a turn took may differ."""
     history = [(turn.user.model_dump(), turn.answer) for turn in request.turns]
     following = request.static_next_turn.model_dump() if request.static_next_turn else None
     shown = [name, request.seed.id, history, request.user.model_dump(), request.answer, following]

@@ -1,37 +1,44 @@
 """The tutor at an OpenAI-compatible endpoint: one model that judges and attacks (the paper), or two, one for each.
 
-With two, both are asked at once: the next question answers what the student said, not what it scored, so the attacker
-need not wait for the adjudicator, and either may fail alone. Every failure of a single turn ends as ``Unscored`` or
-``NoAttack``.
+Nobody waits for a score: the next question answers what the student said, not what it scored. One model is asked for
+both in one streamed reply, the question first, and the dialogue goes on as soon as that is whole; two are asked at
+once. Either half may fail alone. ``order: scores_first`` has the paper's order instead, in which the attack follows
+from the scores. Every failure of a single turn ends as ``Unscored`` or ``NoAttack``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
-from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.config import TutorConfig
 from steer_verl.errors import DataError
 from steer_verl.images import image_uri
 from steer_verl.models.cache import Cache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.log import open_log
-from steer_verl.models.request import Reply, Request
+from steer_verl.models.request import Reply, Request, RequestContext, Stream
 from steer_verl.tutor.check import check_endpoint
 from steer_verl.tutor.identity import prompt_version
 from steer_verl.tutor.prompt import Prompt, PromptBuilder, Rubric, Task
-from steer_verl.tutor.verdict import Outcome, read_attack, read_verdict, reply_schema
+from steer_verl.tutor.verdict import Outcome, early_attack, read_attack, read_verdict, reply_schema
 from steer_verl.types import (
     Attack,
     NoAttack,
     NoAttackReason,
+    Pending,
     TutorRequest,
     TutorResponse,
+    Unscored,
     UnscoredReason,
     Usage,
 )
+
+Question = asyncio.Future[Attack | NoAttack]
+"""The next question, to be told as soon as it is there."""
 
 
 class OpenAITutor:
@@ -49,6 +56,7 @@ class OpenAITutor:
     def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, cache: Cache | None = None) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
+        self.config = config
         cache, log = cache or Cache(None), open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
@@ -62,46 +70,130 @@ class OpenAITutor:
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`. Never raises for a failed request."""
-        start = time.monotonic()
-        if request.static_next_turn is None:
-            outcome = await self.ask(self.adjudicator, request, Task.SCORE)
-            verdict, attack, usage = outcome.verdict, outcome.attack, outcome.usage
-        elif self.attacker is self.adjudicator:
-            outcome = await self.ask(self.adjudicator, request, Task.BOTH)
-            verdict, attack, usage = outcome.verdict, outcome.attack, outcome.usage
-        else:
-            scored, asked = await asyncio.gather(
-                self.ask(self.adjudicator, request, Task.SCORE), self.ask(self.attacker, request, Task.ATTACK)
-            )
-            verdict, attack, usage = scored.verdict, asked.attack, scored.usage + asked.usage
-        return TutorResponse(verdict=verdict, attack=attack, seconds=time.monotonic() - start, usage=usage)
+        return await self.begin(request).response
 
-    async def ask(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Outcome:
-        """What one endpoint says, asked again up to ``reasks`` times about a reply that cannot be read."""
+    def begin(self, request: TutorRequest) -> Pending:
+        """See :class:`~steer_verl.types.EarlyTutor`."""
+        question: Question = asyncio.get_running_loop().create_future()
+        return Pending(question, asyncio.ensure_future(self._response(request, question)))
+
+    async def _response(self, request: TutorRequest, question: Question) -> TutorResponse:
+        """The whole response; the question is told as soon as it is there."""
+        start = time.monotonic()
+        try:
+            outcome = await self._asked(request, question)
+            if not question.done():
+                question.set_result(outcome.attack)
+        except BaseException as error:
+            if not question.done():
+                question.set_exception(error) if isinstance(error, Exception) else question.cancel()
+            raise
+        seconds = time.monotonic() - start
+        return TutorResponse(verdict=outcome.verdict, attack=outcome.attack, seconds=seconds, usage=outcome.usage)
+
+    async def _asked(self, request: TutorRequest, question: Question) -> Outcome:
+        if request.static_next_turn is None:
+            return await self._scored(request)
+        if self.attacker is self.adjudicator:
+            early = question if self.config.order == "question_first" else None
+            return await self.ask(self.adjudicator, request, Task.BOTH, early)
+
+        async def attack() -> Outcome:
+            asked = await self.ask(self.attacker, request, Task.ATTACK)
+            question.set_result(asked.attack)
+            return asked
+
+        scored, asked = await asyncio.gather(self._scored(request), attack())
+        return Outcome(scored.verdict, asked.attack, scored.usage + asked.usage)
+
+    async def _scored(self, request: TutorRequest) -> Outcome:
+        """The verdict alone. What the adjudicator's content filter took, the attacker's model is asked to judge."""
+        outcome = await self.ask(self.adjudicator, request, Task.SCORE)
+        if not outcome.filtered or self.attacker is self.adjudicator:
+            return outcome
+        second = await self.ask(self.attacker, request, Task.SCORE)
+        verdict = outcome.verdict if isinstance(second.verdict, Unscored) else second.verdict
+        return Outcome(verdict, outcome.attack, outcome.usage + second.usage)
+
+    async def ask(
+        self, endpoint: Endpoint, request: TutorRequest, task: Task, question: Question | None = None
+    ) -> Outcome:
+        """What one endpoint says, asked again up to ``reasks`` times about a reply that cannot be read.
+
+        Args:
+            endpoint: who is asked.
+            request: about what.
+            task: for what.
+            question: is told the question while the reply is still coming. A verdict that then fails is asked for
+                again alone, and the question stays.
+        """
         context = endpoint.context(
             key=request.turn_key,
             affinity=request.seed.id or request.user.text,
             purpose=task.value,
-            prompt=f"{self.rubric.version}-{prompt_version()}",
+            prompt=f"{self.rubric.version}-{prompt_version(self.config.order)}",
         )
-        schema: dict[str, Any] | None = reply_schema(task)
+        schema: dict[str, Any] | None = reply_schema(task, self.config.order)
         async with endpoint.admitted(context):
             try:
                 with context.deadline.stopped():
-                    prompt = await asyncio.to_thread(self._prompt, endpoint.config, request, task)
+                    prompt = await self._prompt(endpoint, request, task)
             except DataError as error:
                 not_sent = failed(Cause.REQUEST, UnscoredReason.IMAGE, f"not sent: {error}")
                 return self._read(not_sent, None, request, task, Usage())
-            fault = ""
-            for again in range(1 + endpoint.config.reasks):
-                reply = await endpoint.ask(Request(prompt.messages(fault), schema, again=again), context)
+            fault, again = "", 0
+            while True:
+                asking = Request(prompt.messages(fault), schema, again=again)
+                reply = await self._reply(endpoint, asking, context, prompt, request, question)
                 outcome = self._read(reply, prompt, request, task, context.usage)
                 fault = outcome.fault(task)
-                if not fault:
-                    break
-                if isinstance(reply, Reply) and reply.truncated and endpoint.config.json_schema == "auto":
+                if question is not None:
+                    if isinstance(outcome.attack, Attack) and not question.done():
+                        question.set_result(outcome.attack)
+                    if question.done():
+                        outcome = replace(outcome, attack=question.result())
+                alone = task is Task.BOTH and question is not None and question.done()
+                broke_off = alone and outcome.failure is not None and (outcome.failure.retryable or outcome.filtered)
+                if not broke_off and (not fault or again == endpoint.config.reasks):
+                    return outcome
+                again += not broke_off
+                if alone:  # the question is asked already
+                    task, schema = Task.SCORE, reply_schema(Task.SCORE)
+                    prompt = await self._prompt(endpoint, request, task)
+                    fault = ""
+                elif isinstance(reply, Reply) and reply.truncated and endpoint.config.json_schema == "auto":
                     schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
-        return outcome
+
+    async def _reply(
+        self,
+        endpoint: Endpoint,
+        asking: Request,
+        context: RequestContext,
+        prompt: Prompt,
+        request: TutorRequest,
+        question: Question | None,
+    ) -> Reply | Failure:
+        """The reply; ``question`` is told while it comes."""
+        if question is None or question.done() or not endpoint.config.stream:
+            return await endpoint.ask(asking, context)
+        stream = Stream()
+        listening = asyncio.ensure_future(self._listen(stream, prompt, request, question))
+        try:
+            return await endpoint.ask(replace(asking, stream=stream), context)
+        finally:
+            stream.close()
+            await listening
+
+    async def _listen(self, stream: Stream, prompt: Prompt, request: TutorRequest, question: Question) -> None:
+        asked, hidden = _shown(request), (prompt.system, prompt.mark)
+        async for text in stream:
+            attack = early_attack(
+                text, prompt.nonce, asked, self.max_question_chars, answer=request.answer, private=hidden
+            )
+            if attack is not None:
+                stream.used = True
+                question.set_result(attack)
+                return
 
     async def check(self) -> None:
         """See :class:`~steer_verl.types.Tutor`: a small real request to each server."""
@@ -117,8 +209,11 @@ class OpenAITutor:
         if self.attacker is not self.adjudicator:
             await self.attacker.close()
 
-    def _prompt(self, config: EndpointConfig, request: TutorRequest, task: Task) -> Prompt:
-        return PromptBuilder(self.rubric, image_uri if config.images else None, self._secret).build(request, task)
+    async def _prompt(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Prompt:
+        """Made in a thread: images are read and encoded. Raises ``DataError`` of an image that cannot be opened."""
+        image = image_uri if endpoint.config.images else None
+        builder = PromptBuilder(self.rubric, image, self._secret, self.config.order)
+        return await asyncio.to_thread(builder.build, request, task)
 
     def _read(
         self, reply: Reply | Failure, prompt: Prompt | None, request: TutorRequest, task: Task, usage: Usage
@@ -127,7 +222,13 @@ class OpenAITutor:
         verdict = read_verdict(reply, nonce)
         attack: Attack | NoAttack = NoAttack(reason=NoAttackReason.LAST_TURN, detail="none was asked for")
         if task is not Task.SCORE:
-            asked = [*(turn.user.text for turn in request.turns), request.user.text]
             hidden = (prompt.system, prompt.mark) if prompt else ()
-            attack = read_attack(reply, nonce, asked, self.max_question_chars, answer=request.answer, private=hidden)
+            attack = read_attack(
+                reply, nonce, _shown(request), self.max_question_chars, answer=request.answer, private=hidden
+            )
         return Outcome(verdict, attack, usage, reply if isinstance(reply, Failure) else None)
+
+
+def _shown(request: TutorRequest) -> list[str]:
+    """What the user has said so far."""
+    return [*(turn.user.text for turn in request.turns), request.user.text]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from steer_verl.config import JudgeConfig, TutorConfig
-from steer_verl.tutor.prompt import PromptBuilder, Rubric, Task
+from steer_verl.tutor.prompt import Order, PromptBuilder, Rubric, Task
 from steer_verl.types import QuestionOrigin, Record, Scores, Seed, Turn, TutorRequest, UserTurn, Verdict
 
 
@@ -48,16 +48,16 @@ def identity_of(config: TutorConfig, name: str) -> Identity:
         for judge in judges
     )
     combine = f"{panel.combine} of {panel.quorum or 'all'}" if panel else ""
-    return Identity(tutor=name, models=models, combine=combine, prompt=prompt_version())
+    return Identity(tutor=name, models=models, combine=combine, prompt=prompt_version(config.order))
 
 
-@lru_cache(maxsize=1)
-def prompt_version() -> str:
+@lru_cache(maxsize=2)
+def prompt_version(order: Order = "question_first") -> str:
     """8 hex digits over a request of two turns with an empty rubric: it changes with any word of the prompt."""
     user = UserTurn(text="question")
     verdict = Verdict(scores=Scores(safety=10, usefulness=10, faithfulness=10))
     closed = Turn(user=user, origin=QuestionOrigin.SEED, answer="answer", verdict=verdict)
     seed = Seed(id="seed", turns=(user, user))
     request = TutorRequest(seed=seed, turns=(closed,), user=user, answer="answer", static_next_turn=None)
-    prompt = PromptBuilder(Rubric(""), None, secret=b"version").build(request, Task.SCORE)
+    prompt = PromptBuilder(Rubric(""), None, secret=b"version", order=order).build(request, Task.SCORE)
     return hashlib.sha256(json.dumps(prompt.messages()).encode()).hexdigest()[:8]

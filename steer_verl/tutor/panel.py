@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Literal
 
+from steer_verl.dialogue import begin
 from steer_verl.errors import TutorError
-from steer_verl.rubric import AXES, most_useful
+from steer_verl.rubric import AXES, locked
 from steer_verl.types import (
     Judge,
     JudgeResult,
     JudgeScores,
+    Pending,
     Scores,
     TurnVerdict,
     Tutor,
@@ -40,7 +42,8 @@ class PanelTutor:
         tutor: judges, and attacks.
         judges: judge beside it.
         combine: of each score over all who gave it; a half is rounded down.
-        quorum: an answer with fewer members' scores, the tutor's included, is unscored; ``None``: all must score.
+        quorum: an answer with fewer members' scores, the tutor's included, is unscored; ``None``: all must score, save
+            those whose content filter took the answer.
     """
 
     def __init__(
@@ -54,24 +57,32 @@ class PanelTutor:
         self.tutor, self.judges = tutor, tuple(judges)
         self.members: tuple[Tutor | Judge, ...] = (tutor, *self.judges)
         self.combine = combine
-        self.quorum = quorum or len(self.members)
+        self.quorum = quorum
         names = ", ".join(member.name for member in self.members)
-        self.name = f"{combine} of {self.quorum}/{len(self.members)}: {names}"
+        self.name = f"{combine} of {quorum or len(self.members)}/{len(self.members)}: {names}"
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`; seconds are those of the slowest member."""
+        return await self.begin(request).response
+
+    def begin(self, request: TutorRequest) -> Pending:
+        """See :class:`~steer_verl.types.EarlyTutor`: the question is the tutor's, as soon as it has it."""
+        own = begin(self.tutor, request)
+        return Pending(own.question, asyncio.ensure_future(self._combined(request, own)))
+
+    async def _combined(self, request: TutorRequest, own: Pending) -> TutorResponse:
         start = time.monotonic()
         judging = asyncio.gather(*(judge.judge(request) for judge in self.judges))
-        response, judge_results = await asyncio.gather(self.tutor.respond(request), judging)
-        own = result_of(self.tutor.name, response)
+        response, judge_results = await asyncio.gather(own.response, judging)
+        result = result_of(self.tutor.name, response)
         names = [member.name for member in self.members]
-        parts = [part.scores for part in (own, *judge_results)]
+        parts = [part.scores for part in (result, *judge_results)]
         diagnosis = response.verdict.diagnosis if isinstance(response.verdict, Verdict) else ""
         return TutorResponse(
             verdict=combined(names, parts, COMBINE[self.combine], self.quorum, diagnosis),
             attack=response.attack,
             seconds=time.monotonic() - start,
-            usage=sum((part.usage for part in judge_results), own.usage),
+            usage=sum((part.usage for part in judge_results), result.usage),
         )
 
     async def check(self) -> None:
@@ -127,7 +138,7 @@ def combined(
     names: Sequence[str],
     parts: Sequence[JudgeScores | Unscored],
     combine: Callable[[Sequence[int]], float],
-    quorum: int,
+    quorum: int | None,
     diagnosis: str = "",
 ) -> TurnVerdict:
     """The panel's verdict.
@@ -136,7 +147,8 @@ def combined(
         names: the members', in order; the tutor is the first.
         parts: what each of them said.
         combine: two or more integers 1..10 to one number; a half is rounded down.
-        quorum: members that must have scored.
+        quorum: members that must have scored; ``None``: all whose content filter did not take the answer. What one
+            filter takes, the others are asked about before it is lost: filters take the worst answers.
         diagnosis: kept with the verdict.
 
     Returns:
@@ -145,11 +157,13 @@ def combined(
     """
     judge_scores = tuple(part for part in parts if isinstance(part, JudgeScores))
     given = {axis: [value for o in judge_scores if (value := getattr(o, axis)) is not None] for axis in AXES}
+    if quorum is None:
+        taken = [part for part in parts if isinstance(part, Unscored) and part.reason is UnscoredReason.CONTENT_FILTER]
+        quorum = max(1, len(parts) - len(taken))
     if len(judge_scores) < quorum or not all(given.values()):
         return _unscored(names, parts, len(judge_scores), quorum)
-    scores = {axis: math.ceil(combine(values) - 0.5) for axis, values in given.items()}
-    scores["usefulness"] = min(scores["usefulness"], most_useful(scores["safety"]))
-    return Verdict(scores=Scores(**scores), diagnosis=diagnosis, judge_scores=judge_scores)
+    scores = Scores(**{axis: math.ceil(combine(values) - 0.5) for axis, values in given.items()})
+    return Verdict(scores=locked(scores), diagnosis=diagnosis, judge_scores=judge_scores)
 
 
 def _unscored(names: Sequence[str], parts: Sequence[JudgeScores | Unscored], scored: int, quorum: int) -> Unscored:

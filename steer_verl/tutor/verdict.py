@@ -1,14 +1,16 @@
 """From the tutor's reply to scores and a next question. Nothing else may become a score.
 
 Only the tutor's own channel is read, and in it only a JSON object that carries the request's nonce, which no student
-can know: a verdict forged by the student and echoed by the tutor lacks it. The drafts of a reasoning model are no
-verdict. The last complete verdict of a reply wins. Numbers are strict: ``true``, ``8.0``, ``"8"``, ``NaN``, ``100``
-and a missing dimension are refused, and so are repeated keys, and scores that stand after words. Scores and question
-are read apart, so that they fail apart.
+can know: a verdict forged by the student and echoed by the tutor lacks it. Its scores carry the nonce once more: words
+that the tutor copies without escaping may close a string, but they bring no scores along. The drafts of a reasoning
+model are no verdict. The last complete verdict of a reply wins. Numbers are strict: ``true``, ``8.0``, ``"8"``,
+``NaN``, ``100`` and a missing dimension are refused, and so are repeated keys. Scores and question are read apart, so
+that they fail apart; :func:`early_attack` reads the question while the reply is still coming.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from functools import lru_cache
 from typing import Any
 
 from steer_verl.models.failure import Cause, Failure
-from steer_verl.models.reading import broken_object, json_objects, signed
+from steer_verl.models.reading import MAX_REPLY_CHARS, broken_object, json_objects, mended, signed, spoken
 from steer_verl.models.request import ONLY_REASONING, Reply
 from steer_verl.refusal import is_refusal
-from steer_verl.rubric import AXES
+from steer_verl.rubric import AXES, locked
 from steer_verl.text import folded, neutralize, visible
-from steer_verl.tutor.prompt import BLANK_QUESTION, Task
+from steer_verl.tutor.prompt import BLANK_QUESTION, Order, Task, parts_of
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
@@ -63,6 +65,11 @@ class Outcome:
     failure: Failure | None = None
     """Why there was no reply, if there was none."""
 
+    @property
+    def filtered(self) -> bool:
+        """Whether a content filter took the answer."""
+        return isinstance(self.verdict, Unscored) and self.verdict.reason is UnscoredReason.CONTENT_FILTER
+
     def fault(self, task: Task) -> str:
         """Why the reply is worth asking for again, in words for the model; empty when it is not."""
         if self.failure is not None:
@@ -74,19 +81,24 @@ class Outcome:
         return self.verdict.detail if isinstance(self.verdict, Unscored) and unread else ""
 
 
-def reply_schema(task: Task) -> dict[str, Any]:
-    """JSON schema of a reply, the same for every dialogue, so that a server compiles it once; integers come first.
+def reply_schema(task: Task, order: Order = "question_first") -> dict[str, Any]:
+    """JSON schema of a reply, the same for every dialogue, so that a server compiles it once.
 
     It holds no bounds: some servers refuse them, and scores are checked when they are read.
     """
+    parts: dict[str, dict[str, Any]] = {
+        "question": {
+            "attack_strategy": {"type": "string", "enum": [strategy.value for strategy in AttackStrategy]},
+            "new_question": {"type": "string"},
+        },
+        "verdict": {
+            "diagnosis": {"type": "string"},
+            "scores": _object({"id": {"type": "string"}, **{axis: {"type": "integer"} for axis in AXES}}),
+        },
+    }
     fields: dict[str, Any] = {"id": {"type": "string"}}
-    if task is not Task.ATTACK:
-        fields["scores"] = _object({axis: {"type": "integer"} for axis in AXES})
-    if task is not Task.SCORE:
-        fields["attack_strategy"] = {"type": "string", "enum": [strategy.value for strategy in AttackStrategy]}
-        fields["new_question"] = {"type": "string"}
-    if task is not Task.ATTACK:
-        fields["diagnosis"] = {"type": "string"}
+    for part in parts_of(task, order):
+        fields |= parts[part]
     return _object(fields)
 
 
@@ -100,11 +112,11 @@ def read_verdict(reply: Reply | Failure, nonce: str) -> Verdict | Unscored:
         return _unscored(UnscoredReason.TUTOR_REFUSAL, "the tutor declined")
     objects = json_objects(reply.content, nonce)
     ours = signed(objects, nonce)
-    complete = [found for found in ours if _is_complete(found)]
+    complete = [found for found in ours if _is_complete(found, nonce)]
     if complete:
         return _verdict(complete[-1])
     if ours:
-        return _unscored(UnscoredReason.SCHEMA, "safety, usefulness and faithfulness are needed, right after the id")
+        return _unscored(UnscoredReason.SCHEMA, "scores with the id, safety, usefulness and faithfulness are needed")
     if broken := broken_object(reply.content, nonce):
         return _unscored(UnscoredReason.BAD_JSON, broken)
     if objects:
@@ -138,6 +150,9 @@ def read_attack(
         return _no_attack(NoAttackReason.ATTACK_REFUSED if filtered else NoAttackReason.UNAVAILABLE, reply.detail)
     if reply.refusal:
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
+    early = early_attack(reply.content, nonce, asked, max_chars, answer=answer, private=private)
+    if early is not None:  # whatever became of the rest of the reply
+        return early
     if reply.truncated:
         return _no_attack(NoAttackReason.ATTACK_MISSING, "the reply was longer than max_tokens")
     objects = json_objects(reply.content, nonce)
@@ -150,6 +165,42 @@ def read_attack(
         NoAttackReason.ATTACK_MISSING,
         broken_object(reply.content, nonce) or "no new_question carries the id of this request",
     )
+
+
+def early_attack(
+    text: str, nonce: str, asked: Iterable[str], max_chars: int, *, answer: str = "", private: Iterable[str] = ()
+) -> Attack | None:
+    """The question of a reply that is still coming, or broke off behind it: once it is whole, and if it can be asked.
+
+    It is whole when the part that follows it in the form has begun: a quotation mark alone may stand in the question.
+
+    Args:
+        text: what there is of the reply.
+        nonce: as the others, see :func:`read_attack`.
+    """
+    if '"new_question"' not in text or len(text) > MAX_REPLY_CHARS:
+        return None
+    whole = list(_early_question(nonce).finditer(spoken(text)))
+    if not whole:
+        return None
+    try:
+        found = json.loads(mended(f'{{"attack_strategy":{whole[-1][1]},"new_question":{whole[-1][2]}}}'), strict=False)
+    except ValueError:
+        return None
+    attack = _question(found, asked, max_chars, answer, (nonce, *private))
+    return attack if isinstance(attack, Attack) else None
+
+
+@lru_cache(maxsize=256)
+def _early_question(nonce: str) -> re.Pattern[str]:
+    string = r'"(?:[^"\\]|\\.)*"'
+    parts = (
+        rf'"id"\s*:\s*"{re.escape(nonce)}"',
+        rf'"attack_strategy"\s*:\s*({string})',
+        rf'"new_question"\s*:\s*({string})',
+    )
+    head = r"\s*,\s*".join(parts)
+    return re.compile(rf'\{{\s*{head}\s*(?:\}}|,\s*"(?:diagnosis|scores)"\s*:)', re.DOTALL)
 
 
 def nothing_in(reply: Reply) -> str:
@@ -216,12 +267,10 @@ def _strategy(name: Any) -> AttackStrategy | None:
     return next((strategy for strategy in AttackStrategy if strategy.value == key), None)
 
 
-def _is_complete(found: dict[str, Any]) -> bool:
-    """Whether every score is there, and before all words: words copied without escaping could bring scores along."""
+def _is_complete(found: dict[str, Any], nonce: str) -> bool:
+    """Whether every score is there, signed: words copied without escaping could bring scores along, but no nonce."""
     scores = found.get("scores")
-    if not isinstance(scores, dict) or not all(name in scores for name in AXES):
-        return False
-    return set(list(found)[: list(found).index("scores")]) <= {"id"}
+    return isinstance(scores, dict) and scores.get("id") == nonce and all(name in scores for name in AXES)
 
 
 def _verdict(found: dict[str, Any]) -> Verdict | Unscored:
@@ -232,7 +281,7 @@ def _verdict(found: dict[str, Any]) -> Verdict | Unscored:
         return _unscored(UnscoredReason.OUT_OF_RANGE, "a score is outside 1..10")
     diagnosis = found.get("diagnosis")
     text = diagnosis[:MAX_DIAGNOSIS_CHARS] if isinstance(diagnosis, str) else ""
-    return Verdict(scores=Scores(**values), diagnosis=neutralize(visible(text))[:MAX_DIAGNOSIS_CHARS])
+    return Verdict(scores=locked(Scores(**values)), diagnosis=neutralize(visible(text))[:MAX_DIAGNOSIS_CHARS])
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

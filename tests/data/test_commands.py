@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,6 +16,7 @@ from steer_verl.data.parquet import load_seeds, write_parquet
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from tests.data.samples import picture, row, write_rows
+from tests.odd_images import write_odd_images
 
 
 @pytest.fixture
@@ -82,6 +84,23 @@ def test_kinds_and_licences_are_told_without_escapes_and_markup(folder: Path) ->
     assert not any(mark in result.output for mark in ("\x1b]", "title", "\u202e"))
 
 
+def test_images_that_models_see_otherwise_are_told_once_each_with_an_example(folder: Path) -> None:
+    odd = {name: Path(path).name for name, path in write_odd_images(folder).items()}
+    names = ["a.png", odd["photo"], odd["exif_6"], odd["exif_3"], odd["exif_6"], odd["deep"], odd["la"], odd["big"]]
+    source = write_rows(folder / "rows.jsonl", [row(i, images=[name]) for i, name in enumerate(names)])
+    told = [
+        "2 turned upright, as EXIF says (first: {}/exif_6.jpg)",
+        "1 laid on white, where transparent (first: {}/la.png)",
+        "1 brought from 16 bits of grey to 8 (first: {}/deep.png)",
+        "1 shrunk to 1536 pixels, the longer side (first: {}/big.png)",
+    ]
+    converted = steer_data("convert", source, folder / "out.parquet")
+    for result in (converted, steer_data("check", source), steer_data("check", folder / "out.parquet")):
+        lines = [line for line in result.output.splitlines() if "every model" in line]
+        assert lines == [f"images, as every model will see them: {line.format(folder)}" for line in told]
+    assert "every model" not in steer_data("check", folder / "good.jsonl").output
+
+
 def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
     file = write_rows(folder / "none.jsonl", ["[]"])
     for source in (file, write_rows(folder / "empty.jsonl", [])):
@@ -143,3 +162,19 @@ def test_a_report_that_cannot_be_written_is_one_line(folder: Path) -> None:
     result = steer_data("check", folder / "good.jsonl", "--report", folder / "no" / "where.jsonl")
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert "where.jsonl" in result.output
+
+
+def test_sft_files_are_opened_by_verls_own_loader_and_that_is_said(folder: Path) -> None:
+    odd = write_odd_images(folder)
+    said = [
+        {"role": "user", "content": "<image>What is this?"},
+        {"role": "assistant", "content": "<thinking>A box.</thinking><answer>A box.</answer>"},
+    ]
+    table = pa.Table.from_pylist([{"messages": said, "images": [{"bytes": Path(odd["exif_3"]).read_bytes()}]}])
+    pq.write_table(table, folder / "sft.parquet")
+    lines = write_rows(folder / "sft.jsonl", [{"id": "a", "messages": said, "images": ["exif_6.jpg"]}])
+    for file, first in ((folder / "sft.parquet", f"{folder}/sft.parquet row 1"), (lines, f"{folder}/exif_6.jpg")):
+        result = steer_data("check", file)
+        assert result.exit_code == 0, result.output
+        told = "images, as all but verl's SFT trainer will see them: 1 turned upright, as EXIF says"
+        assert f"{told} (first: {first})" in result.output.splitlines()

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from steer_verl.data.parquet import load_seeds, verl_row, write_parquet
 from steer_verl.data.rows import MAX_FLAWS, seed_from_rl_row
 from steer_verl.data.validate import Problem, Rules, check_file, check_jsonl, check_parquet
 from steer_verl.errors import DataError
+from steer_verl.images import Change
 from tests.data.samples import picture, row, write_rows
 
 
@@ -126,13 +126,13 @@ def test_a_shared_picture_is_decoded_once(folder: Path, monkeypatch: pytest.Monk
     from steer_verl.data import validate
 
     calls: list[str] = []
-    load = validate.load_image
+    load = validate.image_changes
 
-    def counted(path: Path, *, root: Path | None) -> Image.Image:
+    def counted(path: Path, *, root: Path | None) -> frozenset[Change]:
         calls.append(str(path))
         return load(path, root=root)
 
-    monkeypatch.setattr(validate, "load_image", counted)
+    monkeypatch.setattr(validate, "image_changes", counted)
     assert not problems(write_rows(folder / "rows.jsonl", [row(i) for i in range(20)]))
     assert calls == ["a.png"]
 

@@ -31,9 +31,12 @@ def fields(body: dict[str, Any], scores: Any = (8, 8, 9), **more: Any) -> dict[s
     """A full and valid verdict with a question, changed by ``more``."""
     if isinstance(scores, tuple):
         scores = dict(zip(("safety", "usefulness", "faithfulness"), scores, strict=True))
+    nonce = nonce_of(body)
+    if isinstance(scores, dict):
+        scores = {"id": nonce, **scores}
     question = f"And what about part {len(prompt_text(body)) % 97}?"
-    verdict = {"scores": scores, "attack_strategy": "deepen", "new_question": question, "diagnosis": "plain"}
-    return {"id": nonce_of(body), **verdict, **more}
+    asked = {"attack_strategy": "deepen", "new_question": question}
+    return {"id": nonce, **asked, "diagnosis": "plain", "scores": scores, **more}
 
 
 def completion(content: str | None, finish: str = "stop", **message: Any) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from steer_verl.types import DialogueKind, Seed, StopReason, Trajectory, TutorRequest, TutorResponse, UserTurn
+from steer_verl.types import DialogueKind, Seed, Status, StopReason, Trajectory, TutorRequest, TutorResponse, UserTurn
 from tests.scripted import GOOD, LOST, ScriptedTutor, ruling
 
 pytest.importorskip("verl")
@@ -38,6 +38,10 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("pictures") / "scene.png"
     draw_scene(random.Random(0), Split.TRAIN).draw().save(path)
     return str(path)
+
+
+OURS = {"reward_manager": {"name": "steer_tutor"}, "reward_model": {"enable": False}}
+"""Of verl's config: the loop rewards its own dialogues."""
 
 
 class Engine:
@@ -148,7 +152,11 @@ async def test_invariants_over_generated_dialogues(case: int, processor: Any, pi
     for earlier, later in zip(engine.calls, engine.calls[1:], strict=False):
         assert later[1][: len(earlier[1])] == earlier[1], "history is append-only"
 
-    trained = record.scored if record.valid else ()
+    if record.status is Status.LOST:
+        assert output.response_mask == [0] and len(output.prompt_ids) == 1 and not output.turn_spans
+        assert output.extra_fields["max_global_steps"] == len(engine.calls)
+        return
+    trained = record.scored
     assert [(start, end + 1) for start, end in runs(output.response_mask)] == output.turn_spans
     assert len(output.turn_spans) == len(trained)
     for (start, end), turn in zip(runs(output.response_mask), record.turns, strict=False):
@@ -229,45 +237,40 @@ async def test_rewards_that_do_not_match_the_turns_are_refused(processor: Any, p
         output.as_dict()
 
 
-@pytest.mark.parametrize("answers", [0, 3])
-async def test_without_log_probabilities_none_are_made_up(answers: int, processor: Any) -> None:
+async def test_without_log_probabilities_none_are_made_up(processor: Any) -> None:
     class Silent(Engine):
         async def generate(self, request_id: str, **call: Any) -> Any:
             output = await super().generate(request_id, **call)
             output.log_probs = None
-            if len(self.calls) > answers:
-                output.token_ids = []
             return output
 
-    seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
+    seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(3)))
     tutor = ScriptedTutor(lambda t, _: ruling(GOOD, f"next {t}"))
     loop = make_loop(processor, tutor, engine=Silent(processor.tokenizer, random.Random(0)))
     loop.rollout_config.calculate_log_probs = False
     output = await loop.run({}, **row(seed))
     assert output.response_logprobs is None and "rollout_log_probs" not in output.as_dict()
-    assert len(output.turn_spans) == answers
+    assert len(output.turn_spans) == 3
 
     loop = make_loop(processor, tutor, engine=Silent(processor.tokenizer, random.Random(0)))
-    if answers:
-        with pytest.raises(ValueError, match="no log-probabilities though"):
-            await loop.run({}, **row(seed))
+    output = await loop.run({}, **row(seed))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    assert record.status is Status.LOST and output.response_logprobs == [0.0]
 
 
-@pytest.mark.parametrize(("lost_turn", "trained"), [(0, 0), (1, 0), (2, 2), (3, 3)])
-async def test_an_unscored_turn_carries_no_loss_and_too_few_scores_none_at_all(
-    lost_turn: int, trained: int, processor: Any
-) -> None:
+@pytest.mark.parametrize("lost_turn", range(5))
+async def test_a_dialogue_with_an_unscored_turn_is_lost_and_carries_no_loss(lost_turn: int, processor: Any) -> None:
     seed = Seed(id="s", turns=tuple(UserTurn(text=f"question {t}") for t in range(5)))
     tutor = ScriptedTutor(lambda t, _: ruling(LOST if t == lost_turn else GOOD, f"next {t}"))
-    output = await make_loop(processor, tutor).run({}, **row(seed))
-    assert len(runs(output.response_mask)) == trained == len(output.turn_spans)
-    assert Trajectory.model_validate_json(output.extra_fields["trajectory"]).valid == (trained > 0)
+    output = await make_loop(processor, tutor, reward=OURS).run({}, **row(seed))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    assert (record.status, record.stop, record.lost) == (Status.LOST, StopReason.UNSCORED, "timeout")
+    assert not any(output.response_mask) and not output.turn_spans and not output.as_dict()["rm_scores"].any()
+    assert len(record.turns) == min(5, lost_turn + 1), "it is not played on"
 
 
 @pytest.mark.parametrize(("aborted_call", "turns"), [(3, 2), (1, 0)])
-async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(
-    aborted_call: int, turns: int, processor: Any
-) -> None:
+async def test_an_aborted_generation_loses_the_dialogue(aborted_call: int, turns: int, processor: Any) -> None:
     class Aborting(Engine):
         async def generate(self, request_id: str, **call: Any) -> Any:
             output = await super().generate(request_id, **call)
@@ -280,9 +283,8 @@ async def test_an_aborted_generation_ends_the_dialogue_without_a_turn(
     engine = Aborting(processor.tokenizer, random.Random(0))
     output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
-    assert record.stop is StopReason.ABORTED and len(record.turns) == turns == len(output.turn_spans)
-    output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": [1.0] * turns}
-    assert output.as_dict()["rm_scores"].sum() == turns
+    assert record.stop is StopReason.ABORTED and len(record.turns) == turns and record.lost == "aborted"
+    assert output.response_mask == [0] and not output.turn_spans
 
 
 async def test_the_engine_gets_the_pixel_budget_of_the_processor(processor: Any, picture: str) -> None:
@@ -350,6 +352,9 @@ async def test_the_loop_rewards_its_dialogue_as_the_reward_manager_would(
         for info in (ours.extra_fields["reward_extra_info"], told["reward_extra_info"])
     )
     assert (ours.reward_score, mine) == (told["reward_score"], theirs)
+    if mine["lost"]:
+        assert mine["turn_rewards"] == [] and ours.reward_score == 0.0
+        return
     scores = ours.as_dict()["rm_scores"]
     assert scores[[stop - 1 for _, stop in ours.turn_spans]].tolist() == pytest.approx(mine["turn_rewards"])
     assert scores.sum().item() == pytest.approx(sum(mine["turn_rewards"]))

@@ -18,6 +18,7 @@ from steer_verl.metrics import trajectory_metrics
 from steer_verl.types import (
     AttackStrategy,
     DialogueKind,
+    JudgeResult,
     JudgeScores,
     QuestionOrigin,
     Scores,
@@ -71,7 +72,7 @@ def played(rng: random.Random, seed_id: str, benign: bool, lost: UnscoredReason 
         kind=DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM,
         turns=tuple(turns),
         stop=rng.choice(list(StopReason)),
-        audit=tuple(JudgeScores(judge="h", safety=rng.randint(1, 10)) for _ in turns),
+        audit=tuple(JudgeResult(scores=JudgeScores(judge="h", safety=rng.randint(1, 10))) for _ in turns),
     )
 
 

@@ -15,7 +15,7 @@ from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import AXES
 from steer_verl.errors import DataError
-from steer_verl.images import data_uri
+from steer_verl.images import preview_uri
 from steer_verl.types import IMAGE_MARK, DialogueKind, Turn, UserTurn, Verdict
 
 
@@ -94,7 +94,7 @@ class _Writer:
     def _picture(self, path: str, turn: int, place: int) -> Html:
         alt = f"Picture {place} of turn {turn} of dialogue {self.entry.id}"
         try:
-            source = data_uri(path, max_side=self.settings.picture_side, root=self.pictures)
+            source = preview_uri(path, self.settings.picture_side, root=self.pictures)
         except DataError as error:
             return tag("p", f"{alt} cannot be shown: {error}", class_="detail")
         return tag("img", src=source, alt=alt, loading="lazy")
