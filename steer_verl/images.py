@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from math import ceil, floor
 from os import PathLike
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from steer_verl.jpeg import without_metadata
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 32_000_000
 """Pixels of one image; a decoded RGB one then takes at most 96 MB. Below Pillow's own warning at 89 million."""
+_ORIENTED = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Keys of a PNG's texts in which Pillow looks for an orientation."""
 MAX_SIDE = 16_384
 """Longer side in pixels."""
 MAX_ASPECT = 200
@@ -138,6 +141,45 @@ def seen_image(path: AnyPath, *, root: AnyPath | None = None) -> Image.Image:
         DataError: see :func:`load_image`.
     """
     return _seen(resolve_image(path, root=root))[0]
+
+
+def seen_size(path: AnyPath) -> tuple[int, int]:
+    """Width and height of :func:`seen_image`, from the head of the file: nothing is decoded.
+
+    Raises:
+        DataError: see :func:`load_image`; what only decoding shows (a torn file) is not seen here.
+    """
+    real = resolve_image(path)
+    with _one_line_errors(str(real), MAX_PIXELS), _open_header(real) as image:
+        _check_size(str(real), image.size, MAX_PIXELS, MAX_SIDE)
+        told = image.format != "PNG" or "exif" in image.info or _late_metadata(real)  # else Pillow decodes a PNG first
+        turned = told and image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+        width, height = reversed(image.size) if turned else image.size
+    return _thumbnail_size(width, height)
+
+
+def _late_metadata(path: Path) -> bool:
+    """Whether a PNG has a chunk that may tell its orientation, perhaps behind its pixels."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            key = file.read(min(21, length)) if (length := int.from_bytes(head[:4], "big")) else b""
+            if head[4:] == b"eXIf" or (head[5:] in (b"TXt", b"EXt") and key.startswith(_ORIENTED)):
+                return True
+            file.seek(length - len(key) + 4, 1)
+    return False
+
+
+def _thumbnail_size(width: int, height: int) -> tuple[int, int]:
+    """The size that ``Image.thumbnail`` gives: within SEEN_SIDE, by the number nearest to the aspect."""
+    if max(width, height) <= SEEN_SIDE:
+        return width, height
+    aspect = width / height
+    if aspect <= 1:
+        wide = SEEN_SIDE * aspect
+        return max(min(floor(wide), ceil(wide), key=lambda n: abs(aspect - n / SEEN_SIDE)), 1), SEEN_SIDE
+    high = SEEN_SIDE / aspect
+    return SEEN_SIDE, max(min(floor(high), ceil(high), key=lambda n: abs(aspect - SEEN_SIDE / n) if n else 0), 1)
 
 
 def image_changes(source: AnyPath | bytes, *, root: AnyPath | None = None, name: str = "") -> frozenset[Change]:

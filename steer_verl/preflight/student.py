@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.images import seen_image
+from steer_verl.preflight.openings import measure_of, prompts, row_count, told
 from steer_verl.preflight.rows import data_files
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MODEL_KEY = "actor_rollout_ref.model.path"
 FROZEN, FROZEN_TYPE = "steer_verl.frozen_vision", "qwen2_5_vl"
-SAMPLE = 8
-"""Opening turns, of each file, that are tokenised with their images."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -101,8 +97,8 @@ def _context(config: Any, settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _openings(config: Any, source: str) -> Iterator[str]:
-    """The sampled opening turn of each file that is longest beyond max_prompt_length: verl aborts on it."""
-    limit, files = config.data.max_prompt_length, [(key, path) for key, path in data_files(config) if path.is_file()]
+    """Opening turns beyond max_prompt_length, every row of every file: each would be a lost dialogue."""
+    files = [(key, path) for key, path in data_files(config) if path.is_file()]
     if not files:
         return
     from verl.utils import hf_processor
@@ -111,58 +107,23 @@ def _openings(config: Any, source: str) -> Iterator[str]:
     if processor is None:
         yield f"{MODEL_KEY}: the processor of {source} cannot be loaded; transformers may be too old for this model"
         return
-    length = partial(opening_tokens, processor, config.data)
+    measure = measure_of(processor, config.data)
     for key, path in files:
         try:
-            number, tokens = max(
-                enumerate(map(length, _prompts(path)), start=1), key=lambda pair: pair[1], default=(0, 0)
-            )
+            yield from _overlong(key, path, measure, config.data.max_prompt_length)
         except DataError as error:
             yield f"{key}: {path}: {error}"
-            continue
-        if tokens > limit:
-            yield (
-                f"{key}: row {number} of {path} opens with {tokens} tokens, images included, more than "
-                f"data.max_prompt_length={limit}; raise it, or lower data.mm_processor_kwargs.max_pixels"
-            )
 
 
-def _prompts(path: Path) -> Iterator[dict[str, Any]]:
-    """The first rows of a file whose images are all there; :mod:`steer_verl.preflight.rows` tells of the others."""
-    import pyarrow.parquet as pq
-
-    columns = [name for name in ("prompt", "images") if name in pq.read_schema(path).names]
-    with pq.ParquetFile(path) as file:
-        for row in islice((r for b in file.iter_batches(SAMPLE, columns=columns) for r in b.to_pylist()), SAMPLE):
-            if all(os.path.isfile(image) for image in row.get("images") or [] if isinstance(image, str)):
-                yield row
-
-
-def opening_tokens(processor: Any, data: Any, row: dict[str, Any]) -> int:
-    """Tokens of a row's opening turn, by verl's own steps (utils/dataset/rl_dataset.py, doc2len), its images as the
-    rollout opens them.
-
-    Raises:
-        DataError: an image must not be opened.
-    """
-    from verl.utils.dataset.rl_dataset import RLHFDataset, build_multimodal_processor_inputs
-
-    dataset = RLHFDataset.__new__(RLHFDataset)  # for its methods alone: the constructor reads and copies whole files
-    dataset.processor, dataset.image_key, dataset.video_key, dataset.audio_key = processor, "images", "videos", "audios"
-    messages = dataset._build_messages(row, key="prompt")
-    options = dict(data.get("apply_chat_template_kwargs") or {})
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **options)
-    patch = getattr(processor.image_processor, "patch_size", 14)
-    for block in (b for m in messages if isinstance(m["content"], list) for b in m["content"]):
-        if isinstance(block.get("image"), str):
-            block["image"] = seen_image(block["image"])
-    images, videos, audios = RLHFDataset._process_multi_modal_info(messages, patch, data)
-    inputs = build_multimodal_processor_inputs(
-        processor,
-        text=[text],
-        images=images,
-        videos=videos,
-        audio=audios,
-        mm_processor_kwargs=dict(data.get("mm_processor_kwargs") or {}),
-    )
-    return len(inputs["input_ids"][0])
+def _overlong(key: str, path: Path, measure: Callable[[dict[str, Any]], int], limit: int) -> Iterator[str]:
+    """One line: how many rows are too long, and the longest."""
+    total = row_count(path)
+    lengths = [(measure(row), number) for number, row in told(prompts(path), total, key)]
+    beyond = [pair for pair in lengths if pair[0] > limit]
+    if beyond:
+        tokens, number = max(beyond)
+        yield (
+            f"{key}: {len(beyond)} of {total} opening turns of {path} do not fit; row {number} has {tokens} tokens, "
+            f"images included, more than data.max_prompt_length={limit}: each would be a lost dialogue; raise it, or "
+            "lower data.mm_processor_kwargs.max_pixels"
+        )
