@@ -55,7 +55,6 @@ CALLS = [
     Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase.ct_build_initial_tokens", 2, ("images",), MERGE),
     Call(f"{BUILDER}.merge_assistant_tokens", 3, (), MERGE),
-    Call(f"{BUILDER}.merge_context_tokens", 4, (), MERGE),
     Call(f"{BUILDER}.align_response_metadata", 4, ("assistant_logprobs",), MERGE),
     Call(f"{LOOP}:AgentLoopBase._get_mm_processor_kwargs", 1, (), PICTURES),
     Call(
@@ -244,6 +243,16 @@ def names_of(symbol: str) -> list[str]:
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.symbol)
 def test_verl_takes_what_we_give(call: Call) -> None:
     check_call(call)
+
+
+def test_verl_appends_a_question_under_a_name_that_we_know() -> None:
+    """rollout/context.py: ``merge_context_tokens`` in verl 0.9, ``merge_non_assistant_tokens`` in verl 0.10."""
+    from rollout.context import MERGE_NAMES, merge_name
+
+    builder = find(BUILDER, MERGE)
+    known = [name for name in MERGE_NAMES if hasattr(builder, name)]
+    assert known, f"{BUILDER} has none of {', '.join(MERGE_NAMES)}; on it stands: {MERGE}"
+    check_call(Call(f"{BUILDER}.{merge_name(builder)}", 4, (), MERGE))
 
 
 @pytest.mark.parametrize("call", CALLED, ids=lambda call: call.symbol)

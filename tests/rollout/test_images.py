@@ -327,7 +327,7 @@ async def test_the_event_loop_is_free_while_an_image_is_opened(
 async def test_the_longest_opening_is_measured_on_what_is_seen(processor: Any, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    from steer_verl.preflight.student import opening_tokens
+    from steer_verl.preflight.openings import opening_tokens
 
     made = write_odd_images(tmp_path)
     for name in ("exif_6", "big_photo", "photo"):
