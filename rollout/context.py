@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rollout.images import ImageStore
@@ -25,9 +25,8 @@ MERGE_NAMES = ("merge_context_tokens", "merge_non_assistant_tokens")
 """The builder's method that appends a user message: verl 0.9's name, and verl 0.10's. Both take the same arguments."""
 
 
-@cache
-def merge_name(builder: type) -> str:
-    """Which of :data:`MERGE_NAMES` this class of builders has.
+def merge_name(builder: Any) -> str:
+    """Which of :data:`MERGE_NAMES` a builder, or its class, has.
 
     Raises:
         AttributeError: none; verl has changed, and this adapter must follow.
@@ -35,7 +34,7 @@ def merge_name(builder: type) -> str:
     for name in MERGE_NAMES:
         if hasattr(builder, name):
             return name
-    raise AttributeError(f"{builder.__name__} has none of {', '.join(MERGE_NAMES)}: this verl is not known")
+    raise AttributeError(f"{builder} has none of {', '.join(MERGE_NAMES)}: this verl is not known")
 
 
 class OverlongError(ValueError):
@@ -145,7 +144,7 @@ class TokenContext:
         if images:
             await self.store.prepare(self.loop, self.images + images)
         builder = self.loop.continuous_token_builder
-        merge = partial(getattr(builder, merge_name(type(builder))), self.messages, self.messages + loaded, self.ids)
+        merge = partial(getattr(builder, merge_name(builder)), self.messages, self.messages + loaded, self.ids)
         merged = await asyncio.to_thread(merge) if self._encodes(self.images + images) else merge()
         mask, log_probs = builder.align_response_metadata(merged, self.mask, self.log_probs)
         if len(mask) + reserve > self.response_length:
