@@ -159,8 +159,8 @@ class OpenAITutor:
                 again += not broke_off
                 if alone:  # the question is asked already
                     task, schema = Task.SCORE, reply_schema(Task.SCORE)
+                    context.purpose = task.value
                     prompt = await self._prompt(endpoint, request, task)
-                    fault = ""
                 elif isinstance(reply, Reply) and reply.truncated and endpoint.config.json_schema == "auto":
                     schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
 
