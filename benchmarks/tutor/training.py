@@ -312,7 +312,7 @@ def lossy(root: Path, student: Path, data: Path, order: dict[int, set[str]], row
             name.removeprefix("steer/lost/"): share for name, share in step.items() if name.startswith("steer/lost/")
         }
         expected = {reason: lost[reason] / DIALOGUES for reason in {"content_filter", *lost}}
-        counted = len(played) == DIALOGUES and told == {reason: share for reason, share in expected.items()}
+        counted = len(played) == DIALOGUES and told == expected
         number = int(step["step"])
         rows.append((f"step {number}: dialogues lost, by reason", _counts(lost), counted))
         rows.append(
