@@ -54,7 +54,6 @@ CHANGED: dict[str, set[str]] = {
         "actor_rollout_ref.model.path",
         "data.train_files",
         f"{STEER}.max_turns",
-        f"{STEER}.min_scored_turns",
     },
 }
 
@@ -112,7 +111,7 @@ def test_the_plain_overrides_work_with_the_papers_recipes(name: str, monkeypatch
         assert override in readme
         config = compose(CODE / "recipes" / name, "grpo", override.split())
         assert [*(line for check in CHECKS for line in check(config)), *verl_accepts(config)] == []
-    single = compose(CODE / "recipes" / name, "grpo", [f"{STEER}.max_turns=1", f"+{STEER}.min_scored_turns=1"])
+    single = compose(CODE / "recipes" / name, "grpo", [f"{STEER}.max_turns=1"])
     assert verl_settings(single)[0].max_turns == 1
 
 
