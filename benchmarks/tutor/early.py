@@ -1,7 +1,8 @@
 """A real model as tutor: how long until the next question is there, and until the verdict, in each order of the reply.
 
 ``python -m benchmarks.tutor.early --base-url URL --model NAME`` writes the table beside this file. The dialogues are
-the laboratory's, symbolic and harmless, all turns but the last, each asked in every way one after another. What a small
+the laboratory's, symbolic and harmless, all turns but the last; each dialogue is asked in every way, one way after the
+other. Times are of the turns after the first, whose prompt is in the server's prefix cache in every way. What a small
 model says of an answer means nothing; how long it takes, and whether its reply can be read, does.
 """
 
@@ -37,6 +38,7 @@ class Found:
 
     question: list[float] = field(default_factory=list)
     verdict: list[float] = field(default_factory=list)
+    exchanges: int = 0
     questions: int = 0
     verdicts: int = 0
     requests: int = 0
@@ -51,26 +53,29 @@ def tutor(base_url: str, model: str, order: str, stream: bool) -> OpenAITutor:
 
 
 async def ask(asked: OpenAITutor, request: TutorRequest, found: Found) -> None:
-    """One exchange, timed."""
+    """One exchange, timed if it is not the first of its dialogue."""
     began = time.perf_counter()
     pending = asked.begin(request)
     attack = await pending.question
-    found.question.append(time.perf_counter() - began)
+    question = time.perf_counter() - began
     response = await pending.response
-    found.verdict.append(time.perf_counter() - began)
+    if request.turns:
+        found.question.append(question)
+        found.verdict.append(time.perf_counter() - began)
+    found.exchanges += 1
     found.questions += isinstance(attack, Attack)
     found.verdicts += isinstance(response.verdict, Verdict)
     found.requests += response.usage.requests
 
 
 async def measure(base_url: str, model: str, dialogues: int) -> dict[str, Found]:
-    """Every exchange in every way; each way is asked once before, so that its rubric is in the server's cache."""
+    """Every dialogue in every way."""
     tutors = {name: tutor(base_url, model, str(way["order"]), bool(way["stream"])) for name, way in WAYS.items()}
     found = {name: Found() for name in WAYS}
     try:
         for number in range(dialogues):
-            for request in dialogue(number, turns=5)[:-1]:
-                for name, asked in tutors.items():
+            for name, asked in tutors.items():
+                for request in dialogue(number, turns=5)[:-1]:
                     await ask(asked, request, found[name])
     finally:
         for asked in tutors.values():
@@ -90,7 +95,7 @@ def table(found: dict[str, Found], model: str) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in found.items():
-        cells = [len(one.verdict), f"{median(one.question):.2f}", f"{median(one.verdict):.2f}"]
+        cells = [one.exchanges, f"{median(one.question):.2f}", f"{median(one.verdict):.2f}"]
         lines.append(f"| {name} | " + " | ".join(map(str, [*cells, one.questions, one.verdicts, one.requests])) + " |")
     first, *_, last = found.values()
     saved = 1 - median(first.question) / median(last.verdict)
