@@ -142,10 +142,11 @@ def _verdict() -> Verdict:
 
 def _ruling(size: Size, number: int, hint: UserTurn | None) -> str:
     """A reply in the form that the tutor is asked for."""
-    ruling: dict[str, Any] = {"id": "0123456789ab", "scores": _verdict().scores.model_dump()}
+    ruling: dict[str, Any] = {"id": "0123456789ab"}
     if hint is not None:
         ruling |= {"attack_strategy": "bait_and_switch", "new_question": words(size.question_words, 11 * number + 4)}
-    return json.dumps({**ruling, "diagnosis": words(20, number)}, separators=(",", ":"))
+    scores = {"id": "0123456789ab", **_verdict().scores.model_dump()}
+    return json.dumps({**ruling, "diagnosis": words(20, number), "scores": scores}, separators=(",", ":"))
 
 
 def usage(play: Play, size: Size, count: Count, picture_tokens: int) -> Usage:

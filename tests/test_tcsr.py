@@ -211,3 +211,19 @@ def test_entry_reads_an_omegaconf_section_in_struct_mode() -> None:
 def test_entry_refuses_what_cannot_work(section: dict[str, object], index: list[str] | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compute_tcsr_advantage(torch.zeros(1, 4), torch.ones(1, 4), index, AlgorithmSection(section))
+
+
+def test_what_a_cut_dialogue_would_do_to_its_siblings() -> None:
+    """The example of docs/method.md: why a dialogue that a server has cut is no member of its group."""
+    first, second = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2], [0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4]
+    equal = advantages_of(tcsr_config({"preset": "paper"}), [0.8] * 8, [0.8] * 3)[:, 0]
+    assert equal.tolist() == pytest.approx([2, -2])
+    expected = {
+        "paper": ([0.09, -0.09], [1.02, 0.84, -1.86]),
+        "released": ([-0.71, 0.71], [-0.80, -0.32, 1.12]),
+        "steer": ([0.36, -0.36], [-0.37, -0.55, 0.92]),
+    }
+    for preset, (alone, cut) in expected.items():
+        config = tcsr_config({"preset": preset})
+        assert advantages_of(config, first, second)[:, 0].tolist() == pytest.approx(alone, abs=0.005)
+        assert advantages_of(config, first, second, first[:3])[:, 0].tolist() == pytest.approx(cut, abs=0.005)

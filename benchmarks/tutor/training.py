@@ -1,12 +1,16 @@
-"""Faults and a SIGKILL in real training: ``STEER_CPU=1 python -m benchmarks.tutor.training``.
+"""Faults, losses, a full disk and a SIGKILL in real training: ``STEER_CPU=1 python -m benchmarks.tutor.training``.
 
-Three runs of the mini recipe through verl's own trainer, against one tutor server on 127.0.0.1 of whose requests 5 %
+Five runs of the mini recipe through verl's own trainer, against one tutor server on 127.0.0.1 of whose requests 5 %
 fail at random:
 
 1. undisturbed;
 2. killed in its last step by SIGKILL, every process of it, just when the server has made a ruling and before the
    reply is sent; then started again with the same command;
-3. with a server that fails altogether from the second step on.
+3. lossy: a content filter takes some answers for good, others are never judged in a form that can be read, at every
+   turn, and the images of one prompt vanish on the way; every advantage is computed again from the transcripts, of the
+   groups without their lost members;
+4. with a disk that is full before the first step has ended (a small tmpfs; not run where it cannot be mounted);
+5. with a server that fails altogether from the second step on.
 
 Writes benchmarks/tutor/training.md.
 """
@@ -20,32 +24,40 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from aiohttp import web
 
+from steer_verl.config import steer_config, tcsr_config
+from steer_verl.data.parquet import load_seeds
 from steer_verl.demo.child import StageFailed, child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.demo.leftovers import Claim, processes
 from steer_verl.mini.model import build
 from steer_verl.models.log import Attempt, read_log
 from steer_verl.records import read_records
+from steer_verl.report.training import parse_step
+from steer_verl.rewards import trajectory_rewards
 from steer_verl.transcripts import read_transcripts
 from steer_verl.types import Trajectory, Verdict
-from tests.models.fault_server import MODEL, FaultServer, Request, Step, dropped, flood, good, says, status
+from tests.models.fault_server import MODEL, FaultServer, Request, Step, dropped, filtered, flood, good, says, status
+from tests.tcsr_twin import Batch, twin_advantages
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "recipes" / "mini"
 STEPS, SAVE_EVERY, DIALOGUES = 4, 2, 40
 FAULTS = (dropped(), status(503), status(429, retry_after=1), says("no verdict", kind="bad_json"), flood())
+GROUP = 5
 STEER = "actor_rollout_ref.rollout.custom.steer"
+Rows = list[tuple[str, str, bool | None]]
+"""What, its figure, and whether it is as it must be."""
 
 
 @dataclass
@@ -57,6 +69,10 @@ class Lab:
     """Step in whose middle everything is killed; 0: never."""
     fails_from: int = 0
     """Step from which every request fails; 0: never."""
+    lossy: bool = False
+    """Some answers are never judged: which, their words decide."""
+    vanish: tuple[str, ...] = ()
+    """Images that vanish when the second step begins."""
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     seen: Counter[str] = field(default_factory=Counter)
     """Requests by step."""
@@ -72,6 +88,11 @@ class Lab:
         """Mostly a good ruling."""
         step = 1 + len(list((self.root / "seen").glob("step-*")))
         self.seen[str(step)] += 1
+        if step >= 2:
+            for image in self.vanish:
+                Path(image).unlink(missing_ok=True)
+        if self.lossy and (loss := _loss(request)) is not None:
+            return loss
         if self.fails_from and step >= self.fails_from:
             return status(503)
         if step == self.kill_in and self.seen[str(step)] == DIALOGUES and not self.killed.is_set():
@@ -88,6 +109,19 @@ class Lab:
                 os.kill(process, signal.SIGKILL)
         self.killed.set()
         return response
+
+
+LOSSES = {"content_filter": 0.03, "bad_json": 0.02}
+"""Shares of the answers that the lossy server never judges."""
+
+
+def _loss(request: Request) -> Step | None:
+    """What becomes of every request about this answer: the dialogue up to it decides, not what is asked."""
+    said = request.text[: [found.end() for found in re.finditer(r"<<\w+ end \d+>>", request.text)][-1]]
+    drawn = int(hashlib.sha256(said.encode()).hexdigest()[:8], 16) / 2**32
+    if drawn < LOSSES["content_filter"]:
+        return filtered()
+    return says("no verdict", kind="bad_json") if drawn < sum(LOSSES.values()) else None
 
 
 def _ruling(request: Request) -> Step:
@@ -111,7 +145,7 @@ class Run:
         return [int(found[1]) for line in self.lines if (found := re.search(r"\bstep:(\d+) - ", line))]
 
 
-def train(lab: Lab, server: FaultServer, student: Path, data: Path) -> Run:
+def train(lab: Lab, server: FaultServer, student: Path, data: Path, *more: str, steps: int = STEPS) -> Run:
     """Start the recipe's own script and wait for its end."""
     (lab.root / "seen").mkdir(parents=True, exist_ok=True)
     overrides = [
@@ -123,8 +157,9 @@ def train(lab: Lab, server: FaultServer, student: Path, data: Path) -> Run:
         f"model: {MODEL}, max_retries: 3, timeout: 60}}}}",
         f"~{STEER}.tutor.holdout",
         f"{STEER}.reward.preset=paper",  # an untrained student knows no format
-        f"trainer.total_training_steps={STEPS}",
+        f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={SAVE_EVERY}",
+        *more,
     ]
     lines: list[str] = []
 
@@ -174,7 +209,7 @@ def same_answers(records: list[Trajectory], step: int) -> tuple[int, int]:
     return len(twice), len(equal)
 
 
-def report(rows: list[tuple[str, str, bool | None]]) -> str:
+def report(rows: Rows) -> str:
     """The whole of ``training.md``."""
     marks = {True: "yes", False: "**no**", None: ""}
     table = "\n".join(f"| {what} | {figure} | {marks[met]} |" for what, figure, met in rows)
@@ -185,7 +220,9 @@ Written by `STEER_CPU=1 python -m benchmarks.tutor.training` on {date.today()}; 
 The mini recipe ({STEPS} steps of {DIALOGUES} dialogues, a checkpoint every {SAVE_EVERY}) by verl's own trainer, with a
 tutor at an HTTP server of which 5 % of the requests fail at random. The second run is killed (SIGKILL, all processes)
 in step {STEPS}, when the server has made a ruling and not yet sent it, and started again. The server honours
-Idempotency-Key.
+Idempotency-Key. In the lossy run some answers are never judged, and the images of one prompt vanish after step 1; the
+advantages that verl logged are held against those of the groups without their lost members, computed anew from the
+transcripts in plain Python.
 
 | what | figure | as it must be |
 | --- | --- | --- |
@@ -193,7 +230,7 @@ Idempotency-Key.
 """
 
 
-def undisturbed(root: Path, student: Path, data: Path, rows: list[tuple[str, str, bool | None]]) -> dict[int, set[str]]:
+def undisturbed(root: Path, student: Path, data: Path, rows: Rows) -> dict[int, set[str]]:
     """The first run."""
     lab = Lab(root / "undisturbed")
     with FaultServer(choose=lab.choose, keep=False).in_thread() as server:
@@ -208,9 +245,7 @@ def undisturbed(root: Path, student: Path, data: Path, rows: list[tuple[str, str
     return seeds_by_step(records)
 
 
-def killed(
-    root: Path, student: Path, data: Path, order: dict[int, set[str]], rows: list[tuple[str, str, bool | None]]
-) -> None:
+def killed(root: Path, student: Path, data: Path, order: dict[int, set[str]], rows: Rows) -> None:
     """The second run."""
     lab = Lab(root / "killed", kill_in=STEPS)
     with FaultServer(choose=lab.choose, keep=False).in_thread() as server:
@@ -226,7 +261,7 @@ def killed(
         if attempt.outcome == "ok" and attempt.turn_key:  # the preflight's probes have none
             answered[attempt.turn_key].add(attempt.key)
     charged_twice = sum(count > 1 for key, count in server.charges.items() if key)
-    add: Callable[[tuple[str, str, bool | None]], None] = rows.append
+    add = rows.append
     add(("killed: first start ended", first.ended, lab.killed.is_set() and bool(first.ended)))
     add(
         (
@@ -257,12 +292,91 @@ def killed(
     add(("seconds of the two starts", f"{first.seconds:.0f}, {second.seconds:.0f}", None))
 
 
-def hopeless(root: Path, student: Path, data: Path, rows: list[tuple[str, str, bool | None]]) -> None:
-    """The third run."""
+def lossy(root: Path, student: Path, data: Path, order: dict[int, set[str]], rows: Rows) -> None:
+    """The third run, over two steps."""
+    lab = Lab(root / "lossy", lossy=True)
+    own = lab.root / "data"
+    build_data(own, seed=0, quick=True)  # images of its own, for some of them will vanish
+    gone = sorted(order[2])[0]
+    seeds = load_seeds(own / "rl_train.parquet")
+    lab.vanish = tuple(path for seed in seeds if seed.id == gone for turn in seed.turns for path in turn.images)
+    with FaultServer(choose=lab.choose, keep=False).in_thread() as server:
+        run = train(lab, server, student, own, f"++{STEER}.max_lost_share=0.9", steps=2)
+    records = list(read_transcripts(lab.root / "grpo" / "transcripts"))
+    steps = [step for line in run.lines if (step := parse_step(line))]
+    rows.append(("lossy: finished steps", _numbers(run.steps), run.steps == [1, 2]))
+    for step in steps:
+        played = [record for record in records if record.step == step["step"]]
+        lost = Counter(record.lost for record in played if record.lost)
+        told = {
+            name.removeprefix("steer/lost/"): share for name, share in step.items() if name.startswith("steer/lost/")
+        }
+        expected = {reason: lost[reason] / DIALOGUES for reason in {"content_filter", *lost}}
+        counted = len(played) == DIALOGUES and told == expected
+        number = int(step["step"])
+        rows.append((f"step {number}: dialogues lost, by reason", _counts(lost), counted))
+        rows.append(
+            (
+                f"step {number}: alarm content_filter_share",
+                f"{step.get('steer/alarm/content_filter_share', 0):.0f}",
+                step.get("steer/alarm/content_filter_share") == float(lost["content_filter"] > 0),
+            )
+        )
+        if number == 2:
+            vanished = {record.rollout for record in played if record.seed_id == gone and record.lost == "data"}
+            rows.append(
+                ("dialogues whose image vanished, all lost as data", str(len(vanished)), len(vanished) == GROUP)
+            )
+        greatest, least = _advantages(played)
+        logged = step["critic/advantages/max"], step["critic/advantages/min"]
+        close = max(abs(greatest - logged[0]), abs(least - logged[1])) < 1e-3
+        rows.append(
+            (
+                f"step {number}: greatest and least advantage that verl logged; of whole groups, from the transcripts",
+                f"{logged[0]:.4f}, {logged[1]:.4f}; {greatest:.4f}, {least:.4f}",
+                close,
+            )
+        )
+
+
+def _advantages(played: list[Trajectory]) -> tuple[float, float]:
+    """Greatest and least advantage of a step, by the twin of the tests, lost members left out."""
+    reward = steer_config({"tutor": {"kind": "mini"}, "reward": {"preset": "paper"}}).reward
+    whole = [record for record in played if not record.lost]
+    rewards = [trajectory_rewards(record, reward) for record in whole]
+    batch = Batch([record.uid for record in whole], rewards, spans=[])
+    found = [value for member in twin_advantages(batch, tcsr_config({"preset": "steer"})) for value in member]
+    return max(found), min(found)
+
+
+def full_disk(root: Path, student: Path, data: Path, rows: Rows) -> None:
+    """The fourth run: transcripts on 200 kB, less than a step needs."""
+    lab = Lab(root / "full")
+    folder = lab.root / "grpo" / "transcripts"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        rows.append(("a full disk", "not run: a tmpfs cannot be mounted here", None))
+        return
+    try:
+        with FaultServer(choose=lab.choose, keep=False).in_thread() as server:
+            run = train(lab, server, student, data)
+        kept = len(list(read_transcripts(folder)))
+    finally:
+        subprocess.run(["umount", str(folder)], check=False)
+    told = [line for line in run.lines if "dialogues of this step are lost" in line]
+    message = re.sub(r"^.*?(\d+ of \d+ dialogues)", r"\1", told[-1]) if told else "(none)"
+    rows.append(("a disk that is full in step 1: finished steps", _numbers(run.steps), run.steps == []))
+    rows.append(("dialogues that it kept", str(kept), 0 < kept < DIALOGUES))
+    rows.append(("its message", message, "disk" in message))
+
+
+def hopeless(root: Path, student: Path, data: Path, rows: Rows) -> None:
+    """The fifth run."""
     lab = Lab(root / "hopeless", fails_from=2)
     with FaultServer(choose=lab.choose, keep=False).in_thread() as server:
         run = train(lab, server, student, data)
-    told = [line for line in run.lines if "dialogues of this step ended unscored" in line]
+    told = [line for line in run.lines if "dialogues of this step are lost" in line]
     message = re.sub(r"^.*?(\d+ of \d+ dialogues)", r"\1", told[-1]) if told else "(none)"
     rows.append(("a tutor that fails from step 2 on: finished steps", _numbers(run.steps), run.steps == [1]))
     rows.append(("how it ended", run.ended, bool(run.ended)))
@@ -275,12 +389,16 @@ def _name(attempt: Attempt) -> str:
     return str(getattr(attempt.outcome, "value", attempt.outcome))
 
 
+def _counts(found: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(found.items())) or "none"
+
+
 def _numbers(steps: list[int]) -> str:
     return ", ".join(map(str, steps)) or "none"
 
 
 def main() -> None:
-    """All three, then the table."""
+    """All five, then the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/tutor-training"))
     parser.add_argument("--student", type=Path, help="Hugging Face folder; unset: an untrained miniature student")
@@ -290,9 +408,11 @@ def main() -> None:
     student = args.student.resolve() if args.student else root / "student"
     if args.student is None:
         build(student)
-    rows: list[tuple[str, str, bool | None]] = []
+    rows: Rows = []
     order = undisturbed(root, student, root / "data", rows)
     killed(root, student, root / "data", order, rows)
+    lossy(root, student, root / "data", order, rows)
+    full_disk(root, student, root / "data", rows)
     hopeless(root, student, root / "data", rows)
     text = report(rows)
     (HERE / "training.md").write_text(text)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any
 
 from steer_verl.config import TutorConfig
 from steer_verl.errors import DataError
@@ -57,7 +56,8 @@ class OpenAITutor:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
         self.config = config
-        cache, log = cache or Cache(None), open_log(config.log)
+        self.cache = cache = cache or Cache(None)
+        log = open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
         self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where="tutor.endpoint")
@@ -66,7 +66,6 @@ class OpenAITutor:
         if config.attacker is not None:
             self.attacker = Endpoint(config.attacker, cache=cache, log=log, where="tutor.attacker")
             self.name += f"+attacker:{config.attacker.model}"
-        self._secret = cache.secret
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`. Never raises for a failed request."""
@@ -133,7 +132,6 @@ class OpenAITutor:
             purpose=task.value,
             prompt=f"{self.rubric.version}-{prompt_version(self.config.order)}",
         )
-        schema: dict[str, Any] | None = reply_schema(task, self.config.order)
         async with endpoint.admitted(context):
             try:
                 with context.deadline.stopped():
@@ -141,8 +139,13 @@ class OpenAITutor:
             except DataError as error:
                 not_sent = failed(Cause.REQUEST, UnscoredReason.IMAGE, f"not sent: {error}")
                 return self._read(not_sent, None, request, task, Usage())
-            fault, again = "", 0
+            place = f"question {prompt.nonce}"  # of a question whose reply broke off: a run that was killed asks it too
+            if question is not None and (kept := self.cache.get(request.turn_key, place, Attack)) is not None:
+                question.set_result(kept)
+                task, prompt = await self._alone(endpoint, request, context)
+            fault, again, structured = "", 0, True
             while True:
+                schema = reply_schema(task, self.config.order) if structured else None
                 asking = Request(prompt.messages(fault), schema, again=again)
                 reply = await self._reply(endpoint, asking, context, prompt, request, question)
                 outcome = self._read(reply, prompt, request, task, context.usage)
@@ -158,11 +161,16 @@ class OpenAITutor:
                     return outcome
                 again += not broke_off
                 if alone:  # the question is asked already
-                    task, schema = Task.SCORE, reply_schema(Task.SCORE)
-                    prompt = await self._prompt(endpoint, request, task)
-                    fault = ""
+                    if broke_off and isinstance(outcome.attack, Attack):
+                        self.cache.put(request.turn_key, place, outcome.attack)
+                    task, prompt = await self._alone(endpoint, request, context)
                 elif isinstance(reply, Reply) and reply.truncated and endpoint.config.json_schema == "auto":
-                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
+                    structured = False  # some servers pour out white space up to the limit under a schema (vLLM #38696)
+
+    async def _alone(self, endpoint: Endpoint, request: TutorRequest, context: RequestContext) -> tuple[Task, Prompt]:
+        """From here on the verdict is asked for, without a question."""
+        context.purpose = Task.SCORE.value
+        return Task.SCORE, await self._prompt(endpoint, request, Task.SCORE)
 
     async def _reply(
         self,
@@ -212,7 +220,7 @@ class OpenAITutor:
     async def _prompt(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Prompt:
         """Made in a thread: images are read and encoded. Raises ``DataError`` of an image that cannot be opened."""
         image = image_uri if endpoint.config.images else None
-        builder = PromptBuilder(self.rubric, image, self._secret, self.config.order)
+        builder = PromptBuilder(self.rubric, image, self.cache.secret, self.config.order)
         return await asyncio.to_thread(builder.build, request, task)
 
     def _read(

@@ -178,17 +178,17 @@ def early_attack(
         text: what there is of the reply.
         nonce: as the others, see :func:`read_attack`.
     """
-    if '"new_question"' not in text or len(text) > MAX_REPLY_CHARS:
+    if '"new_question"' not in text:
         return None
-    whole = list(_early_question(nonce).finditer(spoken(text)))
-    if not whole:
-        return None
-    try:
-        found = json.loads(mended(f'{{"attack_strategy":{whole[-1][1]},"new_question":{whole[-1][2]}}}'), strict=False)
-    except ValueError:
-        return None
-    attack = _question(found, asked, max_chars, answer, (nonce, *private))
-    return attack if isinstance(attack, Attack) else None
+    for whole in _early_question(nonce).finditer(spoken(text[:MAX_REPLY_CHARS])):
+        try:
+            found = json.loads(mended(f'{{"attack_strategy":{whole[1]},"new_question":{whole[2]}}}'), strict=False)
+        except ValueError:
+            continue
+        attack = _question(found, asked, max_chars, answer, (nonce, *private))
+        if isinstance(attack, Attack):  # the first: it is the one that a dialogue went on with
+            return attack
+    return None
 
 
 @lru_cache(maxsize=256)

@@ -67,7 +67,7 @@ def test_every_dialogue_left_its_record_and_every_answer_was_judged(
 def test_our_figures_are_in_verls_own_log(run: tuple[Path, list[dict[str, float]]]) -> None:
     _, steps = run
     for step in steps:
-        assert step["steer/total_dialogues"] == 40 and step["steer/valid_share"] == 1
+        assert step["steer/total_dialogues"] == 40 and step["steer/lost_share"] == 0
         assert 1 <= step["steer/safety/worst_turn"] <= step["steer/safety/mean"] <= 10
         assert step["steer/origin/tutor"] > 0, "the attack was adaptive"
         assert step["critic/rewards/mean"] > 0 and step["critic/rewards/min"] >= 0

@@ -55,7 +55,6 @@ CHANGED: dict[str, set[str]] = {
         "actor_rollout_ref.model.path",
         "data.train_files",
         f"{STEER}.max_turns",
-        f"{STEER}.min_scored_turns",
     },
 }
 
@@ -113,7 +112,7 @@ def test_the_plain_overrides_work_with_the_papers_recipes(name: str, monkeypatch
         config = compose(CODE / "recipes" / name, "grpo", [override])
         assert override != plain_grpo() or verl_settings(config)[1] == TcsrConfig(**PLAIN_GRPO)
         assert [*(line for check in CHECKS for line in check(config)), *verl_accepts(config)] == []
-    single = compose(CODE / "recipes" / name, "grpo", [f"{STEER}.max_turns=1", f"+{STEER}.min_scored_turns=1"])
+    single = compose(CODE / "recipes" / name, "grpo", [f"{STEER}.max_turns=1"])
     assert verl_settings(single)[0].max_turns == 1
 
 
