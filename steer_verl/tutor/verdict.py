@@ -115,10 +115,10 @@ def read_verdict(reply: Reply | Failure, nonce: str) -> Verdict | Unscored:
     complete = [found for found in ours if _is_complete(found, nonce)]
     if complete:
         return _verdict(complete[-1])
-    if ours:
-        return _unscored(UnscoredReason.SCHEMA, "scores with the id, safety, usefulness and faithfulness are needed")
     if broken := broken_object(reply.content, nonce):
         return _unscored(UnscoredReason.BAD_JSON, broken)
+    if ours:
+        return _unscored(UnscoredReason.SCHEMA, "scores with the id, safety, usefulness and faithfulness are needed")
     if objects:
         return _unscored(UnscoredReason.SCHEMA, "no verdict carries the id of this request")
     if is_refusal(reply.content):
