@@ -111,7 +111,9 @@ def test_whatever_loses_dialogues_stops_a_step_and_what_the_policy_spends_does_n
     def ended(reason: StopReason, detail: str = "") -> Trajectory:
         return dialogue(FINE, FINE).model_copy(update={"stop": reason, "detail": detail})
 
-    with pytest.raises(TutorError, match=rf"2 of 3 dialogues .*\({stop.value} 2\).*the first: no room on disk") as caught:
+    with pytest.raises(
+        TutorError, match=rf"2 of 3 dialogues .*\({stop.value} 2\).*the first: no room on disk"
+    ) as caught:
         stop_if_lost([ended(stop, "no room on disk"), ended(stop), dialogue(FINE)], 0.1)
     assert "\n" not in str(caught.value)
     for kept in (StopReason.COMPLETED, StopReason.TURN_LIMIT, StopReason.TOKEN_BUDGET):

@@ -99,7 +99,8 @@ class OpenAITutor:
 
         async def attack() -> Outcome:
             asked = await self.ask(self.attacker, request, Task.ATTACK)
-            question.set_result(asked.attack)
+            if not question.done():  # nobody waits for it any more
+                question.set_result(asked.attack)
             return asked
 
         scored, asked = await asyncio.gather(self._scored(request), attack())
@@ -153,7 +154,7 @@ class OpenAITutor:
                 if question is not None:
                     if isinstance(outcome.attack, Attack) and not question.done():
                         question.set_result(outcome.attack)
-                    if question.done():
+                    if question.done() and not question.cancelled():
                         outcome = replace(outcome, attack=question.result())
                 alone = task is Task.BOTH and question is not None and question.done()
                 broke_off = alone and outcome.failure is not None and (outcome.failure.retryable or outcome.filtered)
@@ -200,7 +201,8 @@ class OpenAITutor:
             )
             if attack is not None:
                 stream.used = True
-                question.set_result(attack)
+                if not question.done():
+                    question.set_result(attack)
                 return
 
     async def check(self) -> None:

@@ -132,7 +132,8 @@ async def test_a_reply_asked_for_again_is_told_what_was_wrong_after_an_unchanged
 
 
 async def test_a_verdict_that_fails_beside_a_question_is_asked_for_alone_behind_the_same_history(lab: OpenLab) -> None:
-    async with lab(good((100, 1, 1), new_question="And then?"), good((11, 1, 1)), good(), reasks=2) as (tutor, server, _):
+    script = [good((100, 1, 1), new_question="And then?"), good((11, 1, 1)), good()]
+    async with lab(*script, reasks=2) as (tutor, server, _):
         ruling = await tutor.respond(simple())
         assert isinstance(ruling.verdict, Verdict) and ruling.verdict.scores.safety == 8
         assert isinstance(ruling.attack, Attack) and ruling.attack.question == "And then?"

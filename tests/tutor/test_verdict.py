@@ -195,7 +195,8 @@ def test_signed_scores_count_wherever_they_stand() -> None:
         result = judged(json.dumps({name: parts[name] for name in names}))
         assert isinstance(result, Verdict) and result.scores.model_dump() == GOOD
     for names in itertools.permutations(signed(GOOD)):
-        assert isinstance(judged(json.dumps({**parts, "scores": {name: signed(GOOD)[name] for name in names}})), Verdict)
+        scores = {name: signed(GOOD)[name] for name in names}
+        assert isinstance(judged(json.dumps({**parts, "scores": scores})), Verdict)
 
 
 def test_the_usefulness_lock_holds_whatever_the_tutor_gives() -> None:
