@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import logging
 import time
@@ -97,12 +98,12 @@ def test_a_reply_is_the_same_in_whatever_pieces_it_comes(
 ) -> None:
     words = words.encode(errors="replace").decode()
     places = [0, *sorted(min(part, len(words)) for part in parts), len(words)]
-    said = [words[a:b] for a, b in zip(places, places[1:], strict=False)]
+    said = [words[a:b] for a, b in itertools.pairwise(places)]
     sent = spoken(said, line, comments=comments) + after
     told: list[str] = []
     events = EventStream(told.append)
     places = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
-    for a, b in zip(places, places[1:], strict=False):
+    for a, b in itertools.pairwise(places):
         events.feed(sent[a:b])
     assert events.done
     found, wanted = json.loads(events.body()), json.loads(completion(words))
