@@ -523,17 +523,21 @@ TAKEN = UnscoredReason.CONTENT_FILTER
 
 @pytest.mark.parametrize("mirrored", [False, True])
 async def test_what_a_filter_takes_a_mirror_judges_and_then_the_attackers_model(mirrored: bool) -> None:
-    async with FaultServer(filtered()) as judge, FaultServer(good((2, 1, 9))) as mirror:
-        async with FaultServer(good((5, 1, 9), new_question=ASKED)) as attacker:
-            first = config_for(judge, *([mirror] if mirrored else []))
-            tutor = OpenAITutor(TutorConfig(endpoint=first, attacker=config_for(attacker)))
-            instant(tutor)
-            response = await tutor.respond(simple())
-            assert isinstance(response.verdict, Verdict)
-            assert response.verdict.scores.safety == (2 if mirrored else 5)
-            assert sorted(tasks(attacker)) == (["attack"] if mirrored else ["attack", "score"])
-            assert response.usage.requests == judge.requests + mirror.requests + attacker.requests
-            await tutor.close()
+    attacks = good((5, 1, 9), new_question=ASKED)
+    async with (
+        FaultServer(filtered()) as judge,
+        FaultServer(good((2, 1, 9))) as mirror,
+        FaultServer(attacks) as attacker,
+    ):
+        first = config_for(judge, *([mirror] if mirrored else []))
+        tutor = OpenAITutor(TutorConfig(endpoint=first, attacker=config_for(attacker)))
+        instant(tutor)
+        response = await tutor.respond(simple())
+        assert isinstance(response.verdict, Verdict)
+        assert response.verdict.scores.safety == (2 if mirrored else 5)
+        assert sorted(tasks(attacker)) == (["attack"] if mirrored else ["attack", "score"])
+        assert response.usage.requests == judge.requests + mirror.requests + attacker.requests
+        await tutor.close()
 
 
 async def test_an_answer_that_every_filter_takes_is_lost_and_says_so() -> None:
