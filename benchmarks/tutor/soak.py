@@ -27,7 +27,18 @@ from steer_verl.models.cache import Cache
 from steer_verl.models.log import Summary, read_log, summary
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Seed, Status, Trajectory, Unscored, UnscoredReason, UserTurn, Verdict
-from tests.models.fault_server import MODEL, FaultServer, Request, Step, good, refuses_schema, slow
+from tests.models.fault_server import (
+    MODEL,
+    FaultServer,
+    Request,
+    Step,
+    good,
+    question_of,
+    refuses_schema,
+    slow,
+    streams,
+    verdict_of,
+)
 from tests.models.kinds import HOSTILE, TABLE
 
 HERE = Path(__file__).parent
@@ -90,7 +101,10 @@ async def soak(dialogues: int, share: float, concurrency: int, folder: Path) -> 
 
     def choose(request: Request) -> Step:
         if draw.random() >= share:
-            return slow(THINKING, good(new_question=f"And what of part {request.number}?"))
+            question = f"And what of part {request.number}?"
+            told = draw.random() < 0.5
+            parts = (question_of(new_question=question), THINKING, verdict_of(new_question=question))
+            return streams(*parts) if told else slow(THINKING, good(new_question=question))
         name = draw.choice(list(odd))
         injected[name] += 1
         return odd[name]

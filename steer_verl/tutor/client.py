@@ -142,7 +142,8 @@ class OpenAITutor:
                 return self._read(not_sent, None, request, task, Usage())
             place = f"question {prompt.nonce}"  # of a question whose reply broke off: a run that was killed asks it too
             if question is not None and (kept := self.cache.get(request.turn_key, place, Attack)) is not None:
-                question.set_result(kept)
+                if not question.done():  # nobody waits for it any more
+                    question.set_result(kept)
                 task, prompt = await self._alone(endpoint, request, context)
             fault, again, structured = "", 0, True
             while True:

@@ -141,7 +141,9 @@ async def test_a_verdict_that_fails_beside_a_question_is_asked_for_alone_behind_
         history = both[: both.index(" end 1>>")]
         assert score.startswith(history), "what the server has in its cache"
         assert "next message" not in score.removeprefix(history), "no second question is asked for"
-        assert again.startswith(score) and "a score is outside 1..10" in again.removeprefix(score)
+        assert again.startswith(score.partition("Your last reply")[0])
+        for text in (score, again):
+            assert "a score is outside 1..10" in text.removeprefix(history)
 
 
 async def test_after_a_flood_of_white_space_plain_text_is_asked_for(lab: OpenLab) -> None:

@@ -516,6 +516,24 @@ async def test_a_kept_stream_is_replayed_as_the_same_response(tmp_path: Path) ->
     assert tasks(server) == ["both", "score"] and second.usage.requests == 0
 
 
+async def test_a_question_that_was_asked_before_a_kill_is_asked_again_by_the_run_that_goes_on(tmp_path: Path) -> None:
+    """Its reply broke off, so that no reply was kept: the dialogue's later answers belong to that question."""
+    exchange = simple().model_copy(update={"turn_key": "train/1/seed-1/0/1"})
+    script = [early(MOMENT, BREAKS), status(503), good((7, 3, 9), new_question="Another one?")]
+    async with FaultServer(*script) as server:
+        responses = []
+        for _ in range(2):
+            config = config_for(server, max_retries=0)
+            tutor = OpenAITutor(TutorConfig(endpoint=config), cache=Cache(tmp_path))
+            instant(tutor)
+            responses.append(await tutor.respond(exchange))
+            await tutor.close()
+    killed, resumed = responses
+    assert isinstance(killed.verdict, Unscored) and isinstance(resumed.verdict, Verdict)
+    assert isinstance(killed.attack, Attack) and killed.attack.question == ASKED == resumed.attack.question  # type: ignore[union-attr]
+    assert tasks(server) == ["both", "score", "score"]
+
+
 # ----- a content filter
 
 TAKEN = UnscoredReason.CONTENT_FILTER
