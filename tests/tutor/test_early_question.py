@@ -243,7 +243,7 @@ async def test_a_silent_server_costs_the_verdict_and_not_the_question(lab: OpenL
         assert isinstance(await question(pending), Attack)
         response = await pending.response
         assert isinstance(response.verdict, Unscored) and response.verdict.reason is UnscoredReason.TIMEOUT
-        assert isinstance(response.attack, Attack) and "score" not in tasks(server)[1:-1]
+        assert isinstance(response.attack, Attack) and tasks(server).count("both") == 1
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ async def test_a_question_that_was_asked_before_a_kill_is_asked_again_by_the_run
             await tutor.close()
     killed, resumed = responses
     assert isinstance(killed.verdict, Unscored) and isinstance(resumed.verdict, Verdict)
-    assert isinstance(killed.attack, Attack) and killed.attack.question == ASKED == resumed.attack.question  # type: ignore[union-attr]
+    assert isinstance(killed.attack, Attack) and killed.attack.question == ASKED and resumed.attack == killed.attack
     assert tasks(server) == ["both", "score", "score"]
 
 

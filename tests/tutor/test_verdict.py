@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from steer_verl.models.failure import Cause, failed
 from steer_verl.models.request import Reply
+from steer_verl.models.streaming import HEARD_CHARS, HEARD_STEP
 from steer_verl.rubric import locked, most_useful
 from steer_verl.tutor.prompt import Order, Rubric, Task
-from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
+from steer_verl.tutor.verdict import early_attack, read_attack, read_verdict, reply_schema
 from steer_verl.types import Attack, AttackStrategy, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Verdict
 
 NONCE = "c0ffee123456"
@@ -289,6 +290,17 @@ def test_hostile_nesting_is_read_in_bounded_time(text: str) -> None:
     start = time.process_time()
     assert isinstance(judged(text), Unscored)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("strategy", ["deepen", "flattery"])
+def test_a_model_in_a_loop_is_heard_in_bounded_time(strategy: str) -> None:
+    unit = json.dumps({"id": NONCE, "attack_strategy": strategy, "new_question": "what is it", "diagnosis": "x"})
+    text = unit * (HEARD_CHARS // len(unit))
+    start = time.process_time()
+    for end in range(HEARD_STEP, len(text), HEARD_STEP):
+        asked = ["What is it?"]
+        assert early_attack(text[:end], NONCE, asked, 100, answer="so " * 2000, private=[Rubric.load().text]) is None
+    assert time.process_time() - start < 5
 
 
 def test_an_integer_too_long_to_read_is_no_score() -> None:
