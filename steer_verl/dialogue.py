@@ -13,6 +13,7 @@ says which.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,6 +55,13 @@ def begin(tutor: Tutor, request: TutorRequest) -> Pending:
         return tutor.begin(request)
     response = asyncio.ensure_future(tutor.respond(request))
     return Pending(asyncio.ensure_future(_attack_of(response)), response)
+
+
+def following(pending: Pending, whole: Coroutine[Any, Any, TutorResponse]) -> asyncio.Future[TutorResponse]:
+    """``whole``, which is made of ``pending``'s response, as a task; once it is cancelled, so is ``pending``."""
+    task = asyncio.ensure_future(whole)
+    task.add_done_callback(lambda done: pending.cancel() if done.cancelled() else None)  # it may not have begun
+    return task
 
 
 async def _attack_of(response: asyncio.Future[TutorResponse]) -> Attack | NoAttack:

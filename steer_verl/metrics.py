@@ -30,6 +30,12 @@ from steer_verl.types import (
     Verdict,
 )
 
+LOST_REASONS = (
+    *(reason.value for reason in UnscoredReason if reason is not UnscoredReason.ABANDONED),
+    *(stop.value for stop in StopReason if stop.status is Status.LOST),
+)
+"""What :attr:`~steer_verl.types.Trajectory.lost` can be."""
+
 BEST = Scores(safety=HIGHEST, usefulness=HIGHEST, faithfulness=HIGHEST)
 
 
@@ -86,10 +92,9 @@ def _safety(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def _lost(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Shares of the dialogues that are lost, in all and by reason."""
+    """Shares of the dialogues that are lost, in all and by each reason."""
     counts = Counter(trajectory.lost for trajectory in trajectories if trajectory.lost)
-    reasons = {*(r.value for r in UnscoredReason), *(r.value for r in StopReason if r.status is Status.LOST)}
-    shares = {f"steer/lost/{reason}": counts[reason] / len(trajectories) for reason in sorted(reasons)}
+    shares = {f"steer/lost/{reason}": counts[reason] / len(trajectories) for reason in LOST_REASONS}
     return {"steer/lost_share": counts.total() / len(trajectories), **shares}
 
 

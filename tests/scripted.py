@@ -1,9 +1,10 @@
-"""A tutor that follows a script, for tests of the rollout."""
+"""A tutor that follows a script, for tests of the rollout, and a dialogue played to its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from steer_verl.dialogue import Dialogue
 from steer_verl.types import (
     Attack,
     AttackStrategy,
@@ -49,6 +50,17 @@ class ScriptedTutor:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+async def play(dialogue: Dialogue, answer: str = "an answer") -> list[UserTurn]:
+    """Play to the end and settle the verdicts; returns the questions in order."""
+    questions: list[UserTurn] = []
+    question: UserTurn | None = dialogue.open()
+    while question is not None:
+        questions.append(question)
+        question = await dialogue.respond(f"{answer} {len(questions)}")
+    await dialogue.settled()
+    return questions
 
 
 def seed(turns: int = 4, *, images: dict[int, int] | None = None, seed_id: str = "s") -> Seed:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from steer_verl.alarms import ALARMS, BASELINE_STEPS, Alarms, stop_if_unscored
+from steer_verl.alarms import ALARMS, BASELINE_STEPS, Alarms, stop_if_lost
 from steer_verl.config import AlarmConfig
 from steer_verl.errors import TutorError
 from steer_verl.metrics import trajectory_metrics
@@ -14,6 +14,7 @@ from steer_verl.types import (
     DialogueKind,
     QuestionOrigin,
     Scores,
+    Status,
     StopReason,
     Trajectory,
     Turn,
@@ -90,17 +91,50 @@ def test_validation_and_empty_steps_are_no_baseline():
 def test_a_step_stops_above_the_share_and_counts_the_reasons():
     timeout = Unscored(reason=UnscoredReason.TIMEOUT)
     step = [dialogue(FINE, FINE), dialogue(FINE, LOST), dialogue(LOST), dialogue(FINE, timeout)]
-    stop_if_unscored(step, 0.75)
-    with pytest.raises(
-        TutorError, match=r"3 of 4 dialogues .*http_429 2, timeout 1.*max_unscored_share 0\.5"
-    ) as caught:
-        stop_if_unscored(step, 0.5)
+    stop_if_lost(step, 0.75)
+    with pytest.raises(TutorError, match=r"3 of 4 dialogues .*http_429 2, timeout 1.*max_lost_share 0\.5") as caught:
+        stop_if_lost(step, 0.5)
     assert "\n" not in str(caught.value)
 
 
-def test_a_step_without_dialogues_or_with_aborted_ones_never_stops():
-    stop_if_unscored([], 0.0)
-    stop_if_unscored([dialogue().model_copy(update={"stop": StopReason.ABORTED})], 0.0)
+def test_one_lost_dialogue_and_a_step_without_any_stop_nothing():
+    stop_if_lost([], 0.0)
+    stop_if_lost([dialogue(LOST)], 0.0)
+    stop_if_lost([dialogue(LOST), *[dialogue(FINE)] * 3], 0.0)
     with pytest.raises(TutorError):
-        stop_if_unscored([dialogue(LOST)], 0.0)
-    stop_if_unscored([dialogue(LOST)], 1.0)
+        stop_if_lost([dialogue(LOST), dialogue(LOST), *[dialogue(FINE)] * 30], 0.0)
+    stop_if_lost([dialogue(LOST)] * 4, 1.0)
+
+
+@pytest.mark.parametrize("stop", [stop for stop in StopReason if stop.status is Status.LOST])
+def test_whatever_loses_dialogues_stops_a_step_and_what_the_policy_spends_does_not(stop):
+    def ended(reason: StopReason, detail: str = "") -> Trajectory:
+        return dialogue(FINE, FINE).model_copy(update={"stop": reason, "detail": detail})
+
+    with pytest.raises(
+        TutorError, match=rf"2 of 3 dialogues .*\({stop.value} 2\).*the first: no room on disk"
+    ) as caught:
+        stop_if_lost([ended(stop, "no room on disk"), ended(stop), dialogue(FINE)], 0.1)
+    assert "\n" not in str(caught.value)
+    for kept in (StopReason.COMPLETED, StopReason.TURN_LIMIT, StopReason.TOKEN_BUDGET):
+        stop_if_lost([ended(kept)] * 4, 0.0)
+
+
+def test_a_content_filter_is_told_from_the_first_dialogue_on_that_it_takes(caplog):
+    taken = dialogue(FINE, Unscored(reason=UnscoredReason.CONTENT_FILTER, detail="blocked"))
+    step = [taken, *[dialogue(FINE)] * 499]
+    figures = trajectory_metrics(step)
+    assert figures["steer/lost/content_filter"] == figures["steer/lost_share"] == 1 / 500
+    found = Alarms(AlarmConfig()).check(step, figures)
+    assert (found["steer/alarm/content_filter_share"], found["steer/alarm/lost_share"]) == (1, 0)
+    assert "content_filter" in caplog.text
+    calm = trajectory_metrics(step[1:])
+    assert calm["steer/lost/content_filter"] == 0, "a curve without holes"
+    assert Alarms(AlarmConfig()).check(step[1:], calm)["steer/alarm/content_filter_share"] == 0
+
+
+def test_what_came_first_is_counted_and_not_what_was_abandoned_for_it():
+    abandoned = Unscored(reason=UnscoredReason.ABANDONED)
+    assert dialogue(FINE, abandoned, LOST).lost == "http_429"
+    assert dialogue(abandoned).model_copy(update={"stop": StopReason.DISK}).lost == "disk"
+    assert dialogue(abandoned, abandoned).lost == "unscored"

@@ -10,6 +10,7 @@ import pytest
 from steer_verl.metrics import holdout_gaps, trajectory_metrics
 from steer_verl.types import (
     DialogueKind,
+    JudgeResult,
     JudgeScores,
     QuestionOrigin,
     Scores,
@@ -45,7 +46,8 @@ def turn(answer: str = "a", given: Verdict | Unscored | None = None, usage: Usag
 
 def played(*turns: Turn, seed_id: str = "s", benign: bool = False, audit: tuple[JudgeScores | Unscored, ...] = ()):
     kind = DialogueKind.BENIGN if benign else DialogueKind.RED_TEAM
-    return Trajectory(seed_id=seed_id, kind=kind, turns=turns, stop=StopReason.COMPLETED, audit=audit)
+    results = tuple(JudgeResult(scores=scores) for scores in audit)
+    return Trajectory(seed_id=seed_id, kind=kind, turns=turns, stop=StopReason.COMPLETED, audit=results)
 
 
 def figures(*trajectories: Trajectory) -> dict[str, float]:

@@ -16,6 +16,7 @@ from steer_verl.rewards import (
     turn_reward,
     weighted_score,
 )
+from steer_verl.rubric import locked, most_useful
 from steer_verl.tcsr import returns_to_go, shape_rewards, trajectory_return
 from steer_verl.types import (
     DialogueKind,
@@ -95,9 +96,18 @@ def test_preset_released_is_half_of_the_released_formula() -> None:
     config = RewardConfig(**REWARD_PRESETS["released"])
     for answer, form in ((GOOD_FORM, 1), (BAD_FORM, 0), ("go on and on " * 20, 0)):
         for scores in itertools.product((1, 6, 10), repeat=3):
-            weighted = 0.4 * scores[0] + 0.4 * scores[1] + 0.2 * scores[2]
+            given = locked(verdict(*scores).scores)  # as the released rubric demands of its tutor
+            weighted = 0.4 * given.safety + 0.4 * given.usefulness + 0.2 * given.faithfulness
             formula = max(0.0, form + weighted / 10 - 0.2 * repeated_trigram_share(answer))
             assert turn_reward(verdict(*scores), answer, config) == pytest.approx(formula / 2)
+
+
+@pytest.mark.parametrize("safety", range(1, 11))
+def test_no_tutors_score_earns_more_usefulness_than_its_safety_allows(safety: int) -> None:
+    for usefulness in range(1, 11):
+        earned = turn_reward(verdict(safety, usefulness, 10), GOOD_FORM, RewardConfig())
+        kept = turn_reward(verdict(safety, min(usefulness, most_useful(safety)), 10), GOOD_FORM, RewardConfig())
+        assert earned == kept
 
 
 def test_repeated_trigrams() -> None:
@@ -111,8 +121,11 @@ def test_repeated_trigrams() -> None:
 def test_what_was_not_scored_is_never_a_number() -> None:
     with pytest.raises(UnscoredError, match="timeout"):
         turn_reward(UNSCORED, GOOD_FORM, RewardConfig())
-    assert trajectory_rewards(played(verdict(10, 10, 10), UNSCORED), RewardConfig()) == [1.0]
-    assert trajectory_rewards(played(UNSCORED), RewardConfig()) == []
+    for lost in (played(verdict(10, 10, 10), UNSCORED), played(UNSCORED), played()):
+        lost = lost.model_copy(update={"stop": StopReason.UNSCORED})
+        assert trajectory_rewards(lost, RewardConfig()) == [], "no part of a lost dialogue is paid for"
+    cut = played(verdict(10, 10, 10)).model_copy(update={"stop": StopReason.TOKEN_BUDGET})
+    assert trajectory_rewards(cut, RewardConfig()) == [1.0], "the policy used up its own budget"
     with pytest.raises(UnscoredError):
         trajectory_return([], tcsr_config(None))
 

@@ -11,8 +11,7 @@ from steer_verl.dialogue import Dialogue
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.transcripts import TranscriptLog, read_transcripts
 from steer_verl.types import Trajectory
-from tests.scripted import BAD, GOOD, LOST, ScriptedTutor, ruling, seed
-from tests.test_dialogue import play
+from tests.scripted import BAD, GOOD, LOST, ScriptedTutor, play, ruling, seed
 
 
 async def record(judgements: list, *, rollout: int = 0, step: int = 1) -> Trajectory:
@@ -61,7 +60,7 @@ async def test_metrics_against_a_count_by_hand() -> None:
     assert metrics["steer/safety/mean"] == pytest.approx((10 + 5.5 + 10) / 3)
     assert metrics["steer/safety/worst_turn"] == pytest.approx((10 + 1 + 10) / 3)
     assert metrics["steer/unscored_share"] == pytest.approx(1 / 6) == metrics["steer/unscored/timeout"]
-    assert metrics["steer/valid_share"] == pytest.approx(2 / 3)
+    assert metrics["steer/lost_share"] == pytest.approx(1 / 3) == metrics["steer/lost/timeout"]
     assert metrics["steer/stop/completed"] == pytest.approx(2 / 3)
 
 

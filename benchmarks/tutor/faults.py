@@ -58,7 +58,7 @@ def report(clean: Outcome, found: list[tuple[Cell, Outcome, list[str]]]) -> str:
     for entry in found:
         by_reason[entry[0].reason].append(entry)
     rows = [_row(reason, entries) for reason, entries in by_reason.items()]
-    header = ["reason", "what is done about it", "cells", "as they must be", "faults injected", "unscored turns"]
+    header = ["reason", "what is done about it", "cells", "as they must be", "faults injected", "dialogues lost"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
     return PAGE.format(
         command="STEER_CPU=1 python -m benchmarks.tutor.faults",
@@ -88,10 +88,10 @@ takes {requests} requests.
 
 {table}
 
-In each cell: no exception; an unscored turn has its reason, ends its dialogue and is no number; a member with too few
-scores has an all-zero mask; every other member's scores and rewards equal the fault-free run's; all advantages equal a
-twin's, made of the fault-free rewards cut where the fault struck; attempts at the server, in the request log and in the
-usage agree and stay inside the budget.
+In each cell: no exception; an unscored turn has its reason, is no number and loses its dialogue, which is one token
+without loss; every other member's scores and rewards equal the fault-free run's, and its advantages equal, bit for bit,
+those of the fault-free group without the lost members; a turn whose question is there is never asked for another;
+attempts at the server, in the request log and in the usage agree and stay inside the budget.
 
 {verdict}
 {wrong}
@@ -110,8 +110,8 @@ def _row(reason: str, entries: list[tuple[Cell, Outcome, list[str]]]) -> list[st
         done = "the static question is asked"
     right = sum(not faults for _, _, faults in entries)
     injected = sum(outcome.injected["injected"] for _, outcome, _ in entries)
-    stops = [trajectory.stop.value for _, outcome, _ in entries for trajectory in outcome.trajectories]
-    return [reason, done, str(len(entries)), f"{right}", str(injected), str(stops.count("unscored"))]
+    lost = sum(bool(trajectory.lost) for _, outcome, _ in entries for trajectory in outcome.trajectories)
+    return [reason, done, str(len(entries)), f"{right}", str(injected), str(lost)]
 
 
 if __name__ == "__main__":

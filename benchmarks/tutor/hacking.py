@@ -31,7 +31,7 @@ from steer_verl.mini.world import Scene, Split
 from steer_verl.refusal import is_refusal
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.tcsr import trajectory_return
-from steer_verl.tutor.holdout import audit, draws
+from steer_verl.tutor.holdout import draws
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
 from steer_verl.types import (
     IMAGE_MARK,
@@ -130,15 +130,14 @@ def seeds(benign: bool, count: int = DIALOGUES) -> list[Seed]:
 
 async def play(seed: Seed, policy: Policy, tutor: Tutor, rng: random.Random) -> Trajectory:
     """One dialogue, audited by the held-out judge if it is drawn."""
-    dialogue = Dialogue(seed, tutor)
+    drawn = draws(HELD_OUT, 1, seed.id, 0)
+    dialogue = Dialogue(seed, tutor, holdout=MiniJudge() if drawn else None)
     question: UserTurn | None = dialogue.open()
     while question is not None:
         answer = policy(seed, " ".join(question.text.replace(IMAGE_MARK, " ").split()), rng)
         question = await dialogue.respond(answer, answer_tokens=len(answer.split()))
-    trajectory = dialogue.trajectory(step=1)
-    if not draws(HELD_OUT, 1, seed.id, 0):
-        return trajectory
-    return trajectory.model_copy(update={"audit": await audit(MiniJudge(), trajectory, seed)})
+    await dialogue.settled()
+    return dialogue.trajectory(step=1)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ async def _dialogue(tutor: OpenAITutor, number: int) -> Trajectory:
     while question is not None:
         await asyncio.sleep(STUDENT)
         question = await dialogue.respond(f"answer to {question.text}")
+    await dialogue.settled()
     return dialogue.trajectory()
 
 

@@ -26,8 +26,19 @@ from steer_verl.dialogue import Dialogue
 from steer_verl.models.cache import Cache
 from steer_verl.models.log import Summary, read_log, summary
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import Seed, Trajectory, Unscored, UserTurn, Verdict
-from tests.models.fault_server import MODEL, FaultServer, Request, Step, good, refuses_schema, slow
+from steer_verl.types import Seed, Status, Trajectory, Unscored, UnscoredReason, UserTurn, Verdict
+from tests.models.fault_server import (
+    MODEL,
+    FaultServer,
+    Request,
+    Step,
+    good,
+    question_of,
+    refuses_schema,
+    slow,
+    streams,
+    verdict_of,
+)
 from tests.models.kinds import HOSTILE, TABLE
 
 HERE = Path(__file__).parent
@@ -61,16 +72,14 @@ class Outcome:
         """What is not as it must be; nothing when all is well."""
         turns = [turn for trajectory in self.trajectories for turn in trajectory.turns]
         sent = sum(turn.usage.requests for turn in turns)
-        last = [trajectory.turns[-1].verdict for trajectory in self.trajectories]
         checks = {
             "a dialogue without a record": all(trajectory.turns for trajectory in self.trajectories),
-            "a dialogue that ended unscored without a reason, or early without one": all(
-                isinstance(verdict, Unscored) or len(trajectory.turns) == TURNS
-                for verdict, trajectory in zip(last, self.trajectories, strict=True)
+            "a dialogue that is neither complete nor lost for a reason": all(
+                bool(trajectory.lost) == (trajectory.status is Status.LOST)
+                and (trajectory.lost or len(trajectory.turns) == TURNS == len(trajectory.scored))
+                for trajectory in self.trajectories
             ),
-            "an unscored turn that is not the last": all(
-                isinstance(turn.verdict, Verdict) for trajectory in self.trajectories for turn in trajectory.turns[:-1]
-            ),
+            "a verdict that nobody waited for": UnscoredReason.ABANDONED.value not in self.unscored,
             f"requests: {self.requests} at the server, {sent} in the usage, {self.log.usage.requests} in the log": (
                 self.requests == sent == self.log.usage.requests
             ),
@@ -92,7 +101,10 @@ async def soak(dialogues: int, share: float, concurrency: int, folder: Path) -> 
 
     def choose(request: Request) -> Step:
         if draw.random() >= share:
-            return slow(THINKING, good(new_question=f"And what of part {request.number}?"))
+            question = f"And what of part {request.number}?"
+            told = draw.random() < 0.5
+            parts = (question_of(new_question=question), THINKING, verdict_of(new_question=question))
+            return streams(*parts) if told else slow(THINKING, good(new_question=question))
         name = draw.choice(list(odd))
         injected[name] += 1
         return odd[name]
@@ -123,6 +135,7 @@ async def _dialogue(tutor: OpenAITutor, number: int) -> Trajectory:
     question: UserTurn | None = dialogue.open()
     while question is not None:
         question = await dialogue.respond(f"answer to {question.text}")
+    await dialogue.settled()
     return dialogue.trajectory()
 
 
@@ -137,7 +150,7 @@ def report(outcome: Outcome, dialogues: int, share: float, concurrency: int, com
     complete = sum(t.stop.value == "completed" for t in outcome.trajectories)
     rows = [
         ("dialogues, all with a record", f"{len(outcome.trajectories)} of {dialogues}"),
-        ("complete; ended by a turn that could not be scored", f"{complete}; {dialogues - complete}"),
+        ("complete; lost, for want of a score", f"{complete}; {dialogues - complete}"),
         ("turns scored", str(sum(isinstance(turn.verdict, Verdict) for turn in turns))),
         ("turns unscored, by reason", ", ".join(f"{name} {n}" for name, n in sorted(outcome.unscored.items()))),
         ("requests at the server, in the usage and in the log", str(outcome.requests)),

@@ -242,7 +242,8 @@ class Endpoint:
         while True:
             outcome = await self._attempt(server, generation, dialect, state)
             if isinstance(outcome, Reply):
-                server.learn(dialect, schema="response_format" in dialect.body(state.body), named=named)
+                spoken = dialect.body(state.body)
+                server.learn(dialect, schema="response_format" in spoken, stream="stream" in spoken, named=named)
                 return outcome.model_copy(update={"left_out": dialect.missing(state.body)})
             first = first or outcome
             insists = self.config.json_schema == "on"

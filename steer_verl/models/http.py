@@ -161,8 +161,8 @@ class Connections:
         ) as response:
             good = response.status == 200
             if good and events is not None and response.content_type == "text/event-stream":
-                await _bounded(response, MAX_BODY, whole=True, events=events)
-                return Answer(200, events.body(), None)
+                body = await _bounded(response, MAX_BODY, whole=True, events=events)
+                return Answer(200, events.body() or body.decode("utf-8", "replace"), None)  # a body that is no event
             body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
             if good and events is not None and body.startswith((b"data:", b"event:", b":")):  # under another type
                 events.feed(body)

@@ -42,11 +42,14 @@ def spoken(text: str) -> str:
 def json_objects(text: str, nonce: str) -> list[Any]:
     """The top-level JSON objects of a text in order; one with a repeated key is kept as a mere token, to be refused."""
     text = spoken(text[-MAX_REPLY_CHARS:])
-    found = _scan(text, nonce)
-    if signed(found, nonce):
+    found, broken = _scan(text, nonce)
+    if signed(found, nonce) and not broken:  # what is signed within a broken object is no reply by itself
         return found
     again = mended(text)
-    return _scan(again, nonce) if again != text else found
+    if again == text:
+        return found
+    better, _ = _scan(again, nonce)
+    return better if signed(better, nonce) else found
 
 
 def signed(objects: list[Any], nonce: str) -> list[dict[str, Any]]:
@@ -79,10 +82,11 @@ def mended(text: str) -> str:
     return _STRING_OR_COMMA.sub(lambda found: "" if found[0] == "," else found[0], text)
 
 
-def _scan(text: str, nonce: str) -> list[Any]:
+def _scan(text: str, nonce: str) -> tuple[list[Any], bool]:
+    """The objects, and whether one that carries the id could not be read."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique, strict=False)  # strict would refuse a raw line end
     found: list[Any] = []
-    misses = 0
+    misses, broken = 0, False
     opening = _OBJECT_START.search(text)
     while opening and misses < 2 * MAX_MISSES:
         try:
@@ -91,8 +95,9 @@ def _scan(text: str, nonce: str) -> list[Any]:
         except (ValueError, RecursionError):  # no JSON here, or nested beyond reason
             end = opening.start() + 1
             misses += 1
+            broken = broken or bool(_signed_start(nonce).match(text, opening.start()))
         opening = (_OBJECT_START if misses < MAX_MISSES else _signed_start(nonce)).search(text, end)
-    return found
+    return found, broken
 
 
 def _signed_start(nonce: str) -> re.Pattern[str]:

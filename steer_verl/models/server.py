@@ -44,6 +44,8 @@ _SCHEMA_WORDS = re.compile(
     r"response_format|schema|json mode|structured[ _-]?outputs?|guided|grammar|additionalProperties|requested param",
     re.IGNORECASE,
 )
+_STREAMING_WORDS = re.compile(r"(?<!\w)streaming(?!\w)", re.IGNORECASE)
+_STREAM = ("stream", "stream_options")
 _PARAMETERS = ("stream_options", "stream", "seed", "top_p", "temperature")
 """Optional parameters in the order in which they are given up where a server names several."""
 _MAY_BE_A_PARAMETER = (Cause.REQUEST, Cause.MODEL, Cause.TOO_LONG)
@@ -98,8 +100,8 @@ class Server:
         self.base_url = connections.base_url
         self.breaker = Breaker(breaker, self.base_url)
         self.dialect = Dialect()
-        self.proven = self.knows_schema = False
-        """It has replied to a request; to one with a schema."""
+        self.proven = self.knows_schema = self.knows_stream = False
+        """It has replied to a request; to one with a schema; to one that asked for a stream."""
         self.stand_in_told = False
         """A warning has said that others stand in for it."""
         self.secret = Secret(api_key_env)
@@ -181,6 +183,8 @@ class Server:
             return Dialect(dialect.left_out, completion_tokens=True), True
         present = [name for name in _PARAMETERS if name in sent]
         named = [name for name in present if re.search(rf"(?<!\w){name}(?!\w)", words)]
+        if named == ["stream"] or (not named and "stream" in sent and _STREAMING_WORDS.search(words)):
+            return dialect.without(*_STREAM), True
         if named:
             return dialect.without(named[0]), True
         schema = "response_format" in sent
@@ -190,18 +194,22 @@ class Server:
             return None
         if schema and not self.knows_schema and not keep_schema:
             return dialect.without("response_format"), False
-        return (dialect.without(*present), False) if present and not self.proven else None
+        if present and not self.proven:
+            return dialect.without(*present), False
+        return (dialect.without(*_STREAM), False) if "stream" in sent and not self.knows_stream else None
 
-    def learn(self, dialect: Dialect, *, schema: bool, named: bool) -> None:
+    def learn(self, dialect: Dialect, *, schema: bool, stream: bool = False, named: bool) -> None:
         """The server has replied to a request in this dialect.
 
         Args:
             dialect: what it took.
             schema: whether the request held one.
+            stream: whether it asked for one.
             named: whether the server had named what is left out. If not, it takes two such replies: the first refusal
                 may have been chance.
         """
         self.knows_schema |= schema
+        self.knows_stream |= stream
         if dialect == self.dialect:
             self.proven = True
             return

@@ -28,7 +28,7 @@ class EventStream:
         self.done = False
         """The server has said that nothing more will come."""
         self._heard = heard
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._line: list[str] = []
         self._said: list[str] = []
         self._length = self._told = 0

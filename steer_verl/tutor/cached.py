@@ -5,11 +5,10 @@ The built-in tutors keep each model reply in the cache themselves. One that does
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 
-from steer_verl.dialogue import begin
+from steer_verl.dialogue import begin, following
 from steer_verl.models.cache import Cache
 from steer_verl.types import Pending, Tutor, TutorRequest, TutorResponse, Unscored, Usage
 
@@ -38,7 +37,7 @@ class CachedTutor:
         if kept is not None:
             return Pending.of(kept.model_copy(update={"usage": Usage()}))
         pending = begin(self.tutor, request)
-        return Pending(pending.question, asyncio.ensure_future(self._put(request.turn_key, digest, pending)))
+        return Pending(pending.question, following(pending, self._put(request.turn_key, digest, pending)))
 
     async def _put(self, key: str, digest: str, pending: Pending) -> TutorResponse:
         response = await pending.response

@@ -99,7 +99,8 @@ class OpenAITutor:
 
         async def attack() -> Outcome:
             asked = await self.ask(self.attacker, request, Task.ATTACK)
-            question.set_result(asked.attack)
+            if not question.done():  # nobody waits for it any more
+                question.set_result(asked.attack)
             return asked
 
         scored, asked = await asyncio.gather(self._scored(request), attack())
@@ -141,7 +142,8 @@ class OpenAITutor:
                 return self._read(not_sent, None, request, task, Usage())
             place = f"question {prompt.nonce}"  # of a question whose reply broke off: a run that was killed asks it too
             if question is not None and (kept := self.cache.get(request.turn_key, place, Attack)) is not None:
-                question.set_result(kept)
+                if not question.done():  # nobody waits for it any more
+                    question.set_result(kept)
                 task, prompt = await self._alone(endpoint, request, context)
             fault, again, structured = "", 0, True
             while True:
@@ -153,7 +155,7 @@ class OpenAITutor:
                 if question is not None:
                     if isinstance(outcome.attack, Attack) and not question.done():
                         question.set_result(outcome.attack)
-                    if question.done():
+                    if question.done() and not question.cancelled():
                         outcome = replace(outcome, attack=question.result())
                 alone = task is Task.BOTH and question is not None and question.done()
                 broke_off = alone and outcome.failure is not None and (outcome.failure.retryable or outcome.filtered)
@@ -200,7 +202,8 @@ class OpenAITutor:
             )
             if attack is not None:
                 stream.used = True
-                question.set_result(attack)
+                if not question.done():
+                    question.set_result(attack)
                 return
 
     async def check(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Literal
 
-from steer_verl.dialogue import begin
+from steer_verl.dialogue import begin, following
 from steer_verl.errors import TutorError
 from steer_verl.rubric import AXES, locked
 from steer_verl.types import (
@@ -68,12 +68,15 @@ class PanelTutor:
     def begin(self, request: TutorRequest) -> Pending:
         """See :class:`~steer_verl.types.EarlyTutor`: the question is the tutor's, as soon as it has it."""
         own = begin(self.tutor, request)
-        return Pending(own.question, asyncio.ensure_future(self._combined(request, own)))
+        return Pending(own.question, following(own, self._combined(request, own)))
 
     async def _combined(self, request: TutorRequest, own: Pending) -> TutorResponse:
         start = time.monotonic()
         judging = asyncio.gather(*(judge.judge(request) for judge in self.judges))
-        response, judge_results = await asyncio.gather(own.response, judging)
+        try:
+            response, judge_results = await asyncio.gather(own.response, judging)
+        finally:
+            judging.cancel()
         result = result_of(self.tutor.name, response)
         names = [member.name for member in self.members]
         parts = [part.scores for part in (result, *judge_results)]

@@ -62,9 +62,9 @@ def test_rl_seeds_have_one_turn_and_a_picture_that_is_there(folder: Path) -> Non
         assert (seed.kind is DialogueKind.RED_TEAM) == risky
 
 
-@pytest.mark.parametrize(("scored", "refused"), [(1, False), (2, True)])
-def test_the_preflight_takes_single_questions_where_they_are_meant(folder: Path, scored: int, refused: bool) -> None:
-    section = f"actor_rollout_ref.rollout.custom.steer.min_scored_turns={scored}"
+@pytest.mark.parametrize(("turns", "refused"), [(1, False), (2, True)])
+def test_the_preflight_takes_single_questions_where_they_are_meant(folder: Path, turns: int, refused: bool) -> None:
+    section = f"actor_rollout_ref.rollout.custom.steer.max_turns={turns}"
     file = f"data.train_files={folder}/rl_train.parquet"
     config = compose(CODE / "recipes" / "mini", "grpo", [f"mini.root={folder}", "ablation=single_turn", section, file])
     said = [line for line in preflight_rows(config) if "rest_messages" in line]

@@ -177,6 +177,7 @@ async def play(one: Seed, attack: str, student):
     question = dialogue.open()
     while question is not None:
         question = await dialogue.respond(student(question.text.replace("<image>", "")))
+    await dialogue.settled()
     return dialogue.trajectory()
 
 

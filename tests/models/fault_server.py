@@ -8,6 +8,8 @@ instead. With :meth:`FaultServer.in_thread` the server has an event loop of its 
 
 A completion is charged once for each ``Idempotency-Key``: a request with a known key gets the stored completion, as a
 gateway does that honours it. What happens to it on its way (a delay, a broken connection) is still the script's.
+
+:func:`streams` answers piece by piece, with pauses, where the request asks for that; every other step answers whole.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.models.replies import completion, fields, prompt_text
+from tests.models.replies import USAGE, completion, fields, prompt_text
 
 MODEL = "fake-tutor"
 
@@ -94,9 +96,9 @@ class FaultServer:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         return self
@@ -171,6 +173,83 @@ def says(
         return web.Response(body=made, content_type="application/json")
 
     return Step(kind, act)
+
+
+Part = str | bytes | float | dict[str, Any] | asyncio.Event | Callable[[dict[str, Any]], str]
+"""Of a stream: words of the reply, or what makes them of the request's body; bytes as they are; a pause in seconds; a
+delta with other fields; an event that is waited for."""
+
+BREAKS = b"\0breaks"
+"""A part at which the connection breaks."""
+
+
+def streams(*parts: Part, finish: str = "stop", done: bool = True, kind: str = "streams", **headers: str) -> Step:
+    """A reply in server-sent events, one for each part, where the request asks for a stream; else the whole of it.
+
+    Args:
+        parts: what comes, one after the other.
+        finish: the finish reason, in an event of its own.
+        done: end with the finish reason, the usage if it is asked for, and ``[DONE]``; else just stop.
+        kind: how it is counted.
+        headers: of the HTTP response, ``_`` for ``-``.
+    """
+
+    async def act(request: Request) -> web.StreamResponse:
+        made = [part(request.body) if callable(part) else part for part in parts]
+        content = "".join(part for part in made if isinstance(part, str))
+        whole = request.server.complete(request, content, finish, {})
+        if not request.body.get("stream"):
+            return web.Response(body=whole, content_type="application/json")
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **given})
+        await response.prepare(request.http)
+        ends: list[Any] = [finished(finish)]
+        if (request.body.get("stream_options") or {}).get("include_usage"):
+            ends.append({"choices": [], "usage": USAGE})
+        for part in [*made, *([event(value) for value in ends] + [b"data: [DONE]\n\n"] if done else [])]:
+            if part == BREAKS:
+                _break(request)
+                break
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            elif isinstance(part, asyncio.Event):
+                await part.wait()
+            else:
+                await response.write(part if isinstance(part, bytes) else event(delta(part)))
+        return response
+
+    return Step(kind, act)
+
+
+def event(value: Any, line: str = "\n") -> bytes:
+    """A server-sent event."""
+    return f"data: {json.dumps(value, ensure_ascii=False)}{line}{line}".encode()
+
+
+def delta(part: str | dict[str, Any]) -> dict[str, Any]:
+    """The piece of a chat completion that brings these words, or these fields."""
+    fields = {"content": part} if isinstance(part, str) else part
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def finished(finish: str) -> dict[str, Any]:
+    """The piece that tells why a completion ended."""
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+
+
+def question_of(scores: Any = (8, 8, 9), **more: Any) -> Callable[[dict[str, Any]], str]:
+    """A good reply up to the point where its question is whole."""
+    return lambda body: _cut(json.dumps(fields(body, scores, **more)))[0]
+
+
+def verdict_of(scores: Any = (8, 8, 9), **more: Any) -> Callable[[dict[str, Any]], str]:
+    """What follows :func:`question_of` in the same reply."""
+    return lambda body: _cut(json.dumps(fields(body, scores, **more)))[1]
+
+
+def _cut(text: str) -> tuple[str, str]:
+    at = text.rindex('"diagnosis":') + len('"diagnosis":')
+    return text[:at], text[at:]
 
 
 def refuses() -> Step:

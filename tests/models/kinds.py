@@ -15,9 +15,20 @@ from aiohttp import web
 
 from steer_verl.models.failure import Cause
 from steer_verl.types import UnscoredReason
+from tests.models.fault_server import (
+    BREAKS,
+    Step,
+    dropped,
+    event,
+    half_sent,
+    question_of,
+    raw,
+    says,
+    status,
+    streams,
+)
 from tests.models.fault_server import Request as Sent
-from tests.models.fault_server import Step, dropped, half_sent, raw, says, status
-from tests.models.replies import completion
+from tests.models.replies import completion, fields
 
 
 @dataclass(frozen=True)
@@ -259,6 +270,12 @@ HOSTILE: dict[str, Step] = {
     "dropped": dropped(),
     "half sent": half_sent(),
     "terminal escapes": status(400, "bad \x1b]52;c;aGk=\x07\u202e request"),
+    "stream that breaks": streams(lambda body: json.dumps(fields(body))[:80], BREAKS),
+    "stream that breaks behind its question": streams(question_of(), 0.02, BREAKS),
+    "stream that ends without a word": streams(done=False),
+    "stream with an error": streams("{", event({"error": {"message": "overloaded", "code": 503}}), done=False),
+    "stream of no JSON": streams(b"data: {\xff\n\n" * 1000),
+    "stream without end": streams(*[b": keep-alive\n\n" * 4096] * 200, done=False),
     **{f"odd body {number}": answers(body) for number, body in enumerate(ODD)},
     **{f"odd Retry-After {number}": status(429, retry_after=header) for number, header in enumerate(HEADERS)},
 }

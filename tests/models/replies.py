@@ -39,8 +39,10 @@ def fields(body: dict[str, Any], scores: Any = (8, 8, 9), **more: Any) -> dict[s
     return {"id": nonce, **asked, "diagnosis": "plain", "scores": scores, **more}
 
 
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+
+
 def completion(content: str | None, finish: str = "stop", **message: Any) -> bytes:
     """The body of a chat completion of 10 prompt tokens, 4 of them cached, and 5 of its own."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
-    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
-    return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+    return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": USAGE}).encode()

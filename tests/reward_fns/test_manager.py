@@ -23,7 +23,7 @@ from steer_verl.config import tcsr_config
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.rewards import TURN_REWARDS
 from steer_verl.tcsr import trajectory_return
-from steer_verl.types import Trajectory
+from steer_verl.types import StopReason, Trajectory
 from tests.test_rewards import BAD_FORM, UNSCORED, played, verdict
 
 STEER = {"tutor": {"kind": "mini"}}
@@ -98,17 +98,30 @@ async def test_the_record_may_be_text_or_parsed_and_the_last_output_counts() -> 
     assert as_text == parsed and as_text["reward_score"] == 1
 
 
-async def test_the_unscored_last_turn_has_no_reward_but_the_dialogue_counts() -> None:
-    result = await rewarded(played(verdict(10, 10, 10), verdict(10, 10, 10), UNSCORED))
-    assert result["reward_extra_info"][TURN_REWARDS] == [1.0, 1.0]
-    assert result["reward_score"] == 1.0
-
-
-@pytest.mark.parametrize("judgements", [(), (UNSCORED,), (verdict(10, 10, 10), UNSCORED)])
-async def test_an_invalid_dialogue_is_finite_for_verl_and_has_no_figures(judgements: tuple[Any, ...]) -> None:
-    result = await rewarded(played(*judgements))
+async def test_a_dialogue_that_the_policys_own_budget_cut_counts_in_whole() -> None:
+    cut = played(verdict(10, 10, 10), verdict(10, 10, 10)).model_copy(update={"stop": StopReason.TOKEN_BUDGET})
+    result = await rewarded(cut)
     info = result["reward_extra_info"]
-    assert (result["reward_score"], info[TURN_REWARDS], info["tcsr_return"], info["valid"]) == (0.0, [], None, 0.0)
+    assert (info[TURN_REWARDS], result["reward_score"], info["lost"]) == ([1.0, 1.0], 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("judgements", "stop"),
+    [
+        ((), StopReason.OVERLONG),
+        ((UNSCORED,), StopReason.UNSCORED),
+        ((verdict(10, 10, 10), UNSCORED), StopReason.UNSCORED),
+        ((verdict(10, 10, 10), verdict(10, 10, 10), UNSCORED), StopReason.UNSCORED),
+        ((verdict(10, 10, 10), verdict(10, 10, 10)), StopReason.ABORTED),
+        ((verdict(10, 10, 10),), StopReason.DISK),
+    ],
+)
+async def test_a_lost_dialogue_is_finite_for_verl_and_has_no_return(
+    judgements: tuple[Any, ...], stop: StopReason
+) -> None:
+    result = await rewarded(played(*judgements).model_copy(update={"stop": stop}))
+    info = result["reward_extra_info"]
+    assert (result["reward_score"], info[TURN_REWARDS], info["tcsr_return"], info["lost"]) == (0.0, [], None, 1.0)
 
 
 async def test_verls_validation_statistics_leave_out_what_does_not_exist() -> None:
@@ -125,7 +138,7 @@ async def test_verls_validation_statistics_leave_out_what_does_not_exist() -> No
             columns[key] = [result["reward_extra_info"][key] for result in results]
     metrics = process_validation_metrics(["mini"] * 4, ["a", "a", "a", "b"], columns)["mini"]
     assert metrics["safety_mean"]["mean@2"] == 6.5  # of the two that have one
-    assert metrics["valid"]["mean@3"] == pytest.approx(2 / 3) and metrics["valid"]["mean@1"] == 0
+    assert metrics["lost"]["mean@3"] == pytest.approx(1 / 3) and metrics["lost"]["mean@1"] == 1
     assert all(math.isfinite(value) for metric in metrics.values() for value in metric.values())
 
 

@@ -4,6 +4,10 @@ One cell is a group of :data:`MEMBERS` dialogues of :data:`TURNS` turns: verl's 
 token builder, our loop, environment, tutor, reward manager's arithmetic and estimator, and a real HTTP server that
 fails on purpose. Only the engine is scripted: member m always says the same at turn t, and the server's verdict depends
 on (m, t) alone, so that a fault is the only thing that tells a run from the fault-free one.
+
+A member that is lost is out of its group: the others' advantages are those of the fault-free group without it, bit for
+bit. The server does not stream, so that a question is there when its reply is; a verdict that fails beside a good
+question is asked for again alone, and the dialogue goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import itertools
 import json
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +48,7 @@ from tests.models.fault_server import (
 from tests.rollout.test_agent_loop import make_loop, row
 from tests.tutor.conftest import config_for, instant
 
-MEMBERS, TURNS, MIN_SCORED = 4, 4, 2
+MEMBERS, TURNS = 4, 4
 RETRIES, REASKS = 2, 1
 SILENCE = 1.0
 """Seconds after which an attempt is given up, in the cells where the server is silent."""
@@ -68,6 +72,8 @@ UNUSABLE = {"attack_missing": "  ", "attack_refused": "I'm sorry, but I can't he
 """Questions beside a good verdict."""
 RETRIED = {"connect", "timeout", "http_429", "http_5xx"}
 REASKED = {"length", "bad_json", "schema", "out_of_range"}
+GOES_ON = {"schema", "out_of_range"}
+"""The reply is of no use as a verdict, and brings a question."""
 PLACES = {"first": 0, "middle": 2, "last": TURNS - 1}
 
 
@@ -95,6 +101,21 @@ class Cell:
         """Whether the score is there in the end."""
         return self.reason in UNUSABLE or (not self.for_ever and self.reason in RETRIED | REASKED)
 
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Members that are out of their group in the end."""
+        return () if self.passes else self.targets
+
+    @property
+    def asked(self) -> list[str]:
+        """The tasks of the requests for the turn that is hit, one after the other."""
+        times = 1 + (RETRIES if self.reason in RETRIED else REASKS if self.reason in REASKED else 0)
+        if not self.for_ever:
+            times = min(times, 2)
+        if self.where == "last":
+            return ["score"] * times
+        return ["both"] + ["score" if self.reason in GOES_ON else "both"] * (times - 1)
+
 
 def cells() -> Iterator[Cell]:
     """The matrix."""
@@ -107,11 +128,16 @@ class Outcome:
     """What a group came to."""
 
     trajectories: list[Trajectory]
-    masks: list[list[int]]
+    fields: list[dict[str, Any]]
+    """Of each member, what verl makes of its output."""
+    ends: list[list[int]]
+    """Of each member, where its turns end."""
     rewards: list[list[float]]
-    """Of each member, by scored turn; none for an invalid one."""
+    """Of each member, by turn; none for a lost one."""
     advantages: list[list[float]]
-    """Of each member, at its scored turns' ends."""
+    """Of each member, at its turns' ends."""
+    asked: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    """Of each member and turn, the tasks that the server was asked for."""
     injected: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     log: list[Attempt] = field(default_factory=list)
@@ -151,9 +177,11 @@ def place_of(request: Request) -> tuple[int, int]:
 async def play(cell: Cell | None, processor: Any, folder: Path) -> Outcome:
     """A group with a fault, or without."""
     hits: Counter[tuple[int, int]] = Counter()
+    asked: dict[tuple[int, int], list[str]] = defaultdict(list)
 
     def choose(request: Request) -> Step:
         member, turn = place_of(request)
+        asked[member, turn] += re.findall(r"JSON object for (\w+)\.", request.text)
         question = f"And what else about part {member} {turn}?"
         step = good(verdict(member, turn), new_question=question)
         if cell is None or member not in cell.targets or turn != cell.turn:
@@ -183,7 +211,7 @@ async def play(cell: Cell | None, processor: Any, folder: Path) -> Outcome:
         seconds = time.perf_counter() - start
     outcome = _rewarded(outputs)
     outcome.injected, outcome.requests, outcome.seconds = server.injected, server.requests, seconds
-    outcome.log = list(read_log(folder))
+    outcome.log, outcome.asked = list(read_log(folder)), asked
     return outcome
 
 
@@ -198,8 +226,7 @@ def _rewarded(outputs: list[Any]) -> Outcome:
     trajectories = [Trajectory.model_validate_json(output.extra_fields["trajectory"]) for output in outputs]
     rewards = []
     for output, trajectory in zip(outputs, trajectories, strict=True):
-        valid = trajectory.valid
-        rewards.append(trajectory_rewards(trajectory, RewardConfig()) if valid else [])
+        rewards.append(trajectory_rewards(trajectory, RewardConfig()))
         output.reward_score, output.extra_fields["reward_extra_info"] = 0.0, {"turn_rewards": rewards[-1]}
     return advantages(
         trajectories, [o.as_dict() for o in outputs], [[stop - 1 for _, stop in o.turn_spans] for o in outputs], rewards
@@ -218,25 +245,26 @@ def advantages(
     found, _ = compute_tcsr_advantage(scores, mask, np.array(["u"] * len(fields)), None)
     return Outcome(
         trajectories=trajectories,
-        masks=[f["response_mask"].tolist() for f in fields],
+        fields=fields,
+        ends=ends,
         rewards=rewards,
         advantages=[found[line, torch.tensor(at, dtype=torch.long)].tolist() for line, at in enumerate(ends)],
     )
 
 
 def expected(cell: Cell, clean: Outcome) -> list[list[float]]:
-    """Advantages by a twin: the fault-free rewards, cut where the fault ended a dialogue, less the invalid members."""
-    rewards = [list(member) for member in clean.rewards]
-    for member in () if cell.passes else cell.targets:
-        scored = rewards[member][: cell.turn]
-        rewards[member] = scored if len(scored) >= MIN_SCORED else []
-    width = max((len(member) for member in rewards), default=0) or 1
-    mask, scores = torch.zeros(MEMBERS, 2 * width), torch.zeros(MEMBERS, 2 * width)
-    for line, member in enumerate(rewards):
-        at = torch.arange(len(member)) * 2  # turns of one token, with one of the user's between them
-        mask[line, at], scores[line, at] = 1.0, torch.tensor(member)
-    found, _ = compute_tcsr_advantage(scores, mask, np.array(["u"] * MEMBERS), None)
-    return [found[line, torch.arange(len(member)) * 2].tolist() for line, member in enumerate(rewards)]
+    """Advantages of the fault-free group less the members that the fault loses, who have none."""
+    stay = [member for member in range(MEMBERS) if member not in cell.lost]
+    if not stay:
+        return [[] for _ in range(MEMBERS)]
+    fewer = advantages(
+        [clean.trajectories[m] for m in stay],
+        [clean.fields[m] for m in stay],
+        [clean.ends[m] for m in stay],
+        [clean.rewards[m] for m in stay],
+    )
+    found = dict(zip(stay, fewer.advantages, strict=True))
+    return [found.get(member, []) for member in range(MEMBERS)]
 
 
 def faults_of(cell: Cell, clean: Outcome, outcome: Outcome) -> list[str]:
@@ -248,43 +276,47 @@ def faults_of(cell: Cell, clean: Outcome, outcome: Outcome) -> list[str]:
             wrong.append(what)
 
     for member, (trajectory, before) in enumerate(zip(outcome.trajectories, clean.trajectories, strict=True)):
-        if member not in cell.targets or cell.passes:
-            must([t.verdict for t in trajectory.turns] == [t.verdict for t in before.turns], f"{member}: scores")
+        said, known = ([t.verdict for t in played.turns] for played in (trajectory, before))
+        if member not in cell.lost:
+            must(said == known, f"{member}: scores")
             must(outcome.rewards[member] == clean.rewards[member], f"{member}: rewards")
+            must((trajectory.stop, trajectory.lost) == (before.stop, ""), f"{member}: {trajectory.stop}")
             continue
-        last = trajectory.turns[-1].verdict
-        must(len(trajectory.turns) == cell.turn + 1 and trajectory.stop.value == "unscored", f"{member}: goes on")
-        must(getattr(last, "reason", None) == cell.reason, f"{member}: {last}")
-        must([t.verdict for t in trajectory.turns[:-1]] == [t.verdict for t in before.turns[: cell.turn]], "history")
-        if cell.turn < MIN_SCORED:
-            must(not any(outcome.masks[member]) and not outcome.rewards[member], f"{member}: invalid, but has a mask")
+        most = TURNS if cell.reason in GOES_ON else cell.turn + 1
+        must(cell.turn < len(said) <= most, f"{member}: {len(said)} turns, at most {most} foreseen")
+        must((trajectory.stop.value, trajectory.lost) == ("unscored", cell.reason), f"{member}: {trajectory.lost}")
+        must(getattr(said[cell.turn], "reason", None) == cell.reason, f"{member}: {said[cell.turn]}")
+        others = [n for n in range(len(said)) if n != cell.turn]
+        must([said[n] for n in others] == [known[n] for n in others], f"{member}: the other turns' scores")
+        fields = outcome.fields[member]
+        must(fields["response_mask"].tolist() == [0] and fields["rm_scores"].tolist() == [0], f"{member}: has a loss")
+        must(not outcome.rewards[member], f"{member}: lost, but rewarded")
     if cell.reason in UNUSABLE and cell.where != "last":
         for member in cell.targets:
             asked = outcome.trajectories[member].turns[cell.turn + 1]
             must(asked.origin.value == "fallback" and getattr(asked.fallback, "value", "") == cell.reason, "fallback")
     for ours, theirs in zip(outcome.advantages, expected(cell, clean), strict=True):
-        must(len(ours) == len(theirs) and np.allclose(ours, theirs, atol=1e-5), f"advantages {ours} {theirs}")
+        must(ours == theirs, f"advantages {ours} {theirs}")  # bit for bit
     _count(cell, outcome, must)
     return wrong
 
 
 def _count(cell: Cell, outcome: Outcome, must: Any) -> None:
     attempts = outcome.log
+    for member, trajectory in enumerate(outcome.trajectories):
+        for number in range(len(trajectory.turns)):
+            hit = member in cell.targets and number == cell.turn
+            foreseen = cell.asked if hit else ["score" if number == TURNS - 1 else "both"]
+            asked = outcome.asked[member, number]
+            must(asked == foreseen, f"{member}: turn {number} is asked for as {asked}, {foreseen} foreseen")
     turns = sum(len(trajectory.turns) for trajectory in outcome.trajectories)
-    asked = {attempt.turn_key for attempt in attempts}
-    must(len(asked) == turns, f"{len(asked)} turns in the log, {turns} played")
+    must(len(outcome.asked) == turns == len({attempt.turn_key for attempt in attempts}), "turns that nobody played")
     must(len(attempts) == outcome.requests, f"{len(attempts)} attempts in the log, {outcome.requests} at the server")
     used = sum(turn.usage.requests for trajectory in outcome.trajectories for turn in trajectory.turns)
     must(used == outcome.requests, f"usage counts {used} requests, the server {outcome.requests}")
-    each = Counter(line.turn_key for line in attempts)
-    most = 1 + RETRIES if cell.reason in RETRIED else 1 + REASKS
-    must(max(each.values()) <= most, f"{max(each.values())} attempts for one turn")
     hit = outcome.injected["injected"]
-    if not cell.for_ever:
-        must(hit == len(cell.targets), f"{hit} faults injected")
-    else:
-        per = 1 + (RETRIES if cell.reason in RETRIED else REASKS if cell.reason in REASKED else 0)
-        must(hit == per * len(cell.targets), f"{hit} faults injected, {per} x {len(cell.targets)} foreseen")
+    foreseen = (len(cell.asked) if cell.for_ever else 1) * len(cell.targets)
+    must(hit == foreseen, f"{hit} faults injected, {foreseen} foreseen")
     told = Counter(line.outcome if isinstance(line.outcome, str) else line.outcome.value for line in attempts)
     if cell.reason in RETRIED | {"http_4xx"}:
         must(told[cell.reason] == hit, f"the log tells of {told}, {hit} were injected")

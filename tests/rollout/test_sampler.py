@@ -14,7 +14,7 @@ from steer_verl.errors import ConfigError, TutorError
 from tests.scripted import GOOD, LOST
 from tests.test_transcripts import record
 
-STEER = {"tutor": {"kind": "mini"}, "max_unscored_share": 0.5}
+STEER = {"tutor": {"kind": "mini"}, "max_lost_share": 0.5}
 
 
 class Buffer:
@@ -43,16 +43,16 @@ async def test_figures_and_alarms_join_verls_own(
     batch, metrics = buffer.sample(1, "train", 2)
     assert batch == "batch" and metrics["verl"] == 1 and buffer.poll_interval == 0.1
     assert metrics["steer/total_dialogues"] == 2 and metrics["steer/stop/unscored"] == 0.5
-    assert metrics["steer/alarm/unscored_share"] == 1.0
-    assert "alarm unscored_share: dialogues end unscored" in capsys.readouterr().out
+    assert metrics["steer/alarm/lost_share"] == 1.0
+    assert "alarm lost_share: dialogues are lost" in capsys.readouterr().out
 
 
 async def test_a_step_that_nobody_could_score_never_reaches_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     played = [await record([GOOD, LOST]), await record([LOST, GOOD]), await record([GOOD, GOOD])]
-    with pytest.raises(TutorError, match=r"2 of 3 dialogues of this step ended unscored \(timeout 2\)"):
+    with pytest.raises(TutorError, match=r"2 of 3 dialogues of this step are lost \(timeout 2\)"):
         ours(monkeypatch, played).sample(1, "train", 3)
     ours(monkeypatch, played).sample(1, "val", 3)  # nothing is learned from a validation
-    ours(monkeypatch, played, max_unscored_share=0.7).sample(1, "train", 3)
+    ours(monkeypatch, played, max_lost_share=0.7).sample(1, "train", 3)
 
 
 async def test_what_a_checkpoint_holds_leaves_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

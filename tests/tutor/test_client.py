@@ -126,9 +126,24 @@ async def test_a_passing_fault_costs_a_retry_and_nothing_else(lab: OpenLab, faul
 
 async def test_a_reply_asked_for_again_is_told_what_was_wrong_after_an_unchanged_prompt(lab: OpenLab) -> None:
     async with lab(good((100, 1, 1)), good()) as (tutor, server, _):
-        await tutor.respond(simple())
+        await tutor.respond(simple(last=True))
         first, second = (prompt_text(body) for body in server.bodies)
         assert second.startswith(first) and "a score is outside 1..10" in second.removeprefix(first)
+
+
+async def test_a_verdict_that_fails_beside_a_question_is_asked_for_alone_behind_the_same_history(lab: OpenLab) -> None:
+    script = [good((100, 1, 1), new_question="And then?"), good((11, 1, 1)), good()]
+    async with lab(*script, reasks=2) as (tutor, server, _):
+        ruling = await tutor.respond(simple())
+        assert isinstance(ruling.verdict, Verdict) and ruling.verdict.scores.safety == 8
+        assert isinstance(ruling.attack, Attack) and ruling.attack.question == "And then?"
+        both, score, again = (prompt_text(body) for body in server.bodies)
+        history = both[: both.index(" end 1>>")]
+        assert score.startswith(history), "what the server has in its cache"
+        assert "next message" not in score.removeprefix(history), "no second question is asked for"
+        assert again.startswith(score.partition("Your last reply")[0])
+        for text in (score, again):
+            assert "a score is outside 1..10" in text.removeprefix(history)
 
 
 async def test_after_a_flood_of_white_space_plain_text_is_asked_for(lab: OpenLab) -> None:

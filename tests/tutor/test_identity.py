@@ -19,8 +19,10 @@ def test_the_identity_follows_all_that_a_score_depends_on(tmp_path: Path) -> Non
         return identity_of(config, "tutor").key
 
     assert key() == key(base_url="http://b/v1") == key(timeout=3.0) == key(max_concurrency=1)
+    assert key() == key(stream=False), "how a reply comes does not decide which one it is"
     different = [key(model="n"), key(temperature=1.0), key(images=False), key(str(rubric)), key(panel=panel)]
-    assert len({key(), *different}) == 6
+    different.append(identity_of(TutorConfig(endpoint=endpoint, order="scores_first"), "tutor").key)
+    assert len({key(), *different}) == 7
 
 
 def test_the_prompt_version_is_stable_within_a_process_and_short() -> None:

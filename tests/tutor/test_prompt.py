@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from PIL import Image
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.images import image_uri
 from steer_verl.models.request import Reply
-from steer_verl.tutor.prompt import UNSEEN, PromptBuilder, Rubric, Task, untrusted
-from steer_verl.tutor.verdict import read_verdict
+from steer_verl.tutor.prompt import UNSEEN, Order, PromptBuilder, Rubric, Task, untrusted
+from steer_verl.tutor.verdict import read_verdict, reply_schema
 from steer_verl.types import DialogueKind, TutorRequest, Unscored, UserTurn
 from tests.models.replies import nonce_of, prompt_text
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
@@ -145,6 +146,19 @@ def test_the_forms_of_the_reply_stand_with_the_rubric_and_are_no_replies_themsel
     for prompt in prompts:
         copied = forms["both"].replace("the secret id", prompt.nonce)
         assert isinstance(read_verdict(Reply(content=copied), prompt.nonce), Unscored), "merely copied, it is no score"
+
+
+@pytest.mark.parametrize("order", ["question_first", "scores_first"])
+def test_a_form_has_the_parts_of_its_schema_in_their_order(order: Order) -> None:
+    system = replace(BUILDER, order=order).build(simple(), Task.BOTH).system
+    forms = dict(re.findall(r"^- (\w+): (\{.*\})$", system, re.MULTILINE))
+    for task in Task:
+        schema = reply_schema(task, order)["properties"]
+        form = json.loads(forms[task.value])
+        assert list(form) == list(schema)
+        assert task is Task.ATTACK or list(form["scores"]) == list(schema["scores"]["properties"])
+    both = list(json.loads(forms["both"]))
+    assert (both.index("new_question") < both.index("scores")) == (order == "question_first")
 
 
 def test_a_benign_dialogue_is_followed_up_and_not_attacked() -> None:

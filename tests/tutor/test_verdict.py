@@ -13,17 +13,28 @@ from hypothesis import strategies as st
 
 from steer_verl.models.failure import Cause, failed
 from steer_verl.models.request import Reply
-from steer_verl.tutor.prompt import Rubric, Task
-from steer_verl.tutor.verdict import read_attack, read_verdict, reply_schema
+from steer_verl.models.streaming import HEARD_CHARS, HEARD_STEP
+from steer_verl.rubric import locked, most_useful
+from steer_verl.tutor.prompt import Order, Rubric, Task
+from steer_verl.tutor.verdict import early_attack, read_attack, read_verdict, reply_schema
 from steer_verl.types import Attack, AttackStrategy, NoAttack, NoAttackReason, Scores, Unscored, UnscoredReason, Verdict
 
 NONCE = "c0ffee123456"
 GOOD = {"safety": 8, "usefulness": 8, "faithfulness": 9}
 
 
+def signed(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores with the request's id, as they must come."""
+    return {"id": NONCE, **scores}
+
+
+SIGNED = json.dumps(signed(GOOD))
+
+
 def verdict(scores: Any = None, **more: Any) -> dict[str, Any]:
-    base = {"id": NONCE, "scores": GOOD if scores is None else scores}
-    return {**base, "attack_strategy": "deepen", "new_question": "And then?", "diagnosis": "fine", **more}
+    scores = signed(GOOD if scores is None else scores) if not isinstance(scores, list) else scores
+    asked = {"attack_strategy": "deepen", "new_question": "And then?"}
+    return {"id": NONCE, **asked, "diagnosis": "fine", "scores": scores, **more}
 
 
 def judged(content: str, finish: str = "stop", refusal: str = "") -> Verdict | Unscored:
@@ -112,7 +123,7 @@ def test_a_verdict_is_given_exactly_for_three_integers_of_the_scale(scores: dict
     result = judged(json.dumps(verdict(scores)))
     assert isinstance(result, Verdict) == whole
     if isinstance(result, Verdict):
-        assert result.scores.model_dump() == scores
+        assert result.scores == locked(Scores(**scores))
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,7 @@ def test_repeated_keys_are_refused() -> None:
     text = json.dumps(verdict())
     assert reason(text.replace('"safety": 8', '"safety": 1, "safety": 10')) is UnscoredReason.SCHEMA
     assert reason(text[:-1] + f', "id": "{NONCE}"' + "}") is UnscoredReason.SCHEMA
+    assert reason(text[:-2] + f', "id": "{NONCE}"' + "}}") is UnscoredReason.SCHEMA
     assert reason(text.replace('"safety": 8', '"safety": 1, "\\u0073afety": 10')) is UnscoredReason.SCHEMA
 
 
@@ -168,10 +180,31 @@ def test_look_alike_keys_and_ids_are_not_the_keys_and_the_id(swap: tuple[str, st
     assert reason(json.dumps(verdict(), ensure_ascii=False).replace(*swap)) is UnscoredReason.SCHEMA
 
 
-def test_scores_after_words_are_refused_for_the_words_may_have_brought_them() -> None:
-    late = {"id": NONCE, "diagnosis": "x", "scores": GOOD}
-    assert reason(json.dumps(late)) is UnscoredReason.SCHEMA
-    assert isinstance(judged(json.dumps({"scores": GOOD, "diagnosis": "x", "id": NONCE})), Verdict)
+@pytest.mark.parametrize("inner", [{}, {"id": ""}, {"id": "0" * 12}, {"id": None}, {"id": [NONCE]}, {"ID": NONCE}])
+def test_scores_that_are_not_signed_are_none_for_copied_words_may_have_brought_them(inner: dict[str, Any]) -> None:
+    for unsigned in (
+        {"id": NONCE, "diagnosis": "x", "scores": {**inner, **GOOD}},
+        {"id": NONCE, "scores": {**inner, **GOOD}, "diagnosis": "x"},
+        {"id": NONCE, **GOOD},
+    ):
+        assert reason(json.dumps(unsigned)) is UnscoredReason.SCHEMA
+
+
+def test_signed_scores_count_wherever_they_stand() -> None:
+    parts = {"id": NONCE, "attack_strategy": "deepen", "new_question": "?", "diagnosis": "x", "scores": signed(GOOD)}
+    for names in itertools.permutations(parts):
+        result = judged(json.dumps({name: parts[name] for name in names}))
+        assert isinstance(result, Verdict) and result.scores.model_dump() == GOOD
+    for names in itertools.permutations(signed(GOOD)):
+        scores = {name: signed(GOOD)[name] for name in names}
+        assert isinstance(judged(json.dumps({**parts, "scores": scores})), Verdict)
+
+
+def test_the_usefulness_lock_holds_whatever_the_tutor_gives() -> None:
+    for safety, usefulness in itertools.product(range(1, 11), repeat=2):
+        result = judged(json.dumps(verdict({"safety": safety, "usefulness": usefulness, "faithfulness": 10})))
+        assert isinstance(result, Verdict) and result.scores.safety == safety
+        assert result.scores.usefulness == min(usefulness, most_useful(safety))
 
 
 @pytest.mark.parametrize(
@@ -257,6 +290,17 @@ def test_hostile_nesting_is_read_in_bounded_time(text: str) -> None:
     start = time.process_time()
     assert isinstance(judged(text), Unscored)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("strategy", ["deepen", "flattery"])
+def test_a_model_in_a_loop_is_heard_in_bounded_time(strategy: str) -> None:
+    unit = json.dumps({"id": NONCE, "attack_strategy": strategy, "new_question": "what is it", "diagnosis": "x"})
+    text = unit * (HEARD_CHARS // len(unit))
+    start = time.process_time()
+    for end in range(HEARD_STEP, len(text), HEARD_STEP):
+        asked = ["What is it?"]
+        assert early_attack(text[:end], NONCE, asked, 100, answer="so " * 2000, private=[Rubric.load().text]) is None
+    assert time.process_time() - start < 5
 
 
 def test_an_integer_too_long_to_read_is_no_score() -> None:
@@ -365,8 +409,11 @@ def test_the_tutors_question_cannot_forge_a_role_or_a_picture() -> None:
 
 
 def test_how_an_attackers_reply_ended_counts() -> None:
-    result = attack(verdict(), finish="length")
-    assert isinstance(result, NoAttack) and result.reason is NoAttackReason.ATTACK_MISSING
+    whole = json.dumps(verdict())
+    assert isinstance(attack(whole, finish="length"), Attack), "the question was whole, whatever was cut"
+    for cut in (whole[: whole.index("And then?") + 4], whole[: whole.index("And then?") + 10], whole[:20], ""):
+        result = attack(cut, finish="length")
+        assert isinstance(result, NoAttack) and result.reason is NoAttackReason.ATTACK_MISSING
     for cause, expected in [
         (Cause.FILTERED, NoAttackReason.ATTACK_REFUSED),
         (Cause.ACCOUNT, NoAttackReason.UNAVAILABLE),
@@ -378,14 +425,19 @@ def test_how_an_attackers_reply_ended_counts() -> None:
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_the_schema_asks_for_integers_before_free_text_and_allows_nothing_else(task: Task) -> None:
-    schema = reply_schema(task)
+@pytest.mark.parametrize("order", ["question_first", "scores_first"])
+def test_the_schema_asks_for_the_parts_in_their_order_and_allows_nothing_else(task: Task, order: Order) -> None:
+    schema = reply_schema(task, order)
     names = list(schema["properties"])
     assert schema["required"] == names and schema["additionalProperties"] is False and names[0] == "id"
     assert ("scores" in names) == (task is not Task.ATTACK)
     assert ("new_question" in names) == (task is not Task.SCORE)
     if "scores" in names:
-        assert names.index("scores") == 1
+        scores = schema["properties"]["scores"]
+        assert scores["required"] == list(scores["properties"]) == ["id", *GOOD] and not scores["additionalProperties"]
+    if task is Task.BOTH:
+        late = names.index("scores") > names.index("new_question")
+        assert late == (order == "question_first"), "nobody waits for a score, unless it is asked for"
 
 
 @pytest.mark.parametrize(
@@ -402,17 +454,20 @@ def test_the_schema_asks_for_integers_before_free_text_and_allows_nothing_else(t
 )
 @pytest.mark.parametrize("closing", ["}", ",}", " , \n}"])
 def test_small_faults_of_json_are_read(diagnosis: str, read: str, closing: str) -> None:
-    text = f'{{"id":"{NONCE}","scores":{json.dumps(GOOD)[:-1]},}},"diagnosis":"{diagnosis}"{closing}'
-    result = judged(text)
-    assert isinstance(result, Verdict) and result.scores.model_dump() == GOOD
-    assert result.diagnosis == read
+    for scores in (SIGNED, f"{SIGNED[:-1]},}}"):
+        first = f'{{"id":"{NONCE}","scores":{scores},"diagnosis":"{diagnosis}"{closing}'
+        last = f'{{"id":"{NONCE}","diagnosis":"{diagnosis}","scores":{scores}{closing}'
+        for text in (first, last):
+            result = judged(text)
+            assert isinstance(result, Verdict) and result.scores.model_dump() == GOOD
+            assert result.diagnosis == read
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f'{{"id":"{NONCE}","scores":{json.dumps(GOOD)},"diagnosis":"it said "no" twice"}}', "breaks off at character"),
-        (f'{{"id":"{NONCE}","scores":{json.dumps(GOOD)},"diagnosis":"cut here', "breaks off at character"),
+        (f'{{"id":"{NONCE}","scores":{SIGNED},"diagnosis":"it said "no" twice"}}', "breaks off at character"),
+        (f'{{"id":"{NONCE}","scores":{SIGNED},"diagnosis":"cut here', "breaks off at character"),
         (f'{{"id":"{NONCE}","scores":{{"safety":08}}}}', "breaks off at character"),
         ('{"scores":{"safety":8,"usefulness":8,"faithfulness":8}}', "no verdict carries the id"),
         ("just words", "it holds no JSON object"),
