@@ -44,6 +44,10 @@ TIE = 1e-8
 """A group whose scale is below this differs by rounding alone (float32 resolves 6e-8 near 1): its advantages are 0."""
 
 
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By the bytes of a floating type: the bits of a reward tell -0.0 from +0.0."""
+
+
 @dataclass(frozen=True)
 class Turns:
     """Where the K turns of a batch are, by member, then by time. Positions are in the flattened (B * T) batch."""
@@ -121,10 +125,12 @@ def read_turns(rewards_BT: Tensor, mask_BT: Tensor, mask_edited: bool = False) -
         ConfigError: the mask was edited, and a row carries no turn spans.
         ValueError: a row carries turn spans, and its mask holds a 1 outside of them.
     """
-    zero_BT, sign_BT, mask_BT = rewards_BT == 0, rewards_BT.signbit(), mask_BT.bool()
-    unmarked_BT = zero_BT & ~sign_BT
-    ours_B = (zero_BT & sign_BT).any(1)
-    stray_B = (mask_BT & unmarked_BT).any(1)
+    bits_BT = rewards_BT.view(_INTEGERS[rewards_BT.element_size()])
+    marked_BT, mask_BT = bits_BT != 0, mask_BT.bool()  # +0.0 alone has no bit set
+    if torch.equal(marked_BT, mask_BT):  # as our own loop leaves them, and by far the quickest
+        return find_turns(marked_BT)
+    ours_B = (bits_BT == torch.iinfo(bits_BT.dtype).min).any(1)  # a -0.0
+    stray_B = (mask_BT & ~marked_BT).any(1)
     if mask_edited and (stray_B & ~ours_B).any():
         raise ConfigError(
             "algorithm.rollout_correction.rollout_rs takes tokens out of the mask, and dialogues of this batch carry "
@@ -137,7 +143,7 @@ def read_turns(rewards_BT: Tensor, mask_BT: Tensor, mask_edited: bool = False) -
             "carry: something changed one of the two (or an agent loop of your own wrote -0.0 for a reward: write 0.0)"
         )
     by_marks_B = torch.ones_like(ours_B) if mask_edited else ours_B
-    return find_turns(torch.where(by_marks_B[:, None], ~unmarked_BT, mask_BT))
+    return find_turns(torch.where(by_marks_B[:, None], marked_BT, mask_BT))
 
 
 def turn_rewards(rewards_BT: Tensor, turns: Turns) -> Tensor:
@@ -273,9 +279,10 @@ def tcsr_advantage(
         returns_BN = returns_BN[:, :1]
     group_B = group_numbers(index, mask_BT.device)
     advantages_BN = group_advantages(returns_BN, group_B, count_B, config.normalize_std)
-    off_BT = mask_BT == 0
-    advantages_BT, returns_BT = (to_tokens(values_BN, turns, rewards_BT) for values_BN in (advantages_BN, returns_BN))
-    return advantages_BT.masked_fill_(off_BT, 0), returns_BT.masked_fill_(off_BT, 0)
+    laid = [to_tokens(values_BN, turns, rewards_BT) for values_BN in (advantages_BN, returns_BN)]
+    if int((turns.stop_K - turns.start_K).sum()) != int(mask_BT.count_nonzero()):  # tokens were taken out of the mask
+        laid = [values_BT.masked_fill_(mask_BT == 0, 0) for values_BT in laid]
+    return laid[0], laid[1]
 
 
 def compute_tcsr_advantage(

@@ -25,13 +25,14 @@ ANSWER, QUESTION = 1000, 100
 def batch(
     dialogues: int = DIALOGUES, tokens: int = TOKENS, device: str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Rewards (B, T) on turn ends, mask (B, T) and uids (B,) of dialogues of 4 to 8 turns, as many as fit."""
+    """Rewards (B, T) as our loop lays them out, mask (B, T) and uids (B,) of dialogues of 4 to 8 turns that fit."""
     place_T = torch.arange(tokens)
     turns_B = 4 + torch.arange(dialogues) % 5
     turn_T, within_T = place_T // (ANSWER + QUESTION), place_T % (ANSWER + QUESTION)
     mask_BT = (within_T < ANSWER) & (turn_T < turns_B[:, None])
     scores_BT = torch.rand(dialogues, tokens, generator=torch.Generator().manual_seed(0))
-    rewards_BT = scores_BT * (mask_BT & (within_T == ANSWER - 1))
+    at_end_BT = mask_BT & (within_T == ANSWER - 1)
+    rewards_BT = torch.where(at_end_BT, scores_BT, torch.where(mask_BT, -0.0, 0.0))  # steer_verl/tcsr.py
     uids = np.array([f"uid{row // MEMBERS}" for row in range(dialogues)], dtype=object)
     return rewards_BT.to(device), mask_BT.long().to(device), uids
 
