@@ -127,7 +127,7 @@ def read_turns(rewards_BT: Tensor, mask_BT: Tensor, mask_edited: bool = False) -
     """
     bits_BT = rewards_BT.view(_INTEGERS[rewards_BT.element_size()])
     marked_BT, mask_BT = bits_BT != 0, mask_BT.bool()  # +0.0 alone has no bit set
-    if torch.equal(marked_BT, mask_BT):  # as our own loop leaves them, and by far the quickest
+    if not (marked_BT != mask_BT).count_nonzero():  # as our own loop leaves them, and by far the quickest
         return find_turns(marked_BT)
     ours_B = (bits_BT == torch.iinfo(bits_BT.dtype).min).any(1)  # a -0.0
     stray_B = (mask_BT & ~marked_BT).any(1)
@@ -222,13 +222,17 @@ def group_advantages(returns_BN: Tensor, group_B: Tensor, count_B: Tensor, norma
     return deviation_BN * factor_G[group_B][:, None]
 
 
-def to_tokens(values_BN: Tensor, turns: Turns, tokens: Tensor) -> Tensor:
-    """Lay each turn's value on all of its student tokens and 0 elsewhere; (B, T) and dtype as ``tokens``."""
-    values = values_BN.new_zeros(2 * len(turns.member_K) + 1)  # gap, turn, gap, ..., turn, gap
-    values[1::2] = values_BN.expand(-1, turns.depth)[turns.member_K, turns.number_K]
+def to_tokens(values: Sequence[Tensor], turns: Turns, tokens: Tensor) -> list[Tensor]:
+    """Lay each turn's value, (B, N) or (B, 1), on all of its student tokens and 0 elsewhere; like ``tokens`` (B, T)."""
     bounds = torch.stack((turns.start_K, turns.stop_K), dim=1).flatten()
     lengths = torch.diff(bounds, prepend=bounds.new_zeros(1), append=bounds.new_full((1,), tokens.numel()))
-    return values.to(tokens.dtype).repeat_interleave(lengths, output_size=tokens.numel()).view(tokens.shape)
+    place = torch.repeat_interleave(lengths.int(), output_size=tokens.numel())  # gap, turn, gap, ..., turn, gap
+    laid = []
+    for values_BN in values:
+        values_P = tokens.new_zeros(len(lengths))
+        values_P[1::2] = values_BN.expand(-1, turns.depth)[turns.member_K, turns.number_K].to(tokens.dtype)
+        laid.append(values_P.index_select(0, place).view(tokens.shape))
+    return laid
 
 
 def trajectory_return(rewards: Sequence[float], config: TcsrConfig) -> float:
@@ -279,7 +283,7 @@ def tcsr_advantage(
         returns_BN = returns_BN[:, :1]
     group_B = group_numbers(index, mask_BT.device)
     advantages_BN = group_advantages(returns_BN, group_B, count_B, config.normalize_std)
-    laid = [to_tokens(values_BN, turns, rewards_BT) for values_BN in (advantages_BN, returns_BN)]
+    laid = to_tokens((advantages_BN, returns_BN), turns, rewards_BT)
     if int((turns.stop_K - turns.start_K).sum()) != int(mask_BT.count_nonzero()):  # tokens were taken out of the mask
         laid = [values_BT.masked_fill_(mask_BT == 0, 0) for values_BT in laid]
     return laid[0], laid[1]
