@@ -62,11 +62,11 @@ def test_the_same_runs_give_the_same_bytes(runs: list[Path], tmp_path: Path) -> 
 
 def test_a_training_alone_has_a_page(tmp_path: Path) -> None:
     log = tmp_path / "t.log"
-    log.write_text("step:1 - critic/score/mean:1 - steer/alarm/unscored_share:1\n")
+    log.write_text("step:1 - critic/score/mean:1 - steer/alarm/lost_share:1\n")
     text = write_report([], tmp_path / "r.html", training=[log]).read_text(encoding="utf-8")
     page = Page(text)
     assert [found["id"] for found in page.all("h2")] == ["training"]
-    assert "1 training." in page.text and "dialogues end unscored" in page.text
+    assert "1 training." in page.text and "dialogues are lost" in page.text
 
 
 def test_two_seeds_of_one_student_are_told_apart(tmp_path: Path) -> None:
