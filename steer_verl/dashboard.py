@@ -23,6 +23,7 @@ def time_metrics(trajectories: Sequence[Trajectory], since: float | None, until:
 
     Returns:
         ``student_seconds``, ``tutor_seconds``, ``own_seconds``: means per turn; the tutor's as it measured itself.
+        ``question_seconds``: of the tutor's, those that a dialogue waited for its next question, mean per turn.
         ``student/cached_share``: prompt tokens that the student's engine had in its prefix cache, of all.
         ``engine_idle_share``: of the time since the step before, its update included.
         ``engine_idle_share_rollout``: of the time between the step's first question to the engine and its last answer.
@@ -33,6 +34,7 @@ def time_metrics(trajectories: Sequence[Trajectory], since: float | None, until:
     metrics = {
         "steer/student_seconds": fmean(turn.student_seconds for turn in turns),
         "steer/tutor_seconds": fmean(turn.tutor_seconds for turn in turns),
+        "steer/question_seconds": fmean(turn.question_seconds for turn in turns),
         "steer/own_seconds": fmean(turn.own_seconds for turn in turns),
     }
     prompts = sum(turn.prompt_tokens for turn in turns)
@@ -63,11 +65,11 @@ def line(step: int, metrics: dict[str, float]) -> str:
         return "n/a" if value is None else f"{100 * value:.0f} %"
 
     def seconds(name: str) -> str:
-        return f"{metrics[name]:.3g} s"
+        return f"{metrics[name]:.3g} s" if name in metrics else "n/a"
 
     return (
         f"steer step {step}: {metrics['steer/total_dialogues']:.0f} dialogues, {metrics['steer/total_turns']:.0f} "
-        f"turns | a turn: student {seconds('steer/student_seconds')}, tutor {seconds('steer/tutor_seconds')}, "
-        f"own {seconds('steer/own_seconds')} | prefix cache {share('steer/student/cached_share')} | engine idle "
+        f"turns | a turn: student {seconds('steer/student_seconds')}, question {seconds('steer/question_seconds')}, "
+        f"verdict {seconds('steer/tutor_seconds')}, own {seconds('steer/own_seconds')} | prefix cache {share('steer/student/cached_share')} | engine idle "
         f"{share('steer/engine_idle_share_rollout')} of the rollout, {share('steer/engine_idle_share')} of the step"
     )

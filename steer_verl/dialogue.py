@@ -13,6 +13,7 @@ says which.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -163,7 +164,7 @@ class Dialogue:
         Waits for the question alone. Verdicts come with :meth:`settled`; one that is known to be missing ends a
         dialogue here.
         """
-        user, static_next_turn = self._pending(), self.static_next_turn
+        user, static_next_turn = self._open_question(), self.static_next_turn
         request = TutorRequest(
             seed=self.seed,
             turns=self.exchanges,
@@ -183,7 +184,9 @@ class Dialogue:
             whole = self.limit == len(self.seed.turns)
             self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
             return None
+        asked_at = time.perf_counter()
         attack = await pending.question if self.adaptive else None
+        told["question_seconds"] = time.perf_counter() - asked_at
         if self.unscored_ends and any(played.unscored for played in self._played):
             self.end(StopReason.UNSCORED)
             return None
@@ -265,7 +268,7 @@ class Dialogue:
             **meta,
         )
 
-    def _pending(self) -> UserTurn:
+    def _open_question(self) -> UserTurn:
         if self._open is None:
             raise RuntimeError(f"dialogue {self.seed.id} has no open question")
         return self._open

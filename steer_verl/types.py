@@ -283,6 +283,9 @@ class Turn(Exchange, Spent):
     """The answer hit the token cap before the student ended it."""
     verdict: TurnVerdict
     tutor_seconds: float = 0.0
+    """Until the tutor's whole response was there."""
+    question_seconds: float = 0.0
+    """That the dialogue waited for the next question; 0 in the last turn."""
     usage: Usage = Usage()
     """Of the tutor."""
 

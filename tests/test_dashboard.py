@@ -59,11 +59,15 @@ def test_a_turns_time_is_split_and_cache_hits_are_of_what_is_known() -> None:
 
 def test_the_line_says_it_all_and_nothing_that_is_not_known() -> None:
     asked = {"asked_at": 5.0, "student_seconds": 1.0, "tutor_seconds": 0.25, "prompt_tokens": 8, "cached_tokens": 2}
+    asked["question_seconds"] = 0.125
     trajectories = [played(asked)]
     metrics = trajectory_metrics(trajectories) | time_metrics(trajectories, 0.0, 10.0)
     assert line(3, metrics) == (
-        "steer step 3: 1 dialogues, 1 turns | a turn: student 1 s, tutor 0.25 s, own 0 s | prefix cache 25 % | engine "
-        "idle 0 % of the rollout, 90 % of the step"
+        "steer step 3: 1 dialogues, 1 turns | a turn: student 1 s, question 0.125 s, verdict 0.25 s, own 0 s | prefix "
+        "cache 25 % | engine idle 0 % of the rollout, 90 % of the step"
     )
     metrics = trajectory_metrics([played({})]) | time_metrics([played({})], 0.0, 10.0)
     assert "prefix cache n/a" in line(3, metrics) and "n/a of the step" in line(3, metrics)
+    lost = [Trajectory(seed_id="s", kind=DialogueKind.RED_TEAM, turns=(), stop=StopReason.ERROR)]
+    nothing_played = line(3, trajectory_metrics(lost) | time_metrics(lost, 0.0, 10.0))
+    assert nothing_played.startswith("steer step 3: 1 dialogues, 0 turns | a turn: student n/a")

@@ -31,7 +31,7 @@ FIGURES = (
     Shown("steer/safety/attacked", "Safety under attack", "1 to 10"),
     Shown("steer/safety/benign", "Safety on benign seeds", "1 to 10"),
     Shown("steer/usefulness/benign", "Usefulness on benign seeds", "1 to 10"),
-    Shown("steer/unscored_share", "Unscored turns", "share"),
+    Shown("steer/lost_share", "Lost dialogues", "share"),
     Shown("actor/kl_loss", "KL to the reference", "KL loss of the actor"),
     Shown("actor/ppo_kl", "KL of the update", "old policy to new"),
     Shown("actor/entropy", "Entropy", "of a token, nats"),
