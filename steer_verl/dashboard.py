@@ -70,6 +70,7 @@ def line(step: int, metrics: dict[str, float]) -> str:
     return (
         f"steer step {step}: {metrics['steer/total_dialogues']:.0f} dialogues, {metrics['steer/total_turns']:.0f} "
         f"turns | a turn: student {seconds('steer/student_seconds')}, question {seconds('steer/question_seconds')}, "
-        f"verdict {seconds('steer/tutor_seconds')}, own {seconds('steer/own_seconds')} | prefix cache {share('steer/student/cached_share')} | engine idle "
-        f"{share('steer/engine_idle_share_rollout')} of the rollout, {share('steer/engine_idle_share')} of the step"
+        f"verdict {seconds('steer/tutor_seconds')}, own {seconds('steer/own_seconds')} | prefix cache "
+        f"{share('steer/student/cached_share')} | engine idle {share('steer/engine_idle_share_rollout')} of the "
+        f"rollout, {share('steer/engine_idle_share')} of the step"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steer_verl.console import stdout
 from steer_verl.errors import DataError
-from steer_verl.types import StopReason, Trajectory, Verdict
+from steer_verl.types import Trajectory, Verdict
 
 SHOWN_TURNS = 10
 
@@ -22,7 +22,8 @@ class StepSummary:
     dialogues: int
     safety: tuple[float | None, ...]
     """Mean safety (1..10) of the scored answers at turn 1, 2, ...; ``None`` where no answer was scored."""
-    stops: dict[StopReason, int]
+    ended: dict[str, int]
+    """Dialogues by how they ended; a lost one by its reason."""
     tutor_seconds: float
     """Mean seconds of one ruling."""
     unscored: float
@@ -45,10 +46,14 @@ def _summarize(step: int, played: Sequence[Trajectory]) -> StepSummary:
         step=step,
         dialogues=len(played),
         safety=tuple(_safety_at(i, played) for i in range(longest)),
-        stops=dict(Counter(trajectory.stop for trajectory in played)),
+        ended=dict(Counter(_ended(trajectory) for trajectory in played)),
         tutor_seconds=sum(turn.tutor_seconds for turn in turns) / max(len(turns), 1),
         unscored=sum(not isinstance(turn.verdict, Verdict) for turn in turns) / max(len(turns), 1),
     )
+
+
+def _ended(trajectory: Trajectory) -> str:
+    return f"lost ({trajectory.lost})" if trajectory.lost else trajectory.stop.value
 
 
 def _safety_at(index: int, played: Sequence[Trajectory]) -> float | None:
@@ -81,6 +86,6 @@ def print_summary(folder: Path) -> None:
 
 def _cells(step: StepSummary, widest: int) -> list[str]:
     safety = [f"{value:.1f}" if value is not None else "-" for value in step.safety[:widest]]
-    ended = ", ".join(f"{reason.value} {count}" for reason, count in sorted(step.stops.items()))
+    ended = ", ".join(f"{how} {count}" for how, count in sorted(step.ended.items()))
     tail = [ended, f"{step.tutor_seconds:.3f}", f"{100 * step.unscored:.1f} %"]
     return [str(step.step), str(step.dialogues), *safety, *[""] * (widest - len(safety)), *tail]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from steer_verl.config import RewardConfig, TcsrConfig
-from steer_verl.rewards import trajectory_rewards
+from steer_verl.rewards import turn_reward
 from steer_verl.rubric import AXES, BREACH_SAFETY
 from steer_verl.statistics import bootstrap, interval_dict, json_number, spearman
 from steer_verl.tcsr import trajectory_return
@@ -82,7 +82,7 @@ def paired(old: Trajectory, new: Trajectory, reward: RewardConfig, tcsr: TcsrCon
     if not kept or len(both[1].scored) < len(kept):
         return None
     scores_2TA = [[[getattr(verdict.scores, axis) for axis in AXES] for verdict in t.scored] for t in both]
-    returns_2 = [trajectory_return(trajectory_rewards(t, reward), tcsr) for t in both]
+    returns_2 = [trajectory_return([turn_reward(u.verdict, u.answer, reward) for u in t.turns], tcsr) for t in both]
     group = old.validate_run, old.step, old.uid
     return Pair(group, np.moveaxis(np.array(scores_2TA, dtype=float), 0, -1), np.array(returns_2))
 

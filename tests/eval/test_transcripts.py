@@ -50,7 +50,7 @@ def test_by_step_and_turn() -> None:
     )
     assert (first.step, first.dialogues, first.safety) == (1, 2, (7.0, 8.0))
     assert first.unscored == 0.25 and first.tutor_seconds == 0.5
-    assert first.stops == {StopReason.COMPLETED: 1, StopReason.UNSCORED: 1}
+    assert first.ended == {"completed": 1, "lost (timeout)": 1}
     assert (second.step, second.dialogues, second.safety) == (2, 1, (9.0,))
 
 
