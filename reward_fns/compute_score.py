@@ -75,8 +75,8 @@ async def tutor_score(
 
     Raises:
         UnscoredError: the tutor gave no verdict. There is no number that verl could be told instead: the group then
-            ends as ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131) and is left out of the step.
-            ``trainer.v1.sampler.sync_refill_failed_groups`` replaces only groups of which nothing was played.
+            ends as ``failure`` (trainer/ppo/v1/agent_loop_tq.py:131), and in sync mode verl goes on with those of its
+            members that were rewarded; ``trainer.v1.sampler.sync_refill_failed_groups`` replaces a group of none.
         DataError: the row does not say what was asked.
         ConfigError: a setting cannot work.
     """
