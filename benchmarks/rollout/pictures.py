@@ -70,7 +70,7 @@ def stalls(lab: Lab, side: str, prompts: int, pictures: int) -> dict[str, Any]:
 
 def memory(lab: Lab, rounds: int, prompts: int) -> dict[str, Any]:
     """Pictures and features that a worker holds after each of several rounds of groups, and while one is played."""
-    from rollout import pictures
+    from rollout import images
     from rollout.processors import Shared
 
     worker = lab.worker(SIDES["ours"], Pace(**QUICK))
@@ -80,12 +80,12 @@ def memory(lab: Lab, rounds: int, prompts: int) -> dict[str, Any]:
         for _ in range(rounds):
             task = asyncio.ensure_future(worker.play(lab.rows(prompts)))
             while not task.done():
-                during.append(len(pictures._GROUPS))
+                during.append(len(images._GROUPS))
                 await asyncio.sleep(0.05)
             await task
             del task
             await asyncio.sleep(0)
-            after.append((len(pictures._GROUPS), sum(isinstance(thing, Shared) for thing in gc.get_objects())))
+            after.append((len(images._GROUPS), sum(isinstance(thing, Shared) for thing in gc.get_objects())))
 
     asyncio.run(play())
     return {"most_groups": max(during), "groups_after": after[-1][0], "pictures_after": max(held for _, held in after)}
