@@ -101,8 +101,9 @@ def table(found: dict[str, Found], model: str) -> str:
     saved = 1 - median(streamed.question) / median(whole.question)
     lines += [
         "",
-        f"A dialogue goes on {100 * saved:.0f} % earlier than where it waits for the whole reply. A verdict that cannot be "
-        "read is asked for again: with the question first alone, with the scores first the question waits for that too.",
+        f"A dialogue goes on {100 * saved:.0f} % earlier than where it waits for the whole reply. A verdict that "
+        "cannot be read is asked for again: with the question first alone, with the scores first the question waits for "
+        "that too.",
         "",
         f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
     ]
