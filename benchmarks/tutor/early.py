@@ -102,8 +102,8 @@ def table(found: dict[str, Found], model: str) -> str:
     lines += [
         "",
         f"A dialogue goes on {100 * saved:.0f} % earlier than where it waits for the whole reply. A verdict that "
-        "cannot be read is asked for again: with the question first alone, with the scores first the question waits for "
-        "that too.",
+        "cannot be read is asked for again: with the question first alone; with the scores first the question waits "
+        "for that too.",
         "",
         f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
     ]
