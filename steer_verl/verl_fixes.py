@@ -87,6 +87,47 @@ def _name_receiver_by_session(vllm_async_server: Any) -> None:
     _after_init(vllm_async_server.vLLMHttpServer, rename)
 
 
+def text_alone_is_embedded() -> None:
+    """verl sends a blank image through the vision tower where a micro-batch has none, and takes the mean of what comes
+    back (models/transformers/qwen2_vl.py:394). Since transformers 5 that is no tensor, and the training ends.
+
+    A micro-batch without an image is one of text-only seeds, or of dialogues that were lost. verl 0.9.1, and 0.10.0.dev.
+    """
+    register_post_import_hook(_unpack_the_blank_image, "verl.models.transformers.qwen2_vl")
+
+
+def _unpack_the_blank_image(qwen2_vl: Any) -> None:
+    original = qwen2_vl._get_input_embeds
+
+    class PlainTower:
+        """A model whose vision tower gives the features alone."""
+
+        def __init__(self, model: Any) -> None:
+            self._model = model
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._model, name)
+
+        def visual(self, *args: Any, **kwargs: Any) -> Any:
+            return qwen2_vl.unpack_visual_output(self._model.visual(*args, **kwargs))[0]
+
+    @wraps(original)
+    def _get_input_embeds(
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any = None,
+        pixel_values: Any = None,
+        pixel_values_videos: Any = None,
+        *grids: Any,
+        **named_grids: Any,
+    ) -> Any:
+        blank = pixel_values is None and pixel_values_videos is None
+        seen = PlainTower(model) if blank else model
+        return original(seen, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids, **named_grids)
+
+    qwen2_vl._get_input_embeds = _get_input_embeds
+
+
 def _job_and_session() -> tuple[str, str]:
     import ray
 
@@ -105,7 +146,12 @@ def _after_init(cls: Any, then: Callable[[Any], None]) -> None:
     cls.__init__ = __init__
 
 
-FIXES = (saved_weights_stay, trainer_that_logs_like_print, weights_by_sockets_of_its_own)
+FIXES = (
+    saved_weights_stay,
+    trainer_that_logs_like_print,
+    weights_by_sockets_of_its_own,
+    text_alone_is_embedded,
+)
 
 
 def activate() -> None:

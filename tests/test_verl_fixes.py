@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,3 +109,20 @@ def test_two_runs_of_one_job_id_name_their_sockets_apart(monkeypatch: pytest.Mon
         assert len(handle.removeprefix("ipc://")) < 108, "the longest path of a Unix socket"
         handles.append(handle)
     assert len(set(handles)) == 2
+
+
+def test_text_alone_is_embedded(tmp_path: Path) -> None:
+    """A micro-batch without an image, such as one of lost dialogues, through the miniature student."""
+    from transformers import AutoModelForImageTextToText
+    from verl.models.transformers import qwen2_vl
+
+    from steer_verl.mini.model import build
+
+    model = AutoModelForImageTextToText.from_pretrained(build(tmp_path / "student")).model
+    ids = torch.tensor([[1, 2, 3]])
+    with pytest.raises(AttributeError, match="mean"):  # upstream still has the fault; else the fix goes
+        qwen2_vl._get_input_embeds.__wrapped__(model, ids)
+    embeddings, mask = qwen2_vl._get_input_embeds(model, ids, torch.ones_like(ids), None, None, None, None)
+    assert torch.equal(embeddings, model.get_input_embeddings()(ids)) and mask.tolist() == [[1, 1, 1]]
+    embeddings.sum().backward()
+    assert any(weight.grad is not None for weight in model.visual.parameters()), "the tower is part of every step"

@@ -308,10 +308,8 @@ def lossy(root: Path, student: Path, data: Path, order: dict[int, set[str]], row
     for step in steps:
         played = [record for record in records if record.step == step["step"]]
         lost = Counter(record.lost for record in played if record.lost)
-        told = {
-            name.removeprefix("steer/lost/"): share for name, share in step.items() if name.startswith("steer/lost/")
-        }
-        expected = {reason: lost[reason] / DIALOGUES for reason in {"content_filter", *lost}}
+        told = {name.rpartition("/")[2]: n for name, n in step.items() if name.startswith("steer/lost/") and n}
+        expected = {reason: count / DIALOGUES for reason, count in lost.items()}
         counted = len(played) == DIALOGUES and told == expected
         number = int(step["step"])
         rows.append((f"step {number}: dialogues lost, by reason", _counts(lost), counted))
@@ -323,10 +321,9 @@ def lossy(root: Path, student: Path, data: Path, order: dict[int, set[str]], row
             )
         )
         if number == 2:
-            vanished = {record.rollout for record in played if record.seed_id == gone and record.lost == "data"}
-            rows.append(
-                ("dialogues whose image vanished, all lost as data", str(len(vanished)), len(vanished) == GROUP)
-            )
+            seen = [record for record in played if record.seed_id == gone]
+            vanished = sum(record.lost in ("data", "image") for record in seen)  # to the student, or to the tutor
+            rows.append(("dialogues whose image vanished, all lost for it", str(vanished), vanished == GROUP))
         greatest, least = _advantages(played)
         logged = step["critic/advantages/max"], step["critic/advantages/min"]
         close = max(abs(greatest - logged[0]), abs(least - logged[1])) < 1e-3
@@ -350,11 +347,11 @@ def _advantages(played: list[Trajectory]) -> tuple[float, float]:
 
 
 def full_disk(root: Path, student: Path, data: Path, rows: Rows) -> None:
-    """The fourth run: transcripts on 200 kB, less than a step needs."""
+    """The fourth run: transcripts on 64 kB, less than a step needs."""
     lab = Lab(root / "full")
     folder = lab.root / "grpo" / "transcripts"
     folder.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         rows.append(("a full disk", "not run: a tmpfs cannot be mounted here", None))
         return
@@ -401,6 +398,9 @@ def main() -> None:
     """All five, then the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/tutor-training"))
+    parser.add_argument(
+        "--only", nargs="+", choices=("killed", "lossy", "full", "hopeless"), help="for a look; no page"
+    )
     parser.add_argument("--student", type=Path, help="Hugging Face folder; unset: an untrained miniature student")
     args = parser.parse_args()
     root = args.out.resolve()
