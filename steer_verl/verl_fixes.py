@@ -88,8 +88,8 @@ def _name_receiver_by_session(vllm_async_server: Any) -> None:
 
 
 def text_alone_is_embedded() -> None:
-    """verl sends a blank image through the vision tower where a micro-batch has none, and takes the mean of what comes
-    back (models/transformers/qwen2_vl.py:394). Since transformers 5 that is no tensor, and the training ends.
+    """Where a micro-batch has no image, verl sends a blank one through the vision tower and takes the mean of what
+    comes back (models/transformers/qwen2_vl.py:394). Since transformers 5 that is no tensor, and the training ends.
 
     A micro-batch without an image is one of text-only seeds, or of dialogues that were lost. verl 0.9.1, and 0.10.0.dev.
     """
