@@ -91,7 +91,7 @@ def text_alone_is_embedded() -> None:
     """Where a micro-batch has no image, verl sends a blank one through the vision tower and takes the mean of what
     comes back (models/transformers/qwen2_vl.py:394). Since transformers 5 that is no tensor, and the training ends.
 
-    A micro-batch without an image is one of text-only seeds, or of dialogues that were lost. verl 0.9.1, and 0.10.0.dev.
+    A micro-batch without an image is one of text-only seeds, or of lost dialogues. verl 0.9.1 and 0.10.0.dev.
     """
     register_post_import_hook(_unpack_the_blank_image, "verl.models.transformers.qwen2_vl")
 
