@@ -42,9 +42,12 @@ def scored(turn: int, _: TutorRequest) -> TutorResponse:
 
 
 async def played(judge: Judge | None) -> Trajectory:
+    """The dialogue's record, without the time that it took."""
     dialogue = Dialogue(SEED, ScriptedTutor(scored), key="train/7/seed-1/2", holdout=judge)
     await play(dialogue)
-    return dialogue.trajectory(step=7, rollout=2)
+    record = dialogue.trajectory(step=7, rollout=2)
+    turns = tuple(turn.model_copy(update={"question_seconds": 0.0}) for turn in record.turns)
+    return record.model_copy(update={"turns": turns})
 
 
 class Recorder:
