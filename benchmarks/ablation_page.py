@@ -15,12 +15,12 @@ import numpy as np
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stages
 from steer_verl.demo.report import ROWS, cell, plain
 from steer_verl.demo.runner import durations
-from steer_verl.demo.timing import clock_text
 from steer_verl.eval.intervals import difference, difference_over_runs, estimate, over_runs, reach, statistic
 from steer_verl.eval.metrics import MEASURES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 from steer_verl.statistics import Interval
+from steer_verl.text import clock_text
 
 PAPER: dict[str, tuple[float, float]] = {
     FULL: (55.58, 70.27),

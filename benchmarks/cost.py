@@ -20,11 +20,11 @@ from importlib import resources
 from typing import Any
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import Said
-from steer_verl.data.prompt_file import CLOSING
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.judging.request import judge_prompt, request_values
+from steer_verl.models.forms import Said
+from steer_verl.models.prompt_file import CLOSING
 from steer_verl.tutor.prompt import ImagePart, PromptBuilder, Rubric, Task
 from steer_verl.types import IMAGE_MARK, QuestionOrigin, Scores, Seed, Turn, TutorRequest, Usage, UserTurn, Verdict
 

@@ -20,7 +20,6 @@ from steer_verl.demo.display import Display
 from steer_verl.demo.report import ROWS, cell, plain, write_report
 from steer_verl.demo.runner import durations, run
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan, evaluation, rows, stages
-from steer_verl.demo.timing import clock_text
 from steer_verl.errors import SteerError
 from steer_verl.eval.intervals import (
     SURVIVAL,
@@ -35,6 +34,7 @@ from steer_verl.eval.metrics import MEASURES, SCALES, DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 from steer_verl.statistics import Interval
+from steer_verl.text import clock_text
 
 HERE = Path(__file__).parent
 STATIC = "sft-static"

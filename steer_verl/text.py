@@ -273,3 +273,10 @@ def _is_bracketed(token: str) -> bool:
     """Whether a token begins and ends with a sign and holds a word: ``<tool_call>``, ``[INST]``, but not ``the``."""
     words = re.search(r"[^\W_]", token)
     return bool(words) and not (token[0].isalnum() or token[-1].isalnum() or token[0].isspace() or token[-1].isspace())
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

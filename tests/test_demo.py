@@ -21,8 +21,9 @@ from steer_verl.demo.cures import GENERAL, cure
 from steer_verl.demo.display import Display
 from steer_verl.demo.leftovers import SHM, TOKEN_ENV, Claim, claim, processes
 from steer_verl.demo.runner import Stage, is_done, metric, run, stage_key
-from steer_verl.demo.timing import Clock, Typical, clock_text, pace
+from steer_verl.demo.timing import Clock, Typical, pace
 from steer_verl.errors import SteerError
+from steer_verl.text import clock_text
 
 WRITE = "import sys,pathlib; p=pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True,exist_ok=True); "
 TYPICAL = Typical(0.1)

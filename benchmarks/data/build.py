@@ -31,8 +31,8 @@ from typing import Any
 import yaml
 
 from steer_verl.data.stage2.endpoints import blue_prompt
-from steer_verl.data.work.manifest import Manifest, read_manifest
-from steer_verl.data.work.outcomes import outcome_files, read_outcomes, shard_folders
+from steer_verl.work.manifest import Manifest, read_manifest
+from steer_verl.work.outcomes import outcome_files, read_outcomes, shard_folders
 from tests.data.role_server import RoleServer, number_of, record
 from tests.models.fault_server import MODEL
 

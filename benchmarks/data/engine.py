@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.manifest import account
-from steer_verl.data.work.run import Job, run
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import Desk, Done, Kept, Rejected
 from steer_verl.types import Usage
-from tests.data.work.calls import CALLS, calls_job
-from tests.data.work.scripted import Thing
+from steer_verl.work.manifest import account
+from steer_verl.work.run import Job, run
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept, Rejected
 from tests.models.fault_server import MODEL, FaultServer, Request, Step, says
+from tests.work.calls import CALLS, calls_job
+from tests.work.scripted import Thing
 
 HERE = Path(__file__).parent
 SLOTS, SERVICE = 16, 0.4
@@ -120,7 +120,7 @@ class Embedded:
     name = "embedded"
 
     async def work(self, item: Thing, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         said = [await desk.once(f"rule {n}", str, lambda n=n: self._rule(item, n, desk)) for n in range(3)]  # type: ignore[misc]
         if item.size % 10 == 0:
             return Rejected(reason="tenth", value={"said": said})

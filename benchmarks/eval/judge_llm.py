@@ -17,14 +17,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer_verl.data.agents import Said
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging import CALLS, build_judge
 from steer_verl.eval.judging.check import ProbeDesk
 from steer_verl.eval.judging.protocol import Case, EvalJudge
 from steer_verl.eval.records import Judged, Rating, Unrated
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.models.log import read_log, summary
 
 TABLE = Path(__file__).with_suffix(".md")

@@ -1,19 +1,20 @@
 """Who takes part in Stages I and II, as protocols: models at an endpoint, or the laboratory's own rules.
 
-An agent is asked about one item at its desk (:class:`~steer_verl.data.work.step.Desk`), which remembers its answer. It
-raises :class:`~steer_verl.data.work.step.AgentFailed` when it has none. Text from a model is untrusted.
+An agent is asked about one item at its desk (:class:`~steer_verl.work.step.Desk`), which remembers its answer. It
+raises :class:`~steer_verl.work.step.AgentFailed` when it has none. Text from a model is untrusted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import Desk
+from steer_verl.models.forms import Said
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Record, Seed, TurnVerdict, TutorRequest, UserTurn
+from steer_verl.work.step import Desk
 
 Level = Annotated[int, Field(ge=1, le=5)]
 """1 harmless or refused, 5 fully harmful."""
@@ -63,14 +64,6 @@ class Script(Record):
     total_turns: Annotated[int, Field(ge=MIN_TURNS, le=MAX_TURNS)]
     risk_curve: tuple[Level, ...]
     dialogue_script: Annotated[tuple[ScriptTurn, ...], Field(min_length=MIN_TURNS, max_length=MAX_TURNS)]
-
-
-class Said(Record):
-    """One message of a dialogue that is being played; pictures are paths."""
-
-    role: Literal["user", "assistant"]
-    text: str
-    images: tuple[str, ...] = ()
 
 
 class Risk(Record):

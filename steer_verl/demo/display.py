@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from steer_verl.demo.timing import Clock, Typical, clock_text, pace
+from steer_verl.demo.timing import Clock, Typical, pace
+from steer_verl.text import clock_text
 
 PLAIN_EVERY = 15.0
 """Seconds between two lines where no terminal is."""

@@ -78,10 +78,3 @@ class Clock:
 def pace(seen: list[tuple[float, float]]) -> float:
     """How this machine compares with the typical one, from (typical, actual) seconds of finished work; 1 is alike."""
     return (sum(actual for _, actual in seen) + PRIOR) / (sum(typical for typical, _ in seen) + PRIOR)
-
-
-def clock_text(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -4,7 +4,7 @@
 
     out/items.jsonl       every row of every benchmark as an EvalItem, read anew at each start
     out/pictures/         pictures of single-turn sets, re-encoded
-    out/work/             what a killed run goes on from (steer_verl/data/work)
+    out/work/             what a killed run goes on from (steer_verl/work)
     out/calls/            every attempt at a model
     out/run.json ...      see steer_verl/eval/runs.py
 """
@@ -23,9 +23,6 @@ from rich.console import Console
 
 from steer_verl import __version__
 from steer_verl.data.parquet import atomic
-from steer_verl.data.work.outcomes import read_outcomes
-from steer_verl.data.work.plan import write_whole
-from steer_verl.data.work.run import Job, run
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
@@ -40,6 +37,9 @@ from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import read_records
 from steer_verl.text import one_line
 from steer_verl.types import Tutor
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.plan import write_whole
+from steer_verl.work.run import Job, run
 
 ITEMS = "items.jsonl"
 

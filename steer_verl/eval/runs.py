@@ -6,7 +6,7 @@
     out/dialogues.jsonl   every item of every benchmark, one EvalDialogue a line, sorted by id
     out/summary.json      the measures with intervals (steer_verl/eval/summary_shape.py)
     out/summary.md        the same to be read
-    out/work/             the records by which a killed run goes on (steer_verl/data/work)
+    out/work/             the records by which a killed run goes on (steer_verl/work)
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from steer_verl.data.parquet import atomic
-from steer_verl.data.work.plan import write_whole
 from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.records import read_records
 from steer_verl.types import Record, Usage
+from steer_verl.work.plan import write_whole
 
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 

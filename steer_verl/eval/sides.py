@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.dialogue import Dialogue, begin
+from steer_verl.models.failure import AgentFailed
 from steer_verl.text import neutralize_turn, unmarked
 from steer_verl.tutor.cached import request_digest
 from steer_verl.types import (
@@ -26,6 +26,7 @@ from steer_verl.types import (
     Unscored,
     UserTurn,
 )
+from steer_verl.work.step import Desk
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import Said
-from steer_verl.data.work.desk import DeskPart
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, value_of
 from steer_verl.dialogue import user_message
 from steer_verl.eval.benchmarks.exact_match import is_correct
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
 from steer_verl.eval.sides import Question, StaticSide, TutoredSide, UserSide
 from steer_verl.eval.students.protocol import Reply, Student
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.text import unmarked
 from steer_verl.types import Turn, Tutor, Usage
+from steer_verl.work.desk import DeskPart
+from steer_verl.work.step import Desk, Done, Kept, value_of
 
 NAME = "evaluate"
 
@@ -42,7 +43,7 @@ class _Played:
 
 
 class EvalStep:
-    """Plays and rates (:class:`~steer_verl.data.work.step.Step`).
+    """Plays and rates (:class:`~steer_verl.work.step.Step`).
 
     Args:
         student: who answers.
@@ -84,7 +85,7 @@ class EvalStep:
         await asyncio.gather(*(who.close() for who in (self.student, self.judge, self.tutor) if who is not None))
 
     async def work(self, item: EvalItem, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         if item.unplayable:
             return Kept(value=value_of(self._record(item, (), (), EvalEnd.UNPLAYABLE, item.unplayable)))
         played: list[_Played] = []

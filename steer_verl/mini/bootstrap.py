@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from steer_verl.data.agents import Risk, Said
-from steer_verl.data.work.step import Desk
+from steer_verl.data.agents import Risk
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.dialogues import adaptive_question
 from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS, asks_for_steps
 from steer_verl.mini.rules import MiniSettings, RuleAgent, scene_of, words
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import is_restricted
+from steer_verl.models.forms import Said
 from steer_verl.types import DialogueKind, Seed, TurnVerdict, TutorRequest, UserTurn
+from steer_verl.work.step import Desk
 
 
 class MiniRedUser(RuleAgent):

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from steer_verl.config import Settings
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.mini.world import Scene, stable_hash
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import IMAGE_MARK
+from steer_verl.work.step import Desk
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from steer_verl.data.agents import ImageReport, Level, Reframed, Said, Script, ScriptTurn, Strategy
+from steer_verl.data.agents import ImageReport, Level, Reframed, Script, ScriptTurn, Strategy
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import Desk
 from steer_verl.mini import dialogues
 from steer_verl.mini.answers import naive_answer, refusal
 from steer_verl.mini.phrases import NARROWING, STEPS_QUESTIONS, asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.rules import RuleAgent, scene_of, words
 from steer_verl.mini.world import is_restricted
+from steer_verl.models.forms import Said
 from steer_verl.types import DialogueKind
+from steer_verl.work.step import Desk
 
 
 class MiniGenerator(RuleAgent):

@@ -21,12 +21,12 @@ from steer_verl.data.pipeline.config import AgentSettings, BuildConfig
 from steer_verl.data.pipeline.make import build
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings
 from steer_verl.data.stage2.settings import BootstrapSettings, SetSettings, SplitSettings
-from steer_verl.data.work.settings import WorkSettings
 from steer_verl.mini.agents import mini_agents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
 from steer_verl.mini.sources import mini_sources, shares
 from steer_verl.mini.world import stable_hash
 from steer_verl.types import DialogueKind
+from steer_verl.work.settings import WorkSettings
 
 BENIGN = KINDS[DialogueKind.BENIGN] / sum(KINDS.values())
 """Share of the RL set."""

@@ -334,3 +334,30 @@ def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str
     if failure.cause is Cause.UNREADABLE:
         return "is no chat completions API", f"correct {where}.base_url, which usually ends in /v1"
     return "fails", f"see the server's log, and check {where}"
+
+
+# ----- a model that gave nothing of use, as whoever asked it passes that on
+
+
+class AgentFailed(Exception):
+    """An agent gave nothing that could be used.
+
+    Args:
+        reason: one word, such as ``timeout``, ``bad_json`` or ``content_filter``; it becomes the rejection's.
+        detail: one line.
+        transient: whether the same request may succeed later.
+        value: what was made of the item so far; it stays in the rejection if it comes to that.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", *, transient: bool = False, value: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail, self.transient, self.value = reason, detail, transient, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _agent_failed, (self.reason, self.detail, self.transient, self.value)
+
+
+def _agent_failed(reason: str, detail: str, transient: bool, value: dict[str, Any] | None) -> AgentFailed:
+    return AgentFailed(reason, detail, transient=transient, value=value)

@@ -20,10 +20,10 @@ from steer_verl.errors import TutorError
 from steer_verl.models.cache import Cache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Failure
+from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import open_log
 from steer_verl.models.request import Reply, Request
 from steer_verl.text import BREAK, neutralize, visible
-from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import (
     IMAGE_MARK,
     JudgeResult,

@@ -31,11 +31,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steer_verl.errors import ConfigError
+from steer_verl.models.forms import UNSEEN
 from steer_verl.text import BREAK, QUOTE, neutralize, quote, visible
 from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, TutorRequest, UserTurn
-
-UNSEEN = "[a picture that you cannot see]"
-"""Stands for each image when the endpoint takes text only."""
 
 BLANK_QUESTION = "the message"
 """Stands for the next question in the form that the tutor fills in; merely copied, it is no question."""

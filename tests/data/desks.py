@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 class MemoryDesk:
-    """See :class:`~steer_verl.data.work.step.Desk`.
+    """See :class:`~steer_verl.work.step.Desk`.
 
     Args:
         place: of the item.

@@ -20,7 +20,7 @@ from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.data.drawn import drawn
-from steer_verl.data.prompt_file import PromptFile, load_prompts
+from steer_verl.models.prompt_file import PromptFile, load_prompts
 from tests.models.fault_server import (
     MODEL,
     FaultServer,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from steer_verl.data.work.step import Desk
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.records import EvalItem, Rating
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.types import DialogueKind, Seed, UserTurn
+from steer_verl.work.step import Desk
 
 
 class ScriptedStudent:

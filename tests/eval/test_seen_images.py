@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.agents import Said
-from steer_verl.data.requests import Pictures, chat, form
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.images import seen_image
 from steer_verl.mini import student as mini_student
+from steer_verl.models.forms import Pictures, Said, chat, form
 from tests.odd_images import decoded, write_odd_images
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
 from steer_verl.eval.step import EvalStep
 from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import (
     AttackStrategy,
     NoAttack,
@@ -22,6 +22,7 @@ from steer_verl.types import (
     UnscoredReason,
     Verdict,
 )
+from steer_verl.work.step import Desk, Done, Kept
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.eval.scripted import ScriptedJudge, ScriptedStudent, item
 from tests.scripted import GOOD, ScriptedTutor, ruling

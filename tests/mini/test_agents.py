@@ -6,15 +6,16 @@ import math
 
 import pytest
 
-from steer_verl.data.agents import ImageReport, Reframed, Said
+from steer_verl.data.agents import ImageReport, Reframed
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.mini.agents import mini_agents
 from steer_verl.mini.bootstrap import MiniRiskJudge
 from steer_verl.mini.phrases import NARROWING, STEPS_QUESTIONS
 from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.scripts import MiniBreachJudge, MiniGenerator, MiniRedTeam, MiniTarget
 from steer_verl.mini.world import Scene
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
 from tests.mini.twin import STRATEGY, Table
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from steer_verl.data.work.step import Desk, Kept
 from steer_verl.eval.intervals import SURVIVAL, estimate
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.marks import DialogueMarks, marks_of_run
@@ -20,6 +19,7 @@ from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
 from steer_verl.types import QuestionOrigin, Seed
+from steer_verl.work.step import Desk, Kept
 from tests.data.desks import MemoryDesk
 
 RNG = random.Random(1)

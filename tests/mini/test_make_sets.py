@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from steer_verl.data.parquet import load_seeds
-from steer_verl.data.work.manifest import read_manifest
 from steer_verl.mini.sets import make_sets
 from steer_verl.mini.world import Scene, Split
 from steer_verl.types import DialogueKind
+from steer_verl.work.manifest import read_manifest
 
 SFT, RL = 60, 40
 Made = tuple[Path, dict[str, Path]]

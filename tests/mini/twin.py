@@ -22,7 +22,6 @@ from steer_verl.data.stage1.settings import ExpandSettings
 from steer_verl.data.stage2.bootstrap import Bootstrapped, BootstrapStep
 from steer_verl.data.stage2.history import HistoryStep
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.work.step import Done, Kept
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import Agents
 from steer_verl.mini.answers import expert_answer
@@ -31,6 +30,7 @@ from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS
 from steer_verl.mini.sources import mini_sources, shares
 from steer_verl.mini.world import Scene, Split, is_restricted
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Usage
+from steer_verl.work.step import Done, Kept
 
 T = TypeVar("T")
 STRATEGY = Strategy(name="authority", framing="as one who may", escalation="by small steps")

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from steer_verl.config import EndpointConfig, JudgeConfig
 from steer_verl.errors import TutorError
 from steer_verl.models.failure import Cause, Failure, failed
+from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import read_log
 from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.text import BREAK
 from steer_verl.tutor import build_judge
 from steer_verl.tutor.guard import SAFETY, GuardJudge, messages, read_guard
-from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Judge, JudgeScores, Unscored, UnscoredReason, Usage
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
 

@@ -18,8 +18,9 @@ from PIL import Image
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.images import image_uri
+from steer_verl.models.forms import UNSEEN
 from steer_verl.models.request import Reply
-from steer_verl.tutor.prompt import UNSEEN, Order, PromptBuilder, Rubric, Task, untrusted
+from steer_verl.tutor.prompt import Order, PromptBuilder, Rubric, Task, untrusted
 from steer_verl.tutor.verdict import read_verdict, reply_schema
 from steer_verl.types import DialogueKind, TutorRequest, Unscored, UserTurn
 from tests.models.replies import nonce_of, prompt_text

@@ -17,9 +17,9 @@ from steer_verl.data.cards.sample import Sampler
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import Statistics, statistics_of
 from steer_verl.data.stage2.splits import SetName
-from steer_verl.data.work.plan import write_whole
-from steer_verl.data.work.step import Outcome, Rejected
 from steer_verl.types import Seed, Trajectory
+from steer_verl.work.plan import write_whole
+from steer_verl.work.step import Outcome, Rejected
 
 NO_SETTINGS = CardSettings()
 

@@ -9,13 +9,13 @@ import json
 from pathlib import Path
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import Said
 from steer_verl.data.cards.entry import Entry
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import AXES
 from steer_verl.errors import DataError
 from steer_verl.images import preview_uri
+from steer_verl.models.forms import Said
 from steer_verl.types import IMAGE_MARK, DialogueKind, Turn, UserTurn, Verdict
 
 

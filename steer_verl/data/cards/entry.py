@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from steer_verl.data.agents import Said
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import Outcome, Rejected
+from steer_verl.models.forms import Said
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Trajectory, Turn, UserTurn
+from steer_verl.work.step import Outcome, Rejected
 
 R = TypeVar("R")
 

@@ -19,7 +19,6 @@ from steer_verl.data.jsonl import read_jsonl
 from steer_verl.data.rows import seed_from_rl_row
 from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.stage2.writers import PICTURES
-from steer_verl.data.work.step import Outcome, Rejected
 from steer_verl.errors import DataError
 from steer_verl.types import (
     IMAGE_MARK,
@@ -30,6 +29,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.work.step import Outcome, Rejected
 
 ASSEMBLE = "assemble"
 """Name of the step that makes sets of what the others kept."""

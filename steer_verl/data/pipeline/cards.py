@@ -12,9 +12,9 @@ from steer_verl.data.pipeline.config import BuildConfig
 from steer_verl.data.pipeline.stages import BOOTSTRAP, DIALOGUES, HISTORY
 from steer_verl.data.stage2.assemble import SetReport
 from steer_verl.data.stage2.splits import SetName
-from steer_verl.data.work.manifest import Manifest
-from steer_verl.data.work.outcomes import read_outcomes
-from steer_verl.data.work.step import Outcome
+from steer_verl.work.manifest import Manifest
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.step import Outcome
 
 TITLES = {SetName.SFT: "STEER-SFT", SetName.RL: "STEER-RL", SetName.BENCH: "STEER-Bench"}
 WAYS = {

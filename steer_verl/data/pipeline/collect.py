@@ -10,8 +10,8 @@ from steer_verl.data.sources.bad import BadRow
 from steer_verl.data.sources.duplicates import DuplicateIndex, item_of
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings
-from steer_verl.data.work.step import Desk, Done, Kept, Rejected, value_of
 from steer_verl.types import DialogueKind, Record
+from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
 
 
 class CollectReason(str, Enum):
@@ -59,7 +59,7 @@ class CollectStep:
         self._index = DuplicateIndex(index, duplicates)
 
     async def work(self, item: SourceSeed | BadRow, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         if isinstance(item, BadRow):
             return Rejected(reason=item.reason, detail=str(item))
         value = value_of(item)

@@ -12,9 +12,9 @@ from steer_verl.config import EndpointConfig, Settings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings
 from steer_verl.data.stage2.settings import BootstrapSettings, HistorySettings, SetSettings, SplitSettings
-from steer_verl.data.work.settings import WorkSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
+from steer_verl.work.settings import WorkSettings
 
 Role = Literal["generator", "red_team", "target", "breach_judge", "red_user", "blue_expert", "evaluator", "risk_judge"]
 ROLES: tuple[Role, ...] = get_args(Role)

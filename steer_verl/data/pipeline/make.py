@@ -30,13 +30,13 @@ from steer_verl.data.stage2.assemble import SetReport, assemble, source_seed
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.splits import SetName, split_of
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.data.work.manifest import Manifest, account, read_manifest, write_manifest
-from steer_verl.data.work.outcomes import read_kept
-from steer_verl.data.work.plan import read_plan
-from steer_verl.data.work.run import Job, run
-from steer_verl.data.work.settings import WorkSettings
 from steer_verl.errors import ConfigError
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.manifest import Manifest, account, read_manifest, write_manifest
+from steer_verl.work.outcomes import read_kept
+from steer_verl.work.plan import read_plan
+from steer_verl.work.run import Job, run
+from steer_verl.work.settings import WorkSettings
 
 SEEDS = CollectStep.name
 STEPS = (SEEDS, DIALOGUES, BOOTSTRAP, HISTORY)

@@ -18,9 +18,9 @@ from steer_verl.data.stage1.perturb import perturbed
 from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage2.bootstrap import BootstrapStep
 from steer_verl.data.stage2.history import HistoryStep
-from steer_verl.data.work.run import share
-from steer_verl.data.work.step import Desk, Done, Step
 from steer_verl.types import DialogueKind
+from steer_verl.work.run import share
+from steer_verl.work.step import Desk, Done, Step
 
 DIALOGUES, BOOTSTRAP, HISTORY = "dialogues", "bootstrap", "history"
 TAKES_PART: dict[str, tuple[Role, ...]] = {
@@ -61,7 +61,7 @@ class DialogueStep:
         )
 
     async def work(self, item: PlannedSeed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         seed = perturbed(item.seed, self.config.pictures, self.config.perturb)
         return await self.by_kind[item.kind].work(seed, desk)
 

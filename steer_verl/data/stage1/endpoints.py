@@ -11,19 +11,21 @@ from typing import Annotated
 from pydantic import Field
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.agents import ImageReport, Level, Reframed, Risk, Said, Script, ScriptTurn, Strategy
-from steer_verl.data.asking import Asker, dialogue
-from steer_verl.data.prompt_file import Ours, Value, load_prompts
-from steer_verl.data.prompt_file import prompt_hashes as hashes_of
-from steer_verl.data.replies import AskFault
+from steer_verl.data.agents import ImageReport, Level, Reframed, Risk, Script, ScriptTurn, Strategy
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.checks import fault_of
 from steer_verl.data.stage1.settings import TextSettings
-from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.models.asking import Asker, dialogue
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.models.log import RequestLog
+from steer_verl.models.prompt_file import Ours, Value, load_prompts
+from steer_verl.models.prompt_file import prompt_hashes as hashes_of
+from steer_verl.models.replies import AskFault
 from steer_verl.refusal import is_refusal
 from steer_verl.text import folded
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Record
+from steer_verl.work.step import Desk
 
 MAX_CHARS = TextSettings().max_chars
 """Of a message: a longer one is asked for again."""

@@ -13,9 +13,9 @@ from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.checks import dialogue_seed, fault_of
 from steer_verl.data.stage1.rejections import Rejection
 from steer_verl.data.stage1.settings import ExpandSettings
-from steer_verl.data.work.step import Desk, Done, Kept, Rejected, value_of
 from steer_verl.text import folded
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind
+from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
 
 
 class ExpandStep:
@@ -34,7 +34,7 @@ class ExpandStep:
         self.generator, self.kind, self.settings = generator, kind, settings or ExpandSettings()
 
     async def work(self, item: SourceSeed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`; a rejected item keeps its rewrite and its turns."""
+        """See :class:`~steer_verl.work.step.Step`; a rejected item keeps its rewrite and its turns."""
         turns = draw_turns(item.id, self.settings)
         rewritten = await self.generator.rewrite(item, self.kind, desk)
         if not folded(rewritten):

@@ -10,14 +10,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer_verl.data.agents import BreachJudge, ImageReport, RedTeam, Reframed, Said, Script, Strategy, Target
+from steer_verl.data.agents import BreachJudge, ImageReport, RedTeam, Reframed, Script, Strategy, Target
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage1.checks import dialogue_seed, fault_of
 from steer_verl.data.stage1.rejections import Rejection
 from steer_verl.data.stage1.settings import RedTeamSettings
 from steer_verl.data.stage1.strategies import load_strategies, shuffled
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.types import DialogueKind, Record, Seed
+from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
 
 
 class Tried(Record):
@@ -69,7 +71,7 @@ class RedTeamStep:
         self.strategies = tuple(load_strategies(self.settings.strategies) if strategies is None else strategies)
 
     async def work(self, item: SourceSeed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`; a rejected item keeps what was tried."""
+        """See :class:`~steer_verl.work.step.Step`; a rejected item keeps what was tried."""
         report = await self.red_team.analyse(item, desk)
         tried: list[Tried] = []
         for strategy in shuffled(self.strategies, item.id)[: self.settings.max_strategies]:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from enum import Enum
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import BlueExpert, Evaluator, RedUser, Said
+from steer_verl.data.agents import BlueExpert, Evaluator, RedUser
 from steer_verl.data.drawn import drawn
-from steer_verl.data.replies import AskFault
 from steer_verl.data.rows import FOREIGN_MARKS
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.work.desk import DeskPart
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected, value_of
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
+from steer_verl.models.replies import AskFault
 from steer_verl.refusal import is_refusal
 from steer_verl.text import folded, neutralize, unmarked, visible
 from steer_verl.types import (
@@ -33,6 +33,8 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.work.desk import DeskPart
+from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
 
 BEST = 10
 """Highest usefulness of a turn."""
@@ -92,7 +94,7 @@ class BootstrapStep:
         self.settings = settings or BootstrapSettings()
 
     async def work(self, item: Seed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         turns: list[Turn] = []
         for number in range(len(item.turns)):
             part, said = DeskPart(desk, f"turn{number + 1}"), said_in(turns)

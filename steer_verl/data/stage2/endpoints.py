@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig, TutorConfig
-from steer_verl.data import prompt_file
-from steer_verl.data.agents import Risk, Said
-from steer_verl.data.asking import Asker, dialogue
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts
-from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.data.agents import Risk
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.images import resolve_image
+from steer_verl.models import prompt_file
+from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.cache import Cache
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.models.log import RequestLog
+from steer_verl.models.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.text import unmarked
 from steer_verl.tutor import build_tutor
 from steer_verl.types import (
@@ -33,6 +34,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.work.step import Desk
 
 PACKAGE = "steer_verl.data.stage2"
 

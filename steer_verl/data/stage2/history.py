@@ -12,9 +12,9 @@ from enum import Enum
 
 from steer_verl.data.agents import Risk, RiskJudge
 from steer_verl.data.stage2.settings import HistorySettings
-from steer_verl.data.work.desk import DeskPart
-from steer_verl.data.work.step import Desk, Done, Kept, Rejected, value_of
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.desk import DeskPart
+from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
 
 FACT = "history_risk"
 """Where a kept seed's ``facts`` hold the levels found: ``{"alone": [level of turn 1, ...], "whole": level}``."""
@@ -43,7 +43,7 @@ class HistoryStep:
         self.judge, self.settings = judge, settings or HistorySettings()
 
     async def work(self, item: Seed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         if item.kind is DialogueKind.BENIGN:
             return Kept(value=value_of(item))
         alone: list[int] = []

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.work.plan import write_whole
 from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
 from steer_verl.eval.compare.paired import Difference
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.runs import read_run
 from steer_verl.statistics import interval_dict
+from steer_verl.work.plan import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

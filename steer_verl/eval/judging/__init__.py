@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.run import share
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.protocol import EvalJudge
+from steer_verl.work.run import share
 
 __all__ = ["CALLS", "EvalJudge", "build_judge"]
 

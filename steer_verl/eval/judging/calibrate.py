@@ -3,7 +3,7 @@
 ::
 
     out/calibration.json   its known errors, for ``judge.calibration`` of a run
-    out/work/              what a killed run goes on from (steer_verl/data/work)
+    out/work/              what a killed run goes on from (steer_verl/work)
     out/calls/             every attempt at the judge
 """
 
@@ -18,27 +18,27 @@ from pathlib import Path
 from pydantic_core import to_json
 from rich.console import Console
 
-from steer_verl.data.agents import Said
-from steer_verl.data.work.outcomes import read_outcomes
-from steer_verl.data.work.plan import write_whole
-from steer_verl.data.work.run import Job, run
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import Desk, Done, Kept, Outcome, value_of
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging import build_judge
 from steer_verl.eval.judging.calibration import JudgeCalibration, Thresholds, compare
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Rating
+from steer_verl.models.forms import Said
 from steer_verl.tutor.labelled import Labelled, Scale, read_labelled
 from steer_verl.types import Usage
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.plan import write_whole
+from steer_verl.work.run import Job, run
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept, Outcome, value_of
 
 CALIBRATION = "calibration.json"
 WORK = WorkSettings(in_flight=128, shards=4)
 
 
 class CalibrateStep:
-    """Rates one scored answer (:class:`~steer_verl.data.work.step.Step`).
+    """Rates one scored answer (:class:`~steer_verl.work.step.Step`).
 
     Args:
         judge: who rates.
@@ -50,11 +50,11 @@ class CalibrateStep:
         self.judge = judge
 
     async def open(self) -> None:
-        """See :class:`~steer_verl.data.work.step.Opens`."""
+        """See :class:`~steer_verl.work.step.Opens`."""
         await self.judge.check()
 
     async def work(self, item: Labelled, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         said = (
             Said(role="user", text=item.question, images=item.images),
             Said(role="assistant", text=item.answer),

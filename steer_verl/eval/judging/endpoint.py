@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.asking import Asker
-from steer_verl.data.replies import AskFault
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.judging.request import ROLE, Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Unrated
+from steer_verl.models.asking import Asker
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import RequestLog
+from steer_verl.models.replies import AskFault
+from steer_verl.work.step import Desk
 
 BLIND = "+blind"
 """Ends the name of a judge that is sent no pictures."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from steer_verl.data.work.step import Desk
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.records import Rating, Refusal, Unrated
 from steer_verl.mini.judge import MiniJudge, rate
@@ -10,6 +9,7 @@ from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.tutor import Facts
 from steer_verl.types import IMAGE_MARK
+from steer_verl.work.step import Desk
 
 NO_FACTS = "no_facts"
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from statistics import median_high
 from typing import Literal
 
-from steer_verl.data.work.step import Desk
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Judged, Rating, Refusal, Unrated
 from steer_verl.tutor.panel import COMBINE
+from steer_verl.work.step import Desk
 
 LEVELS = tuple(Refusal)
 """From the least refusing to the most."""

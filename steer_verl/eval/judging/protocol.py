@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from steer_verl.data.agents import Said
-from steer_verl.data.work.step import Desk
 from steer_verl.eval.records import Judged
+from steer_verl.models.forms import Said
 from steer_verl.types import Record
+from steer_verl.work.step import Desk
 
 
 class Case(Record):

@@ -2,7 +2,7 @@
 
 What the numbers mean is a rubric: ours (rubric.md), or a file of the user's in its place. The form of request and
 reply stays (prompts/judge.md): everything said is quoted, and a reply must carry its request's id
-(steer_verl/data/asking.py).
+(steer_verl/models/asking.py).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from steer_verl.data.asking import dialogue
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, load_prompts, pasted
 from steer_verl.errors import ConfigError
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.records import Harmless, Helpful, Refusal
+from steer_verl.models.asking import dialogue
+from steer_verl.models.prompt_file import Ours, PromptFile, Value, load_prompts, pasted
 from steer_verl.types import Record
 
 PACKAGE = "steer_verl.eval.judging"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.run import share
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.conversation import system_prompt
 from steer_verl.eval.students.protocol import Student
 from steer_verl.models.log import RequestLog, open_log
+from steer_verl.work.run import share
 
 OURS = ("temperature", "max_tokens")
 """Settings of an endpoint that the student's own take the place of."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.requests import Pictures
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.students.protocol import Messages
+from steer_verl.models.forms import Pictures
 from steer_verl.text import neutralize
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.requests import Pictures
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import StudentError
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
 from steer_verl.models.endpoint import Endpoint
-from steer_verl.models.failure import Failure
+from steer_verl.models.failure import AgentFailed, Failure
+from steer_verl.models.forms import Pictures
 from steer_verl.models.log import RequestLog
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
+from steer_verl.work.step import Desk
 
 
 class EndpointStudent:

@@ -15,8 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_verl.data.replies import AskFault
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import DataError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
@@ -24,6 +22,9 @@ from steer_verl.eval.students.conversation import image_paths, safe_messages
 from steer_verl.eval.students.endpoint import digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.images import load_image
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.replies import AskFault
+from steer_verl.work.step import Desk
 
 if TYPE_CHECKING:
     from steer_verl.mini.student import Conversation, MiniStudent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from steer_verl.data.work.step import Desk
 from steer_verl.types import Record
+from steer_verl.work.step import Desk
 
 Messages = Sequence[Mapping[str, Any]]
 """Chat messages, the open question last; a content is a string or a list of ``{"type": "image", "image": <absolute

@@ -8,14 +8,15 @@ import importlib.util
 from pathlib import Path
 
 from steer_verl.config import BreakerConfig, EndpointConfig
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.endpoint import EndpointStudent, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.eval.students.server import Tell, VllmServer
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import RequestLog
+from steer_verl.work.step import Desk
 
 LAST_BREATH = 15.0
 """Seconds that a server which is failing is given to end, so that its end is told and not the failure."""

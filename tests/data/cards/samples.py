@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.work.step import Outcome, Rejected, value_of
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
@@ -22,6 +21,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.work.step import Outcome, Rejected, value_of
 from tests.data.samples import picture
 
 SOURCES = (("BeaverTails-V", "CC-BY-NC-4.0"), ("SPA-VL", "CC-BY-4.0"), ("VLSBench", "Apache-2.0"), ("own", ""))

@@ -15,10 +15,10 @@ from steer_verl.data.cards.card import write_card
 from steer_verl.data.cards.entry import Entry, entry_of
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.stage2.splits import SetName
-from steer_verl.data.work.manifest import StepAccount
-from steer_verl.data.work.step import Kept, Outcome
 from steer_verl.errors import DataError
 from steer_verl.types import Usage
+from steer_verl.work.manifest import StepAccount
+from steer_verl.work.step import Kept, Outcome
 from tests.data.cards.reading import Page, check
 from tests.data.cards.samples import account, many, pictures, refused, seed
 

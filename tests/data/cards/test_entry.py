@@ -10,8 +10,9 @@ import pytest
 from steer_verl.data.cards.entry import Entry, entry_of, rejected_entry
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.stage2.bootstrap import BootstrapStep
-from steer_verl.data.work.step import AgentFailed, Kept, Outcome, Rejected, value_of
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, Unscored, UnscoredReason, UserTurn
+from steer_verl.work.step import Kept, Outcome, Rejected, value_of
 from tests.data.cards.samples import played, refused, seed
 from tests.data.desks import MemoryDesk
 from tests.data.stage2.scripted import Agents, verdict

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.agents import Said
 from steer_verl.data.cards.about import ABOUT
 from steer_verl.data.cards.charts import columns
 from steer_verl.data.cards.dialogue import dialogue
@@ -18,6 +17,7 @@ from steer_verl.data.cards.page import page
 from steer_verl.data.cards.settings import CardSettings
 from steer_verl.data.cards.statistics import Statistics
 from steer_verl.data.stage2.splits import SetName
+from steer_verl.models.forms import Said
 from steer_verl.text import BREAK
 from steer_verl.types import (
     DialogueKind,

@@ -15,9 +15,9 @@ from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.validate import Told
-from steer_verl.data.work.step import Rejected
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.step import Rejected
 from tests.data.cards.reading import check
 from tests.data.samples import picture
 from tests.data.stage2.scripted import played, seed

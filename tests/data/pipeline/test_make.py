@@ -19,11 +19,11 @@ from steer_verl.data.pipeline import make
 from steer_verl.data.pipeline.config import BuildConfig, load_config
 from steer_verl.data.pipeline.make import build
 from steer_verl.data.stage2.endpoints import blue_prompt
-from steer_verl.data.work.manifest import read_manifest
-from steer_verl.data.work.outcomes import read_outcomes
 from steer_verl.errors import ConfigError, SteerError
 from steer_verl.mini.sources import mini_sources
 from steer_verl.settings_file import parse_settings
+from steer_verl.work.manifest import read_manifest
+from steer_verl.work.outcomes import read_outcomes
 from tests.data.role_server import RoleServer
 from tests.data.samples import picture
 from tests.models.fault_server import MODEL

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from steer_verl.data.agents import ImageReport, Reframed, Said, Script, ScriptTurn, Strategy
+from steer_verl.data.agents import ImageReport, Reframed, Script, ScriptTurn, Strategy
 from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.work.step import AgentFailed, Desk
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import Said
 from steer_verl.types import DialogueKind
+from steer_verl.work.step import Desk
 
 
 def source(name: str = "1", image: str | None = "a.png", **more: object) -> SourceSeed:

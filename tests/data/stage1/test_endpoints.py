@@ -24,8 +24,9 @@ from steer_verl.data.stage1.expand import ExpandStep
 from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage1.settings import ExpandSettings, RedTeamSettings
 from steer_verl.data.stage1.strategies import load_strategies, shuffled
-from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.step import Done, Kept, Rejected
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.data.role_server import RoleServer, endpoint, record
 from tests.data.samples import picture

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from steer_verl.data.stage1.expand import ExpandStep, draw_turns
 from steer_verl.data.stage1.settings import ExpandSettings
-from steer_verl.data.work.step import Kept, Rejected
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.step import Kept, Rejected
 from tests.data.desks import MemoryDesk
 from tests.data.stage1.agents import Generator, source
 

@@ -7,8 +7,9 @@ import pytest
 from steer_verl.data.stage1.red_team import RedTeamStep
 from steer_verl.data.stage1.settings import RedTeamSettings
 from steer_verl.data.stage1.strategies import load_strategies, shuffled
-from steer_verl.data.work.step import AgentFailed, Kept, Rejected
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import Seed
+from steer_verl.work.step import Kept, Rejected
 from tests.data.desks import MemoryDesk
 from tests.data.stage1.agents import Crew, source
 

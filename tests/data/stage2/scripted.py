@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from steer_verl.data.agents import Risk, Said
+from steer_verl.data.agents import Risk
 from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.data.work.step import Desk
+from steer_verl.models.forms import Said
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
@@ -22,6 +22,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
+from steer_verl.work.step import Desk
 
 GOOD = "<thinking>A box.</thinking><answer>It is a box.</answer>"
 

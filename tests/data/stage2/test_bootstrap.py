@@ -10,8 +10,9 @@ import pytest
 
 from steer_verl.data.stage2.bootstrap import COMPLAINT, Bootstrapped, BootstrapStep
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import NoAttackReason, QuestionOrigin, StopReason, Unscored, UnscoredReason, UserTurn
+from steer_verl.work.step import Done, Kept, Rejected
 from tests.data.desks import MemoryDesk
 from tests.data.stage2.scripted import GOOD, Agents, seed, verdict
 

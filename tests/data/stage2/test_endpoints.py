@@ -24,10 +24,11 @@ from steer_verl.data.stage2.endpoints import (
 )
 from steer_verl.data.stage2.history import FACT, HistoryStep
 from steer_verl.data.stage2.settings import BootstrapSettings
-from steer_verl.data.work.step import AgentFailed, Done, Kept, Rejected
 from steer_verl.errors import ConfigError
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.hosts import hosts
 from steer_verl.types import QuestionOrigin, Seed, UserTurn
+from steer_verl.work.step import Done, Kept, Rejected
 from tests.data.desks import Interrupted, MemoryDesk
 from tests.data.role_server import TUTOR, RoleServer, endpoint, number_of, record
 from tests.data.samples import picture

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from steer_verl.data.stage2.history import FACT, HistoryStep
 from steer_verl.data.stage2.settings import HistorySettings
-from steer_verl.data.work.step import Kept, Rejected
 from steer_verl.types import DialogueKind, Seed
+from steer_verl.work.step import Kept, Rejected
 from tests.data.desks import MemoryDesk
 from tests.data.stage2.scripted import Agents, seed
 

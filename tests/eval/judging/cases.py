@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from steer_verl.data.agents import Said
 from steer_verl.eval.judging.protocol import Case
+from steer_verl.models.forms import Said
 from tests.models.fault_server import Step, says
 from tests.models.replies import nonce_of
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steer_verl.data.work.settings import WorkSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.calibrate import calibrate
 from steer_verl.eval.judging.calibration import Thresholds, compare, detect, share
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
+from steer_verl.work.settings import WorkSettings
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
 from tests.eval.judging.cases import rating

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from benchmarks.tutor import naive
 from benchmarks.tutor.scenarios import ROLES
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError
 from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.request import Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Refusal, Unrated
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import RequestLog, read_log
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import Said
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.records import Rating, Refusal, Unrated
@@ -19,6 +18,7 @@ from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.rules import words
 from steer_verl.mini.world import Scene
+from steer_verl.models.forms import Said
 from tests.data.desks import MemoryDesk
 from tests.mini.test_evaluation import play, seeds
 

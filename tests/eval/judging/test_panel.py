@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError, TutorError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging import build_judge
@@ -19,6 +18,7 @@ from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.panel import PanelJudge, combined
 from steer_verl.eval.records import Judged, Rating, Refusal, Unrated
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import read_log
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint

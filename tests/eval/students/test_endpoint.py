@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steer_verl.data.work.run import Job, run
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, value_of
 from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student, student_label
 from steer_verl.eval.students.endpoint import EndpointStudent
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import read_log
-from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Record, Usage
+from steer_verl.work.run import Job, run
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept, value_of
 from tests.data.desks import MemoryDesk
 from tests.data.samples import picture
 from tests.models.fault_server import (

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student
 from steer_verl.eval.students.mini import MiniStudentAgent
 from steer_verl.mini.model import build
 from steer_verl.mini.student import Generated, MiniStudent
+from steer_verl.models.failure import AgentFailed
 from tests.data.desks import MemoryDesk
 from tests.data.samples import picture
 

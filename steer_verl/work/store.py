@@ -1,6 +1,6 @@
 """The state of one shard: which items it has met, how they ended, and what was paid for those that have not.
 
-The outcomes (:mod:`~steer_verl.data.work.outcomes`) are the truth of what has ended; the table beside them is made
+The outcomes (:mod:`~steer_verl.work.outcomes`) are the truth of what has ended; the table beside them is made
 again from them at every start, so it does not matter on which side of a line a kill came. Results of unfinished items
 lie in one SQLite file. A process that is killed loses nothing; a machine that loses power may lose the last moments,
 which are then paid for again.
@@ -13,10 +13,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from steer_verl.data.work.outcomes import OutcomeLog, read_shard
-from steer_verl.data.work.step import Outcome
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
+from steer_verl.work.outcomes import OutcomeLog, read_shard
+from steer_verl.work.step import Outcome
 
 STATE = "state.sqlite"
 LOCK_WAIT = 10.0

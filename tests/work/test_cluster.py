@@ -13,17 +13,17 @@ from types import SimpleNamespace
 import pytest
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.cluster import CLOSING, Follower, _stop
-from steer_verl.data.work.outcomes import read_outcomes
-from steer_verl.data.work.plan import shard_folder
-from steer_verl.data.work.run import run
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import Kept, Outcome
-from steer_verl.data.work.store import Store
 from steer_verl.errors import SteerError
-from tests.data.work.calls import CALLS, calls_job
-from tests.data.work.scripted import paper
+from steer_verl.work.cluster import CLOSING, Follower, _stop
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.plan import shard_folder
+from steer_verl.work.run import run
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Kept, Outcome
+from steer_verl.work.store import Store
 from tests.models.fault_server import FaultServer, says, slow, status
+from tests.work.calls import CALLS, calls_job
+from tests.work.scripted import paper
 
 COUNT = 160
 SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)

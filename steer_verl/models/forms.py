@@ -10,17 +10,26 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from steer_verl.data.agents import Said
-from steer_verl.data.prompt_file import CLOSING
-from steer_verl.data.replies import AskFault
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import DataError
 from steer_verl.images import image_uri
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.prompt_file import CLOSING
+from steer_verl.models.replies import AskFault
 from steer_verl.text import neutralize, visible
-from steer_verl.tutor.prompt import UNSEEN
-from steer_verl.types import IMAGE_MARK
+from steer_verl.types import IMAGE_MARK, Record
+
+UNSEEN = "[a picture that you cannot see]"
+"""Stands for a picture that an endpoint is not sent."""
+
+
+class Said(Record):
+    """One message of a dialogue that is being played; pictures are paths."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

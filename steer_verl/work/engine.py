@@ -25,13 +25,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from steer_verl.data.work.desk import ItemDesk
-from steer_verl.data.work.plan import shard_of
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Done, Opens, Outcome, Rejected, Step
-from steer_verl.data.work.store import Store
-from steer_verl.data.work.tally import Tally
 from steer_verl.errors import SteerError
+from steer_verl.models.failure import AgentFailed
+from steer_verl.work.desk import ItemDesk
+from steer_verl.work.plan import shard_of
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Done, Opens, Outcome, Rejected, Step
+from steer_verl.work.store import Store
+from steer_verl.work.tally import Tally
 
 Item = TypeVar("Item")
 

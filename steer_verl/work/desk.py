@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from steer_verl.data.work.step import Desk
-from steer_verl.data.work.store import Store
 from steer_verl.errors import DataError
 from steer_verl.types import Usage
+from steer_verl.work.step import Desk
+from steer_verl.work.store import Store
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ _BILL: ContextVar[list[Usage] | None] = ContextVar("bill", default=None)
 
 
 class ItemDesk:
-    """See :class:`~steer_verl.data.work.step.Desk`.
+    """See :class:`~steer_verl.work.step.Desk`.
 
     Args:
         store: of the item's shard.
@@ -42,7 +42,7 @@ class ItemDesk:
         self._under_way: set[str] = set()
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """See :meth:`steer_verl.data.work.step.Desk.once`.
+        """See :meth:`steer_verl.work.step.Desk.once`.
 
         Raises:
             DataError: the kept result is none of this kind.
@@ -67,7 +67,7 @@ class ItemDesk:
             raise DataError(f"{self.place}/{name}: the kept result cannot be read ({what}); {cure}") from None
 
     def spend(self, usage: Usage) -> None:
-        """See :meth:`steer_verl.data.work.step.Desk.spend`."""
+        """See :meth:`steer_verl.work.step.Desk.spend`."""
         bill = _BILL.get()
         if bill is None:
             self._store.keep(self._item, "", None, usage)
@@ -89,7 +89,7 @@ class ItemDesk:
 
 
 class DeskPart:
-    """The desk of one turn, or of one attempt, of an item (:class:`~steer_verl.data.work.step.Desk`).
+    """The desk of one turn, or of one attempt, of an item (:class:`~steer_verl.work.step.Desk`).
 
     Args:
         desk: of the item, or a part of it.

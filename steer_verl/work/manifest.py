@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import AliasChoices, Field, ValidationError
 
-from steer_verl.data.work.outcomes import read_shard, shard_folders
-from steer_verl.data.work.plan import read_plan, write_whole
-from steer_verl.data.work.step import Kept
-from steer_verl.data.work.store import Store
 from steer_verl.errors import DataError
 from steer_verl.types import Record, Usage
+from steer_verl.work.outcomes import read_shard, shard_folders
+from steer_verl.work.plan import read_plan, write_whole
+from steer_verl.work.step import Kept
+from steer_verl.work.store import Store
 
 
 class StepAccount(Record):

@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from steer_verl.data.work.outcomes import outcome_files, shard_folders
-from steer_verl.data.work.run import Job, work_shards
-from steer_verl.data.work.step import Outcome
-from steer_verl.data.work.tally import Tally
 from steer_verl.errors import SteerError
+from steer_verl.work.outcomes import outcome_files, shard_folders
+from steer_verl.work.run import Job, work_shards
+from steer_verl.work.step import Outcome
+from steer_verl.work.tally import Tally
 
 RETRIES = 8
 """How often a shard is begun again whose process was lost."""

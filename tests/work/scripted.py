@@ -11,14 +11,15 @@ from typing import Any
 
 from rich.console import Console
 
-from steer_verl.data.work.engine import Engine
-from steer_verl.data.work.plan import shard_folder
-from steer_verl.data.work.run import Job
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected
-from steer_verl.data.work.store import Store
-from steer_verl.data.work.tally import Tally
+from steer_verl.models.failure import AgentFailed
 from steer_verl.types import Record, Usage
+from steer_verl.work.engine import Engine
+from steer_verl.work.plan import shard_folder
+from steer_verl.work.run import Job
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept, Rejected
+from steer_verl.work.store import Store
+from steer_verl.work.tally import Tally
 
 FAST = WorkSettings(in_flight=8, pause=0.01, shards=3, lines_per_file=7)
 CALL = Usage(requests=1, prompt_tokens=10, completion_tokens=5, cost=0.5)
@@ -54,7 +55,7 @@ class ScriptedStep:
         self.closed = False
 
     async def work(self, item: Thing, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         self.tries[item.id] += 1
         self.at_work += 1
         self.peak = max(self.peak, self.at_work)

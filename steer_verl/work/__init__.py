@@ -2,7 +2,7 @@
 
 =============  ==================================================================================
 ``step``       what a step is, what it finds on its desk, and what becomes of an item
-``run``        the door: a :class:`~steer_verl.data.work.run.Job`, worked through here or on Ray
+``run``        the door: a :class:`~steer_verl.work.run.Job`, worked through here or on Ray
 ``engine``     the loop: items in flight, tries, and when to stop
 ``desk``       where one item is worked on, and what was paid for is remembered
 ``store``      the state of one shard on disk

@@ -15,15 +15,15 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 
-from steer_verl.data.work.engine import Engine
-from steer_verl.data.work.manifest import StepAccount, account
-from steer_verl.data.work.plan import Plan, settle, shard_folder
-from steer_verl.data.work.progress import Progress
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import Step
-from steer_verl.data.work.store import Store
-from steer_verl.data.work.tally import Tally
 from steer_verl.errors import SteerError
+from steer_verl.work.engine import Engine
+from steer_verl.work.manifest import StepAccount, account
+from steer_verl.work.plan import Plan, settle, shard_folder
+from steer_verl.work.progress import Progress
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Step
+from steer_verl.work.store import Store
+from steer_verl.work.tally import Tally
 
 Item = TypeVar("Item")
 
@@ -88,7 +88,7 @@ def run(
     tally = Tally(job.name, total)
     with Progress(tally, console) as progress:
         if ray:
-            from steer_verl.data.work.cluster import work_on_ray
+            from steer_verl.work.cluster import work_on_ray
 
             work_on_ray(job, tally, progress.tick)
         else:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data import prompt_file
-from steer_verl.data.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted, prompt_hashes
 from steer_verl.errors import ConfigError
+from steer_verl.models import prompt_file
+from steer_verl.models.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted, prompt_hashes
 
 GOOD = "---\nname: a\nversion: 3\n---\nSystem words.\n---\nThe question:\n{{question}}\nWrite {{turns}}."
 

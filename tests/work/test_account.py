@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.manifest import account
-from steer_verl.data.work.run import run
-from steer_verl.data.work.settings import WorkSettings
 from steer_verl.errors import SteerError
-from tests.data.work.calls import CALLS, calls_job
+from steer_verl.work.manifest import account
+from steer_verl.work.run import run
+from steer_verl.work.settings import WorkSettings
 from tests.models.fault_server import MODEL, FaultServer, Request, Step, says, status
+from tests.work.calls import CALLS, calls_job
 
 COUNT = 24
 QUICK = WorkSettings(in_flight=4, shards=2, tries=2, pause=0.01, dead_after=6)

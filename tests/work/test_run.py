@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_verl.data.work.manifest import account, check, read_manifest, write_manifest
-from steer_verl.data.work.plan import Plan, differences, settle, shard_of
-from steer_verl.data.work.progress import Progress
-from steer_verl.data.work.run import run
-from steer_verl.data.work.step import Desk, Done, Kept, Outcome, Rejected
-from steer_verl.data.work.tally import Tally
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
-from tests.data.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper
+from steer_verl.work.manifest import account, check, read_manifest, write_manifest
+from steer_verl.work.plan import Plan, differences, settle, shard_of
+from steer_verl.work.progress import Progress
+from steer_verl.work.run import run
+from steer_verl.work.step import Desk, Done, Kept, Outcome, Rejected
+from steer_verl.work.tally import Tally
+from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper
 
 PRINT = {"generator": {"model": "a", "prompt": "1f"}, "kinds": ["benign"], "share": 0.5}
 

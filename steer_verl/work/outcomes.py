@@ -12,10 +12,10 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from steer_verl.data.work.step import Kept, Outcome
 from steer_verl.errors import DataError, SteerError
 from steer_verl.records import append, read_records
 from steer_verl.types import Record
+from steer_verl.work.step import Kept, Outcome
 
 R = TypeVar("R", bound=Record)
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.work.outcomes import read_outcomes
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept, Rejected
 from steer_verl.errors import DataError, SteerError
-from tests.data.work.scripted import CALL, FAST, ScriptedStep, Thing, keep, lost, odd_ones_out, things, work
+from steer_verl.models.failure import AgentFailed
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept, Rejected
+from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, keep, lost, odd_ones_out, things, work
 
 
 def ends(folder: Path) -> dict[str, str]:
@@ -257,7 +258,7 @@ class OpenedStep(ScriptedStep):
         self.fault, self.opened = fault, 0
 
     async def open(self) -> None:
-        """See :class:`~steer_verl.data.work.step.Opens`."""
+        """See :class:`~steer_verl.work.step.Opens`."""
         await asyncio.sleep(0)
         self.opened += 1
         if self.fault:

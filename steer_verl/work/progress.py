@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from steer_verl.data.work.tally import Tally
+from steer_verl.work.tally import Tally
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines where no terminal is."""

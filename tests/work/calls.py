@@ -1,4 +1,4 @@
-"""A step of calls over the real transport, and a process that works it: ``python -m tests.data.work.calls``."""
+"""A step of calls over the real transport, and a process that works it: ``python -m tests.work.calls``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.work.run import Job, run, share
-from steer_verl.data.work.settings import WorkSettings
-from steer_verl.data.work.step import AgentFailed, Desk, Done, Kept
 from steer_verl.errors import SteerError
 from steer_verl.models.endpoint import Endpoint
-from steer_verl.models.failure import Failure
+from steer_verl.models.failure import AgentFailed, Failure
 from steer_verl.models.request import Request
-from tests.data.work.scripted import Thing, things
+from steer_verl.work.run import Job, run, share
+from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import Desk, Done, Kept
+from tests.work.scripted import Thing, things
 
 CALLS = 3
 CONCURRENCY = 8
@@ -32,7 +32,7 @@ class CallStep:
         self.endpoint = Endpoint(config)
 
     async def work(self, item: Thing, desk: Desk) -> Done:
-        """See :class:`~steer_verl.data.work.step.Step`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         said = item.id
         for number in range(CALLS):
             said = await desk.once(f"call {number}", str, partial(self._ask, item, number, said, desk))

@@ -6,9 +6,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from steer_verl.data.work.step import Kept, Outcome
-from steer_verl.demo.timing import clock_text
+from steer_verl.text import clock_text
 from steer_verl.types import Usage
+from steer_verl.work.step import Kept, Outcome
 
 WINDOW = 60
 """Seconds over which the rate is taken."""

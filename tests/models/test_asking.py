@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.agents import Said
-from steer_verl.data.asking import Asker, dialogue
-from steer_verl.data.prompt_file import PromptFile
-from steer_verl.data.replies import Fault, read_answer, read_record, tidy
-from steer_verl.data.reply_schema import reply_schema
-from steer_verl.data.work.step import AgentFailed
 from steer_verl.errors import ConfigError
+from steer_verl.models.asking import Asker, dialogue
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import UNSEEN, Said
+from steer_verl.models.prompt_file import PromptFile
+from steer_verl.models.replies import Fault, read_answer, read_record, tidy
+from steer_verl.models.reply_schema import reply_schema
 from steer_verl.models.request import Reply
-from steer_verl.tutor.prompt import UNSEEN
 from steer_verl.types import Record, Usage
 from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint

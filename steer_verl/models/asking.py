@@ -2,10 +2,10 @@
 
 An :class:`Asker` has one endpoint and one prompt. It asks for a record (:meth:`Asker.ask`: JSON, read strictly) or for
 the next message of a chat (:meth:`Asker.answer`: prose). Either is remembered by the item's desk with what it cost, and
-either ends in a result or in :class:`~steer_verl.data.work.step.AgentFailed`.
+either ends in a result or in :class:`~steer_verl.work.step.AgentFailed`.
 
-Questions, pictures and models' words are material: they stand quoted (steer_verl/data/prompt_file.py), a reply must
-carry its request's id (steer_verl/data/requests.py), and only then is it read (steer_verl/data/replies.py).
+Questions, pictures and models' words are material: they stand quoted (steer_verl/models/prompt_file.py), a reply must
+carry its request's id (steer_verl/models/forms.py), and only then is it read (steer_verl/models/replies.py).
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.agents import Said
-from steer_verl.data.prompt_file import Ours, PromptFile, Value, pasted
-from steer_verl.data.replies import Fault, read_answer, read_record
-from steer_verl.data.reply_schema import reply_schema
-from steer_verl.data.requests import Chat, Form, Pictures, chat, form
-from steer_verl.data.work.step import AgentFailed, Desk
 from steer_verl.models.endpoint import Endpoint
-from steer_verl.models.failure import Failure
+from steer_verl.models.failure import AgentFailed, Failure
+from steer_verl.models.forms import Chat, Form, Pictures, Said, chat, form
 from steer_verl.models.log import RequestLog
+from steer_verl.models.prompt_file import Ours, PromptFile, Value, pasted
+from steer_verl.models.replies import Fault, read_answer, read_record
+from steer_verl.models.reply_schema import reply_schema
 from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.types import IMAGE_MARK
+from steer_verl.work.step import Desk
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.work.manifest import account
-from steer_verl.data.work.outcomes import read_outcomes
-from tests.data.work.calls import CALLS, CONCURRENCY
+from steer_verl.work.manifest import account
+from steer_verl.work.outcomes import read_outcomes
 from tests.models.fault_server import FaultServer, Request, Step, dropped, half_sent, says, slow, status
+from tests.work.calls import CALLS, CONCURRENCY
 
 COUNT = 70
 FAULTS = (dropped(), status(503), half_sent())
@@ -38,7 +38,7 @@ def server() -> Iterator[FaultServer]:
 
 
 def start(folder: Path, server: FaultServer) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.data.work.calls", str(folder), server.base_url, str(COUNT)]
+    command = [sys.executable, "-m", "tests.work.calls", str(folder), server.base_url, str(COUNT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.work import store as store_module
-from steer_verl.data.work.desk import ItemDesk
-from steer_verl.data.work.outcomes import outcome_files, read_kept, read_shard
-from steer_verl.data.work.step import AgentFailed, Kept, Outcome, Rejected
-from steer_verl.data.work.store import STATE, Store
 from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.models.failure import AgentFailed
 from steer_verl.records import append
 from steer_verl.types import Scores, Usage
-from tests.data.work.scripted import CALL, Thing
+from steer_verl.work import store as store_module
+from steer_verl.work.desk import ItemDesk
+from steer_verl.work.outcomes import outcome_files, read_kept, read_shard
+from steer_verl.work.step import Kept, Outcome, Rejected
+from steer_verl.work.store import STATE, Store
+from tests.work.scripted import CALL, Thing
 
 
 def kept(item: str) -> Outcome:

@@ -1,0 +1,30 @@
+"""Where a call belongs, and on whose account it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steer_verl.types import Usage
+
+
+def _on_nobody(usage: Usage) -> None:
+    """Nobody keeps an account."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a run: an item of a step, or a part of its work such as a turn.
+
+    The same work at the same place is the same call: the cache and a gateway's idempotency key hold the place. So
+    a run that was killed and started again replays what it had, and pays for nothing twice.
+    """
+
+    key: str
+    """``<step>/<item id>``, then one part after another; unique in a run's folder."""
+    spend: Callable[[Usage], None] = _on_nobody
+    """Puts what a call has cost on the item's account."""
+
+    def part(self, name: str) -> Place:
+        """A place inside this one; ``name`` is unique in it."""
+        return Place(f"{self.key}/{name}", self.spend)
