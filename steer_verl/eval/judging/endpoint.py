@@ -82,5 +82,5 @@ class EndpointJudge:
         """
         if not Path(path).is_absolute() or (self._root and not Path(path).is_relative_to(self._root)):
             what = f"not below {self._root}" if self._root else "not absolute"
-            raise AgentFailed(AskFault.PICTURE.value, f"picture {path[:80]!r}: the path is {what}; it was not sent")
+            raise AgentFailed(AskFault.IMAGE.value, f"picture {path[:80]!r}: the path is {what}; it was not sent")
         return str(Path(path).relative_to(self._root)) if self._root else path

@@ -13,7 +13,7 @@ from typing import Any
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.students.protocol import Messages
-from steer_verl.models.forms import Pictures
+from steer_verl.models.forms import Images
 from steer_verl.text import neutralize
 
 
@@ -29,7 +29,7 @@ class Conversation:
         return list(self.said)
 
 
-def conversation(system: str, messages: Messages, pictures: Pictures) -> Conversation:
+def conversation(system: str, messages: Messages, pictures: Images) -> Conversation:
     """The messages as a server takes them, each one's pictures and texts in their order.
 
     Args:
@@ -82,7 +82,7 @@ def _neutral(content: Any) -> Any:
     return [{**block, "text": neutralize(block["text"])} if block["type"] == "text" else block for block in content]
 
 
-def _sent(content: Any, pictures: Pictures) -> str | list[dict[str, Any]]:
+def _sent(content: Any, pictures: Images) -> str | list[dict[str, Any]]:
     """A message's content; a plain string when it shows no picture."""
     parts: list[dict[str, Any]] = []
     for block in _neutral([{"type": "text", "text": content}] if isinstance(content, str) else content):

@@ -22,7 +22,7 @@ from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
-from steer_verl.models.forms import Pictures
+from steer_verl.models.forms import Images
 from steer_verl.models.log import RequestLog
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
@@ -59,7 +59,7 @@ class EndpointStudent:
     ) -> None:
         self.config, self.name, self.system = config, name, system
         self._top_p, self._seed = top_p, seed
-        self._pictures = Pictures(None, sent=config.images)
+        self._pictures = Images(None, sent=config.images)
         self.endpoint = Endpoint(config, log=log, where=where)
 
     async def check(self) -> None:

@@ -77,7 +77,7 @@ class MiniStudentAgent:
             for path in image_paths(messages):
                 _proven(path)  # one bad picture must not fail the batch
         except DataError as error:
-            raise AgentFailed(AskFault.PICTURE.value, f"student: {error}") from None
+            raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
         mine = _Open(safe_messages(self._system, messages), asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         if self._work is None or self._work.done():
