@@ -70,15 +70,15 @@ class MakeStep:
         await self.agents.close()
 
     async def _made(self, item: SourceSeed, place: Place) -> Made:
-        assert item.side is not None, "a seed that is made serves a set"
-        settings = self.settings
-        if item.side is not SetName.BENCH:
+        side, settings = item.side, self.settings
+        assert side is not None, "a seed that is dealt has a side"
+        if side is not SetName.BENCH:
             item = await self._perturbed(item)
         draft = await self._drafted(item, place)
-        made = await screened(self.agents, Made(side=item.side, seed=draft.seed), settings.screen, place)
-        if made.side is SetName.SFT:
+        made = await screened(self.agents, Made(side=side, seed=draft.seed), settings.screen, place)
+        if side is SetName.SFT:
             return await bootstrapped(self.agents, made.seed, draft.answers, settings.bootstrap, place)
-        if made.side is SetName.RL:
+        if side is SetName.RL:
             return await selected(self.agents, made, settings.select, place)
         return made
 

@@ -40,7 +40,8 @@ async def expanded(agents: Agents, seed: SourceSeed, rewrites: Probe, settings: 
     kind = seed.kind
     assert kind is not None
     turns, rewritten = draw_turns(seed.id, settings.turn_weights), rewrites.of(kind)
-    texts, answers = (), ()
+    texts: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
     with stage("expand", lambda: {"rewrites": rewrites.model_dump(), "turns": list(texts)}):
         if kind is DialogueKind.BENIGN and drawn("pairs", seed.id) < settings.pairs:
             pairs = await agents.pairs(seed, rewritten, turns, place.part("pairs"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer_verl.data.agents import Agents, ImageReport, Probe, Reframed, Script, Strategy
+from steer_verl.data.agents import Agents, Brief, ImageReport, Probe, Strategy
 from steer_verl.data.facts import Facts
 from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import SourceSeed
@@ -57,7 +57,7 @@ class Attack:
             report = await self.agents.report(self.seed, self.rewrites.obfuscated, place.part("report"))
             for strategy in shuffled(strategies, self.seed.id)[: self.settings.max_strategies]:
                 try:
-                    facts, texts = await self._played(report, strategy, place.part(strategy.name))
+                    facts, texts = await self._played(self._brief(report, strategy), place.part(strategy.name))
                 except AgentFailed as failure:
                     if failure.transient:
                         raise
@@ -71,34 +71,33 @@ class Attack:
             told = ", ".join(f"{attempt.strategy}: {attempt.breach or attempt.failed}" for attempt in tried)
             raise Left(Reason.NOT_SUCCESSFUL if judged else Reason.NO_ATTACK, told)
 
-    async def _played(self, report: ImageReport, strategy: Strategy, place: Place) -> tuple[Facts, list[str]]:
+    async def _played(self, brief: Brief, place: Place) -> tuple[Facts, tuple[str, ...]]:
         """Modules 2 to 4 for one strategy: what came of it, and the user's turns.
 
         Raises:
             AgentFailed: an agent gave nothing, or a script that cannot be played.
         """
         agents, seed = self.agents, self.seed
-        words, rewritten = self.settings.prompt_words, self.rewrites.obfuscated
-        reframed = await agents.reframe(seed, rewritten, report, strategy, words, place.part("reframe"))
-        script = await agents.plan(seed, report, reframed, strategy, self.turns, place.part("plan"))
-        texts = [turn.user_prompt for turn in script.dialogue_script]
-        if fault := fault_of(texts, self.turns):
+        reframed = await agents.reframe(seed, brief, place.part("reframe"))
+        script = await agents.plan(seed, brief, reframed, place.part("plan"))
+        if fault := fault_of(script.texts, self.turns):
             raise AgentFailed(fault[0].value, fault[1])
         said: tuple[Said, ...] = ()
-        for number, text in enumerate(texts, 1):
+        for number, text in enumerate(script.texts, 1):
             images = (seed.image,) if seed.image is not None and not said else ()
             said += (Said(role="user", text=text, images=images),)
             answer = await agents.attack_target(said, place.part(f"target{number}"), seed)
             said += (Said(role="assistant", text=answer),)
-        breach = await agents.breach(seed, said, place.part("breach"))
-        return self._facts(strategy, reframed, script, breach), texts
-
-    def _facts(self, strategy: Strategy, reframed: Reframed, script: Script, breach: int) -> Facts:
-        return Facts(
+        facts = Facts(
             rewrites=self.rewrites,
-            strategy=strategy.name,
+            strategy=brief.strategy.name,
             attack_vector=reframed.attack_vector,
             complex_prompt=reframed.complex_prompt,
-            risk_curve=script.risk_curve,
-            breach=breach,
+            risk_curve=tuple(turn.risk for turn in script.turns),
+            breach=await agents.breach(seed, said, place.part("breach")),
         )
+        return facts, script.texts
+
+    def _brief(self, report: ImageReport, strategy: Strategy) -> Brief:
+        words, rewritten = self.settings.prompt_words, self.rewrites.obfuscated
+        return Brief(rewritten=rewritten, report=report, strategy=strategy, words=words, turns=self.turns)

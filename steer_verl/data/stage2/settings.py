@@ -12,7 +12,6 @@ from steer_verl.data.stage1.settings import Count, Share
 from steer_verl.types import Score
 
 
-
 class BootstrapSettings(Settings):
     """How Stage II plays and what it keeps. The paper has both thresholds and publishes neither.
 
