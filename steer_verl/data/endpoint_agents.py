@@ -119,7 +119,7 @@ class EndpointAgents:
     ) -> None:
         prompts: dict[str, PromptFile | None] = {**prompts_of(guidelines), "target": None}
         self.images = images.resolve()
-        self._askers = {
+        self.askers = {
             name: Asker(
                 endpoints[role], name, prompts[name], cache=cache, images=images, log=log, where=f"agents.roles.{role}"
             )
@@ -133,14 +133,14 @@ class EndpointAgents:
         """Role -> ``<model>@<prompt>-<version>,...``; the evaluator's is the tutor's name."""
         named = {}
         for role, names in PROMPTS.items():
-            askers = [self._askers[name] for name in names]
+            askers = [self.askers[name] for name in names]
             versions = ",".join(f"{asker.role}-{asker.version}" for asker in askers)
             named[str(role)] = f"{askers[0].config.model}@{versions}"
         return {**named, "evaluator": self.tutor.name}
 
     async def close(self) -> None:
         """Give connections back."""
-        await asyncio.gather(self.tutor.close(), *(asker.close() for asker in self._askers.values()))
+        await asyncio.gather(self.tutor.close(), *(asker.close() for asker in self.askers.values()))
 
     # ----- Stage I
 
@@ -213,7 +213,7 @@ class EndpointAgents:
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
         """See :meth:`Agents.attack_target`; a refusal is an answer."""
-        return await self._askers["target"].answer(said, place)
+        return await self.askers["target"].answer(said, place)
 
     async def breach(self, seed: SourceSeed, said: tuple[Said, ...], place: Place) -> Level:
         """See :meth:`Agents.breach`."""
@@ -238,7 +238,7 @@ class EndpointAgents:
 
     async def blue_expert(self, seed: Seed, said: tuple[Said, ...], place: Place) -> str:
         """See :meth:`Agents.blue_expert`."""
-        return await self._askers["blue_expert"].answer(said, place, verbatim=True)
+        return await self.askers["blue_expert"].answer(said, place, verbatim=True)
 
     async def evaluate(self, exchange: TutorRequest, place: Place) -> TurnVerdict:
         """See :meth:`Agents.evaluate`. The tutor's reply is kept by the place and by all that it was shown.
@@ -276,7 +276,7 @@ class EndpointAgents:
         images: tuple[str, ...],
         check: Callable[[R], str] = lambda record: "",
     ) -> R:
-        return await self._askers[prompt].ask(kind, values, place, images=images, check=check)
+        return await self.askers[prompt].ask(kind, values, place, images=images, check=check)
 
     def _with_paths(self, exchange: TutorRequest) -> TutorRequest:
         """The exchange with its images' whole paths. Raises ``DataError``: one lies elsewhere."""

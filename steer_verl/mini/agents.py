@@ -38,9 +38,9 @@ VERSION = 2
 class MiniAgents:
     """See :class:`~steer_verl.data.agents.Agents`.
 
-    They hold nothing and cost nothing, so that nothing of theirs is remembered: dice are thrown anew for each asking, by
-    its place. The same question at the same place gets the same answer in every run and process. Images are known by
-    their facts; a seed without them fails for good, with reason ``no_facts``.
+    They cost nothing, so that nothing of theirs is remembered: dice are thrown anew for each asking, by its place. The
+    same question at the same place gets the same answer in every run and process, in whatever order. Images are known
+    by their facts; a seed without them fails for good, with reason ``no_facts``.
 
     Args:
         settings: of :class:`~steer_verl.mini.rules.MiniSettings`.

@@ -1,8 +1,7 @@
 """Visual perturbation of a share of the seeds: Gaussian noise, or a phrase written on the image (paper, Stage I).
 
-Which seed is perturbed, how, where and with what noise is drawn by a hash of its id. The new image lies in the folder of
-images under the digest of its pixels, as a PNG, which keeps the noise as it is. The original stays, and the seed's
-facts name it.
+Which seed is perturbed, how, where and with what noise is drawn by a hash of its id. The new image lies beside the
+original under the digest of its pixels, as a PNG, which keeps the noise as it is; the seed's facts name the original.
 """
 
 from __future__ import annotations
