@@ -1,4 +1,4 @@
-"""Agents without a server for the tests of the stages: they say what they are told to, and note what they were asked."""
+"""Agents without a server for the tests of the stages: they say what they are told, and note what they are asked."""
 
 from __future__ import annotations
 

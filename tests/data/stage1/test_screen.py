@@ -30,7 +30,9 @@ async def test_kept_if_and_only_if_all_three_are_high_enough(marks: tuple[int, i
 
 @pytest.mark.parametrize("kind", [*DialogueKind])
 @pytest.mark.parametrize("side", [*SetName])
-async def test_every_dialogue_is_screened_once_before_anything_is_paid_for_it(kind: DialogueKind, side: SetName) -> None:
+async def test_every_dialogue_is_screened_once_before_anything_is_paid_for_it(
+    kind: DialogueKind, side: SetName
+) -> None:
     agents = ScriptedAgents(screen=Quality(natural=1, grounded=5, reaches=5))
     done = await make(agents, source(kind=kind, side=side))
     assert isinstance(done, Rejected) and made(done).side is side
