@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
-from steer_verl.data.duplicates import Item
+from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger, What
 from steer_verl.data.sets.settings import SetSettings
@@ -48,18 +47,6 @@ Fault = tuple[SetReason, str]
 """Reason and detail."""
 
 
-class Like(Protocol):
-    """Remembers dialogues (:class:`~steer_verl.data.duplicates.DuplicateIndex`)."""
-
-    def first_like(self, item: Item) -> str | None:
-        """Id of the first one that is nearly the same."""
-        ...
-
-    def add(self, item: Item) -> None:
-        """Remember one."""
-        ...
-
-
 class Gate:
     """Decides on one dialogue after the other, whatever room its set has.
 
@@ -69,7 +56,7 @@ class Gate:
         like: remembers their texts.
     """
 
-    def __init__(self, ledger: Ledger, images: Path, like: Like) -> None:
+    def __init__(self, ledger: Ledger, images: Path, like: DuplicateIndex) -> None:
         self._ledger, self._like = ledger, like
         self._image_fault = functools.lru_cache(maxsize=4096)(functools.partial(_image_fault, images))
 

@@ -87,7 +87,7 @@ def test_a_builds_cards_tell_of_rejected_and_left_out_dialogues_of_their_side(tm
     early = [Rejected(stage="probe", reason="refused", value=value) for value in (None, {"tried": 3})]
     others = [Outcome(id=f"o{n}", done=each) for n, each in enumerate([done, *early])]
     rows = {side: [plain_seed(f"s:{side}{n}/red_team") for n in range(3)] for side in ("sft", "rl")}
-    rows["sft"] += [rows["rl"][0]]
+    rows["sft"] += rows["rl"]
     put_together(tmp_path / "images", **rows, others=others, account=account(), settings=SetSettings(rl=2))
     sft, rl = (check((tmp_path / "out" / "cards" / side / "card.html").read_text()) for side in ("sft", "rl"))
     assert "left out in bootstrap: unsafe" in sft.text and "turn 2: safety 4" in sft.text

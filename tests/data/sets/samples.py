@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
-from steer_verl.work.outcomes import Pointer
+from steer_verl.work.outcomes import OutcomeLog, outcome_pointers, read_at
 from steer_verl.work.step import Kept, Outcome, value_of
 
 BENIGN, RED = DialogueKind.BENIGN, DialogueKind.RED_TEAM
@@ -83,12 +84,16 @@ def put_together(
     **more: Any,
 ) -> dict[SetName, SetReport]:
     """Assemble these into ``<out>`` beside the folder of images."""
-    sides = ((SFT, sft), (RL, rl), (BENCH, bench))
+    steps, sides = images.parent / "steps" / "dialogues", ((SFT, sft), (RL, rl), (BENCH, bench))
+    shutil.rmtree(steps, ignore_errors=True)
+    logs = [OutcomeLog(steps / f"shard-{number:03d}", 7) for number in range(2)]
     outcomes = [kept(made(side, item)) for side, items in sides for item in items] + list(others)
+    for number, outcome in enumerate(outcomes):
+        logs[number % 2].append(outcome)
     return assemble(
         images.parent / out,
-        ((outcome, Pointer(Path("outcomes"), number)) for number, outcome in enumerate(outcomes)),
-        lambda pointer: outcomes[pointer.offset],
+        outcome_pointers(steps),
+        read_at,
         images,
         settings=settings or SetSettings(),
         duplicates=DuplicateSettings(),

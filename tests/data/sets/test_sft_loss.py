@@ -13,13 +13,9 @@ from typing import Any
 import pytest
 
 from steer_verl.data.seed import Made
-from steer_verl.data.sets.assemble import assemble
-from steer_verl.data.sets.settings import SetSettings
-from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.types import Seed, UserTurn
-from steer_verl.work.outcomes import Pointer
-from tests.data.sets.samples import BENIGN, SFT, image, kept, played, seed
+from tests.data.sets.samples import BENIGN, SFT, image, kept, played, put_together, seed
 
 
 def dialogues() -> list[Made]:
@@ -46,17 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets")
     image(folder / "images" / "a.png", (84, 84))
     image(folder / "images" / "b.png", (84, 112), "blue")
-    outcomes = [kept(made) for made in dialogues()]
     for name, prompt in (("plain", None), ("system", STUDENT_FORMAT)):
-        assemble(
-            folder / name,
-            ((outcome, Pointer(folder, number)) for number, outcome in enumerate(outcomes)),
-            lambda pointer: outcomes[pointer.offset],
-            folder / "images",
-            settings=SetSettings(),
-            duplicates=DuplicateSettings(),
-            system_prompt=prompt,
-        )
+        put_together(folder / "images", others=[kept(made) for made in dialogues()], out=name, system_prompt=prompt)
     return folder
 
 
