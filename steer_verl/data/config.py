@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from steer_verl.config import EndpointConfig, Settings
 from steer_verl.data.agents import ROLE_TEMPERATURES, ROLES, Role
 from steer_verl.data.make import StageSettings
-from steer_verl.data.sets import SetSettings
+from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
