@@ -10,9 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from steer_verl.data.agents import ROLE_TEMPERATURES, ROLES, Role
-from steer_verl.data.endpoint_agents import PROMPTS, EndpointAgents, prompts_of
+from steer_verl.data.agents import (
+    ROLE_TEMPERATURES,
+    ROLES,
+    ImageReport,
+    Pair,
+    Probe,
+    Quality,
+    Reframed,
+    Risk,
+    Role,
+    Script,
+    ScriptTurn,
+)
+from steer_verl.data.endpoint_agents import PROMPTS, EndpointAgents, Messages, NextMessage, Pairs, prompts_of
 from steer_verl.data.facts import Facts
 from steer_verl.data.make import MakeStep, StageSettings
 from steer_verl.data.seed import SetName, SourceSeed
@@ -423,6 +436,28 @@ def test_every_role_has_a_temperature_and_all_but_the_tutor_a_prompt() -> None:
     assert ROLE_TEMPERATURES.keys() == set(ROLES) == {*PROMPTS, "evaluator"}
     named = {name for names in PROMPTS.values() for name in names}
     assert named == {*prompts_of(), TARGET}
+
+
+def test_every_prompt_names_every_field_of_its_reply() -> None:
+    replies: dict[str, list[type[BaseModel]]] = {
+        "probe": [Probe],
+        "expand_benign": [Messages],
+        "expand_obfuscated": [Messages],
+        "pairs": [Pairs, Pair],
+        "image_report": [ImageReport],
+        "reframe": [Reframed],
+        "plan": [Script, ScriptTurn],
+        "breach": [Risk],
+        "screen": [Quality],
+        "red_user": [NextMessage],
+        "risk_alone": [Risk],
+        "risk_whole": [Risk],
+    }
+    prompts = prompts_of()
+    assert replies.keys() == prompts.keys() - {BLUE}
+    for name, kinds in replies.items():
+        fields = [field for kind in kinds for field in kind.model_fields]
+        assert [field for field in fields if f'"{field}"' not in prompts[name].system] == [], name
 
 
 async def test_names_say_which_model_and_which_prompts(tmp_path: Path) -> None:
