@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
 from steer_verl.data.agents import Level, Mark
-from steer_verl.types import MAX_TURNS, MIN_TURNS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -48,12 +47,6 @@ class ExpandSettings(Settings):
         if sum(self.turn_weights) <= 0:
             raise ValueError("turn_weights sum to 0; give at least one number of turns a positive weight")
         return self
-
-    @property
-    def mean_turns(self) -> float:
-        """Expected number of turns."""
-        lengths = range(MIN_TURNS, MAX_TURNS + 1)
-        return sum(n * w for n, w in zip(lengths, self.turn_weights, strict=True)) / sum(self.turn_weights)
 
 
 class RedTeamSettings(Settings):
