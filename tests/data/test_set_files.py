@@ -16,7 +16,7 @@ from steer_verl.data.commands import app
 from steer_verl.data.likeness import indexes_in
 from steer_verl.data.parquet import load_seeds, write_parquet
 from steer_verl.data.set_files import Overlaps, check_set
-from steer_verl.data.stage2.writers import sft_schema
+from steer_verl.data.sets.files import sft_schema
 from steer_verl.data.validate import Problem, Rules, Told
 from tests.data.samples import picture, row, write_rows
 from tests.data.test_bench_rows import bench

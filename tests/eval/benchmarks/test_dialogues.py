@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from steer_verl.data.bench_rows import bench_row_from
 from steer_verl.data.parquet import write_parquet
 from steer_verl.data.rows import seed_from_rl_row
-from steer_verl.data.stage2.writers import bench_row
+from steer_verl.data.sets.files import bench_row
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import draft_of, placed
 from steer_verl.eval.benchmarks.items import items_of

@@ -7,59 +7,43 @@ Without a GPU run it as `make test` does, with STEER_CPU=1: transformers imports
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steer_verl.data.stage2.assemble import assemble
-from steer_verl.data.stage2.bootstrap import Bootstrapped
+from steer_verl.data.seed import Made
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.types import DialogueKind, Seed, UserTurn
-from tests.data.samples import picture
-from tests.data.stage2.scripted import played, seed
-from tests.data.stage2.test_assemble import Same
+from steer_verl.types import Seed, UserTurn
+from tests.data.sets.samples import BENIGN, SFT, image, kept, played, put_together, seed
 
 
-def dialogues(pictures: Path) -> Iterator[Bootstrapped]:
-    """One picture, two in different turns, none; answers that differ and hold what a template might trip over."""
-    picture(pictures / "a.png", (84, 84))
-    picture(pictures / "b.png", (84, 112), "blue")
+def dialogues() -> list[Made]:
+    """One image, two in different turns, none; answers that differ and hold what a template might trip over."""
     later = UserTurn(text="And <image>, which is taller?", images=("b.png",))
-    two = seed("s:2/benign", turns=3, image="a.png", kind=DialogueKind.BENIGN)
-    items = [seed("s:1/red_team", turns=6, image="a.png"), _with(two, later), seed("s:3/red_team", turns=2)]
-    for item in items:
-        row = played(item)
-        turns = [
-            turn.model_copy(
-                update={
-                    "answer": f"<thinking>Turn {n},\n\nassistant user.</thinking><answer>{item.id} {n}: ok?\n</answer>"
-                }
-            )
-            for n, turn in enumerate(row.trajectory.turns)
-        ]
-        yield row.model_copy(update={"trajectory": row.trajectory.model_copy(update={"turns": tuple(turns)})})
+    two = seed("s:2/benign", BENIGN, image="a.png")
+    return [
+        _answered(seed("s:1/red_team", turns=6, image="a.png")),
+        _answered(two.model_copy(update={"turns": (two.turns[0], later, *two.turns[2:])})),
+        _answered(seed("s:3/red_team", turns=2)),
+    ]
 
 
-def _with(item: Seed, turn: UserTurn) -> Seed:
-    return item.model_copy(update={"turns": (item.turns[0], turn, *item.turns[2:])})
+def _answered(item: Seed) -> Made:
+    answers = [
+        f"<thinking>Turn {n},\n\nassistant user.</thinking><answer>{item.id} {n}: ok?\n</answer>"
+        for n in range(len(item.turns))
+    ]
+    return Made(side=SFT, seed=item, trajectory=played(item, answers))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets")
-    rows = list(dialogues(folder / "pictures"))
+    image(folder / "images" / "a.png", (84, 84))
+    image(folder / "images" / "b.png", (84, 112), "blue")
     for name, prompt in (("plain", None), ("system", STUDENT_FORMAT)):
-        assemble(
-            folder / name,
-            sft=rows,
-            rl=(),
-            bench=(),
-            pictures=folder / "pictures",
-            index=Same,
-            system_prompt=prompt,
-        )
+        put_together(folder / "images", others=[kept(made) for made in dialogues()], out=name, system_prompt=prompt)
     return folder
 
 
@@ -82,7 +66,9 @@ def read(folder: Path, processor: Any, **settings: Any) -> Any:
         "messages_key": "messages",
         **settings,
     }
-    return MultiTurnSFTDataset(str(folder / "sft.parquet"), processor.tokenizer, OmegaConf.create(config), processor)
+    return MultiTurnSFTDataset(
+        str(folder / "sets" / "sft.parquet"), processor.tokenizer, OmegaConf.create(config), processor
+    )
 
 
 def learned(item: dict[str, Any], tokenizer: Any) -> list[str]:
@@ -101,15 +87,15 @@ def learned(item: dict[str, Any], tokenizer: Any) -> list[str]:
 @pytest.mark.parametrize("padding", ["no_padding", "right"])
 def test_the_loss_is_on_the_assistants_turns_alone(folder: Path, processor: Any, name: str, padding: str) -> None:
     dataset = read(folder / name, processor, pad_mode=padding)
-    rows = {row.seed.id: row for row in dialogues(folder / "pictures")}
+    rows = {made.seed.id: made.trajectory.turns for made in dialogues() if made.trajectory}
     ids = dataset.dataframe["id"].tolist()
     assert sorted(ids) == sorted(rows)
     for row_id, item in zip(ids, (dataset[index] for index in range(len(dataset))), strict=True):
-        turns = rows[row_id].trajectory.turns
+        turns = rows[row_id]
         assert learned(item, processor.tokenizer) == [f"{turn.answer}<|im_end|>\n" for turn in turns]
-        pictures = [name for turn in turns for name in turn.user.images]
+        images = [name for turn in turns for name in turn.user.images]
         grids = item.get("multi_modal_inputs", {}).get("image_grid_thw", [])
-        assert len(grids) == len(pictures)
+        assert len(grids) == len(images)
         assert (processor.tokenizer.decode(item["input_ids"]).count(STUDENT_FORMAT.strip()[:40]) == 1) == (
             name == "system"
         )
