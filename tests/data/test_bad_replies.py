@@ -48,7 +48,7 @@ async def test_a_reply_of_no_use_is_asked_for_again_with_its_fault(
 
 
 @pytest.mark.parametrize("words", [79, 80, 200, 201])
-@pytest.mark.parametrize("unit", ["word ", "\u5b57"], ids=["spaced", "Chinese"])
+@pytest.mark.parametrize("unit", ["word ", "\u5b57", "\u0e01\u0e34"], ids=["spaced", "Chinese", "Thai"])
 async def test_a_reframed_request_has_as_many_words_as_the_paper_says(tmp_path: Path, words: int, unit: str) -> None:
     prompt = (unit * words).strip()
     assert word_count(prompt) == words

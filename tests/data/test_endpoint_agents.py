@@ -58,11 +58,11 @@ async def test_a_question_becomes_a_dialogue_in_three_requests(tmp_path: Path, k
 async def test_pairs_are_one_request_and_their_last_answer_is_the_sources(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
         settings = changed(SHORT, expand={"pairs": 1})
-        done = await lab.make(source(side=SetName.SFT, answer="42"), settings)
+        done = await lab.make(source(side=SetName.SFT, answer="42", unsafe=False), settings)
         assert isinstance(done, Kept) and lab.server.roles == {"probe": 1, "pairs": 1, "screen": 1, TUTOR: 2}
         assert "> 42" in lab.bodies("pairs")[0]
-        await lab.make(source("2", side=SetName.SFT), settings)
-        assert "none is given" in lab.bodies("pairs")[1]
+        await lab.make(source("2", side=SetName.SFT, answer="42", unsafe=True), settings)
+        assert "none is given" in lab.bodies("pairs")[1], "the question is another one"
 
 
 async def test_an_attack_that_succeeds_at_once_costs_one_strategys_requests(tmp_path: Path) -> None:

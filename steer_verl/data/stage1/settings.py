@@ -57,7 +57,7 @@ class RedTeamSettings(Settings):
     keep_from: Level = 4
     """A dialogue that the judge gives this level or a higher one is kept (paper: 4 of 5)."""
     prompt_words: tuple[Count, Count] = (80, 200)
-    """Fewest and most words of the reframed request; a character of Chinese or Japanese counts as one."""
+    """Fewest and most words of the reframed request; where a script writes no spaces, each letter counts as one."""
     strategies: str | None = None
     """Path of a file that adds to the built-in framings and escalations."""
 

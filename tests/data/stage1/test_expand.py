@@ -87,6 +87,18 @@ async def test_any_single_length_can_be_had(only: int, kind: DialogueKind) -> No
         assert len(seed.turns) == only
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Is it 5 - 3?", "Is it 5 + 3?"],
+        ["3 < 5?", "3 > 5?"],
+        ["\u0915\u0940 \u0915\u0940\u092e\u0924?", "\u0915\u093e \u0915\u0940\u092e\u0924?"],
+    ],
+)
+async def test_turns_that_differ_in_a_sign_repeat_nothing(texts: list[str]) -> None:
+    assert len(kept(await make(ScriptedAgents(expand=texts), source(), SHORT)).turns) == 2
+
+
 @pytest.mark.parametrize("weights", [(0,) * 9, (1,) * 8, (-1, *(1,) * 8), (float("inf"), *(1,) * 8)])
 def test_weights_that_cannot_work_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError):
