@@ -80,7 +80,7 @@ def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
         ConfigError: the folder was begun by another plan; it names what differs.
         DataError: the folder's plan cannot be read.
     """
-    plan = plan.model_copy(update={"fingerprint": json.loads(json.dumps(plan.fingerprint))})
+    plan = plan.model_copy(update={"fingerprint": as_json(plan.fingerprint)})
     found = read_plan(folder)
     if found is None:
         return plan
@@ -117,6 +117,11 @@ def read_plan(folder: Path) -> Plan | None:
 def write_plan(folder: Path, plan: Plan) -> None:
     """Begin the folder by this plan."""
     write_whole(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
+
+
+def as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as it is when it was written and read again."""
+    return dict(json.loads(json.dumps(fingerprint)))
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
