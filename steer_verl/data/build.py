@@ -32,7 +32,7 @@ from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.models.cache import Cache, ReplyCache
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
 from steer_verl.work.manifest import Manifest, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
