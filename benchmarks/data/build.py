@@ -143,7 +143,9 @@ def play(config: Path, out: Path, kills: tuple[float, ...], seeds: int) -> list[
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
-            raise RuntimeError(f"the build ended before it could be killed\n{(config.parent / 'build.log').read_text()}")
+            raise RuntimeError(
+                f"the build ended before it could be killed\n{(config.parent / 'build.log').read_text()}"
+            )
         ended.append(_ended(out))
     return ended
 
