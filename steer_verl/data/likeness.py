@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,17 @@ from steer_verl.data.sources.duplicates import DuplicateIndex, Item
 from steer_verl.data.sources.pictures import pixel_digest
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.sources.sketch import look
-from steer_verl.data.validate import Told
 from steer_verl.images import decode_image, load_image
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a dialogue is compared by."""
+
+    id: str
+    turns: int
+    text: str
+    images: tuple[str | bytes, ...] = ()
 
 
 class Like(Protocol):

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.bench_rows import bench_row_from
 from steer_verl.data.cards.entry import Entry, entry_of
 from steer_verl.data.jsonl import read_jsonl
-from steer_verl.data.rows import seed_from_rl_row
+from steer_verl.data.rows import RlRow
+from steer_verl.data.set_rows import BenchRow
 from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.stage2.writers import PICTURES
 from steer_verl.errors import DataError
@@ -85,13 +85,13 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _rl(value: Mapping[str, Any]) -> Entry:
-    entry = entry_of(seed_from_rl_row(value))
+    entry = entry_of(RlRow.read(value).seed())
     return _named_as_built(entry, entry.asked)
 
 
 def _bench(value: Mapping[str, Any]) -> Entry:
-    row = bench_row_from(value)
-    opening, *later = row.turns
+    row = BenchRow.read(value)
+    opening, *later = (message.content for message in row.messages_fixed)
     images = (row.image,) if row.image else ()
     asked = (UserTurn(text=IMAGE_MARK * len(images) + opening, images=images), *(UserTurn(text=t) for t in later))
     told = {"category": row.category, "source_category": row.source_category, "risk_curve": list(row.risk_trajectory)}

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from steer_verl.config import Settings
+from steer_verl.data.rows import MAX_TURN_CHARS
 from steer_verl.data.sources.registry import SETS
-from steer_verl.data.validate import MAX_TURN_CHARS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

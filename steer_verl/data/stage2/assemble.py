@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from steer_verl.data.licences import non_commercial
-from steer_verl.data.likeness import Like
+from steer_verl.data.likeness import Like, Told
 from steer_verl.data.parquet import atomic
+from steer_verl.data.rows import plain_words
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.pile import Offered, Pile
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
 from steer_verl.data.stage2.writers import Pictures, write_bench, write_rl, write_sft
-from steer_verl.data.validate import Told, plain_words
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
 from steer_verl.types import DialogueKind, Record, Seed, UserTurn

@@ -10,11 +10,11 @@ import pytest
 
 from steer_verl.data.cards.card import write_card
 from steer_verl.data.cards.published import set_account, set_entries, set_left_out
+from steer_verl.data.likeness import Told
 from steer_verl.data.stage2.assemble import assemble
 from steer_verl.data.stage2.bootstrap import Bootstrapped
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
-from steer_verl.data.validate import Told
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Rejected

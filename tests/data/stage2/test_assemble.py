@@ -15,15 +15,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from steer_verl.data.bench_rows import load_bench
+from steer_verl.data.check import Rules
 from steer_verl.data.commands import app
 from steer_verl.data.licences import non_commercial
-from steer_verl.data.likeness import indexes_in
+from steer_verl.data.likeness import Told, indexes_in
 from steer_verl.data.parquet import load_seeds
 from steer_verl.data.stage2.assemble import SetReport, assemble
 from steer_verl.data.stage2.settings import SetSettings
 from steer_verl.data.stage2.splits import SetName
-from steer_verl.data.validate import Rules, Told
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed, UserTurn
 from tests.data.samples import picture
@@ -94,22 +93,22 @@ def test_the_files_hold_what_went_in(pictures: Path) -> None:
         assert line["scores"] == [{"safety": 10, "usefulness": 10, "faithfulness": 9}] * 3
     assert {s.id: len(s.turns) for s in load_seeds(out / "rl.jsonl")} == {item.id: 3 for item in rl}
     assert load_seeds(out / "rl.parquet", rules=Rules(trust_paths=True)) == load_seeds(out / "rl.jsonl")
-    rows = {row.question_id: row for row in load_bench(out / "bench.jsonl")}
+    rows = {row.id: row for row in load_seeds(out / "bench.jsonl")}
     for item in bench:
         row = rows[item.id]
-        assert row.turns == tuple(turn.text.removeprefix("<image>") for turn in item.turns)
+        assert [turn.text for turn in row.turns] == [turn.text for turn in item.turns]
         assert (row.license, row.source, row.source_id) == (item.license, item.source, item.source_id)
-        assert row.image == str((out / "pictures/aa/0.png").resolve())
+        assert row.turns[0].images == (str((out / "pictures/aa/0.png").resolve()),)
 
 
-def test_what_is_assembled_passes_the_check_all_sets_at_once(pictures: Path, tmp_path_factory: Any) -> None:
+def test_what_is_assembled_passes_the_check(pictures: Path, tmp_path_factory: Any) -> None:
     """With the index of near-duplicates that both use."""
     index = indexes_in(tmp_path_factory.mktemp("index"))
     rows = {name: seeds(name, 6, turns=2 + n) + seeds(name, 6, BENIGN) for n, name in enumerate("abc")}
     put_together(pictures, rows["a"], rows["b"], rows["c"], index=index, system_prompt="Be brief.")
     out = pictures.parent / "sets"
-    for files in (["sft.parquet", "rl.jsonl", "bench.jsonl"], ["sft.jsonl", "rl.parquet", "bench.jsonl"]):
-        result = CliRunner().invoke(app, ["check", *(str(out / file) for file in files)])
+    for file in ("sft.parquet", "rl.jsonl", "bench.jsonl", "sft.jsonl", "rl.parquet"):
+        result = CliRunner().invoke(app, ["check", str(out / file)])
         assert result.exit_code == 0, result.output
     same = CliRunner().invoke(app, ["check", str(out / "sft.parquet"), str(out / "sft.jsonl")])
     assert same.exit_code == 1 and "12 are in another file too" in same.output
@@ -218,8 +217,8 @@ def test_what_has_no_place_in_a_bench_row_is_left_out(pictures: Path) -> None:
     rows = [later.model_copy(update={"turns": turns}), seed("s:2/benign", image="aa/0.png"), seed("s:3/benign")]
     report = put_together(pictures, bench=rows)[SetName.BENCH]
     assert report.left_out == {"not_in_form": 1}
-    images = [row.image for row in load_bench(pictures.parent / "sets" / "bench.jsonl")]
-    assert len(images) == 2 and images.count(None) == 1
+    images = [row.turns[0].images for row in load_seeds(pictures.parent / "sets" / "bench.jsonl")]
+    assert len(images) == 2 and images.count(()) == 1
 
 
 def test_a_disk_without_links_gets_whole_copies(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
