@@ -8,20 +8,20 @@ and of the earlier ones their ids and the images that they name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from steer_verl.data.files import TornFile, columns_of, parquet_rows, regular
 from steer_verl.data.flaws import Flaw, RowError
-from steer_verl.data.jsonl import read_jsonl
+from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
 from steer_verl.data.row_images import Images, Opened
 from steer_verl.data.rows import MAX_TURN_CHARS, More, RlRow, Row, Told
 from steer_verl.data.set_rows import FORMS, BenchRow, SftRow
-from steer_verl.data.verl_rows import COLUMNS, read_verl_row
+from steer_verl.data.sources.sets import Refused
+from steer_verl.data.verl_rows import COLUMNS, columns_of, read_verl_row, table_rows
 from steer_verl.types import MIN_TURNS, Seed
 
 SNIFFED_LINES = 20
@@ -119,13 +119,11 @@ def check_file(
     Raises:
         DataError: the file cannot be opened, or has no known columns.
     """
-    table = regular(file).suffix == ".parquet"
+    table = regular_file(file).suffix == ".parquet"
     root = rules.image_root or (None if table else file.parent)
     images = Images(root, trusted=rules.trust_paths, digests=compared)
     check = _FileCheck(file, rules, images, student)
-    if not table:
-        return check.lines(form or _form_of(file))
-    return check.sft_table() if "messages" in columns_of(file) else check.verl_table()
+    return check.table() if table else check.lines(form or _form_of(file))
 
 
 class _FileCheck:
@@ -138,30 +136,24 @@ class _FileCheck:
     def lines(self, form: type[Row]) -> Iterator[Checked]:
         for line in read_jsonl(self.file):
             if line.value is None:
-                yield self._bad(line.number, line.size, [Flaw("line", line.what, line.cure)])
+                yield self._bad(line.number, line.size, [Flaw("line", line.what, line.hint)])
             else:
                 yield self._row(form, line.number, line.size, line.value)
 
-    def verl_table(self) -> Iterator[Checked]:
-        return self._table(self._verl_row, {"prompt", "extra_info"}, COLUMNS)
+    def table(self) -> Iterator[Checked]:
+        sft = "messages" in columns_of(self.file)
+        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", COLUMNS)
+        for number, value in table_rows(self.file, needed, wanted):
+            if isinstance(value, Refused):
+                yield self._bad(number, 1, [Flaw("file", value.what, value.hint)])
+            else:
+                yield (self._sft_row if sft else self._verl_row)(number, value)
 
-    def sft_table(self) -> Iterator[Checked]:
-        return self._table(self._sft_row, {"messages"}, (*SftRow.model_fields, "videos"))
-
-    def _table(
-        self, check: Callable[[int, dict[str, Any]], Checked], needed: Collection[str], wanted: Collection[str]
-    ) -> Iterator[Checked]:
-        try:
-            for number, value in enumerate(parquet_rows(self.file, needed, wanted), start=1):
-                yield check(number, value)
-        except TornFile as error:
-            yield self._bad(error.row, 1, [Flaw("file", error.what, error.hint)])
-
-    def _verl_row(self, number: int, value: dict[str, Any]) -> Checked:
+    def _verl_row(self, number: int, value: Mapping[str, Any]) -> Checked:
         found, flaws = read_verl_row(value)
         return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda *_: flaws)
 
-    def _sft_row(self, number: int, value: dict[str, Any]) -> Checked:
+    def _sft_row(self, number: int, value: Mapping[str, Any]) -> Checked:
         def loads(row: SftRow, _: Told) -> Iterator[Flaw]:
             """What verl's SFT dataset would die of."""
             if value.get("images", ()) is None:
@@ -223,8 +215,9 @@ class _FileCheck:
             yield Flaw("images", "no image", "add one, or leave --require-images out")
         if (first := self._rows_by_id.setdefault(told.id, number)) != number:
             yield Flaw(told.id_field, f"{told.id!r} is row {first}'s already", "give each row its own id")
-        if why := told.form != "bench" and forbids_training(told.source, told.license):
-            yield Flaw("source", why, "keep it for an evaluation")
+        if told.form != "bench" and forbids_training(told.source, told.license):
+            what = f"rows of {told.source!r} ({told.license or 'its own licence'}) may not be trained on"
+            yield Flaw("source", what, "keep them for an evaluation")
 
 
 def _form_of(file: Path) -> type[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,13 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_verl.data.check import Checked, Rules, check_file
-from steer_verl.data.files import regular
+from steer_verl.data.duplicates import DuplicateIndex
+from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import MAX_LISTED, non_commercial
 from steer_verl.data.overlaps import Overlaps
 from steer_verl.data.parquet import KEPT_PROBLEMS, UNKNOWN, Report
 from steer_verl.data.parquet import convert as convert_file
 from steer_verl.data.rows import MAX_TURN_CHARS
-from steer_verl.data.sources.duplicates import DuplicateIndex
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.data.student_tokens import MAX_TOKENS, StudentTokens
@@ -142,11 +141,9 @@ def check(
 ) -> None:
     """Check every row of FILES, and that no two of them share a dialogue or image. Exit status 1 on any problem."""
     rules, files = Rules(image_root, trust_paths, require_images, max_chars), list(dict.fromkeys(files))
-    with _one_line_errors(), tempfile.TemporaryDirectory() as folder, _report_lines(report) as write:
+    with _one_line_errors(), _report_lines(report) as write:
         measure = None if student is None else StudentTokens(student, max_tokens)
-        overlaps = (
-            Overlaps(DuplicateIndex(Path(folder) / "like.sqlite", DuplicateSettings())) if len(files) > 1 else None
-        )
+        overlaps = Overlaps(DuplicateIndex(None, DuplicateSettings())) if len(files) > 1 else None
         outcomes = [(file, _checked(file, rules, measure, overlaps, write)) for file in files]
     for file, outcome in outcomes:
         if len(files) > 1:
@@ -192,7 +189,7 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
     if student_format:
         raise DataError("--system-prompt and --student-format exclude each other; drop one")
     try:
-        return regular(file).read_text(encoding="utf-8")
+        return regular_file(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--system-prompt {file}: cannot be read ({error}); give a UTF-8 text file") from None
 

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from steer_verl.data.check import Checked, Problem
+from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.flaws import Flaw
 from steer_verl.data.rows import Told
-from steer_verl.data.sources.duplicates import DuplicateIndex, Item
 
 HINT = "take it out of one of the two files"
 

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from steer_verl.data.flaws import Flaw, RowError, type_flaws
+from steer_verl.data.jsonl import check_json
 from steer_verl.text import visible
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
@@ -35,9 +36,6 @@ CAUTIOUS = DialogueKind.RED_TEAM
 
 MAX_TURN_CHARS = 8_000
 """Characters of one user turn. Longer text is a data accident (a dumped file, a repeated string) nearly always."""
-
-MAX_DEPTH = 32
-"""Levels of ``facts``. Writers of JSON give up at some 200, and facts travel inside other records."""
 
 NO_WORDS = "no words"
 
@@ -190,8 +188,10 @@ class RlRow(Row):
         yield from mark_flaws(told)
         if meta.kind and self.label in KINDS and self.label != meta.kind:
             yield Flaw("label", f"{self.label} but metadata.kind is {meta.kind}", "make them agree")
-        if is_deep(meta.facts):
-            yield Flaw("metadata.facts", f"nested more than {MAX_DEPTH} levels deep", "flatten them")
+        try:
+            check_json(meta.facts)
+        except ValueError as error:
+            yield Flaw("metadata.facts", *error.args)
 
     def seed(self, images: Sequence[str] | None = None) -> Seed:
         """The dialogue, its images as written, or these paths in their place."""
@@ -264,12 +264,3 @@ def mark_flaws(told: Told) -> Iterator[Flaw]:
     if marks != len(told.shown):
         hint = f"put one {IMAGE_MARK} where each image belongs, the first usually at the start of the first question"
         yield Flaw("images", f"{marks} {IMAGE_MARK} marks but {len(told.shown)} images", hint)
-
-
-def is_deep(value: Any) -> bool:
-    """Whether containers stand in one another more than :data:`MAX_DEPTH` levels deep."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        found = (item for item in level if isinstance(item, dict | list))
-        level = [inner for item in found for inner in (item.values() if isinstance(item, dict) else item)]
-    return bool(level)

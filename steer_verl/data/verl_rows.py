@@ -9,13 +9,17 @@ foreign rows may have them alone: the opening turn is then the prompt's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from steer_verl.data.flaws import Flaw, RowError, type_flaws
+from steer_verl.data.jsonl import regular_file
 from steer_verl.data.rows import RlRow, rest_messages, rl_row
 from steer_verl.data.set_rows import ForeignMessage
+from steer_verl.data.sources.sets import Origin, Refused
+from steer_verl.data.sources.tables import ParquetTable
 from steer_verl.errors import DataError
 from steer_verl.types import IMAGE_MARK, Seed
 
@@ -107,6 +111,34 @@ def read_verl_row(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list
     except RowError as error:
         return None, [*error.flaws]
     return found, [*_column_flaws(row, found)]
+
+
+def columns_of(file: Path) -> set[str]:
+    """The names of a parquet file's columns.
+
+    Raises:
+        DataError: it is no file that can be read.
+    """
+    try:
+        (columns,) = _table(file).heads()
+    except Refused as error:
+        raise DataError(f"{file}: {error.what}; {error.hint}") from None
+    return columns
+
+
+def table_rows(file: Path, needed: str, wanted: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | Refused]]:
+    """(number from 1, row of any content or why it cannot be read) of a parquet file, few in memory at once.
+
+    Raises:
+        DataError: it is no file that can be read, or has no column ``needed``.
+    """
+    if needed not in columns_of(file):
+        raise DataError(f"{file}: no column {needed}; write the file with `steer data convert`")
+    return _table(file).rows(set(wanted))
+
+
+def _table(file: Path) -> ParquetTable:
+    return ParquetTable(str(regular_file(file)), Origin(), file.parent)
 
 
 def seed_from_row(extra_info: Mapping[str, Any], raw_prompt: Iterable[Mapping[str, Any]] | None = None) -> Seed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steer_verl.data.agents import ImageReport, Level, Reframed, Script, ScriptTurn, Strategy
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.seed import SourceSeed
 from steer_verl.mini import dialogues
 from steer_verl.mini.answers import naive_answer, refusal
 from steer_verl.mini.phrases import NARROWING, STEPS_QUESTIONS, asks_for_steps

@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 from steer_verl.data.check import Checked, check_file
 from steer_verl.data.commands import app
+from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.overlaps import Overlaps
 from steer_verl.data.parquet import load_seeds, write_parquet
 from steer_verl.data.row_images import Opened
 from steer_verl.data.rows import RlRow
-from steer_verl.data.sources.duplicates import DuplicateIndex
 from steer_verl.data.sources.settings import DuplicateSettings
 from tests.data.samples import row, write_rows
 from tests.data.test_set_rows import bench, changed, sft
@@ -38,9 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def index() -> DuplicateIndex:
-    import tempfile
-
-    return DuplicateIndex(Path(tempfile.mkdtemp()) / "x", DuplicateSettings())
+    return DuplicateIndex(None, DuplicateSettings())
 
 
 def write_sft(path: Path, rows: list[dict[str, Any]]) -> Path:

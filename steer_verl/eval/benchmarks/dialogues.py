@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.files import TornFile, parquet_rows, regular
-from steer_verl.data.jsonl import read_jsonl
+from steer_verl.data.jsonl import read_json, read_jsonl, regular_file
 from steer_verl.data.row_images import Images, Opened
-from steer_verl.data.sources.json_list import read_json_list
-from steer_verl.data.verl_rows import COLUMNS, read_verl_row
+from steer_verl.data.sources.sets import Refused
+from steer_verl.data.verl_rows import COLUMNS, read_verl_row, table_rows
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import Draft, draft_of, placed
 from steer_verl.eval.benchmarks.names import Names
@@ -45,7 +44,7 @@ def dialogue_items(benchmark: str, settings: BenchmarkSettings) -> Iterator[Eval
     if settings.file is None:
         raise DataError(f"{benchmark}: no file; set benchmarks.{benchmark}.file")
     names, images = Names(), Images(settings.images or settings.file.parent)
-    for number, value in _rows(regular(settings.file)):
+    for number, value in _rows(regular_file(settings.file)):
         draft = value if isinstance(value, Draft) else draft_of(value)
         yield _item(benchmark, settings, number, draft, names, images)
 
@@ -99,18 +98,18 @@ def _rows(file: Path) -> Iterator[Row]:
     if file.suffix == ".parquet":
         yield from _parquet_rows(file)
         return
-    for line in (read_json_list if file.suffix == ".json" else read_jsonl)(file):
-        yield line.number, _refused("broken_line", f"{line.what}; {line.cure}") if line.value is None else line.value
+    for line in (read_json if file.suffix == ".json" else read_jsonl)(file):
+        yield line.number, _refused("broken_line", f"{line.what}; {line.hint}") if line.value is None else line.value
 
 
 def _parquet_rows(file: Path) -> Iterator[Row]:
     """Rows of verl's table in the form of RL rows."""
-    try:
-        for number, row in enumerate(parquet_rows(file, {"extra_info"}, COLUMNS), start=1):
-            value, flaws = read_verl_row(row)
-            yield number, _refused("odd_form", str(flaws[0])) if value is None else value
-    except TornFile as error:
-        yield error.row, _refused("broken_file", f"{error.what}; {error.hint}")
+    for number, row in table_rows(file, "extra_info", COLUMNS):
+        if isinstance(row, Refused):
+            yield number, _refused("broken_file", f"{row.what}; {row.hint}")
+            continue
+        value, flaws = read_verl_row(row)
+        yield number, _refused("odd_form", str(flaws[0])) if value is None else value
 
 
 def _refused(word: str, why: str) -> Draft:

@@ -7,11 +7,13 @@ on here as far as it can: an evaluation counts what it cannot play.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from steer_verl.data.flaws import RowError
-from steer_verl.data.rows import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said, is_deep, user_flaws
+from steer_verl.data.jsonl import check_json
+from steer_verl.data.rows import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said, user_flaws
 from steer_verl.data.set_rows import BENCH_KEY, BenchRow
 from steer_verl.eval.benchmarks.names import label
 from steer_verl.text import BREAK, neutralize
@@ -140,10 +142,7 @@ def _mended(value: Mapping[str, Any], bench: bool) -> Draft:
         opening, rest = value["question"], value["metadata"].get("rest_messages")
         opening = opening if isinstance(opening, list) else [opening]
         draft.texts = _questions(draft, opening + (rest if isinstance(rest, list) else [] if rest is None else [rest]))
-        facts = value["metadata"].get("facts")
-        plain = isinstance(facts, dict) and not is_deep(facts)
-        draft.odd("odd_field", facts is not None and not plain)
-        draft.facts |= facts if plain else {}
+        draft.facts = _facts(draft, value["metadata"].get("facts"))
     marks = sum(text.count(IMAGE_MARK) for text in draft.texts)
     draft.odd("extra_mark", marks > len(draft.images))
     draft.odd("no_mark", not bench and marks < len(draft.images))
@@ -180,6 +179,15 @@ def _bench_facts(draft: Draft, value: Mapping[str, Any]) -> None:
     draft.odd("odd_risk", bool(risks) and not plain)
     if risks and plain:
         draft.facts["risk_trajectory"] = risks
+
+
+def _facts(draft: Draft, value: Any) -> dict[str, Any]:
+    with suppress(ValueError):
+        check_json(value)
+        if isinstance(value, dict):
+            return value
+    draft.odd("odd_field", value is not None)
+    return {}
 
 
 def _reference(place: Mapping[str, Any], name: str) -> str:

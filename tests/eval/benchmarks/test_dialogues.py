@@ -15,17 +15,14 @@ from hypothesis import strategies as st
 from steer_verl.data.parquet import write_parquet
 from steer_verl.data.rows import RlRow
 from steer_verl.data.set_rows import BenchRow
-from steer_verl.data.stage2.writers import bench_row
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import draft_of, placed
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.oddities import ODDITIES, UNPLAYABLE
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
-from steer_verl.mini import dialogues as mini
-from steer_verl.mini.data import Sizes, build
 from steer_verl.text import neutralize_turn
-from steer_verl.types import DialogueKind, Seed, UserTurn
+from steer_verl.types import DialogueKind, UserTurn
 from tests.data.samples import picture, row, write_rows
 from tests.eval.benchmarks.samples import LINES, foreign_file, items
 
@@ -78,16 +75,18 @@ def test_it_is_the_same_again(tmp_path: Path) -> None:
 
 def test_our_own_bench_rows_say_what_they_are(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    seed = Seed(
-        id="s-1",
-        turns=(UserTurn(text="<image>What?", images=("a.png",)), UserTurn(text="Why?")),
-        kind=DialogueKind.OBFUSCATED,
-        source="vlsbench",
-        source_id="7",
-        license="Apache-2.0",
-        facts={"category": "boxes", "risk_curve": [1, 4]},
-    )
-    (item,) = items(write_rows(tmp_path / "b.jsonl", [bench_row(seed)]), kind="benign")
+    row = {
+        "question_id": "s-1",
+        "image": "a.png",
+        "messages_fixed": [{"role": "user", "content": "What?"}, {"role": "user", "content": "Why?"}],
+        "category": "boxes",
+        "risk_trajectory": [1, 4],
+        "kind": "obfuscated",
+        "source": "vlsbench",
+        "source_id": "7",
+        "license": "Apache-2.0",
+    }
+    (item,) = items(write_rows(tmp_path / "b.jsonl", [row]), kind="benign")
     assert item.seed.kind is DialogueKind.OBFUSCATED, "the row's word counts, not the settings'"
     assert (item.seed.source, item.seed.source_id, item.seed.license) == ("vlsbench", "7", "Apache-2.0")
     assert (item.id, item.category, item.seed.facts) == ("bench/s-1", "boxes", {"risk_trajectory": [1, 4]})
@@ -198,6 +197,9 @@ def test_a_file_that_is_not_there_or_empty_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_laboratory(tmp_path: Path) -> None:
+    from steer_verl.mini import dialogues as mini
+    from steer_verl.mini.data import Sizes, build
+
     sizes = Sizes(pretrain=1, sft=1, rl_train=4, rl_validation=1, rl_test=12)
     build(tmp_path, sizes=sizes)
     found = items(tmp_path / "rl_test.jsonl")
