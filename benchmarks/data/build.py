@@ -253,6 +253,7 @@ def render(
     rows = [f"| {name} | {_n(given)} | {_n(kept)} | {_reasons(reasons)} |" for name, given, kept, reasons in lines]
     faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(injected.items()))
     calm, killed = twin
+    alone = len(calm.delivered.keys() ^ killed.delivered.keys())
     verdict = "; ".join(wrong) if wrong else "every seed ended once, every planted row was rejected for its reason"
     return "\n".join(
         [
@@ -271,8 +272,8 @@ def render(
             f"Faults: {faults}. {large.again} requests came again although their reply had been sent whole; at most "
             f"{CONCURRENCY} are in flight at a kill.",
             f"* {seeds} seeds, undisturbed and with both kills: {len(calm.delivered):,} and {len(killed.delivered):,} "
-            f"different requests answered, {len(calm.delivered.keys() ^ killed.delivered.keys())} of them in one of the "
-            f"two alone; {calm.again} and {killed.again} came again.",
+            f"different requests answered, {alone} of them in one of the two alone; {calm.again} and {killed.again} came "
+            "again.",
             "",
             f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
             "",

@@ -31,8 +31,8 @@ class AgentSettings(Settings):
     seed: int = 0
     """Of the rules' dice."""
     endpoint: dict[str, Any] = Field(default_factory=dict)
-    """Keys of ``steer_verl.config.EndpointConfig`` for every role. ``temperature`` and ``max_tokens`` are the role's own
-    where they are left out."""
+    """Keys of ``steer_verl.config.EndpointConfig`` for every role. Left out, ``temperature`` and ``max_tokens`` are the
+    role's own."""
     roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
     """Role -> the keys that differ for it."""
     guidelines: Path | None = None
