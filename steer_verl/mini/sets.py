@@ -21,7 +21,7 @@ from steer_verl.data.pipeline.config import AgentSettings, BuildConfig
 from steer_verl.data.pipeline.make import build
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings
 from steer_verl.data.stage2.settings import BootstrapSettings, SetSettings, SplitSettings
-from steer_verl.mini.agents import mini_agents
+from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
 from steer_verl.mini.sources import mini_sources, shares
 from steer_verl.mini.world import stable_hash
@@ -46,7 +46,7 @@ def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[str, Path]
     Returns:
         Set -> the folder of its build.
     """
-    made_with = {"sft": sft, "rl": rl, "seed": seed, "agents": mini_agents().names()}
+    made_with = {"sft": sft, "rl": rl, "seed": seed, "agents": MiniAgents().names()}
     work = out / "pipeline" / f"{stable_hash(json.dumps(made_with)):016x}"
     for name, rows, drawn in (("sft", sft, sft + sft // 25 + 5), ("rl", rl, rl + rl // 5 + 20)):
         folder = work / name

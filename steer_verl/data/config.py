@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from steer_verl.config import EndpointConfig, Settings
-from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings
-from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings
-from steer_verl.data.stage2.settings import BootstrapSettings, HistorySettings, SetSettings, SplitSettings
+from steer_verl.data.agents import ROLE_TEMPERATURES, ROLES, Role
+from steer_verl.data.make import StageSettings
+from steer_verl.data.sets.settings import SetSettings
+from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
-from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import WorkSettings
 
-Role = Literal["generator", "red_team", "target", "breach_judge", "red_user", "blue_expert", "evaluator", "risk_judge"]
-ROLES: tuple[Role, ...] = get_args(Role)
+MINI = "steer_verl.mini.agents:MiniAgents"
+"""The laboratory stands a floor above: it is named, not imported."""
+DECISIVE = ("base_url", "model", "mirrors", "temperature", "max_tokens", "reasks", "images", "json_schema")
+"""Keys of an endpoint that decide what a model replies; bounds, deadlines, keys and prices do not."""
 
 
 class AgentSettings(Settings):
@@ -28,7 +31,7 @@ class AgentSettings(Settings):
     seed: int = 0
     """Of the rules' dice."""
     endpoint: dict[str, Any] = Field(default_factory=dict)
-    """Keys of ``steer_verl.config.EndpointConfig`` for every role."""
+    """Keys of ``steer_verl.config.EndpointConfig`` for every role. A temperature left out is the role's own."""
     roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
     """Role -> the keys that differ for it."""
     guidelines: Path | None = None
@@ -47,15 +50,21 @@ class AgentSettings(Settings):
 
     def of(self, role: Role) -> EndpointConfig:
         """A role's endpoint."""
+        own = {"temperature": ROLE_TEMPERATURES[role], **self.endpoint, **self.roles.get(role, {})}
         try:
-            return EndpointConfig.model_validate({**self.endpoint, **self.roles.get(role, {})})
+            return EndpointConfig.model_validate(own)
         except ValidationError as error:
             key, what = refusal(error, lambda section: "steer_verl/config.py has them all (EndpointConfig)")
             raise ValueError(f"{role}: {key}: {what}") from None
 
+    @property
+    def endpoints(self) -> dict[Role, EndpointConfig]:
+        """Role -> its endpoint; none with the laboratory's rules."""
+        return {} if self.kind == "mini" else {role: self.of(role) for role in ROLES}
 
-class BuildConfig(Settings):
-    """A build: from sources to sets."""
+
+class BuildConfig(StageSettings):
+    """A build: from sources to sets. The stages' own sections are those of :class:`StageSettings`."""
 
     out: Path
     """Everything is written here; the same command goes on with what is there."""
@@ -63,11 +72,6 @@ class BuildConfig(Settings):
     agents: AgentSettings
     duplicates: DuplicateSettings = DuplicateSettings()
     kinds: ShareSettings = ShareSettings()
-    perturb: PerturbSettings = PerturbSettings()
-    expand: ExpandSettings = ExpandSettings()
-    red_team: RedTeamSettings = RedTeamSettings()
-    bootstrap: BootstrapSettings = BootstrapSettings()
-    history: HistorySettings = HistorySettings()
     splits: SplitSettings = SplitSettings()
     sets: SetSettings = SetSettings()
     student_format: bool = True
@@ -80,12 +84,12 @@ class BuildConfig(Settings):
         return value.expanduser().resolve()
 
     @property
-    def pictures(self) -> Path:
-        """Folder that the paths of pictures in seeds lie below."""
-        return self.out / "pictures"
+    def images(self) -> Path:
+        """Folder that the paths of images in seeds lie below."""
+        return self.out / "images"
 
     def step(self, name: str) -> Path:
-        """Folder of a step's outcomes."""
+        """Folder of a step's records."""
         return self.out / "steps" / name
 
 
