@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from steer_verl.data.sources.pictures import PictureStore
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.image_store import ImageStore
+from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.settings import ShareSettings
 from steer_verl.mini.answers import naive_answer
 from steer_verl.mini.dialogues import KINDS, benign_questions, scenes_and_kinds
@@ -52,7 +52,7 @@ def mini_sources(
         split: scenes to draw from.
     """
     rng = random.Random(f"{seed}:{name}:{split.value}:sources")
-    pictures = PictureStore(out / PICTURES)
+    pictures = ImageStore(out / PICTURES)
     for number, (scene, unsafe) in enumerate(_scenes(count, name, split, rng)):
         question = rng.choice(STEPS_QUESTIONS if unsafe else benign_questions(scene))
         source_id = f"{name}-{seed}-{split.value}-{number:05d}"  # lots are drawn by it: other builds, other lots
@@ -74,7 +74,7 @@ def shares(name: str) -> ShareSettings:
     """How the seeds of a set are dealt to the three kinds of dialogue: all benign ones, and the attacks by mixture."""
     obfuscated, red_team = (MIXTURES[name][kind] for kind in (DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM))
     attacks = obfuscated + red_team
-    return ShareSettings(benign=1.0, obfuscated=obfuscated / attacks, red_team=red_team / attacks)
+    return ShareSettings(benign_of_unsafe=0.0, obfuscated=obfuscated / attacks, red_team=red_team / attacks)
 
 
 def set_of(scene: Scene) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.jsonl import Line, read_jsonl
+from steer_verl.data.jsonl import Line, read_json, read_jsonl
 from steer_verl.data.rows import rl_row
-from steer_verl.data.sources.json_list import read_json_list
 from steer_verl.data.validate import parquet_rows, parquet_seed
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import Draft, draft_of, placed
@@ -124,13 +123,13 @@ def _rows(file: Path) -> Iterator[Row]:
     if file.suffix == ".parquet":
         yield from _parquet_rows(file)
         return
-    for line in (read_json_list if file.suffix == ".json" else read_jsonl)(file):
+    for line in (read_json if file.suffix == ".json" else read_jsonl)(file):
         yield line.number, _broken(line) if line.value is None else line.value
 
 
 def _broken(line: Line) -> Draft:
     draft = Draft()
-    draft.refuse("broken_line", f"{line.what}; {line.cure}")
+    draft.refuse("broken_line", f"{line.what}; {line.hint}")
     return draft
 
 
