@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.cards.statistics import category
+from steer_verl.data.facts import Facts
 from steer_verl.data.seed import Made
 from steer_verl.errors import DataError
 from steer_verl.images import preview_uri
@@ -64,7 +64,7 @@ def _chips(shown: Shown) -> Html:
         where = f" in {shown.stage}" if shown.stage else ""
         chips.append(tag("span", f"left out{where}: {shown.reason}", class_="chip rejected"))
     origin = ":".join(part for part in (seed.source, seed.source_id) if part)
-    said = (origin, seed.license, category(shown.made), f"{len(shown.made.asked)} turns")
+    said = (origin, seed.license, Facts.of(seed.facts).category, f"{len(shown.made.asked)} turns")
     return tag("p", *chips, tag("span", " · ".join(filter(None, said)), class_="quiet", dir="auto"), class_="chips")
 
 

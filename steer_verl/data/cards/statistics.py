@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from steer_verl.answer import parse_answer
+from steer_verl.data.facts import Facts
 from steer_verl.data.licences import non_commercial
 from steer_verl.data.seed import Made
 from steer_verl.rubric import AXES
@@ -73,10 +74,10 @@ class Statistics:
         closed = " (non-commercial)" if non_commercial(seed.license) else ""  # what follows from it is never cut off
         license = _name(seed.license) if len(seed.license) <= MAX_NAME_CHARS else _name(seed.license) + closed
         _count(self.sources, (_name(seed.source), license), (FURTHER, FURTHER + closed))
-        change = seed.facts.get("perturbation")
-        self._add_name("category", category(made) or "-")
-        self._add_name("strategy of the red team", seed.facts.get("strategy"))
-        self._add_name("change of the image, on purpose", change.get("kind") if isinstance(change, dict) else None)
+        facts = Facts.of(seed.facts)
+        self._add_name("category", facts.category or "-")
+        self._add_name("strategy of the red team", facts.strategy)
+        self._add_name("change of the image, on purpose", facts.perturbation.kind if facts.perturbation else "")
         self.asked_chars.update(len(unmarked(turn.text)) for turn in asked)
         self._add_turns(made.trajectory.turns if made.trajectory else ())
 
@@ -93,14 +94,9 @@ class Statistics:
             if not isinstance(turn.verdict, Verdict):
                 self.unscored[turn.verdict.reason.value] += 1
 
-    def _add_name(self, what: str, name: Any) -> None:
+    def _add_name(self, what: str, name: str) -> None:
         if name:
-            _count(self.names[what], _name(str(name)), FURTHER)
-
-
-def category(made: Made) -> str:
-    """What the source says that the question is about; empty if it says nothing."""
-    return str(made.seed.facts.get("category") or "")
+            _count(self.names[what], _name(name), FURTHER)
 
 
 def summed(counts: Iterable[tuple[str, int]]) -> Counter[str]:

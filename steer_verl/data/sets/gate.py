@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
+from steer_verl.data.facts import Facts
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger, What
 from steer_verl.data.sets.settings import SetSettings
@@ -123,12 +124,12 @@ class Room:
 
 def _marks(made: Made) -> Iterator[tuple[What, str]]:
     """What no two sets may both hold of a dialogue; a perturbed image brings along the one that it was made of."""
-    seed, change = made.seed, made.seed.facts.get("perturbation")
+    seed, change = made.seed, Facts.of(made.seed.facts).perturbation
     yield "id", seed.id
     yield "seed", f"{seed.source}:{seed.source_id}" if seed.source_id else seed.id
     yield from (("image", name) for name in _images(made))
-    if isinstance(change, dict) and isinstance(change.get("original"), str):
-        yield "image", change["original"]
+    if change and change.original:
+        yield "image", change.original
 
 
 def _images(made: Made) -> list[str]:
