@@ -30,11 +30,12 @@ from steer_verl.data.make import MakeStep, StageSettings
 from steer_verl.data.ready import check_endpoints
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sets.assemble import SetReport, assemble
+from steer_verl.data.sources.read import source_files
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.models.cache import Cache, ReplyCache
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
-from steer_verl.work.manifest import Manifest, account, read_manifest, write_manifest
+from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
 from steer_verl.work.run import Job, run, share
 
@@ -76,7 +77,8 @@ def build(
     if rows is None and not config.sources:
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
     made_with = fingerprint(config)
-    check_sources(config.sources, config.splits)
+    for source in config.sources:
+        source_files(source)
     if until != SEEDS and (retry or not _is_done(config, made_with)):
         asyncio.run(check_endpoints(config.agents.endpoints))
     seeds = _collected(config, rows, console)
@@ -181,7 +183,18 @@ def _collected(config: BuildConfig, rows: Rows | None, console: Console | None) 
 
 def _account(config: BuildConfig, seeds: Collected) -> Manifest:
     """Write ``manifest.json``: the account of each step that was begun."""
-    steps = [seeds.account()]
+    steps = [
+        StepAccount(
+            step=SEEDS,
+            entered=seeds.entered,
+            kept=seeds.kept,
+            rejected=seeds.rejected,
+            undone=0,
+            complete=True,
+            source=seeds.digest,
+            fingerprint={},
+        )
+    ]
     with suppress(DataError):  # not begun
         steps.append(account(config.step(DIALOGUES), agents_of(config).names()))
     return write_manifest(config.out / MANIFEST, steps)

@@ -91,7 +91,8 @@ def build(
             console.print("interrupted; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None
     for step in manifest.steps:
-        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}, {step.undone} undone"
+        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}"
+        told += f", {step.undone} undone" if step.undone else ""
         console.print(told, markup=False, soft_wrap=True)
         for stage, reasons in step.stages.items():
             console.print(f"  in {stage}: {_counted(reasons)}", markup=False, soft_wrap=True)

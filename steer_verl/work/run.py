@@ -17,7 +17,16 @@ from rich.console import Console
 from steer_verl.errors import SteerError
 from steer_verl.models.cache import ReplyCache
 from steer_verl.work.engine import Engine
-from steer_verl.work.manifest import Plan, StepAccount, account, agreed, counted, read_plan, write_plan
+from steer_verl.work.manifest import (
+    Plan,
+    StepAccount,
+    account,
+    agreed,
+    as_json,
+    counted,
+    read_plan,
+    write_plan,
+)
 from steer_verl.work.progress import Progress, Tally
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Closes, Step, WorkSettings
@@ -93,6 +102,17 @@ def run(
             work_on_ray(job, tally, progress.tick)
             found = account(job.folder, agents)
     return found
+
+
+def finished(folder: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Whether a step's folder is complete under this fingerprint; what its source was is not asked.
+
+    Raises:
+        ConfigError: a run is at work in it.
+        DataError: what lies in it cannot be read.
+    """
+    plan = read_plan(folder)
+    return plan is not None and plan.fingerprint == as_json(fingerprint) and account(folder).complete
 
 
 def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tally) -> bool:

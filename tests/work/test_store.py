@@ -54,6 +54,10 @@ class Killed(BaseException):
     """The process would have been killed here."""
 
 
+def killed(*_: Any) -> Any:
+    raise Killed
+
+
 def test_a_reply_outlives_its_process_and_its_item(tmp_path: Path) -> None:
     shards_of_one = WorkSettings(shards=1)
     with Shards(tmp_path, "s", shards_of_one) as shards:
@@ -135,7 +139,7 @@ def test_an_item_that_has_ended_leaves_one_line(tmp_path: Path) -> None:
         for n in range(8):
             assert store.meet(f"{n}")
             store.finish(kept(f"{n}"))
-        assert store.counts() == Counts(None, (("", None, 8, 0.0),), 0, Usage())
+        assert store.counts() == Counts(None, [("", None, 8, 0.0)], 0, Usage())
     assert [path.name for path in outcome_files(tmp_path)] == [f"outcomes-{n:06d}.jsonl" for n in range(3)]
     with Store(tmp_path, lines_per_file=3) as store:
         assert not any(store.meet(f"{n}") for n in range(8))
@@ -158,7 +162,7 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in ("before", "line but no table", "torn")] == [False, False, True]
         assert store.reply("torn", "ask") == store.reply("line but no table", "ask") == b"paid"
-        assert store.counts() == Counts(None, (("", None, 2, 0.0),), 1, Usage())
+        assert store.counts() == Counts(None, [("", None, 2, 0.0)], 1, Usage())
         store.finish(kept("torn"))
     assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["before", "line but no table", "torn"]
 
@@ -170,6 +174,40 @@ def test_a_table_that_runs_ahead_of_the_lines_is_not_believed(tmp_path: Path) ->
     outcome_files(tmp_path)[0].write_bytes(b"")
     with Store(tmp_path) as store:
         assert store.meet("i")
+
+
+def test_outcomes_are_read_again_only_if_they_changed_or_the_end_was_no_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def reading(folder: Path) -> Any:
+        reads.append(folder)
+        return read_shard(folder)
+
+    monkeypatch.setattr(store_module, "read_shard", reading)
+    with Store(tmp_path) as store:
+        for item in "abc":
+            store.meet(item)
+            store.finish(kept(item))
+    reads.clear()
+    for _ in range(2):
+        with Store(tmp_path) as store:
+            assert not store.meet("a") and not reads
+    (path,) = outcome_files(tmp_path)
+    os.utime(path, ns=(1, 1))
+    with Store(tmp_path) as store:
+        assert len(reads) == 1
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Store, "_end", killed)  # the line is there, and the table does not know it
+            store.finish(kept("d"))
+        store.meet("e")
+        store.finish(kept("e"))
+    with Store(tmp_path) as store:
+        assert len(reads) == 2 and [store.meet(item) for item in "def"] == [False, False, True]
+        store._db.close()  # a kill
+    with Store(tmp_path) as store:
+        assert len(reads) == 3
 
 
 def test_without_its_table_a_shard_still_knows_what_has_ended(tmp_path: Path) -> None:
@@ -299,7 +337,7 @@ def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_pat
     assert read("two", "bce", whole=False) == ["e"] and here() == "abcde", "nobody knows yet what else is in it"
     assert read("two", "bce") == [] and here() == "bce"
     with Store(tmp_path) as store:
-        assert store.counts() == Counts("two", (("", None, 3, 0.0),), 0, CALL + CALL + CALL)
+        assert store.counts() == Counts("two", [("", None, 3, 0.0)], 0, CALL + CALL + CALL)
         assert store.reply("a", "ask") == b"paid", "its replies stay: it may come back"
     assert read("one", "abcd") == [*"ad"] and here() == "abcd"
     assert ids(tmp_path / GONE) == [*"ade"]
