@@ -12,12 +12,12 @@ from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.facts import Facts
+from steer_verl.data.rows import plain_words
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger, What
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
-from steer_verl.text import unmarked
 
 
 class SetReason(str, Enum):
@@ -138,9 +138,8 @@ def _images(made: Made) -> list[str]:
 
 def _item(made: Made) -> Item:
     """What a dialogue is compared by: its user turns as they were or will be played, and its images."""
-    text = "\n".join(" ".join(unmarked(turn.text).split()) for turn in made.asked)
     pixels = "+".join(Path(name).stem for name in _images(made))
-    return Item(f"{made.side.value}/{made.seed.id}", text, pixels)
+    return Item(f"{made.side.value}/{made.seed.id}", plain_words(turn.text for turn in made.asked), pixels)
 
 
 def _form_fault(made: Made) -> Fault | None:
