@@ -30,7 +30,6 @@ from typing import Any
 
 import yaml
 
-from steer_verl.data.endpoint_agents import prompts_of
 from steer_verl.work.manifest import Manifest, read_manifest
 from steer_verl.work.outcomes import outcome_files, read_outcomes, shard_folders
 from tests.data.role_server import RoleServer, number_of, record
@@ -122,7 +121,7 @@ def write_config(folder: Path, out: Path, lot: Lot, base_url: str) -> Path:
 @contextmanager
 def roles() -> Iterator[RoleServer]:
     """The server, on a thread and an event loop of its own."""
-    with RoleServer(ANSWERS, prompts=[prompts_of()["blue_expert"]], faults=FAULTS, keep=False).in_thread() as server:
+    with RoleServer(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
         yield server
 
 
@@ -272,8 +271,8 @@ def render(
             f"Faults: {faults}. {large.again} requests came again although their reply had been sent whole; at most "
             f"{CONCURRENCY} are in flight at a kill.",
             f"* {seeds} seeds, undisturbed and with both kills: {len(calm.delivered):,} and {len(killed.delivered):,} "
-            f"different requests answered, {alone} of them in one of the two alone; {calm.again} and {killed.again} came "
-            "again.",
+            f"different requests answered, {alone} of them in one of the two alone; {calm.again} and {killed.again} "
+            "came again.",
             "",
             f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
             "",

@@ -26,11 +26,13 @@ from steer_verl.data.agents import Agents
 from steer_verl.data.collect import Collected, collect, read_seeds
 from steer_verl.data.config import DECISIVE, MINI, BuildConfig
 from steer_verl.data.endpoint_agents import EndpointAgents
+from steer_verl.data.jsonl import regular_file
 from steer_verl.data.make import MakeStep, StageSettings
 from steer_verl.data.ready import check_endpoints
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.sources.read import source_files
+from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
@@ -77,8 +79,7 @@ def build(
     if rows is None and not config.sources:
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
     made_with = fingerprint(config)
-    for source in config.sources:
-        source_files(source)
+    _look_for(config.sources)
     if until != SEEDS and (retry or not _is_done(config, made_with)):
         asyncio.run(check_endpoints(config.agents.endpoints))
     seeds = _collected(config, rows, console)
@@ -99,6 +100,20 @@ def build(
         manifest = _account(config, seeds)
     _write_sets(config, manifest)
     return manifest
+
+
+def _look_for(sources: Iterable[SourceSettings]) -> None:
+    """Whether every file of the sources is there; what is in them is read later.
+
+    Raises:
+        DataError: one is not.
+    """
+    for source in sources:
+        files = source_files(source)
+        if source.path is not None and not files:
+            raise DataError(f"{source.place}: no parquet, JSONL, JSON or CSV file in it; correct sources.path")
+        for file in files:
+            regular_file(file)
 
 
 def make_step(config: BuildConfig, processes: int, cache: ReplyCache) -> MakeStep:

@@ -95,7 +95,7 @@ def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
         return found
     if not accept_changes:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        hint = "set it back, use a new folder, or have all items worked anew by accept_changes=true"
+        hint = "set it back, use a new folder, or have all items worked anew by --accept-changes"
         raise ConfigError(f"{folder}: begun with other settings: {'; '.join(changed[:5])}{more}; {hint}")
     return plan.model_copy(update={"earlier": [*found.earlier, found.fingerprint]})
 

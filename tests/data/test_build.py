@@ -17,7 +17,6 @@ from benchmarks.data.build import ANSWERS
 from steer_verl.data.build import DIALOGUES, SEEDS, build, make_step
 from steer_verl.data.commands import app
 from steer_verl.data.config import BuildConfig, load_config
-from steer_verl.data.endpoint_agents import prompts_of
 from steer_verl.data.seed import SetName
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.mini.sources import mini_sources
@@ -191,7 +190,7 @@ def http_config(tmp_path: Path, server: RoleServer, **more: Any) -> BuildConfig:
 
 
 def roles() -> RoleServer:
-    return RoleServer(ANSWERS, prompts=[prompts_of()["blue_expert"]])
+    return RoleServer(ANSWERS)
 
 
 def test_models_in_every_role_and_an_endpoint_that_dies_and_comes_back(tmp_path: Path) -> None:
