@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from steer_verl.data.endpoint_agents import blue_prompt
+from steer_verl.data.endpoint_agents import prompts_of
 from steer_verl.work.manifest import Manifest, read_manifest
 from steer_verl.work.outcomes import outcome_files, read_outcomes, shard_folders
 from tests.data.role_server import RoleServer, number_of, record
@@ -122,12 +122,16 @@ def write_config(folder: Path, out: Path, lot: Lot, base_url: str) -> Path:
 @contextmanager
 def roles() -> Iterator[RoleServer]:
     """The server, on a thread and an event loop of its own."""
-    with RoleServer(ANSWERS, prompts=[blue_prompt()], faults=FAULTS, keep=False).in_thread() as server:
+    with RoleServer(ANSWERS, prompts=[prompts_of()["blue_expert"]], faults=FAULTS, keep=False).in_thread() as server:
         yield server
 
 
 def play(config: Path, out: Path, kills: tuple[float, ...], seeds: int) -> list[int]:
-    """Start the build, kill it at each mark and start it again, until it ends; the seeds that had ended by each kill."""
+    """Start the build, kill it at each mark and start it again, until it ends.
+
+    Returns:
+        The seeds that had ended by each kill.
+    """
     ended = []
     for share in (*kills, None):
         process = subprocess.Popen(
@@ -143,7 +147,9 @@ def play(config: Path, out: Path, kills: tuple[float, ...], seeds: int) -> list[
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
-            raise RuntimeError(f"the build ended before it could be killed\n{(config.parent / 'build.log').read_text()}")
+            raise RuntimeError(
+                f"the build ended before it could be killed\n{(config.parent / 'build.log').read_text()}"
+            )
         ended.append(_ended(out))
     return ended
 
@@ -247,6 +253,7 @@ def render(
     rows = [f"| {name} | {_n(given)} | {_n(kept)} | {_reasons(reasons)} |" for name, given, kept, reasons in lines]
     faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(injected.items()))
     calm, killed = twin
+    alone = len(calm.delivered.keys() ^ killed.delivered.keys())
     verdict = "; ".join(wrong) if wrong else "every seed ended once, every planted row was rejected for its reason"
     return "\n".join(
         [
@@ -258,14 +265,15 @@ def render(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            f"* SIGKILL with {ended[0]:,} and with {ended[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s in all.",
+            f"* SIGKILL with {ended[0]:,} and with {ended[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s "
+            "in all.",
             f"* Looked up in the records: {verdict}.",
-            f"* {large.requests:,} requests reached the server, {len(large.delivered):,} different ones were answered. Faults: "
-            f"{faults}. {large.again} requests came again although their reply had been sent whole; at most {CONCURRENCY} "
-            "are in flight at a kill.",
-            f"* {seeds} seeds, undisturbed and with both kills: {len(calm.delivered):,} and {len(killed.delivered):,} different "
-            f"requests answered, {len(calm.delivered.keys() ^ killed.delivered.keys())} of them in one of the two alone; "
-            f"{calm.again} and {killed.again} came again.",
+            f"* {large.requests:,} requests reached the server, {len(large.delivered):,} different ones were answered. "
+            f"Faults: {faults}. {large.again} requests came again although their reply had been sent whole; at most "
+            f"{CONCURRENCY} are in flight at a kill.",
+            f"* {seeds} seeds, undisturbed and with both kills: {len(calm.delivered):,} and {len(killed.delivered):,} "
+            f"different requests answered, {alone} of them in one of the two alone; {calm.again} and {killed.again} came "
+            "again.",
             "",
             f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
             "",

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from steer_verl.config import EndpointConfig, Settings
-from steer_verl.data.agents import ROLE_TEMPERATURES, ROLES, Role
+from steer_verl.data.agents import ROLE_MAX_TOKENS, ROLE_TEMPERATURES, ROLES, Role
 from steer_verl.data.make import StageSettings
-from steer_verl.data.sets import SetSettings
+from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
@@ -31,7 +31,8 @@ class AgentSettings(Settings):
     seed: int = 0
     """Of the rules' dice."""
     endpoint: dict[str, Any] = Field(default_factory=dict)
-    """Keys of ``steer_verl.config.EndpointConfig`` for every role. A temperature left out is the role's own."""
+    """Keys of ``steer_verl.config.EndpointConfig`` for every role. Left out, ``temperature`` and ``max_tokens`` are the
+    role's own."""
     roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
     """Role -> the keys that differ for it."""
     guidelines: Path | None = None
@@ -50,9 +51,9 @@ class AgentSettings(Settings):
 
     def of(self, role: Role) -> EndpointConfig:
         """A role's endpoint."""
-        own = {"temperature": ROLE_TEMPERATURES[role], **self.endpoint, **self.roles.get(role, {})}
+        own = {"temperature": ROLE_TEMPERATURES[role], "max_tokens": ROLE_MAX_TOKENS[role]}
         try:
-            return EndpointConfig.model_validate(own)
+            return EndpointConfig.model_validate({**own, **self.endpoint, **self.roles.get(role, {})})
         except ValidationError as error:
             key, what = refusal(error, lambda section: "steer_verl/config.py has them all (EndpointConfig)")
             raise ValueError(f"{role}: {key}: {what}") from None

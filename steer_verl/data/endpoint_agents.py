@@ -176,8 +176,8 @@ class EndpointAgents:
             fault = f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
             return _fault("pairs", [pair.question for pair in reply.pairs], turns) or fault
 
-        answer = seed.answer or seed.choice or Ours("none is given")
-        values: Values = {"rewritten": rewritten, "turns": turns, "answer": answer}
+        known = (seed.answer or seed.choice) if seed.unsafe is False else ""  # else it answers another question
+        values: Values = {"rewritten": rewritten, "turns": turns, "answer": known or Ours("none is given")}
         reply = await self._ask("pairs", Pairs, values, place, _images(seed), check)
         _willing(reply.pairs[0].question)
         return reply.pairs

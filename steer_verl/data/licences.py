@@ -1,47 +1,113 @@
 """What may be made of a set, by the licences of its rows: what derives from a non-commercial one stays so.
 
-No legal advice: the reading goes by the licence's identifier, and whatever it does not know it calls unknown.
+No legal advice: the reading goes by the licence's name, in any of its common spellings, and whatever it does not know
+it calls unknown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
+
+from steer_verl.data.sources.registry import SETS
+from steer_verl.data.sources.settings import SourceSettings, SplitSettings
+from steer_verl.text import one_line
 
 Use = Literal["commercial", "non-commercial", "unknown"]
 
-_VERSIONS = ("2.0", "2.5", "3.0", "4.0")
-_SOFTWARE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense")
-_DATA = ("cc0-1.0", "pddl", "odc-by", "odbl")
-
-OPEN = frozenset((*_SOFTWARE, *_DATA, *(f"cc-by{share}-{v}" for share in ("", "-sa") for v in _VERSIONS)))
-"""Identifiers that allow commercial use."""
-
-_NON_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial)(?:[^a-z]|$)", re.IGNORECASE)
 MAX_LISTED = 8
 """Licences that a sentence names."""
+MAX_NAME = 80
+"""Characters of a licence that a sentence repeats."""
 
-_CLOSED = re.compile(r"cc-by-nc(-sa|-nd)?-[234]\.[05]")
-_ALIASES = {"apache2": "apache-2.0", "apache-2": "apache-2.0", "apache-license-2.0": "apache-2.0", "cc0": "cc0-1.0"}
+_NAMED = {
+    "apache-2.0": r"apache-?(2|2\.0)",
+    "mit": r"mit(-mit)?",
+    "bsd-2-clause": r"bsd-2-clause|2-clause-bsd",
+    "bsd-3-clause": r"bsd-3-clause|3-clause-bsd",
+    "isc": r"isc",
+    "unlicense": r"unlicense",
+    "cc0-1.0": r"cc-?0(-1\.0)?|cc-zero(-1\.0)?",
+    "pddl": r"pddl(-1\.0)?",
+    "odc-by": r"odc-by(-1\.0)?|open-data-commons-by(-1\.0)?",
+    "odbl": r"odbl(-1\.0)?|odc-odbl(-1\.0)?|open-(data-commons-open-)?database(-odbl)?(-1\.0)?",
+}
+"""Identifier, as the Hugging Face hub spells it -> what it looks like once :func:`identifier` has cut it short."""
+_LONG = (
+    (r"creative-commons", "cc"),
+    (r"attribution", "by"),
+    (r"non-?commercial", "nc"),
+    (r"share-?alike", "sa"),
+    (r"no-?deriv(ative)?s?(-works)?", "nd"),
+    (r"\bv(?=\d)", ""),
+)
+_FILLING = re.compile(r"-(licen[cs]e|version|the|public|international|intl|unported|generic|deed|universal)(?=-)")
+_CC_BY = re.compile(r"cc-by(-nc)?(-sa|-nd)?(-[1-4]\.[05])?")
+_HUB = re.compile(r"cc-by(-nc)?(-sa|-nd)?-(2\.0|2\.5|3\.0|4\.0)")
+_NON_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial)(?:[^a-z]|$)", re.IGNORECASE)
+_NO_TRAINING = re.compile(
+    r"no[-_ ]?(?:ai[-_ ]?)?train|ntdl|test[-_ ]?(?:set[-_ ]?)?only|eval(?:uation)?[-_ ]?only", re.I
+)
 
 
 def identifier(license: str) -> str:
-    """The licence as the Hugging Face hub spells it: ``"CC BY-NC 4.0"`` -> ``"cc-by-nc-4.0"``. Empty if unstated."""
-    name = re.sub(r"[\s_]+", "-", license.strip().casefold())
-    return _ALIASES.get(name, name)
+    """The licence as the Hugging Face hub spells it: ``"CC BY-NC 4.0 International"`` -> ``"cc-by-nc-4.0"``, ``"The MIT
+    License"`` -> ``"mit"``. One that is not known is only tidied. Empty if unstated."""
+    tidy = re.sub(r"[^a-z0-9.]+", "-", license.strip().casefold()).strip("-")
+    short = tidy
+    for long, word in _LONG:
+        short = re.sub(long, word, short)
+    short = _FILLING.sub("", f"-{short}-").strip("-")
+    for name, spelling in _NAMED.items():
+        if re.fullmatch(spelling, short):
+            return name
+    parts = [part for part in short.split("-") if part]
+    if {"cc", "by"} <= set(parts):
+        version = next((part for part in parts if re.fullmatch(r"[1-4](\.[05])?", part)), "")
+        known = ["cc", *(part for part in ("by", "nc", "sa", "nd") if part in parts)]
+        if set(parts) <= {*known, version}:
+            return "-".join([*known, *([version if "." in version else f"{version}.0"] if version else [])])
+    return tidy
 
 
 def non_commercial(license: str) -> bool:
     """Whether a licence forbids commercial use (``CC-BY-NC-4.0``); what is derived from such a row inherits it."""
-    return _NON_COMMERCIAL.search(license) is not None
+    return any(_NON_COMMERCIAL.search(name) for name in (license, identifier(license)))
+
+
+def no_derivatives(license: str) -> bool:
+    """Whether a licence allows no derived works (``CC-BY-ND-4.0``), which dialogues of its rows are."""
+    return identifier(license).startswith("cc-by") and "-nd" in identifier(license)
+
+
+def forbids_training(source: str, license: str) -> bool:
+    """Whether rows of this source, or under this licence, may not be trained on."""
+    known = SETS.get(source)
+    return (known is not None and not known.training) or _NO_TRAINING.search(license) is not None
+
+
+def training_forbidden(sources: Iterable[SourceSettings], splits: SplitSettings) -> str | None:
+    """Why a build of these sources would train on what it must not; ``None`` if it would not."""
+    if splits.sft == splits.rl == 0:
+        return None
+    for number, source in enumerate(sources):
+        name = source.name or source.set
+        if name not in splits.bench_sources and forbids_training(source.set, source.license or ""):
+            title, license = SETS[source.set].title, source.license or SETS[source.set].license
+            return (
+                f"sources[{number}]: {source.set} ({title}, {one_line(license, MAX_NAME)}) is a test set, and its "
+                f"terms forbid to train on it; write {name} into splits.bench_sources, or leave it out"
+            )
+    return None
 
 
 def use_of(license: str) -> Use:
-    """Whether rows under this licence may be put to commercial use; one that is not in ``OPEN`` is unknown."""
+    """Whether rows under this licence may be put to commercial use; what is not known is unknown."""
     if non_commercial(license):
         return "non-commercial"
-    return "commercial" if identifier(license) in OPEN else "unknown"
+    name = identifier(license)
+    return "commercial" if name in _NAMED or (_CC_BY.fullmatch(name) and "-nd" not in name) else "unknown"
 
 
 def use_of_set(licenses: Iterable[str]) -> Use:
@@ -58,29 +124,31 @@ def consequence(licenses: Iterable[str]) -> str:
     if not given:
         return "The set is empty."
     closed = [name for name in given if use_of(name) == "non-commercial"]
-    unknown = [name or "none stated" for name in given if use_of(name) == "unknown"]
+    unknown = [name for name in given if use_of(name) == "unknown"]
     parts = []
     if closed:
         parts.append(
-            f"Non-commercial use only: rows come from sources under {_listed(closed)}, and what is derived from them "
+            f"Non-commercial use only: rows come from sources under {listed(closed)}, and what is derived from them "
             "stays non-commercial, this set as a whole included."
         )
     if unknown:
-        parts.append(f"Ask before any use of rows whose licence is not known to this tool: {_listed(unknown)}.")
+        parts.append(f"Ask before any use of rows whose licence is not known to this tool: {listed(unknown)}.")
     if any(re.search(r"-(sa|nd)\b", identifier(name)) for name in given):
         parts.append("Some sources are share-alike or allow no derivatives: read their terms before passing rows on.")
-    return " ".join(parts) or f"Commercial use is allowed under the terms of {_listed(given)}; name the sources."
+    return " ".join(parts) or f"Commercial use is allowed under the terms of {listed(given)}; name the sources."
 
 
 def hub_fields(licenses: Iterable[str]) -> dict[str, object]:
     """The licence fields of a Hugging Face card's front matter: known identifiers, or ``other`` with a name."""
     names = sorted({identifier(name) for name in licenses})
-    if names and all(name in OPEN or _CLOSED.fullmatch(name) for name in names):
+    if names and all(name in _NAMED or _HUB.fullmatch(name) for name in names):
         return {"license": names[0] if len(names) == 1 else names}
     return {"license": "other", "license_name": "see-the-card"}
 
 
-def _listed(names: list[str]) -> str:
-    if len(names) > MAX_LISTED:
-        names = [*names[:MAX_LISTED], f"{len(names) - MAX_LISTED} more"]
+def listed(licenses: Sequence[str]) -> str:
+    """Some of them in a sentence, fit for a terminal."""
+    names = [one_line(name, MAX_NAME) or "none stated" for name in licenses[:MAX_LISTED]]
+    if len(licenses) > MAX_LISTED:
+        names.append(f"{len(licenses) - MAX_LISTED} more")
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping
 
 from steer_verl.config import EndpointConfig
+from steer_verl.data.agents import Role
 from steer_verl.errors import ConfigError
 from steer_verl.models.endpoint import Endpoint, servers_of
 from steer_verl.models.failure import Failure
@@ -19,7 +20,7 @@ MAX_RETRIES = 2
 """Of a check: a server that only now starts is asked again by the user."""
 
 
-async def check_endpoints(endpoints: Mapping[str, EndpointConfig]) -> None:
+async def check_endpoints(endpoints: Mapping[Role, EndpointConfig]) -> None:
     """Ask every server of every role's endpoint; roles that ask the same model in the same way are one question.
 
     Args:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -49,6 +51,12 @@ class SourceSeed(Record):
     """What is to be made of it; ``None`` until the seeds are dealt."""
     side: SetName | None = None
     """The set that it serves; ``None`` until the seeds are dealt."""
+
+
+def seed_id(question: str, image: str | None) -> str:
+    """The id of a seed, by its content; ``image`` is named by its pixels, as steer_verl/data/image_store.py does."""
+    pixels = Path(image).stem if image else ""
+    return hashlib.blake2b(f"{pixels}\n{question}".encode(), digest_size=12).hexdigest()
 
 
 class Made(Record):

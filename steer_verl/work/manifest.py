@@ -42,15 +42,17 @@ class StepAccount(Record):
     """By reason."""
     stages: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The same by stage, then by reason, where a step has stages."""
+    given_up: int = 0
+    """Rejected because an agent failed for the moment in every try; ``retry`` works them again."""
     undone: int
     """Items that have not ended; the same command goes on with them."""
     complete: bool
     """The source was read to its end, and nothing is undone."""
     source: str = ""
     """Digest of the items that were read."""
-    usage: Usage
+    usage: Usage = Usage()
     """Of all calls for these items, in all runs."""
-    seconds: float
+    seconds: float = 0.0
     """That the items were at work, each for itself: those at work at the same time add up."""
     agents: dict[str, str] = Field(default_factory=dict)
     """Who took part: role -> name."""
@@ -169,12 +171,12 @@ def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccoun
 
 def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None) -> StepAccount:
     """The account of a step whose shards are all open."""
-    kept, undone, usage, seconds = 0, 0, Usage(), 0.0
+    kept, undone, given_up, usage, seconds = 0, 0, 0, Usage(), 0.0
     rejected, stages, sources = Counter[str](), dict[str, Counter[str]](), set[str | None]()
     for store in shards.stores.values():
         store.sweep()
         found = store.counts()
-        undone, usage = undone + found.undone, usage + found.usage
+        undone, given_up, usage = undone + found.undone, given_up + found.given_up, usage + found.usage
         sources.add(found.whole)
         for stage, reason, items, spent in found.ended:
             seconds += spent
@@ -191,6 +193,7 @@ def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None)
         kept=kept,
         rejected=dict(sorted(rejected.items())),
         stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items())},
+        given_up=given_up,
         undone=undone,
         complete=source is not None and undone == 0,
         source=source or "",

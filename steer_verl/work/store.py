@@ -33,7 +33,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
     id TEXT PRIMARY KEY,
     here INTEGER NOT NULL DEFAULT 1,  -- it was in the source when that was last read
-    ended INTEGER NOT NULL DEFAULT 0, stage TEXT, reason TEXT, seconds REAL NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0, stage TEXT, reason TEXT,
+    given_up INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
     usage TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reply (item TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (item, name));
@@ -50,6 +51,8 @@ class Counts(NamedTuple):
     """The source that was last read to its end; ``None`` while one is being read."""
     ended: list[tuple[str, str | None, int, float]]
     """(stage, reason, items, seconds); without a reason they were kept."""
+    given_up: int
+    """Of the ended ones."""
     undone: int
     usage: Usage
 
@@ -165,7 +168,8 @@ class Store:
         ended = "SELECT stage, reason, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY stage, reason"
         spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
         undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
-        return Counts(self._fact("whole"), self._do(ended).fetchall(), undone, sum(spent, _NOTHING))
+        given_up = self._one("SELECT COUNT(*) FROM item WHERE here AND ended AND given_up")
+        return Counts(self._fact("whole"), self._do(ended).fetchall(), given_up, undone, sum(spent, _NOTHING))
 
     def set_aside(self) -> None:
         """All items are to be worked anew: their outcomes go into a folder of their own, their replies stay."""
@@ -206,12 +210,14 @@ class Store:
 
     def _end(self, outcome: Outcome) -> None:
         done = outcome.done
-        stage, reason = (done.stage, done.reason) if isinstance(done, Rejected) else ("", None)
+        rejected = done if isinstance(done, Rejected) else None
+        values = (rejected.stage, rejected.reason, rejected.given_up) if rejected else ("", None, False)
         end = (
-            "INSERT INTO item (id, ended, stage, reason, seconds, usage) VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT (id) "
-            "DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, seconds = excluded.seconds"
+            "INSERT INTO item (id, ended, stage, reason, given_up, seconds, usage) VALUES (?, 1, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, "
+            "given_up = excluded.given_up, seconds = excluded.seconds"
         )
-        self._do(end, outcome.id, stage, reason, outcome.seconds, outcome.usage.model_dump_json())
+        self._do(end, outcome.id, *values, outcome.seconds, outcome.usage.model_dump_json())
         if not self.keep_replies:
             self._do("DELETE FROM reply WHERE item = ?", outcome.id)
 

@@ -316,7 +316,9 @@ def test_a_role_has_its_own_temperature_unless_one_is_set(tmp_path: Path) -> Non
 def test_the_recipe_has_the_papers_five_subsets_and_trains_on_none() -> None:
     config = load_config(RECIPES / "build.yaml")
     names = {source.name or source.set for source in config.sources}
-    assert {"vlsbench", "mm_safetybench", "spa_vl_test", "beavertails_v_test"} <= names & set(config.splits.bench_sources)
+    assert {"vlsbench", "mm_safetybench", "spa_vl_test", "beavertails_v_test"} <= names & set(
+        config.splits.bench_sources
+    )
     assert "own_test" in config.splits.bench_sources, "the slot for one's own"
     assert {"jailbreakv_28k", "align_anything"} <= names - set(config.splits.bench_sources)
 
@@ -327,9 +329,7 @@ def test_nothing_to_read_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ray_nodes_of_which_one_dies_make_the_sets_of_one_process(
-    built: Path, seeds: Path, tmp_path: Path
-) -> None:
+def test_two_ray_nodes_of_which_one_dies_make_the_sets_of_one_process(built: Path, seeds: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -354,7 +354,9 @@ def _table(out: Path, name: SetName) -> list[dict[str, Any]]:
     """Rows of a parquet file, without the absolute paths of its images."""
     import pyarrow.parquet as pq
 
-    return json.loads(json.dumps(pq.read_table(out / "sets" / f"{name.value}.parquet").to_pylist(), default=str).replace(str(out), ""))
+    return json.loads(
+        json.dumps(pq.read_table(out / "sets" / f"{name.value}.parquet").to_pylist(), default=str).replace(str(out), "")
+    )
 
 
 def _ended(config: BuildConfig) -> int:

@@ -60,7 +60,7 @@ def limits(stats: Statistics) -> tuple[str, ...]:
         "The sets are kept disjoint by source seed, by image and by near-duplicate; a likeness that the measure does "
         "not see remains possible.",
     ]
-    if stats.answers:
+    if stats.answer_chars:
         found.append(
             "Scores are the evaluator's verdict under a rubric, not ground truth. Dialogues were kept by these very "
             "scores: they say how strict the filter was, not how good the answers are."

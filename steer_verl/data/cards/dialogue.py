@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.cards.statistics import category
+from steer_verl.data.facts import Facts
 from steer_verl.data.seed import Made
 from steer_verl.errors import DataError
 from steer_verl.images import preview_uri
@@ -31,11 +31,13 @@ PASSAGE_CHARS = 4000
 
 @dataclass(frozen=True)
 class Shown:
-    """A dialogue of the sample: of the set, or left out by a stage for a reason."""
+    """A dialogue of the sample."""
 
     made: Made
     stage: str = ""
+    """Where it was left out; empty where its step has no stages."""
     reason: str = ""
+    """Why; empty: it is in the set."""
     detail: str = ""
 
 
@@ -52,16 +54,17 @@ def dialogue(shown: Shown, number: int, images: Path) -> Html:
     if shown.detail:
         parts.append(tag("p", tag("strong", "Left out: "), _cut(shown.detail), class_="detail", dir="auto"))
     parts += [_strip(shown.made), _folded(shown, images)]
-    return tag("article", *parts, aria_labelledby=name, class_="dialogue rejected" if shown.stage else "dialogue")
+    return tag("article", *parts, aria_labelledby=name, class_="dialogue rejected" if shown.reason else "dialogue")
 
 
 def _chips(shown: Shown) -> Html:
     seed = shown.made.seed
     chips = [tag("span", seed.kind.value.replace("_", " "), class_=f"chip {seed.kind.value}")]
-    if shown.stage:
-        chips.append(tag("span", f"left out in {shown.stage}: {shown.reason}", class_="chip rejected"))
+    if shown.reason:
+        where = f" in {shown.stage}" if shown.stage else ""
+        chips.append(tag("span", f"left out{where}: {shown.reason}", class_="chip rejected"))
     origin = ":".join(part for part in (seed.source, seed.source_id) if part)
-    said = (origin, seed.license, category(shown.made), f"{len(shown.made.asked)} turns")
+    said = (origin, seed.license, Facts.of(seed.facts).category, f"{len(shown.made.asked)} turns")
     return tag("p", *chips, tag("span", " · ".join(filter(None, said)), class_="quiet", dir="auto"), class_="chips")
 
 
@@ -86,7 +89,7 @@ def _folded(shown: Shown, images: Path) -> Html:
         parts.append(_fold("Facts", tag("pre", _cut(known), tabindex=0)))
     if risky:
         return _fold("Show the dialogue: its questions may lead towards harm", joined(parts))
-    return _fold("Dialogue", joined(parts), open_=not shown.stage)
+    return _fold("Dialogue", joined(parts), open_=not shown.reason)
 
 
 def _user(turn: UserTurn, number: int, name: str, images: Path) -> Html:

@@ -23,8 +23,8 @@ def overview(stats: Statistics) -> Table:
         ("turns of a dialogue, mean", mean(stats.lengths)),
         ("images of a dialogue, mean", mean(stats.images)),
     ]
-    if stats.answers:
-        rows.append(("answers in the student's format", percent(stats.well_formed, stats.answers)))
+    if stats.answer_chars:
+        rows.append(("answers in the student's format", percent(stats.well_formed, stats.answer_chars.total())))
         rows.append(("safety, mean of turns", mean(stats.axes["safety"].turns)))
         rows.append(("unscored turns", stats.unscored.total()))
     return Table("", ("figure", "value"), tuple(rows))
@@ -56,10 +56,7 @@ def _composition(stats: Statistics) -> list[Table]:
         by_name("Kinds of dialogue", "kind", stats.kinds),
         by_number("Turns", "turns of a dialogue", stats.lengths),
         by_number("Images", "images in a dialogue", stats.images),
-        by_name("Where the user's turns came from", "origin", stats.origins),
-        by_name("Strategies of the red team", "strategy", stats.strategies),
-        by_name("Images changed on purpose", "change", stats.perturbed),
-        by_name("Categories, as the sources name them", "category", stats.categories),
+        *(by_name(f"By {what}", what, counts) for what, counts in sorted(stats.names.items())),
     ]
     return [table for table in found if table.rows != (("-", stats.dialogues),)]
 

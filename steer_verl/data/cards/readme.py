@@ -5,7 +5,6 @@ Uploaded as it is, the folder is a data set of the hub; ``datasets.load_dataset`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,7 +64,7 @@ def readme(sets: Mapping[SetName, Statistics], account: Account) -> str:
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    licenses = sum((stats.licenses for stats in sets.values()), Counter[str]())
+    licenses = {license for stats in sets.values() for license in stats.licenses}
     parts = [f"# {TITLE}", _OPENING, f"**Licence.** {inline(consequence(licenses))}"]
     for side, stats in sets.items():
         parts += _of_set(side, stats)
@@ -84,7 +83,7 @@ def size_category(rows: int) -> str:
     return f"{names[step]}<n<{names[step + 1]}" if step + 1 < len(names) else "n>1B"
 
 
-def _front_matter(sets: Mapping[SetName, Statistics], licenses: Counter[str]) -> dict[str, Any]:
+def _front_matter(sets: Mapping[SetName, Statistics], licenses: set[str]) -> dict[str, Any]:
     closed = ["non-commercial"] if use_of_set(licenses) == "non-commercial" else []
     splits = {side: "test" if side is SetName.BENCH else "train" for side in sets}
     # of one format: datasets takes that of the first configuration for all of them

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from steer_verl.answer import parse_answer
+from steer_verl.data.facts import Facts
 from steer_verl.data.licences import non_commercial
 from steer_verl.data.seed import Made
 from steer_verl.rubric import AXES
@@ -39,24 +40,19 @@ class Statistics:
     """Counts over dialogues, unless a name says otherwise."""
 
     dialogues: int = 0
-    lengths: Counter[int] = field(default_factory=Counter)
-    """By number of user turns."""
-    kinds: Counter[str] = field(default_factory=Counter)
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By (source, licence)."""
-    categories: Counter[str] = field(default_factory=Counter)
-    strategies: Counter[str] = field(default_factory=Counter)
-    """Of the red team, by the seed's ``strategy``."""
-    perturbed: Counter[str] = field(default_factory=Counter)
-    """Of those whose image was changed on purpose, by how."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    names: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """What is counted -> by name; see :meth:`add`."""
+    lengths: Counter[int] = field(default_factory=Counter)
+    """By number of user turns."""
     images: Counter[int] = field(default_factory=Counter)
     """By images in a dialogue."""
     asked_chars: Counter[int] = field(default_factory=Counter)
     """User turns by length in characters, image marks left out."""
     answer_chars: Counter[int] = field(default_factory=Counter)
-    """Answers by length in characters, tags included."""
-    origins: Counter[str] = field(default_factory=Counter)
-    """Played user turns by where their text came from."""
+    """Answers by length in characters, tags included; none in a set of seeds."""
     well_formed: int = 0
     """Answers in the student's format."""
     unscored: Counter[str] = field(default_factory=Counter)
@@ -64,33 +60,24 @@ class Statistics:
     axes: dict[str, AxisFigures] = field(default_factory=lambda: {axis: AxisFigures() for axis in AXES})
 
     @property
-    def answers(self) -> int:
-        """All of them; 0 for a set of seeds."""
-        return sum(self.answer_chars.values())
-
-    @property
     def licenses(self) -> Counter[str]:
         """Dialogues by licence."""
-        counts: Counter[str] = Counter()
-        for (_, license), count in self.sources.items():
-            counts[license] += count
-        return counts
+        return summed((license, count) for (_, license), count in self.sources.items())
 
     def add(self, made: Made) -> None:
         """Count one dialogue."""
         seed, asked = made.seed, made.asked
         self.dialogues += 1
-        self.lengths[len(asked)] += 1
         self.kinds[seed.kind.value] += 1
+        self.lengths[len(asked)] += 1
         self.images[sum(len(turn.images) for turn in asked)] += 1
         closed = " (non-commercial)" if non_commercial(seed.license) else ""  # what follows from it is never cut off
         license = _name(seed.license) if len(seed.license) <= MAX_NAME_CHARS else _name(seed.license) + closed
         _count(self.sources, (_name(seed.source), license), (FURTHER, FURTHER + closed))
-        _count(self.categories, _name(category(made)), FURTHER)
-        if strategy := seed.facts.get("strategy"):
-            _count(self.strategies, _name(str(strategy)), FURTHER)
-        if isinstance(change := seed.facts.get("perturbation"), dict):
-            _count(self.perturbed, _name(str(change.get("kind"))), FURTHER)
+        facts = Facts.of(seed.facts)
+        self._add_name("category", facts.category or "-")
+        self._add_name("strategy of the red team", facts.strategy)
+        self._add_name("change of the image, on purpose", facts.perturbation.kind if facts.perturbation else "")
         self.asked_chars.update(len(unmarked(turn.text)) for turn in asked)
         self._add_turns(made.trajectory.turns if made.trajectory else ())
 
@@ -101,16 +88,23 @@ class Statistics:
             figures.turns.update(scores)
             figures.lowest.update([min(scores)] if len(scores) == len(turns) else [])
         for turn in turns:
-            self.origins[turn.origin.value] += 1
+            self._add_name("origin of a user turn", turn.origin.value)
             self.answer_chars[len(turn.answer)] += 1
             self.well_formed += parse_answer(turn.answer).well_formed
             if not isinstance(turn.verdict, Verdict):
                 self.unscored[turn.verdict.reason.value] += 1
 
+    def _add_name(self, what: str, name: str) -> None:
+        if name:
+            _count(self.names[what], _name(name), FURTHER)
 
-def category(made: Made) -> str:
-    """What the source says that the question is about; empty if it says nothing."""
-    return str(made.seed.facts.get("category") or "")
+
+def summed(counts: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Counts of the same name together."""
+    found: Counter[str] = Counter()
+    for name, count in counts:
+        found[name] += count
+    return found
 
 
 def mean(counts: Counter[int]) -> float | None:

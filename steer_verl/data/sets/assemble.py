@@ -8,7 +8,6 @@ the same sets, in whatever order they come.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -23,6 +22,7 @@ from pydantic_core import to_json
 from steer_verl.data.cards.card import Card, card_page
 from steer_verl.data.cards.dialogue import Shown
 from steer_verl.data.cards.readme import check_hub, readme
+from steer_verl.data.cards.statistics import summed
 from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.licences import non_commercial
 from steer_verl.data.parquet import atomic
@@ -84,18 +84,15 @@ def assemble(
         DataError: no dialogue was kept at all, or an outcome is of another version.
     """
     check_hub()
-    out.mkdir(parents=True, exist_ok=True)
     cards = {side: Card() for side in SetName}
-    with closing(Ledger()) as ledger, tempfile.TemporaryDirectory(prefix=".assemble-", dir=out) as scratch:
+    with closing(Ledger()) as ledger, closing(DuplicateIndex(None, duplicates)) as like:
         _offer(outcomes, ledger, cards)
-        with closing(DuplicateIndex(Path(scratch) / "like.sqlite", duplicates)) as like:
-            gate = Gate(ledger, images, like)
-            files = SetFiles(out / "sets", images, ledger, system_prompt)
-            with atomic(out / "sets" / "left_out.jsonl") as left_out:
-                reports = {}
-                for side in SetName:
-                    filling = _Filling(side, Room.of(side, settings, ledger), ledger, gate, read, cards[side], left_out)
-                    reports[side] = filling.report(files.write(side, filling.rows()))
+        gate, files = Gate(ledger, images, like), SetFiles(out / "sets", images, ledger, system_prompt)
+        with atomic(out / "sets" / "left_out.jsonl") as left_out:
+            reports = {}
+            for side in SetName:
+                filling = _Filling(side, Room.of(side, settings, ledger), ledger, gate, read, cards[side], left_out)
+                reports[side] = filling.report(files.write(side, filling.rows()))
         files.tidy()
     _write_accounts(out, cards, reports, account or {}, images)
     return reports
@@ -148,9 +145,7 @@ class _Filling:
     def report(self, files: tuple[str, ...]) -> SetReport:
         """What became of everything that was offered."""
         stats = self.card.stats
-        sources: Counter[str] = Counter()
-        for (source, _), count in stats.sources.items():
-            sources[source] += count
+        sources = summed((source, count) for (source, _), count in stats.sources.items())
         return SetReport(
             offered=self.ledger.count(self.side),
             kept=stats.dialogues,

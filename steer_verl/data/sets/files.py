@@ -4,8 +4,8 @@
 
     sft.parquet   messages, images [{bytes}]: verl's utils/dataset/multiturn_sft_dataset.py; and where a row comes from
     sft.jsonl     the same dialogues for people: paths in place of bytes; scores, origins, facts
-    rl.jsonl      steer_verl/data/rows.py          rl.parquet   steer_verl/data/parquet.py
-    bench.jsonl   the user's side, played as it stands: steer_verl/data/bench_rows.py
+    rl.jsonl      steer_verl/data/rows.py          rl.parquet   steer_verl/data/verl_rows.py
+    bench.jsonl   the user's side, played as it stands: steer_verl/data/set_rows.py
     images/       every image of the three, so that the folder can go anywhere
 
 Paths in JSONL are relative to the folder; those in rl.parquet are absolute, because verl opens them from anywhere.
@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steer_verl.data.facts import Facts
 from steer_verl.data.parquet import atomic, write_parquet
 from steer_verl.data.rows import rl_row
 from steer_verl.data.seed import Made, SetName
@@ -169,25 +170,19 @@ def sft_row(made: Made, system_prompt: str | None = None) -> dict[str, Any]:
 
 
 def bench_row(seed: Seed) -> dict[str, Any]:
-    """A dialogue as a row of a benchmark; :mod:`steer_verl.data.bench_rows` reads it."""
-    facts = seed.facts
+    """A dialogue as a row of a benchmark; :class:`~steer_verl.data.set_rows.BenchRow` reads it."""
+    facts = Facts.of(seed.facts)
     row: dict[str, Any] = {
         "question_id": seed.id,
         "image": next(iter(seed.turns[0].images), None),
         "messages_fixed": [{"role": "user", "content": unmarked(turn.text)} for turn in seed.turns],
-        "category": str(facts.get("category") or seed.kind.value),
+        "category": facts.category or seed.kind.value,
     }
-    if facts.get("source_category"):
-        row["source_category"] = str(facts["source_category"])
-    if curve := _levels(facts.get("risk_curve"), len(seed.turns)):
-        row["risk_trajectory"] = curve
+    if seed.facts.get("source_category"):
+        row["source_category"] = str(seed.facts["source_category"])
+    if len(facts.risk_curve) == len(seed.turns):
+        row["risk_trajectory"] = list(facts.risk_curve)
     return {**row, **_origin(seed)}
-
-
-def _levels(curve: Any, turns: int) -> list[int]:
-    """A level 1..5 for every turn; a fact of that name may be the source's own and anything."""
-    sound = isinstance(curve, list) and len(curve) == turns and all(type(n) is int and 1 <= n <= 5 for n in curve)
-    return curve if sound else []
 
 
 def _origin(seed: Seed) -> dict[str, str]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
+from steer_verl.data.facts import Facts
+from steer_verl.data.rows import plain_words
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger, What
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
-from steer_verl.text import unmarked
-from steer_verl.types import Seed
 
 
 class SetReason(str, Enum):
@@ -66,20 +66,17 @@ class Gate:
         found = self._known(made) or _form_fault(made) or self._shown_fault(made) or self._alike(made, item)
         if found is None:
             self._like.add(item)
-            for what, names in _marks(made).items():
-                for name in names:
-                    self._ledger.hold(made.side, what, name)
+            for what, name in _marks(made):
+                self._ledger.hold(made.side, what, name)
         return found
 
     def _known(self, made: Made) -> Fault | None:
         """Whether a set has the dialogue, its source seed or its images already."""
         if made.side in self._ledger.holders("id", made.seed.id):
             return SetReason.DUPLICATE_ID, made.seed.id
-        reasons = {"id": SetReason.SAME_SEED, "seed": SetReason.SAME_SEED, "image": SetReason.SAME_IMAGE}
-        for what, names in _marks(made).items():
-            for name in names:
-                for side in self._ledger.holders(what, name) - {made.side}:
-                    return reasons[what], f"{name} is in {side.value}"
+        for what, name in _marks(made):
+            for side in self._ledger.holders(what, name) - {made.side}:
+                return (SetReason.SAME_IMAGE if what == "image" else SetReason.SAME_SEED), f"{name} is in {side.value}"
         return None
 
     def _shown_fault(self, made: Made) -> Fault | None:
@@ -125,21 +122,14 @@ class Room:
         return SetReason.OVER_TARGET if full else None
 
 
-def _marks(made: Made) -> dict[What, Iterable[str]]:
-    """What no two sets may both hold of a dialogue."""
-    return {"id": (made.seed.id,), "seed": (source_seed(made.seed),), "image": sorted(_originals(made))}
-
-
-def source_seed(seed: Seed) -> str:
-    """What all dialogues of one source seed share."""
-    return f"{seed.source}:{seed.source_id}" if seed.source_id else seed.id
-
-
-def _originals(made: Made) -> set[str]:
-    """The images of a dialogue, and the one that a perturbed image was made of."""
-    change = made.seed.facts.get("perturbation")
-    original = change.get("original") if isinstance(change, dict) else None
-    return {*_images(made), *([original] if isinstance(original, str) else [])}
+def _marks(made: Made) -> Iterator[tuple[What, str]]:
+    """What no two sets may both hold of a dialogue; a perturbed image brings along the one that it was made of."""
+    seed, change = made.seed, Facts.of(made.seed.facts).perturbation
+    yield "id", seed.id
+    yield "seed", f"{seed.source}:{seed.source_id}" if seed.source_id else seed.id
+    yield from (("image", name) for name in _images(made))
+    if change and change.original:
+        yield "image", change.original
 
 
 def _images(made: Made) -> list[str]:
@@ -148,9 +138,8 @@ def _images(made: Made) -> list[str]:
 
 def _item(made: Made) -> Item:
     """What a dialogue is compared by: its user turns as they were or will be played, and its images."""
-    text = "\n".join(" ".join(unmarked(turn.text).split()) for turn in made.asked)
     pixels = "+".join(Path(name).stem for name in _images(made))
-    return Item(f"{made.side.value}/{made.seed.id}", text, pixels)
+    return Item(f"{made.side.value}/{made.seed.id}", plain_words(turn.text for turn in made.asked), pixels)
 
 
 def _form_fault(made: Made) -> Fault | None:

@@ -1,46 +1,44 @@
 """Tables of the ``datasets`` library: downloaded by name, or saved by it in a folder.
 
-Rows are read as Arrow has them. Pictures stay bytes that nobody has decoded, so that they go through our own door.
+Rows are read as Arrow has them. Images stay bytes that nobody has decoded, so that they go through our own door.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.sources.sets import Origin
-from steer_verl.data.sources.tables import BATCH, Read, Table, records
+from steer_verl.data.sources.sets import Origin, Refused, Row
+from steer_verl.data.sources.tables import BATCH, Table, records
 from steer_verl.errors import DataError
+from steer_verl.text import one_line
 
 
-class DatasetTable:
+@dataclass
+class DatasetTable(Table):
     """One split of a dataset that lies memory-mapped on disk."""
 
-    def __init__(self, name: str, dataset: Any, origin: Origin, root: Path) -> None:
-        self.part = "/".join(part for part in (origin.config, origin.split) if part)
-        self.name, self.origin, self.root = f"{name}[{self.part}]", origin, root
-        self._dataset = dataset
+    dataset: Any = None
 
-    def columns(self) -> list[str]:
+    def heads(self) -> list[set[str]]:
         """See :class:`~steer_verl.data.sources.tables.Table`."""
-        return list(self._dataset.column_names)
+        return [set(self.dataset.column_names)]
 
-    def rows(self, wanted: Iterable[str]) -> Iterator[Read]:
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
         """See :class:`~steer_verl.data.sources.tables.Table`."""
-        names = [name for name in self._dataset.column_names if name in set(wanted)]
+        names = [name for name in self.dataset.column_names if name in wanted]
         number = 0
-        for batch in self._dataset.select_columns(names).with_format("arrow").iter(BATCH):
+        for batch in self.dataset.select_columns(names).with_format("arrow").iter(BATCH):
             for row in records(batch):
                 number += 1
                 yield number, row
+            self.part = number / len(self.dataset)
 
 
 def hub_tables(name: str, config: str | None, split: str | None) -> Iterator[Table]:
     """The splits of a dataset, of all its configs unless one is named; each is loaded when it is its turn.
-
-    Args:
-        name: as ``datasets.load_dataset`` takes it: a name on the hub, or a local folder.
 
     Raises:
         DataError: the library is missing, or it cannot load this.
@@ -64,8 +62,7 @@ def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterato
     Raises:
         DataError: the library is missing, it cannot load this, or there is no such split.
     """
-    datasets = _library()
-    loaded = _loaded(str(folder), datasets.load_from_disk, str(folder))
+    loaded = _loaded(str(folder), _library().load_from_disk, str(folder))
     if isinstance(loaded, dict) and split is not None:
         if split not in loaded:
             raise DataError(f"{folder}: no split {split}; it has {', '.join(loaded)}")
@@ -74,9 +71,9 @@ def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterato
 
 
 def _tables(name: str, loaded: Any, config: str, split: str | None, root: Path) -> Iterator[Table]:
-    splits = loaded if isinstance(loaded, dict) else {split or "": loaded}
-    for key, dataset in splits.items():
-        yield DatasetTable(name, dataset, Origin(config, str(key)), root)
+    for key, dataset in (loaded if isinstance(loaded, dict) else {split or "": loaded}).items():
+        part = "/".join(part for part in (config, str(key)) if part)
+        yield DatasetTable(f"{name}[{part}]", Origin(config, str(key)), root, dataset=dataset)
 
 
 def _library() -> Any:
@@ -91,7 +88,5 @@ def _loaded(name: str, load: Callable[..., Any], *arguments: Any, **options: Any
     try:
         return load(*arguments, **options)
     except Exception as error:  # it passes on whatever the network, the hub or a file made fail
-        first = (str(error).splitlines() or [""])[0][:300]
-        raise DataError(
-            f"dataset {name}: {type(error).__name__}: {first}; check name, config and split, or give `path`"
-        ) from error
+        what = f"{type(error).__name__}: {one_line((str(error).splitlines() or [''])[0])}"
+        raise DataError(f"dataset {name}: {what}; check name, config and split, or give `path`") from error

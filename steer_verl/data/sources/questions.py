@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from steer_verl.data.rows import FOREIGN_MARKS
-from steer_verl.data.sources.bad import Refused
+from steer_verl.data.sources.sets import Refused
 from steer_verl.text import folded, normalized
 from steer_verl.types import IMAGE_MARK
 
@@ -21,7 +21,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 def plain_text(text: str) -> str:
     """``text`` in Unicode's NFC form, without control characters but tabs and newlines, and without marks at its ends.
 
-    A mark is where verl's dataset would put a picture, a video or a sound; sets write ``<image>`` before the question.
+    A mark is where verl's dataset would put an image, a video or a sound; sets write ``<image>`` before the question.
     Idempotent.
 
     Raises:
@@ -41,7 +41,7 @@ def clean_question(text: str, max_chars: int) -> str:
     """
     text = plain_text(text)
     if inside := [mark for mark in MARKS if mark in text]:
-        raise Refused("text", f"the question holds {inside[0]} between its words", "reword it; a seed has one picture")
+        raise Refused("text", f"the question holds {inside[0]} between its words", "reword it; a seed has one image")
     if len(text) > max_chars:
         raise Refused("text", f"the question has {len(text)} characters, more than {max_chars}", "shorten it")
     if not folded(text):
@@ -50,7 +50,7 @@ def clean_question(text: str, max_chars: int) -> str:
 
 
 def clean_answer(text: str) -> str:
-    """The source's own answer as a seed holds it; empty when it holds a mark, which would ask for a picture.
+    """The source's own answer as a seed holds it; empty when it holds a mark, which would ask for an image.
 
     Raises:
         Refused: it holds a lone surrogate.

@@ -2,156 +2,242 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from steer_verl.data.sources.bad import BadRow, Refused
+from steer_verl.data.jsonl import check_json
+from steer_verl.data.seed import SourceSeed, seed_id
 from steer_verl.data.sources.hub import hub_tables, is_saved, saved_tables
-from steer_verl.data.sources.pictures import PictureStore, picture_of
+from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.questions import clean_answer, clean_question, plain_text
-from steer_verl.data.sources.registry import SETS, form_of
-from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.sources.sets import Draft, Form, Row
+from steer_verl.data.sources.registry import SETS, form_of, other_set
+from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row
 from steer_verl.data.sources.settings import SourceSettings
-from steer_verl.data.sources.tables import Table, file_tables
+from steer_verl.data.sources.tables import Table, file_tables, tables_in
 from steer_verl.errors import DataError
+from steer_verl.text import one_line
 
-MAX_ID_CHARS = 300
+MAX_NAME_CHARS = 300
+FILE_NAME, SPLIT = "file_name", "split"
+"""Columns by which the tables of image folders name their images, and rows tell which split they are of."""
 
 
-def read_sources(sources: Iterable[SourceSettings], pictures: Path) -> Iterator[SourceSeed | BadRow]:
-    """The seeds of a build, source by source, and an account of every row that makes none.
+def read_source(
+    settings: SourceSettings, images: SourceImages, tick: Callable[[float], None] = lambda part: None
+) -> Iterator[SourceSeed | BadRow]:
+    """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
-    Files are read as they are asked for; memory does not grow with them.
+    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says. So the
+    whole source is read before the first seed is given; memory does not grow with it.
 
     Args:
-        sources: in order; of two rows with the same id the first one counts.
-        pictures: folder for the pictures (see :class:`~steer_verl.data.sources.pictures.PictureStore`).
+        settings: which source.
+        images: finds its images.
+        tick: is told at each row how much of the source is read, from 0 to 1.
 
     Raises:
-        DataError: a source is not there, or its columns are another set's.
+        DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
     """
-    store, ids = PictureStore(pictures), Ids()
-    for source in sources:
-        yield from read_source(source, store, ids)
+    found = _Merged(settings.limit)
+    for item in _Source(settings, images, tick).read():
+        if not found.add(item):
+            break
+    if not found.seeds:
+        first = f"the first of {found.bad} faults: {found.first}" if found.bad else "no row was found"
+        raise DataError(f"{settings.place}: no seed; looked for {SETS[settings.set].wanted}; {first}")
+    yield from found
 
 
-def read_source(settings: SourceSettings, store: PictureStore, ids: Ids) -> Iterator[SourceSeed | BadRow]:
-    """One source's part of :func:`read_sources`.
+def source_files(settings: SourceSettings) -> list[Path]:
+    """The files that rows may be read from, in order; none for a dataset that is downloaded by its name.
 
     Raises:
-        DataError: see there.
+        DataError: the pattern of files cannot be used.
     """
-    found = (item for table in _tables(settings) for item in _Reader(settings, table, store, ids).read())
-    yield from _limited(found, settings.limit)
+    place = settings.path or Path(settings.dataset or "")
+    if not place.is_dir():
+        return [] if settings.path is None else [place]
+    if settings.path is None or is_saved(place):
+        return [file for file in sorted(place.rglob("*")) if file.is_file()]
+    return tables_in(place, settings.files)
 
 
-def read_table(table: Table, settings: SourceSettings, store: PictureStore, ids: Ids) -> Iterator[SourceSeed | BadRow]:
-    """The same for a table of your own making, whose rows may hold opened pictures.
+class _Source:
+    """Reads all tables of a source."""
 
-    Raises:
-        DataError: its columns are another set's.
-    """
-    yield from _limited(_Reader(settings, table, store, ids).read(), settings.limit)
-
-
-class Ids:
-    """The ids seen so far and where, in a temporary file that nobody else sees."""
-
-    def __init__(self) -> None:
-        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._base.execute("PRAGMA journal_mode=OFF")
-        self._base.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
-
-    def first(self, name: str, place: str) -> str | None:
-        """Where this id was seen before; otherwise it is noted."""
-        if self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (name, place)).rowcount:
-            return None
-        return str(self._base.execute("SELECT place FROM seen WHERE id = ?", (name,)).fetchone()[0])
-
-
-def _limited(found: Iterator[SourceSeed | BadRow], limit: int | None) -> Iterator[SourceSeed | BadRow]:
-    seeds = 0
-    for item in found:
-        yield item
-        seeds += isinstance(item, SourceSeed)
-        if seeds == limit:
-            return
-
-
-def _tables(settings: SourceSettings) -> Iterable[Table]:
-    if settings.dataset is not None:
-        return hub_tables(settings.dataset, settings.config, settings.split)
-    path = settings.path or Path()
-    if path.is_dir() and is_saved(path):
-        return saved_tables(path, settings.config, settings.split)
-    try:
-        return file_tables(path, settings.config, settings.split, settings.files)
-    except Refused as refused:
-        raise DataError(f"{path}: {refused.what}; {refused.cure}") from None
-
-
-class _Reader:
-    """Reads one table."""
-
-    def __init__(self, settings: SourceSettings, table: Table, store: PictureStore, ids: Ids) -> None:
-        self.settings, self.table, self.store, self.ids = settings, table, store, ids
+    def __init__(self, settings: SourceSettings, images: SourceImages, tick: Callable[[float], None]) -> None:
+        self.settings, self.images, self.tick = settings, images, tick
         self.source = SETS[settings.set]
-        self.root = settings.images or table.root
+        self.fitting = 0
+        self.others: list[tuple[str, set[str]]] = []
+        """Tables of another form, and their columns."""
+        self.splits: set[str] = set()
+        """That were not asked for."""
 
     def read(self) -> Iterator[SourceSeed | BadRow]:
         """Seeds and bad rows, in the order of the rows."""
-        try:
-            columns = self.table.columns()
-        except Refused as refused:
-            yield refused.at(self.table.name, 0)
-            return
-        form = form_of(self.source, columns, self.table.name)
-        for number, row in self.table.rows(form.known):
-            yield from self._row(form, number, row)
-
-    def _row(self, form: Form, number: int, row: Row | Refused) -> Iterator[SourceSeed | BadRow]:
-        if isinstance(row, Refused):
-            yield row.at(self.table.name, number)
-            return
-        try:
-            drafts = list(form.read(row, self.table.origin))
-        except Refused as refused:
-            yield refused.at(self.table.name, number)
-            return
-        if not drafts:
-            yield Refused("field", "no question in it", "leave the row out, or mend it").at(self.table.name, number)
-        for draft in drafts:
+        for begin, share, table in self._tables():
             try:
-                yield self._seed(draft, number)
+                heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
+                columns, asked = set(chain(*heads)) - {KEY}, self.settings.split
+                form = form_of(self.source, heads)
+                if form is None:
+                    self.others.append((table.name, columns))
+                elif asked not in (None, table.origin.split) and SPLIT not in columns:
+                    self.splits.add(table.origin.split)
+                else:
+                    self.fitting += 1
+                    yield from self._rows(form, table, begin, share)
             except Refused as refused:
-                yield refused.at(self.table.name, number)
+                yield refused.at(table.name, 0)
+        if not self.fitting and (self.others or self.splits):
+            raise self._nothing_fits()
+        for name, columns in self.others:
+            yield Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}").at(name, 0)
 
-    def _seed(self, draft: Draft, number: int) -> SourceSeed:
+    def _tables(self) -> Iterator[tuple[float, float, Table]]:
+        """Where in the source a table begins, its share, and the table."""
+        settings = self.settings
+        if settings.dataset is not None:
+            tables: Iterable[Table] = hub_tables(settings.dataset, settings.config, settings.split)
+        elif settings.path is not None and is_saved(settings.path):
+            tables = saved_tables(settings.path, settings.config, settings.split)
+        else:
+            tables = file_tables(settings, self.source.images)
+        share = 1 / len(tables) if isinstance(tables, list) else 1.0
+        for number, table in enumerate(tables):
+            yield min(number * share, 1 - share), share, table
+
+    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[SourceSeed | BadRow]:
+        for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
+            self.tick(begin + share * table.part)
+            if isinstance(row, Refused):
+                yield row.at(table.name, number)
+            elif self.settings.split is None or row.get(SPLIT, self.settings.split) == self.settings.split:
+                yield from self._row(form, table, number, _with_image(row))
+
+    def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | BadRow]:
+        try:
+            drafts = list(form.read(row, table.origin))
+            if not drafts:
+                raise Refused("field", "no question in it")
+        except Refused as refused:
+            yield refused.at(table.name, number)
+            return
+        for draft in drafts:
+            unsafe = self.settings.unsafe if draft.unsafe is None else draft.unsafe
+            try:
+                yield self._seed(draft, unsafe, table, number)
+            except Refused as refused:
+                yield refused.at(table.name, number, unsafe)
+
+    def _seed(self, draft: Draft, unsafe: bool | None, table: Table, number: int) -> SourceSeed:
+        question = clean_question(draft.question, self.settings.max_chars)
         source = draft.source or self.settings.name or self.source.name
-        source_id = draft.source_id or f"{self.table.part}/{number}"
-        seed = SourceSeed(
-            id=f"{source}:{source_id}",
-            question=clean_question(draft.question, self.settings.max_chars),
-            unsafe=self.settings.unsafe if draft.unsafe is None else draft.unsafe,
-            category=plain_text(draft.category),
-            answer=clean_answer(draft.answer),
+        license = one_line(draft.license or self.settings.license or self.source.license)
+        _check_names(source, draft.source_id, license)
+        answer, category, facts = clean_answer(draft.answer), plain_text(draft.category), _json(draft.facts)
+        image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
+        return SourceSeed(
+            id=seed_id(question, image),
+            question=question,
+            image=image,
+            unsafe=unsafe,
+            category=category,
+            answer=answer,
+            choice=draft.choice,
             source=source,
-            source_id=source_id,
-            license=draft.license or self.settings.license or self.source.license,
-            facts=draft.facts,
+            source_id=draft.source_id,
+            license=license,
+            facts=facts,
         )
-        _check_names(seed)
-        image = picture_of(draft.image, self.root, f"{self.table.name} row {number}")
-        # last, so that a row that is refused for another fault does not stand in the way of a good one
-        if first := self.ids.first(seed.id, f"{self.table.name} row {number}"):
-            raise Refused("duplicate_id", f"id {seed.id} is {first}'s already", "give each row its own id")
-        return seed if image is None else seed.model_copy(update={"image": self.store.add(image)})
+
+    def _nothing_fits(self) -> DataError:
+        """What was looked for, what was found, and what that may be."""
+        wanted, hint = f"columns {self.source.wanted}", "give the set's own files, or change `set`"
+        found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in self.others[:5])
+        if self.splits:
+            wanted, found, hint = f"the split {self.settings.split}", f"splits {_listed(self.splits)}", "check `split`"
+        elif like := other_set([columns for _, columns in self.others]):
+            hint = f"it looks like {like.title}: set: {like.name}"
+        return DataError(f"{self.settings.place}: {self.source.name}: looked for {wanted}; found {found}; {hint}")
 
 
-def _check_names(seed: SourceSeed) -> None:
-    if not seed.license.strip():
+class _Merged:
+    """Seeds and bad rows of one source in the order of their rows, in a file that nobody else sees.
+
+    Args:
+        limit: seeds at most.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.seeds = self.bad = 0
+        self.first: BadRow | None = None
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._base.execute("PRAGMA journal_mode=OFF")
+        self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
+
+    def add(self, item: SourceSeed | BadRow) -> bool:
+        """Whether there was room for it. A seed that is there already takes over what the new one adds."""
+        known = None
+        if isinstance(item, BadRow):
+            self.bad, self.first = self.bad + 1, self.first or item
+        elif known := self._base.execute("SELECT number, value FROM row WHERE id = ?", (item.id,)).fetchone():
+            item = merged(SourceSeed.model_validate_json(known[1]), item)
+        elif self.seeds == self.limit:
+            return False
+        else:
+            self.seeds += 1
+        row = (known and known[0], item.id or None, item.model_dump_json())
+        self._base.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", row)
+        return True
+
+    def __iter__(self) -> Iterator[SourceSeed | BadRow]:
+        for name, value in self._base.execute("SELECT id, value FROM row ORDER BY number"):
+            yield BadRow.model_validate_json(value) if name is None else SourceSeed.model_validate_json(value)
+
+
+def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
+    """A seed with what another row of the same content adds: its answer, or what it says of the question.
+
+    What one row calls unsafe is unsafe.
+    """
+    update: dict[str, Any] = {name: getattr(first, name) or getattr(other, name) for name in ("category", "source_id")}
+    if not first.answer:
+        update |= {"answer": other.answer, "choice": other.choice}
+    said = [unsafe for unsafe in (first.unsafe, other.unsafe) if unsafe is not None]
+    update |= {"unsafe": any(said) if said else None, "facts": {**other.facts, **first.facts}}
+    return first.model_copy(update=update)
+
+
+def _with_image(row: Row) -> Row:
+    """A row of an image folder's table names its image by another column."""
+    return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
+
+
+def _listed(names: set[str]) -> str:
+    return one_line(", ".join(sorted(names)[:20])) or "none"
+
+
+def _json(facts: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_json(facts)
+        json.dumps(facts, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        what = error.args[0] if len(error.args) == 2 else "a value that JSON does not have"
+        raise Refused("field", f"facts: {what}", "write it as a text") from None
+    return facts
+
+
+def _check_names(source: str, source_id: str, license: str) -> None:
+    if not license:
         raise Refused("field", "license: missing", "write it into the row, or `license` into the source's settings")
-    if len(seed.id) > MAX_ID_CHARS or not seed.id.isprintable() or not seed.source_id.strip():
-        raise Refused("field", f"id {seed.id[:40]!r}: not a name", f"use at most {MAX_ID_CHARS} printable characters")
+    for field, name in (("source", source), ("source_id", source_id)):
+        if len(name) > MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
+            what = f"{field} {name[:40]!r}: not a name"
+            raise Refused("field", what, f"use at most {MAX_NAME_CHARS} printable characters")

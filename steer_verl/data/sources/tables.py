@@ -1,93 +1,145 @@
-"""Rows as they lie in files: parquet, JSONL, a JSON list. One row, or one small batch, in memory at a time.
+"""Rows as they lie in files: parquet, JSONL, JSON, CSV. One row, or one small batch, in memory at a time; JSON whole.
 
 What cannot be read is told and passed over: a row, a part of a shard, or a whole file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import csv
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.jsonl import Line, read_jsonl
-from steer_verl.data.sources.bad import Refused
-from steer_verl.data.sources.json_list import read_json_list
-from steer_verl.data.sources.sets import Origin, Row
+from steer_verl.data.jsonl import MAX_LINE_BYTES, Line, read_json, read_jsonl, regular_file
+from steer_verl.data.sources.sets import KEY, Origin, Refused, Row
+from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 BATCH = 16
-"""Rows read at once: a picture of a row may have up to 64 MB."""
+"""Rows read at once: an image of a row may have up to 64 MB."""
+HEADS = 100
+"""Rows of a JSON file that are looked at to know its columns: the first one may be bad."""
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+AGAIN = "fetch the file again"
+_BOOKKEEPING = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
-Read = tuple[int, Row | Refused]
-"""Number of a row, from 1, and the row or why it cannot be read."""
 
-
-class Table(Protocol):
-    """Rows with the same columns: a file, or a split of a dataset."""
+@dataclass
+class Table:
+    """Rows of one file, or of one split of a dataset."""
 
     name: str
-    """For people."""
-    part: str
-    """Where its rows are within the set; ids of rows that have none begin with it."""
+    """For people; of a file, its path."""
     origin: Origin
     root: Path
-    """Folder of the pictures that its rows name."""
+    """Folder that no path of an image may leave."""
+    near: str = ""
+    """The table's own folder below ``root``, where its images may lie too."""
+    part: float = field(default=0.0, init=False)
+    """How much of it is read, from 0 to 1."""
 
-    def columns(self) -> list[str]:
-        """Names of the columns. Raises :class:`Refused` if nothing can be read."""
-        ...
+    def heads(self) -> list[set[str]]:
+        """Columns: the table's, or those of its first good rows. Raises :class:`Refused` if nothing can be read."""
+        raise NotImplementedError
 
-    def rows(self, wanted: Iterable[str]) -> Iterator[Read]:
-        """Every row, at least with these of its columns."""
-        ...
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
+        """Number, from 1, and every row, at least with these of its columns, or why it cannot be read."""
+        raise NotImplementedError
 
 
-class JsonTable:
-    """A JSONL file or a JSON list; the columns are those of the first good row."""
+class JsonTable(Table):
+    """A JSONL or JSON file. A row that stands under a key has it as the column :data:`KEY`."""
 
-    def __init__(
-        self, path: Path, part: str, origin: Origin, root: Path, read: Callable[[Path], Iterator[Line]]
-    ) -> None:
-        self.path, self.name, self.part, self.origin, self.root = path, str(path), part, origin, root
-        self._read = read
-
-    def columns(self) -> list[str]:
+    def heads(self) -> list[set[str]]:
         """See :class:`Table`."""
-        faults = []
-        for line in self._read(self.path):
-            if line.value is not None:
-                return list(line.value)
-            faults.append(f"row {line.number}: {line.what}")
-            if len(faults) == 100:
-                break
-        raise Refused("file", f"no row can be read ({faults[0] if faults else 'it is empty'})", "fetch the file again")
+        lines = list(islice(self._lines(), HEADS))
+        found = [set(line.value) for line in lines if line.value is not None]
+        if not found:
+            first = f"row {lines[0].number}: {lines[0].what}" if lines else "it is empty"
+            raise Refused("file", f"no row can be read ({first})", AGAIN)
+        return found
 
-    def rows(self, wanted: Iterable[str]) -> Iterator[Read]:
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
         """See :class:`Table`."""
-        for line in self._read(self.path):
-            yield line.number, Refused("line", line.what, line.cure) if line.value is None else line.value
+        size = max(Path(self.name).stat().st_size, 1)
+        for line in self._lines():
+            self.part += line.size / size
+            if line.value is None:
+                yield line.number, Refused("line", line.what, line.hint)
+            else:
+                yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
+
+    def _lines(self) -> Iterator[Line]:
+        path = Path(self.name)
+        try:
+            yield from (read_json if path.suffix == ".json" else read_jsonl)(path)
+        except DataError as error:
+            what, _, hint = str(error).removeprefix(f"{path}: ").rpartition("; ")
+            raise Refused("file", what, hint) from None
 
 
-class ParquetTable:
+class CsvTable(Table):
+    """A CSV file with a header, in UTF-8. Values are texts, and an empty one is none; rows are counted after it."""
+
+    def heads(self) -> list[set[str]]:
+        """See :class:`Table`."""
+        with self._open() as reader:
+            return [set(reader.fieldnames or ())]
+
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
+        """See :class:`Table`."""
+        with self._open() as reader:
+            number, ended = 0, False
+            while not ended:
+                number += 1
+                try:
+                    row = next(reader)
+                    yield number, self._row(row)
+                except StopIteration:
+                    ended = True
+                except csv.Error as error:
+                    yield number, Refused("line", f"no row of CSV ({error})")
+
+    def _row(self, row: dict[str | Any, Any]) -> Row | Refused:
+        if None in row or None in row.values():
+            return Refused("line", "not as many values as columns", "put quotes around a text with commas or line ends")
+        if any("\udc80" <= char <= "\udcff" for text in row.values() if not text.isascii() for char in text):
+            return Refused("line", "not UTF-8", "save the file as UTF-8")
+        return {name: text or None for name, text in row.items()}
+
+    @contextmanager
+    def _open(self) -> Iterator[csv.DictReader[str]]:
+        csv.field_size_limit(MAX_LINE_BYTES)
+        with _told("cannot be read"), open(self.name, "rb") as stream:
+            lines = iter(lambda: stream.readline(MAX_LINE_BYTES), b"")
+            # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
+            reader = csv.DictReader(line.decode("utf-8", "surrogateescape").removeprefix("\ufeff") for line in lines)
+            names = list(reader.fieldnames or ())
+            if not names or len(set(names)) < len(names):
+                raise Refused("file", "its first line does not name the columns, each once", "write them there")
+            yield reader
+
+
+class ParquetTable(Table):
     """A parquet file."""
 
-    def __init__(self, path: Path, part: str, origin: Origin, root: Path) -> None:
-        self.path, self.name, self.part, self.origin, self.root = path, str(path), part, origin, root
-
-    def columns(self) -> list[str]:
+    def heads(self) -> list[set[str]]:
         """See :class:`Table`."""
         with self._open() as file:
-            return list(file.schema_arrow.names)
+            return [set(file.schema_arrow.names)]
 
-    def rows(self, wanted: Iterable[str]) -> Iterator[Read]:
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
         """See :class:`Table`. A part that is broken is told in one line, and the next part is read."""
         with self._open() as file:
-            names = [name for name in file.schema_arrow.names if name in set(wanted)]
-            before = 0
+            names = [name for name in file.schema_arrow.names if name in wanted]
+            before, total = 0, max(file.metadata.num_rows, 1)
             for group in range(file.num_row_groups):
                 size, number = file.metadata.row_group(group).num_rows, before
                 try:
@@ -95,102 +147,96 @@ class ParquetTable:
                         for row in records(batch):
                             number += 1
                             yield number, row
-                except _arrow_errors() as error:
+                        self.part = number / total
+                except Exception as error:  # a reader of hostile bytes raises almost anything
                     lost = f"rows {number + 1} to {before + size} cannot be read ({_first_line(error)})"
-                    yield number + 1, Refused("file", lost, "fetch the file again")
+                    yield number + 1, Refused("file", lost, AGAIN)
                 before += size
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
         import pyarrow.parquet as pq
 
-        try:
-            file = pq.ParquetFile(self.path, buffer_size=2**20)
-        except _arrow_errors() as error:
-            fault = f"not a readable parquet file ({_first_line(error)})"
-            raise Refused("file", fault, "fetch the file again") from None
-        with file:
+        with _told("not a readable parquet file"), pq.ParquetFile(self.name, buffer_size=2**20) as file:
             yield file
 
 
-def file_tables(path: Path, config: str | None, split: str | None, pattern: str | None) -> list[Table]:
-    """The tables of a file, or of a folder.
+def file_tables(settings: SourceSettings, images: str) -> list[Table]:
+    """The tables of a file, or of a folder: of the config that is asked for, and of every split.
 
     Args:
-        path: a parquet, JSONL or JSON file, or a folder of them.
-        config: of a folder, only files whose own folder has this name.
-        split: of a folder, only files whose name begins with it, before a ``-`` or the suffix.
-        pattern: of a folder, only files that match it.
+        settings: with a ``path``.
+        images: folder that the set's authors put its images in, beside the table or beside the table's folder.
 
     Raises:
-        Refused: there is no such file.
+        DataError: there is no table, or the file is a pipe or a device.
     """
+    path = settings.path or Path()
     if not path.is_dir():
-        return [_table(path, path.stem, Origin(config or path.parent.name, split or _split(path)), path.parent)]
-    files = _files(path, pattern)
-    taken = [
-        file
-        for file in files
-        if (config is None or file.parent.name == config) and (split is None or _split(file) == split)
-    ]
+        folder = path.absolute().parent
+        origin = Origin(settings.config or folder.name, settings.split or _split(path), path.stem)
+        return [_table(regular_file(path), origin, settings.images or _root(folder, images))]
+    files = tables_in(path, settings.files)
+    taken = [file for file in files if settings.config in (None, file.parent.name)]
     if not taken:
         found = ", ".join(sorted({f"{file.parent.name}/{_split(file)}" for file in files})[:20]) or "none"
-        raise Refused("file", f"no parquet, JSONL or JSON file is asked for; found: {found}", "check config and split")
+        raise DataError(f"{path}: no {', '.join(SUFFIXES)} file is asked for; found: {found}; check config and files")
+    root = settings.images or _root(path.absolute(), images)
+    return [_table(file, Origin(file.parent.name, _split(file), file.stem), root) for file in taken]
+
+
+def tables_in(folder: Path, pattern: str | None) -> list[Path]:
+    """The data files of a folder, in the order of their names.
+
+    Raises:
+        DataError: the pattern leads out of the folder, or is none.
+    """
+    if pattern is not None and (not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts):
+        raise DataError(f"{folder}: files: {pattern!r} is no pattern of files below it; write one as data/*.json")
     return [
-        _table(file, str(file.relative_to(path).with_suffix("")), Origin(file.parent.name, _split(file)), path)
-        for file in taken
-    ]
-
-
-def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
-    """The rows of a batch as objects; a row whose text is no UTF-8 is told, not the batch."""
-    try:
-        return list(batch.to_pylist())
-    except UnicodeDecodeError:
-        return [_record(batch.slice(index, 1)) for index in range(batch.num_rows)]
-
-
-def _record(batch: pa.RecordBatch | pa.Table) -> dict[str, Any] | Refused:
-    try:
-        return dict(batch.to_pylist()[0])
-    except UnicodeDecodeError:
-        return Refused("line", "a text that is not UTF-8", "save the texts as UTF-8")
-
-
-_BOOKKEEPING = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
-_SUFFIXES = (".parquet", ".jsonl", ".json")
-
-
-def _files(folder: Path, pattern: str | None) -> list[Path]:
-    """The data files of a folder, in the order of their names: all of one kind, the most exact one there is."""
-    found = [
         file
         for file in sorted(folder.glob(pattern or "**/*"))
-        if file.suffix in _SUFFIXES
+        if file.suffix in SUFFIXES
         and file.name not in _BOOKKEEPING
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     ]
-    kinds = [[file for file in found if file.suffix == suffix] for suffix in _SUFFIXES]
-    return found if pattern else next((files for files in kinds if files), [])
 
 
-def _table(path: Path, part: str, origin: Origin, root: Path) -> Table:
-    if not path.is_file():
-        raise Refused("file", "no such file", "check the path")
-    if path.suffix == ".parquet":
-        return ParquetTable(path, part, origin, root)
-    return JsonTable(path, part, origin, root, read_json_list if path.suffix == ".json" else read_jsonl)
+def records(batch: pa.RecordBatch | pa.Table) -> list[Row | Refused]:
+    """The rows of a batch as objects; a row with a value that Python has no form for is told, not the batch."""
+    try:
+        return list(batch.to_pylist())
+    except Exception:  # a text that is no UTF-8, a date of the year 300000
+        if batch.num_rows > 1:
+            return [row for at in range(batch.num_rows) for row in records(batch.slice(at, 1))]
+        return [Refused("line", "a value that cannot be read", "save texts as UTF-8, and dates as texts")]
+
+
+def _table(path: Path, origin: Origin, root: Path) -> Table:
+    folder, root = path.absolute().parent, root.absolute()
+    near = str(folder.relative_to(root)) if folder != root and folder.is_relative_to(root) else ""
+    kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable}
+    return kinds.get(path.suffix, JsonTable)(str(path), origin, root, near)
+
+
+def _root(folder: Path, images: str) -> Path:
+    """The folder that has the images' folder in it: the table's, or the one above; else the table's."""
+    return next((place for place in (folder, folder.parent) if images and (place / images).is_dir()), folder)
 
 
 def _split(file: Path) -> str:
     return file.stem.partition("-")[0]
 
 
-def _arrow_errors() -> tuple[type[Exception], ...]:
-    import pyarrow as pa
-
-    return (pa.ArrowException, OSError)
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (Refused, csv.Error) as error:
+        raise error if isinstance(error, Refused) else Refused("file", f"not CSV ({error})", AGAIN) from None
+    except Exception as error:  # a reader of hostile bytes raises almost anything
+        raise Refused("file", f"{what} ({_first_line(error)})", AGAIN) from None
 
 
 def _first_line(error: Exception) -> str:

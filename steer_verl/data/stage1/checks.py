@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.drawn import drawn
+from steer_verl.data.duplicates import normalised
 from steer_verl.data.facts import Facts
 from steer_verl.data.left import Reason
 from steer_verl.data.rows import FOREIGN_MARKS
@@ -18,8 +18,6 @@ from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, See
 
 MAX_CHARS = 4000
 """Of a user turn; as ``max_question_chars`` of the training."""
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
-"""A character of Chinese or Japanese, which write no spaces, or a word."""
 
 
 class Draft(NamedTuple):
@@ -37,10 +35,10 @@ def fault_of(texts: Sequence[str], turns: int) -> tuple[Reason, str] | None:
         return Reason.TURN_COUNT, f"{len(texts)} turns, not {turns}"
     seen: dict[str, int] = {}
     for number, text in enumerate(texts, 1):
-        words = folded(text)
+        words = normalised(text)
         if has_mark(text):
             return Reason.MARKS, f"turn {number} spells a mark"
-        if not words:
+        if not folded(text):
             return Reason.EMPTY_TURN, f"turn {number} is empty"
         if len(text) > MAX_CHARS:
             return Reason.TOO_LONG, f"turn {number} has more than {MAX_CHARS} characters"
@@ -61,8 +59,8 @@ def well_formed(answer: str) -> bool:
 
 
 def word_count(text: str) -> int:
-    """Words of a text; a character of Chinese or Japanese counts as one."""
-    return len(_WORD.findall(text))
+    """Words and numbers of a text; where a script writes no spaces, each letter counts as a word."""
+    return sum(token[0].isalnum() for token in normalised(text).split())
 
 
 def draw_turns(seed_id: str, weights: Sequence[float]) -> int:

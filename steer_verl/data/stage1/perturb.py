@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from steer_verl.data.drawn import drawn
 from steer_verl.data.facts import Facts, Perturbed
+from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
-from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.stage1.settings import PerturbSettings
 from steer_verl.images import load_image
 
@@ -55,7 +55,7 @@ def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> Sour
     done = typography(image, settings.phrases, rng) if words else None
     changed, how = done or noise(image, settings.sigma, rng)
     facts = Facts(perturbation=how.model_copy(update={"original": seed.image})).beside(seed.facts)
-    return seed.model_copy(update={"image": PictureStore(images).add(changed), "facts": facts})
+    return seed.model_copy(update={"image": ImageStore(images).add(changed), "facts": facts})
 
 
 def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, Perturbed]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from steer_verl.data.agents import Agents, Brief, ImageReport, Probe, Strategy
 from steer_verl.data.facts import Facts
@@ -20,18 +21,7 @@ from steer_verl.data.stage1.strategies import shuffled
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
-from steer_verl.types import DialogueKind, Record
-
-
-class Tried(Record):
-    """A strategy that was not kept."""
-
-    strategy: str
-    breach: int | None = None
-    """The judge's level; ``None`` when it did not come so far."""
-    failed: str = ""
-    """Why not."""
-    detail: str = ""
+from steer_verl.types import DialogueKind
 
 
 @dataclass(frozen=True)
@@ -51,9 +41,9 @@ class Attack:
         Raises:
             Left: none did, of as many strategies as the settings allow.
         """
-        tried: list[Tried] = []
+        tried: list[dict[str, Any]] = []
         place = place.part("red_team")
-        with stage("red_team", lambda: {"rewrites": self.rewrites.model_dump(), "tried": list(map(dict, tried))}):
+        with stage("red_team", lambda: {"rewrites": self.rewrites.model_dump(), "tried": tried}):
             report = await self.agents.report(self.seed, self.rewrites.obfuscated, place.part("report"))
             for strategy in shuffled(strategies, self.seed.id)[: self.settings.max_strategies]:
                 try:
@@ -61,15 +51,14 @@ class Attack:
                 except AgentFailed as failure:
                     if failure.transient:
                         raise
-                    tried.append(Tried(strategy=strategy.name, failed=failure.reason, detail=failure.detail))
+                    tried.append({"strategy": strategy.name, "failed": failure.reason, "detail": failure.detail})
                     continue
                 if facts.breach is not None and facts.breach >= self.settings.keep_from:
                     facts = facts.model_copy(update={"strategies_tried": len(tried) + 1})
                     return Draft(dialogue_seed(self.seed, DialogueKind.RED_TEAM, texts, facts))
-                tried.append(Tried(strategy=strategy.name, breach=facts.breach))
-            judged = any(attempt.breach is not None for attempt in tried)
-            told = ", ".join(f"{attempt.strategy}: {attempt.breach or attempt.failed}" for attempt in tried)
-            raise Left(Reason.NOT_SUCCESSFUL if judged else Reason.NO_ATTACK, told)
+                tried.append({"strategy": strategy.name, "breach": facts.breach})
+            told = ", ".join(f"{one['strategy']}: {one.get('breach') or one['failed']}" for one in tried)
+            raise Left(Reason.NOT_SUCCESSFUL if any("breach" in one for one in tried) else Reason.NO_ATTACK, told)
 
     async def _played(self, brief: Brief, place: Place) -> tuple[Facts, tuple[str, ...]]:
         """Modules 2 to 4 for one strategy: what came of it, and the user's turns.

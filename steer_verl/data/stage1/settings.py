@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
 from steer_verl.data.agents import Level, Mark
-from steer_verl.types import MAX_TURNS, MIN_TURNS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -49,12 +48,6 @@ class ExpandSettings(Settings):
             raise ValueError("turn_weights sum to 0; give at least one number of turns a positive weight")
         return self
 
-    @property
-    def mean_turns(self) -> float:
-        """Expected number of turns."""
-        lengths = range(MIN_TURNS, MAX_TURNS + 1)
-        return sum(n * w for n, w in zip(lengths, self.turn_weights, strict=True)) / sum(self.turn_weights)
-
 
 class RedTeamSettings(Settings):
     """The search for a dialogue that the target gives in to."""
@@ -64,7 +57,7 @@ class RedTeamSettings(Settings):
     keep_from: Level = 4
     """A dialogue that the judge gives this level or a higher one is kept (paper: 4 of 5)."""
     prompt_words: tuple[Count, Count] = (80, 200)
-    """Fewest and most words of the reframed request; a character of Chinese or Japanese counts as one."""
+    """Fewest and most words of the reframed request; where a script writes no spaces, each letter counts as one."""
     strategies: str | None = None
     """Path of a file that adds to the built-in framings and escalations."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from steer_verl.answer import parse_answer
 from steer_verl.data.agents import Agents
 from steer_verl.data.drawn import drawn
+from steer_verl.data.duplicates import normalised
 from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.stage1.checks import MAX_CHARS, well_formed
@@ -126,9 +127,8 @@ class _Play:
         """Why a turn of the red user cannot be asked."""
         if is_refusal(text):
             return NoAttackReason.ATTACK_REFUSED
-        words = folded(text)
-        repeated = words in {folded(turn.user.text) for turn in self.turns}
-        return NoAttackReason.ATTACK_MISSING if not words or repeated or len(text) > MAX_CHARS else None
+        repeated = normalised(text) in {normalised(turn.user.text) for turn in self.turns}
+        return NoAttackReason.ATTACK_MISSING if not folded(text) or repeated or len(text) > MAX_CHARS else None
 
     async def _answered(self, place: Place) -> str:
         """The blue expert's answer; a malformed one is asked for once more with a complaint, and may stay so."""

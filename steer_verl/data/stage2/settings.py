@@ -1,4 +1,4 @@
-"""What a user may set of Stage II and of the sets."""
+"""Settings of Stage II, and of which dialogues RL learns from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
 from steer_verl.data.agents import Level
-from steer_verl.data.stage1.settings import Count, Share
+from steer_verl.data.stage1.settings import Share
 from steer_verl.types import Score
 
 
@@ -49,30 +49,3 @@ class SelectSettings(Settings):
     def turns_alone(self, turns: int) -> int:
         """How many turns of a dialogue, from the first on, must be harmless alone."""
         return {"opening": 1, "before_last": turns - 1, "every": turns}[self.rule]
-
-
-class SplitSettings(Settings):
-    """Which source seed serves which set. Weights need not sum to 1."""
-
-    sft: Annotated[float, Field(ge=0)] = 0.7
-    rl: Annotated[float, Field(ge=0)] = 0.2
-    bench: Annotated[float, Field(ge=0)] = 0.1
-    bench_sources: tuple[str, ...] = ()
-    """Sources that serve the benchmark alone, all of their seeds: public test sets are never trained on."""
-
-    @model_validator(mode="after")
-    def _some(self) -> SplitSettings:
-        if self.sft + self.rl + self.bench <= 0:
-            raise ValueError("the shares of sft, rl and bench sum to 0; give at least one of them")
-        return self
-
-
-class SetSettings(Settings):
-    """Size and mixture of the sets; without a target everything that may enter does."""
-
-    sft: Count | None = None
-    rl: Count | None = None
-    bench: Count | None = None
-    """Rows at most; which ones is decided by a hash of their ids."""
-    rl_benign_share: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Rows of the RL set that are benign, at most: a student that sees attacks alone learns to refuse."""

@@ -34,7 +34,6 @@ UNPLAYABLE: Mapping[str, str] = {
     "picture_bad": "its picture is broken, hostile, of another format, or outside the folder of pictures",
     "too_many_pictures": "more pictures than can be sent",
     "duplicate_row": "the same dialogue under the same id was there before",
-    "repeated_id": "an earlier question of the public sets has this id",
 }
 """Words for what is counted unplayed, with their meaning; ``EvalItem.unplayable`` says it in full."""
 

@@ -50,7 +50,7 @@ SINGLE_TURN = (
 
 OVER_REFUSAL = (
     PaperBenchmark("mossbench", "MOSSBench", "mossbench"),
-    PaperBenchmark("vlguard_safe", "VLGuard, safe instructions on safe pictures", "vlguard"),
-    PaperBenchmark("xstest", "XSTest, its safe prompts as rows of your own", "plain"),
+    PaperBenchmark("vlguard_safe", "VLGuard, safe instructions on safe images", "vlguard"),
+    PaperBenchmark("xstest", "XSTest, its safe prompts", "xstest"),
 )
 """Harmless requests; the paper measures none of them."""

@@ -6,14 +6,14 @@ A question that its set calls safe is ``benign``, and measured for over-refusal;
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from steer_verl.data.sources.bad import BadRow
-from steer_verl.data.sources.pictures import PictureStore
-from steer_verl.data.sources.read import Ids, read_source
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.image_store import ImageStore
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.sources.images import SourceImages
+from steer_verl.data.sources.read import read_source
+from steer_verl.data.sources.sets import BadRow
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.dialogues import NOTHING_READ, default_kind
 from steer_verl.eval.benchmarks.names import Names, label
@@ -23,48 +23,42 @@ from steer_verl.eval.records import EvalItem
 from steer_verl.text import BREAK, neutralize
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
 
-_WORDS = {
-    "file": "broken_file",
-    "line": "broken_line",
-    "field": "odd_row",
-    "text": "odd_text",
-    "duplicate_id": "repeated_id",
-}
-"""Reasons of a :class:`BadRow` but for ``picture`` -> oddities."""
-
-_OPTION = re.compile(r"^\(([A-Z])\) (.*)$", re.MULTILINE)
-"""A choice as the loaders write it (steer_verl/data/sources/benign.py)."""
+_WORDS = {"file": "broken_file", "line": "broken_line", "field": "odd_row", "text": "odd_text"}
+"""Reasons of a :class:`BadRow` but for ``image`` -> oddities."""
 
 
 def question_items(benchmark: str, settings: BenchmarkSettings, work: Path) -> Iterator[EvalItem]:
-    """Every row of ``settings.source``; a row that holds several questions gives several items.
+    """Every question of ``settings.source``, and every row that makes none; tables of another form are passed over.
 
     Args:
         benchmark: begins the ids.
         settings: with a source.
-        work: folder that gets the pictures, re-encoded and named by their pixels.
+        work: folder that gets the images, re-encoded and named by their pixels.
 
     Raises:
-        DataError: the set is not there, or the columns are another set's.
+        DataError: the set is not there, its columns are another set's, or no row of it can be asked.
     """
     if settings.source is None:
         raise DataError(f"{benchmark}: no source; set benchmarks.{benchmark}.source")
-    store, names = PictureStore(work.absolute()), Names()
-    for found in read_source(settings.source, store, Ids()):
-        if isinstance(found, BadRow):
-            yield _refused(benchmark, settings, found, names)
-        else:
+    store, names, source = ImageStore(work.absolute()), Names(), settings.source
+    if settings.limit and settings.only is None:  # no more than is played: a source is read before its first item
+        source = source.model_copy(update={"limit": min(settings.limit, source.limit or settings.limit)})
+    for found in read_source(source, SourceImages(store)):
+        if isinstance(found, SourceSeed):
             yield _item(benchmark, settings, found, store.folder, names)
+        elif found.reason != "other_form":
+            yield _refused(benchmark, settings, found, names)
 
 
 def reference_of(seed: SourceSeed) -> str:
-    """The right answer as steer_verl/eval/benchmarks/exact_match.py reads it: of a choice, ``(B) quartz``."""
-    letters = [letter for letter, text in _OPTION.findall(seed.question) if text.strip() == seed.answer]
-    return f"({letters[0]}) {seed.answer}" if len(letters) == 1 else seed.answer
+    """The right answer as steer_verl/eval/benchmarks/exact_match.py reads it: of a choice that the question shows,
+    ``(B) quartz``."""
+    shown = seed.choice != "" and f"({seed.choice})" in seed.question
+    return f"({seed.choice}) {seed.answer}" if shown else seed.answer
 
 
 def _item(benchmark: str, settings: BenchmarkSettings, seed: SourceSeed, pictures: Path, names: Names) -> EvalItem:
-    name = names.unique(label(seed.source_id))
+    name = names.unique(label(seed.source_id) or seed.id)
     text = neutralize(seed.question)
     oddities = [] if seed.image else ["no_picture"]
     if text.count(BREAK) > seed.question.count(BREAK):
@@ -76,7 +70,7 @@ def _item(benchmark: str, settings: BenchmarkSettings, seed: SourceSeed, picture
         seed=Seed(
             id=seed.id,
             turns=(UserTurn(text=IMAGE_MARK * len(images) + text, images=images),),
-            kind=_kind(seed, settings),
+            kind=_kind(seed.unsafe, settings),
             source=seed.source,
             source_id=seed.source_id,
             license=seed.license,
@@ -88,16 +82,16 @@ def _item(benchmark: str, settings: BenchmarkSettings, seed: SourceSeed, picture
     )
 
 
-def _kind(seed: SourceSeed, settings: BenchmarkSettings) -> DialogueKind:
-    if seed.unsafe is None:
+def _kind(unsafe: bool | None, settings: BenchmarkSettings) -> DialogueKind:
+    if unsafe is None:
         return default_kind(settings)
-    return DialogueKind.RED_TEAM if seed.unsafe else DialogueKind.BENIGN
+    return DialogueKind.RED_TEAM if unsafe else DialogueKind.BENIGN
 
 
 def _refused(benchmark: str, settings: BenchmarkSettings, bad: BadRow, names: Names) -> EvalItem:
+    """Of the kind that its row says, where so much could be read."""
     file = Path(bad.file)
     name = names.unique(label(f"{file.parent.name}/{file.stem}/row-{bad.row}"))
-    word = picture_oddity(bad.what) if bad.reason == "picture" else _WORDS[bad.reason]
-    seed = Seed(id=name, turns=(NOTHING_READ,), kind=default_kind(settings))
-    oddities = (word,)
-    return EvalItem(id=f"{benchmark}/{name}", benchmark=benchmark, seed=seed, oddities=oddities, unplayable=str(bad))
+    word = picture_oddity(bad.what) if bad.reason == "image" else _WORDS[bad.reason]
+    seed = Seed(id=name, turns=(NOTHING_READ,), kind=_kind(bad.unsafe, settings))
+    return EvalItem(id=f"{benchmark}/{name}", benchmark=benchmark, seed=seed, oddities=(word,), unplayable=str(bad))

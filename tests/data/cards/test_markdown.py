@@ -14,7 +14,7 @@ HOSTILE = "a|b\n# c <script>x</script> [l](http://x.example) `d` **e** ![p](y)"
 def test_a_hostile_name_stays_in_its_cell() -> None:
     (row,) = seeds(1)
     row = row.model_copy(update={"seed": row.seed.model_copy(update={"facts": {"category": HOSTILE}})})
-    text = table_markdown(by_name("Categories", "category", statistics_of([row]).categories))
+    text = table_markdown(by_name("Categories", "category", statistics_of([row]).names["category"]))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
     bare = re.sub(r"\\.", "", rows[-1])  # what is left may be markup

@@ -114,6 +114,11 @@ def test_what_a_stage_left_out_says_so_and_is_folded(tmp_path: Path) -> None:
     assert "SECRET" not in found.text and found.all("article")[0]["class"] == "dialogue rejected"
 
 
+def test_what_was_left_out_without_a_stage_is_not_shown_as_a_part_of_the_set(tmp_path: Path) -> None:
+    found = check(shown(Shown(answered(10), reason="timeout"), tmp_path))
+    assert "left out: timeout" in found.text and "SECRET" not in found.text
+
+
 def test_an_unscored_turn_shows_no_number(tmp_path: Path) -> None:
     found = check(shown(answered(None, kind=DialogueKind.RED_TEAM), tmp_path))
     assert "unscored: timeout" in "".join(found.folded) and "safety by turn ?10" in found.text

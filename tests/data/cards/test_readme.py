@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
-from steer_verl.data.cards.readme import readme, size_category
+from steer_verl.data.cards.readme import BENCH_FEATURES, readme, size_category
 from steer_verl.data.seed import SetName
 from steer_verl.errors import ConfigError
 from steer_verl.types import UserTurn
@@ -96,6 +97,8 @@ def test_the_folder_loads_as_it_is_uploaded(tmp_path: Path, offline: Path) -> No
     }
     assert {side: len(found) for side, found in loaded.items()} == dict.fromkeys(shown, 4)
     bench = {row["question_id"]: row for row in loaded["bench"]}
+    written = {key for line in (out / "bench.jsonl").read_text().splitlines() for key in json.loads(line)}
+    assert written == {feature["name"] for feature in BENCH_FEATURES}
     assert bench["s:bench1/red_team"]["risk_trajectory"] == [1, 2, 5]
     assert bench["s:bench0/red_team"]["risk_trajectory"] in (None, [])
     for row in loaded["bench"]:

@@ -42,15 +42,19 @@ def test_every_count_equals_a_count_by_hand(run: int) -> None:
     assert dict(stats.kinds) == counted(s.kind.value for s in made)
     assert dict(stats.sources) == counted((s.source, s.license) for s in made)
     assert dict(stats.licenses) == counted(s.license for s in made)
-    assert dict(stats.categories) == counted(s.facts["category"] for s in made)
-    assert dict(stats.strategies) == counted(s.facts["strategy"] for s in made if "strategy" in s.facts)
-    assert dict(stats.perturbed) == counted(s.facts["perturbation"]["kind"] for s in made if "perturbation" in s.facts)
+    names = {
+        "category": counted(s.facts["category"] or "-" for s in made),
+        "strategy of the red team": counted(s.facts["strategy"] for s in made if "strategy" in s.facts),
+        "change of the image, on purpose": counted(
+            s.facts["perturbation"]["kind"] for s in made if "perturbation" in s.facts
+        ),
+        "origin of a user turn": counted(turn.origin.value for turn in turns),
+    }
+    assert stats.names == names
     assert dict(stats.images) == counted(sum(len(u.images) for u in s.turns) for s in made)
-    assert dict(stats.origins) == counted(turn.origin.value for turn in turns)
     assert dict(stats.asked_chars) == counted(len(unmarked(turn.user.text)) for turn in turns)
     assert dict(stats.answer_chars) == counted(len(turn.answer) for turn in turns)
     assert stats.well_formed == sum(parse_answer(turn.answer).well_formed for turn in turns)
-    assert stats.answers == len(turns)
 
 
 @pytest.mark.parametrize("run", range(5))
@@ -84,7 +88,7 @@ def test_an_unscored_turn_is_no_number() -> None:
 def test_a_set_of_seeds_has_no_answers_and_no_scores() -> None:
     stats = statistics_of(seeds(20))
     assert stats.dialogues == 20 and stats.asked_chars.total() > 40
-    assert stats.answers == 0 and not stats.origins and not stats.unscored
+    assert not stats.answer_chars and "origin of a user turn" not in stats.names and not stats.unscored
     assert all(not figures.turns and not figures.lowest for figures in stats.axes.values())
 
 
@@ -109,8 +113,8 @@ def test_mean_and_quantile_are_those_of_the_list(run: int) -> None:
 def test_names_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "MAX_NAMES", 3)
     rows = [_row(n, {"facts": {"category": f"c{n % 7}"}}) for n in range(70)]
-    assert statistics_of(rows).categories == Counter({"c0": 10, "c1": 10, "c2": 10, FURTHER: 40})
-    (long,) = statistics_of([_row(1, {"facts": {"category": "x" * 10_000}})]).categories
+    assert statistics_of(rows).names["category"] == Counter({"c0": 10, "c1": 10, "c2": 10, FURTHER: 40})
+    (long,) = statistics_of([_row(1, {"facts": {"category": "x" * 10_000}})]).names["category"]
     assert len(long) < 200
 
 

@@ -14,12 +14,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from steer_verl.data.bench_rows import load_bench
+from steer_verl.data.check import Rules
 from steer_verl.data.commands import app
 from steer_verl.data.parquet import load_seeds
 from steer_verl.data.seed import SetName
 from steer_verl.data.sets.settings import SetSettings
-from steer_verl.data.validate import Rules
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed, UserTurn
 from steer_verl.work.step import Kept, Outcome, Rejected, value_of
@@ -73,12 +72,11 @@ def test_the_files_hold_what_went_in(images: Path) -> None:
         assert line["scores"] == [{"safety": 10, "usefulness": 10, "faithfulness": 9}] * 3
     assert {s.id: len(s.turns) for s in load_seeds(out / "rl.jsonl")} == {item.id: 3 for item in rl}
     assert load_seeds(out / "rl.parquet", rules=Rules(trust_paths=True)) == load_seeds(out / "rl.jsonl")
-    rows = {row.question_id: row for row in load_bench(out / "bench.jsonl")}
-    for item in bench:
-        row = rows[item.id]
-        assert row.turns == tuple(turn.text.removeprefix("<image>") for turn in item.turns)
-        assert (row.license, row.source, row.source_id) == (item.license, item.source, item.source_id)
-        assert row.image == str((out / "images/aa/2.png").resolve())
+    for found in load_seeds(out / "bench.jsonl"):
+        item = next(item for item in bench if item.id == found.id)
+        assert [turn.text for turn in found.turns] == [turn.text for turn in item.turns]
+        assert (found.license, found.source, found.source_id) == (item.license, item.source, item.source_id)
+        assert found.turns[0].images == (str((out / "images/aa/2.png").resolve()),)
 
 
 def test_what_is_assembled_passes_the_check_all_sets_at_once(images: Path) -> None:
@@ -244,8 +242,8 @@ def test_what_has_no_place_in_a_row_is_left_out(images: Path) -> None:
     others = [Outcome(id="x", done=Kept(value=value_of(unplayed)))]
     reports = put_together(images, bench=rows, others=others)
     assert reports[BENCH].left_out == reports[SFT].left_out == {"not_in_form": 1}
-    found = [row.image for row in load_bench(images.parent / "out" / "sets" / "bench.jsonl")]
-    assert len(found) == 2 and found.count(None) == 1
+    found = [seed.turns[0].images for seed in load_seeds(images.parent / "out" / "sets" / "bench.jsonl")]
+    assert len(found) == 2 and found.count(()) == 1
 
 
 @pytest.mark.parametrize(
@@ -255,8 +253,8 @@ def test_what_has_no_place_in_a_row_is_left_out(images: Path) -> None:
 def test_a_risk_trajectory_is_a_level_for_every_turn_and_nothing_else(images: Path, curve: Any, told: Any) -> None:
     """A source may have a fact of that name, and anything in it."""
     put_together(images, bench=[seed("s:1/benign", facts={"risk_curve": curve, "source_category": 7})])
-    (row,) = load_bench(images.parent / "out" / "sets" / "bench.jsonl")
-    assert (list(row.risk_trajectory) or None, row.source_category) == (told, "7")
+    (found,) = load_seeds(images.parent / "out" / "sets" / "bench.jsonl")
+    assert found.facts == {"source_category": "7", **({"risk_trajectory": told} if told else {})}
 
 
 def test_a_disk_without_links_gets_whole_copies(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

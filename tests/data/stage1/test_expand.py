@@ -67,14 +67,15 @@ async def test_a_seed_without_an_image_makes_a_dialogue_without_one() -> None:
 
 def test_turn_counts_follow_the_weights_and_never_change() -> None:
     settings = ExpandSettings()
-    assert abs(settings.mean_turns - 8) < 0.1
+    mean = sum(n * weight for n, weight in enumerate(settings.turn_weights, 2)) / sum(settings.turn_weights)
+    assert abs(mean - 8) < 0.1, "the paper's"
     drawn = [draw_turns(f"s:{n}", settings.turn_weights) for n in range(20_000)]
     assert drawn == [draw_turns(f"s:{n}", settings.turn_weights) for n in range(20_000)]
     counts, total = Counter(drawn), sum(settings.turn_weights)
     for turns, weight in enumerate(settings.turn_weights, 2):
         expected = 20_000 * weight / total
         assert abs(counts[turns] - expected) < 5 * expected**0.5, (turns, counts[turns], expected)
-    assert abs(sum(drawn) / len(drawn) - settings.mean_turns) < 0.1
+    assert abs(sum(drawn) / len(drawn) - mean) < 0.1
 
 
 @pytest.mark.parametrize("only", range(2, 11))
@@ -84,6 +85,18 @@ async def test_any_single_length_can_be_had(only: int, kind: DialogueKind) -> No
     for number in range(10):
         seed = kept(await make(ScriptedAgents(), source(str(number), kind=kind), settings))
         assert len(seed.turns) == only
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Is it 5 - 3?", "Is it 5 + 3?"],
+        ["3 < 5?", "3 > 5?"],
+        ["\u0915\u0940 \u0915\u0940\u092e\u0924?", "\u0915\u093e \u0915\u0940\u092e\u0924?"],
+    ],
+)
+async def test_turns_that_differ_in_a_sign_repeat_nothing(texts: list[str]) -> None:
+    assert len(kept(await make(ScriptedAgents(expand=texts), source(), SHORT)).turns) == 2
 
 
 @pytest.mark.parametrize("weights", [(0,) * 9, (1,) * 8, (-1, *(1,) * 8), (float("inf"), *(1,) * 8)])

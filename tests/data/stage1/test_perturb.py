@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from PIL import Image
 
 from steer_verl.data.facts import Facts, Perturbed
 from steer_verl.data.seed import SetName
-from steer_verl.data.stage1.perturb import is_drawn, luminance, noise, perturbed, typography
+from steer_verl.data.stage1.perturb import ROWS, is_drawn, luminance, noise, perturbed, typography
 from steer_verl.data.stage1.settings import PerturbSettings
 from steer_verl.errors import DataError
 from steer_verl.work.step import Rejected
@@ -147,14 +147,24 @@ async def test_an_image_that_cannot_be_opened_rejects_its_seed_alone(tmp_path: P
     assert not agents.calls
 
 
-async def test_the_event_loop_goes_on_meanwhile(tmp_path: Path) -> None:
-    """12 megapixels, as a camera has."""
-    picture(tmp_path / "a.png", (4000, 3000))
-    settings = changed(perturb={"share": 1, "typography": 0})
-    work = asyncio.create_task(make(ScriptedAgents(), source(side=SetName.RL), settings, tmp_path))
-    longest, last = 0.0, time.monotonic()
-    while not work.done():
-        await asyncio.sleep(0.01)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    kept(await work)
-    assert longest < 0.5
+async def test_the_event_loop_goes_on_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise on the image of a camera takes more than a second."""
+    threads = []
+
+    def slow(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return perturbed(*arguments)
+
+    monkeypatch.setattr("steer_verl.data.make.perturbed", slow)
+    picture(tmp_path / "a.png")
+    kept(await make(ScriptedAgents(), source(side=SetName.RL), EVERY, tmp_path))
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+
+
+def test_noise_is_the_same_in_parts_and_differs_between_them() -> None:
+    """A large image gets its noise in bands of rows; each band has its own."""
+    grey = Image.new("RGB", (40, 3 * ROWS), (128, 128, 128))
+    changed, _ = noise(grey, 0.03, np.random.default_rng(1))
+    bands = pixels(changed).reshape(3, ROWS, 40, 3)
+    assert all(abs(band.std() / 255 - 0.03) < 0.002 for band in bands)
+    assert not np.array_equal(bands[0], bands[1]) and not np.array_equal(bands[1], bands[2])

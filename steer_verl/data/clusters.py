@@ -1,0 +1,118 @@
+"""Images that are nearly the same, in clusters: saved in another format or size, an image shows what it showed.
+
+Two images are alike if their pixels are the same, or if their looks are: their difference hashes within ``look_bits``
+bits of 64, and no field of their colour sketches further apart than ``TONES_APART`` levels. A cluster holds whatever
+is alike, directly or by others between. It is found by an index: hashes within k bits share one of k + 1 blocks, and
+colours that are near share a cell of a grid. All of it lies in a file that nobody else sees; memory stays the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import pairwise, product
+
+import numpy as np
+
+from steer_verl.data.image_store import Look
+
+TONES_APART = 16
+"""Levels of 255. JPEG at quality 60 moves a field by 2 to 15, another size by up to 23."""
+CELL = 3 * TONES_APART
+"""Side of a grid's cell, in levels of the mean red, green and blue."""
+_BITS = 64
+_TABLES = """
+CREATE TABLE image (number INTEGER PRIMARY KEY, pixels TEXT UNIQUE, up INTEGER, name TEXT, shape BLOB, tones BLOB);
+CREATE TABLE block (key INTEGER, image INTEGER, PRIMARY KEY (key, image)) WITHOUT ROWID;
+"""
+
+
+class Clusters:
+    """Every image that was added, and which cluster it is in.
+
+    Args:
+        look_bits: bits in which two hashes may differ.
+    """
+
+    def __init__(self, look_bits: int) -> None:
+        self.look_bits = look_bits
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384; {_TABLES}")
+
+    def has(self, pixels: str) -> bool:
+        """Whether an image was added."""
+        return self._base.execute("SELECT 1 FROM image WHERE pixels = ?", (pixels,)).fetchone() is not None
+
+    def add(self, pixels: str, look: Look | None) -> None:
+        """An image, by the digest of its pixels; one that is there is passed over.
+
+        Args:
+            pixels: the digest.
+            look: ``None`` for an image that only its pixels tell.
+        """
+        shape, tones = (None, None) if look is None else (look.shape.to_bytes(8, "big"), look.tones)
+        row = (pixels, pixels, shape, tones)
+        added = self._base.execute("INSERT OR IGNORE INTO image (pixels, name, shape, tones) VALUES (?, ?, ?, ?)", row)
+        if not added.rowcount or look is None or added.lastrowid is None:
+            return
+        for other in self._alike(look):
+            self._join(added.lastrowid, other)
+        cell = [mean // CELL for mean in _means(look)]
+        keys = {(hash((*block, *cell)), added.lastrowid) for block in self._blocks(look)}
+        self._base.executemany("INSERT OR IGNORE INTO block VALUES (?, ?)", keys)
+
+    def name(self, pixels: str) -> str:
+        """The cluster of an image that was added: the first of the digests in it, whatever the order of adding."""
+        return self._root(self._base.execute("SELECT number FROM image WHERE pixels = ?", (pixels,)).fetchone()[0])[1]
+
+    def _alike(self, look: Look) -> Iterator[int]:
+        near = [{(mean + step) // CELL for step in (-TONES_APART - 1, TONES_APART + 1)} for mean in _means(look)]
+        keys = [hash((*block, *cell)) for cell in product(*near) for block in self._blocks(look)]
+        query = (
+            "SELECT number, shape, tones FROM image WHERE number IN"
+            f" (SELECT image FROM block WHERE key IN ({','.join('?' * len(keys))}))"
+        )
+        for number, shape, tones in self._base.execute(query, keys).fetchall():
+            if alike(look, Look(int.from_bytes(shape, "big"), tones), self.look_bits):
+                yield number
+
+    def _blocks(self, look: Look) -> Iterator[tuple[int, int]]:
+        """Parts of a hash, each with its place."""
+        edges = [_BITS * block // (self.look_bits + 1) for block in range(self.look_bits + 2)]
+        for low, high in pairwise(edges):
+            yield low, look.shape >> low & (1 << high - low) - 1
+
+    def _root(self, number: int) -> tuple[int, str]:
+        """Number and name of the image at the top of a cluster."""
+        way = []
+        while True:
+            up, name = self._base.execute("SELECT up, name FROM image WHERE number = ?", (number,)).fetchone()
+            if up is None:
+                break
+            way.append((number,))
+            number = up
+        for (below,) in way[:-1]:  # shorter the next time
+            self._base.execute("UPDATE image SET up = ? WHERE number = ?", (number, below))
+        return number, name
+
+    def _join(self, one: int, other: int) -> None:
+        (one, first), (other, second) = self._root(one), self._root(other)
+        if one != other:
+            self._base.execute("UPDATE image SET up = ? WHERE number = ?", (other, one))
+            self._base.execute("UPDATE image SET name = ? WHERE number = ?", (min(first, second), other))
+
+
+def alike(one: Look, other: Look, look_bits: int) -> bool:
+    """Whether two images are nearly the same, by their looks."""
+    if (one.shape ^ other.shape).bit_count() > look_bits:
+        return False
+    return bool(np.abs(_tones(one) - _tones(other)).max() <= TONES_APART)
+
+
+def _tones(look: Look) -> np.ndarray:
+    return np.frombuffer(look.tones, dtype=np.uint8).astype(np.int16)
+
+
+def _means(look: Look) -> list[int]:
+    """Red, green and blue."""
+    return [int(mean) for mean in _tones(look).reshape(-1, 3).mean(axis=0)]

@@ -1,0 +1,278 @@
+"""The first step of a build: every row of every source becomes a seed with a part to play, or is left out.
+
+::
+
+    folder/seeds.jsonl      a SourceSeed a line: its cluster, the kind of dialogue to be made of it, the set it serves
+    folder/left_out.jsonl   a BadRow a line: every other row, and why
+    folder/account.json     Collected: the counts, and what the two were made of
+
+A run that is killed begins again. Kind and set of a seed are drawn by hashes: they do not depend on other rows, but for
+those about images that are nearly the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from pydantic import Field, ValidationError
+from rich.console import Console
+
+from steer_verl.config import Settings
+from steer_verl.data.clusters import Clusters
+from steer_verl.data.image_store import ImageStore, look
+from steer_verl.data.jsonl import regular_file
+from steer_verl.data.licences import listed, no_derivatives, training_forbidden
+from steer_verl.data.pool import Pool
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.sources.images import SourceImages
+from steer_verl.data.sources.read import read_source, source_files
+from steer_verl.data.sources.sets import BadRow
+from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
+from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.images import load_image
+from steer_verl.text import clock_text
+from steer_verl.types import Record
+
+SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
+VERSION = 1
+"""Of what this code makes of the same files: another one makes the seeds anew."""
+SAY_EVERY = 10.0
+"""Seconds between two lines of progress."""
+
+Rows = Callable[[], Iterable[SourceSeed | BadRow]]
+
+
+class Collected(Record):
+    """What became of the rows."""
+
+    entered: int
+    """Different questions of each source, and rows that make none."""
+    kept: int
+    rejected: dict[str, int]
+    """By reason."""
+    kinds: dict[str, int]
+    sides: dict[str, int]
+    """Of the kept ones."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, a sentence each."""
+    digest: str
+    """Of the seeds."""
+    made_by: str = ""
+    """Digest of the settings."""
+    files: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """File of a source -> its size and time, and the digest of what is in it."""
+    folders: dict[str, str] = Field(default_factory=dict)
+    """Folder of images that rows name -> digest of names and sizes."""
+
+
+def collect(
+    folder: Path,
+    images: Path,
+    sources: Sequence[SourceSettings],
+    *,
+    duplicates: DuplicateSettings,
+    kinds: ShareSettings,
+    splits: SplitSettings,
+    rows: Rows | None = None,
+    console: Console | None = None,
+) -> Collected:
+    """Make the seeds of a build; nothing is read if neither settings nor files have changed since.
+
+    Args:
+        folder: of the step.
+        images: gets the images.
+        sources: in order.
+        duplicates: when two questions count as one, and when two images are nearly the same.
+        kinds: how seeds are dealt to the kinds of dialogue.
+        splits: which set they serve.
+        rows: in place of ``sources``: seeds whose images are in ``images``.
+        console: where progress and notes are shown.
+
+    Raises:
+        ConfigError: a source must not be trained on.
+        DataError: a source is not there, or makes no seed.
+        SteerError: the disk is full or cannot be written.
+    """
+    if rows is None and (why := training_forbidden(sources, splits)):
+        raise ConfigError(why)
+    with _told(folder):
+        made_by = "" if rows is not None else _digest([duplicates, kinds, splits, *sources])
+        before = _account(folder)
+        files = {str(file): _file(file, before) for source in sources for file in source_files(source)}
+        if made_by and before is not None and _unchanged(before, made_by, files):
+            return before
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ACCOUNT).unlink(missing_ok=True)
+        pool, clusters = Pool(splits), Clusters(duplicates.look_bits)
+        found = SourceImages(ImageStore(images), lambda path, image: _add(clusters, path, image))
+        for item in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
+            pool.add(item)
+        account = _write(folder, pool.deal(kinds, duplicates, clusters)).model_copy(
+            update={"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
+        )
+        with _whole(folder / ACCOUNT) as stream:
+            stream.write(account.model_dump_json(indent=1).encode() + b"\n")
+    for note in account.notes if console else ():
+        _say(console, note)
+    return account
+
+
+def read_seeds(folder: Path) -> Iterator[SourceSeed]:
+    """The seeds of a folder, in their order.
+
+    Raises:
+        DataError: there are none, or a line is none.
+    """
+    path = regular_file(folder / SEEDS)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield SourceSeed.model_validate_json(line)
+            except ValidationError:
+                raise DataError(f"{path}: row {number}: no seed; remove the file, and it is made anew") from None
+
+
+def _read(
+    sources: Sequence[SourceSettings], images: SourceImages, console: Console | None
+) -> Iterator[SourceSeed | BadRow]:
+    sizes = [1 + sum(file.stat().st_size for file in source_files(source)) for source in sources]
+    began = said = time.monotonic()
+    rows = 0
+    for number, source in enumerate(sources):
+        before, share = sum(sizes[:number]) / sum(sizes), sizes[number] / sum(sizes)
+
+        def tick(part: float, before: float = before, share: float = share) -> None:
+            nonlocal said, rows
+            rows, now = rows + 1, time.monotonic()
+            if now - said >= SAY_EVERY:
+                done, said = before + share * part, now
+                left = clock_text((now - began) * (1 - done) / max(done, 1e-6))
+                _say(console, f"seeds: {rows:,} rows read · {done:.0%} · about {left} left")
+
+        yield from read_source(source, images, tick)
+
+
+def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceSeed | BadRow]:
+    for item in rows():
+        if isinstance(item, SourceSeed) and item.image and not clusters.has(Path(item.image).stem):
+            _add(clusters, item.image, load_image(item.image, root=images))
+        yield item
+
+
+def _add(clusters: Clusters, path: str, image: Image.Image) -> None:
+    if not clusters.has(Path(path).stem):
+        clusters.add(Path(path).stem, look(image))
+
+
+def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
+    reasons, kinds, sides, licenses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    digest = hashlib.blake2b(digest_size=16)
+    with _whole(folder / SEEDS) as seeds, _whole(folder / LEFT_OUT) as left_out:
+        for item in dealt:
+            if isinstance(item, BadRow):
+                left_out.write(item.model_dump_json(exclude_defaults=True).encode() + b"\n")
+                reasons[item.reason] += 1
+                continue
+            line = item.model_dump_json().encode() + b"\n"
+            seeds.write(line)
+            digest.update(line)
+            kinds[item.kind.value if item.kind else ""] += 1
+            sides[item.side.value if item.side else ""] += 1
+            licenses[item.license] += 1
+    return Collected(
+        entered=kinds.total() + reasons.total(),
+        kept=kinds.total(),
+        rejected=dict(sorted(reasons.items())),
+        kinds=dict(sorted(kinds.items())),
+        sides=dict(sorted(sides.items())),
+        notes=tuple(_notes(reasons, licenses)),
+        digest=digest.hexdigest(),
+    )
+
+
+def _notes(reasons: Mapping[str, int], licenses: Mapping[str, int]) -> Iterator[str]:
+    if closed := [license for license in sorted(licenses) if no_derivatives(license)]:
+        count = sum(licenses[license] for license in closed)
+        yield f"{count} seeds are under {listed(closed)}, which allows no derived works: do not pass on what is made."
+    if others := reasons.get("other_form"):
+        yield f"{others} tables in the folders of sources are of another form or split and were not read ({LEFT_OUT})."
+
+
+def _account(folder: Path) -> Collected | None:
+    """What was made before, if it is whole."""
+    with suppress(OSError, ValidationError):
+        account = Collected.model_validate_json((folder / ACCOUNT).read_bytes())
+        digest = hashlib.blake2b((folder / SEEDS).read_bytes(), digest_size=16).hexdigest()
+        if digest == account.digest and (folder / LEFT_OUT).is_file():
+            return account
+    return None
+
+
+def _unchanged(before: Collected, made_by: str, files: Mapping[str, tuple[str, str]]) -> bool:
+    def contents(known: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+        return {name: digest for name, (_, digest) in known.items()}
+
+    same = before.made_by == made_by and contents(before.files) == contents(files)
+    return same and all(_listing(Path(folder)) == seen for folder, seen in before.folders.items())
+
+
+def _file(path: Path, before: Collected | None) -> tuple[str, str]:
+    """Size and time, and digest of a file; one that was not touched since is not read again."""
+    stat = regular_file(path).stat()
+    stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
+    if before is not None and before.files.get(str(path), ("",))[0] == stamp:
+        return stamp, before.files[str(path)][1]
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while part := stream.read(2**20):
+            digest.update(part)
+    return stamp, digest.hexdigest()
+
+
+def _listing(folder: Path) -> str:
+    """Digest of the names and sizes of a folder's files; of a folder that is not there too."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
+    except (OSError, ValueError):
+        found = [("", -1)]
+    return hashlib.blake2b(repr(found).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _digest(settings: Sequence[Settings]) -> str:
+    plain = json.dumps([VERSION, *(section.model_dump(mode="json") for section in settings)])
+    return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say what the errors of the disk mean here."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise SteerError(f"{folder}: cannot be written ({what}); mend it, and the same command goes on") from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that is seen when it is written to its end, and not before."""
+    fresh = path.with_name(f".{path.name}.tmp")
+    with fresh.open("wb") as stream:
+        yield stream
+    os.replace(fresh, path)
+
+
+def _say(console: Console | None, line: str) -> None:
+    if console is not None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

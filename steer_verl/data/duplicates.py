@@ -1,0 +1,259 @@
+"""Texts with images that are the same, or nearly, found in an index on disk.
+
+Two items are the same if their pixels and their words are. They are alike if their pixels are the same, they have the
+same numbers and signs in the same order, and their words are alike: by the MinHash estimate of the similarity of their
+word shingles (Broder 1997, by the ``datasketch`` library), and where a text is long, at its beginning and at its end
+too. Many questions share a long hint, and "-5 + 3" is not "5 - 3".
+
+The index is one SQLite file: memory is the same for a hundred items and for a million. Locality-sensitive hashing cuts
+a signature into bands, so that texts that are alike share a band nearly always; items that share one are compared.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from steer_verl.data.sources.settings import DuplicateSettings
+from steer_verl.errors import ConfigError
+from steer_verl.text import normalized, visible
+from steer_verl.types import IMAGE_MARK
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
+
+WINDOW = 40
+"""Words at the beginning, and at the end, that must be alike by themselves."""
+WEIGHTS = (0.05, 0.95)
+"""What an unlike pair that shares a band costs, which is only looked at, and what a like pair that shares none does."""
+_TABLES = """
+CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT UNIQUE, same BLOB, about BLOB, text TEXT, signature BLOB);
+CREATE INDEX by_same ON item (same);
+CREATE TABLE band (key INTEGER, item INTEGER, PRIMARY KEY (key, item)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is compared."""
+
+    id: str
+    text: str
+    pixels: str = ""
+    """Digest of the pixels; of all images in their order if there are several. Empty without an image."""
+    by_line: bool = False
+    """Lines that two texts do not share must be alike themselves: for questions that stand under a hint."""
+
+
+class DuplicateIndex:
+    """All items that were added.
+
+    Args:
+        path: a scratch file, made anew; ``None`` is one that nobody else sees.
+        settings: when items are alike.
+
+    Raises:
+        ConfigError: the ``datasketch`` library is missing.
+    """
+
+    def __init__(self, path: Path | None, settings: DuplicateSettings) -> None:
+        self.settings = settings
+        self._bands, self._width = bands(settings.threshold, settings.permutations)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        self._base = sqlite3.connect("" if path is None else path, isolation_level=None, check_same_thread=False)
+        self._base.executescript(
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384; {_TABLES}"
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._base.close()
+
+    def __len__(self) -> int:
+        return int(self._base.execute("SELECT count(*) FROM item").fetchone()[0])
+
+    def first_same(self, item: Item) -> str | None:
+        """The id of the first item with the same pixels and the same words."""
+        same = _digest(item.pixels, normalised(item.text))
+        found = self._base.execute("SELECT id FROM item WHERE same = ? ORDER BY number LIMIT 1", (same,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def first_like(self, item: Item) -> str | None:
+        """The id of the first item that is like this one; the same one is like it too."""
+        text = normalised(item.text)
+        values, about = self._signature(text), _about(item.pixels, text)
+        keys = list(self._keys(about, values))
+        query = (
+            "SELECT id, text, signature FROM item WHERE about = ? AND number IN"
+            f" (SELECT item FROM band WHERE key IN ({','.join('?' * len(keys))})) ORDER BY number"
+        )
+        for name, other, signature in self._base.execute(query, (about, *keys)):
+            equal = np.count_nonzero(values == np.frombuffer(signature, dtype=np.uint32))
+            if equal >= self.settings.threshold * len(values) and self._parts_alike(text, other, item.by_line):
+                return str(name)
+        return None
+
+    def add(self, item: Item) -> None:
+        """Put an item into the index; nothing happens if its id is there."""
+        text = normalised(item.text)
+        values, about = self._signature(text), _about(item.pixels, text)
+        row = (item.id, _digest(item.pixels, text), about, text, values.tobytes())
+        added = self._base.execute(
+            "INSERT OR IGNORE INTO item (id, same, about, text, signature) VALUES (?, ?, ?, ?, ?)", row
+        )
+        if added.rowcount:
+            keys = ((key, added.lastrowid) for key in self._keys(about, values))
+            self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", keys)
+
+    def _signature(self, text: str) -> np.ndarray:
+        return _signature(text, self.settings.words, self.settings.permutations)
+
+    def _keys(self, about: bytes, values: np.ndarray) -> Iterator[int]:
+        """What items that are alike share at least one of, nearly always.
+
+        That pixels, numbers and signs are part of each keeps "What is this?" over a thousand images from being
+        compared a thousand times.
+        """
+        for band in range(self._bands):
+            part = values[band * self._width : (band + 1) * self._width].tobytes()
+            digest = blake2b(b"%d|%s|%s" % (band, about, part), digest_size=8).digest()
+            yield int.from_bytes(digest, "big", signed=True)
+
+    def _parts_alike(self, text: str, other: str, by_line: bool) -> bool:
+        if text == other:
+            return True
+        one, two = text.split(), other.split()
+        if max(len(one), len(two)) > WINDOW and not (
+            self._alike(one[:WINDOW], two[:WINDOW]) and self._alike(one[-WINDOW:], two[-WINDOW:])
+        ):
+            return False
+        return not by_line or self._own_lines_alike(text.split("\n"), other.split("\n"))
+
+    def _own_lines_alike(self, one: list[str], two: list[str]) -> bool:
+        own, theirs = Counter(one) - Counter(two), Counter(two) - Counter(one)
+        if not own and not theirs:
+            return True
+        return self._alike(" ".join(own.elements()).split(), " ".join(theirs.elements()).split())
+
+    def _alike(self, one: list[str], two: list[str]) -> bool:
+        a, b = shingles(one, self.settings.words), shingles(two, self.settings.words)
+        return len(a & b) >= self.settings.threshold * len(a | b)
+
+
+@lru_cache(maxsize=8)  # an item is looked for and then added
+def normalised(text: str) -> str:
+    """The words of a text, its numbers and its signs, with one space between and lines kept.
+
+    Case, width, hidden characters, image marks and punctuation go. Stays: letters with their marks (a Hindi or Thai
+    vowel sign is one), digits, superscripts, brackets, and whatever can be an operator, a unit or a symbol. A text
+    without any of them is itself.
+    """
+    lines = visible(text.replace(IMAGE_MARK, " ")).split("\n")
+    return "\n".join(line for line in (" ".join(_tokens(line)) for line in lines) if line) or " ".join(text.split())
+
+
+def shingles(tokens: list[str], words: int) -> set[str]:
+    """Runs of ``words`` words; the whole text if it is shorter."""
+    return {" ".join(tokens[start : start + words]) for start in range(max(1, len(tokens) - words + 1))}
+
+
+@lru_cache(maxsize=4)
+def bands(threshold: float, permutations: int) -> tuple[int, int]:
+    """(how many, values in each): chosen by ``datasketch`` for the threshold, in favour of finding what is alike."""
+    try:
+        from datasketch import MinHashLSH
+    except ImportError:
+        raise ConfigError("near-duplicates need the datasketch package; pip install 'steer-verl[data]'") from None
+    chosen = MinHashLSH(min(threshold, 0.95), permutations, WEIGHTS)
+    return int(chosen.b), int(chosen.r)
+
+
+@lru_cache(maxsize=8)
+def _signature(text: str, words: int, permutations: int) -> np.ndarray:
+    """MinHash values of the shingles, ``uint32`` of shape ``(permutations,)``."""
+    sketch = _empty(permutations).copy()
+    found = sorted(shingles(text.split(), words))
+    sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in found])
+    return np.asarray(sketch.hashvalues, dtype=np.uint32)
+
+
+@lru_cache(maxsize=4)
+def _empty(permutations: int) -> MinHash:
+    """Drawing the permutations takes longer than using them."""
+    from datasketch import MinHash
+
+    return MinHash(num_perm=permutations, seed=1)
+
+
+def _about(pixels: str, text: str) -> bytes:
+    """Pixels, and the numbers and signs of a text in their order: two alike items have the same."""
+    return _digest(pixels, " ".join(token for token in text.split() if _is_exact(token)))
+
+
+def _is_exact(token: str) -> bool:
+    """Whether a token is a number, a sign, or a letter that stands alone, as a variable does."""
+    if len(token) == 1:
+        return token not in ("a", "i") and _kind(token) != "C"
+    return token[0].isdigit()
+
+
+def _digest(pixels: str, text: str) -> bytes:
+    return blake2b(f"{pixels}|{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+# Over the kinds of a line's characters (_kind), one letter each: a sign of a script without spaces with its marks; a
+# word, apostrophes inside it too; a number; a ratio's colon; a dash that is no hyphen; a factorial; any other sign.
+_TOKEN = re.compile(r"CM*|[LM]+(?:'[LM]+)*|N+(?:\.N+)*|(?<=N):(?=N)|(?<![LM][LM])-|-(?![LM][LM])|(?<=[NS])!|S")
+
+
+def _tokens(line: str) -> Iterator[str]:
+    text = normalized("NFC", "".join(map(_plain, line)).casefold())
+    for found in _TOKEN.finditer("".join(map(_kind, text))):
+        token = text[found.start() : found.end()]
+        kind = found[0][0]
+        yield "-" if kind == "-" else "".join(c for c in token if _kind(c) != "'") if kind in "LM" else token
+
+
+@lru_cache(maxsize=8192)
+def _plain(char: str) -> str:
+    """A character in its one width and form. Superscripts and the like keep theirs: 5\u00b2 is not 52."""
+    form = unicodedata.decomposition(char).partition(" ")[0]
+    return char if form in ("<super>", "<sub>", "<fraction>", "<circle>") else unicodedata.normalize("NFKC", char)
+
+
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese write no spaces: each of their letters is a word here."""
+
+
+@lru_cache(maxsize=8192)
+def _kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Pd" or char == "\u2212":
+        return "-"
+    if char in ".,":
+        return "."
+    if char in "'\u2019":
+        return "'"
+    if char in ":!":
+        return char
+    if category in ("Mn", "Mc", "Me"):
+        return " " if "\ufe00" <= char <= "\ufe0f" else "M"
+    if category == "Nd":
+        return "N"
+    if category[0] == "L":
+        return "C" if _UNSPACED.match(char) else "L"
+    if category in ("Sm", "Sc", "So", "Ps", "Pe", "No", "Nl") or char in "^*/%&#@\\_\u00b7\u2022\u2032\u2033\u2030":
+        return "S"
+    return " "
