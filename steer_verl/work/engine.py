@@ -84,7 +84,7 @@ class Engine(Generic[Item]):
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         """The first one; others may follow from it."""
 
     async def run(self) -> None:
@@ -131,7 +131,9 @@ class Engine(Generic[Item]):
                 await self._opened()
                 await self._work(one)
                 await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
-        except Exception as fault:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as fault:
             self._fault = self._fault or fault
             self.shards.stopping = True
             raise
