@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -14,13 +12,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from steer_verl.data.check import Checked, Rules, check_file
+from steer_verl.data.duplicates import DuplicateIndex
+from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import MAX_LISTED, non_commercial
-from steer_verl.data.likeness import indexes_in
-from steer_verl.data.parquet import DATA_SOURCE, KEPT_PROBLEMS, UNKNOWN, Report
+from steer_verl.data.overlaps import Overlaps
+from steer_verl.data.parquet import KEPT_PROBLEMS, UNKNOWN, Report
 from steer_verl.data.parquet import convert as convert_file
-from steer_verl.data.set_files import Overlaps, check_set
+from steer_verl.data.rows import MAX_TURN_CHARS
+from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.data.validate import MAX_TURN_CHARS, Checked, Rules
+from steer_verl.data.student_tokens import MAX_TOKENS, StudentTokens
+from steer_verl.data.verl_rows import DATA_SOURCE
 from steer_verl.errors import DataError, SteerError
 from steer_verl.images import Change
 from steer_verl.text import one_line
@@ -35,12 +38,12 @@ MAX_PATH = 200
 
 ImageRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder of the pictures, which no path may leave [default: the file's own folder]"),
+    typer.Option(help="Folder of the images, which no path may leave [default: the file's own folder]"),
 ]
 TrustPaths = Annotated[
     bool, typer.Option("--trust-paths", help="Accept absolute image paths and '..': for files you wrote yourself")
 ]
-TextOnly = Annotated[bool, typer.Option("--allow-text-only", help="Accept dialogues without a picture")]
+WithImages = Annotated[bool, typer.Option("--require-images", help="Refuse dialogues without an image")]
 MaxChars = Annotated[int, typer.Option(min=1, help="Characters of one user turn")]
 
 
@@ -50,28 +53,35 @@ def build(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, as if it stood in the file: work.in_flight=64")
     ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Stop after this step: seeds, dialogues, bootstrap, history")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help="seeds: stop before anybody is asked")] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what was given up while a model failed for the moment")
+    ] = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Stages I and II as Ray tasks, on the cluster that RAY_ADDRESS names")
+        bool, typer.Option("--ray", help="The dialogues as Ray tasks, on the cluster that RAY_ADDRESS names")
     ] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on in a folder begun with other models, prompts or settings")
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="The folder was begun with other models, prompts or settings: make its dialogues anew under these; "
+            "what is asked in the same words costs nothing",
+        ),
     ] = False,
 ) -> None:
     """Single-turn seeds -> STEER-SFT, STEER-RL and STEER-Bench style sets. Start it again to go on."""
-    from steer_verl.data.pipeline.config import load_config
-    from steer_verl.data.pipeline.make import STEPS
-    from steer_verl.data.pipeline.make import build as make
+    from steer_verl.data.build import SEEDS
+    from steer_verl.data.build import build as make
+    from steer_verl.data.config import load_config
 
-    if until not in (None, *STEPS):
-        _fail(f"--until {until}: no step; one of {', '.join(STEPS)}")
+    if until not in (None, SEEDS):
+        _fail(f"--until {until}: no step; {SEEDS} is the only one to stop after")
     with _one_line_errors():
         try:
             manifest = make(
                 load_config(config, overrides or ()),
                 until=until,
+                retry=retry,
                 ray=ray,
                 accept_changes=accept_changes,
                 console=console,
@@ -80,9 +90,17 @@ def build(
             console.print("interrupted; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None
     for step in manifest.steps:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in step.rejected.items()) or "none"
-        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {reasons}, {step.undone} undone"
+        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}"
+        told += f", {step.undone} undone" if step.undone else ""
         console.print(told, markup=False, soft_wrap=True)
+        for stage, reasons in step.stages.items():
+            console.print(f"  in {stage}: {_counted(reasons)}", markup=False, soft_wrap=True)
+    if given_up := sum(step.given_up for step in manifest.steps):
+        console.print(f"{given_up} were given up while a model failed; --retry tries them again", soft_wrap=True)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
 
 
 @app.command()
@@ -91,7 +109,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help="parquet file to write")],
     image_root: ImageRoot = None,
     trust_paths: TrustPaths = False,
-    allow_text_only: TextOnly = False,
+    require_images: WithImages = False,
     max_chars: MaxChars = MAX_TURN_CHARS,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Write the good rows although there are bad ones")
@@ -105,28 +123,22 @@ def convert(
     ] = False,
 ) -> None:
     """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
-    rules = Rules(image_root, trust_paths, allow_text_only, max_chars)
+    rules = Rules(image_root, trust_paths, require_images, max_chars)
     with _one_line_errors(), _bar(source) as advance, _report_lines(report) as write:
-
-        def on_row(checked: Checked) -> None:
-            write(checked)
-            advance(checked)
-
-        prompt = _system_prompt(system_prompt, student_format)
         outcome = convert_file(
             source,
             target,
             rules=rules,
             skip_bad=skip_bad,
-            on_row=on_row,
+            on_row=lambda checked: (write(checked), advance(checked))[0],
             split=split,
             data_source=data_source,
-            system_prompt=prompt,
+            system_prompt=_system_prompt(system_prompt, student_format),
         )
     _print(outcome)
     if outcome.bad_rows and not skip_bad:
-        _fail(f"{target} was not written: {outcome.bad_rows} bad rows; mend them, or pass --skip-bad to leave them out")
-    console.print(f"wrote {outcome.good_rows} rows to {target}", soft_wrap=True)
+        _fail(f"{target} was not written: {outcome.bad_rows} bad rows; fix them, or pass --skip-bad to leave them out")
+    console.print(f"wrote {outcome.good_rows} rows to {target}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -134,32 +146,45 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="JSONL or parquet files: RL, SFT or bench rows; one of each set")],
     image_root: ImageRoot = None,
     trust_paths: TrustPaths = False,
-    allow_text_only: TextOnly = False,
+    require_images: WithImages = False,
     max_chars: MaxChars = MAX_TURN_CHARS,
+    student: Annotated[
+        str | None, typer.Option(help="Folder or hub name of the student: SFT rows are measured by its tokenizer")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an SFT row, images included")] = MAX_TOKENS,
     report: Annotated[Path | None, typer.Option(help="JSONL file for every problem found")] = None,
 ) -> None:
-    """Check every row of FILES, and that no two of them share a dialogue. Exit status 1 if there is a problem."""
-    rules = Rules(image_root, trust_paths, allow_text_only, max_chars)
-    with _one_line_errors(), tempfile.TemporaryDirectory() as folder, _report_lines(report) as write:
-        overlaps = Overlaps(indexes_in(Path(folder))) if len(files) > 1 else None
-        outcomes = [(file, _checked(file, rules, overlaps, write)) for file in files]
+    """Check every row of FILES, and that no two of them share a dialogue or image. Exit status 1 on any problem."""
+    rules, files = Rules(image_root, trust_paths, require_images, max_chars), list(dict.fromkeys(files))
+    with _one_line_errors(), _report_lines(report) as write:
+        measure = None if student is None else StudentTokens(student, max_tokens)
+        overlaps = Overlaps(DuplicateIndex(None, DuplicateSettings())) if len(files) > 1 else None
+        outcomes = [(file, _checked(file, rules, measure, overlaps, write)) for file in files]
     for file, outcome in outcomes:
         if len(files) > 1:
             console.print(f"{file}:", markup=False, soft_wrap=True)
-        _print(outcome)
+        _print(outcome, measure)
+    if measure and not any(outcome.measured for _, outcome in outcomes):
+        console.print("no SFT row among them: nothing was measured for the student")
     bad = [_verdict(file, outcome) for file, outcome in outcomes if outcome.problem_count or not outcome.rows]
     if bad:
         _fail("; ".join(bad))
 
 
-def _checked(file: Path, rules: Rules, overlaps: Overlaps | None, write: Callable[[Checked], None]) -> Report:
+def _checked(
+    file: Path,
+    rules: Rules,
+    student: StudentTokens | None,
+    overlaps: Overlaps | None,
+    write: Callable[[Checked], None],
+) -> Report:
     """One file's rows, counted."""
     outcome = Report()
     with _bar(file) as advance:
-        for checked in check_set(file, rules):
+        for checked in check_file(file, rules, compared=overlaps is not None, student=student):
             outcome.add(checked)
             if overlaps is not None and checked.told is not None:
-                checked = replace(checked, problems=overlaps.add(file, checked.row, checked.told))
+                checked = checked._replace(problems=overlaps.add(file, checked))
                 outcome.overlap(checked.problems)
             write(checked)
             advance(checked)
@@ -179,7 +204,7 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
     if student_format:
         raise DataError("--system-prompt and --student-format exclude each other; drop one")
     try:
-        return file.read_text(encoding="utf-8")
+        return regular_file(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--system-prompt {file}: cannot be read ({error}); give a UTF-8 text file") from None
 
@@ -201,10 +226,10 @@ def _report_lines(path: Path | None) -> Iterator[Callable[[Checked], None]]:
 
 def _write_problems(stream: IO[str] | None, checked: Checked) -> None:
     if stream is not None:
-        stream.writelines(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in checked.problems)
+        stream.writelines(json.dumps(problem._asdict(), ensure_ascii=False) + "\n" for problem in checked.problems)
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, student: StudentTokens | None = None) -> None:
     for problem in report.problems:
         console.print(str(problem), style="red", markup=False, soft_wrap=True)
     if report.problem_count > KEPT_PROBLEMS:
@@ -215,6 +240,13 @@ def _print(report: Report) -> None:
         turns += f"; mean {sum(count * length for length, count in report.turns.items()) / report.good_rows:.2f}"
     good = f"{report.good_rows} good rows of {report.rows}"
     console.print(f"{good}: {kinds}; dialogues x turns: {turns}", markup=False, soft_wrap=True)
+    if report.text_only:
+        console.print(f"text alone: {report.text_only} of them have no image")
+    if student and report.measured:
+        (tokens, row), mean = report.longest, report.tokens / report.measured
+        told = f"tokens, as {student.student} reads them: the longest row, {row}, has {tokens}; mean {mean:.1f}"
+        blind = "" if student.sees else " (text alone: it has no image processor)"
+        console.print(told + blind, markup=False, soft_wrap=True)
     if set(report.licenses) - {UNKNOWN}:
         console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)
     for change in Change:

@@ -1,9 +1,4 @@
-"""Seeds -> the parquet file that verl's dataset reads (utils/dataset/rl_dataset.py), and back.
-
-One row is one dialogue. ``prompt`` and ``images`` hold the opening turn only, for verl's own length filter; the whole
-seed travels to the agent loop as one JSON string, ``extra_info.seed``, which spares it the merging of struct types.
-``extra_info.interaction_kwargs.rest_messages`` repeats the later turns in the layout that other readers know.
-"""
+"""Seeds -> the parquet file that verl's dataset reads (utils/dataset/rl_dataset.py), and what became of their file."""
 
 from __future__ import annotations
 
@@ -12,24 +7,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
-from steer_verl.data.rows import rest_messages
-from steer_verl.data.validate import AGENT_NAME, DEFAULT_RULES, Checked, Problem, Rules, check_file, check_jsonl
+from steer_verl.data.check import DEFAULT_RULES, Checked, Problem, Rules, check_file
+from steer_verl.data.rows import RlRow
+from steer_verl.data.verl_rows import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
 from steer_verl.images import Change
-from steer_verl.types import IMAGE_MARK, Seed
+from steer_verl.types import IMAGE_MARK, Seed, UserTurn
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-DATA_SOURCE = "steer"
 KEPT_PROBLEMS = 50
 """Problems kept for printing; all of them are counted, and a report file holds all of them."""
 UNKNOWN = "unknown"
 """Stands for a kind or a licence that a row does not tell."""
 BATCH = 512
+
+_WHOLE = Seed(id="", turns=(UserTurn(text=IMAGE_MARK, images=("",)), UserTurn(text="")))
+"""Has every field, so that the columns' types are those of its row."""
 
 
 @dataclass
@@ -40,6 +36,8 @@ class Report:
     kinds: Counter[str] = field(default_factory=Counter)
     turns: Counter[int] = field(default_factory=Counter)
     licenses: Counter[str] = field(default_factory=Counter)
+    text_only: int = 0
+    """Good rows without an image."""
     bad_rows: int = 0
     shared_rows: int = 0
     """Good by themselves, but in another file too."""
@@ -51,6 +49,12 @@ class Report:
     played: bool = True
     """Whether all models see them so; an SFT trainer opens the files of its rows by itself."""
 
+    measured: int = 0
+    """Rows whose tokens were counted for a student."""
+    tokens: int = 0
+    longest: tuple[int, int] = (0, 0)
+    """(tokens, row)."""
+
     @property
     def good_rows(self) -> int:
         return self.rows - self.bad_rows
@@ -58,17 +62,21 @@ class Report:
     def add(self, checked: Checked) -> None:
         """Count one row."""
         self.rows += 1
-        if checked.told is not None:
-            self.kinds[checked.told.kind or UNKNOWN] += 1
-            self.turns[checked.told.turns] += 1
-            self.licenses[checked.told.license or UNKNOWN] += 1
-            self.played = self.played and checked.played
-            for path, changes in checked.changes.items():
-                for change in changes:
-                    self.changed.setdefault(change, {})[path] = None
+        self.measured += checked.tokens > 0
+        self.tokens += checked.tokens
+        self.longest = max(self.longest, (checked.tokens, checked.row), key=lambda pair: pair[0])
+        if checked.told is None:
+            self.bad_rows += 1
+            self._complain(checked.problems)
             return
-        self.bad_rows += 1
-        self._complain(checked.problems)
+        self.kinds[checked.told.kind or UNKNOWN] += 1
+        self.turns[len(checked.told.asked)] += 1
+        self.licenses[checked.told.license or UNKNOWN] += 1
+        self.text_only += not checked.images
+        self.played = self.played and checked.told.form != "sft"
+        for image in checked.images:
+            for change in image.changes:
+                self.changed.setdefault(change, {})[image.name] = None
 
     def overlap(self, problems: Sequence[Problem]) -> None:
         """Count what a good row shares with another file, if anything."""
@@ -78,30 +86,6 @@ class Report:
     def _complain(self, problems: Sequence[Problem]) -> None:
         self.problem_count += len(problems)
         self.problems += problems[: KEPT_PROBLEMS - len(self.problems)]
-
-
-def verl_row(
-    seed: Seed, index: int, *, split: str, data_source: str = DATA_SOURCE, system_prompt: str | None = None
-) -> dict[str, Any]:
-    """One row of verl's parquet. Image paths go in as they are: make them absolute first."""
-    opening = seed.turns[0]
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return {
-        "data_source": data_source,
-        "agent_name": AGENT_NAME,
-        "prompt": [*system, {"role": "user", "content": opening.text}],
-        "images": list(opening.images),
-        "ability": "dialogue_safety",
-        "reward_model": {"style": "steer", "ground_truth": seed.kind.value},
-        "extra_info": {
-            "index": index,
-            "split": split,
-            "question_id": seed.id,
-            "kind": seed.kind.value,
-            "seed": seed.model_dump_json(),
-            "interaction_kwargs": {"rest_messages": rest_messages(seed)},
-        },
-    }
 
 
 def write_parquet(
@@ -115,24 +99,24 @@ def write_parquet(
     """Write checked seeds, atomically: the file appears whole or not at all. Returns the rows written.
 
     Raises:
-        DataError: no seed at all, or a system prompt that holds a picture mark.
+        DataError: no seed at all, or a system prompt that holds an image mark.
     """
     if system_prompt and IMAGE_MARK in system_prompt:
-        raise DataError(f"system prompt: holds {IMAGE_MARK}, which would take the first picture; remove it")
+        raise DataError(f"system prompt: holds {IMAGE_MARK}, which would take the first image; remove it")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema, count, batch = _schema(), 0, []
+    schema, count = pa.Table.from_pylist([verl_row(_WHOLE, 0, split=split)]).schema, 0
+    rows = (
+        verl_row(seed, number, split=split, data_source=data_source, system_prompt=system_prompt)
+        for number, seed in enumerate(seeds)
+    )
     with atomic(path) as stream, pq.ParquetWriter(stream, schema) as writer:
-        for count, seed in enumerate(seeds, start=1):
-            batch.append(verl_row(seed, count - 1, split=split, data_source=data_source, system_prompt=system_prompt))
-            if len(batch) == BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-                batch.clear()
+        while batch := list(islice(rows, BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+            count += len(batch)
         if not count:
             raise DataError(f"{path}: no row to write; nothing was written")
-        if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema))
     return count
 
 
@@ -157,7 +141,7 @@ def convert(
     report = Report()
 
     def good() -> Iterator[Seed]:
-        for checked in check_jsonl(source, rules):
+        for checked in check_file(source, rules, form=RlRow):
             report.add(checked)
             on_row(checked)
             if checked.seed is not None:
@@ -173,7 +157,7 @@ def convert(
 
 
 def load_seeds(path: Path | str, *, rules: Rules = DEFAULT_RULES) -> list[Seed]:
-    """All seeds of a parquet or JSONL file, checked, image paths absolute.
+    """All dialogues of a file of RL or bench rows, checked, image paths absolute.
 
     Raises:
         DataError: the first problem, and how many there are.
@@ -207,28 +191,3 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    messages = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
-    extra_info = {
-        "index": pa.int64(),
-        "split": pa.string(),
-        "question_id": pa.string(),
-        "kind": pa.string(),
-        "seed": pa.string(),
-        "interaction_kwargs": pa.struct({"rest_messages": messages}),
-    }
-    return pa.schema(
-        {
-            "data_source": pa.string(),
-            "agent_name": pa.string(),
-            "prompt": messages,
-            "images": pa.list_(pa.string()),
-            "ability": pa.string(),
-            "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
-            "extra_info": pa.struct(extra_info),
-        }
-    )

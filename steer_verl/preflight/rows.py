@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import STEER_KEY, section_of
-from steer_verl.data.validate import Rules, check_parquet
+from steer_verl.data.check import Rules, check_file
 from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
@@ -52,8 +52,8 @@ def rows(config: Any) -> Iterator[str]:
 
 def _file(path: Path, default_loop: str, embedded: bool, least: int) -> Iterator[str]:
     yield from _first_of_many(_agent_names(path, default_loop))
-    yield from _first_of_many(_lost_pictures(path))
-    yield from _first_of_many(_unsound(path, embedded, least))
+    lost = list(_first_of_many(_lost_pictures(path)))
+    yield from lost or _first_of_many(_unsound(path, embedded, least))
 
 
 def _validates(trainer: Any) -> bool:
@@ -102,7 +102,7 @@ def _lost_pictures(path: Path) -> Iterator[str]:
 
 def _unsound(path: Path, embedded: bool, least: int) -> Iterator[str]:
     """What the data checks find in a sample; the agent's name has had its own check."""
-    for checked in islice(check_parquet(path, Rules(allow_text_only=True, min_turns=least)), SAMPLE):
+    for checked in islice(check_file(path, Rules(min_turns=least)), SAMPLE):
         yield from (str(problem) for problem in checked.problems if problem.field != "agent_name")
         if embedded and checked.seed is not None and Facts.parse(checked.seed.facts) is None:
             yield (

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.gpu import data, estimator, grpo, page, processor, results, steps, student, timing
 from benchmarks.gpu.__main__ import main, wanted
-from steer_verl.data.validate import Rules, check_parquet
+from steer_verl.data.check import check_file
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
 from steer_verl.report.training import Step, parse_step
@@ -139,7 +139,7 @@ def test_weights_are_drawn_as_the_family_draws_them_and_kept(tiny: Path) -> None
 
 
 def test_rows_pass_the_projects_own_check(rows: Path) -> None:
-    checked = list(check_parquet(rows, Rules()))
+    checked = list(check_file(rows))
     assert len(checked) == 6
     for row in checked:
         assert not row.problems

@@ -62,7 +62,7 @@ def test_skip_bad_writes_the_good_rows_and_reports_the_bad(folder: Path) -> None
     assert result.exit_code == 0, result.output
     assert [seed.id for seed in load_seeds(target)] == ["0", "2"]
     told = [json.loads(line) for line in report.read_text().splitlines()]
-    assert {t["row"] for t in told} == {2, 4} and all(t["what"] and t["cure"] for t in told)
+    assert {t["row"] for t in told} == {2, 4} and all(t["what"] and t["hint"] for t in told)
     assert {t["field"] for t in told if t["row"] == 4} == {"x", "question", "metadata"}
 
 

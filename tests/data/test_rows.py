@@ -1,4 +1,4 @@
-"""Rows <-> seeds: round trips over generated dialogues, and every way a row can fail to be one."""
+"""RL rows <-> seeds: round trips over generated dialogues, and every way a row can fail to be one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.jsonl import parse_object
-from steer_verl.data.rows import RowError, rl_row, seed_from_rl_row, seed_from_row
-from steer_verl.errors import DataError
+from steer_verl.data.flaws import Flaw, RowError
+from steer_verl.data.jsonl import MAX_DEPTH, parse_object
+from steer_verl.data.rows import RlRow, Told, rl_row
+from steer_verl.text import visible
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 from tests.data.samples import row
 
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda s: s.strip() and "<" not in s)
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda s: visible(s).strip() and "<" not in s
+)
 
 
 @st.composite
@@ -43,20 +46,14 @@ seeds = st.builds(
 @given(seeds)
 def test_a_seed_survives_the_row_and_its_json(seed: Seed) -> None:
     written = json.dumps(rl_row(seed), ensure_ascii=False)
-    assert seed_from_rl_row(parse_object(written)) == seed
-
-
-@settings(max_examples=50, deadline=None)
-@given(seeds)
-def test_a_seed_survives_the_way_to_the_agent_loop(seed: Seed) -> None:
-    assert seed_from_row({"index": 3, "seed": seed.model_dump_json()}) == seed
+    assert RlRow.read(parse_object(written)).seed() == seed
 
 
 @settings(max_examples=50, deadline=None)
 @given(seeds)
 def test_marks_are_counted_in_order_over_all_turns(seed: Seed) -> None:
     value = rl_row(seed)
-    again = seed_from_rl_row(value)
+    again = RlRow.read(value).seed()
     assert [path for turn in again.turns for path in turn.images] == value["images"]
     assert [len(turn.images) for turn in again.turns] == [turn.text.count("<image>") for turn in again.turns]
 
@@ -109,18 +106,18 @@ FLAWS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("value", "field", "what"), FLAWS, ids=[f"{field}-{what}" for _, field, what in FLAWS])
-def test_a_flaw_names_field_and_cure(value: dict[str, Any], field: str, what: str) -> None:
+def test_a_flaw_names_field_and_hint(value: dict[str, Any], field: str, what: str) -> None:
     with pytest.raises(RowError) as caught:
-        seed_from_rl_row(value)
+        RlRow.read(value)
     (flaw,) = caught.value.flaws
-    assert flaw.field == field and what in flaw.what and flaw.cure
+    assert flaw.field == field and what in flaw.what and flaw.hint
     assert "\n" not in str(flaw)
 
 
 def test_all_flaws_of_a_row_are_found_at_once() -> None:
     value = broken(images=[], question__0__role="system", metadata__rest_messages=[])
     with pytest.raises(RowError) as caught:
-        seed_from_rl_row(value)
+        RlRow.read(value)
     assert {flaw.field for flaw in caught.value.flaws} == {"images", "question[0].role", "metadata.rest_messages"}
     assert pickle.loads(pickle.dumps(caught.value)).flaws == caught.value.flaws
 
@@ -136,41 +133,31 @@ def test_all_flaws_of_a_row_are_found_at_once() -> None:
     ],
 )
 def test_the_label_is_a_kind_or_is_kept(label: Any, kind: str | None, expected: DialogueKind) -> None:
-    seed = seed_from_rl_row({**row(kind=kind), "label": label})
+    seed = RlRow.read({**row(kind=kind), "label": label}).seed()
     assert seed.kind is expected
     assert seed.facts == ({"label": label} if label in ("chemistry", 7) else {})
-    assert seed_from_rl_row(rl_row(seed)) == seed
+    assert RlRow.read(rl_row(seed)).seed() == seed
 
 
-def test_a_foreign_row_is_read_from_its_prompt_and_rest_messages() -> None:
-    rest = [{"role": "user", "content": "And now?"}]
-    parts: list[dict[str, str]] = [
-        {"type": "text", "text": "Look: "},
-        {"type": "image", "image": "/p/a.png"},
-        {"type": "text", "text": " What?"},
-    ]
-    prompt: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}]
-    seed = seed_from_row({"index": 4, "interaction_kwargs": {"rest_messages": rest}}, prompt)
-    assert seed.id == "4" and seed.kind is DialogueKind.RED_TEAM
-    assert seed.turns == (UserTurn(text="Look: <image> What?", images=("/p/a.png",)), UserTurn(text="And now?"))
+@pytest.mark.parametrize(("levels", "deep"), [(MAX_DEPTH - 1, False), (MAX_DEPTH, True), (300, True)])
+def test_facts_may_not_be_nested_so_deep_that_no_writer_takes_them(levels: int, deep: bool) -> None:
+    facts: Any = {"a": 1}
+    for level in range(levels - 1, 0, -1):
+        facts = {"a": facts} if level % 2 else [facts]
+    value = row(facts=facts)
+    if not deep:
+        seed = RlRow.read(value).seed()
+        assert Seed.model_validate_json(seed.model_dump_json()) == seed
+        return
+    with pytest.raises(RowError, match="too deeply"):
+        RlRow.read(value)
 
 
-@pytest.mark.parametrize(
-    ("extra_info", "prompt"),
-    [
-        ({}, None),
-        ({"index": 0}, [{"role": "user", "content": "Hi"}]),
-        ({"interaction_kwargs": None}, [{"role": "user", "content": "Hi"}]),
-        ({"seed": "{"}, None),
-        ({"seed": '{"id": "a", "turns": []}'}, None),
-        ({"interaction_kwargs": {"rest_messages": []}}, [{"role": "user", "content": "Hi"}]),
-        (
-            {"interaction_kwargs": {"rest_messages": [user]}},
-            [{"role": "user", "content": [{"type": "image", "image": b"x"}, {"type": "text", "text": "Hi"}]}],
-        ),
-    ],
-)
-def test_a_row_without_a_whole_dialogue_is_a_one_line_error(extra_info: dict[str, Any], prompt: Any) -> None:
-    with pytest.raises(DataError) as caught:
-        seed_from_row(extra_info, prompt)
-    assert "\n" not in str(caught.value)
+def test_the_reader_is_handed_further_flaws_and_tells_all_together() -> None:
+    def more(read: RlRow, told: Told) -> list[Flaw]:
+        return [Flaw("images[0]", f"not {told.shown[0][1]}", "draw it"), Flaw("row", read.kind, "x")]
+
+    with pytest.raises(RowError) as caught:
+        RlRow.read(broken(metadata__rest_messages=[]), more=more)
+    assert [flaw.field for flaw in caught.value.flaws] == ["metadata.rest_messages", "images[0]", "row"]
+    assert RlRow.read(broken(metadata__rest_messages=[]), min_turns=1).seed().turns[0].images == ("a.png",)

@@ -16,13 +16,13 @@ from PIL import Image
 from pydantic import BaseModel
 
 from steer_verl.config import steer_config
-from steer_verl.data.parquet import verl_row
-from steer_verl.data.rows import seed_from_rl_row
-from steer_verl.data.set_files import check_set
+from steer_verl.data.check import check_file
+from steer_verl.data.rows import RlRow
 from steer_verl.data.sources.pictures import PictureStore
 from steer_verl.data.sources.read import Ids, read_source
 from steer_verl.data.sources.seed import SourceSeed
 from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.data.verl_rows import verl_row
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.eval.runs import RunAbout
@@ -69,7 +69,7 @@ def test_rows_pass_the_check_of_sets(tmp_path: Path, page: str, title: str) -> N
     draw(tmp_path, row["images"] if "images" in row else [row["image"]])
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row) + "\n")
-    (checked,) = check_set(file)
+    (checked,) = check_file(file)
     assert not checked.problems and checked.told is not None
 
 
@@ -82,7 +82,7 @@ def keys(value: Any) -> Any:
 
 def test_the_parquet_row_has_the_columns_that_are_written() -> None:
     (shown,) = objects(section("formats.md", "RL parquet"))
-    seed = seed_from_rl_row(objects(section("formats.md", "RL row"))[0])
+    seed = RlRow.read(objects(section("formats.md", "RL row"))[0]).seed()
     written = verl_row(seed, 0, split="train")
     assert keys(shown) == keys(written)
     assert Seed.model_validate_json(written["extra_info"]["seed"]) == seed

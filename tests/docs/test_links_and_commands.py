@@ -107,7 +107,7 @@ def test_command_lines_are_real(page: Path) -> None:
 
 
 def test_a_wrong_command_is_seen() -> None:
-    check_steer(shlex.split("data check rows.jsonl --allow-text-only"))
-    for wrong in ("data check rows.jsonl --allow-text", "transcript folder", "tutor chek", "demo --seed one"):
+    check_steer(shlex.split("data check rows.jsonl --require-images"))
+    for wrong in ("data check rows.jsonl --require-image", "transcript folder", "tutor chek", "demo --seed one"):
         with pytest.raises(Refused):
             check_steer(shlex.split(wrong))

@@ -1,7 +1,7 @@
-"""Files of dialogues -> items: bench rows (steer_verl/data/bench_rows.py) or RL rows (rows.py), told by their keys.
+"""Files of dialogues -> items: bench rows (steer_verl/data/set_rows.py) or RL rows (rows.py), told by their keys.
 
 ``.jsonl`` holds one row a line, ``.json`` a list of them, ``.parquet`` what ``steer data convert`` writes. Every row is
-one item, in order. What cannot be played says why and carries no pictures; a picture is opened here once, through the
+one item, in order. What cannot be played says why and carries no images; an image is opened here once, through the
 one door (steer_verl/images.py), so that nothing that hangs or bites reaches a student or a judge.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.jsonl import Line, read_json, read_jsonl
-from steer_verl.data.rows import rl_row
-from steer_verl.data.validate import parquet_rows, parquet_seed
+from steer_verl.data.jsonl import read_json, read_jsonl, regular_file
+from steer_verl.data.row_images import Images, Opened
+from steer_verl.data.sources.sets import Refused
+from steer_verl.data.verl_rows import COLUMNS, read_verl_row, table_rows
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import Draft, draft_of, placed
 from steer_verl.eval.benchmarks.names import Names
 from steer_verl.eval.benchmarks.oddities import picture_oddity
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
-from steer_verl.images import load_image
 from steer_verl.types import DialogueKind, Seed, UserTurn
 
 NOTHING_READ = UserTurn(text="")
@@ -43,43 +43,14 @@ def dialogue_items(benchmark: str, settings: BenchmarkSettings) -> Iterator[Eval
     """
     if settings.file is None:
         raise DataError(f"{benchmark}: no file; set benchmarks.{benchmark}.file")
-    names, pictures = Names(), Pictures(settings.images or settings.file.parent)
-    for number, value in _rows(settings.file):
+    names, images = Names(), Images(settings.images or settings.file.parent)
+    for number, value in _rows(regular_file(settings.file)):
         draft = value if isinstance(value, Draft) else draft_of(value)
-        yield _item(benchmark, settings, number, draft, names, pictures)
-
-
-class Pictures:
-    """The pictures of one file: each is opened once, and remembered as a path or as what is wrong with it.
-
-    Args:
-        root: folder that no path may leave; absolute paths must lie in it too.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
-        self._roots = (root.absolute(), self.root)
-        self._found: dict[str, Path | str] = {}
-
-    def find(self, name: str) -> Path | str:
-        """The absolute path of a picture that decodes, or what is wrong with it."""
-        if name not in self._found:
-            below = self._below(name)
-            try:
-                load_image(below, root=self.root)
-                self._found[name] = (self.root / below).resolve()
-            except DataError as error:
-                self._found[name] = str(error)
-        return self._found[name]
-
-    def _below(self, name: str) -> str:
-        """An absolute path in the root as the path from there; others are the door's to refuse."""
-        below = [Path(name).relative_to(root) for root in self._roots if Path(name).is_relative_to(root)]
-        return str(below[0]) if below else name
+        yield _item(benchmark, settings, number, draft, names, images)
 
 
 def _item(
-    benchmark: str, settings: BenchmarkSettings, number: int, draft: Draft, names: Names, pictures: Pictures
+    benchmark: str, settings: BenchmarkSettings, number: int, draft: Draft, names: Names, images: Images
 ) -> EvalItem:
     if not draft.id:
         draft.id = f"row-{number}"
@@ -90,10 +61,14 @@ def _item(
         draft.refuse(oddity, f"the same dialogue as the earlier one with id {draft.id!r}; remove one")
     elif oddity:
         draft.odd(oddity)
-    found = [pictures.find(image) for image in draft.images]
-    for what in [what for what in found if isinstance(what, str)]:
-        draft.refuse(picture_oddity(what), what)
-    turns = placed(draft, [] if draft.unplayable else [str(path) for path in found]) if draft.texts else ()
+    found = [images.open(image) for image in draft.images]
+    for flaw in [flaw for flaw in found if not isinstance(flaw, Opened)]:
+        draft.refuse(picture_oddity(flaw.what), f"{flaw.what}; {flaw.hint}")
+    turns = (
+        placed(draft, [] if draft.unplayable else [image.name for image in found if isinstance(image, Opened)])
+        if draft.texts
+        else ()
+    )
     unplayable = f"{settings.file}: row {number}: {draft.unplayable}" if draft.unplayable else ""
     return EvalItem(
         id=f"{benchmark}/{name}",
@@ -124,34 +99,20 @@ def _rows(file: Path) -> Iterator[Row]:
         yield from _parquet_rows(file)
         return
     for line in (read_json if file.suffix == ".json" else read_jsonl)(file):
-        yield line.number, _broken(line) if line.value is None else line.value
-
-
-def _broken(line: Line) -> Draft:
-    draft = Draft()
-    draft.refuse("broken_line", f"{line.what}; {line.hint}")
-    return draft
+        yield line.number, _refused("broken_line", f"{line.what}; {line.hint}") if line.value is None else line.value
 
 
 def _parquet_rows(file: Path) -> Iterator[Row]:
-    """Rows of verl's parquet in the form of RL rows."""
-    import pyarrow as pa
-
-    number = 0
-    try:
-        for number, row in enumerate(parquet_rows(file, {"extra_info"}), start=1):
-            yield number, _parquet_row(row)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        draft = Draft()
-        draft.refuse("broken_file", f"from here it cannot be read ({str(error).splitlines()[0]}); fetch the file again")
-        yield number + 1, draft
+    """Rows of verl's table in the form of RL rows."""
+    for number, row in table_rows(file, "extra_info", COLUMNS):
+        if isinstance(row, Refused):
+            yield number, _refused("broken_file", f"{row.what}; {row.hint}")
+            continue
+        value, flaws = read_verl_row(row)
+        yield number, _refused("odd_form", str(flaws[0])) if value is None else value
 
 
-def _parquet_row(row: dict[str, Any]) -> Mapping[str, Any] | Draft:
-    try:
-        return rl_row(parquet_seed(row))
-    except Exception as error:  # columns of another make can be of any type; all of it means: no seed in them
-        draft = Draft()
-        what = str(error) if isinstance(error, DataError) else f"no seed in it ({type(error).__name__}: {error})"
-        draft.refuse("odd_form", what)
-        return draft
+def _refused(word: str, why: str) -> Draft:
+    draft = Draft()
+    draft.refuse(word, why)
+    return draft

@@ -12,20 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.bench_rows import bench_row_from
 from steer_verl.data.parquet import write_parquet
-from steer_verl.data.rows import seed_from_rl_row
-from steer_verl.data.stage2.writers import bench_row
+from steer_verl.data.rows import RlRow
+from steer_verl.data.set_rows import BenchRow
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import draft_of, placed
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.oddities import ODDITIES, UNPLAYABLE
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
-from steer_verl.mini import dialogues as mini
-from steer_verl.mini.data import Sizes, build
-from steer_verl.text import neutralize, neutralize_turn
-from steer_verl.types import DialogueKind, Seed, UserTurn
+from steer_verl.text import neutralize_turn
+from steer_verl.types import DialogueKind, UserTurn
 from tests.data.samples import picture, row, write_rows
 from tests.eval.benchmarks.samples import LINES, foreign_file, items
 
@@ -78,16 +75,18 @@ def test_it_is_the_same_again(tmp_path: Path) -> None:
 
 def test_our_own_bench_rows_say_what_they_are(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    seed = Seed(
-        id="s-1",
-        turns=(UserTurn(text="<image>What?", images=("a.png",)), UserTurn(text="Why?")),
-        kind=DialogueKind.OBFUSCATED,
-        source="vlsbench",
-        source_id="7",
-        license="Apache-2.0",
-        facts={"category": "boxes", "risk_curve": [1, 4]},
-    )
-    (item,) = items(write_rows(tmp_path / "b.jsonl", [bench_row(seed)]), kind="benign")
+    row = {
+        "question_id": "s-1",
+        "image": "a.png",
+        "messages_fixed": [{"role": "user", "content": "What?"}, {"role": "user", "content": "Why?"}],
+        "category": "boxes",
+        "risk_trajectory": [1, 4],
+        "kind": "obfuscated",
+        "source": "vlsbench",
+        "source_id": "7",
+        "license": "Apache-2.0",
+    }
+    (item,) = items(write_rows(tmp_path / "b.jsonl", [row]), kind="benign")
     assert item.seed.kind is DialogueKind.OBFUSCATED, "the row's word counts, not the settings'"
     assert (item.seed.source, item.seed.source_id, item.seed.license) == ("vlsbench", "7", "Apache-2.0")
     assert (item.id, item.category, item.seed.facts) == ("bench/s-1", "boxes", {"risk_trajectory": [1, 4]})
@@ -166,7 +165,7 @@ def test_a_json_list_and_a_parquet_file(tmp_path: Path) -> None:
     listed = tmp_path / "b.json"
     listed.write_text(json.dumps([{"question_id": 1, "image": "a.png", "messages_fixed": ["What?", "Why?"]}, 3]))
     assert [bool(item.unplayable) for item in items(listed)] == [False, True]
-    seeds = [seed_from_rl_row(row(name, images=[str(tmp_path / "a.png")])) for name in ("x", "y")]
+    seeds = [RlRow.read(row(name, images=[str(tmp_path / "a.png")])).seed() for name in ("x", "y")]
     write_parquet(seeds, tmp_path / "r.parquet")
     assert [item.seed for item in items(tmp_path / "r.parquet")] == seeds
     elsewhere = tmp_path / "else/r.parquet"
@@ -198,6 +197,9 @@ def test_a_file_that_is_not_there_or_empty_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_laboratory(tmp_path: Path) -> None:
+    from steer_verl.mini import dialogues as mini
+    from steer_verl.mini.data import Sizes, build
+
     sizes = Sizes(pretrain=1, sft=1, rl_train=4, rl_validation=1, rl_test=12)
     build(tmp_path, sizes=sizes)
     found = items(tmp_path / "rl_test.jsonl")
@@ -263,10 +265,9 @@ def test_bench_rows_that_the_strict_reader_accepts_mean_the_same_here(
     messages: list[Any] = [{"role": "user", "content": text} for text in texts]
     messages[0] = "<image>" * bool(image and marked) + texts[0]
     value = {"question_id": 5, "image": image, "messages_fixed": messages, "category": "c", "kind": "obfuscated"}
-    strict, draft = bench_row_from(value), draft_of(value)
-    assert draft.texts == [neutralize(text) for text in strict.turns]
-    assert draft.images == ([strict.image] if strict.image else []) and not draft.unplayable
-    assert (draft.id, draft.category, draft.kind) == (strict.question_id, strict.category, strict.kind)
+    row, draft = BenchRow.read(value), draft_of(value)
+    assert placed(draft, draft.images) == tuple(map(neutralize_turn, row.seed().turns)) and not draft.unplayable
+    assert (draft.id, draft.category, draft.kind) == (row.question_id, row.category, row.kind)
 
 
 @given(st.lists(st.tuples(WORDS, st.integers(0, 2)), min_size=2, max_size=10), st.sampled_from(["benign", "x", None]))
@@ -275,7 +276,7 @@ def test_rl_rows_that_training_accepts_mean_the_same_here(turns: list[tuple[str,
     images = [f"{number}.png" for number in range(sum(marks for _, marks in turns))]
     metadata = {"question_id": "q", "rest_messages": messages[1:], "facts": {"a": 1}, "license": "MIT"}
     value = {"question": messages[:1], "images": images, "label": label, "metadata": metadata}
-    seed, draft = seed_from_rl_row(value), draft_of(value)
+    seed, draft = RlRow.read(value).seed(), draft_of(value)
     assert placed(draft, draft.images) == tuple(map(neutralize_turn, seed.turns)) and not draft.unplayable
     assert (draft.id, draft.kind or "red_team", draft.facts) == (seed.id, seed.kind.value, seed.facts)
 

@@ -1,0 +1,226 @@
+"""Checking files of the three sets, ours or somebody else's: every row is looked at, and every problem told.
+
+The form is told by the keys (steer_verl/data/set_rows.py): of a JSONL file by its first rows, of a parquet file by its
+columns, where what is no SFT set is verl's table for RL (steer_verl/data/verl_rows.py). One row is in memory at a time,
+and of the earlier ones their ids and the images that they name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from steer_verl.data.flaws import Flaw, RowError
+from steer_verl.data.jsonl import read_jsonl, regular_file
+from steer_verl.data.licences import forbids_training
+from steer_verl.data.row_images import Images, Opened
+from steer_verl.data.rows import MAX_TURN_CHARS, More, RlRow, Row, Told
+from steer_verl.data.set_rows import FORMS, BenchRow, SftRow
+from steer_verl.data.sources.sets import Refused
+from steer_verl.data.verl_rows import COLUMNS, columns_of, read_verl_row, table_rows
+from steer_verl.types import MIN_TURNS, Seed
+
+SNIFFED_LINES = 20
+"""Lines of a JSONL file that are looked at for its form."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a file is held to."""
+
+    image_root: Path | None = None
+    """Folder of the images, which no path may leave; ``None`` is the folder of the file itself, and of a parquet file,
+    whose images verl opens from anywhere, any."""
+    trust_paths: bool = False
+    """Take image paths as they are, absolute ones too: for files that you wrote yourself."""
+    require_images: bool = False
+    """Refuse dialogues without any image."""
+    max_turn_chars: int = MAX_TURN_CHARS
+    min_turns: int = MIN_TURNS
+    """1 where single questions are trained on: ``max_turns`` is 1 there too."""
+
+
+DEFAULT_RULES = Rules()
+
+
+class Problem(NamedTuple):
+    """A flaw and its place: ``row`` is the line number of a JSONL file, or the row of a parquet file, both from 1."""
+
+    file: str
+    row: int
+    field: str
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: row {self.row}: {self.field}: {self.what}; {self.hint}"
+
+    @classmethod
+    def of(cls, file: Path, row: int, flaw: Flaw) -> Problem:
+        """A flaw in its place."""
+        return cls(str(file), row, flaw.field, flaw.what, flaw.hint)
+
+
+class Checked(NamedTuple):
+    """A row of a file, or its problems."""
+
+    row: int
+    size: int
+    """Its share of the file, for progress: bytes of a JSONL file, rows of a parquet file."""
+    problems: tuple[Problem, ...] = ()
+    record: Row | None = None
+    """``None`` if and only if there are problems."""
+    images: tuple[Opened, ...] = ()
+    tokens: int = 0
+    """Of a row measured for a student, good or bad."""
+
+    @property
+    def told(self) -> Told | None:
+        """What a good row says of itself."""
+        return None if self.record is None else self.record.told
+
+    @property
+    def seed(self) -> Seed | None:
+        """What is to be played, with absolute image paths; an SFT row has none."""
+        if not isinstance(self.record, RlRow | BenchRow):
+            return None
+        return self.record.seed([image.name for image in self.images])
+
+
+class Student(Protocol):
+    """Knows what a student's tokenizer makes of an SFT row."""
+
+    def look(self, row: SftRow, images: Sequence[Opened]) -> tuple[int, list[Flaw]]:
+        """The row's tokens, and why it cannot be learnt."""
+        ...
+
+
+def check_file(
+    file: Path,
+    rules: Rules = DEFAULT_RULES,
+    *,
+    form: type[Row] | None = None,
+    compared: bool = False,
+    student: Student | None = None,
+) -> Iterator[Checked]:
+    """Check a file of any form row by row.
+
+    Args:
+        file: parquet by its suffix, else JSONL.
+        rules: what it is held to.
+        form: of a JSONL file's rows; told by their keys unless given.
+        compared: whether it is to be compared with other files, so that its images tell a digest of their pixels.
+        student: whom SFT rows are for.
+
+    Raises:
+        DataError: the file cannot be opened, or has no known columns.
+    """
+    table = regular_file(file).suffix == ".parquet"
+    root = rules.image_root or (None if table else file.parent)
+    images = Images(root, trusted=rules.trust_paths, digests=compared)
+    check = _FileCheck(file, rules, images, student)
+    return check.table() if table else check.lines(form or _form_of(file))
+
+
+class _FileCheck:
+    """Checks the rows of one file."""
+
+    def __init__(self, file: Path, rules: Rules, images: Images, student: Student | None) -> None:
+        self.file, self.rules, self.images, self.student = file, rules, images, student
+        self._rows_by_id: dict[str, int] = {}
+
+    def lines(self, form: type[Row]) -> Iterator[Checked]:
+        for line in read_jsonl(self.file):
+            if line.value is None:
+                yield self._bad(line.number, line.size, [Flaw("line", line.what, line.hint)])
+            else:
+                yield self._row(form, line.number, line.size, line.value)
+
+    def table(self) -> Iterator[Checked]:
+        sft = "messages" in columns_of(self.file)
+        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", COLUMNS)
+        for number, value in table_rows(self.file, needed, wanted):
+            if isinstance(value, Refused):
+                yield self._bad(number, 1, [Flaw("file", value.what, value.hint)])
+            else:
+                yield (self._sft_row if sft else self._verl_row)(number, value)
+
+    def _verl_row(self, number: int, value: Mapping[str, Any]) -> Checked:
+        found, flaws = read_verl_row(value)
+        return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda *_: flaws)
+
+    def _sft_row(self, number: int, value: Mapping[str, Any]) -> Checked:
+        def loads(row: SftRow, _: Told) -> Iterator[Flaw]:
+            """What verl's SFT dataset would die of."""
+            if value.get("images", ()) is None:
+                yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
+            if value.get("videos"):
+                yield Flaw("videos", "verl would open what it names", "leave the column out")
+            hint = 'write {"bytes": ...}, or {"image": path} and no bytes'
+            for place, image in enumerate(row.images):
+                if image.content and not image.loads:
+                    yield Flaw(f"images[{place}]", "in a form that verl's dataset cannot open", hint)
+
+        return self._row(SftRow, number, 1, {"id": f"{self.file}:{number}", **value}, loads)
+
+    def _row(
+        self,
+        form: type[Row],
+        number: int,
+        size: int,
+        value: Mapping[str, Any],
+        more: More = lambda *_: (),
+    ) -> Checked:
+        """A row -> what it says, or everything that is wrong with it."""
+        opened: list[Opened] = []
+        measured: list[int] = []
+
+        def whole(row: Row, told: Told) -> Iterator[Flaw]:
+            yield from more(row, told)
+            yield from self._file_flaws(number, told, opened)
+            if self.student and isinstance(row, SftRow) and len(opened) == len(row.images):
+                tokens, flaws = self.student.look(row, opened)
+                measured.append(tokens)
+                yield from flaws
+
+        try:
+            row = form.read(value, min_turns=self.rules.min_turns, more=whole)
+        except RowError as error:
+            return self._bad(number, size, error.flaws, sum(measured))
+        return Checked(number, size, record=row, images=tuple(opened), tokens=sum(measured))
+
+    def _bad(self, number: int, size: int, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
+        return Checked(number, size, tuple(Problem.of(self.file, number, f) for f in flaws), tokens=tokens)
+
+    def _file_flaws(self, number: int, told: Told, opened: list[Opened]) -> Iterator[Flaw]:
+        """What takes the file, its folder and its purpose to know."""
+        cap = self.rules.max_turn_chars
+        for said in told.said:
+            if said.role == "user" and len(said.text) > cap:
+                what = f"{len(said.text)} characters, more than {cap}"
+                yield Flaw(f"{said.field}.content", what, "shorten it or raise --max-chars")
+        for field, image in told.shown:
+            found = self.images.open(image, f"{self.file} row {number}")
+            if isinstance(found, Opened):
+                opened.append(found)
+            else:
+                trust = ", or pass --trust-paths for a file you wrote yourself"
+                inside = self.images.root is None or isinstance(image, bytes) or not os.path.isabs(image)
+                yield Flaw(field, found.what, found.hint + trust * (not inside))
+        if self.rules.require_images and not told.shown:
+            yield Flaw("images", "no image", "add one, or leave --require-images out")
+        if (first := self._rows_by_id.setdefault(told.id, number)) != number:
+            yield Flaw(told.id_field, f"{told.id!r} is row {first}'s already", "give each row its own id")
+        if told.form != "bench" and forbids_training(told.source, told.license):
+            what = f"rows of {told.source!r} ({told.license or 'its own licence'}) may not be trained on"
+            yield Flaw("source", what, "keep them for an evaluation")
+
+
+def _form_of(file: Path) -> type[Row]:
+    """By the keys of the first rows; RL, whose flaws are then told, where they tell none."""
+    rows = (line.value.keys() for line in islice(read_jsonl(file), SNIFFED_LINES) if line.value is not None)
+    return next((form for keys in rows for key, form in FORMS.items() if key in keys), RlRow)

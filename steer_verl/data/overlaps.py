@@ -1,0 +1,59 @@
+"""What two files share: training must not see what a benchmark asks, and no dialogue serves two sets."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+
+from steer_verl.data.check import Checked, Problem
+from steer_verl.data.duplicates import DuplicateIndex, Item
+from steer_verl.data.flaws import Flaw
+from steer_verl.data.rows import Told
+
+HINT = "take it out of one of the two files"
+
+
+class Overlaps:
+    """The good rows of several files, added file by file. Memory grows with ids and images alone.
+
+    Args:
+        index: a new, empty memory for near-duplicates.
+    """
+
+    def __init__(self, index: DuplicateIndex) -> None:
+        self._index = index
+        self._forms: dict[Path, str] = {}
+        self._first: dict[Hashable, tuple[Path, int]] = {}
+
+    def add(self, file: Path, checked: Checked) -> tuple[Problem, ...]:
+        """Remember a row; what it shares with a row of another file, the plainest thing alone."""
+        if (told := checked.told) is None:
+            return ()
+        self._forms[file] = told.form
+        pixels = [image.pixels for image in checked.images]
+        item = Item(f"{len(self._forms)}:{checked.row}", told.text, "+".join(pixels))
+        flaw = next(self._shared(file, told, pixels, item), None)
+        self._index.add(item)
+        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]
+        for key in (*ids, *pixels):
+            self._first.setdefault(key, (file, checked.row))
+        return () if flaw is None else (Problem.of(file, checked.row, flaw),)
+
+    def _shared(self, file: Path, told: Told, pixels: list[str], item: Item) -> Iterator[Flaw]:
+        if other := self._elsewhere(file, ("id", told.id)):
+            yield Flaw("id", f"{told.id!r} is {other} too", HINT)
+        if other := self._elsewhere(file, ("source", told.source, told.source_id)):
+            yield Flaw("source_id", f"{told.source}:{told.source_id} is the source of {other} too", HINT)
+        if like := len(self._forms) > 1 and self._index.first_like(item):
+            number, _, row = like.partition(":")  # of another file if any row of one is alike: those came first
+            if (other_file := list(self._forms)[int(number) - 1]) != file:
+                yield Flaw("turns", f"nearly the same dialogue and images as row {row} of {other_file.name}", HINT)
+        for digest in pixels:
+            other = self._elsewhere(file, digest)
+            if other and (told.form == "bench" or self._forms[self._first[digest][0]] != told.form):
+                yield Flaw("images", f"the same image as {other}", HINT)
+
+    def _elsewhere(self, file: Path, key: Hashable) -> str:
+        """The first row of another file that has this, in words."""
+        found, row = self._first.get(key, (file, 0))
+        return "" if found == file else f"row {row} of {found.name}"

@@ -1,0 +1,75 @@
+"""The images that the rows of one file name: each is opened once, through the one door, and remembered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from steer_verl.data.flaws import Flaw
+from steer_verl.data.image_store import pixel_digest
+from steer_verl.errors import DataError
+from steer_verl.images import Change, decode_image, image_changes, load_image
+
+
+class Opened(NamedTuple):
+    """An image that decodes."""
+
+    name: str
+    """Its absolute path; of one by value, what it is called."""
+    changes: frozenset[Change]
+    """What of it models will see otherwise than it lies in the file."""
+    pixels: str = ""
+    """Digest of its pixels, if it was asked for."""
+
+
+class Images:
+    """Opens images; memory grows with the paths alone.
+
+    Args:
+        root: where paths begin and what they may not leave, absolute ones either; ``None``: they are taken as they are,
+            relative to where the process stands, as verl takes them.
+        trusted: whether paths may leave the root.
+        digests: whether to take digests of pixels.
+    """
+
+    def __init__(self, root: Path | None, *, trusted: bool = False, digests: bool = False) -> None:
+        self.root, self.trusted, self.digests = root, trusted, digests
+        self._found: dict[str, Opened | Flaw] = {}
+
+    def open(self, image: str | bytes, name: str = "") -> Opened | Flaw:
+        """An image by its path or by its bytes, or what is wrong with it.
+
+        Args:
+            image: path or bytes.
+            name: what one by value is called.
+        """
+        if not image:
+            return Flaw("images", "no image", "give its path or its bytes")
+        if isinstance(image, bytes):
+            return self._opened(image, None, name)
+        if image not in self._found:
+            self._found[image] = self._by_path(image)
+        return self._found[image]
+
+    def _by_path(self, image: str) -> Opened | Flaw:
+        if self.root is None or self.trusted:
+            path = os.path.join(self.root or "", image)
+            return self._opened(path, None, os.path.abspath(path))
+        absolute = [root for root in (self.root.absolute(), self.root.resolve()) if Path(image).is_relative_to(root)]
+        path = os.path.relpath(image, absolute[0]) if absolute else image
+        return self._opened(path, self.root, str((self.root / path).absolute()))
+
+    def _opened(self, source: str | bytes, root: Path | None, name: str) -> Opened | Flaw:
+        """``name`` is resolved once the file is known to be there."""
+        try:
+            changes = image_changes(source, root=root, name=name)
+            name = name if isinstance(source, bytes) else str(Path(name).resolve())
+            return Opened(name, changes, _digest(source, root) if self.digests else "")
+        except DataError as error:
+            what, _, hint = str(error).partition("; ")
+            return Flaw("images", what, hint)
+
+
+def _digest(source: str | bytes, root: Path | None) -> str:
+    return pixel_digest(decode_image(source, "") if isinstance(source, bytes) else load_image(source, root=root))
