@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data import jsonl
-from steer_verl.data.jsonl import parse_object, read_jsonl
+from steer_verl.data.jsonl import parse_object, read_json, read_jsonl
 from steer_verl.errors import DataError
 
 GOOD = b'{"a": 1}'
@@ -21,9 +22,11 @@ BAD_LINES = {
     b"null": "NoneType",
     b'{"a": 1, "a": 2}': "'a' stands twice",
     b'{"b": {"a": 1, "a": 2}}': "'a' stands twice",
-    b'{"a": NaN}': "NaN",
-    b'{"a": -Infinity}': "-Infinity",
-    b'{"a": 1e999}': "1e999",
+    b'{"a": NaN}': "not finite",
+    b'{"a": [-Infinity]}': "not finite",
+    b'{"a": 1e999}': "not finite",
+    b'{"a":' + b"[" * 40 + b"]" * 40 + b"}": "nested too deeply",
+    b'{"a":' + b'{"b":' * 300 + b"1" + b"}" * 300 + b"}": "nested too deeply",
     b'{"a": "\\ud800"}': "lone surrogate",
     b'{"\\udfff": 1}': "lone surrogate",
     b'{"a": ': "not JSON",
@@ -44,7 +47,7 @@ def test_a_bad_line_is_told_and_reading_goes_on(tmp_path: Path, bad: bytes) -> N
     path.write_bytes(GOOD + b"\n" + bad + b"\n" + GOOD + b"\n")
     first, second, third = read_jsonl(path)
     assert first.value == third.value == {"a": 1}
-    assert second.value is None and second.number == 2 and second.cure
+    assert second.value is None and second.number == 2 and second.hint
     assert any(part in second.what for part in BAD_LINES[bad].split("|")), second.what
 
 
@@ -105,3 +108,69 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
 def test_whatever_json_writes_is_read_back(value: dict[str, object], ascii_only: bool) -> None:
     assert parse_object(json.dumps(value, ensure_ascii=ascii_only)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("[]", []),
+        ('\ufeff [ {"a": 1}, {"b": 2} ]', [(None, {"a": 1}), (None, {"b": 2})]),
+        ('{"7": {"a": 1}, "8": {"a": {"b": 2}}}', [("7", {"a": 1}), ("8", {"a": {"b": 2}})]),
+        ('{"version": 2, "data": [{"a": 1}]}', [(None, {"a": 1})]),
+        ('{"data": {"7": {"a": 1}, "8": {"a": 2}}}', [("7", {"a": 1}), ("8", {"a": 2})]),
+        (
+            '{"7": {"question": "What?", "metadata": {"over": 1}}}',
+            [("7", {"question": "What?", "metadata": {"over": 1}})],
+        ),
+    ],
+)
+def test_a_json_file_is_a_list_or_an_object_by_ids_perhaps_in_a_wrapper(
+    tmp_path: Path, text: str, rows: list[tuple[str | None, object]]
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    assert [(line.key, line.value) for line in read_json(path)] == rows
+
+
+def test_a_row_at_fault_does_not_hide_the_next_in_a_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    bad = ['{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 2}}', '{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', "2", "[3]"]
+    path.write_text("[" + ", ".join(f'{row}, {{"good": 1}}' for row in bad) + "]")
+    lines = list(read_json(path))
+    assert [line.value for line in lines[1::2]] == [{"good": 1}] * len(bad)
+    assert all(line.value is None and line.what and line.hint for line in lines[::2])
+    path.write_text('{"1": {"a": 1, "a": 2}, "2": {"good": 1}, "3": 5}')
+    assert [line.value for line in read_json(path)] == [None, {"good": 1}, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "not JSON"),
+        (b'[{"a": 1}, {"b": "torn', "line 1 column 18"),
+        (b'[{"a": 1} {"b": 2}]', "line 1 column 11"),
+        (b'[{"a": "caf\xe9"}]', "not UTF-8 at byte 11"),
+        (b'{"a": 1}', "neither a list"),
+        (b"7", "neither a list"),
+        (b'{"1": {"a": 1}, "1": {"a": 2}}', "'1' stands twice"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_broken_json_file_is_one_line_with_the_place(tmp_path: Path, data: bytes, told: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=told) as caught:
+        list(read_json(path))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pipe_and_a_device_are_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", Path("/dev/zero"), tmp_path):
+        for read in (read_json, read_jsonl):
+            with pytest.raises(DataError, match="not a regular file"):
+                list(read(path))
+    monkeypatch.setattr(jsonl, "MAX_FILE_BYTES", 3)
+    (tmp_path / "big.json").write_text("[{}]")
+    with pytest.raises(DataError, match="more than 3"):
+        list(read_json(tmp_path / "big.json"))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from steer_verl.data.jsonl import MAX_LINE_BYTES, Line, read_json, read_jsonl, regular_file
 from steer_verl.data.sources.sets import KEY, Origin, Refused, Row
@@ -96,16 +96,12 @@ class CsvTable(Table):
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
         """See :class:`Table`."""
         with self._open() as reader:
-            number, ended = 0, False
-            while not ended:
-                number += 1
-                try:
-                    row = next(reader)
+            number = 0
+            try:
+                for number, row in enumerate(reader, start=1):
                     yield number, self._row(row)
-                except StopIteration:
-                    ended = True
-                except csv.Error as error:
-                    yield number, Refused("line", f"no row of CSV ({error})")
+            except csv.Error as error:  # where the next row begins is not known any more
+                yield number + 1, Refused("file", f"from here on it cannot be read ({error})", AGAIN)
 
     def _row(self, row: dict[str | Any, Any]) -> Row | Refused:
         if None in row or None in row.values():
@@ -118,9 +114,7 @@ class CsvTable(Table):
     def _open(self) -> Iterator[csv.DictReader[str]]:
         csv.field_size_limit(MAX_LINE_BYTES)
         with _told("cannot be read"), open(self.name, "rb") as stream:
-            lines = iter(lambda: stream.readline(MAX_LINE_BYTES), b"")
-            # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
-            reader = csv.DictReader(line.decode("utf-8", "surrogateescape").removeprefix("\ufeff") for line in lines)
+            reader = csv.DictReader(_csv_lines(stream))
             names = list(reader.fieldnames or ())
             if not names or len(set(names)) < len(names):
                 raise Refused("file", "its first line does not name the columns, each once", "write them there")
@@ -207,10 +201,19 @@ def records(batch: pa.RecordBatch | pa.Table) -> list[Row | Refused]:
     """The rows of a batch as objects; a row with a value that Python has no form for is told, not the batch."""
     try:
         return list(batch.to_pylist())
-    except Exception:  # a text that is no UTF-8, a date of the year 300000
+    except Exception as error:  # a date of the year 300000 too
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in records(batch.slice(at, 1))]
-        return [Refused("line", "a value that cannot be read", "save texts as UTF-8, and dates as texts")]
+        what = "a text that is not UTF-8" if isinstance(error, UnicodeError) else "a value that cannot be read"
+        return [Refused("line", what, "save texts as UTF-8, and dates as texts")]
+
+
+def _csv_lines(stream: BinaryIO) -> Iterator[str]:
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        if len(raw) > MAX_LINE_BYTES:
+            raise csv.Error(f"a line longer than {MAX_LINE_BYTES} bytes")
+        # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
+        yield raw.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 def _table(path: Path, origin: Origin, root: Path) -> Table:

@@ -39,23 +39,24 @@ def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
     dataset = made(beavertails(), beavertails(image={"bytes": b"no picture", "path": None}))
     dataset.save_to_disk(str(tmp_path / "one/train"))
     (seed,), (bad,) = read(tmp_path, set="beavertails_v", path=tmp_path / "one/train")
-    assert seed.source_id == "train/1" and seed.image and (bad.row, bad.reason) == (2, "picture")
-    datasets.DatasetDict({"train": dataset, "evaluation": dataset}).save_to_disk(str(tmp_path / "two"))
+    assert seed.image and (bad.row, bad.reason, bad.file) == (2, "image", f"{tmp_path / 'one/train'}[train]")
+    other = made(beavertails(question="Another?"))
+    datasets.DatasetDict({"train": dataset, "evaluation": other}).save_to_disk(str(tmp_path / "two"))
     seeds, _ = read(tmp_path, set="beavertails_v", path=tmp_path / "two")
-    assert [seed.source_id for seed in seeds] == ["train/1", "evaluation/1"]
+    assert [seed.question for seed in seeds] == [seed.question, "Another?"]
     (seed,), _ = read(tmp_path, set="beavertails_v", path=tmp_path / "two", split="evaluation", config="theft")
-    assert seed.source_id == "theft/evaluation/1"
+    assert seed.question == "Another?"
     with pytest.raises(DataError, match="no split test; it has train, evaluation"):
         read(tmp_path, set="beavertails_v", path=tmp_path / "two", split="test")
 
 
 def test_a_dataset_loaded_by_name_all_splits_or_one(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        write_parquet(tmp_path / f"set/data/{split}-00000-of-00001.parquet", [beavertails(category=split)])
+        write_parquet(tmp_path / f"set/data/{split}-00000-of-00001.parquet", [beavertails(question=f"A {split}?")])
     seeds, bad = read(tmp_path, set="beavertails_v", dataset=str(tmp_path / "set"))
-    assert {seed.source_id: seed.category for seed in seeds} == {"train/1": "train", "test/1": "test"} and not bad
+    assert [seed.question for seed in seeds] == ["A train?", "A test?"] and not bad
     (seed,), _ = read(tmp_path, set="beavertails_v", dataset=str(tmp_path / "set"), split="test")
-    assert seed.category == "test"
+    assert seed.question == "A test?"
     with pytest.raises(DataError, match="set: beavertails_v"):
         read(tmp_path, set="spa_vl", dataset=str(tmp_path / "set"))
 
@@ -75,7 +76,7 @@ def test_pictures_that_a_dataset_names_elsewhere_are_refused(tmp_path: Path) -> 
     dataset = datasets.Dataset.from_list(rows)  # of its Image type it would save the bytes
     dataset.save_to_disk(str(tmp_path / "saved"))
     seeds, (bad,) = read(tmp_path, set="beavertails_v", path=tmp_path / "saved")
-    assert len(seeds) == 1 and bad.row == 1 and "absolute" in bad.what
+    assert len(seeds) == 1 and bad.row == 1 and "absolute" in bad.what and "\n" not in str(bad)
 
 
 def test_what_cannot_be_loaded_is_one_line_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.sources.bad import Refused
 from steer_verl.data.sources.questions import MARKS, clean_answer, clean_question, plain_text
+from steer_verl.data.sources.sets import Refused
 
 PIECES = st.sampled_from(
     [*MARKS, " ", "\n", "\x00", "\x85", "\u2028", "e\u0301", "a", "word", "?", "\u200b", "<", "image>"]
@@ -50,7 +50,7 @@ def test_what_becomes_of_a_question(text: str, clean: str) -> None:
 def test_what_is_refused(text: str, found: str) -> None:
     with pytest.raises(Refused, match=found) as caught:
         clean_question(text, 100)
-    assert caught.value.reason == "text" and caught.value.cure
+    assert caught.value.reason == "text" and caught.value.hint
 
 
 @settings(deadline=None)
@@ -62,7 +62,7 @@ def test_a_clean_text_is_clean_and_stays_so(text: str) -> None:
     assert not any(unicodedata.category(sign) == "Cc" and sign not in "\n\t" for sign in clean)
 
 
-def test_an_answer_that_would_ask_for_a_picture_is_no_answer() -> None:
+def test_an_answer_that_would_ask_for_an_image_is_no_answer() -> None:
     assert clean_answer(" A <image> there ") == "" and clean_answer(" Jam. <image>") == "Jam."
 
 

@@ -1,4 +1,4 @@
-"""The build's own pictures: the same pixels are the same file, and nothing else of a file comes along."""
+"""The build's own images: the same pixels are the same file, and nothing else of a file comes along."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from steer_verl.data.sources.pictures import PictureStore, pixel_digest
+from steer_verl.data.clusters import alike
+from steer_verl.data.image_store import ImageStore, look, pixel_digest
 from steer_verl.errors import DataError
 from steer_verl.images import decode_image, load_image, plain_image
 from tests.data.samples import picture
@@ -18,7 +20,7 @@ from tests.test_images import png_header
 
 
 def test_the_same_pixels_are_one_file_whatever_they_came_as(tmp_path: Path) -> None:
-    store = PictureStore(tmp_path / "pictures")
+    store = ImageStore(tmp_path / "pictures")
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a secret place")
     one = picture(tmp_path / "one.png", pnginfo=info)
@@ -43,7 +45,7 @@ def test_jpeg_and_webp_become_jpeg_upright_and_without_exif(tmp_path: Path) -> N
     exif = image.getexif()
     exif[0x0112], exif[0x010F] = 6, "a secret camera"
     image.save(tmp_path / "a.jpg", exif=exif)
-    store = PictureStore(tmp_path / "out")
+    store = ImageStore(tmp_path / "out")
     name = store.add(load_image(tmp_path / "a.jpg"))
     assert name.endswith(".jpg") and b"secret" not in (tmp_path / "out" / name).read_bytes()
     with Image.open(tmp_path / "out" / name) as stored:
@@ -58,12 +60,12 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        PictureStore(tmp_path / "out").add(Image.new("RGB", (8, 8)))
+        ImageStore(tmp_path / "out").add(Image.new("RGB", (8, 8)))
     assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
 
 
 def _store_some(folder: Path) -> None:
-    store = PictureStore(folder)
+    store = ImageStore(folder)
     for shade in range(30):
         store.add(Image.new("RGB", (64, 64), (shade, 0, 0)))
 
@@ -77,6 +79,34 @@ def test_processes_may_store_the_same_pictures_at_once(tmp_path: Path) -> None:
         worker.join(60)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) == 30 and all(pixel_digest(load_image(file)) == file.stem for file in files)
+
+
+def blobs(rng: np.random.Generator) -> Image.Image:
+    small = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+    return small.resize((240, 200), Image.Resampling.BICUBIC)
+
+
+def test_the_look_stays_when_an_image_is_saved_otherwise_and_differs_between_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = [blobs(rng) for _ in range(12)]
+    for image in images:
+        image.save(tmp_path / "a.jpg", quality=60)
+        for other in (load_image(tmp_path / "a.jpg"), image.resize((120, 100)), image.resize((480, 400))):
+            assert alike(look(image), look(other), 4)
+    assert not any(alike(look(a), look(b), 4) for place, a in enumerate(images) for b in images[:place])
+
+
+def test_drawings_of_one_shape_are_told_apart_by_their_colours() -> None:
+    red, blue = (Image.new("RGB", (64, 64), "white") for _ in range(2))
+    red.paste("red", (8, 8, 40, 40))
+    blue.paste("blue", (8, 8, 40, 40))
+    one, other = look(red), look(blue)
+    assert one and other and one.shape == other.shape and not alike(one, other, 4) and alike(one, one, 0)
+
+
+def test_an_image_of_one_colour_has_no_look() -> None:
+    assert look(Image.new("RGB", (64, 64), "red")) is None
+    assert look(Image.effect_noise((64, 64), 90).convert("RGB")) is not None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
