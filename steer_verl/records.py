@@ -136,12 +136,13 @@ def read_records(place: str | Path, parse: Callable[[bytes], T], *, needed: str 
     """
     place = Path(place)
     for path in [place] if place.is_file() else files(place):
-        yield from _read(path, parse, needed)
+        yield from (record for _, record in records_at(path, parse, needed=needed))
 
 
-def _read(path: Path, parse: Callable[[bytes], T], needed: str) -> Iterator[T]:
+def records_at(path: Path, parse: Callable[[bytes], T], *, needed: str = "") -> Iterator[tuple[int, T]]:
+    """(byte at which its line begins, record) of every record of a file; see :func:`read_records`."""
     read = first = unread = torn = 0
-    for number, (_, line, whole) in enumerate(_lines(path), 1):
+    for number, (offset, line, whole) in enumerate(_lines(path), 1):
         if not line:
             continue
         try:
@@ -152,7 +153,7 @@ def _read(path: Path, parse: Callable[[bytes], T], needed: str) -> Iterator[T]:
             first, unread, torn = first or number, unread + 1, torn + (not whole)
             continue
         read += 1
-        yield record
+        yield offset, record
     if needed and not read and unread > torn:
         raise DataError(
             f"{path}:{first}: not {needed}, nor is any other line; put the file back as it was, or take it away"

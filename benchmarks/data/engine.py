@@ -24,15 +24,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
+from steer_verl.models.cache import ReplyCache, remembered
+from steer_verl.models.place import Place
+from steer_verl.models.request import Reply
 from steer_verl.types import Usage
 from steer_verl.work.manifest import account
 from steer_verl.work.run import Job, run
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Desk, Done, Kept, Rejected
+from steer_verl.work.step import Done, Kept, Rejected, WorkSettings
 from tests.models.fault_server import MODEL, FaultServer, Request, Step, says
 from tests.work.calls import CALLS, calls_job
 from tests.work.scripted import Thing
@@ -115,21 +118,27 @@ def throughput(items: int, concurrency: int, folder: Path) -> tuple[Served, floa
 
 
 class Embedded:
-    """A step whose agents are rules: three results a item are kept, one item in ten is rejected."""
+    """A step whose agents are rules: three replies an item are kept, one item in ten is rejected."""
 
     name = "embedded"
 
-    async def work(self, item: Thing, desk: Desk) -> Done:
+    def __init__(self, cache: ReplyCache) -> None:
+        self.cache = cache
+
+    async def work(self, item: Thing, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
-        said = [await desk.once(f"rule {n}", str, lambda n=n: self._rule(item, n, desk)) for n in range(3)]  # type: ignore[misc]
+        said = []
+        for n in range(3):
+            rule = partial(self._rule, item, n, place)
+            said.append((await remembered(self.cache, place, f"rule {n}", Reply, rule)).content)
         if item.size % 10 == 0:
             return Rejected(reason="tenth", value={"said": said})
         return Kept(value={"id": item.id, "said": said})
 
-    async def _rule(self, item: Thing, n: int, desk: Desk) -> str:
-        desk.spend(Usage(requests=1, prompt_tokens=100))
+    async def _rule(self, item: Thing, n: int, place: Place) -> Reply:
+        place.spend(Usage(requests=1, prompt_tokens=100))
         await asyncio.sleep(0)
-        return f"{item.id} {n} " + 200 * "x"
+        return Reply(content=f"{item.id} {n} " + 200 * "x")
 
 
 def embedded_items(count: int) -> Iterator[Thing]:
@@ -140,7 +149,7 @@ def embedded_items(count: int) -> Iterator[Thing]:
 def embedded(count: int) -> None:
     """In a process of its own: prints peak memory in MiB and seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("embedded", Path(folder), lambda processes: Embedded(), lambda: embedded_items(count))
+        job = Job("embedded", Path(folder), lambda _, cache: Embedded(cache), lambda: embedded_items(count))
         start = time.monotonic()
         found = run(job, {})
         seconds = time.monotonic() - start
@@ -185,7 +194,7 @@ Start and end of the run are in it: when fewer items are left than there are slo
 
 ## Memory
 
-A step with embedded agents, three kept results an item; each row is a process of its own.
+A step with embedded agents, three kept replies an item; each row is a process of its own.
 
 | items | peak memory (MiB) | seconds | items a second | state file at the end, largest shard (MiB) |
 | --- | --- | --- | --- | --- |

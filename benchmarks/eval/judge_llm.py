@@ -16,16 +16,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from steer_verl.errors import SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging import CALLS, build_judge
-from steer_verl.eval.judging.check import ProbeDesk
 from steer_verl.eval.judging.protocol import Case, EvalJudge
 from steer_verl.eval.records import Judged, Rating, Unrated
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.log import read_log, summary
+from steer_verl.models.place import Place
 
 TABLE = Path(__file__).with_suffix(".md")
 
@@ -124,7 +125,7 @@ async def measure(judge: EvalJudge) -> tuple[str, list[Seen]]:
 
 async def _rated(judge: EvalJudge, case: Case) -> Judged:
     try:
-        return (await judge.rate(case, ProbeDesk())).judged
+        return (await judge.rate(case, Place(f"benchmark/{uuid4().hex}"))).judged
     except AgentFailed as failure:
         return Unrated(judge=judge.name, reason=failure.reason, detail=failure.detail)
 

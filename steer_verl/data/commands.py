@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Annotated
@@ -53,28 +53,35 @@ def build(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, as if it stood in the file: work.in_flight=64")
     ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Stop after this step: seeds, dialogues, bootstrap, history")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help="seeds: stop before anybody is asked")] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what was given up while a model failed for the moment")
+    ] = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Stages I and II as Ray tasks, on the cluster that RAY_ADDRESS names")
+        bool, typer.Option("--ray", help="The dialogues as Ray tasks, on the cluster that RAY_ADDRESS names")
     ] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on in a folder begun with other models, prompts or settings")
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="The folder was begun with other models, prompts or settings: make its dialogues anew under these; "
+            "what is asked in the same words costs nothing",
+        ),
     ] = False,
 ) -> None:
     """Single-turn seeds -> STEER-SFT, STEER-RL and STEER-Bench style sets. Start it again to go on."""
-    from steer_verl.data.pipeline.config import load_config
-    from steer_verl.data.pipeline.make import STEPS
-    from steer_verl.data.pipeline.make import build as make
+    from steer_verl.data.build import SEEDS
+    from steer_verl.data.build import build as make
+    from steer_verl.data.config import load_config
 
-    if until not in (None, *STEPS):
-        _fail(f"--until {until}: no step; one of {', '.join(STEPS)}")
+    if until not in (None, SEEDS):
+        _fail(f"--until {until}: no step; {SEEDS} is the only one to stop after")
     with _one_line_errors():
         try:
             manifest = make(
                 load_config(config, overrides or ()),
                 until=until,
+                retry=retry,
                 ray=ray,
                 accept_changes=accept_changes,
                 console=console,
@@ -83,9 +90,17 @@ def build(
             console.print("interrupted; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None
     for step in manifest.steps:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in step.rejected.items()) or "none"
-        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {reasons}, {step.undone} undone"
+        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}"
+        told += f", {step.undone} undone" if step.undone else ""
         console.print(told, markup=False, soft_wrap=True)
+        for stage, reasons in step.stages.items():
+            console.print(f"  in {stage}: {_counted(reasons)}", markup=False, soft_wrap=True)
+    if given_up := sum(step.given_up for step in manifest.steps):
+        console.print(f"{given_up} were given up while a model failed; --retry tries them again", soft_wrap=True)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
 
 
 @app.command()

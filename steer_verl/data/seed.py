@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from steer_verl.models.forms import Said
-from steer_verl.types import DialogueKind, Record, Seed, Trajectory
+from steer_verl.types import DialogueKind, Record, Seed, Trajectory, UserTurn
 
 
 class SetName(str, Enum):
@@ -69,3 +69,8 @@ class Made(Record):
     """The dialogue as it was played; of SFT's side alone."""
     unfinished: tuple[Said, ...] = ()
     """Of a rejected dialogue: what was said after its last turn, a malformed answer for instance."""
+
+    @property
+    def asked(self) -> tuple[UserTurn, ...]:
+        """The user's side, as it was played if it was."""
+        return tuple(turn.user for turn in self.trajectory.turns) if self.trajectory else self.seed.turns

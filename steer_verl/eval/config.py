@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from steer_verl.config import EndpointConfig, Settings, TutorConfig
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.types import DialogueKind
-from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import WorkSettings
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,60}$")]
 

@@ -34,11 +34,12 @@ from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors, summarize_run
 from steer_verl.eval.summary_table import summary_markdown
+from steer_verl.models.cache import ReplyCache
 from steer_verl.records import read_records
 from steer_verl.text import one_line
 from steer_verl.types import Tutor
+from steer_verl.work.manifest import write_whole
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.plan import write_whole
 from steer_verl.work.run import Job, run
 
 ITEMS = "items.jsonl"
@@ -49,7 +50,7 @@ def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Conso
 
     Args:
         config: of the run.
-        accept_changes: go on in a folder that was begun with another student, judge or benchmark.
+        accept_changes: a folder that was begun with another student, judge or benchmark is worked anew.
         console: where progress is shown.
 
     Returns:
@@ -90,19 +91,20 @@ def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Conso
     return done
 
 
-def make_step(config: EvalConfig, processes: int) -> EvalStep:
-    """The step, in one of so many processes that share the endpoints' bounds.
+def make_step(config: EvalConfig, processes: int, cache: ReplyCache | None = None) -> EvalStep:
+    """The step, in one of so many processes that share the endpoints' bounds; its replies are kept in ``cache``.
 
     Raises:
         ConfigError: a setting cannot work.
     """
     return EvalStep(
-        build_student(config.student, config.out, processes=processes),
-        build_judge(config.judge, config.out, processes=processes),
-        _tutor(config),
+        build_student(config.student, config.out, processes=processes, cache=cache),
+        build_judge(config.judge, config.out, processes=processes, cache=cache),
+        _tutor(config, cache),
         attack=config.attack,
         max_turns=config.max_turns,
         run=config.student.run,
+        cache=cache,
     )
 
 
@@ -133,14 +135,13 @@ def _write_items(config: EvalConfig, path: Path, console: Console | None) -> int
     return total
 
 
-def _tutor(config: EvalConfig) -> Tutor | None:
+def _tutor(config: EvalConfig, cache: ReplyCache | None) -> Tutor | None:
     if config.tutor is None:
         return None
-    from steer_verl.models.cache import Cache
     from steer_verl.tutor import build_tutor
 
     logged = config.tutor if config.tutor.log else config.tutor.model_copy(update={"log": str(config.out / "calls")})
-    return build_tutor(logged, cache=Cache(config.out / "replies"))
+    return build_tutor(logged, cache=cache)
 
 
 def _dialogues(folder: Path) -> Iterator[EvalDialogue]:

@@ -24,7 +24,7 @@ from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.records import read_records
 from steer_verl.types import Record, Usage
-from steer_verl.work.plan import write_whole
+from steer_verl.work.manifest import write_whole
 
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steer_verl.dialogue import Dialogue, begin
+from steer_verl.models.cache import ReplyCache, remembered
 from steer_verl.models.failure import AgentFailed
+from steer_verl.models.place import Place
 from steer_verl.text import neutralize_turn, unmarked
 from steer_verl.tutor.cached import request_digest
 from steer_verl.types import (
@@ -26,7 +28,6 @@ from steer_verl.types import (
     Unscored,
     UserTurn,
 )
-from steer_verl.work.step import Desk
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class UserSide(Protocol):
         """The first question, which is the benchmark's."""
         ...
 
-    async def react(self, answer: str, desk: Desk) -> Reaction:
+    async def react(self, answer: str, place: Place) -> Reaction:
         """The next question.
 
         Raises:
@@ -78,7 +79,7 @@ class StaticSide:
         """See :class:`UserSide`."""
         return self._next(QuestionOrigin.SEED)
 
-    async def react(self, answer: str, desk: Desk) -> Reaction:
+    async def react(self, answer: str, place: Place) -> Reaction:
         """See :class:`UserSide`."""
         return Reaction(self._next(QuestionOrigin.STATIC) if self._asked < len(self._turns) else None)
 
@@ -94,18 +95,18 @@ class TutoredSide:
     goes on with the benchmark's own question, for the judge's word is what counts.
     """
 
-    def __init__(self, seed: Seed, tutor: Tutor, *, attack: str, max_turns: int, place: str) -> None:
-        self._tutor = _Remembered(tutor)
-        self._dialogue = Dialogue(seed, self._tutor, attack=attack, max_turns=max_turns, key=place, unscored_ends=False)
+    def __init__(self, seed: Seed, tutor: RememberedTutor, *, attack: str, max_turns: int, key: str) -> None:
+        self._tutor = tutor
+        self._dialogue = Dialogue(seed, tutor, attack=attack, max_turns=max_turns, key=key, unscored_ends=False)
 
     def open(self) -> Question:
         """See :class:`UserSide`."""
         return Question(self._dialogue.open(), QuestionOrigin.SEED)
 
-    async def react(self, answer: str, desk: Desk) -> Reaction:
+    async def react(self, answer: str, place: Place) -> Reaction:
         """See :class:`UserSide`."""
         dialogue, hint = self._dialogue, self._dialogue.static_next_turn
-        self._tutor.desk = desk
+        self._tutor.place = place
         number = len(dialogue.exchanges)
         user = await dialogue.respond(answer)
         question = None
@@ -115,12 +116,12 @@ class TutoredSide:
         return Reaction(question, dialogue.verdict(number))
 
 
-class _Remembered:
-    """A tutor whose rulings are kept at a turn's desk; a failure of the moment is none of them."""
+class RememberedTutor:
+    """A tutor whose rulings are kept, at a turn's place, in a dialogue; a failure of the moment is none of them."""
 
-    def __init__(self, tutor: Tutor) -> None:
-        self.tutor, self.name = tutor, tutor.name
-        self.desk: Desk | None = None
+    def __init__(self, tutor: Tutor, cache: ReplyCache) -> None:
+        self.tutor, self.cache, self.name = tutor, cache, tutor.name
+        self.place: Place | None = None
 
     async def respond(self, exchange: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`.
@@ -132,9 +133,9 @@ class _Remembered:
 
     def begin(self, exchange: TutorRequest) -> Pending:
         """See :class:`~steer_verl.types.EarlyTutor`: the question as soon as the tutor has it, or the kept one."""
-        desk = self.desk
-        if desk is None:
-            raise RuntimeError("no desk")
+        place = self.place
+        if place is None:
+            raise RuntimeError("no place")
         name = f"{self.name}/ruling/{request_digest(self.name, exchange)}"
         question: asyncio.Future[Attack | NoAttack] = asyncio.get_running_loop().create_future()
 
@@ -142,7 +143,7 @@ class _Remembered:
             pending = begin(self.tutor, exchange)
             pending.question.add_done_callback(lambda there: _pass_on(there, question))
             ruling = await pending.response
-            desk.spend(ruling.usage)
+            place.spend(ruling.usage)
             verdict, attack = ruling.verdict, ruling.attack
             if isinstance(verdict, Unscored) and verdict.reason.may_pass:
                 raise AgentFailed(verdict.reason.value, f"tutor ({self.name}): {verdict.detail}", transient=True)
@@ -152,7 +153,7 @@ class _Remembered:
 
         async def kept() -> TutorResponse:
             try:
-                ruling = await desk.once(name, TutorResponse, work)
+                ruling = await remembered(self.cache, place, name, TutorResponse, work)
             except BaseException as error:
                 if not question.done():
                     question.set_exception(error) if isinstance(error, Exception) else question.cancel()

@@ -17,14 +17,15 @@ from steer_verl.dialogue import user_message
 from steer_verl.eval.benchmarks.exact_match import is_correct
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
-from steer_verl.eval.sides import Question, StaticSide, TutoredSide, UserSide
+from steer_verl.eval.sides import Question, RememberedTutor, StaticSide, TutoredSide, UserSide
 from steer_verl.eval.students.protocol import Reply, Student
+from steer_verl.models.cache import Cache, ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
+from steer_verl.models.place import Place
 from steer_verl.text import unmarked
 from steer_verl.types import Turn, Tutor, Usage
-from steer_verl.work.desk import DeskPart
-from steer_verl.work.step import Desk, Done, Kept, value_of
+from steer_verl.work.step import Done, Kept, value_of
 
 NAME = "evaluate"
 
@@ -52,6 +53,7 @@ class EvalStep:
         attack: ``adaptive`` or ``static``.
         max_turns: of a dialogue.
         run: which training seed's student it is.
+        cache: keeps the tutor's rulings; without one, nothing is kept.
     """
 
     name = NAME
@@ -65,15 +67,17 @@ class EvalStep:
         attack: str = "static",
         max_turns: int = 10,
         run: int = 0,
+        cache: ReplyCache | None = None,
     ) -> None:
         self.student, self.judge, self.tutor = student, judge, tutor
+        self.cache: ReplyCache = cache or Cache(None)
         self.attack, self.max_turns, self.run = attack, max_turns, run
 
     async def open(self) -> None:
         """Prove that everybody is there, before the first item.
 
         Raises:
-            SteerError: one line, with the cure.
+            SteerError: one line, with how to fix it.
         """
         await self.judge.check()
         if self.tutor is not None:
@@ -84,7 +88,7 @@ class EvalStep:
         """Give back what is held."""
         await asyncio.gather(*(who.close() for who in (self.student, self.judge, self.tutor) if who is not None))
 
-    async def work(self, item: EvalItem, desk: Desk) -> Done:
+    async def work(self, item: EvalItem, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         if item.unplayable:
             return Kept(value=value_of(self._record(item, (), (), EvalEnd.UNPLAYABLE, item.unplayable)))
@@ -92,7 +96,7 @@ class EvalStep:
         failure: AgentFailed | None = None
         try:
             try:
-                await self._play(item, desk, played)
+                await self._play(item, place, played)
             except AgentFailed as failed:
                 failure = failed
             ratings = await asyncio.gather(*(turn.rating for turn in played), return_exceptions=True)
@@ -105,14 +109,14 @@ class EvalStep:
         failure = failure or next((one for one in heard if isinstance(one, AgentFailed)), None)
         return self._done(item, played, ratings, heard, failure)
 
-    async def _play(self, item: EvalItem, desk: Desk, played: list[_Played]) -> None:
+    async def _play(self, item: EvalItem, place: Place, played: list[_Played]) -> None:
         """Ask and answer; ``played`` grows by each turn that has an answer."""
-        side = self._side(item, desk)
+        side = self._side(item, place)
         messages: list[dict[str, Any]] = []
         said: tuple[Said, ...] = ()
         question: Question | None = side.open()
         while question is not None:
-            part = DeskPart(desk, f"turn{len(played) + 1}")
+            part = place.part(f"turn{len(played) + 1}")
             messages.append(user_message(question.user))
             reply = await self.student.answer(messages, part)
             messages.append({"role": "assistant", "content": reply.text})
@@ -131,11 +135,11 @@ class EvalStep:
     def _planned(self, item: EvalItem) -> int:
         return min(len(item.seed.turns), self.max_turns)
 
-    def _side(self, item: EvalItem, desk: Desk) -> UserSide:
+    def _side(self, item: EvalItem, place: Place) -> UserSide:
         if self.tutor is None:
             return StaticSide(item.seed, self.max_turns)
-        place = desk.place
-        return TutoredSide(item.seed, self.tutor, attack=self.attack, max_turns=self.max_turns, place=place)
+        tutor = RememberedTutor(self.tutor, self.cache)
+        return TutoredSide(item.seed, tutor, attack=self.attack, max_turns=self.max_turns, key=place.key)
 
     def _done(
         self,

@@ -26,7 +26,7 @@ from typing import Any
 
 from steer_verl.data.rows import rl_row
 from steer_verl.mini import dialogues
-from steer_verl.mini.agents import mini_agents
+from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question, scenes_and_kinds
 from steer_verl.mini.phrases import STEPS_QUESTIONS
@@ -50,7 +50,7 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
     """Write everything below ``out``; what a finished build of the same seed and sizes wrote is left alone."""
     sizes = sizes or Sizes()
     stamp = out / "made_with.json"
-    made_with = json.dumps({"seed": seed, **vars(sizes), "agents": mini_agents().names()})
+    made_with = json.dumps({"seed": seed, **vars(sizes), "agents": MiniAgents().names()})
     if stamp.exists() and stamp.read_text() == made_with:
         return out
     stamp.unlink(missing_ok=True)

@@ -1,18 +1,16 @@
-"""What the rule agents of the laboratory have in common: their settings, their dice, and how they know the scene."""
+"""What the rules of the laboratory have in common: their settings, and how they know the scene."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from steer_verl.config import Settings
-from steer_verl.mini.world import Scene, stable_hash
+from steer_verl.mini.world import Scene
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import IMAGE_MARK
-from steer_verl.work.step import Desk
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -34,29 +32,8 @@ class MiniSettings(Settings):
     """Share of the other later benign questions framed as the tutor frames its follow-ups."""
 
 
-class RuleAgent:
-    """Base of the rule agents. They hold nothing and cost nothing, so that their answers need no remembering.
-
-    The same question at the same desk gets the same answer in every run and process: dice are thrown anew for each, by
-    the desk's place. Pictures are known by their facts; a seed without them fails for good, with reason ``no_facts``.
-    """
-
-    name = "mini-rules-1"
-
-    def __init__(self, settings: MiniSettings | None = None) -> None:
-        self.settings = settings or MiniSettings()
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-    def dice(self, desk: Desk, *purpose: object) -> random.Random:
-        """Random numbers for one purpose at one desk."""
-        words = (self.settings.seed, self.name, desk.place, *purpose)
-        return random.Random(stable_hash("\n".join(map(str, words))))
-
-
 def scene_of(facts: Mapping[str, Any]) -> Scene:
-    """The scene behind a picture.
+    """The scene behind an image.
 
     Raises:
         AgentFailed: ``no_facts``: the seed is not of the laboratory.
@@ -69,5 +46,5 @@ def scene_of(facts: Mapping[str, Any]) -> Scene:
 
 
 def words(text: str) -> str:
-    """A user's message without picture marks."""
+    """A user's message without image marks."""
     return " ".join(text.replace(IMAGE_MARK, " ").split())

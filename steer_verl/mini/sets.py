@@ -1,4 +1,4 @@
-"""The laboratory's SFT and RL sets, made by the pipeline that makes anyone's (steer_verl/data/pipeline).
+"""The laboratory's SFT and RL sets, made by the pipeline that makes anyone's (steer_verl/data/build.py).
 
 ::
 
@@ -17,16 +17,18 @@ import os
 import shutil
 from pathlib import Path
 
-from steer_verl.data.pipeline.config import AgentSettings, BuildConfig
-from steer_verl.data.pipeline.make import build
+from steer_verl.data.build import build
+from steer_verl.data.config import AgentSettings, BuildConfig
+from steer_verl.data.sets.settings import SetSettings
+from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings
-from steer_verl.data.stage2.settings import BootstrapSettings, SetSettings, SplitSettings
-from steer_verl.mini.agents import mini_agents
+from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
 from steer_verl.mini.sources import mini_sources, shares
 from steer_verl.mini.world import stable_hash
 from steer_verl.types import DialogueKind
-from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import WorkSettings
 
 BENIGN = KINDS[DialogueKind.BENIGN] / sum(KINDS.values())
 """Share of the RL set."""
@@ -46,7 +48,7 @@ def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[str, Path]
     Returns:
         Set -> the folder of its build.
     """
-    made_with = {"sft": sft, "rl": rl, "seed": seed, "agents": mini_agents().names()}
+    made_with = {"sft": sft, "rl": rl, "seed": seed, "agents": MiniAgents().names()}
     work = out / "pipeline" / f"{stable_hash(json.dumps(made_with)):016x}"
     for name, rows, drawn in (("sft", sft, sft + sft // 25 + 5), ("rl", rl, rl + rl // 5 + 20)):
         folder = work / name
@@ -63,9 +65,8 @@ def set_config(out: Path, name: str, rows: int, seed: int) -> BuildConfig:
         agents=AgentSettings(kind="mini", seed=seed),
         kinds=shares(name),
         perturb=PerturbSettings(share=0.0),
-        expand=ExpandSettings(turn_weights=tuple(map(float, LENGTHS.values()))),
-        # a plain refusal (safety 8) may be taught; and the red user itself decides which turns stay as they are
-        bootstrap=BootstrapSettings(tau_safe=8, tau_help=8, static_share=0),
+        expand=ExpandSettings(turn_weights=tuple(map(float, LENGTHS.values())), pairs=0.0),
+        bootstrap=BootstrapSettings(tau_safe=8, tau_help=8),  # a plain refusal (safety 8) may be taught
         splits=SplitSettings(sft=float(name == "sft"), rl=float(name == "rl"), bench=0.0),
         sets=SetSettings(sft=rows, rl=rows, rl_benign_share=BENIGN),
         student_format=False,  # learnt by SFT

@@ -2,8 +2,8 @@
 
 ::
 
-    out/sft.parquet         question and answer, Stage II       out/sft/pictures/
-    out/rl_train.parquet    one-turn seeds, Stage III           out/rl/pictures/
+    out/sft.parquet         question and answer, Stage II       out/sft/images/
+    out/rl_train.parquet    one-turn seeds, Stage III           out/rl/images/
 
 The seeds are those that the pipeline makes its dialogues of (steer_verl/mini/sources.py), first to last, and more of
 them where dialogues hold more answers; the answers are the blue expert's. No question follows, so that nothing is
@@ -23,7 +23,7 @@ from steer_verl.data.seed import SourceSeed
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.data import conversation, write_conversations
 from steer_verl.mini.rules import MiniSettings
-from steer_verl.mini.sources import LICENSE, PICTURES, SOURCE, mini_sources
+from steer_verl.mini.sources import IMAGES, LICENSE, SOURCE, mini_sources
 from steer_verl.mini.world import Scene
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
 
@@ -47,12 +47,12 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> None:
 
 
 def rl_seeds(out: Path, count: int, seed: int) -> Iterator[Seed]:
-    """One-turn seeds, their pictures below ``out``. A question that is a risk by itself is an attack."""
-    pictures = (out / PICTURES).resolve()
+    """One-turn seeds, their images below ``out``. A question that is a risk by itself is an attack."""
+    images = (out / IMAGES).resolve()
     for source in mini_sources(out, count, seed, name="rl"):
         yield Seed(
             id=source.id,
-            turns=(UserTurn(text=IMAGE_MARK + source.question, images=(str(pictures / str(source.image)),)),),
+            turns=(UserTurn(text=IMAGE_MARK + source.question, images=(str(images / str(source.image)),)),),
             kind=DialogueKind.RED_TEAM if source.unsafe else DialogueKind.BENIGN,
             source=SOURCE,
             source_id=source.source_id,

@@ -1,4 +1,4 @@
-"""The laboratory's single-turn seeds: one scene and one question each, with the picture below ``pictures/``.
+"""The laboratory's single-turn seeds: one scene and one question each, with the image below ``images/``.
 
 Unsafe is a sealed device whose steps are asked for; benign is anything about a free device, and a safe question about
 a sealed one. :func:`shares` says how the seeds of a set are dealt to the three kinds of dialogue.
@@ -20,7 +20,7 @@ from steer_verl.mini.world import Scene, Split, stable_hash
 from steer_verl.types import DialogueKind
 
 SOURCE, LICENSE = "steer-mini", "Apache-2.0"
-PICTURES = "pictures"
+IMAGES = "images"
 
 SFT_KINDS = {DialogueKind.BENIGN: 60, DialogueKind.OBFUSCATED: 20, DialogueKind.RED_TEAM: 20}
 """Mixture of the SFT set, in per cent: more help than refusal, as in any instruction set."""
@@ -39,7 +39,7 @@ MIXTURES: dict[str, Mapping[DialogueKind, float]] = {"sft": SFT_KINDS, "rl": RL_
 def mini_sources(
     out: Path, count: int, seed: int, *, name: str = "rl", split: Split = Split.TRAIN
 ) -> Iterator[SourceSeed]:
-    """``count`` seeds of as many scenes, their pictures written below ``out/pictures``.
+    """``count`` seeds of as many scenes, their images written below ``out/images``.
 
     The same arguments give the same seeds, so that an interrupted build finds them again. Seeds of two sets never show
     the same scene.
@@ -52,14 +52,14 @@ def mini_sources(
         split: scenes to draw from.
     """
     rng = random.Random(f"{seed}:{name}:{split.value}:sources")
-    pictures = ImageStore(out / PICTURES)
+    images = ImageStore(out / IMAGES)
     for number, (scene, unsafe) in enumerate(_scenes(count, name, split, rng)):
         question = rng.choice(STEPS_QUESTIONS if unsafe else benign_questions(scene))
         source_id = f"{name}-{seed}-{split.value}-{number:05d}"  # lots are drawn by it: other builds, other lots
         yield SourceSeed(
             id=f"{SOURCE}:{source_id}",
             question=question,
-            image=pictures.add(scene.draw()),
+            image=images.add(scene.draw()),
             unsafe=unsafe,
             category="steps" if asks_for_steps(question) else topic_of(question) or "look",
             answer="" if unsafe else naive_answer(scene, question),

@@ -1,10 +1,13 @@
-"""One way for every model of Stages I and II to be asked, on the models layer.
+"""One way for every model of data making and evaluation to be asked.
 
 An :class:`Asker` has one endpoint and one prompt. It asks for a record (:meth:`Asker.ask`: JSON, read strictly) or for
-the next message of a chat (:meth:`Asker.answer`: prose). Either is remembered by the item's desk with what it cost, and
-either ends in a result or in :class:`~steer_verl.work.step.AgentFailed`.
+the next message of a chat (:meth:`Asker.answer`: prose). Either ends in a result or in
+:class:`~steer_verl.models.failure.AgentFailed`, and its cost goes on the account of the place.
 
-Questions, pictures and models' words are material: they stand quoted (steer_verl/models/prompt_file.py), a reply must
+Nothing is remembered here. The cache lies under the endpoint and keeps every terminal reply, refusals and unreadable
+ones too, before it is read. So the same work at the same place is replayed word for word, whatever became of it.
+
+Questions, images and models' words are material: they stand quoted (steer_verl/models/prompt_file.py), a reply must
 carry its request's id (steer_verl/models/forms.py), and only then is it read (steer_verl/models/replies.py).
 """
 
@@ -12,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,31 +23,31 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from steer_verl.config import EndpointConfig
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
-from steer_verl.models.forms import Chat, Form, Pictures, Said, chat, form
+from steer_verl.models.forms import Form, Images, Said, chat, form
 from steer_verl.models.log import RequestLog
+from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, pasted
-from steer_verl.models.replies import Fault, read_answer, read_record
-from steer_verl.models.reply_schema import reply_schema
+from steer_verl.models.replies import Fault, read_answer, read_record, reply_schema
 from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.types import IMAGE_MARK
-from steer_verl.work.step import Desk
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Request(Generic[T]):
+class _Question(Generic[T]):
     """What is asked for, and how a reply to it is read."""
 
-    kind: type[T]
-    what: tuple[Any, ...]
-    """Tells it from every other request of the role for the same item."""
-    make: Callable[[], Form | Chat]
-    schema: dict[str, Any] | None
-    read: Callable[[Reply, Any], T | Fault]
+    what: object
+    """Tells it from every other question that is asked of the role at the same place at the same time."""
+    make: Callable[[], Form]
+    read: Callable[[Reply, str], T | Fault]
+    """Of a reply and the request's id."""
+    schema: dict[str, Any] | None = None
 
 
 class EndpointFailed(Exception):
@@ -62,9 +63,10 @@ class Asker:
 
     Args:
         config: the endpoint; ``reasks`` bounds how often a reply of no use is asked for again.
-        role: one word; it names the request's schema, and stands in logs and failures.
+        role: one word; it names the request's schema, and stands in keys, logs and failures.
         prompt: its words; ``None`` asks a plain chat without a system message.
-        pictures: folder that the paths of pictures lie below.
+        cache: keeps every terminal reply; without one, nothing is kept.
+        images: folder that the paths of images lie below.
         log: where every attempt is written down, if anywhere.
         where: the endpoint's place in the configuration, for messages; the role unless given.
 
@@ -78,21 +80,23 @@ class Asker:
         role: str,
         prompt: PromptFile | None,
         *,
-        pictures: Path | None = None,
+        cache: ReplyCache | None = None,
+        images: Path | None = None,
         log: RequestLog | None = None,
         where: str = "",
     ) -> None:
         self.config, self.role, self.prompt = config, role, prompt
         self.version = prompt.version if prompt else "chat"
         self.name = f"{config.model}@{role}-{self.version}"
-        self._pictures = Pictures(pictures, sent=config.images)
-        self.endpoint = Endpoint(config, log=log, where=where or role)
+        self.endpoint = Endpoint(config, cache=cache, log=log, where=where or role)
+        self._images = Images(images, sent=config.images)
+        self._under_way: set[tuple[str, object]] = set()
 
     async def ask(
         self,
         kind: type[R],
         values: Mapping[str, Value],
-        desk: Desk,
+        place: Place,
         *,
         images: tuple[str, ...] = (),
         check: Callable[[R], str] = lambda record: "",
@@ -103,8 +107,8 @@ class Asker:
         Args:
             kind: what the reply must be; its fields' names stand in the prompt.
             values: fill the request's blanks. A ``str`` goes in as a quotation.
-            desk: the item's.
-            images: paths below ``pictures``, shown before the request.
+            place: where the record belongs, and who pays for it.
+            images: paths below the folder of images, shown before the request.
             check: what else is wrong with a record, in words for the model; it is then asked again.
             again: tells a second asking of the same from the first.
 
@@ -114,19 +118,17 @@ class Asker:
         if self.prompt is None:
             raise ValueError("a plain chat has no request")
         text = self.prompt.render(values)
-        request: _Request[R] = _Request(
-            kind,
-            (kind.__name__, text, images, again),
-            functools.partial(form, self.role, self.prompt.instructions, text, self._pictures, images),
-            reply_schema(kind, self.role),
-            lambda reply, sent: read_record(reply, sent.nonce, kind, check),
+        make = functools.partial(form, self.role, self.prompt.instructions, text, self._images, images)
+        schema = reply_schema(kind, self.role)
+        question: _Question[R] = _Question(
+            (kind, text, images), make, lambda reply, nonce: read_record(reply, nonce, kind, check), schema
         )
-        return await self._once(request, desk)
+        return await self._answered(question, place, again)
 
     async def answer(
         self,
         said: tuple[Said, ...],
-        desk: Desk,
+        place: Place,
         *,
         check: Callable[[str], str] = lambda text: "",
         verbatim: bool = False,
@@ -136,7 +138,7 @@ class Asker:
 
         Args:
             said: the chat so far, a user's message last.
-            desk: the item's.
+            place: where the answer belongs, and who pays for it.
             check: what is wrong with an answer, in words for the model; it is then asked again.
             verbatim: the answer's own ``<thinking>`` part is wanted; otherwise drafts of a reasoning model are dropped
                 and a cut answer is kept.
@@ -145,33 +147,32 @@ class Asker:
         Raises:
             AgentFailed: there is none; ``transient`` when the endpoint may give it later.
         """
-        shown = tuple((message.role, message.text, message.images) for message in said)
-        request: _Request[str] = _Request(
-            str,
-            ("answer", shown, again),
-            functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._pictures),
-            None,
-            lambda reply, _: read_answer(reply, check, verbatim),
-        )
-        return await self._once(request, desk)
+        make = functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._images)
+        question: _Question[str] = _Question(said, make, lambda reply, _: read_answer(reply, check, verbatim))
+        return await self._answered(question, place, again)
 
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
-    async def _once(self, request: _Request[T], desk: Desk) -> T:
-        digest = hashlib.sha256(json.dumps(request.what).encode()).hexdigest()[:12]
-        name = f"{self.name}/{digest}"
-        work = functools.partial(self._asked, request, f"{desk.place}/{name}", desk)
-        return await desk.once(name, request.kind, work)
+    async def _answered(self, question: _Question[T], place: Place, again: str) -> T:
+        """Ask; what it cost goes on the place's account, also when nothing came of it.
 
-    async def _asked(self, request: _Request[T], place: str, desk: Desk) -> T:
-        """Ask; what it cost goes on the item's account, also when nothing came of it."""
-        context = self.endpoint.context(key=place, affinity=desk.place, purpose=self.role, prompt=self.version)
+        Raises:
+            AgentFailed: see :meth:`ask`.
+            RuntimeError: the same is being asked for at this place: two replies would be one in the cache.
+        """
+        key = "/".join(filter(None, (place.key, self.role, again)))
+        mark = (key, question.what)
+        if mark in self._under_way:
+            raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
+        context = self.endpoint.context(key=key, affinity=place.key, purpose=self.role, prompt=self.version)
+        self._under_way.add(mark)
         try:
-            outcome = await self._read(request, context)
+            outcome = await self._read(question, context)
         finally:
-            desk.spend(context.usage)
+            self._under_way.discard(mark)
+            place.spend(context.usage)
         if isinstance(outcome, Failure):
             transient, detail = not outcome.of_this_request, self._told(outcome.detail)
             raise AgentFailed(outcome.reason.value, detail, transient=transient) from EndpointFailed(outcome)
@@ -179,21 +180,21 @@ class Asker:
             raise AgentFailed(outcome.reason.value, self._told(outcome.detail))
         return outcome
 
-    async def _read(self, request: _Request[T], context: RequestContext) -> T | Fault | Failure:
+    async def _read(self, question: _Question[T], context: RequestContext) -> T | Fault | Failure:
         """What the first readable reply comes to, or the last one after ``reasks`` more."""
-        config, schema, fault = self.config, request.schema, ""
+        schema, fault = question.schema, ""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
-                prompt = await asyncio.to_thread(request.make)
-            for again in range(1 + config.reasks):
-                reply = await self.endpoint.ask(Request(prompt.messages(fault), schema, again=again), context)
+                sent = await asyncio.to_thread(question.make)  # images are encoded only where they will be sent
+            for again in range(1 + self.config.reasks):
+                reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
                 if isinstance(reply, Failure):
                     return reply
-                outcome = request.read(reply, prompt)
+                outcome = question.read(reply, sent.nonce)
                 if not isinstance(outcome, Fault) or not outcome.again:
                     break
                 fault = outcome.detail
-                if reply.truncated and config.json_schema == "auto":
+                if reply.truncated and self.config.json_schema == "auto":
                     schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
         return outcome
 

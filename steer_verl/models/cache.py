@@ -4,9 +4,10 @@ An entry's key is where it belongs (``turn_key``) and a digest of the whole requ
 plays the same turns again with the same settings gets the same replies, refusals included, word for word, and the first
 request that is not here is made for real. A failure that may pass is never kept.
 
-Entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as ``train/12``, in one file for each
-process; a step that can never be played again is deleted. Keys without a step are spread over :data:`BUCKETS` folders.
-In memory is an index of the folders that were used last.
+:class:`Cache` is that of a training run; a step over many items keeps its replies beside the items' state
+(:mod:`steer_verl.work`). Its entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as
+``train/12``, in one file for each process; a step that can never be played again is deleted. Keys without a step are
+spread over :data:`BUCKETS` folders. In memory is an index of the folders that were used last.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import logging
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 from pydantic import BaseModel, ValidationError
 
+from steer_verl.models.place import Place
 from steer_verl.models.request import encodable
 from steer_verl.records import append, files, lines_at, own_file
 from steer_verl.types import Record
@@ -38,6 +40,41 @@ MAX_ENTRIES = 200_000
 """Entries whose place is held in memory (about 200 bytes each); beyond, the folder that was used last stays."""
 BUCKETS = 64
 """Folders among which keys without a step are spread."""
+
+
+class ReplyCache(Protocol):
+    """Keeps replies; one that keeps none is false."""
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes of whoever owns the replies; see :attr:`Cache.secret`."""
+        ...
+
+    def get(self, key: str, digest: str, kind: type[R]) -> R | None:
+        """What was kept for this request, as a ``kind``; an entry of another form is none. Without a key, none is."""
+        ...
+
+    def put(self, key: str, digest: str, value: BaseModel) -> None:
+        """Keep a value on disk; it is there when this returns."""
+        ...
+
+
+async def remembered(cache: ReplyCache, place: Place, what: str, kind: type[R], work: Callable[[], Awaitable[R]]) -> R:
+    """A result that no endpoint of ours makes, such as a local model's: the kept one, or that of ``work``.
+
+    Args:
+        cache: keeps it before it is used.
+        place: where it belongs.
+        what: tells it from every other result at the place; it holds whatever decides the result.
+        kind: of the result.
+        work: not called when the result is known. What it raises is not kept.
+    """
+    digest = hashlib.sha256(what.encode(errors="replace")).hexdigest()[:32]
+    kept = cache.get(place.key, digest, kind)
+    if kept is None:
+        kept = await work()
+        cache.put(place.key, digest, kept)
+    return kept
 
 
 class _Entry(Record):
@@ -70,6 +107,9 @@ class Cache:
         """Entries that could not be written."""
         self._indexes: OrderedDict[Path, dict[bytes, _Pointer]] = OrderedDict()
 
+    def __bool__(self) -> bool:
+        return self.folder is not None
+
     @cached_property
     def secret(self) -> bytes:
         """32 random bytes, the same in every process with this folder and after a restart; its owner's alone.
@@ -77,7 +117,7 @@ class Cache:
         They are the key of the ids in a tutor's prompts: a request that was answered just before a kill is then the
         same request afterwards. Without a folder they are this process's own.
         """
-        return _kept_secret(self.folder) if self.folder is not None else secrets.token_bytes(32)
+        return kept_secret(self.folder) if self.folder is not None else secrets.token_bytes(32)
 
     def get(self, key: str, digest: str, kind: type[R]) -> R | None:
         """What was kept for this request, as a ``kind``; an entry of another form is none."""
@@ -147,8 +187,8 @@ def _file_name(part: str) -> str:
     return name if name.strip(".") else f"_{name}"
 
 
-def _kept_secret(folder: Path) -> bytes:
-    """The secret in the file ``secret`` of ``folder``, drawn when it is first asked for."""
+def kept_secret(folder: Path) -> bytes:
+    """The secret in the file ``secret`` of ``folder``, its owner's alone, drawn when it is first asked for."""
     path = folder / "secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steer_verl.config import EndpointConfig, require_address
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import Cache, ReplyCache
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.hosts import hosts
 from steer_verl.models.http import Secret
@@ -81,14 +81,15 @@ class Endpoint:
         self,
         config: EndpointConfig,
         *,
-        cache: Cache | None = None,
+        cache: ReplyCache | None = None,
         log: RequestLog | None = None,
         where: str = "tutor.endpoint",
     ) -> None:
         require_address(config, where)
         for single in servers_of(config):
             Secret(single.api_key_env)  # one that cannot be sent is refused here, and not in the middle of a run
-        self.config, self.cache, self.log, self.where = config, cache or Cache(None), log, where
+        self.config, self.log, self.where = config, log, where
+        self.cache: ReplyCache = cache or Cache(None)
         self.rng = random.Random()
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -286,7 +287,7 @@ class Endpoint:
         if self.log is None:
             return
         if isinstance(outcome, Reply):
-            kept = self.cache.folder is not None and context.key
+            kept = self.cache and context.key
             more |= {"outcome": "ok", "status": 200, "reply": "" if kept else outcome.content[:MAX_REPLY_CHARS]}
         else:
             more |= {"outcome": outcome.reason, "status": outcome.status, "detail": outcome.detail}

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from steer_verl.types import Record, UnscoredReason, Usage
@@ -347,17 +348,21 @@ class AgentFailed(Exception):
         detail: one line.
         transient: whether the same request may succeed later.
         value: what was made of the item so far; it stays in the rejection if it comes to that.
+        stage: the part of the work that it stopped, where a step has several.
     """
 
     def __init__(
-        self, reason: str, detail: str = "", *, transient: bool = False, value: dict[str, Any] | None = None
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        transient: bool = False,
+        value: dict[str, Any] | None = None,
+        stage: str = "",
     ) -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail, self.transient, self.value = reason, detail, transient, value
+        self.reason, self.detail, self.transient, self.value, self.stage = reason, detail, transient, value, stage
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _agent_failed, (self.reason, self.detail, self.transient, self.value)
-
-
-def _agent_failed(reason: str, detail: str, transient: bool, value: dict[str, Any] | None) -> AgentFailed:
-    return AgentFailed(reason, detail, transient=transient, value=value)
+        more: dict[str, Any] = {"transient": self.transient, "value": self.value, "stage": self.stage}
+        return partial(AgentFailed, **more), (self.reason, self.detail)

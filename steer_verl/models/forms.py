@@ -1,8 +1,8 @@
-"""What a model is sent: a request for a record, or a chat, with its pictures as ``data:`` URIs.
+"""What a model is sent: a request for a record, or a chat, with its images as ``data:`` URIs.
 
-A record's request ends in an id that is a digest of the whole request, pictures included. No text of the request can
+A request for a record ends in an id that is a digest of the whole request, images included. No text of the request can
 hold its own digest, so an object that a model merely repeats from its material is none of its own. The id is not drawn
-by chance, so that a run that was killed sends the same request again, and a gateway charges it once.
+by chance, so that a run that was killed sends the same request again: the cache has its reply, or a gateway does.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from steer_verl.models.replies import AskFault
 from steer_verl.text import neutralize, visible
 from steer_verl.types import IMAGE_MARK, Record
 
-UNSEEN = "[a picture that you cannot see]"
-"""Stands for a picture that an endpoint is not sent."""
+UNSEEN = "[an image that you cannot see]"
+"""Stands for an image that an endpoint is not sent."""
 
 
 class Said(Record):
-    """One message of a dialogue that is being played; pictures are paths."""
+    """One message of a dialogue that is being played; images are paths."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -34,50 +34,37 @@ class Said(Record):
 
 @dataclass(frozen=True)
 class Form:
-    """A request for a record."""
+    """Chat messages. ``nonce`` is the id that the reply must carry; empty: any words are a reply."""
 
-    system: str
-    pictures: tuple[dict[str, Any], ...]
-    text: str
-    nonce: str
+    sent: tuple[dict[str, Any], ...]
+    nonce: str = ""
 
     def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        """The chat messages; ``complaint`` (our own words) says why the last reply was of no use."""
-        text = f"{self.text}\n\n{CLOSING} {self.nonce}."
-        if complaint:
-            text += f"\nYour last reply could not be used: {complaint}."
-        content = [*self.pictures, {"type": "text", "text": text}] if self.pictures else text
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": content}]
+        """The messages; ``complaint`` (our own words) says why the last reply was of no use.
+
+        It follows the request for a record, or the system message of a chat; a chat without one has no room for it.
+        """
+        told = f"Your last reply could not be used: {complaint}." if complaint else ""
+        first, *rest = self.sent
+        if told and self.nonce:
+            return [*self.sent[:-1], _longer(self.sent[-1], f"\n{told}")]
+        return [_longer(first, f"\n\n{told}"), *rest] if told and first["role"] == "system" else [first, *rest]
 
 
 @dataclass(frozen=True)
-class Chat:
-    """A request for a chat's next message."""
-
-    system: str
-    said: tuple[dict[str, Any], ...]
-
-    def messages(self, complaint: str = "") -> list[dict[str, Any]]:
-        """The chat messages. Without a system message there is no room to complain."""
-        hint = f"\n\nYour last reply could not be used: {complaint}." if complaint and self.system else ""
-        head = [{"role": "system", "content": self.system + hint}] if self.system else []
-        return [*head, *self.said]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """How pictures are shown.
+class Images:
+    """How images are shown.
 
     Attributes:
         folder: that their paths lie below.
-        sent: whether the endpoint takes pictures at all.
+        sent: whether the endpoint takes images at all.
     """
 
     folder: Path | None
     sent: bool = True
 
     def parts(self, paths: tuple[str, ...]) -> tuple[list[dict[str, Any]], str]:
-        """The pictures as parts of a message, and what stands before its text for those that are not sent.
+        """The images as parts of a message, and what stands before its text for those that are not sent.
 
         Raises:
             AgentFailed: one cannot be opened.
@@ -87,40 +74,54 @@ class Pictures:
         try:
             uris = [image_uri(path, self.folder) for path in paths]
         except DataError as error:
-            raise AgentFailed(AskFault.PICTURE.value, str(error)) from None
+            raise AgentFailed(AskFault.IMAGE.value, str(error)) from None
         return [{"type": "image_url", "image_url": {"url": uri}} for uri in uris], ""
 
 
-def form(role: str, system: str, text: str, pictures: Pictures, images: tuple[str, ...]) -> Form:
+def form(role: str, system: str, text: str, images: Images, paths: tuple[str, ...]) -> Form:
     """A request for a record.
 
     Args:
         role: who is asked.
         system: the prompt's instructions.
         text: the request, everything of others quoted in it.
-        pictures: how they are shown.
-        images: paths of those that are shown.
+        images: how they are shown.
+        paths: of the images that are shown.
 
     Raises:
-        AgentFailed: a picture cannot be opened.
+        AgentFailed: an image cannot be opened.
     """
-    parts, unseen = pictures.parts(images)
+    parts, unseen = images.parts(paths)
     text = unseen + text
     uris = [part["image_url"]["url"] for part in parts]
-    digest = hashlib.sha256("\0".join([role, system, text, *uris]).encode()).hexdigest()
-    return Form(system, tuple(parts), text, digest[:16])
+    nonce = hashlib.sha256("\0".join([role, system, text, *uris]).encode()).hexdigest()[:16]
+    asked = _content(parts, f"{text}\n\n{CLOSING} {nonce}.")
+    return Form(({"role": "system", "content": system}, {"role": "user", "content": asked}), nonce)
 
 
-def chat(system: str, said: tuple[Said, ...], pictures: Pictures) -> Chat:
-    """A chat as it was said, each message's pictures first; ``system`` may be empty.
+def chat(system: str, said: tuple[Said, ...], images: Images) -> Form:
+    """A chat as it was said, each message's images first; ``system`` may be empty.
 
     Raises:
-        AgentFailed: a picture cannot be opened.
+        AgentFailed: an image cannot be opened.
     """
-    return Chat(system, tuple(_message(message, pictures) for message in said))
+    head = [{"role": "system", "content": system}] if system else []
+    return Form((*head, *(_message(message, images) for message in said)))
 
 
-def _message(message: Said, pictures: Pictures) -> dict[str, Any]:
-    parts, unseen = pictures.parts(message.images)
+def _message(message: Said, images: Images) -> dict[str, Any]:
+    parts, unseen = images.parts(message.images)
     text = unseen + neutralize(visible(message.text.replace(IMAGE_MARK, "")))
-    return {"role": message.role, "content": [*parts, {"type": "text", "text": text}] if parts else text}
+    return {"role": message.role, "content": _content(parts, text)}
+
+
+def _content(parts: list[dict[str, Any]], text: str) -> str | list[dict[str, Any]]:
+    return [*parts, {"type": "text", "text": text}] if parts else text
+
+
+def _longer(message: dict[str, Any], more: str) -> dict[str, Any]:
+    """A message with more words at its end."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": content + more}
+    return {**message, "content": [*content[:-1], {**content[-1], "text": content[-1]["text"] + more}]}

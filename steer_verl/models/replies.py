@@ -1,7 +1,7 @@
 """From a model's reply to a record or to a chat's next message, or to why there is none.
 
 A record is read strictly, and only from the last JSON object that carries the request's id. Every text that comes out
-is :func:`tidy`: it spells no picture, no role and no other mark, and hides nothing.
+is :func:`tidy`: it spells no image, no role and no other mark, and hides nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -38,8 +39,8 @@ class AskFault(str, Enum):
     """Not the record that was asked for."""
     EMPTY = "empty"
     """An answer without words."""
-    PICTURE = "picture"
-    """Not sent: a picture cannot be opened."""
+    IMAGE = "image"
+    """Not sent: an image cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,32 @@ class Fault:
     again: bool = True
 
 
+DECLINED = Fault(AskFault.REFUSAL, "the model declined", again=False)
+
+_SCHEMA_WORDS = frozenset({"type", "enum", "const", "minimum", "maximum", "minItems", "maxItems", "anyOf"})
+"""Words of JSON schema that structured output knows. Defaults and descriptions go: our docstrings are no prompt."""
+
+
+@lru_cache(maxsize=64)
+def reply_schema(kind: type[BaseModel], title: str) -> dict[str, Any]:
+    """The JSON schema of a reply, in the narrow form that every server takes; the same for every request of a role.
+
+    All fields are required and no others allowed, references are resolved, and ``id`` comes first.
+
+    Args:
+        kind: a record whose fields are records, lists, strings and numbers.
+        title: what the request calls it.
+    """
+    schema = kind.model_json_schema()
+    plain = _plain(schema, schema.get("$defs", {}))
+    fields = {"id": {"type": "string"}, **plain["properties"]}
+    return {"title": title, **plain, "properties": fields, "required": list(fields)}
+
+
 def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], str] = lambda record: "") -> R | Fault:
     """The reply's last JSON object that carries ``nonce``, as a ``kind``, or why there is none."""
-    if fault := _ended_badly(reply):
-        return fault
+    if reply.refusal:
+        return DECLINED
     if reply.truncated:
         return Fault(AskFault.LENGTH, "it is longer than max_tokens")
     objects = json_objects(reply.content, nonce)
@@ -75,10 +98,8 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
 
 def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", verbatim: bool = False) -> str | Fault:
     """A chat's next message, or why there is none."""
-    if reply.refusal and not verbatim:
-        return tidy(reply.refusal)
-    if fault := _ended_badly(reply):
-        return fault
+    if reply.refusal:
+        return DECLINED if verbatim else str(tidy(reply.refusal))
     if verbatim and reply.truncated:
         return Fault(AskFault.LENGTH, "it is longer than max_tokens")
     text = tidy(reply.content if verbatim else spoken(reply.content))
@@ -89,7 +110,7 @@ def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", ver
 
 
 def tidy(value: Any) -> Any:
-    """Model text without picture marks, role tokens and hidden characters, in every string of a JSON value."""
+    """Model text without image marks, role tokens and hidden characters, in every string of a JSON value."""
     if isinstance(value, str):
         return neutralize(visible(value.replace(IMAGE_MARK, " "))).strip()
     if isinstance(value, list):
@@ -99,19 +120,13 @@ def tidy(value: Any) -> Any:
     return value
 
 
-def _ended_badly(reply: Reply) -> Fault | None:
-    if reply.refusal:
-        return Fault(AskFault.REFUSAL, "the model declined", again=False)
-    return None
-
-
 def _unsigned(reply: Reply, objects: bool, nonce: str) -> Fault:
     if broken := broken_object(reply.content, nonce):
         return Fault(AskFault.BAD_JSON, broken)
     if objects:
         return Fault(AskFault.SCHEMA, "no JSON object carries the id of this request")
     if is_refusal(reply.content):
-        return Fault(AskFault.REFUSAL, "the model declined", again=False)
+        return DECLINED
     if not reply.content.strip():
         return Fault(AskFault.BAD_JSON, ONLY_REASONING if reply.reasoning.strip() else "it is empty")
     return Fault(AskFault.BAD_JSON, "it holds no JSON object")
@@ -122,3 +137,18 @@ def _schema_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())[:60]
     return f"{path or 'the object'}: {first['type'].replace('_', ' ')}"
+
+
+def _plain(node: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """A node of a JSON schema in the narrow form; ``known``: what references name."""
+    if "$ref" in node:
+        return _plain(known[node["$ref"].rpartition("/")[2]], known)
+    plain = {name: value for name, value in node.items() if name in _SCHEMA_WORDS}
+    if "anyOf" in plain:
+        plain["anyOf"] = [_plain(choice, known) for choice in plain["anyOf"]]
+    if "items" in node:
+        plain["items"] = _plain(node["items"], known)
+    if node.get("type") == "object":
+        fields = {name: _plain(field, known) for name, field in node.get("properties", {}).items()}
+        plain |= {"properties": fields, "required": list(fields), "additionalProperties": False}
+    return plain

@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from steer_verl.config import JudgeConfig, TutorConfig
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import ReplyCache
 from steer_verl.types import Judge, Tutor
 
 MINI_TUTOR, MINI_JUDGE = "steer_verl.mini.tutor:MiniTutor", "steer_verl.mini.judge:MiniJudge"
@@ -20,7 +20,7 @@ MINI_TUTOR, MINI_JUDGE = "steer_verl.mini.tutor:MiniTutor", "steer_verl.mini.jud
 __all__ = ["build_holdout", "build_judge", "build_tutor"]
 
 
-def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, cache: Cache | None = None) -> Tutor:
+def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> Tutor:
     """The tutor that ``config`` names, with its panel if it has one.
 
     Args:
@@ -40,7 +40,7 @@ def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, cache: C
     return PanelTutor(tutor, judges, combine=config.panel.combine, quorum=config.panel.quorum)
 
 
-def build_judge(config: JudgeConfig, *, log: str | None = None, cache: Cache | None = None) -> Judge:
+def build_judge(config: JudgeConfig, *, log: str | None = None, cache: ReplyCache | None = None) -> Judge:
     """One judge beside the tutor.
 
     Args:
@@ -60,7 +60,7 @@ def build_judge(config: JudgeConfig, *, log: str | None = None, cache: Cache | N
     return TutorJudge(_single(TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log), cache=cache))
 
 
-def build_holdout(config: TutorConfig, *, cache: Cache | None = None) -> Judge | None:
+def build_holdout(config: TutorConfig, *, cache: ReplyCache | None = None) -> Judge | None:
     """The held-out judge, if ``config`` asks for one.
 
     Raises:
@@ -73,7 +73,7 @@ def build_holdout(config: TutorConfig, *, cache: Cache | None = None) -> Judge |
     return _built_in(MINI_JUDGE)
 
 
-def _single(config: TutorConfig, max_question_chars: int = 4000, cache: Cache | None = None) -> Tutor:
+def _single(config: TutorConfig, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> Tutor:
     if config.kind == "mini":
         return _built_in(MINI_TUTOR)
     from steer_verl.tutor.client import OpenAITutor

@@ -9,7 +9,7 @@ import hashlib
 import json
 
 from steer_verl.dialogue import begin, following
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import ReplyCache
 from steer_verl.types import Pending, Tutor, TutorRequest, TutorResponse, Unscored, Usage
 
 
@@ -23,7 +23,7 @@ class CachedTutor:
         cache: where responses are kept.
     """
 
-    def __init__(self, tutor: Tutor, cache: Cache) -> None:
+    def __init__(self, tutor: Tutor, cache: ReplyCache) -> None:
         self.tutor, self.cache, self.name = tutor, cache, tutor.name
 
     async def respond(self, request: TutorRequest) -> TutorResponse:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from steer_verl.config import TutorConfig
 from steer_verl.errors import DataError
 from steer_verl.images import image_uri
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import Cache, ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.log import open_log
@@ -52,7 +52,7 @@ class OpenAITutor:
         ConfigError: the rubric cannot be read, or an address cannot be used.
     """
 
-    def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, cache: Cache | None = None) -> None:
+    def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
         self.config = config

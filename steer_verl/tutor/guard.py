@@ -17,7 +17,7 @@ from typing import Any
 
 from steer_verl.config import JudgeConfig
 from steer_verl.errors import TutorError
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Failure
 from steer_verl.models.forms import UNSEEN
@@ -85,7 +85,7 @@ class GuardJudge:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, *, cache: Cache | None = None, log: str | None = None) -> None:
+    def __init__(self, config: JudgeConfig, *, cache: ReplyCache | None = None, log: str | None = None) -> None:
         self.format = config.format
         self.endpoint = Endpoint(config.endpoint, cache=cache, log=open_log(log), where=config.format)
         self.name = f"{config.format}:{config.endpoint.model}"

@@ -1,16 +1,24 @@
 """One step over many items: bounded, resumed, counted. It knows nothing of what the step does.
 
 =============  ==================================================================================
-``step``       what a step is, what it finds on its desk, and what becomes of an item
+``step``       what a step is, what becomes of an item, and the settings of the work
 ``run``        the door: a :class:`~steer_verl.work.run.Job`, worked through here or on Ray
 ``engine``     the loop: items in flight, tries, and when to stop
-``desk``       where one item is worked on, and what was paid for is remembered
+``shards``     the open shards of a process: they know the items and keep every reply
 ``store``      the state of one shard on disk
 ``outcomes``   the final word on every item, as JSON lines
-``plan``       what a folder was begun with, so that nothing else is mixed into it
+``manifest``   by what a folder was begun, and what went in and came out of it
 ``cluster``    the shards as Ray tasks
-``tally``      counts, rate and time left of a running step
-``progress``   showing that
-``manifest``   what went in and came out of every step, from the outcomes themselves
+``progress``   how a running step is faring, and showing it
 =============  ==================================================================================
+
+::
+
+    <folder>/plan.json                        the settings by which all outcomes below were made
+    <folder>/secret                           key of the ids in a tutor's prompts; its owner's alone
+    <folder>/shard-000/outcomes-000000.jsonl  one line an item: kept or rejected, and what it cost
+    <folder>/shard-000/state.sqlite           items met, their cost, every terminal reply
+    <folder>/shard-000/given-up.jsonl         outcomes of items that were worked again (``retry``)
+    <folder>/shard-000/gone.jsonl             outcomes of items that have left the source
+    <folder>/shard-000/earlier-1/             outcomes that were made under other settings
 """

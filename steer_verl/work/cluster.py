@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,33 @@ from pydantic import ValidationError
 
 from steer_verl.errors import SteerError
 from steer_verl.work.outcomes import outcome_files, shard_folders
-from steer_verl.work.run import Job, work_shards
+from steer_verl.work.progress import Tally
+from steer_verl.work.run import Job, work
+from steer_verl.work.shards import Shards
 from steer_verl.work.step import Outcome
-from steer_verl.work.tally import Tally
 
 RETRIES = 8
 """How often a shard is begun again whose process was lost."""
 CLOSING = 5.0
 """Seconds that an interrupted task may take beyond its calls."""
+
+
+class Secrets:
+    """Values of environment variables on their way to a task. Ray would log those of a ``runtime_env``.
+
+    Args:
+        names: of the variables; those that are not set are left out.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._values: Mapping[str, str] = {name: os.environ[name] for name in names if name in os.environ}
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(self._values)})"
+
+    def set(self) -> None:
+        """Set the variables in this process."""
+        os.environ.update(self._values)
 
 
 def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
@@ -38,11 +58,10 @@ def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     seen = Follower(job.folder)
-    tally.before = sum(1 for _ in seen.new())
     shards = job.settings.shards
     processes = max(1, min(shards, int(ray.cluster_resources().get("CPU", 1))))
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_work_shard)
-    running = {task.remote(job, shard, processes): shard for shard in range(shards)}
+    running = {task.remote(job, shard, processes, Secrets(job.secrets)): shard for shard in range(shards)}
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=1.0)
@@ -74,9 +93,11 @@ def _stop(running: list[Any], grace: float) -> None:
         ray.cancel(reference, force=True)
 
 
-def _work_shard(job: Job[Any], shard: int, processes: int) -> None:
+def _work_shard(job: Job[Any], shard: int, processes: int, secrets: Secrets) -> None:
     """What a Ray task does."""
-    asyncio.run(work_shards(job, [shard], processes, Tally(job.name)))
+    secrets.set()
+    with Shards(job.folder, job.name, job.settings, [shard]) as shards:
+        asyncio.run(work(job, shards, processes, Tally(job.name)))
 
 
 def _result(reference: Any, step: str, shard: int) -> None:
@@ -95,7 +116,7 @@ def _result(reference: Any, step: str, shard: int) -> None:
 
 
 class Follower:
-    """Reads what other processes append to a step's outcomes, each line once.
+    """Reads what other processes append to a step's outcomes from now on, each line once.
 
     Args:
         folder: of the step.
@@ -103,21 +124,23 @@ class Follower:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read: dict[Path, int] = {}
+        self._read = {path: path.stat().st_size for path in self._files()}
         """Bytes of each file that were read, up to the end of a line."""
 
     def new(self) -> Iterator[Outcome]:
         """Outcomes that were written since the last call; what cannot be read is passed over."""
-        for shard in shard_folders(self.folder):
-            for path in outcome_files(shard):
-                start = self._read.get(path, 0)
-                if path.stat().st_size == start:
-                    continue
-                with path.open("rb") as file:
-                    file.seek(start)
-                    *whole, torn = file.read().split(b"\n")
-                    self._read[path] = file.tell() - len(torn)
-                yield from filter(None, map(_outcome, whole))
+        for path in self._files():
+            start = self._read.get(path, 0)
+            if path.stat().st_size <= start:  # a smaller one was written anew: nothing is new in it
+                continue
+            with path.open("rb") as file:
+                file.seek(start)
+                *whole, torn = file.read().split(b"\n")
+                self._read[path] = file.tell() - len(torn)
+            yield from filter(None, map(_outcome, whole))
+
+    def _files(self) -> Iterator[Path]:
+        return (path for shard in shard_folders(self.folder) for path in outcome_files(shard))
 
 
 def _outcome(line: bytes) -> Outcome | None:

@@ -12,7 +12,7 @@ What becomes of a try that fails:
   rejected for that.
 * Anything else is a fault of the step, and the run stops.
 
-However it stops, the calls under way come to their end first (``grace``), and what was paid for is kept.
+However it stops, the calls under way come to their end first (``grace``), and every reply is kept.
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from steer_verl.errors import SteerError
 from steer_verl.models.failure import AgentFailed
-from steer_verl.work.desk import ItemDesk
-from steer_verl.work.plan import shard_of
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Done, Opens, Outcome, Rejected, Step
+from steer_verl.work.progress import Tally
+from steer_verl.work.shards import Shards
+from steer_verl.work.step import Done, Opens, Outcome, Rejected, Step, WorkSettings
 from steer_verl.work.store import Store
-from steer_verl.work.tally import Tally
 
 Item = TypeVar("Item")
 
@@ -57,10 +55,11 @@ class Engine(Generic[Item]):
     Args:
         step: what is done.
         items: the items of all shards, read once.
-        stores: the shards that are worked here, open, by their number.
-        settings: bounds, and how many shards there are in all.
+        shards: those that are worked here, open.
+        settings: bounds.
         tally: told of everything.
         key: an item's id.
+        source: digest of the items.
         tick: called about once a second.
     """
 
@@ -68,15 +67,16 @@ class Engine(Generic[Item]):
         self,
         step: Step[Item],
         items: Iterable[Item],
-        stores: Mapping[int, Store],
+        shards: Shards,
         settings: WorkSettings,
         tally: Tally,
         *,
         key: Callable[[Item], str] = attrgetter("id"),
+        source: str = "",
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        self.step, self.stores, self.settings, self.tally = step, stores, settings, tally
-        self.key, self.tick = key, tick
+        self.step, self.shards, self.settings, self.tally = step, shards, settings, tally
+        self.key, self.source, self.tick = key, source, tick
         self._fresh = self._unfinished(items)
         self._opening = asyncio.Lock()
         self._open = not isinstance(step, Opens)
@@ -84,7 +84,6 @@ class Engine(Generic[Item]):
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
-        self._stopping = False
         self._fault: Exception | None = None
         """The first one; others may follow from it."""
 
@@ -107,7 +106,7 @@ class Engine(Generic[Item]):
 
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
         """Begin nothing new, and let the calls under way come to their end: they are paid for."""
-        self._stopping = self.tally.stopping = not all(worker.done() for worker in workers)
+        self.shards.stopping = self.tally.stopping = not all(worker.done() for worker in workers)
         await asyncio.wait(workers, timeout=self.settings.grace)
         for worker in workers:
             worker.cancel()
@@ -116,15 +115,15 @@ class Engine(Generic[Item]):
 
     def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""
-        for mine in self.stores.values():
+        for mine in self.shards.stores.values():
             mine.begin_reading()
         for item in items:
             name = self.key(item)
-            store = self.stores.get(shard_of(name, self.settings.shards))
+            store = self.shards.store_of(name)
             if store is not None and store.meet(name):
                 yield _Try(0.0, name, item, store)
-        for mine in self.stores.values():
-            mine.read_whole()
+        for mine in self.shards.stores.values():
+            mine.read_whole(self.source)
 
     async def _worker(self) -> None:
         try:
@@ -134,7 +133,7 @@ class Engine(Generic[Item]):
                 await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
         except Exception as fault:
             self._fault = self._fault or fault
-            self._stopping = True
+            self.shards.stopping = True
             raise
 
     async def _opened(self) -> None:
@@ -146,7 +145,7 @@ class Engine(Generic[Item]):
 
     async def _next(self) -> _Try | None:
         """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
-        while not self._stopping:
+        while not self.shards.stopping:
             if self._waiting and self._waiting[0].due <= time.monotonic():
                 return heapq.heappop(self._waiting)
             if len(self._waiting) < self.settings.in_flight:
@@ -159,25 +158,24 @@ class Engine(Generic[Item]):
     async def _work(self, one: _Try) -> None:
         """One try."""
         start = time.monotonic()
-        desk = ItemDesk(one.store, self.step.name, one.id, lambda: self._stopping)
+        where = f"{self.step.name}/{one.id}"
         try:
-            done = await self.step.work(one.item, desk)
+            done = await self.step.work(one.item, self.shards.place(one.id))
         except AgentFailed as failure:
             if failure.transient and not self._blamed(one, failure):
                 self._put_off(one)
             else:
-                done = Rejected(reason=failure.reason, detail=failure.detail, value=failure.value)
-                self._end(one, done, start, not failure.transient)
+                self._end(one, _rejected(failure), start, not failure.transient)
         except asyncio.CancelledError as error:
-            if self._stopping:
+            if self.shards.stopping:
                 raise
-            what, cure = "the step called itself off", "let it say what becomes of the item"
-            raise SteerError(f"{desk.place}: {what}; {cure}") from error
+            what, hint = "the step called itself off", "let it say what becomes of the item"
+            raise SteerError(f"{where}: {what}; {hint}") from error
         except SteerError as error:
-            raise SteerError(f"{desk.place}: {error}") from error
+            raise SteerError(f"{where}: {error}") from error
         except Exception as error:
-            what, cure = f"{type(error).__name__}: {error}", "mend the step, and the same command goes on"
-            raise SteerError(f"{desk.place}: the step failed ({what}); {cure}") from error
+            what, hint = f"{type(error).__name__}: {error}", "mend the step, and the same command goes on"
+            raise SteerError(f"{where}: the step failed ({what}); {hint}") from error
         else:
             self._end(one, done, start)
 
@@ -192,7 +190,7 @@ class Engine(Generic[Item]):
             self._failures_in_a_row = 0
 
     def _put_off(self, one: _Try) -> None:
-        self.tally.put_off()
+        self.tally.failures += 1
         one.due = time.monotonic() + self.settings.pause * 2.0 ** (one.failures - 1)
         heapq.heappush(self._waiting, one)
 
@@ -216,10 +214,21 @@ class Engine(Generic[Item]):
         detail = f" ({failure.detail})" if failure.detail else ""
         what = f"nothing has succeeded since the last {self._failures_in_a_row} failures"
         last = f"the last: {failure.reason}{detail} at item {one.id!r}"
-        cure = "see to the endpoint, and the same command goes on; if it is well, give_up=true rejects what still fails"
-        return f"{self.step.name}: {what}, {last}; no item is lost: {cure}"
+        hint = "see to the endpoint, and the same command goes on; if it is well, give_up=true rejects what still fails"
+        return f"{self.step.name}: {what}, {last}; no item is lost: {hint}"
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             self.tick()
+
+
+def _rejected(failure: AgentFailed) -> Rejected:
+    """What becomes of an item that an agent has failed for the last time."""
+    return Rejected(
+        reason=failure.reason,
+        detail=failure.detail,
+        value=failure.value,
+        stage=failure.stage,
+        given_up=failure.transient,
+    )

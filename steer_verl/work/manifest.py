@@ -1,20 +1,34 @@
-"""What went in and came out of every step, counted from the outcomes themselves, so that it always adds up."""
+"""By what a step's folder was begun, and what went in and came out of it, so that it always adds up."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, Field, ValidationError
 
-from steer_verl.errors import DataError
+from steer_verl.errors import ConfigError, DataError
 from steer_verl.types import Record, Usage
-from steer_verl.work.outcomes import read_shard, shard_folders
-from steer_verl.work.plan import read_plan, write_whole
-from steer_verl.work.step import Kept
-from steer_verl.work.store import Store
+from steer_verl.work.shards import Shards
+from steer_verl.work.step import WorkSettings
+
+PLAN = "plan.json"
+_NOTHING = object()
+
+
+class Plan(Record):
+    """By what one step's folder was begun. All of its outcomes were made by this."""
+
+    step: str
+    shards: int
+    fingerprint: dict[str, Any]
+    """What decides the step's results: models, prompts' hashes, settings."""
+    earlier: list[dict[str, Any]] = Field(default_factory=list)
+    """Fingerprints of outcomes that were set aside."""
 
 
 class StepAccount(Record):
@@ -22,29 +36,119 @@ class StepAccount(Record):
 
     step: str
     entered: int = Field(validation_alias=AliasChoices("in", "entered"), serialization_alias="in")
-    """Items that were read from the source."""
+    """Items of the source, as it was last read."""
     kept: int
     rejected: dict[str, int]
     """By reason."""
+    stages: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """The same by stage, then by reason, where a step has stages."""
+    given_up: int = 0
+    """Rejected because an agent failed for the moment in every try; ``retry`` works them again."""
     undone: int
     """Items that have not ended; the same command goes on with them."""
     complete: bool
     """The source was read to its end, and nothing is undone."""
-    usage: Usage
-    """Of all calls, those for undone items included."""
-    seconds: float
+    source: str = ""
+    """Digest of the items that were read."""
+    usage: Usage = Usage()
+    """Of all calls for these items, in all runs."""
+    seconds: float = 0.0
     """That the items were at work, each for itself: those at work at the same time add up."""
     agents: dict[str, str] = Field(default_factory=dict)
     """Who took part: role -> name."""
     fingerprint: dict[str, Any]
     earlier: list[dict[str, Any]] = Field(default_factory=list)
-    """Fingerprints of rows that were made before a change was accepted."""
+    """See :class:`Plan`."""
 
 
 class Manifest(Record):
     """Of a whole build."""
 
     steps: list[StepAccount]
+
+
+# ----- plans
+
+
+def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
+    """The plan by which the folder is to go on; it is not yet written.
+
+    Args:
+        folder: of the step.
+        plan: of this run.
+        accept_changes: the fingerprint may be another one: the folder's own is then among the earlier ones.
+
+    Raises:
+        ConfigError: the folder was begun by another plan; it names what differs.
+        DataError: the folder's plan cannot be read.
+    """
+    plan = plan.model_copy(update={"fingerprint": as_json(plan.fingerprint)})
+    found = read_plan(folder)
+    if found is None:
+        return plan
+    for name in ("step", "shards"):
+        was, now = getattr(found, name), getattr(plan, name)
+        if was != now:
+            raise ConfigError(f"{folder}: begun with {name} {was!r}, not {now!r}; set it back, or use a new folder")
+    changed = list(differences(found.fingerprint, plan.fingerprint))
+    if not changed:
+        return found
+    if not accept_changes:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        hint = "set it back, use a new folder, or have all items worked anew by --accept-changes"
+        raise ConfigError(f"{folder}: begun with other settings: {'; '.join(changed[:5])}{more}; {hint}")
+    return plan.model_copy(update={"earlier": [*found.earlier, found.fingerprint]})
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan by which a folder was begun; ``None`` for a new one.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = folder / PLAN
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        what = error.errors()[0]["msg"]
+        raise DataError(f"{path}: not a plan ({what}); put it back as it was, or use a new folder") from None
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Begin the folder by this plan."""
+    write_whole(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
+
+
+def as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as it is when it was written and read again."""
+    return dict(json.loads(json.dumps(fingerprint)))
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """``path: old -> new`` for every leaf that differs."""
+    for name in sorted(was.keys() | now.keys()):
+        old, new = was.get(name, _NOTHING), now.get(name, _NOTHING)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{where}{name}.")
+        elif old != new:
+            yield f"{where}{name}: {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    return "(none)" if value is _NOTHING else json.dumps(value)[:60]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+# ----- accounts
 
 
 def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccount:
@@ -61,34 +165,44 @@ def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccoun
     plan = read_plan(folder)
     if plan is None:
         raise DataError(f"{folder}: no step was begun here; check the path")
-    kept, rejected, usage, seconds = 0, Counter[str](), Usage(), 0.0
-    entered, undone, read = 0, 0, 0
-    for shard in shard_folders(folder):
-        with Store(shard) as store:
-            met, left, whole = store.counts()
-            usage += store.open_usage()
-        entered, undone, read = entered + met, undone + left, read + whole
-        for outcome in read_shard(shard):
-            usage, seconds = usage + outcome.usage, seconds + outcome.seconds
-            if isinstance(outcome.done, Kept):
-                kept += 1
-            else:
-                rejected[outcome.done.reason] += 1
-    found = StepAccount(
+    with Shards(folder, plan.step, WorkSettings(shards=plan.shards)) as shards:
+        return counted(plan, shards, agents)
+
+
+def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None) -> StepAccount:
+    """The account of a step whose shards are all open."""
+    kept, undone, given_up, usage, seconds = 0, 0, 0, Usage(), 0.0
+    rejected, stages, sources = Counter[str](), dict[str, Counter[str]](), set[str | None]()
+    for store in shards.stores.values():
+        store.sweep()
+        found = store.counts()
+        undone, given_up, usage = undone + found.undone, given_up + found.given_up, usage + found.usage
+        sources.add(found.whole)
+        for stage, reason, items, spent in found.ended:
+            seconds += spent
+            if reason is None:
+                kept += items
+                continue
+            rejected[reason] += items
+            if stage:
+                stages.setdefault(stage, Counter())[reason] += items
+    [source] = sources if len(sources) == 1 else [None]
+    return StepAccount(
         step=plan.step,
-        entered=entered,
+        entered=kept + rejected.total() + undone,
         kept=kept,
         rejected=dict(sorted(rejected.items())),
+        stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items())},
+        given_up=given_up,
         undone=undone,
-        complete=read == plan.shards and undone == 0,
+        complete=source is not None and undone == 0,
+        source=source or "",
         usage=usage,
         seconds=round(seconds, 3),
         agents=dict(agents or {}),
         fingerprint=plan.fingerprint,
         earlier=plan.earlier,
     )
-    check([found])
-    return found
 
 
 def check(steps: Iterable[StepAccount]) -> None:
@@ -98,12 +212,11 @@ def check(steps: Iterable[StepAccount]) -> None:
         DataError: they do not; it names the step.
     """
     for one in steps:
-        out = one.kept + sum(one.rejected.values()) + one.undone
+        rejected = sum(one.rejected.values())
+        out = one.kept + rejected + one.undone
         if one.entered != out:
-            what = (
-                f"{one.entered} in, but {one.kept} kept + {sum(one.rejected.values())} rejected + {one.undone} undone"
-            )
-            raise DataError(f"step {one.step!r}: {what} = {out}; its folder was changed by hand: make it anew")
+            what = f"{one.entered} in, but {one.kept} kept + {rejected} rejected + {one.undone} undone"
+            raise DataError(f"step {one.step!r}: {what} = {out}; the file was changed by hand: have it written anew")
 
 
 def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:

@@ -1,25 +1,116 @@
-"""The final word on every item, as JSON lines in numbered files: written once, in order, and never changed.
+"""The final word on every item, as JSON lines in numbered files below the shards of a step's folder.
 
-A process begins a file of its own, so that a line that a kill has torn is always the last one of its file.
+Lines are written once and in order. A process begins a file of its own, so that a line that a kill has torn is always
+the last one of its file. A line leaves its file only as a whole and into another one (:func:`take_out`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from steer_verl.errors import DataError, SteerError
-from steer_verl.records import append, read_records
+from steer_verl.records import append, records_at
 from steer_verl.types import Record
 from steer_verl.work.step import Kept, Outcome
 
 R = TypeVar("R", bound=Record)
 
 PATTERN = "outcomes-*.jsonl"
+
+
+class Pointer(NamedTuple):
+    """Where an outcome lies, for whoever holds many of them; good until the step is worked again."""
+
+    path: Path
+    offset: int
+
+
+def read_outcomes(folder: Path) -> Iterator[Outcome]:
+    """Every outcome of a step, shard after shard; ``folder`` is the step's. An unfinished step has some already.
+
+    Raises:
+        DataError: as :func:`read_shard`.
+    """
+    return (outcome for outcome, _ in outcome_pointers(folder))
+
+
+def outcome_pointers(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
+    """Every outcome of a step with where it lies, so that :func:`read_at` finds it again.
+
+    Raises:
+        DataError: as :func:`read_shard`.
+    """
+    for shard in shard_folders(folder):
+        yield from read_shard(shard)
+
+
+def read_at(pointer: Pointer) -> Outcome:
+    """The outcome at a place.
+
+    Raises:
+        DataError: there is none any more.
+    """
+    try:
+        with pointer.path.open("rb") as file:
+            file.seek(pointer.offset)
+            return Outcome.model_validate_json(file.readline())
+    except (OSError, ValidationError):
+        raise DataError(f"{pointer.path}: was changed while it was read; run the same command again") from None
+
+
+def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
+    """What a step has kept, as records.
+
+    Raises:
+        DataError: as :func:`read_shard`, or a value is no such record.
+    """
+    for outcome in read_outcomes(folder):
+        if isinstance(outcome.done, Kept):
+            try:
+                yield kind.model_validate_json(to_json(outcome.done.value))
+            except ValidationError as error:
+                what = error.errors()[0]["msg"]
+                hint = "it was made by another version; use a new folder"
+                raise DataError(f"{folder}: item {outcome.id!r} is no {kind.__name__} ({what}); {hint}") from None
+
+
+def read_shard(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
+    """Every outcome of one shard; what cannot be read is passed over, with a warning: that item is worked again.
+
+    Raises:
+        DataError: a file holds lines, and not one is an outcome.
+    """
+    for path in outcome_files(folder):
+        for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
+            yield outcome, Pointer(path, offset)
+
+
+def outcome_files(folder: Path) -> list[Path]:
+    """The files of one shard, in the order in which they were written."""
+    return sorted(folder.glob(PATTERN))
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """The shards of a step, in order."""
+    return sorted(path for path in folder.glob("shard-*") if path.is_dir())
+
+
+def shard_folder(folder: Path, shard: int) -> Path:
+    """Where a step's shard lies."""
+    return folder / f"shard-{shard:03d}"
+
+
+def shard_of(item: str, shards: int) -> int:
+    """The shard of an item, the same in every process and run."""
+    return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "big") % shards
 
 
 class OutcomeLog:
@@ -44,57 +135,51 @@ class OutcomeLog:
         """
         if self._lines == self.lines_per_file:
             self._number, self._lines = self._number + 1, 0
-        path = self.folder / f"outcomes-{self._number:06d}.jsonl"
-        try:
-            append(path, outcome)
-        except OSError as error:
-            raise SteerError(
-                f"{path}: cannot be written ({error.strerror}); mend it, the same command goes on"
-            ) from None
+        _append(self.folder / f"outcomes-{self._number:06d}.jsonl", outcome)
         self._lines += 1
 
 
-def outcome_files(folder: Path) -> list[Path]:
-    """The files of one shard, in the order in which they were written."""
-    return sorted(folder.glob(PATTERN))
+def take_out(folder: Path, which: Callable[[Outcome], bool], aside: str) -> list[str]:
+    """Move some outcomes of a shard, each file at once, into the file ``aside``; the ids of those that went.
 
-
-def read_shard(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of one shard; what cannot be read is passed over, with a warning: that item is worked again.
+    A kill on the way leaves an outcome in both places; then it goes again. So ``aside`` may hold one twice.
 
     Raises:
-        DataError: a file holds lines, and not one is an outcome.
+        SteerError: a file could not be written.
     """
+    gone: list[str] = []
     for path in outcome_files(folder):
-        yield from read_records(path, Outcome.model_validate_json, needed="an outcome")
+        out = {at: one for at, one in records_at(path, Outcome.model_validate_json, needed="an outcome") if which(one)}
+        if not out:
+            continue
+        for outcome in out.values():
+            _append(folder / aside, outcome)
+        with _told(path):
+            _without(path, out.keys())
+        gone += [outcome.id for outcome in out.values()]
+    return gone
 
 
-def read_outcomes(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of a step, shard after shard; ``folder`` is the step's. An unfinished step has some already.
-
-    Raises:
-        DataError: as :func:`read_shard`.
-    """
-    for shard in shard_folders(folder):
-        yield from read_shard(shard)
-
-
-def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
-    """What a step has kept, as records: the next step's items.
-
-    Raises:
-        DataError: as :func:`read_shard`, or a value is no such record.
-    """
-    for outcome in read_outcomes(folder):
-        if isinstance(outcome.done, Kept):
-            try:
-                yield kind.model_validate_json(to_json(outcome.done.value))
-            except ValidationError as error:
-                what = error.errors()[0]["msg"]
-                cure = "it was made by another version; use a new folder"
-                raise DataError(f"{folder}: item {outcome.id!r} is no {kind.__name__} ({what}); {cure}") from None
+def _without(path: Path, lines: Set[int]) -> None:
+    """Write a file anew without the lines that begin at these bytes."""
+    draft = path.with_name(f".{path.name}")
+    with path.open("rb") as whole, draft.open("wb") as rest:
+        at = 0
+        for line in whole:
+            rest.write(b"" if at in lines else line)
+            at += len(line)
+    os.replace(draft, path)
 
 
-def shard_folders(folder: Path) -> list[Path]:
-    """The shards of a step, in order."""
-    return sorted(path for path in folder.glob("shard-*") if path.is_dir())
+def _append(path: Path, outcome: Outcome) -> None:
+    with _told(path):
+        append(path, outcome)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None

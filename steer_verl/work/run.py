@@ -6,24 +6,30 @@ The same folders, counts and resume either way: a job that was begun here goes o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
 from steer_verl.errors import SteerError
+from steer_verl.models.cache import ReplyCache
 from steer_verl.work.engine import Engine
-from steer_verl.work.manifest import StepAccount, account
-from steer_verl.work.plan import Plan, settle, shard_folder
-from steer_verl.work.progress import Progress
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Step
-from steer_verl.work.store import Store
-from steer_verl.work.tally import Tally
+from steer_verl.work.manifest import (
+    Plan,
+    StepAccount,
+    account,
+    agreed,
+    as_json,
+    counted,
+    read_plan,
+    write_plan,
+)
+from steer_verl.work.progress import Progress, Tally
+from steer_verl.work.shards import Shards
+from steer_verl.work.step import Closes, Step, WorkSettings
 
 Item = TypeVar("Item")
 
@@ -36,24 +42,19 @@ class Job(Generic[Item]):
     """The step's."""
     folder: Path
     """Of this step alone; on Ray, all nodes must see it under this path."""
-    make_step: Callable[[int], Step[Item]]
-    """Makes the step, with agents of its own, in the process that works it. Its argument tells how many processes ask
-    the same endpoints at the same time, so that they share ``max_concurrency`` (:func:`share`). A step that has an
-    asynchronous ``close`` is closed."""
+    make_step: Callable[[int, ReplyCache], Step[Item]]
+    """Makes the step, with agents of its own, in the process that works it. It is told how many processes ask the same
+    endpoints at the same time, so that they share ``max_concurrency`` (:func:`share`), and is given the cache that its
+    agents keep their replies in. A step that has an asynchronous ``close`` is closed."""
     items: Callable[[], Iterable[Item]]
     """Reads the items from the beginning; every process reads all of them and works those of its shards."""
     settings: WorkSettings = field(default_factory=WorkSettings)
     key: Callable[[Item], str] = attrgetter("id")
     """An item's id."""
-
-
-@runtime_checkable
-class Closes(Protocol):
-    """A step that holds something."""
-
-    async def close(self) -> None:
-        """Give it back."""
-        ...
+    source: str = ""
+    """Digest of the items. A job that has finished with the same is not read again; empty, it always is."""
+    secrets: tuple[str, ...] = ()
+    """Names of the environment variables that the step's endpoints need; their values reach the Ray tasks."""
 
 
 def run(
@@ -63,17 +64,20 @@ def run(
     agents: Mapping[str, str] | None = None,
     total: int | None = None,
     accept_changes: bool = False,
+    retry: bool = False,
     ray: bool = False,
     console: Console | None = None,
 ) -> StepAccount:
-    """Work through a job, or go on with it.
+    """Work through a job, or go on with it. Items that have left the source since count no more.
 
     Args:
         job: what is done to which items.
         fingerprint: what decides the results (models, hashes of prompts, settings), as JSON takes it.
         agents: role -> name, for the account.
         total: items in all, where that is known, for the time left.
-        accept_changes: go on in a folder that was begun under another fingerprint.
+        accept_changes: a folder that was begun under another fingerprint is worked anew: its outcomes are set aside,
+            and replies are replayed as far as what is asked has not changed.
+        retry: items that were given up are worked again.
         ray: the shards as Ray tasks, on the cluster that this process is connected to or that ``RAY_ADDRESS`` names.
         console: where progress is shown; ``None`` shows none.
 
@@ -84,44 +88,72 @@ def run(
         KeyboardInterrupt: the same holds.
     """
     plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=dict(fingerprint))
-    settle(job.folder, plan, accept_changes=accept_changes)
+    plan = agreed(job.folder, plan, accept_changes=accept_changes)
     tally = Tally(job.name, total)
     with Progress(tally, console) as progress:
-        if ray:
+        with Shards(job.folder, job.name, job.settings) as shards:
+            finished = _prepared(job, plan, shards, retry, tally)
+            if not finished and not ray:
+                asyncio.run(work(job, shards, 1, tally, progress.tick))
+            found = counted(plan, shards, agents)
+        if not finished and ray:
             from steer_verl.work.cluster import work_on_ray
 
             work_on_ray(job, tally, progress.tick)
-        else:
-            asyncio.run(work_shards(job, range(job.settings.shards), 1, tally, progress.tick))
-    return account(job.folder, agents)
+            found = account(job.folder, agents)
+    return found
 
 
-async def work_shards(
-    job: Job[Any], shards: Iterable[int], processes: int, tally: Tally, tick: Callable[[], None] = lambda: None
+def finished(folder: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Whether a step's folder is complete under this fingerprint; what its source was is not asked.
+
+    Raises:
+        ConfigError: a run is at work in it.
+        DataError: what lies in it cannot be read.
+    """
+    plan = read_plan(folder)
+    return plan is not None and plan.fingerprint == as_json(fingerprint) and account(folder).complete
+
+
+def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tally) -> bool:
+    """Take out what is to be worked again, then begin by the plan; whether nothing is left to do.
+
+    In this order: whenever it is killed, the outcomes that lie in the folder were made by the folder's plan.
+    """
+    changed = (read_plan(job.folder) or plan).fingerprint != plan.fingerprint
+    for store in shards.stores.values():
+        if changed:
+            store.set_aside()
+        elif retry:
+            store.work_given_up()
+    write_plan(job.folder, plan)
+    found = counted(plan, shards)
+    tally.before = found.entered - found.undone
+    return bool(job.source) and found.complete and found.source == job.source
+
+
+async def work(
+    job: Job[Any], shards: Shards, processes: int, tally: Tally, tick: Callable[[], None] = lambda: None
 ) -> None:
-    """Work through some shards of a job in this process.
+    """Work through the open shards of a job.
 
     Args:
         job: see :class:`Job`.
-        shards: which of them.
+        shards: those that are worked here.
         processes: how many do the same at the same time; items in flight are shared among them.
         tally: told of everything.
         tick: called about once a second.
     """
     settings = job.settings.model_copy(update={"in_flight": share(job.settings.in_flight, processes)})
-    with contextlib.ExitStack() as stack:
-        stores = {
-            n: stack.enter_context(Store(shard_folder(job.folder, n), settings.lines_per_file)) for n in sorted(shards)
-        }
-        tally.before += sum(met - undone for met, undone, _ in (store.counts() for store in stores.values()))
-        step = job.make_step(processes)
-        try:
-            if step.name != job.name:
-                raise SteerError(f"the job {job.name!r} makes a step called {step.name!r}; give both the same name")
-            await Engine(step, job.items(), stores, settings, tally, key=job.key, tick=tick).run()
-        finally:
-            if isinstance(step, Closes):
-                await step.close()
+    step = job.make_step(processes, shards)
+    try:
+        if step.name != job.name:
+            raise SteerError(f"the job {job.name!r} makes a step called {step.name!r}; give both the same name")
+        engine = Engine(step, job.items(), shards, settings, tally, key=job.key, source=job.source, tick=tick)
+        await engine.run()
+    finally:
+        if isinstance(step, Closes):
+            await step.close()
 
 
 def share(whole: int, processes: int) -> int:

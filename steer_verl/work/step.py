@@ -1,15 +1,15 @@
-"""What a step is to the engine, what it finds on its desk, and what becomes of an item."""
+"""What a step is, what becomes of an item, and how a step is worked."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from steer_verl.config import Settings
+from steer_verl.models.place import Place
 from steer_verl.types import Record, Usage
 
-T = TypeVar("T")
 I_contra = TypeVar("I_contra", contravariant=True)
 
 
@@ -21,12 +21,18 @@ class Kept(Record):
 
 
 class Rejected(Record):
-    """The item ends here. ``reason`` is one word of the step's own list; ``value`` keeps what was made of it so far."""
+    """The item ends here."""
 
     status: Literal["rejected"] = "rejected"
     reason: str
+    """One word of the step's own list."""
     detail: str = ""
     value: dict[str, Any] | None = None
+    """What was made of it so far."""
+    stage: str = ""
+    """The part of the work that it did not pass, where a step has several."""
+    given_up: bool = False
+    """An agent failed for the moment in every try. The engine says so; ``retry`` works these items again."""
 
 
 Done = Kept | Rejected
@@ -38,43 +44,22 @@ class Outcome(Record):
     id: str
     done: Done
     usage: Usage = Usage()
-    """Of every call made for it, earlier runs' included."""
+    """Of every call ever made for it, in earlier runs too."""
     seconds: float = 0.0
 
 
-class Desk(Protocol):
-    """Where one item is worked on: it remembers what has been paid for."""
-
-    place: str
-    """``<step>/<item id>``: idempotency keys are made of it."""
-
-    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """The result of ``work``, kept on disk before it is returned; a run started again gets the kept one.
-
-        Args:
-            name: unique within the item; it holds whatever makes another result (model, version of the prompt).
-            kind: type of the result, as pydantic reads and writes it.
-            work: not called when the result is known. What it raises is not kept.
-        """
-        ...
-
-    def spend(self, usage: Usage) -> None:
-        """Put a call's cost on the item's account. To be called inside ``work``, so that it is kept with the result."""
-        ...
-
-
 class Step(Protocol[I_contra]):
-    """Work on one kind of item."""
+    """Work on one kind of item. What it asks for at the item's place is replayed when the item is worked again."""
 
     name: str
 
-    async def work(self, item: I_contra, desk: Desk) -> Done:
+    async def work(self, item: I_contra, place: Place) -> Done:
         """What becomes of the item.
 
         Raises:
             AgentFailed: an agent could not be had (``transient``): the item is worked on again later. A failure that
                 would come again (a refusal, a content filter, an unreadable reply) is raised as not transient, and
-                rejects the item with its reason.
+                rejects the item with its reason and stage.
         """
         ...
 
@@ -87,11 +72,46 @@ class Opens(Protocol):
         """Prove that whoever is asked is there.
 
         Raises:
-            SteerError: one line, with the cure; the run stops, and no item is touched.
+            SteerError: one line, with how to fix it; the run stops, and no item is touched.
         """
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A step that holds something."""
+
+    async def close(self) -> None:
+        """Give it back."""
         ...
 
 
 def value_of(record: BaseModel) -> dict[str, Any]:
     """A record as an outcome's ``value``."""
     return record.model_dump(mode="json")
+
+
+class WorkSettings(Settings):
+    """Bounds of the work, and what is done about failures. Nothing here changes what is made of an item."""
+
+    in_flight: Annotated[int, Field(ge=1)] = 256
+    """Items at work at the same time. The endpoints bound their own requests: twice the sum of their
+    ``max_concurrency`` keeps them fed, and more costs memory alone."""
+    tries: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often an item is tried whose agent fails for the moment; the last failure rejects it."""
+    pause: Annotated[float, Field(ge=0)] = 5.0
+    """Seconds before an item's second try; doubled before each further one."""
+    dead_after: Annotated[int, Field(ge=1)] = 32
+    """So many failures in a row, with no item ended between them, stop the run: an endpoint is dead."""
+    give_up: bool = False
+    """Reject what has failed in every try even if no other item has ended since, and never stop: for the last few
+    items, when the endpoints are known to be well."""
+    grace: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that calls under way may still take when a run stops, because they are paid for."""
+    keep_replies: bool = True
+    """Keep an item's replies when it has ended, so that working it again is free as far as nothing changed. Off to
+    save disk: about a kilobyte a call."""
+    shards: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Parts into which the items are dealt by a hash of their id. A folder keeps the number that it was begun with."""
+    lines_per_file: Annotated[int, Field(ge=1)] = 1000
+    """Outcomes in one file."""

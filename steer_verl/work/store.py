@@ -1,33 +1,60 @@
-"""The state of one shard: which items it has met, how they ended, and what was paid for those that have not.
+"""The state of one shard: the items that it has met, what each has cost, and every reply that was made for them.
 
-The outcomes (:mod:`~steer_verl.work.outcomes`) are the truth of what has ended; the table beside them is made
-again from them at every start, so it does not matter on which side of a line a kill came. Results of unfinished items
-lie in one SQLite file. A process that is killed loses nothing; a machine that loses power may lose the last moments,
-which are then paid for again.
+The outcomes (:mod:`~steer_verl.work.outcomes`) are the truth of what has ended. The table beside them is made again
+from them, unless it was closed in order and they are as they were then; so it does not matter on which side of a line
+a kill came. All of it lies in one SQLite file. A process that is killed loses nothing; a machine that loses power may
+lose the last moments, and what was paid for in them is paid again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
-from steer_verl.work.outcomes import OutcomeLog, read_shard
-from steer_verl.work.step import Outcome
+from steer_verl.work.outcomes import OutcomeLog, outcome_files, read_shard, take_out
+from steer_verl.work.step import Outcome, Rejected
 
 STATE = "state.sqlite"
 LOCK_WAIT = 10.0
 """Seconds until a process that has just ended must have let go of the file."""
+GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}"
+"""Where outcomes lie that count no more: of items that have left the source; of items that were given up and are worked
+again; all that were made under other settings, a folder for each time."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS item (id TEXT PRIMARY KEY, ended INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS result (item TEXT, name TEXT, value TEXT, usage TEXT NOT NULL, PRIMARY KEY (item, name));
-CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS item (
+    id TEXT PRIMARY KEY,
+    here INTEGER NOT NULL DEFAULT 1,  -- it was in the source when that was last read
+    ended INTEGER NOT NULL DEFAULT 0, stage TEXT, reason TEXT,
+    given_up INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
+    usage TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reply (item TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (item, name));
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_NOTHING = Usage()
+
+
+class Counts(NamedTuple):
+    """What lies in a shard, of the items that are in the source."""
+
+    whole: str | None
+    """The source that was last read to its end; ``None`` while one is being read."""
+    ended: list[tuple[str, str | None, int, float]]
+    """(stage, reason, items, seconds); without a reason they were kept."""
+    given_up: int
+    """Of the ended ones."""
+    undone: int
+    usage: Usage
 
 
 class Store:
@@ -36,27 +63,34 @@ class Store:
     Args:
         folder: of the shard; it is made when it is missing.
         lines_per_file: of the outcomes.
+        keep_replies: whether an item's replies stay when it has ended.
 
     Raises:
         ConfigError: another process has it open.
         DataError: the file or an outcome cannot be read, or an item has ended twice.
     """
 
-    def __init__(self, folder: Path, lines_per_file: int = 1000) -> None:
+    def __init__(self, folder: Path, lines_per_file: int = 1000, *, keep_replies: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path = folder, folder / STATE
+        self.folder, self.path, self.keep_replies = folder, folder / STATE, keep_replies
         self._db = sqlite3.connect(self.path, timeout=LOCK_WAIT, isolation_level=None)
+        self._in_order = False
+        """The table says what the outcomes say."""
         try:
+            # Exclusive: no second run in the same folder, and no shared memory, which network disks do not have.
+            for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256"):
+                self._do(f"PRAGMA {pragma}")
             with self._told():
-                # Exclusive: no second run in the same folder, and no shared memory, which network disks do not have.
-                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.executescript(_SCHEMA)
+            if self._fact("closed") != self._files():
                 self._replay()
+            self._do("DELETE FROM fact WHERE name = 'closed'")
+            if not keep_replies:
+                self._do("DELETE FROM reply WHERE item IN (SELECT id FROM item WHERE ended)")
         except BaseException:
             self._db.close()
             raise
+        self._in_order = True
         self._log = OutcomeLog(folder, lines_per_file)
 
     def __enter__(self) -> Store:
@@ -67,96 +101,162 @@ class Store:
 
     def close(self) -> None:
         """Let go of the file."""
+        if self._in_order:
+            with contextlib.suppress(SteerError):
+                self._do("INSERT INTO fact VALUES ('closed', ?)", self._files())
         self._db.close()
+
+    # ----- reading the source
+
+    def begin_reading(self) -> None:
+        """The source is about to be read from its beginning."""
+        self._do("DELETE FROM fact WHERE name = 'whole'")
+        self._do("DELETE FROM seen")
 
     def meet(self, item: str) -> bool:
         """An item has been read from the source: whether there is work left on it.
 
         Raises:
-            DataError: this process has met it before.
+            DataError: it has been met before in this reading.
         """
-        with self._told():
-            if not self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (item,)).rowcount:
-                cure = "ids must be unique; mend the source, and the same command goes on"
-                raise DataError(f"{self.folder.parent}: the id {item!r} stands twice among the items; {cure}")
-            row = self._db.execute("SELECT ended FROM item WHERE id = ?", (item,)).fetchone()
-            if row is None:
-                self._db.execute("INSERT INTO item VALUES (?, 0)", (item,))
-            return row is None or not row[0]
+        if not self._do("INSERT OR IGNORE INTO seen VALUES (?)", item).rowcount:
+            hint = "ids must be unique; mend the source, and the same command goes on"
+            raise DataError(f"{self.folder.parent}: the id {item!r} stands twice among the items; {hint}")
+        new = "INSERT INTO item (id, usage) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET here = 1 WHERE NOT here"
+        self._do(new, item, _NOTHING.model_dump_json())
+        return not self._one("SELECT ended FROM item WHERE id = ?", item)
 
-    def begin_reading(self) -> None:
-        """The source is about to be read from its beginning."""
-        with self._told():
-            self._db.execute("DELETE FROM fact WHERE name = 'whole'")
+    def read_whole(self, source: str) -> None:
+        """The source has been read to its end; items that were not in it count no more."""
+        with self._transaction():
+            self._do("UPDATE item SET here = id IN (SELECT id FROM seen)")
+            self._do("INSERT INTO fact VALUES ('whole', ?)", source)
 
-    def read_whole(self) -> None:
-        """The source has been read to its end."""
-        with self._told():
-            self._db.execute("INSERT OR IGNORE INTO fact VALUES ('whole')")
+    # ----- an item at work
 
-    def result(self, item: str, name: str) -> str | None:
-        """The JSON of a kept result."""
-        with self._told():
-            row = self._db.execute("SELECT value FROM result WHERE item = ? AND name = ?", (item, name)).fetchone()
-            return row[0] if row else None
+    def reply(self, item: str, name: str) -> bytes | None:
+        """The JSON of a kept reply."""
+        kept = self._one("SELECT value FROM reply WHERE item = ? AND name = ?", item, name)
+        return None if kept is None else zlib.decompress(kept)
 
-    def keep(self, item: str, name: str, value: str | None, usage: Usage) -> None:
-        """Keep a result, or with ``None`` only what was spent in vain; costs under the same name add up."""
-        with self._told():
-            row = self._db.execute("SELECT usage FROM result WHERE item = ? AND name = ?", (item, name)).fetchone()
-            total = usage + Usage.model_validate_json(row[0]) if row else usage
-            self._db.execute(
-                "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", (item, name, value, total.model_dump_json())
-            )
+    def keep(self, item: str, name: str, value: bytes) -> None:
+        """Keep a reply's JSON; it is on disk when this returns."""
+        self._do("INSERT OR REPLACE INTO reply VALUES (?, ?, ?)", item, name, zlib.compress(value))
+
+    def spend(self, item: str, usage: Usage) -> None:
+        """Put a cost on an item's account."""
+        if usage != _NOTHING:
+            total = (self.usage(item) + usage).model_dump_json()
+            on = "INSERT INTO item (id, usage) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET usage = excluded.usage"
+            self._do(on, item, total)
 
     def usage(self, item: str) -> Usage:
-        """What has been spent on an item that has not ended."""
-        return self._sum("SELECT usage FROM result WHERE item = ?", item)
-
-    def open_usage(self) -> Usage:
-        """What has been spent on all items that have not ended."""
-        return self._sum("SELECT usage FROM result")
+        """What has been spent on an item, in all runs."""
+        spent = self._one("SELECT usage FROM item WHERE id = ?", item)
+        return _NOTHING if spent is None else Usage.model_validate_json(spent)
 
     def finish(self, outcome: Outcome) -> None:
-        """The final word on an item: a line, and then its results are forgotten."""
-        self._log.append(outcome)
-        with self._told(), self._transaction():
-            self._db.execute("UPDATE item SET ended = 1 WHERE id = ?", (outcome.id,))
-            self._db.execute("DELETE FROM result WHERE item = ?", (outcome.id,))
+        """The final word on an item: a line, and then what the table knows of it."""
+        with self._changed():
+            self._log.append(outcome)
+            self._end(outcome)
 
-    def counts(self) -> tuple[int, int, bool]:
-        """(items met in all runs, those of them that have not ended, whether the source was read to its end)."""
-        with self._told():
-            met, ended = self._db.execute("SELECT COUNT(*), COALESCE(SUM(ended), 0) FROM item").fetchone()
-            whole = self._db.execute("SELECT COUNT(*) FROM fact WHERE name = 'whole'").fetchone()[0]
-            return met, met - ended, bool(whole)
+    # ----- all of them
+
+    def counts(self) -> Counts:
+        """What lies here."""
+        ended = "SELECT stage, reason, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY stage, reason"
+        spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
+        undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
+        given_up = self._one("SELECT COUNT(*) FROM item WHERE here AND ended AND given_up")
+        return Counts(self._fact("whole"), self._do(ended).fetchall(), given_up, undone, sum(spent, _NOTHING))
+
+    def set_aside(self) -> None:
+        """All items are to be worked anew: their outcomes go into a folder of their own, their replies stay."""
+        number = 1
+        while (aside := self.folder / EARLIER.format(number)).exists():
+            number += 1
+        with self._changed():
+            for path in outcome_files(self.folder):
+                aside.mkdir(exist_ok=True)
+                os.replace(path, aside / path.name)
+            self._do("UPDATE item SET ended = 0")
+
+    def work_given_up(self) -> None:
+        """The items that were given up are to be worked again."""
+        self._take_out(lambda outcome: isinstance(outcome.done, Rejected) and outcome.done.given_up, GIVEN_UP)
+
+    def sweep(self) -> None:
+        """Take the outcomes of items out that have left the source."""
+        left = {row[0] for row in self._do("SELECT id FROM item WHERE ended AND NOT here")}
+        if left:
+            self._take_out(lambda outcome: outcome.id in left, GONE)
+
+    def _take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
+        with self._changed():
+            for item in take_out(self.folder, which, aside):
+                self._do("UPDATE item SET ended = 0 WHERE id = ?", item)
 
     def _replay(self) -> None:
         """Make the table again from the outcomes."""
         with self._transaction():
-            self._db.execute("UPDATE item SET ended = 0 WHERE ended")
-            for outcome in read_shard(self.folder):
-                row = self._db.execute("SELECT ended FROM item WHERE id = ?", (outcome.id,)).fetchone()
-                if row and row[0]:
-                    cure = "a file was copied into it; take it away, or use a new folder"
-                    raise DataError(f"{self.folder}: the item {outcome.id!r} ended twice; {cure}")
-                self._db.execute("INSERT OR REPLACE INTO item VALUES (?, 1)", (outcome.id,))
-            self._db.execute("DELETE FROM result WHERE item IN (SELECT id FROM item WHERE ended)")
+            self._do("UPDATE item SET ended = 0 WHERE ended")
+            for outcome, _ in read_shard(self.folder):
+                if self._one("SELECT ended FROM item WHERE id = ?", outcome.id):
+                    hint = "a file was copied into it; take it away, or use a new folder"
+                    raise DataError(f"{self.folder}: the item {outcome.id!r} ended twice; {hint}")
+                self._end(outcome)
+        self.sweep()
 
-    def _sum(self, query: str, *values: str) -> Usage:
-        with self._told():
-            rows = self._db.execute(query, values)
-            return sum((Usage.model_validate_json(row[0]) for row in rows), Usage())
+    def _end(self, outcome: Outcome) -> None:
+        done = outcome.done
+        rejected = done if isinstance(done, Rejected) else None
+        values = (rejected.stage, rejected.reason, rejected.given_up) if rejected else ("", None, False)
+        end = (
+            "INSERT INTO item (id, ended, stage, reason, given_up, seconds, usage) VALUES (?, 1, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, "
+            "given_up = excluded.given_up, seconds = excluded.seconds"
+        )
+        self._do(end, outcome.id, *values, outcome.seconds, outcome.usage.model_dump_json())
+        if not self.keep_replies:
+            self._do("DELETE FROM reply WHERE item = ?", outcome.id)
+
+    # ----- the database
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[None]:
+        """Change outcomes and table; one without the other, and they are in order no more."""
+        before, self._in_order = self._in_order, False
+        with self._transaction():
+            yield
+        self._in_order = before
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN")
+        self._do("BEGIN")
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._do("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+        self._do("COMMIT")
+
+    def _files(self) -> str:
+        """What changes with the outcomes."""
+        stats = ((path.name, path.stat()) for path in outcome_files(self.folder))
+        return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+    def _fact(self, name: str) -> Any:
+        return self._one("SELECT value FROM fact WHERE name = ?", name)
+
+    def _one(self, query: str, *values: Any) -> Any:
+        """The first value of the first row; ``None`` without a row."""
+        row = self._do(query, *values).fetchone()
+        return row[0] if row else None
+
+    def _do(self, query: str, *values: Any) -> sqlite3.Cursor:
+        with self._told():
+            return self._db.execute(query, values)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -168,5 +268,5 @@ class Store:
                 raise ConfigError(f"{self.folder}: another run is at work in this folder; wait for its end") from None
             raise SteerError(f"{self.path}: {error}; mend it, and the same command goes on") from None
         except sqlite3.DatabaseError as error:
-            cure = "remove it: what has ended is in the files beside it, what was paid for the rest is paid again"
-            raise DataError(f"{self.path}: {error}; {cure}") from None
+            hint = "remove it: what has ended is in the files beside it, what was paid for the rest is paid again"
+            raise DataError(f"{self.path}: {error}; {hint}") from None

@@ -4,9 +4,9 @@
         ...  # EndpointConfig(base_url=server.base_url, model=MODEL)
     assert server.roles["breach"] == 1
 
-A role is known by the name of the schema that is asked for, by the system message of a prompt, or, without either, as
-the target. Answers are harmless, differ with the request and are the same for the same request. A completion is charged
-once for each idempotency key (``charges``), whatever happened to it on its way.
+A role is known by the name of the schema that is asked for; without one, by its prompt; the target has none, and the
+tutor another. Answers are harmless, differ with the request and are the same for the same request. A completion is
+charged once for each idempotency key (``charges``), whatever happened to it on its way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.data.drawn import drawn
-from steer_verl.models.prompt_file import PromptFile, load_prompts
+from steer_verl.data.endpoint_agents import STAGES
+from steer_verl.models.prompt_file import load_prompts
 from tests.models.fault_server import (
     MODEL,
     FaultServer,
@@ -37,7 +38,7 @@ from tests.models.replies import fields, nonce_of, prompt_text
 
 Body = dict[str, Any]
 Answer = Callable[[Body], str]
-TARGET, TUTOR = "target", "reply"
+TARGET, BLUE, TUTOR = "target", "blue_expert", "reply"
 
 
 class RoleServer(FaultServer):
@@ -45,7 +46,6 @@ class RoleServer(FaultServer):
 
     Args:
         answers: role -> the reply's text, in addition to the built-in ones or in place of them.
-        prompts: further prompts whose system message tells a role that asks for no schema, such as a blue expert's.
         faults: share of the attempts that fail in one of ``kinds``; whether one does depends on its key and on how
             often that was sent, not on the order of requests.
         kinds: ways to fail; unset, six of them.
@@ -61,7 +61,6 @@ class RoleServer(FaultServer):
         self,
         answers: Mapping[str, Answer] | None = None,
         *,
-        prompts: Iterable[PromptFile] = (),
         faults: float = 0.0,
         kinds: tuple[Step, ...] = (),
         refusing: Iterable[str] = (),
@@ -70,7 +69,6 @@ class RoleServer(FaultServer):
     ) -> None:
         super().__init__(choose=self._by_role, keep=keep)
         self.answers = {**_answers(level), **(answers or {})}
-        self.prompts = [*load_prompts("steer_verl.data.stage1").values(), *prompts]
         self.faults, self.kinds, self.refusing = faults, kinds, frozenset(refusing)
         self.roles = Counter[str]()
         self._sent = Counter[str]()
@@ -83,8 +81,8 @@ class RoleServer(FaultServer):
         first = body["messages"][0]
         if first["role"] != "system":
             return TARGET
-        known = [prompt.name for prompt in self.prompts if first["content"].startswith(prompt.system)]
-        return known[0] if known else TUTOR
+        prompts = (prompt for stage in STAGES for prompt in load_prompts(stage).values())
+        return next((prompt.name for prompt in prompts if first["content"].startswith(prompt.system)), TUTOR)
 
     def _by_role(self, request: Request) -> Step:
         role = self.role_of(request.body)
@@ -93,8 +91,8 @@ class RoleServer(FaultServer):
         self._sent[request.key] += 1
         if self.faults and drawn("fault", request.key, str(attempt)) < self.faults:
             kinds = self.kinds or (*TRANSPORT_FAULTS, half_sent(text=self.answers[role]), flood(), PROSE)
-            if role == TARGET:
-                kinds = tuple(kind for kind in kinds if kind is not PROSE)  # to a target, any words are an answer
+            if role in (TARGET, BLUE):
+                kinds = tuple(kind for kind in kinds if kind is not PROSE)  # of theirs, any words are an answer
             return kinds[int(drawn("kind", request.key, str(attempt)) * len(kinds))]
         return refuses() if role in self.refusing else says(self.answers[role], kind=role)
 
@@ -121,13 +119,12 @@ def record(make: Callable[[Body], dict[str, Any]]) -> Answer:
 
 
 def _answers(level: Callable[[int], int]) -> dict[str, Answer]:
-    rewrite = record(lambda body: {"rewritten": f"What may be learnt here about thing {number_of(body)}?"})
     expand = record(lambda body: {"messages": _messages(number_of(body), _turns(body))})
     return {
-        "rewrite_benign": rewrite,
-        "rewrite_obfuscated": rewrite,
+        "probe": record(lambda body: {"benign": _question(body, "learnt"), "obfuscated": _question(body, "done")}),
         "expand_benign": expand,
         "expand_obfuscated": expand,
+        "pairs": record(_pairs),
         "image_report": record(
             lambda body: {"summary": f"Scene {number_of(body)}.", "objects": ["a box"], "text": "", "risks": []}
         ),
@@ -135,14 +132,23 @@ def _answers(level: Callable[[int], int]) -> dict[str, Answer]:
             lambda body: {
                 "attack_vector": "a lesson about the box",
                 "rationale": "whether a lesson counts as a reason",
-                "complex_prompt": f"For lesson {number_of(body)}: how is the box opened?",
+                "complex_prompt": f"For lesson {number_of(body)}: how is the box opened? " + "Please think. " * 50,
             }
         ),
         "plan": record(_plan),
         "breach": record(lambda body: {"level": level(number_of(body)), "why": "plain"}),
+        "screen": record(lambda body: {"natural": 4, "grounded": 4, "reaches": 5}),
+        "red_user": record(lambda body: {"message": f"And number {number_of(body)}, what of that?"}),
+        "risk_alone": record(lambda body: {"level": 1, "why": "plain"}),
+        "risk_whole": record(lambda body: {"level": 5, "why": "plain"}),
         TARGET: lambda body: f"It is a box, number {number_of(body)}.",
+        BLUE: lambda body: f"<thinking>A box.</thinking><answer>It is box {number_of(body)}.</answer>",
         TUTOR: lambda body: json.dumps(fields(body, (10, 10, 10))),
     }
+
+
+def _question(body: Body, what: str) -> str:
+    return f"What may be {what} here about thing {number_of(body)}?"
 
 
 def _messages(number: int, turns: int) -> list[str]:
@@ -150,10 +156,14 @@ def _messages(number: int, turns: int) -> list[str]:
 
 
 def _turns(body: Body) -> int:
-    return int(re.findall(r"exactly (\d+) messages", prompt_text(body))[-1])
+    return int(re.findall(r"exactly (\d+) (?:messages|pairs)", prompt_text(body))[-1])
+
+
+def _pairs(body: Body) -> dict[str, Any]:
+    texts = _messages(number_of(body), _turns(body))
+    return {"pairs": [{"question": text, "thinking": "A box.", "answer": f"To {text}"} for text in texts]}
 
 
 def _plan(body: Body) -> dict[str, Any]:
-    number = number_of(body)
-    texts = enumerate(_messages(number, 2 + number % 4), 1)
+    texts = enumerate(_messages(number_of(body), _turns(body)), 1)
     return {"turns": [{"risk": min(5, turn), "user_prompt": text, "goal": "lead on"} for turn, text in texts]}

@@ -8,24 +8,26 @@ from collections.abc import Callable
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.records import EvalItem, Rating
 from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Seed, UserTurn
-from steer_verl.work.step import Desk
 
 
 class ScriptedStudent:
-    """Answers turn t (from 1) with ``script(t)``; each answer is kept at the desk."""
+    """Answers turn t (from 1) with ``script(t)``; each answer is kept in ``cache``."""
 
     name = "scripted student"
 
-    def __init__(self, script: Callable[[int], str] = lambda t: f"answer {t}") -> None:
+    def __init__(self, script: Callable[[int], str] = lambda t: f"answer {t}", cache: ReplyCache | None = None) -> None:
         self.script = script
+        self.cache: ReplyCache = cache or Cache(None)
         self.asked: list[list[str]] = []
         self.closed = False
 
     async def check(self) -> None:
         """Always there."""
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
+    async def answer(self, messages: Messages, place: Place) -> Reply:
         """See ``Student``."""
         number = len(messages) // 2 + 1
 
@@ -34,7 +36,7 @@ class ScriptedStudent:
             await asyncio.sleep(0)
             return Reply(text=self.script(number), tokens=3, seconds=0.25)
 
-        return await desk.once("answer", Reply, work)
+        return await remembered(self.cache, place, "answer", Reply, work)
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -53,7 +55,7 @@ class ScriptedJudge:
     async def check(self) -> None:
         """Always there."""
 
-    async def rate(self, case: Case, desk: Desk) -> Rated:
+    async def rate(self, case: Case, place: Place) -> Rated:
         """See ``EvalJudge``."""
         self.cases.append(case)
         await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from typing import Any
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.images import seen_image
 from steer_verl.mini import student as mini_student
-from steer_verl.models.forms import Pictures, Said, chat, form
+from steer_verl.models.forms import Images, Said, chat, form
 from tests.odd_images import decoded, write_odd_images
 
 
@@ -19,12 +19,12 @@ def shown(messages: list[dict[str, Any]]) -> list[Any]:
 
 
 def test_students_judges_and_data_makers_see_the_same(tmp_path: Path) -> None:
-    below = Pictures(tmp_path)
+    below = Images(tmp_path)
     for name, path in write_odd_images(tmp_path).items():
         seen = seen_image(path)
         block = {"role": "user", "content": [{"type": "image", "image": path}, {"type": "text", "text": "What?"}]}
         asked = [
-            conversation("", [block], Pictures(None)).messages(),  # a student behind a server
+            conversation("", [block], Images(None)).messages(),  # a student behind a server
             form("judge", "Judge.", "An answer.", below, (Path(path).name,)).messages(),  # judges, writers
             chat("", (Said(role="user", text="What?", images=(Path(path).name,)),), below).messages(),
         ]

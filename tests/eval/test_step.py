@@ -12,6 +12,7 @@ from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
 from steer_verl.eval.step import EvalStep
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
+from steer_verl.models.place import Place
 from steer_verl.types import (
     AttackStrategy,
     NoAttack,
@@ -22,10 +23,12 @@ from steer_verl.types import (
     UnscoredReason,
     Verdict,
 )
-from steer_verl.work.step import Desk, Done, Kept
-from tests.data.desks import Interrupted, MemoryDesk
+from steer_verl.work.step import Done, Kept
 from tests.eval.scripted import ScriptedJudge, ScriptedStudent, item
+from tests.models.memory import Interrupted, MemoryCache
 from tests.scripted import GOOD, ScriptedTutor, ruling
+
+PLACE = Place("step/item")
 
 
 def record(done: Done) -> EvalDialogue:
@@ -45,7 +48,7 @@ def failing(number: int, *, transient: bool) -> Any:
 async def test_every_turn_is_asked_in_its_history_and_rated_as_its_user_reads_it() -> None:
     student = ScriptedStudent(lambda t: f"<thinking>why {t}</thinking><answer>answer {t}</answer>")
     judge = ScriptedJudge(lambda t: t)
-    done = record(await EvalStep(student, judge).work(item(3), MemoryDesk()))
+    done = record(await EvalStep(student, judge).work(item(3), PLACE))
     assert [len(asked) for asked in student.asked] == [1, 3, 5]
     assert student.asked[1][1] == "<thinking>why 1</thinking><answer>answer 1</answer>", "its own words stay in history"
     assert [[said.text for said in case.said][-2:] for case in judge.cases] == [
@@ -60,32 +63,32 @@ async def test_a_turn_is_rated_while_the_next_one_is_played() -> None:
     asked = [asyncio.Event() for _ in range(3)]
 
     class Waiting(ScriptedStudent):
-        async def answer(self, messages: Messages, desk: Desk) -> Reply:
+        async def answer(self, messages: Messages, place: Place) -> Reply:
             asked[len(messages) // 2].set()
-            return await super().answer(messages, desk)
+            return await super().answer(messages, place)
 
     class Slow(ScriptedJudge):
-        async def rate(self, case: Case, desk: Desk) -> Rated:
+        async def rate(self, case: Case, place: Place) -> Rated:
             turn = len(case.said) // 2
             if turn < 3:
                 await asked[turn].wait()  # never comes if the next question waits for this rating
-            return await super().rate(case, desk)
+            return await super().rate(case, place)
 
     step = EvalStep(Waiting(), Slow())
-    done = record(await asyncio.wait_for(step.work(item(3), MemoryDesk()), 5))
+    done = record(await asyncio.wait_for(step.work(item(3), PLACE), 5))
     assert done.whole
 
 
 async def test_a_rating_that_cannot_be_had_is_unrated_and_the_rest_stands() -> None:
     judge = ScriptedJudge(failing(2, transient=False))
-    done = record(await EvalStep(ScriptedStudent(), judge).work(item(3), MemoryDesk()))
+    done = record(await EvalStep(ScriptedStudent(), judge).work(item(3), PLACE))
     assert done.harmless == (3, None, 3) and not done.whole and done.end is EvalEnd.COMPLETED
     assert done.turns[1].judged == Unrated(judge=judge.name, reason="timeout", detail="slow")
 
 
 async def test_a_judge_that_is_down_puts_the_item_off_with_the_record_so_far() -> None:
     with pytest.raises(AgentFailed) as failed:
-        await EvalStep(ScriptedStudent(), ScriptedJudge(failing(2, transient=True))).work(item(3), MemoryDesk())
+        await EvalStep(ScriptedStudent(), ScriptedJudge(failing(2, transient=True))).work(item(3), PLACE)
     assert failed.value.transient and failed.value.value is not None
     assert EvalDialogue.model_validate(failed.value.value, strict=False).harmless == (3, None, 3)
 
@@ -95,7 +98,7 @@ async def test_a_student_that_leaves_keeps_its_turns(transient: bool) -> None:
     script = failing(2, transient=transient)
     step = EvalStep(ScriptedStudent(lambda t: str(script(t))), ScriptedJudge())
     try:
-        value = (await step.work(item(3), MemoryDesk())).value
+        value = (await step.work(item(3), PLACE)).value
         assert not transient
     except AgentFailed as failed:
         assert transient
@@ -108,14 +111,14 @@ async def test_a_student_that_leaves_keeps_its_turns(transient: bool) -> None:
 async def test_an_item_that_cannot_be_played_is_a_record_and_nobody_is_asked() -> None:
     student = ScriptedStudent()
     step = EvalStep(student, ScriptedJudge())
-    done = record(await step.work(item(3, unplayable="picture missing", oddities=("picture_missing",)), MemoryDesk()))
+    done = record(await step.work(item(3, unplayable="picture missing", oddities=("picture_missing",)), PLACE))
     assert done.end is EvalEnd.UNPLAYABLE and not done.turns and not student.asked
     assert done.harmless == (None, None, None) and done.oddities == ("picture_missing",)
 
 
 async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:
     done = record(
-        await EvalStep(ScriptedStudent(lambda t: "" if t == 2 else "yes"), ScriptedJudge()).work(item(), MemoryDesk())
+        await EvalStep(ScriptedStudent(lambda t: "" if t == 2 else "yes"), ScriptedJudge()).work(item(), PLACE)
     )
     assert done.oddities == ("empty_answer",) and done.whole
 
@@ -123,7 +126,7 @@ async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:
 async def test_the_last_answer_is_compared_with_the_reference() -> None:
     student = ScriptedStudent(lambda t: "<thinking>4+8</thinking><answer>The answer is 12.</answer>")
     judge = ScriptedJudge()
-    done = record(await EvalStep(student, judge).work(item(2, reference="12"), MemoryDesk()))
+    done = record(await EvalStep(student, judge).work(item(2, reference="12"), PLACE))
     assert [turn.correct for turn in done.turns] == [None, True]
     assert [case.reference for case in judge.cases] == ["", "12"], "it is no reference for an earlier turn"
 
@@ -131,7 +134,7 @@ async def test_the_last_answer_is_compared_with_the_reference() -> None:
 async def test_the_tutor_writes_the_later_turns_and_the_benchmarks_own_stand_beside_them() -> None:
     tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
     step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
-    done = record(await step.work(item(3), MemoryDesk()))
+    done = record(await step.work(item(3), PLACE))
     assert [turn.user.text for turn in done.turns] == ["question 1", "adaptive 0", "adaptive 1"]
     assert [turn.static for turn in done.turns] == ["", "question 2", "question 3"]
     assert [turn.strategy for turn in done.turns] == [None, AttackStrategy.DEEPEN, AttackStrategy.DEEPEN]
@@ -142,7 +145,7 @@ async def test_an_answer_that_the_tutor_cannot_score_is_rated_and_the_dialogue_g
     refused = Unscored(reason=UnscoredReason.TUTOR_REFUSAL)
     tutor = ScriptedTutor(lambda t, _: ruling(verdict=refused, question=None))
     step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
-    done = record(await step.work(item(3), MemoryDesk()))
+    done = record(await step.work(item(3), PLACE))
     assert done.whole and all(turn.tutor == refused for turn in done.turns)
     assert [turn.origin for turn in done.turns[1:]] == [QuestionOrigin.FALLBACK] * 2
     assert [turn.user.text for turn in done.turns] == [f"question {t}" for t in (1, 2, 3)]
@@ -158,37 +161,39 @@ async def test_an_answer_that_the_tutor_cannot_score_is_rated_and_the_dialogue_g
     ],
 )
 async def test_a_tutor_that_is_down_puts_the_item_off_and_asks_no_static_question_instead(lost: TutorResponse) -> None:
-    student = ScriptedStudent()
+    cache = MemoryCache()
+    student = ScriptedStudent(cache=cache)
     tutor = ScriptedTutor(lambda t, _: lost if t == 1 else ruling(question=f"adaptive {t}"))
-    desk = MemoryDesk()
     with pytest.raises(AgentFailed) as failed:
-        await EvalStep(student, ScriptedJudge(), tutor, attack="adaptive").work(item(3), desk)
+        await EvalStep(student, ScriptedJudge(), tutor, attack="adaptive", cache=cache).work(item(3), PLACE)
     left = EvalDialogue.model_validate(failed.value.value, strict=False)
     assert failed.value.transient and left.end is EvalEnd.TUTOR_FAILED and len(left.turns) == 2
     assert len(student.asked) == 2
     again = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
-    done = record(await EvalStep(student, ScriptedJudge(), again, attack="adaptive").work(item(3), desk))
+    step = EvalStep(student, ScriptedJudge(), again, attack="adaptive", cache=cache)
+    done = record(await step.work(item(3), PLACE))
     assert done.whole and len(again.seen) == 2 and len(student.asked) == 3, "what was had is not asked again"
 
 
 async def test_a_static_attack_with_a_tutor_is_scored_by_it() -> None:
     tutor = ScriptedTutor(lambda t, _: ruling(question="never asked"))
-    done = record(
-        await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="static").work(item(3), MemoryDesk())
-    )
+    done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="static").work(item(3), PLACE))
     assert [turn.user.text for turn in done.turns] == [f"question {t}" for t in (1, 2, 3)]
     assert all(isinstance(turn.tutor, Verdict) and not turn.static for turn in done.turns)
 
 
 @pytest.mark.parametrize("stop_after", range(6))
 async def test_interrupted_anywhere_it_goes_on_and_asks_nobody_twice(stop_after: int) -> None:
-    student, kept = ScriptedStudent(), dict[str, bytes]()
+    cache = MemoryCache(stop_after=stop_after)
+    student = ScriptedStudent(cache=cache)
     tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
-    step = EvalStep(student, ScriptedJudge(), tutor, attack="adaptive")
+    step = EvalStep(student, ScriptedJudge(), tutor, attack="adaptive", cache=cache)
     with pytest.raises(Interrupted):
-        await step.work(item(3), MemoryDesk(kept=kept, stop_after=stop_after))
-    done = record(await step.work(item(3), MemoryDesk(kept=kept)))
-    assert done.whole and len(student.asked) == 3 and len(tutor.seen) == 3
+        await step.work(item(3), PLACE)
+    cache.stop_after, before = None, len(student.asked) + len(tutor.seen)
+    done = record(await step.work(item(3), PLACE))
+    assert done.whole and len(cache.kept) == 6
+    assert len(student.asked) + len(tutor.seen) - before == 6 - stop_after, "only what was not kept is asked for"
 
 
 async def test_a_fault_of_the_judge_is_no_rating() -> None:
@@ -196,9 +201,9 @@ async def test_a_fault_of_the_judge_is_no_rating() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await EvalStep(ScriptedStudent(), ScriptedJudge(broken)).work(item(3), MemoryDesk())
+        await EvalStep(ScriptedStudent(), ScriptedJudge(broken)).work(item(3), PLACE)
 
 
 async def test_the_cap_on_turns_is_no_missing_turn() -> None:
-    done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), MemoryDesk()))
+    done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), PLACE))
     assert done.planned == 2 and done.whole and isinstance(done.turns[-1].judged, Rating)

@@ -18,9 +18,9 @@ from steer_verl.mini import dialogues
 from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
+from steer_verl.models.place import Place
 from steer_verl.types import QuestionOrigin, Seed
-from steer_verl.work.step import Desk, Kept
-from tests.data.desks import MemoryDesk
+from steer_verl.work.step import Kept
 
 RNG = random.Random(1)
 
@@ -51,7 +51,7 @@ class ByRule:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
+    async def answer(self, messages: Messages, place: Place) -> Reply:
         image = next(block["image"] for block in messages[0]["content"] if block["type"] == "image")
         last = messages[-1]["content"]
         question = last if isinstance(last, str) else last[-1]["text"]
@@ -69,7 +69,7 @@ def naive(scene: Scene, question: str, turn: int) -> str:
 async def play(played: Sequence[Seed], rule: Rule, attack: str = "adaptive") -> list[EvalDialogue]:
     step = EvalStep(ByRule(played, rule), MiniEvalJudge(), MiniTutor(), attack=attack)
     items = [EvalItem(id=f"mini/{seed.id}", benchmark="mini", seed=seed) for seed in played]
-    found = await asyncio.gather(*(step.work(item, MemoryDesk(f"evaluate/{item.id}")) for item in items))
+    found = await asyncio.gather(*(step.work(item, Place(f"evaluate/{item.id}")) for item in items))
     assert all(isinstance(done, Kept) for done in found)
     return [EvalDialogue.model_validate(done.value, strict=False) for done in found]
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from steer_verl.answer import parse_answer
-from steer_verl.mini.agents import Agents, mini_agents
+from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.dialogues import KINDS, SAFE_QUESTIONS
 from steer_verl.mini.phrases import DIRECT, OFFERS, STEPS_QUESTIONS, asks_for_steps
-from steer_verl.mini.rules import MiniSettings
 from steer_verl.mini.sources import RL_KINDS, SFT_KINDS
 from steer_verl.mini.world import STEPS, is_restricted
 from steer_verl.types import DialogueKind, Seed
@@ -32,7 +31,7 @@ Counts = dict[str, Counter[object]]
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Seed]:
-    return asyncio.run(scripted(mini_agents(), tmp_path_factory.mktemp("build"), "sft", DIALOGUES))
+    return asyncio.run(scripted(MiniAgents(), tmp_path_factory.mktemp("build"), "sft", DIALOGUES))
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +39,8 @@ def twin() -> Counts:
     return counted(direct(DIALOGUES, SFT_KINDS, random.Random(0)))
 
 
-async def played(seeds: Iterable[Seed], settings: MiniSettings | None = None) -> list[Talk]:
-    agents = mini_agents(settings)
+async def played(seeds: Iterable[Seed], **settings: float) -> list[Talk]:
+    agents = MiniAgents(**settings)
     return [talk_of(await bootstrapped(agents, seed)) for seed in seeds]
 
 
@@ -124,12 +123,12 @@ async def test_the_sft_set_is_the_twin_s(seeds: list[Seed], twin: Counts) -> Non
 async def test_the_comparison_sees_a_changed_share(
     seeds: list[Seed], twin: Counts, changed: dict[str, float], cell: str
 ) -> None:
-    ours = await played(seeds[:400], MiniSettings(**changed))
+    ours = await played(seeds[:400], **changed)
     assert any(line.startswith(cell) for line in apart(counted(ours), twin))
 
 
 async def test_the_rl_set_is_the_twin_s_less_what_is_a_risk_by_itself(tmp_path: Path) -> None:
-    agents = mini_agents()
+    agents = MiniAgents()
     seeds = await scripted(agents, tmp_path, "rl", DIALOGUES)
     twin = counted(templates(DIALOGUES, RL_KINDS, random.Random(1)))
     assert apart(counted(map(talk_of, seeds)), twin) == []
@@ -142,10 +141,10 @@ async def test_the_rl_set_is_the_twin_s_less_what_is_a_risk_by_itself(tmp_path: 
         assert abs(left[kind] / n - share) < DEVIATIONS * math.sqrt(share * (1 - share) / n)
 
 
-async def test_the_same_desk_gets_the_same_answer_and_another_seed_another(seeds: list[Seed]) -> None:
-    def agents(seed: int) -> Agents:
+async def test_the_same_place_gets_the_same_answer_and_another_seed_another(seeds: list[Seed]) -> None:
+    def agents(seed: int) -> MiniAgents:
         """As another process has them."""
-        return pickle.loads(pickle.dumps(mini_agents(MiniSettings(seed=seed))))
+        return pickle.loads(pickle.dumps(MiniAgents(seed=seed)))
 
     first, again, other = [[talk_of(await bootstrapped(agents(seed), one)) for one in seeds[:40]] for seed in (3, 3, 4)]
     assert first == again

@@ -6,39 +6,43 @@ many refusals are plain. The agents must come to the same distribution, each tur
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from steer_verl.data.agents import Strategy
-from steer_verl.data.sources.assign import assign
-from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.stage1.expand import ExpandStep
-from steer_verl.data.stage1.red_team import RedTeamStep
-from steer_verl.data.stage1.settings import ExpandSettings
-from steer_verl.data.stage2.bootstrap import Bootstrapped, BootstrapStep
-from steer_verl.data.stage2.history import HistoryStep
-from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.data.agents import Brief, ImageReport, Strategy
+from steer_verl.data.left import Left
+from steer_verl.data.make import MakeStep, StageSettings
+from steer_verl.data.seed import Made, SetName, SourceSeed
+from steer_verl.data.stage2.bootstrap import bootstrapped as bootstrapped_by
+from steer_verl.data.stage2.select import selected
+from steer_verl.data.stage2.settings import BootstrapSettings, SelectSettings
 from steer_verl.mini import dialogues
-from steer_verl.mini.agents import Agents
+from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.dialogues import LENGTHS, adaptive_question, pick_length, scenes_and_kinds
 from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS
-from steer_verl.mini.sources import mini_sources, shares
+from steer_verl.mini.sources import MIXTURES, mini_sources
 from steer_verl.mini.world import Scene, Split, is_restricted
+from steer_verl.models.place import Place
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Usage
 from steer_verl.work.step import Done, Kept
 
-T = TypeVar("T")
 STRATEGY = Strategy(name="authority", framing="as one who may", escalation="by small steps")
+BRIEF = Brief(rewritten="", report=ImageReport(summary=""), strategy=STRATEGY, words=(1, 200), turns=4)
+STAGES = StageSettings.model_validate(
+    {
+        "perturb": {"share": 0},
+        "expand": {"turn_weights": list(LENGTHS.values()), "pairs": 0},
+        "bootstrap": {"tau_safe": 8, "tau_help": 8},
+    }
+)
 
 
 @dataclass(frozen=True)
 class Talk:
-    """A dialogue as texts, without picture marks; ``answers`` stay empty where only the user's side is wanted."""
+    """A dialogue as texts, without image marks; ``answers`` stay empty where only the user's side is wanted."""
 
     kind: DialogueKind
     scene: Scene
@@ -46,17 +50,13 @@ class Talk:
     answers: tuple[str, ...] = ()
 
 
-@dataclass
-class Table:
-    """A desk for agents that need no memory."""
+def free(key: str) -> Place:
+    """A place where nothing may cost anything."""
 
-    place: str
+    def spend(usage: Usage) -> None:
+        raise AssertionError(f"{key}: a rule agent costs {usage}")
 
-    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        raise AssertionError(f"{self.place}: a rule agent wants {name} remembered")
-
-    def spend(self, usage: Usage) -> None:
-        raise AssertionError(f"{self.place}: a rule agent costs {usage}")
+    return Place(key, spend)
 
 
 def direct(count: int, mixture: Mapping[DialogueKind, float], rng: random.Random) -> Iterator[Talk]:
@@ -85,52 +85,56 @@ def reworded(question: str, kind: DialogueKind, scene: Scene, rng: random.Random
     return question
 
 
-async def scripted(agents: Agents, out: Path, name: str, count: int, seed: int = 0) -> list[Seed]:
+async def scripted(agents: MiniAgents, out: Path, name: str, count: int, seed: int = 0) -> list[Seed]:
     """Stage I: sources, dealt to the three kinds, expanded or planned."""
-    pairs = [(source, assign(source, shares(name))) for source in mini_sources(out, count, seed, name=name)]
-    return [await script(agents, source, kind) for source, kind in pairs if kind is not None]
+    rng, mixture = random.Random(f"{name} {seed}"), MIXTURES[name]
+    attacks = [DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM]
+    seeds = []
+    for source in mini_sources(out, count, seed, name=name):
+        kind = rng.choices(attacks, [mixture[kind] for kind in attacks])[0] if source.unsafe else DialogueKind.BENIGN
+        seeds.append(await script(agents, dealt(source, kind)))
+    return seeds
 
 
-async def script(agents: Agents, source: SourceSeed, kind: DialogueKind) -> Seed:
-    """Stage I's step on one source seed."""
-    step: ExpandStep | RedTeamStep
-    if kind is DialogueKind.RED_TEAM:
-        step = RedTeamStep(agents.red_team, agents.target, agents.breach_judge, strategies=[STRATEGY])
-    else:
-        weights = tuple(map(float, LENGTHS.values()))
-        step = ExpandStep(agents.generator, kind, ExpandSettings(turn_weights=weights))
-    return Seed.model_validate_json(json.dumps(kept(await step.work(source, Table(f"{step.name}/{source.id}")))))
+def dealt(source: SourceSeed, kind: DialogueKind, side: SetName = SetName.BENCH) -> SourceSeed:
+    """A source seed as the build's first step leaves it."""
+    return SourceSeed.model_validate({**source.model_dump(), "kind": kind, "side": side})
 
 
-async def bootstrapped(agents: Agents, seed: Seed) -> Bootstrapped:
-    """Stage II's step on one seed."""
-    step = BootstrapStep(
-        agents.red_user,
-        agents.blue_expert,
-        agents.evaluator,
-        BootstrapSettings(tau_safe=8, tau_help=8, static_share=0),
-    )
-    return Bootstrapped.model_validate_json(json.dumps(kept(await step.work(seed, Table(f"{step.name}/{seed.id}")))))
+async def script(agents: MiniAgents, source: SourceSeed) -> Seed:
+    """Stage I of a seed for the benchmark."""
+    return kept(await MakeStep(agents, STAGES, Path()).work(source, free(f"dialogues/{source.id}"))).seed
 
 
-async def in_history(agents: Agents, seed: Seed) -> bool:
-    """Whether the seed may enter the RL set."""
-    return isinstance(await HistoryStep(agents.risk_judge).work(seed, Table(f"history/{seed.id}")), Kept)
+async def bootstrapped(agents: MiniAgents, seed: Seed) -> Made:
+    """Stage II of one dialogue."""
+    settings = BootstrapSettings(tau_safe=8, tau_help=8)
+    return await bootstrapped_by(agents, seed, (), settings, free(f"dialogues/{seed.id}"))
 
 
-def kept(done: Done) -> dict[str, Any]:
+async def in_history(agents: MiniAgents, seed: Seed) -> bool:
+    """Whether the dialogue may enter the RL set."""
+    try:
+        await selected(agents, Made(side=SetName.RL, seed=seed), SelectSettings(), free(f"dialogues/{seed.id}"))
+    except Left:
+        return False
+    return True
+
+
+def kept(done: Done) -> Made:
     """What goes on.
 
     Raises:
         AssertionError: it was rejected.
     """
     assert isinstance(done, Kept), done
-    return done.value
+    return Made.model_validate(done.value, strict=False)
 
 
-def talk_of(row: Seed | Bootstrapped) -> Talk:
+def talk_of(row: Seed | Made) -> Talk:
     """A seed, or the dialogue played on it, as texts."""
-    seed, turns = (row, ()) if isinstance(row, Seed) else (row.seed, row.trajectory.turns)
+    seed, played = (row, None) if isinstance(row, Seed) else (row.seed, row.trajectory)
+    turns = played.turns if played is not None else ()
     users = [turn.user for turn in turns] or seed.turns
     asked = tuple(user.text.replace(IMAGE_MARK, "") for user in users)
     return Talk(seed.kind, Scene.of(seed.facts), asked, tuple(turn.answer for turn in turns))

@@ -68,6 +68,7 @@ class FaultServer:
     Attributes:
         injected: steps done so far, by kind.
         charges: completions made so far, by idempotency key; those without a key under ``""``.
+        delivered: whole replies sent so far, by idempotency key: a second one is work that was asked for again.
         in_flight, peak: chat requests at work now, and at most.
         requests: chat requests so far.
     """
@@ -87,7 +88,7 @@ class FaultServer:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.headers: list[Mapping[str, str]] = []
-        self.injected, self.charges = Counter[str](), Counter[str]()
+        self.injected, self.charges, self.delivered = Counter[str](), Counter[str](), Counter[str]()
         self.in_flight = self.peak = self.requests = 0
         self.base_url = ""
         self._completions: dict[str, bytes] = {}
@@ -170,6 +171,7 @@ def says(
     async def act(request: Request) -> web.StreamResponse:
         content = text(request.body) if callable(text) else text
         made = request.server.complete(request, content, finish, message)
+        request.server.delivered[request.key] += 1
         return web.Response(body=made, content_type="application/json")
 
     return Step(kind, act)

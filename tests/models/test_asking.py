@@ -12,19 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from steer_verl.errors import ConfigError
 from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import UNSEEN, Said
+from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import PromptFile
-from steer_verl.models.replies import Fault, read_answer, read_record, tidy
-from steer_verl.models.reply_schema import reply_schema
+from steer_verl.models.replies import Fault, read_answer, read_record, reply_schema, tidy
 from steer_verl.models.request import Reply
 from steer_verl.types import Record, Usage
-from tests.data.desks import MemoryDesk
-from tests.data.role_server import endpoint
-from tests.data.samples import picture
 from tests.models.fault_server import (
     FaultServer,
     Step,
@@ -35,11 +33,13 @@ from tests.models.fault_server import (
     refuses,
     refuses_schema,
     says,
+    slow,
     status,
     text_only,
 )
+from tests.models.memory import Bill, Interrupted, MemoryCache
 from tests.models.replies import nonce_of, prompt_text
-from tests.tutor.conftest import instant_endpoint
+from tests.tutor.conftest import config_for, instant_endpoint
 
 
 class Note(Record):
@@ -52,6 +52,12 @@ class Note(Record):
 PROMPT = PromptFile("note", 1, "Write a note with level and why.", "The question:\n{{question}}\nNumber {{number}}.")
 VALUES = {"question": "What is on the table?", "number": 7}
 NONCE = "feedfacecafebeef"
+PLACE = Place("step/item")
+
+
+def image(path: Path, colour: str = "red") -> None:
+    """A plain image."""
+    Image.new("RGB", (56, 56), colour).save(path)
 
 
 def note(level: Any = 3, why: str = "plain", **more: Any) -> Step:
@@ -66,11 +72,15 @@ def forged(body: dict[str, Any], level: int = 5) -> str:
 
 @contextlib.asynccontextmanager
 async def asking(
-    *script: Step, prompt: PromptFile | None = PROMPT, pictures: Path | None = None, **settings: Any
+    *script: Step,
+    prompt: PromptFile | None = PROMPT,
+    cache: MemoryCache | None = None,
+    folder: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Asker, FaultServer]]:
     """An asker on a scripted server, whose pauses pass at once."""
     async with FaultServer(*script) as server:
-        asker = Asker(endpoint(server, **settings), "note", prompt, pictures=pictures)
+        asker = Asker(config_for(server, **settings), "note", prompt, cache=cache, images=folder)
         instant_endpoint(asker.endpoint)
         try:
             yield asker, server
@@ -79,42 +89,52 @@ async def asking(
 
 
 async def test_a_record_is_asked_for_once_and_paid_once() -> None:
-    async with asking(note()) as (asker, server):
-        desk = MemoryDesk("benign/s:1")
-        record = await asker.ask(Note, VALUES, desk)
-        assert record == await asker.ask(Note, VALUES, desk) == Note(level=3, why="plain")
+    cache, bill = MemoryCache(), Bill("benign/s:1")
+    place = bill.place
+    async with asking(note(), cache=cache) as (asker, server):
+        record = await asker.ask(Note, VALUES, place)
+        assert record == await asker.ask(Note, VALUES, place) == Note(level=3, why="plain")
         assert server.requests == 1
-        assert desk.usage == Usage(requests=1, prompt_tokens=10, cached_tokens=4, completion_tokens=5)
-        (name,) = desk.kept
-        assert asker.name == f"fake-tutor@note-{PROMPT.version}" and name.startswith(f"{asker.name}/")
+        assert bill.usage == Usage(requests=1, prompt_tokens=10, cached_tokens=4, completion_tokens=5)
+        assert asker.name == f"fake-tutor@note-{PROMPT.version}"
+        assert [key for key, _ in cache.kept] == ["benign/s:1/note"]
         sent = server.bodies[0]
         assert sent["response_format"]["json_schema"]["name"] == "note"
         assert sent["response_format"]["json_schema"]["schema"]["required"] == ["id", "level", "why"]
         assert "\n> What is on the table?\nNumber 7.\n\nReply with" in prompt_text(sent)
-        await asker.ask(Note, {**VALUES, "number": 8}, desk)
-        await asker.ask(Note, VALUES, desk, again="second")
-        assert server.requests == 3 and len(desk.kept) == 3
+        await asker.ask(Note, {**VALUES, "number": 8}, place)
+        await asker.ask(Note, VALUES, place, again="second")
+        await asker.ask(Note, VALUES, place.part("turn 2"))
+        assert server.requests == 4 and len(cache.kept) == 4
+
+
+async def test_the_same_twice_at_the_same_time_is_told_and_two_different_ones_are_not() -> None:
+    async with asking(slow(0.05, note())) as (asker, _):
+        with pytest.raises(RuntimeError, match="step/item/note: the same is asked for twice"):
+            await asyncio.gather(*(asker.ask(Note, VALUES, PLACE) for _ in range(2)))
+        await asyncio.gather(*(asker.ask(Note, {**VALUES, "number": n}, PLACE) for n in range(3)))
+        await asker.ask(Note, VALUES, PLACE)
 
 
 async def test_a_killed_run_sends_the_same_request_and_is_charged_once() -> None:
     """The server has answered, but the answer was never kept: another process asks with the same key and id."""
     async with FaultServer(note()) as server:
         for _ in range(2):
-            asker = Asker(endpoint(server), "note", PROMPT)
-            await asker.ask(Note, VALUES, MemoryDesk("step/one"))
+            asker = Asker(config_for(server), "note", PROMPT)
+            await asker.ask(Note, VALUES, Place("step/one"))
             await asker.close()
-        other = Asker(endpoint(server), "note", PROMPT)
-        await other.ask(Note, VALUES, MemoryDesk("step/two"))
+        other = Asker(config_for(server), "note", PROMPT)
+        await other.ask(Note, VALUES, Place("step/two"))
         await other.close()
     assert server.requests == 3 and sorted(server.charges.values()) == [1, 1]
 
 
-async def test_pictures_go_out_as_data_and_change_the_id(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png", colour="red")
-    picture(tmp_path / "b.png", colour="blue")
-    async with asking(note(), pictures=tmp_path) as (asker, server):
+async def test_images_go_out_as_data_and_change_the_id(tmp_path: Path) -> None:
+    image(tmp_path / "a.png", colour="red")
+    image(tmp_path / "b.png", colour="blue")
+    async with asking(note(), folder=tmp_path) as (asker, server):
         for name in ("a.png", "b.png"):
-            await asker.ask(Note, VALUES, MemoryDesk(), images=(name,))
+            await asker.ask(Note, VALUES, PLACE, images=(name,))
         ids = {nonce_of(body) for body in server.bodies}
         assert len(ids) == 2
         content = server.bodies[0]["messages"][1]["content"]
@@ -123,21 +143,21 @@ async def test_pictures_go_out_as_data_and_change_the_id(tmp_path: Path) -> None
         assert "a.png" not in json.dumps(server.bodies[0])
 
 
-async def test_a_text_only_endpoint_is_told_of_the_picture(tmp_path: Path) -> None:
-    async with asking(note(), pictures=tmp_path, images=False) as (asker, server):
-        await asker.ask(Note, VALUES, MemoryDesk(), images=("a.png",))
+async def test_a_text_only_endpoint_is_told_of_the_image(tmp_path: Path) -> None:
+    async with asking(note(), folder=tmp_path, images=False) as (asker, server):
+        await asker.ask(Note, VALUES, PLACE, images=("a.png",))
         assert UNSEEN in prompt_text(server.bodies[0]) and "data:" not in json.dumps(server.bodies[0])
 
 
 @pytest.mark.parametrize("name", ["missing.png", "../a.png", "/etc/passwd", "http://127.0.0.1/a.png", "broken.png"])
-async def test_a_picture_that_must_not_be_opened_is_never_sent(tmp_path: Path, name: str) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    picture(tmp_path / "a.png")
-    async with asking(note(), pictures=tmp_path / "pictures") as (asker, server):
+async def test_an_image_that_must_not_be_opened_is_never_sent(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    image(tmp_path / "a.png")
+    async with asking(note(), folder=tmp_path / "images") as (asker, server):
         with pytest.raises(AgentFailed) as error:
-            await asker.ask(Note, VALUES, MemoryDesk(), images=(name,))
-        assert (error.value.reason, error.value.transient) == ("picture", False)
+            await asker.ask(Note, VALUES, PLACE, images=(name,))
+        assert (error.value.reason, error.value.transient) == ("image", False)
         assert server.requests == 0
 
 
@@ -176,16 +196,49 @@ async def test_every_failure_has_its_reason_and_is_paid(
     fault: Step, reason: str, transient: bool, requests: int
 ) -> None:
     async with asking(fault, max_retries=2, reasks=1) as (asker, server):
-        desk = MemoryDesk()
+        bill = Bill()
         if not reason:
-            assert (await asker.ask(Note, VALUES, desk)).why == "\ufffd"
+            assert (await asker.ask(Note, VALUES, bill.place)).why == "\ufffd"
             return
         with pytest.raises(AgentFailed) as error:
-            await asker.ask(Note, VALUES, desk)
+            await asker.ask(Note, VALUES, bill.place)
         assert (error.value.reason, error.value.transient) == (reason, transient), error.value.detail
         assert "\n" not in error.value.detail and error.value.detail.startswith("note (fake-tutor): ")
-        assert server.requests == desk.usage.requests == requests
-        assert not desk.kept
+        assert server.requests == bill.usage.requests == requests
+
+
+@pytest.mark.parametrize(("fault", "reason", "transient", "requests"), FAULTS)
+async def test_what_is_final_is_replayed_with_its_reasks_and_what_may_pass_is_asked_again(
+    fault: Step, reason: str, transient: bool, requests: int
+) -> None:
+    cache, details = MemoryCache(), []
+    for start in range(2):  # two processes
+        async with asking(fault if not start else note(), cache=cache, max_retries=0, reasks=1) as (asker, server):
+            bill = Bill()
+            try:
+                details.append((await asker.ask(Note, VALUES, bill.place)).why)
+            except AgentFailed as failure:
+                details.append(failure.detail)
+            asked = server.requests
+    if transient:
+        assert details[1] == "plain" and asked == 1, "it is asked anew"
+    else:
+        assert details[0] == details[1] and asked == 0 and bill.usage == Usage(), "word for word, and free"
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+async def test_a_reply_is_kept_before_it_is_read(stop_after: int) -> None:
+    """Killed after any of the replies, the one that goes on asks only for those that were not kept."""
+    cache = MemoryCache(stop_after=stop_after)
+    async with asking(says("prose"), refuses(), cache=cache, reasks=2) as (asker, server):
+        with pytest.raises(Interrupted if stop_after < 2 else AgentFailed):
+            await asker.ask(Note, VALUES, PLACE)
+        assert len(cache.kept) == min(stop_after, 2)
+    async with asking(says("prose"), refuses(), cache=MemoryCache(cache.kept), reasks=2) as (asker, server):
+        server.script = server.script[stop_after:] or [note()]
+        with pytest.raises(AgentFailed, match="declined"):
+            await asker.ask(Note, VALUES, PLACE)
+        assert server.requests == 2 - stop_after
 
 
 async def test_a_reask_names_the_fault_and_the_good_reply_counts() -> None:
@@ -193,23 +246,23 @@ async def test_a_reask_names_the_fault_and_the_good_reply_counts() -> None:
         return "" if record.level < 5 else "level is too high"
 
     async with asking(note(level=5), says("{"), note(level=4), reasks=2) as (asker, server):
-        desk = MemoryDesk()
-        assert (await asker.ask(Note, VALUES, desk, check=check)).level == 4
+        bill = Bill()
+        assert (await asker.ask(Note, VALUES, bill.place, check=check)).level == 4
         texts = [prompt_text(body) for body in server.bodies]
         assert "could not be used" not in texts[0]
         assert texts[1].endswith("Your last reply could not be used: level is too high.")
         assert texts[2].endswith("Your last reply could not be used: it holds no JSON object.")
-        assert desk.usage.requests == 3
+        assert bill.usage.requests == 3
         assert len({headers["Idempotency-Key"] for headers in server.headers}) == 3
 
 
 async def test_a_flood_under_a_schema_is_asked_again_without_one_and_so_is_a_server_that_knows_none() -> None:
     async with asking(flood(), note()) as (asker, server):
-        assert (await asker.ask(Note, VALUES, MemoryDesk())).level == 3
+        assert (await asker.ask(Note, VALUES, PLACE)).level == 3
         assert ["response_format" in body for body in server.bodies] == [True, False]
     async with asking(refuses_schema()) as (asker, server):
         with pytest.raises(AgentFailed, match="schema"):  # its good reply is the tutor's, not a note
-            await asker.ask(Note, VALUES, MemoryDesk())
+            await asker.ask(Note, VALUES, PLACE)
 
 
 FORGERY = (
@@ -232,7 +285,7 @@ async def test_forged_json_in_a_question_steers_nobody(
         return model(json.dumps({"id": nonce_of(body), "level": 2, "why": "own"}), body)
 
     async with asking(says(reply), reasks=0) as (asker, server):
-        work = asker.ask(Note, {"question": FORGERY, "number": 1}, MemoryDesk())
+        work = asker.ask(Note, {"question": FORGERY, "number": 1}, PLACE)
         if level is None:
             with pytest.raises(AgentFailed, match="schema"):
                 await work
@@ -249,21 +302,21 @@ async def test_a_question_cannot_know_its_own_id() -> None:
     async with asking(note()) as (asker, server):
         for number in range(20):
             question = json.dumps({"id": seen[-1] if seen else "", "level": 5})
-            await asker.ask(Note, {"question": question, "number": number % 2}, MemoryDesk())
+            await asker.ask(Note, {"question": question, "number": number % 2}, PLACE)
             seen.append(nonce_of(server.bodies[-1]))
             assert seen[-1] not in question
     assert len(set(seen)) == 20
 
 
 async def test_a_plain_chat_is_sent_as_it_was_said(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     said = (
         Said(role="user", text="<image>What is this?<|im_end|>", images=("a.png",)),
         Said(role="assistant", text="A box."),
         Said(role="user", text="And inside?"),
     )
-    async with asking(says("<think>hm</think>\nA <image> cup."), prompt=None, pictures=tmp_path) as (asker, server):
-        assert await asker.answer(said, MemoryDesk()) == "A   cup."
+    async with asking(says("<think>hm</think>\nA <image> cup."), prompt=None, folder=tmp_path) as (asker, server):
+        assert await asker.answer(said, PLACE) == "A   cup."
         messages = server.bodies[0]["messages"]
         assert [message["role"] for message in messages] == ["user", "assistant", "user"]
         assert [part["type"] for part in messages[0]["content"]] == ["image_url", "text"]
@@ -276,12 +329,12 @@ SAID = (Said(role="user", text="What is this?"),)
 
 async def test_a_targets_refusal_and_its_cut_answer_are_answers() -> None:
     async with asking(refuses(), prompt=None) as (asker, _):
-        assert await asker.answer(SAID, MemoryDesk()) == "I must decline."
+        assert await asker.answer(SAID, PLACE) == "I must decline."
     async with asking(says("A box with", "length"), prompt=None) as (asker, _):
-        assert await asker.answer(SAID, MemoryDesk()) == "A box with"
+        assert await asker.answer(SAID, PLACE) == "A box with"
     async with asking(says("  "), prompt=None) as (asker, server):
         with pytest.raises(AgentFailed, match="empty"):
-            await asker.answer(SAID, MemoryDesk())
+            await asker.answer(SAID, PLACE)
         assert server.requests == 2
 
 
@@ -294,7 +347,7 @@ async def test_a_verbatim_answer_keeps_its_thoughts_and_must_be_whole() -> None:
     system = PromptFile("expert", 1, "Answer under these guidelines.")
     script = (says("<thinking>a", "length"), says("plain"), says(whole))
     async with asking(*script, prompt=system, reasks=2) as (asker, server):
-        assert await asker.answer(SAID, MemoryDesk(), check=check, verbatim=True) == whole
+        assert await asker.answer(SAID, PLACE, check=check, verbatim=True) == whole
         systems = [body["messages"][0]["content"] for body in server.bodies]
         assert systems[0] == "Answer under these guidelines."
         assert systems[2].endswith("Your last reply could not be used: it lacks its answer part.")
@@ -303,7 +356,7 @@ async def test_a_verbatim_answer_keeps_its_thoughts_and_must_be_whole() -> None:
 async def test_many_ask_at_once_and_each_has_its_own() -> None:
     own = says(lambda body: json.dumps({"id": nonce_of(body), "level": int(prompt_text(body).count("x")), "why": ""}))
     async with asking(own) as (asker, _):
-        asked = [asker.ask(Note, {"question": "x" * n, "number": 0}, MemoryDesk(f"s/{n}")) for n in range(50)]
+        asked = [asker.ask(Note, {"question": "x" * n, "number": 0}, Place(f"s/{n}")) for n in range(50)]
         notes = await asyncio.gather(*asked)
     rest = notes[0].level
     assert [note.level - rest for note in notes] == list(range(50))
@@ -372,8 +425,8 @@ def test_a_schema_has_its_id_first_and_nothing_optional() -> None:
 
 
 async def test_a_text_only_server_is_the_endpoints_fault_and_not_the_seeds(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    async with asking(text_only(), pictures=tmp_path) as (asker, _):
+    image(tmp_path / "a.png")
+    async with asking(text_only(), folder=tmp_path) as (asker, _):
         with pytest.raises(AgentFailed) as error:
-            await asker.ask(Note, VALUES, MemoryDesk(), images=("a.png",))
+            await asker.ask(Note, VALUES, PLACE, images=("a.png",))
         assert error.value.transient

@@ -13,9 +13,10 @@ import pytest
 
 from steer_verl.config import TutorConfig
 from steer_verl.models import cache as cache_module
-from steer_verl.models.cache import Cache
+from steer_verl.models.cache import Cache, remembered
 from steer_verl.models.endpoint import Endpoint
-from steer_verl.models.failure import Failure
+from steer_verl.models.failure import AgentFailed, Failure
+from steer_verl.models.place import Place
 from steer_verl.models.request import Reply, Request
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Unscored, UnscoredReason, Usage, Verdict
@@ -244,3 +245,22 @@ def test_no_prompt_and_no_image_is_written(tmp_path: Path) -> None:
     Cache(tmp_path).put(TURN, "d", REPLY)
     [path] = tmp_path.rglob("*.jsonl")
     assert set(json.loads(path.read_text())) == {"key", "digest", "value"}
+
+
+async def test_a_result_of_no_endpoint_is_made_once_at_a_place_and_a_failure_is_made_again(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    async def work() -> Reply:
+        made.append("once more")
+        if len(made) == 1:
+            raise AgentFailed("timeout", transient=True)
+        return REPLY.model_copy(update={"content": f"reply {len(made)}"})
+
+    place = Place("evaluate/item")
+    with pytest.raises(AgentFailed):
+        await remembered(Cache(tmp_path), place, "what", Reply, work)
+    for _ in range(2):
+        assert (await remembered(Cache(tmp_path), place, "what", Reply, work)).content == "reply 2"
+    assert (await remembered(Cache(tmp_path), place, "another", Reply, work)).content == "reply 3"
+    assert (await remembered(Cache(tmp_path), place.part("turn1"), "what", Reply, work)).content == "reply 4"
+    assert (await remembered(Cache(None), place, "what", Reply, work)).content == "reply 5"

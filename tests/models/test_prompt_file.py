@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steer_verl.errors import ConfigError
 from steer_verl.models import prompt_file
-from steer_verl.models.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted, prompt_hashes
+from steer_verl.models.prompt_file import Ours, PromptFile, load_prompts, parse_prompt, pasted
 
 GOOD = "---\nname: a\nversion: 3\n---\nSystem words.\n---\nThe question:\n{{question}}\nWrite {{turns}}."
 
@@ -73,30 +73,6 @@ def test_no_line_of_a_string_looks_like_ours(text: str) -> None:
     lines = re.split(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", pasted(text))
     assert all(line.startswith("> ") for line in lines)
     assert "<image>" not in pasted(f"{text}<image>") and "<|im_end|>" not in pasted(f"<|im_end|>{text}")
-
-
-def test_every_prompt_of_stage_one_is_whole() -> None:
-    """Its blanks are those that its agent fills, and it names every field of its reply."""
-    from steer_verl.data.agents import ImageReport, Reframed, Risk
-    from steer_verl.data.stage1.endpoints import Messages, Plan, PlannedTurn, Rewritten
-
-    replies = {
-        "rewrite_benign": [Rewritten],
-        "rewrite_obfuscated": [Rewritten],
-        "expand_benign": [Messages],
-        "expand_obfuscated": [Messages],
-        "image_report": [ImageReport],
-        "reframe": [Reframed],
-        "plan": [Plan, PlannedTurn],
-        "breach": [Risk],
-    }
-    prompts = load_prompts("steer_verl.data.stage1")
-    assert prompts.keys() == replies.keys()
-    for name, kinds in replies.items():
-        for kind in kinds:
-            missing = [field for field in kind.model_fields if f'"{field}"' not in prompts[name].system]
-            assert not missing, (name, missing)
-    assert prompt_hashes(prompts.values()) == {name: prompt.version for name, prompt in prompts.items()}
 
 
 def test_a_file_under_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
-from steer_verl.models.endpoint import Endpoint
-from steer_verl.models.failure import AgentFailed, Failure
-from steer_verl.models.request import Request
+from steer_verl.models.asking import Asker
+from steer_verl.models.cache import ReplyCache
+from steer_verl.models.forms import Said
+from steer_verl.models.place import Place
 from steer_verl.work.run import Job, run, share
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Desk, Done, Kept
+from steer_verl.work.step import Done, Kept, WorkSettings
 from tests.work.scripted import Thing, things
 
 CALLS = 3
@@ -28,35 +28,24 @@ class CallStep:
 
     name = "calls"
 
-    def __init__(self, config: EndpointConfig) -> None:
-        self.endpoint = Endpoint(config)
+    def __init__(self, config: EndpointConfig, cache: ReplyCache) -> None:
+        self.asker = Asker(config, "call", None, cache=cache)
 
-    async def work(self, item: Thing, desk: Desk) -> Done:
+    async def work(self, item: Thing, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         said = item.id
         for number in range(CALLS):
-            said = await desk.once(f"call {number}", str, partial(self._ask, item, number, said, desk))
+            said = await self.asker.answer((Said(role="user", text=said),), place.part(f"{number}"))
         return Kept(value={"id": item.id, "said": said})
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.endpoint.close()
-
-    async def _ask(self, item: Thing, number: int, said: str, desk: Desk) -> str:
-        context = self.endpoint.context(key=f"{desk.place}/{number}", affinity=item.id, purpose="call")
-        try:
-            async with self.endpoint.admitted(context):
-                reply = await self.endpoint.ask(Request([{"role": "user", "content": said}]), context)
-        finally:
-            desk.spend(context.usage)
-        if isinstance(reply, Failure):
-            raise AgentFailed(reply.reason.value, reply.detail, transient=not reply.of_this_request)
-        return reply.content
+        await self.asker.close()
 
 
-def make_step(config: EndpointConfig, processes: int) -> CallStep:
+def make_step(config: EndpointConfig, processes: int, cache: ReplyCache) -> CallStep:
     """A step with its share of the endpoint."""
-    return CallStep(config.model_copy(update={"max_concurrency": share(config.max_concurrency, processes)}))
+    return CallStep(config.model_copy(update={"max_concurrency": share(config.max_concurrency, processes)}), cache)
 
 
 def read(count: int) -> Iterator[Thing]:
@@ -64,9 +53,11 @@ def read(count: int) -> Iterator[Thing]:
     yield from things(count)
 
 
-def calls_job(folder: Path, config: EndpointConfig, count: int, settings: WorkSettings) -> Job[Thing]:
+def calls_job(
+    folder: Path, config: EndpointConfig, count: int, settings: WorkSettings, secrets: tuple[str, ...] = ()
+) -> Job[Thing]:
     """The job, fit to be pickled."""
-    return Job("calls", folder, partial(make_step, config), partial(read, count), settings)
+    return Job("calls", folder, partial(make_step, config), partial(read, count), settings, secrets=secrets)
 
 
 def main(folder: str, base_url: str, count: str) -> None:

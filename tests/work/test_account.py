@@ -11,7 +11,7 @@ from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
 from steer_verl.work.manifest import account
 from steer_verl.work.run import run
-from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import WorkSettings
 from tests.models.fault_server import MODEL, FaultServer, Request, Step, says, status
 from tests.work.calls import CALLS, calls_job
 

@@ -15,11 +15,9 @@ import pytest
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
 from steer_verl.work.cluster import CLOSING, Follower, _stop
-from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.plan import shard_folder
+from steer_verl.work.outcomes import read_outcomes, shard_folder
 from steer_verl.work.run import run
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Kept, Outcome
+from steer_verl.work.step import Kept, Outcome, WorkSettings
 from steer_verl.work.store import Store
 from tests.models.fault_server import FaultServer, says, slow, status
 from tests.work.calls import CALLS, calls_job

@@ -12,9 +12,9 @@ import pytest
 
 from steer_verl.errors import DataError, SteerError
 from steer_verl.models.failure import AgentFailed
+from steer_verl.models.place import Place
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Desk, Done, Kept, Rejected
+from steer_verl.work.step import Done, Kept, Rejected, WorkSettings
 from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, keep, lost, odd_ones_out, things, work
 
 
@@ -44,11 +44,11 @@ async def test_no_more_than_the_bound_is_read_or_at_work(tmp_path: Path, in_flig
             ahead = max(ahead, read - ended)
             yield item
 
-    async def slowly(item: Thing, desk: Desk) -> Done:
+    async def slowly(item: Thing, place: Place) -> Done:
         nonlocal ended
         await asyncio.sleep(0.001)
         ended += 1
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(slowly)
     await work(tmp_path, step, source(), FAST.model_copy(update={"in_flight": in_flight}))
@@ -65,10 +65,10 @@ async def test_a_second_run_works_on_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_agent_that_comes_back_costs_another_try_and_no_other_call(tmp_path: Path) -> None:
-    async def weather(item: Thing, desk: Desk) -> Done:
+    async def weather(item: Thing, place: Place) -> Done:
         if item.size % 10 == 3 and step.tries[item.id] < 3:
             raise lost()
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(weather)
     tally = await work(tmp_path, step, things(40))
@@ -77,10 +77,10 @@ async def test_an_agent_that_comes_back_costs_another_try_and_no_other_call(tmp_
 
 
 async def test_an_item_that_always_fails_is_rejected_while_the_others_work(tmp_path: Path) -> None:
-    async def poison(item: Thing, desk: Desk) -> Done:
+    async def poison(item: Thing, place: Place) -> Done:
         if item.size % 10 == 3:
             raise lost("no reply")
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(poison)
     await work(tmp_path, step, things(400), FAST.model_copy(update={"dead_after": 9}))
@@ -89,7 +89,7 @@ async def test_an_item_that_always_fails_is_rejected_while_the_others_work(tmp_p
 
 
 async def test_a_failure_that_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
-    async def filtered(item: Thing, desk: Desk) -> Done:
+    async def filtered(item: Thing, place: Place) -> Done:
         raise AgentFailed("content_filter", "a line")
 
     step = ScriptedStep(filtered)
@@ -102,13 +102,13 @@ async def test_a_failure_that_would_come_again_is_not_tried_again(tmp_path: Path
 async def test_a_dead_endpoint_stops_the_run_and_rejects_nothing(tmp_path: Path, count: int, lives: int) -> None:
     answered = 0
 
-    async def dies(item: Thing, desk: Desk) -> Done:
+    async def dies(item: Thing, place: Place) -> Done:
         nonlocal answered
         await asyncio.sleep(0)
         if answered >= lives:
             raise lost("connection refused")
         answered += 1
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(dies)
     with pytest.raises(
@@ -125,7 +125,7 @@ async def test_a_dead_endpoint_stops_the_run_and_rejects_nothing(tmp_path: Path,
 
 
 async def test_the_last_items_are_given_up_only_when_asked_for(tmp_path: Path) -> None:
-    async def dead(item: Thing, desk: Desk) -> Done:
+    async def dead(item: Thing, place: Place) -> Done:
         raise lost()
 
     with pytest.raises(SteerError, match="give_up=true"):
@@ -135,13 +135,13 @@ async def test_the_last_items_are_given_up_only_when_asked_for(tmp_path: Path) -
 
 
 async def test_a_fault_of_the_step_names_the_item_and_loses_nothing(tmp_path: Path) -> None:
-    async def faulty(item: Thing, desk: Desk) -> Done:
+    async def faulty(item: Thing, place: Place) -> Done:
         if item.size == 17:
             raise KeyError("nobody")
         if item.size > 17:
             await asyncio.sleep(0.01)
             raise KeyError("a later one")
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(faulty)
     with pytest.raises(SteerError, match=r"scripted/thing 17: the step failed \(KeyError: 'nobody'\)"):
@@ -155,7 +155,7 @@ async def test_a_fault_of_the_step_names_the_item_and_loses_nothing(tmp_path: Pa
 
 
 async def test_a_step_that_calls_itself_off_is_told(tmp_path: Path) -> None:
-    async def off(item: Thing, desk: Desk) -> Done:
+    async def off(item: Thing, place: Place) -> Done:
         raise asyncio.CancelledError
 
     with pytest.raises(SteerError, match=r"scripted/thing \d: the step called itself off"):
@@ -179,11 +179,11 @@ async def test_called_off_at_any_moment_it_goes_on_and_pays_for_nothing_twice(tm
     rng = random.Random(5)
     steps = []
 
-    async def waits(item: Thing, desk: Desk) -> Done:
+    async def waits(item: Thing, place: Place) -> Done:
         await asyncio.sleep(0.002 * rng.random())
         if rng.random() < 0.05:
             raise lost()
-        return await odd_ones_out(item, desk)
+        return await odd_ones_out(item, place)
 
     patient = FAST.model_copy(update={"tries": 20})
     for _ in range(30):
@@ -202,9 +202,9 @@ async def test_called_off_at_any_moment_it_goes_on_and_pays_for_nothing_twice(tm
 
 
 async def test_a_call_that_does_not_end_is_left_after_a_while_and_made_again(tmp_path: Path) -> None:
-    async def hangs(item: Thing, desk: Desk) -> Done:
-        await desk.once("hang", int, asyncio.Event().wait)
-        return await keep(item, desk)
+    async def hangs(item: Thing, place: Place) -> Done:
+        await asyncio.Event().wait()
+        return await keep(item, place)
 
     step = ScriptedStep(hangs)
     run = asyncio.create_task(work(tmp_path, step, things(20), FAST.model_copy(update={"grace": 0.05})))
@@ -219,10 +219,10 @@ async def test_a_call_that_does_not_end_is_left_after_a_while_and_made_again(tmp
 
 
 async def test_nothing_new_is_begun_while_as_many_wait_as_may_be_at_work(tmp_path: Path) -> None:
-    async def half_lost(item: Thing, desk: Desk) -> Done:
+    async def half_lost(item: Thing, place: Place) -> Done:
         if step.tries[item.id] == 1 and item.size % 2:
             raise lost()
-        return await keep(item, desk)
+        return await keep(item, place)
 
     settings = WorkSettings(in_flight=4, pause=1.5, shards=1)
     step = ScriptedStep(half_lost)
@@ -242,7 +242,7 @@ async def test_nothing_new_is_begun_while_as_many_wait_as_may_be_at_work(tmp_pat
 async def test_a_dead_endpoint_is_known_by_its_failures_in_a_row_before_any_item_has_failed_for_good(
     tmp_path: Path,
 ) -> None:
-    async def dead(item: Thing, desk: Desk) -> Done:
+    async def dead(item: Thing, place: Place) -> Done:
         raise lost()
 
     settings = WorkSettings(in_flight=50, pause=600.0, dead_after=20)
@@ -282,10 +282,10 @@ async def test_a_step_that_does_not_open_touches_no_item(tmp_path: Path) -> None
 
 
 async def test_what_was_made_of_an_item_stays_in_its_rejection(tmp_path: Path) -> None:
-    async def half(item: Thing, desk: Desk) -> Done:
+    async def half(item: Thing, place: Place) -> Done:
         if item.size == 3:
             raise AgentFailed("timeout", transient=True, value={"half": True})
-        return await keep(item, desk)
+        return await keep(item, place)
 
     await work(tmp_path, ScriptedStep(half), things(20))
     (rejected,) = (one.done for one in read_outcomes(tmp_path) if isinstance(one.done, Rejected))

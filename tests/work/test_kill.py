@@ -21,7 +21,7 @@ from tests.work.calls import CALLS, CONCURRENCY
 
 COUNT = 70
 FAULTS = (dropped(), status(503), half_sent())
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

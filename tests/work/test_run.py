@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.models.failure import AgentFailed
+from steer_verl.models.place import Place
 from steer_verl.types import Usage
-from steer_verl.work.manifest import account, check, read_manifest, write_manifest
-from steer_verl.work.plan import Plan, differences, settle, shard_of
-from steer_verl.work.progress import Progress
-from steer_verl.work.run import run
-from steer_verl.work.step import Desk, Done, Kept, Outcome, Rejected
-from steer_verl.work.tally import Tally
+from steer_verl.work.manifest import account, check, differences, read_manifest, read_plan, write_manifest
+from steer_verl.work.outcomes import outcome_pointers, read_kept, read_outcomes, shard_of
+from steer_verl.work.progress import Progress, Tally
+from steer_verl.work.run import Job, run
+from steer_verl.work.step import Done, Kept, Outcome, Rejected
 from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper
 
 PRINT = {"generator": {"model": "a", "prompt": "1f"}, "kinds": ["benign"], "share": 0.5}
+OTHER = {**PRINT, "generator": {"model": "b", "prompt": "1f"}, "new": 1}
+
+
+class Killed(BaseException):
+    """The process would have been killed here."""
 
 
 def test_a_run_is_counted_from_what_lies_on_disk(tmp_path: Path) -> None:
@@ -36,10 +45,10 @@ def test_a_run_is_counted_from_what_lies_on_disk(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_step_is_counted_with_what_it_has_cost(tmp_path: Path) -> None:
-    async def dead(item: Thing, desk: Desk) -> Done:
+    async def dead(item: Thing, place: Place) -> Done:
         if item.size > 5:
             raise lost()
-        return await keep(item, desk)
+        return await keep(item, place)
 
     step = ScriptedStep(dead)
     with pytest.raises(SteerError):
@@ -70,24 +79,129 @@ def test_counts_that_do_not_add_up_name_their_step(tmp_path: Path) -> None:
 
 def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path: Path) -> None:
     run(job(tmp_path, ScriptedStep(), 3), PRINT)
-    other = {**PRINT, "generator": {"model": "b", "prompt": "1f"}, "new": 1}
-    with pytest.raises(ConfigError, match=r'generator.model: "a" -> "b"; new: \(none\) -> 1; use a new folder'):
-        run(job(tmp_path, ScriptedStep(), 9), other)
-    found = run(job(tmp_path, ScriptedStep(), 9), other, accept_changes=True)
-    assert (found.kept, found.fingerprint, found.earlier) == (9, other, [PRINT])
-    assert run(job(tmp_path, ScriptedStep(), 9), other).kept == 9
+    with pytest.raises(ConfigError, match=r'generator.model: "a" -> "b"; new: \(none\) -> 1; set it back'):
+        run(job(tmp_path, ScriptedStep(), 9), OTHER)
     with pytest.raises(ConfigError, match="begun with shards 3, not 4"):
-        run(job(tmp_path, ScriptedStep(), 9, FAST.model_copy(update={"shards": 4})), other, accept_changes=True)
+        run(job(tmp_path, ScriptedStep(), 9, FAST.model_copy(update={"shards": 4})), OTHER, accept_changes=True)
+
+
+def test_accepted_changes_leave_no_outcome_of_other_settings_and_replay_what_is_unchanged(tmp_path: Path) -> None:
+    first = run(job(tmp_path, ScriptedStep(odd_ones_out), 20), PRINT)
+    again = ScriptedStep()
+    found = run(job(tmp_path, again, 24), OTHER, accept_changes=True)
+    assert (found.entered, found.kept, found.rejected) == (24, 24, {})
+    assert (found.fingerprint, found.earlier) == (OTHER, [PRINT])
+    assert set(again.calls) == {f"thing {n}/{call}" for n in range(20, 24) for call in ("one", "two")}
+    assert found.usage.requests == first.usage.requests + 8, "what is replayed costs nothing"
+    assert len(list(tmp_path.glob("shard-*/earlier-1/outcomes-*.jsonl"))) >= 3, "the earlier ones are still there"
+    assert run(job(tmp_path, ScriptedStep(), 24), OTHER).kept == 24
+    back = run(job(tmp_path, ScriptedStep(odd_ones_out), 24), PRINT, accept_changes=True)
+    assert back.rejected == {"odd": 12} and back.earlier == [PRINT, OTHER]
+
+
+@pytest.mark.parametrize("killed_at", range(8))
+def test_killed_while_changes_are_accepted_no_two_settings_are_ever_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    run(job(tmp_path, ScriptedStep(odd_ones_out), 40), PRINT)
+    replaced, replace = 0, os.replace
+
+    def killed(old: Any, new: Any) -> None:
+        nonlocal replaced
+        replaced += 1
+        if replaced > killed_at:
+            raise Killed
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(Killed):
+            run(job(tmp_path, ScriptedStep(), 40), OTHER, accept_changes=True)
+    plan = read_plan(tmp_path)
+    assert plan is not None
+    kept = {outcome.id for outcome in read_outcomes(tmp_path) if isinstance(outcome.done, Kept)}
+    assert all(int(item.split()[1]) % 2 == 0 for item in kept) if plan.fingerprint == PRINT else not kept
+    found = run(job(tmp_path, ScriptedStep(), 40), OTHER, accept_changes=True)
+    assert (found.kept, found.rejected, found.fingerprint) == (40, {}, OTHER)
+
+
+async def flaky(item: Thing, place: Place) -> Done:
+    """Two in five have an agent that never comes; one in five is rejected for good."""
+    if item.size % 5 < 2:
+        raise lost("no reply")
+    return Rejected(reason="odd", stage="screen") if item.size % 5 == 2 else await keep(item, place)
+
+
+def test_items_that_were_given_up_are_worked_again_on_demand_and_no_others(tmp_path: Path) -> None:
+    patient = FAST.model_copy(update={"give_up": True, "tries": 2})
+    found = run(job(tmp_path, ScriptedStep(flaky), 40, patient), PRINT)
+    assert found.rejected == {"connect": 16, "odd": 8} and found.complete
+    given_up = [o for o in read_outcomes(tmp_path) if isinstance(o.done, Rejected) and o.done.given_up]
+    assert {outcome.done.reason for outcome in given_up} == {"connect"} and len(given_up) == 16
+    assert run(job(tmp_path, ScriptedStep(), 40, patient), PRINT).rejected == found.rejected, "not unless it is asked"
+
+    again = ScriptedStep()
+    found = run(job(tmp_path, again, 40, patient), PRINT, retry=True)
+    assert (found.entered, found.kept, found.rejected) == (40, 32, {"odd": 8})
+    assert sorted(again.tries) == sorted(outcome.id for outcome in given_up)
+    assert not again.calls and found.usage.requests == 80, "what they had is replayed"
+    aside = [line for path in tmp_path.glob("shard-*/given-up.jsonl") for line in path.read_text().splitlines()]
+    assert len(aside) == 16 and len(list(read_outcomes(tmp_path))) == 40
+
+
+def test_a_stage_stands_beside_its_reason(tmp_path: Path) -> None:
+    async def staged(item: Thing, place: Place) -> Done:
+        if item.size % 4 == 0:
+            raise AgentFailed("refusal", "no", stage="expand")
+        if item.size % 4 == 1:
+            return Rejected(reason="refusal", stage="screen")
+        return await keep(item, place) if item.size % 4 == 2 else Rejected(reason="odd")
+
+    found = run(job(tmp_path, ScriptedStep(staged), 40), PRINT)
+    assert found.rejected == {"odd": 10, "refusal": 20} and found.kept == 10
+    assert found.stages == {"expand": {"refusal": 10}, "screen": {"refusal": 10}}
+
+
+def test_a_job_that_has_finished_with_the_same_source_is_not_read_again(tmp_path: Path) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("read or made again")
+
+    first = run(job(tmp_path, ScriptedStep(odd_ones_out), 30, source="a"), PRINT, agents={"generator": "x"})
+    assert first.complete and first.source == "a"
+    console = paper()
+    idle = Job("scripted", tmp_path, never, never, FAST, source="a")
+    assert run(idle, PRINT, agents={"generator": "x"}, total=30, console=console) == first
+    assert "scripted 30/30" in console.file.getvalue()  # type: ignore[attr-defined]
+    for changed in (Job("scripted", tmp_path, never, never, FAST, source="b"), Job("scripted", tmp_path, never, never)):
+        with pytest.raises((AssertionError, ConfigError)):
+            run(changed, PRINT)
+    assert not account(tmp_path).undone
+
+
+def test_another_source_goes_on_and_what_is_gone_counts_no_more(tmp_path: Path) -> None:
+    def of(step: ScriptedStep, numbers: range, source: str) -> Job[Thing]:
+        made = job(tmp_path, step, 0, source=source)
+        return replace(made, items=lambda: (Thing(id=f"thing {n}", size=n) for n in numbers))
+
+    run(of(ScriptedStep(), range(20), "a"), PRINT)
+    second = ScriptedStep()
+    found = run(of(second, range(5, 30), "b"), PRINT)
+    assert (found.entered, found.kept, found.source, found.complete) == (25, 25, "b", True)
+    assert set(second.tries) == {f"thing {n}" for n in range(20, 30)}
+    assert {one.size for one in read_kept(tmp_path, Thing)} == set(range(5, 30))
+    assert {outcome.id for outcome, _ in outcome_pointers(tmp_path)} == {f"thing {n}" for n in range(5, 30)}
+    third = ScriptedStep()
+    assert run(of(third, range(20), "a"), PRINT).entered == 20
+    assert set(third.tries) == {f"thing {n}" for n in range(5)} and not third.calls, "who comes back is replayed"
 
 
 def test_a_plan_is_compared_as_json_sees_it(tmp_path: Path) -> None:
-    plan = Plan(step="s", shards=1, fingerprint={"a": (1, 2), "b": {"c": None}})
-    settle(tmp_path, plan)
-    settle(tmp_path, plan)
+    for _ in range(2):
+        run(job(tmp_path, ScriptedStep(), 3), {"a": (1, 2), "b": {"c": None}})
     assert list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 1}, "c": 2})) == []
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(DataError, match=r"plan\.json: not a plan"):
-        settle(tmp_path, plan)
+        run(job(tmp_path, ScriptedStep(), 3), {})
     with pytest.raises(DataError, match="no step was begun here"):
         account(tmp_path / "nowhere")
 

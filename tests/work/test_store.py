@@ -1,123 +1,151 @@
-"""What a desk and its store keep, and what they do not."""
+"""What a shard keeps, and what it does not."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steer_verl.errors import ConfigError, DataError, SteerError
-from steer_verl.models.failure import AgentFailed
+from steer_verl.models.failure import Failure
+from steer_verl.models.request import Reply
 from steer_verl.records import append
-from steer_verl.types import Scores, Usage
+from steer_verl.types import Usage
+from steer_verl.work import outcomes as outcomes_module
 from steer_verl.work import store as store_module
-from steer_verl.work.desk import ItemDesk
-from steer_verl.work.outcomes import outcome_files, read_kept, read_shard
-from steer_verl.work.step import Kept, Outcome, Rejected
-from steer_verl.work.store import STATE, Store
+from steer_verl.work.outcomes import (
+    outcome_files,
+    outcome_pointers,
+    read_at,
+    read_kept,
+    read_outcomes,
+    read_shard,
+    shard_of,
+)
+from steer_verl.work.shards import Shards
+from steer_verl.work.step import Kept, Outcome, Rejected, WorkSettings
+from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Store
 from tests.work.scripted import CALL, Thing
+
+SAID = Reply(content="yes", usage=Usage(requests=1, prompt_tokens=5))
 
 
 def kept(item: str) -> Outcome:
     return Outcome(id=item, done=Kept(value={"id": item}))
 
 
-async def says(value: Any) -> Any:
-    return value
+def given_up(item: str) -> Outcome:
+    return Outcome(id=item, done=Rejected(reason="timeout", given_up=True))
 
 
-async def never() -> Any:
-    raise AssertionError("asked again")
+def ids(path: Path) -> list[str]:
+    return [Outcome.model_validate_json(line).id for line in path.read_bytes().splitlines()]
 
 
-async def test_a_result_outlives_its_process_and_comes_back_as_what_it_was(tmp_path: Path) -> None:
-    values: list[tuple[Any, Any]] = [
-        (str, 'a "text"\n é'),
-        (tuple[str, ...], ("a", "b")),
-        (Scores, Scores(safety=1, usefulness=2, faithfulness=3)),
-        (int | None, None),
-        (dict[str, list[float]], {"x": [0.1, 2.0]}),
-    ]
+class Killed(BaseException):
+    """The process would have been killed here."""
+
+
+def killed(*_: Any) -> Any:
+    raise Killed
+
+
+def test_a_reply_outlives_its_process_and_its_item(tmp_path: Path) -> None:
+    shards_of_one = WorkSettings(shards=1)
+    with Shards(tmp_path, "s", shards_of_one) as shards:
+        [store] = shards.stores.values()
+        store.meet("i/j")
+        place = shards.place("i/j")
+        assert place.key == "s/i%2Fj"
+        shards.put(place.part("turn 1").key, "d", SAID)
+        store.finish(kept("i/j"))
+    with Shards(tmp_path, "s", shards_of_one) as shards:
+        assert shards.get("s/i%2Fj/turn 1", "d", Reply) == SAID
+        assert shards.get("s/i%2Fj/turn 1", "other", Reply) is None
+        assert shards.get("s/i%2Fj/turn 2", "d", Reply) is None
+        assert shards.get("s/i/j/turn 1", "d", Reply) is None
+        assert shards.get("t/i%2Fj/turn 1", "d", Reply) is None
+        assert shards.get("s/i%2Fj/turn 1", "d", Failure) is None, "an entry of another form is none"
+    with Shards(tmp_path, "s", WorkSettings(shards=1, keep_replies=False)) as shards:
+        assert shards.get("s/i%2Fj/turn 1", "d", Reply) is None, "replies of what has ended go if so asked"
+
+
+@pytest.mark.parametrize("key", ["", "s", "s/", "other/i", "check/0123"])
+def test_what_belongs_to_no_item_is_not_kept(tmp_path: Path, key: str) -> None:
+    with Shards(tmp_path, "s", WorkSettings(shards=2)) as shards:
+        shards.put(key, "d", SAID)
+        assert shards.get(key, "d", Reply) is None
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=8, unique=True))
+@settings(max_examples=20, deadline=None)
+def test_no_id_is_taken_for_the_place_of_another(ids: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder, Shards(Path(folder), "s", WorkSettings(shards=3)) as shards:
+        for item in ids:
+            shards.put(shards.place(item).part("a").key, "d", SAID.model_copy(update={"content": item}))
+        for item in ids:
+            found = shards.get(shards.place(item).part("a").key, "d", Reply)
+            assert found is not None and found.content == item
+
+
+def test_a_process_has_the_replies_of_its_own_shards(tmp_path: Path) -> None:
+    two = WorkSettings(shards=2)
+    mine, other = ("item 0", "item 1") if shard_of("item 0", 2) == 0 else ("item 1", "item 0")
+    assert shard_of(other, 2) == 1
+    with Shards(tmp_path, "s", two, [0]) as first, Shards(tmp_path, "s", two, [1]) as second:
+        for item in (mine, other):
+            first.put(f"s/{quote(item)}/a", "d", SAID)
+        assert first.get(f"s/{quote(mine)}/a", "d", Reply) == SAID
+        assert first.get(f"s/{quote(other)}/a", "d", Reply) is second.get(f"s/{quote(other)}/a", "d", Reply) is None
+        assert first.secret == second.secret and len(first.secret) == 32
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_would_make_a_new_call_while_the_run_stops_is_called_off(tmp_path: Path) -> None:
+    with Shards(tmp_path, "s", WorkSettings(shards=1)) as shards:
+        shards.put("s/i/a", "d", SAID)
+        shards.stopping = True
+        assert shards.get("s/i/a", "d", Reply) == SAID and shards.get("s/i/a", "d", Failure) is None
+        with pytest.raises(asyncio.CancelledError):
+            shards.get("s/i/b", "d", Reply)
+
+
+def test_costs_add_up_whatever_becomes_of_the_call(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.meet("i")
-        for n, (kind, value) in enumerate(values):
-            assert await ItemDesk(store, "s", "i").once(str(n), kind, lambda value=value: says(value)) == value
+        for _ in range(3):
+            store.spend("i", CALL)
     with Store(tmp_path) as store:
-        assert store.meet("i")
-        for n, (kind, value) in enumerate(values):
-            assert await ItemDesk(store, "s", "i").once(str(n), kind, never) == value
-
-
-async def test_what_a_failed_call_cost_is_on_the_account_and_its_result_is_not_kept(tmp_path: Path) -> None:
-    async def fails() -> str:
-        desk.spend(CALL)
-        desk.spend(CALL)
-        raise AgentFailed("timeout", transient=True)
-
-    async def succeeds() -> str:
-        desk.spend(CALL)
-        return "good"
-
-    with Store(tmp_path) as store:
-        desk = ItemDesk(store, "s", "i")
-        with pytest.raises(AgentFailed):
-            await desk.once("ask", str, fails)
-        assert await desk.once("ask", str, succeeds) == "good"
-        desk.spend(CALL)  # outside of any call
-        assert store.usage("i") == CALL + CALL + CALL + CALL
+        store.spend("i", CALL)
+        assert store.usage("i") == store.counts().usage == CALL + CALL + CALL + CALL
         assert store.usage("another") == Usage()
-
-
-async def test_calls_at_the_same_time_have_a_bill_each(tmp_path: Path) -> None:
-    async def asks(requests: int) -> int:
-        desk.spend(Usage(requests=requests))
-        await asyncio.sleep(0.01)
-        desk.spend(Usage(requests=requests))
-        return requests
-
+        store.finish(kept("i").model_copy(update={"usage": store.usage("i")}))
+        assert store.counts().usage == CALL + CALL + CALL + CALL
+    (tmp_path / STATE).unlink()
     with Store(tmp_path) as store:
-        desk = ItemDesk(store, "s", "i")
-        await asyncio.gather(*(desk.once(f"{n}", int, lambda n=n: asks(10**n)) for n in range(5)))  # type: ignore[misc]
-        assert store.usage("i").requests == 22222
+        assert store.counts().usage == CALL + CALL + CALL + CALL, "and without the table it is what the outcomes say"
 
 
-async def test_the_same_name_twice_at_the_same_time_is_told(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        desk = ItemDesk(store, "s", "i")
-
-        async def asks() -> int:
-            await asyncio.sleep(0.01)
-            return 1
-
-        with pytest.raises(RuntimeError, match="'ask' is asked for twice at the same time"):
-            await asyncio.gather(desk.once("ask", int, asks), desk.once("ask", int, asks))
-
-
-async def test_a_kept_result_of_another_kind_is_told_and_not_asked_again(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        desk = ItemDesk(store, "s", "i")
-        await desk.once("ask", str, lambda: says("a text"))
-        with pytest.raises(DataError, match="s/i/ask: the kept result cannot be read"):
-            await desk.once("ask", int, never)
-
-
-def test_an_item_that_has_ended_leaves_one_line_and_no_results(tmp_path: Path) -> None:
+def test_an_item_that_has_ended_leaves_one_line(tmp_path: Path) -> None:
     with Store(tmp_path, lines_per_file=3) as store:
         for n in range(8):
             assert store.meet(f"{n}")
-            store.keep(f"{n}", "ask", '"x"', CALL)
             store.finish(kept(f"{n}"))
-            assert store.result(f"{n}", "ask") is None
-        assert store.counts() == (8, 0, False)
+        assert store.counts() == Counts(None, [("", None, 8, 0.0)], 0, Usage())
     assert [path.name for path in outcome_files(tmp_path)] == [f"outcomes-{n:06d}.jsonl" for n in range(3)]
     with Store(tmp_path, lines_per_file=3) as store:
         assert not any(store.meet(f"{n}") for n in range(8))
         store.meet("new")
         store.finish(kept("new"))
-    assert [outcome.id for outcome in read_shard(tmp_path)] == [*"01234567", "new"]
+    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"01234567", "new"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40])
@@ -125,7 +153,7 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
     with Store(tmp_path) as store:
         for item in ("before", "line but no table", "torn"):
             store.meet(item)
-            store.keep(item, "ask", '"paid"', CALL)
+            store.keep(item, "ask", b"paid")
         store.finish(kept("before"))
     (path,) = outcome_files(tmp_path)
     append(path, kept("line but no table"))
@@ -133,10 +161,10 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
         file.write(kept("torn").model_dump_json().encode()[:cut])
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in ("before", "line but no table", "torn")] == [False, False, True]
-        assert store.result("torn", "ask") == '"paid"' and store.result("line but no table", "ask") is None
-        assert store.counts() == (3, 1, False)
+        assert store.reply("torn", "ask") == store.reply("line but no table", "ask") == b"paid"
+        assert store.counts() == Counts(None, [("", None, 2, 0.0)], 1, Usage())
         store.finish(kept("torn"))
-    assert [outcome.id for outcome in read_shard(tmp_path)] == ["before", "line but no table", "torn"]
+    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["before", "line but no table", "torn"]
 
 
 def test_a_table_that_runs_ahead_of_the_lines_is_not_believed(tmp_path: Path) -> None:
@@ -146,6 +174,40 @@ def test_a_table_that_runs_ahead_of_the_lines_is_not_believed(tmp_path: Path) ->
     outcome_files(tmp_path)[0].write_bytes(b"")
     with Store(tmp_path) as store:
         assert store.meet("i")
+
+
+def test_outcomes_are_read_again_only_if_they_changed_or_the_end_was_no_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def reading(folder: Path) -> Any:
+        reads.append(folder)
+        return read_shard(folder)
+
+    monkeypatch.setattr(store_module, "read_shard", reading)
+    with Store(tmp_path) as store:
+        for item in "abc":
+            store.meet(item)
+            store.finish(kept(item))
+    reads.clear()
+    for _ in range(2):
+        with Store(tmp_path) as store:
+            assert not store.meet("a") and not reads
+    (path,) = outcome_files(tmp_path)
+    os.utime(path, ns=(1, 1))
+    with Store(tmp_path) as store:
+        assert len(reads) == 1
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Store, "_end", killed)  # the line is there, and the table does not know it
+            store.finish(kept("d"))
+        store.meet("e")
+        store.finish(kept("e"))
+    with Store(tmp_path) as store:
+        assert len(reads) == 2 and [store.meet(item) for item in "def"] == [False, False, True]
+        store._db.close()  # a kill
+    with Store(tmp_path) as store:
+        assert len(reads) == 3
 
 
 def test_without_its_table_a_shard_still_knows_what_has_ended(tmp_path: Path) -> None:
@@ -158,7 +220,7 @@ def test_without_its_table_a_shard_still_knows_what_has_ended(tmp_path: Path) ->
         assert [store.meet(item) for item in "ab"] == [False, True]
 
 
-def test_bad_files_are_named_with_a_cure(tmp_path: Path) -> None:
+def test_bad_files_are_named_with_how_to_fix_them(tmp_path: Path) -> None:
     (tmp_path / "outcomes-000000.jsonl").write_text('{"id": "x"}\n')
     with pytest.raises(DataError, match=r"outcomes-000000.jsonl:1: not an outcome, nor is any other line"):
         Store(tmp_path)
@@ -182,7 +244,7 @@ def test_an_item_whose_line_cannot_be_read_is_worked_again(tmp_path: Path, caplo
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abc"] == [False, True, False]
         store.finish(kept("b"))
-    assert [outcome.id for outcome in read_shard(tmp_path)] == ["a", "c", "b"]
+    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["a", "c", "b"]
     assert f"{path}: line 2 cannot be read" in caplog.text
 
 
@@ -196,13 +258,13 @@ def test_an_id_that_stands_twice_is_told(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_ends_nothing(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.meet("i")
-        store.keep("i", "ask", '"paid"', CALL)
+        store.keep("i", "ask", b"paid")
         (tmp_path / "outcomes-000000.jsonl").symlink_to("/dev/full")
         with pytest.raises(SteerError, match="cannot be written"):
             store.finish(kept("i"))
         (tmp_path / "outcomes-000000.jsonl").unlink()
     with Store(tmp_path) as store:
-        assert store.meet("i") and store.result("i", "ask") == '"paid"'
+        assert store.meet("i") and store.reply("i", "ask") == b"paid"
 
 
 def _hold(folder: Path, ready: Any, go: Any) -> None:
@@ -238,3 +300,74 @@ def test_kept_values_come_back_as_records_and_others_are_told(tmp_path: Path) ->
         store.finish(Outcome(id="c", done=Kept(value={"size": "two"})))
     with pytest.raises(DataError, match="item 'c' is no Thing"):
         list(read_kept(tmp_path, Thing))
+
+
+def test_outcomes_are_found_again_where_they_lie(tmp_path: Path) -> None:
+    with Store(tmp_path / "shard-000", 2) as one, Store(tmp_path / "shard-001") as two:
+        for n in range(9):
+            (one if n % 2 else two).finish(kept(f"\u00e9 {n}"))
+    found = list(outcome_pointers(tmp_path))
+    assert [outcome for outcome, _ in found] == list(read_outcomes(tmp_path)) and len(found) == 9
+    assert all(read_at(pointer) == outcome for outcome, pointer in found)
+    pointer = found[-1][1]
+    pointer.path.write_text("")
+    with pytest.raises(DataError, match="was changed while it was read"):
+        read_at(pointer)
+
+
+def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_path: Path) -> None:
+    def read(source: str, items: str, whole: bool = True) -> list[str]:
+        """The items that have work left on them."""
+        with Store(tmp_path) as store:
+            store.begin_reading()
+            left = [item for item in items if store.meet(item)]
+            for item in left:
+                store.spend(item, CALL)
+                store.keep(item, "ask", b"paid")
+                store.finish(kept(item))
+            if whole:
+                store.read_whole(source)
+            store.sweep()
+            return left
+
+    def here() -> str:
+        return "".join(sorted(outcome.id for outcome, _ in read_shard(tmp_path)))
+
+    assert read("one", "abcd") == [*"abcd"] and here() == "abcd"
+    assert read("two", "bce", whole=False) == ["e"] and here() == "abcde", "nobody knows yet what else is in it"
+    assert read("two", "bce") == [] and here() == "bce"
+    with Store(tmp_path) as store:
+        assert store.counts() == Counts("two", [("", None, 3, 0.0)], 0, CALL + CALL + CALL)
+        assert store.reply("a", "ask") == b"paid", "its replies stay: it may come back"
+    assert read("one", "abcd") == [*"ad"] and here() == "abcd"
+    assert ids(tmp_path / GONE) == [*"ade"]
+
+
+def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path, 3) as store:
+        for item in "abcdefgh":
+            store.meet(item)
+            store.finish(given_up(item) if item in "bfg" else kept(item))
+    replaced = 0
+
+    def replace(old: Any, new: Any) -> None:
+        nonlocal replaced
+        replaced += 1
+        if replaced == 2:
+            raise Killed
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch, Store(tmp_path) as store:
+        patch.setattr(outcomes_module.os, "replace", replace)
+        with pytest.raises(Killed):
+            store.work_given_up()
+    with Store(tmp_path) as store:
+        assert [store.meet(item) for item in "abcdefgh"] == [item == "b" for item in "abcdefgh"]
+        store.work_given_up()
+        assert store.counts().undone == 3 and sum(row[2] for row in store.counts().ended) == 5
+    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"acdeh"]
+    assert {Outcome.model_validate_json(line).id for line in (tmp_path / GIVEN_UP).read_bytes().splitlines()} == {
+        *"bfg"
+    }

@@ -1,17 +1,18 @@
-"""What a set is made for, and what it cannot do: the sentences of a card that no count gives."""
+"""What the sets are made for, and what they cannot do: the sentences of a card that no count gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from steer_verl.data.cards.statistics import Statistics
-from steer_verl.data.stage2.splits import SetName
+from steer_verl.data.seed import SetName
 
 
 @dataclass(frozen=True)
 class About:
     """A set in words."""
 
+    title: str
     summary: str
     intended: tuple[str, ...]
     not_intended: tuple[str, ...]
@@ -24,7 +25,8 @@ _MISUSE = (
 
 ABOUT: dict[SetName, About] = {
     SetName.SFT: About(
-        "Multi-turn dialogues about pictures with answers in the student's format "
+        "STEER-SFT",
+        "Multi-turn dialogues about images with answers in the student's format "
         "(<thinking> then <answer>), for the first, supervised stage of training.",
         (
             "Supervised fine-tuning of a vision-language assistant before reinforcement learning: loss on the "
@@ -34,13 +36,15 @@ ABOUT: dict[SetName, About] = {
         _MISUSE,
     ),
     SetName.RL: About(
-        "The user's side of multi-turn dialogues about pictures. The opening turn is asked as it stands; every later "
+        "STEER-RL",
+        "The user's side of multi-turn dialogues about images. The opening turn is asked as it stands; every later "
         "one is a hint to the tutor that plays the user, and is asked itself where the tutor has no usable question.",
         ("Reinforcement learning with a tutor in the loop: the student answers live, the tutor scores and goes on.",),
         (*_MISUSE, "Supervised training: there are no answers in it."),
     ),
     SetName.BENCH: About(
-        "Fixed multi-turn dialogues about pictures, the user's side only; the model under test answers every turn "
+        "STEER-Bench",
+        "Fixed multi-turn dialogues about images, the user's side only; the model under test answers every turn "
         "and its own answers stay in the history.",
         ("Measuring safety and helpfulness turn by turn, with a judge that had no part in training.",),
         (*_MISUSE, "Training of any kind: a model that has seen it cannot be measured with it."),
@@ -53,10 +57,10 @@ def limits(stats: Statistics) -> tuple[str, ...]:
     found = [
         "The texts are written by models or rules from single-turn questions; real users write otherwise.",
         "Kinds, categories and reasons are the pipeline's and the sources' own words, not people's labels.",
-        "The sets are kept disjoint by source seed and by near-duplicate; a likeness that the measure does not see "
-        "remains possible.",
+        "The sets are kept disjoint by source seed, by image and by near-duplicate; a likeness that the measure does "
+        "not see remains possible.",
     ]
-    if stats.answers:
+    if stats.answer_chars:
         found.append(
             "Scores are the evaluator's verdict under a rubric, not ground truth. Dialogues were kept by these very "
             "scores: they say how strict the filter was, not how good the answers are."

@@ -1,21 +1,21 @@
-"""The figures of a set, from one pass over its dialogues. Memory does not grow with their number."""
+"""The figures of a set, counted as its dialogues pass. Memory does not grow with their number."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TypeVar
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.cards.entry import Entry
-from steer_verl.data.stage1.perturb import FACT
+from steer_verl.data.facts import Facts
+from steer_verl.data.licences import non_commercial
+from steer_verl.data.seed import Made
 from steer_verl.rubric import AXES
-from steer_verl.types import IMAGE_MARK, Turn, Verdict
+from steer_verl.text import unmarked
+from steer_verl.types import Turn, Verdict
 
 K = TypeVar("K", bound=Hashable)
-
 
 MAX_NAMES = 5000
 """Different names that a count by name holds; those of a set are its own, and could be as many as its rows."""
@@ -28,34 +28,11 @@ FURTHER = "(further names)"
 
 @dataclass
 class AxisFigures:
-    """Scores of one axis, 1..10. The counts by dialogue are of dialogues in which every turn was scored."""
+    """Scores of one axis, 1..10."""
 
     turns: Counter[int] = field(default_factory=Counter)
     lowest: Counter[int] = field(default_factory=Counter)
-    """Of a dialogue's turns."""
-    means: Counter[int] = field(default_factory=Counter)
-    """Of a dialogue's turns, rounded to the nearest level (a half goes up)."""
-    mean_sum: float = 0.0
-    """Of the dialogues' means, unrounded."""
-
-    @property
-    def dialogues(self) -> int:
-        """Dialogues counted."""
-        return sum(self.lowest.values())
-
-    @property
-    def mean_of_means(self) -> float | None:
-        """Mean over dialogues of their mean score; ``None`` without any."""
-        return self.mean_sum / self.dialogues if self.dialogues else None
-
-    def add(self, scores: list[int], complete: bool) -> None:
-        """Count one dialogue's scores; ``complete``: no turn went unscored."""
-        self.turns.update(scores)
-        if complete and scores:
-            mean = sum(scores) / len(scores)
-            self.lowest[min(scores)] += 1
-            self.means[int(mean + 0.5)] += 1
-            self.mean_sum += mean
+    """The lowest turn of every dialogue whose turns were all scored."""
 
 
 @dataclass
@@ -63,24 +40,19 @@ class Statistics:
     """Counts over dialogues, unless a name says otherwise."""
 
     dialogues: int = 0
-    lengths: Counter[int] = field(default_factory=Counter)
-    """By number of user turns."""
-    kinds: Counter[str] = field(default_factory=Counter)
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By (source, licence)."""
-    categories: Counter[str] = field(default_factory=Counter)
-    strategies: Counter[str] = field(default_factory=Counter)
-    """Of the red team, by the seed's ``strategy``."""
-    perturbed: Counter[str] = field(default_factory=Counter)
-    """Of those whose picture was changed on purpose, by how."""
-    pictures: Counter[int] = field(default_factory=Counter)
-    """By pictures in a dialogue."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    names: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """What is counted -> by name; see :meth:`add`."""
+    lengths: Counter[int] = field(default_factory=Counter)
+    """By number of user turns."""
+    images: Counter[int] = field(default_factory=Counter)
+    """By images in a dialogue."""
     asked_chars: Counter[int] = field(default_factory=Counter)
-    """User turns by length in characters, picture marks left out."""
+    """User turns by length in characters, image marks left out."""
     answer_chars: Counter[int] = field(default_factory=Counter)
-    """Answers by length in characters, tags included."""
-    origins: Counter[str] = field(default_factory=Counter)
-    """Played user turns by where their text came from."""
+    """Answers by length in characters, tags included; none in a set of seeds."""
     well_formed: int = 0
     """Answers in the student's format."""
     unscored: Counter[str] = field(default_factory=Counter)
@@ -88,48 +60,51 @@ class Statistics:
     axes: dict[str, AxisFigures] = field(default_factory=lambda: {axis: AxisFigures() for axis in AXES})
 
     @property
-    def user_turns(self) -> int:
-        """All of them."""
-        return sum(length * count for length, count in self.lengths.items())
-
-    @property
-    def answers(self) -> int:
-        """All of them; 0 for a set of seeds."""
-        return sum(self.answer_chars.values())
-
-    @property
     def licenses(self) -> Counter[str]:
         """Dialogues by licence."""
-        counts: Counter[str] = Counter()
-        for (_, license), count in self.sources.items():
-            counts[license] += count
-        return counts
+        return summed((license, count) for (_, license), count in self.sources.items())
 
-    def add(self, entry: Entry) -> None:
+    def add(self, made: Made) -> None:
         """Count one dialogue."""
+        seed, asked = made.seed, made.asked
         self.dialogues += 1
-        self.lengths[len(entry.asked)] += 1
-        self.kinds[entry.kind.value if entry.kind else ""] += 1
-        self.pictures[entry.pictures] += 1
-        _count(self.sources, (_name(entry.source), _name(entry.license)), (FURTHER, FURTHER))
-        _count(self.categories, _name(entry.category), FURTHER)
-        if strategy := entry.facts.get("strategy"):
-            _count(self.strategies, _name(str(strategy)), FURTHER)
-        if isinstance(change := entry.facts.get(FACT), Mapping):
-            _count(self.perturbed, _name(str(change.get("kind"))), FURTHER)
-        self.asked_chars.update(len(turn.text.replace(IMAGE_MARK, "")) for turn in entry.asked)
-        self._add_turns(entry.turns)
+        self.kinds[seed.kind.value] += 1
+        self.lengths[len(asked)] += 1
+        self.images[sum(len(turn.images) for turn in asked)] += 1
+        closed = " (non-commercial)" if non_commercial(seed.license) else ""  # what follows from it is never cut off
+        license = _name(seed.license) if len(seed.license) <= MAX_NAME_CHARS else _name(seed.license) + closed
+        _count(self.sources, (_name(seed.source), license), (FURTHER, FURTHER + closed))
+        facts = Facts.of(seed.facts)
+        self._add_name("category", facts.category or "-")
+        self._add_name("strategy of the red team", facts.strategy)
+        self._add_name("change of the image, on purpose", facts.perturbation.kind if facts.perturbation else "")
+        self.asked_chars.update(len(unmarked(turn.text)) for turn in asked)
+        self._add_turns(made.trajectory.turns if made.trajectory else ())
 
     def _add_turns(self, turns: tuple[Turn, ...]) -> None:
         verdicts = [turn.verdict for turn in turns if isinstance(turn.verdict, Verdict)]
-        for axis, figures in self.axes.items():
-            figures.add([getattr(verdict.scores, axis) for verdict in verdicts], len(verdicts) == len(turns))
+        for axis, figures in self.axes.items() if verdicts else ():
+            scores = [getattr(verdict.scores, axis) for verdict in verdicts]
+            figures.turns.update(scores)
+            figures.lowest.update([min(scores)] if len(scores) == len(turns) else [])
         for turn in turns:
-            self.origins[turn.origin.value] += 1
+            self._add_name("origin of a user turn", turn.origin.value)
             self.answer_chars[len(turn.answer)] += 1
             self.well_formed += parse_answer(turn.answer).well_formed
             if not isinstance(turn.verdict, Verdict):
                 self.unscored[turn.verdict.reason.value] += 1
+
+    def _add_name(self, what: str, name: str) -> None:
+        if name:
+            _count(self.names[what], _name(name), FURTHER)
+
+
+def summed(counts: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Counts of the same name together."""
+    found: Counter[str] = Counter()
+    for name, count in counts:
+        found[name] += count
+    return found
 
 
 def mean(counts: Counter[int]) -> float | None:
@@ -146,35 +121,6 @@ def quantile(counts: Counter[int], share: float) -> int | None:
         if passed >= share * total:
             return value
     return None
-
-
-def by_doubling(counts: Counter[int]) -> dict[tuple[int, int], int]:
-    """Counts of lengths in bins ``[low, high)`` that double from 32 on, from the first that holds one to the last."""
-    if not counts:
-        return {}
-    edges = [0, 32]
-    while edges[-1] <= max(counts):
-        edges.append(edges[-1] * 2)
-    bins = dict.fromkeys(pairwise(edges), 0)
-    for value, count in counts.items():
-        bins[_bin(value)] += count
-    used = [number for number, count in enumerate(bins.values()) if count]
-    return dict(list(bins.items())[used[0] : used[-1] + 1])
-
-
-def statistics_of(entries: Iterable[Entry]) -> Statistics:
-    """Of all the entries."""
-    found = Statistics()
-    for entry in entries:
-        found.add(entry)
-    return found
-
-
-def _bin(value: int) -> tuple[int, int]:
-    if value < 32:
-        return (0, 32)
-    low = 1 << (value.bit_length() - 1)
-    return (low, 2 * low)
 
 
 def _name(text: str) -> str:

@@ -1,78 +1,83 @@
-"""Visual perturbation of a share of the seeds: Gaussian noise, or a phrase written on the picture (paper, Stage I).
+"""Visual perturbation of a share of the seeds: Gaussian noise, or a phrase written on the image (paper, Stage I).
 
-Who is perturbed, how, where and with what noise is drawn by a hash of the seed's id. The new picture lies in the
-pictures' folder under the digest of its pixels, as a PNG, which keeps the noise as it is; the original stays, and the
-seed's facts name it.
+Which seed is perturbed, how, where and with what noise is drawn by a hash of its id. The new image lies beside the
+original under the digest of its pixels, as a PNG, which keeps the noise as it is; the seed's facts name the original.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from steer_verl.data.drawn import drawn
-from steer_verl.data.sources.pictures import PictureStore
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.facts import Facts, Perturbed
+from steer_verl.data.image_store import ImageStore
+from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stage1.settings import PerturbSettings
 from steer_verl.images import load_image
 
-FACT = "perturbation"
-"""Key of a perturbed seed's facts: kind, its figures, and ``original``, the picture that it was made of."""
 LETTERS = (1 / 14, 1 / 7)
-"""Height of the letters, as a share of the picture's shorter side."""
+"""Height of the letters, as a share of the image's shorter side."""
 MIN_LETTERS = 7
-"""Pixels. A picture too small for letters of this height gets noise."""
+"""Pixels. An image too small for letters of this height gets noise."""
 WITHIN = 0.92
-"""Share of the picture's width and height that words may take."""
+"""Share of the image's width and height that words may take."""
+ROWS = 256
+"""Of pixels that get their noise at a time: a large image as numbers takes many times its room."""
 
 Box = tuple[int, int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def perturbed(seed: SourceSeed, pictures: Path, settings: PerturbSettings) -> SourceSeed:
-    """The seed with a perturbed picture if the lot falls on it, else the seed itself.
+def is_drawn(seed: SourceSeed, settings: PerturbSettings) -> bool:
+    """Whether the seed's image is perturbed."""
+    return seed.image is not None and drawn("perturb", seed.id) < settings.share
+
+
+def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> SourceSeed:
+    """The seed with a perturbed image. It takes seconds for a large one: call it off the event loop.
 
     Args:
-        seed: whose ``image`` lies below ``pictures``.
-        pictures: the build's folder of pictures; the new one is written there.
-        settings: share, kinds and strength.
+        seed: whose ``image`` lies below ``images``.
+        images: the build's folder of images; the new one is written there.
+        settings: kinds and strength.
 
     Raises:
-        DataError: the picture cannot be opened.
+        DataError: the image cannot be opened.
     """
-    if seed.image is None or drawn("perturb", seed.id) >= settings.share:
-        return seed
-    image = load_image(seed.image, root=pictures)
+    assert seed.image is not None
+    image = load_image(seed.image, root=images)
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"perturb/{seed.id}".encode()).digest()[:8], "big"))
     words = drawn("perturbation", seed.id) < settings.typography
     done = typography(image, settings.phrases, rng) if words else None
-    changed, facts = done or noise(image, settings.sigma, rng)
-    facts["original"] = seed.image
-    return seed.model_copy(update={"image": PictureStore(pictures).add(changed), "facts": {**seed.facts, FACT: facts}})
+    changed, how = done or noise(image, settings.sigma, rng)
+    facts = Facts(perturbation=how.model_copy(update={"original": seed.image})).beside(seed.facts)
+    return seed.model_copy(update={"image": ImageStore(images).add(changed), "facts": facts})
 
 
-def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, dict[str, Any]]:
-    """The picture with Gaussian noise on every colour of every pixel, clipped to the range.
+def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, Perturbed]:
+    """The image with Gaussian noise on every colour of every pixel, clipped to the range.
 
     Args:
         image: RGB.
         sigma: standard deviation, of the range [0, 1].
         rng: the noise's.
     """
-    pixels_HWC = np.asarray(image, dtype=np.float32) / 255
-    noisy_HWC = pixels_HWC + rng.normal(0.0, sigma, pixels_HWC.shape).astype(np.float32)
-    levels_HWC = np.rint(np.clip(noisy_HWC, 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(levels_HWC), {"kind": "noise", "sigma": sigma}
+    levels_HWC = np.array(image)
+    for start in range(0, len(levels_HWC), ROWS):
+        band = levels_HWC[start : start + ROWS]
+        noisy = band + rng.standard_normal(band.shape, dtype=np.float32) * (255 * sigma)
+        band[:] = np.rint(np.clip(noisy, 0, 255))
+    return Image.fromarray(levels_HWC), Perturbed(kind="noise", sigma=sigma)
 
 
 def typography(
     image: Image.Image, phrases: tuple[str, ...], rng: np.random.Generator
-) -> tuple[Image.Image, dict[str, Any]] | None:
-    """The picture with one of the phrases at a random place, wholly inside, black or white by what lies behind it.
+) -> tuple[Image.Image, Perturbed] | None:
+    """The image with one of the phrases at a random place, wholly inside, black or white by what lies behind it.
 
     ``None`` when not even small letters fit.
     """
@@ -87,7 +92,7 @@ def typography(
     colour = _contrast(image, box)
     written = image.copy()
     ImageDraw.Draw(written).text((x - left, y - top), phrase, fill=colour, font=font)
-    return written, {"kind": "typography", "phrase": phrase, "box": list(box), "colour": colour}
+    return written, Perturbed(kind="typography", phrase=phrase, box=box, colour=colour)
 
 
 def luminance(rgb: np.ndarray) -> float:
@@ -98,7 +103,7 @@ def luminance(rgb: np.ndarray) -> float:
 
 
 def _fitting(phrase: str, size: tuple[int, int], letters: float) -> Font | None:
-    """The font at ``letters`` pixels, or smaller until the phrase fits into the picture."""
+    """The font at ``letters`` pixels, or smaller until the phrase fits into the image."""
     pixels = max(int(letters), MIN_LETTERS)
     while pixels >= MIN_LETTERS:
         font = ImageFont.load_default(pixels)

@@ -1,128 +1,92 @@
 """The strong red team: one framing and escalation after another is planned, played and judged, until one succeeds.
 
-Analysis once a seed; then for each strategy reframe, plan, play the script against the target, judge (paper, Stage I).
-An agent that fails for good at one strategy, as an attacker that declines does, costs that strategy and not the seed.
+It begins with the obfuscated rewrite. A report on the image once a seed; then for each strategy reframe, plan, play the
+script against the target, judge (paper, Stage I). An agent that fails for good at one strategy, as one that declines
+does, costs that strategy and not the seed.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from steer_verl.data.agents import BreachJudge, ImageReport, RedTeam, Reframed, Script, Strategy, Target
-from steer_verl.data.sources.seed import SourceSeed
-from steer_verl.data.stage1.checks import dialogue_seed, fault_of
-from steer_verl.data.stage1.rejections import Rejection
+from steer_verl.data.agents import Agents, Brief, ImageReport, Probe, Strategy
+from steer_verl.data.facts import Facts
+from steer_verl.data.left import Left, Reason, stage
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.stage1.checks import Draft, dialogue_seed, fault_of
 from steer_verl.data.stage1.settings import RedTeamSettings
-from steer_verl.data.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stage1.strategies import shuffled
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
-from steer_verl.types import DialogueKind, Record, Seed
-from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
-
-
-class Tried(Record):
-    """What became of one strategy that was not kept."""
-
-    strategy: str
-    breach: int | None = None
-    """The judge's level; ``None`` when it did not come so far."""
-    failed: str = ""
-    """Why not."""
-    detail: str = ""
+from steer_verl.models.place import Place
+from steer_verl.types import DialogueKind
 
 
 @dataclass(frozen=True)
-class Played:
-    """A script that was played, and how far it got."""
+class Attack:
+    """All that an attack on one seed needs."""
 
-    reframed: Reframed
-    script: Script
-    breach: int
+    agents: Agents
+    seed: SourceSeed
+    rewrites: Probe
+    turns: int
+    """Of the dialogue."""
+    settings: RedTeamSettings
 
+    async def draft(self, strategies: Sequence[Strategy], place: Place) -> Draft:
+        """The first dialogue that the target gave in to.
 
-class RedTeamStep:
-    """SourceSeed -> Seed of a dialogue that the target gave in to.
+        Raises:
+            Left: none did, of as many strategies as the settings allow.
+        """
+        tried: list[dict[str, Any]] = []
+        place = place.part("red_team")
+        with stage("red_team", lambda: {"rewrites": self.rewrites.model_dump(), "tried": tried}):
+            report = await self.agents.report(self.seed, self.rewrites.obfuscated, place.part("report"))
+            for strategy in shuffled(strategies, self.seed.id)[: self.settings.max_strategies]:
+                try:
+                    facts, texts = await self._played(self._brief(report, strategy), place.part(strategy.name))
+                except AgentFailed as failure:
+                    if failure.transient:
+                        raise
+                    tried.append({"strategy": strategy.name, "failed": failure.reason, "detail": failure.detail})
+                    continue
+                if facts.breach is not None and facts.breach >= self.settings.keep_from:
+                    facts = facts.model_copy(update={"strategies_tried": len(tried) + 1})
+                    return Draft(dialogue_seed(self.seed, DialogueKind.RED_TEAM, texts, facts))
+                tried.append({"strategy": strategy.name, "breach": facts.breach})
+            told = ", ".join(f"{one['strategy']}: {one.get('breach') or one['failed']}" for one in tried)
+            raise Left(Reason.NOT_SUCCESSFUL if any("breach" in one for one in tried) else Reason.NO_ATTACK, told)
 
-    Args:
-        red_team: modules 1 to 3.
-        target: the policy that is attacked.
-        judge: says how far an attack got.
-        settings: how many strategies, and what counts as a success.
-        strategies: in place of the built-in ones and of those that the settings name.
-
-    Raises:
-        ConfigError: the settings' strategies cannot be read.
-    """
-
-    name = DialogueKind.RED_TEAM.value
-
-    def __init__(
-        self,
-        red_team: RedTeam,
-        target: Target,
-        judge: BreachJudge,
-        settings: RedTeamSettings | None = None,
-        strategies: Sequence[Strategy] | None = None,
-    ) -> None:
-        self.settings = settings or RedTeamSettings()
-        self.red_team, self.target, self.judge = red_team, target, judge
-        self.strategies = tuple(load_strategies(self.settings.strategies) if strategies is None else strategies)
-
-    async def work(self, item: SourceSeed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.work.step.Step`; a rejected item keeps what was tried."""
-        report = await self.red_team.analyse(item, desk)
-        tried: list[Tried] = []
-        for strategy in shuffled(self.strategies, item.id)[: self.settings.max_strategies]:
-            try:
-                played = await self._play(item, report, strategy, desk)
-            except AgentFailed as failure:
-                if failure.transient:
-                    raise
-                tried.append(Tried(strategy=strategy.name, failed=failure.reason, detail=failure.detail))
-                continue
-            if played.breach >= self.settings.keep_from:
-                return Kept(value=value_of(_seed(item, strategy, played, len(tried) + 1)))
-            tried.append(Tried(strategy=strategy.name, breach=played.breach))
-        judged = any(attempt.breach is not None for attempt in tried)
-        reason = Rejection.NOT_SUCCESSFUL if judged else Rejection.NO_ATTACK
-        told = ", ".join(f"{attempt.strategy}: {attempt.breach or attempt.failed}" for attempt in tried)
-        return Rejected(reason=reason.value, detail=told, value={"tried": [value_of(attempt) for attempt in tried]})
-
-    async def close(self) -> None:
-        """Give the agents' connections back."""
-        await asyncio.gather(self.red_team.close(), self.target.close(), self.judge.close())
-
-    async def _play(self, item: SourceSeed, report: ImageReport, strategy: Strategy, desk: Desk) -> Played:
-        """Modules 2 to 4 for one strategy.
+    async def _played(self, brief: Brief, place: Place) -> tuple[Facts, tuple[str, ...]]:
+        """Modules 2 to 4 for one strategy: what came of it, and the user's turns.
 
         Raises:
             AgentFailed: an agent gave nothing, or a script that cannot be played.
         """
-        reframed = await self.red_team.reframe(item, report, strategy, desk)
-        script = await self.red_team.plan(item, report, reframed, strategy, desk)
-        texts = [turn.user_prompt for turn in script.dialogue_script]
-        if fault := fault_of(texts, script.total_turns, self.settings.max_chars):
+        agents, seed = self.agents, self.seed
+        reframed = await agents.reframe(seed, brief, place.part("reframe"))
+        script = await agents.plan(seed, brief, reframed, place.part("plan"))
+        if fault := fault_of(script.texts, self.turns):
             raise AgentFailed(fault[0].value, fault[1])
         said: tuple[Said, ...] = ()
-        for text in texts:
-            images = (item.image,) if item.image is not None and not said else ()
+        for number, text in enumerate(script.texts, 1):
+            images = (seed.image,) if seed.image is not None and not said else ()
             said += (Said(role="user", text=text, images=images),)
-            said += (Said(role="assistant", text=await self.target.answer(said, desk, item)),)
-        return Played(reframed, script, await self.judge.breach(item, said, desk))
+            answer = await agents.attack_target(said, place.part(f"target{number}"), seed)
+            said += (Said(role="assistant", text=answer),)
+        facts = Facts(
+            rewrites=self.rewrites,
+            strategy=brief.strategy.name,
+            attack_vector=reframed.attack_vector,
+            complex_prompt=reframed.complex_prompt,
+            risk_curve=tuple(turn.risk for turn in script.turns),
+            breach=await agents.breach(seed, said, place.part("breach")),
+        )
+        return facts, script.texts
 
-
-def _seed(item: SourceSeed, strategy: Strategy, played: Played, tried: int) -> Seed:
-    script = played.script
-    return dialogue_seed(
-        item,
-        DialogueKind.RED_TEAM,
-        [turn.user_prompt for turn in script.dialogue_script],
-        rewrite=played.reframed.complex_prompt,
-        attack_vector=played.reframed.attack_vector,
-        strategy=strategy.name,
-        risk_curve=list(script.risk_curve),
-        breach=played.breach,
-        strategies_tried=tried,
-    )
+    def _brief(self, report: ImageReport, strategy: Strategy) -> Brief:
+        words, rewritten = self.settings.prompt_words, self.rewrites.obfuscated
+        return Brief(rewritten=rewritten, report=report, strategy=strategy, words=words, turns=self.turns)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from steer_verl.config import Settings
 from steer_verl.data.agents import Strategy
 from steer_verl.data.drawn import drawn
 from steer_verl.errors import ConfigError
+from steer_verl.settings_file import load_settings
 
 BUILT_IN = Path(__file__).with_name("strategies.yaml")
 
@@ -41,7 +41,7 @@ def load_strategies(path: str | Path | None = None) -> tuple[Strategy, ...]:
     Raises:
         ConfigError: the file cannot be read, has an unknown key, or names a framing or an escalation twice.
     """
-    given = [_read(BUILT_IN), *([_read(Path(path))] if path is not None else [])]
+    given = [load_settings(StrategyFile, Path(file)) for file in (BUILT_IN, path) if file is not None]
     where = str(path or BUILT_IN)
     framings = _named(where, "framing", [part for file in given for part in file.framings])
     escalations = _named(where, "escalation", [part for file in given for part in file.escalations])
@@ -55,22 +55,6 @@ def load_strategies(path: str | Path | None = None) -> tuple[Strategy, ...]:
 def shuffled(items: Sequence[T], name: str) -> list[T]:
     """The items in an order that depends on ``name`` and on their number alone."""
     return [item for _, item in sorted(enumerate(items), key=lambda pair: drawn("order", name, str(pair[0])))]
-
-
-def _read(path: Path) -> StrategyFile:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"strategies {path}: cannot be read ({error}); give a yaml file in UTF-8") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"strategies {path}: not yaml ({' '.join(str(error).split())}); mend it") from None
-    try:
-        return StrategyFile.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        cure = "framings and escalations are lists of {name, text}, and there is nothing else"
-        raise ConfigError(f"strategies {path}: {where}: {first['msg']}; {cure}") from None
 
 
 def _named(where: str, what: str, parts: list[Part]) -> list[Part]:

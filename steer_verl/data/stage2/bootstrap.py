@@ -2,28 +2,29 @@
 
 Paper, Stage II: a dialogue is kept iff min_t safety_t >= tau_safe and mean_t usefulness_t >= tau_help. Playing stops as
 soon as neither more turns nor better ones could bring that about; what was played so far stays in the outcome.
+A dialogue that the generator wrote with its answers is not played: its answers are scored and filtered alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import Enum
-
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import BlueExpert, Evaluator, RedUser
+from steer_verl.data.agents import Agents
 from steer_verl.data.drawn import drawn
-from steer_verl.data.rows import FOREIGN_MARKS
+from steer_verl.data.duplicates import normalised
+from steer_verl.data.left import Left, Reason, stage
+from steer_verl.data.seed import Made, SetName
+from steer_verl.data.stage1.checks import MAX_CHARS, well_formed
 from steer_verl.data.stage2.settings import BootstrapSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
+from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
 from steer_verl.refusal import is_refusal
-from steer_verl.text import folded, neutralize, unmarked, visible
+from steer_verl.text import folded, neutralize, one_line, unmarked, visible
 from steer_verl.types import (
     IMAGE_MARK,
     NoAttackReason,
     QuestionOrigin,
-    Record,
     Seed,
     StopReason,
     Trajectory,
@@ -33,105 +34,82 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
-from steer_verl.work.desk import DeskPart
-from steer_verl.work.step import Desk, Done, Kept, Rejected, value_of
+from steer_verl.work.step import value_of
 
 BEST = 10
 """Highest usefulness of a turn."""
-
-ANSWER_ATTEMPTS = 2
-"""A malformed answer is asked for once more."""
-
 COMPLAINT = (
     "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly "
     "one <answer>...</answer>, nothing else around them, and no other tags."
 )
-
 _DECLINED = frozenset({AskFault.REFUSAL.value, AskFault.CONTENT_FILTER.value})
 _UNUSABLE = frozenset(fault.value for fault in (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH))
 """With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any
-other failure of the red user, such as a picture that is gone, must not pass for a dialogue of static turns."""
+other failure of the red user, such as an image that is gone, must not pass for a dialogue of static turns."""
+
+Asked = tuple[UserTurn, QuestionOrigin, NoAttackReason | None]
+"""A user turn, where it came from, and why it is the seed's own if the red user was to write it."""
 
 
-class BootstrapReason(str, Enum):
-    """Why Stage II rejects a dialogue; an agent that failed for good adds its own reason."""
+async def bootstrapped(
+    agents: Agents, seed: Seed, answers: tuple[str, ...], settings: BootstrapSettings, place: Place
+) -> Made:
+    """The dialogue as it was played, or as it was written with its ``answers``.
 
-    MALFORMED = "malformed"
-    """The blue expert's answer was not in the student's format, twice."""
-    UNSCORED = "unscored"
-    """A turn could not be scored: it has no number, so that the dialogue can be neither good nor bad."""
-    UNSAFE = "unsafe"
-    """A turn's safety is below ``tau_safe``."""
-    UNHELPFUL = "unhelpful"
-    """The mean usefulness is, or can only end, below ``tau_help``."""
-
-
-class Bootstrapped(Record):
-    """A played dialogue beside the seed it came from."""
-
-    seed: Seed
-    trajectory: Trajectory
-    unfinished: tuple[Said, ...] = ()
-    """Of a rejected dialogue: what was said after its last turn, a malformed answer for instance."""
-
-
-class BootstrapStep:
-    """Plays one seed and filters it.
-
-    Args:
-        red: writes the later user turns.
-        blue: answers.
-        evaluator: scores every answer.
-        settings: thresholds, share of static turns.
+    Raises:
+        Left: an answer is malformed or cannot be scored, or the scores are too low.
     """
+    play = _Play(agents, seed, answers, settings)
+    place = place.part("bootstrap")
+    with stage("bootstrap", lambda: value_of(play.made())):
+        for number in range(len(seed.turns)):
+            await play.turn(place.part(f"turn{number + 1}"))
+    return play.made()
 
-    name = "bootstrap"
 
-    def __init__(
-        self, red: RedUser, blue: BlueExpert, evaluator: Evaluator, settings: BootstrapSettings | None = None
-    ) -> None:
-        self.red, self.blue, self.evaluator = red, blue, evaluator
-        self.settings = settings or BootstrapSettings()
+class _Play:
+    """One dialogue on its way."""
 
-    async def work(self, item: Seed, desk: Desk) -> Done:
-        """See :class:`~steer_verl.work.step.Step`."""
-        turns: list[Turn] = []
-        for number in range(len(item.turns)):
-            part, said = DeskPart(desk, f"turn{number + 1}"), said_in(turns)
-            heard: tuple[Said, ...] = ()
-            try:
-                user, origin, fallback = await self._asked(item, turns, part)
-                heard = (_said(user),)
-                answer = await self._answered(item, said + heard, part)
-                heard += (Said(role="assistant", text=answer),)
-                if not _well_formed(answer):
-                    return _rejected(BootstrapReason.MALFORMED.value, _cut(answer), item, turns, heard)
-                verdict = await self.evaluator.score(_exchange(item, turns, user, answer, part), part)
-            except AgentFailed as failure:
-                if failure.transient:
-                    raise
-                return _rejected(failure.reason, failure.detail, item, turns, heard)
-            turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, verdict=verdict))
-            if rejection := self._verdict(item, turns):
-                return rejection
-        return Kept(value=value_of(_bootstrapped(item, turns, StopReason.COMPLETED)))
+    def __init__(self, agents: Agents, seed: Seed, answers: tuple[str, ...], settings: BootstrapSettings) -> None:
+        self.agents, self.seed, self.answers, self.settings = agents, seed, answers, settings
+        self.turns: list[Turn] = []
+        self.heard: list[Said] = []
+        """Of the turn that is not closed."""
 
-    async def close(self) -> None:
-        """Close the agents."""
-        for agent in (self.red, self.blue, self.evaluator):
-            await agent.close()
+    async def turn(self, place: Place) -> None:
+        """Play one turn, score it, and see whether the dialogue can still be kept."""
+        user, origin, fallback = await self._asked(place)
+        self.heard = [_said(user)]
+        answer = self.answers[len(self.turns)] if self.answers else await self._answered(place)
+        self.heard.append(Said(role="assistant", text=answer))
+        if not well_formed(answer):
+            raise Left(Reason.MALFORMED, one_line(answer, 120))
+        verdict = await self.agents.evaluate(self._exchange(user, answer), place.part("score"))
+        self.turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, verdict=verdict))
+        self.heard = []
+        self._filter(self.turns[-1].verdict)
 
-    async def _asked(
-        self, seed: Seed, turns: Sequence[Turn], desk: Desk
-    ) -> tuple[UserTurn, QuestionOrigin, NoAttackReason | None]:
-        """The next user turn, where it came from, and why it is the seed's own if the red user was to write it."""
-        template = seed.turns[len(turns)]
-        if not turns:
-            return template, QuestionOrigin.SEED, None
-        if drawn("static", seed.id, str(len(turns))) < self.settings.static_share:
-            return template, QuestionOrigin.STATIC, None
+    def made(self) -> Made:
+        """What was played so far."""
+        unscored = bool(self.turns) and isinstance(self.turns[-1].verdict, Unscored)
+        whole = len(self.turns) == len(self.seed.turns)
+        stop = StopReason.UNSCORED if unscored else StopReason.COMPLETED if whole else StopReason.ABORTED
+        seed = self.seed
+        trajectory = Trajectory(
+            seed_id=seed.id, kind=seed.kind, source=seed.source, turns=tuple(self.turns), stop=stop, facts=seed.facts
+        )
+        return Made(side=SetName.SFT, seed=seed, trajectory=trajectory, unfinished=tuple(self.heard))
+
+    async def _asked(self, place: Place) -> Asked:
+        """The next user turn."""
+        number = len(self.turns)
+        template = self.seed.turns[number]
+        own = (template, QuestionOrigin.STATIC if number else QuestionOrigin.SEED, None)
+        if self.answers or drawn("static", self.seed.id, str(number)) < self.settings.static_share:
+            return own
+        said = self._so_far(thoughts=False)
         try:
-            text = await self.red.ask(seed, said_in(turns, thoughts=False), template, desk)
+            text = await self.agents.red_user(self.seed, said, template, place.part("red"))
         except AgentFailed as failure:
             if failure.transient or failure.reason not in _DECLINED | _UNUSABLE:
                 raise
@@ -139,87 +117,54 @@ class BootstrapStep:
             reason = NoAttackReason.ATTACK_REFUSED if declined else NoAttackReason.ATTACK_MISSING
             return template, QuestionOrigin.FALLBACK, reason
         text = neutralize(visible(text.replace(IMAGE_MARK, " "))).strip()
-        if fault := self._fault(text, turns):
+        if not number and text == unmarked(template.text):
+            return own
+        if fault := self._fault(text):
             return template, QuestionOrigin.FALLBACK, fault
         return template.with_text(text), QuestionOrigin.TUTOR, None
 
-    def _fault(self, text: str, turns: Sequence[Turn]) -> NoAttackReason | None:
+    def _fault(self, text: str) -> NoAttackReason | None:
         """Why a turn of the red user cannot be asked."""
         if is_refusal(text):
             return NoAttackReason.ATTACK_REFUSED
-        words = folded(text)
-        repeated = words in {folded(turn.user.text) for turn in turns}
-        too_long = len(text) > self.settings.max_question_chars
-        return NoAttackReason.ATTACK_MISSING if not words or repeated or too_long else None
+        repeated = normalised(text) in {normalised(turn.user.text) for turn in self.turns}
+        return NoAttackReason.ATTACK_MISSING if not folded(text) or repeated or len(text) > MAX_CHARS else None
 
-    async def _answered(self, seed: Seed, said: tuple[Said, ...], desk: Desk) -> str:
-        """The blue expert's answer; one in another form is asked for again with a complaint, and may stay malformed."""
-        answer = ""
-        for attempt in range(ANSWER_ATTEMPTS):
-            part = DeskPart(desk, "again") if attempt else desk
-            answer = (await self.blue.answer(seed, said, part)).strip()
-            if _well_formed(answer):
-                break
-            said = (*said, Said(role="assistant", text=answer), Said(role="user", text=COMPLAINT))
-        return answer
+    async def _answered(self, place: Place) -> str:
+        """The blue expert's answer; a malformed one is asked for once more with a complaint, and may stay so."""
+        said = (*self._so_far(), *self.heard)
+        answer = (await self.agents.blue_expert(self.seed, said, place.part("blue"))).strip()
+        if well_formed(answer):
+            return answer
+        said = (*said, Said(role="assistant", text=answer), Said(role="user", text=COMPLAINT))
+        return (await self.agents.blue_expert(self.seed, said, place.part("blue_again"))).strip()
 
-    def _verdict(self, seed: Seed, turns: Sequence[Turn]) -> Rejected | None:
-        """Why the dialogue cannot be kept any more."""
-        last = turns[-1].verdict
+    def _so_far(self, *, thoughts: bool = True) -> tuple[Said, ...]:
+        """The closed turns as messages; without ``thoughts`` an answer is what the user reads of it."""
+        said: list[Said] = []
+        for turn in self.turns:
+            text = turn.answer if thoughts else parse_answer(turn.answer).answer
+            said += [_said(turn.user), Said(role="assistant", text=text)]
+        return tuple(said)
+
+    def _exchange(self, user: UserTurn, answer: str) -> TutorRequest:
+        turns = tuple(self.turns)
+        return TutorRequest(seed=self.seed, turns=turns, user=user, answer=answer, static_next_turn=None)
+
+    def _filter(self, last: Verdict | Unscored) -> None:
+        """Raise ``Left`` when the dialogue cannot be kept any more."""
+        number, settings = len(self.turns), self.settings
         if isinstance(last, Unscored):
-            return _rejected(BootstrapReason.UNSCORED.value, f"{last.reason.value}: {last.detail}", seed, turns)
-        if last.scores.safety < self.settings.tau_safe:
-            detail = f"turn {len(turns)}: safety {last.scores.safety} < {self.settings.tau_safe}"
-            return _rejected(BootstrapReason.UNSAFE.value, detail, seed, turns)
-        helpful = [turn.verdict.scores.usefulness for turn in turns if isinstance(turn.verdict, Verdict)]
-        best = (sum(helpful) + BEST * (len(seed.turns) - len(turns))) / len(seed.turns)
-        if best < self.settings.tau_help:
-            detail = f"turn {len(turns)}: the mean usefulness is {best:.2f} at best, < {self.settings.tau_help:g}"
-            return _rejected(BootstrapReason.UNHELPFUL.value, detail, seed, turns)
-        return None
-
-
-def said_in(turns: Sequence[Turn], *, thoughts: bool = True) -> tuple[Said, ...]:
-    """A dialogue so far as messages; without ``thoughts`` an answer is what the user reads of it."""
-    said: list[Said] = []
-    for turn in turns:
-        text = turn.answer if thoughts else parse_answer(turn.answer).answer
-        said += [_said(turn.user), Said(role="assistant", text=text)]
-    return tuple(said)
+            raise Left(Reason.UNSCORED, f"{last.reason.value}: {last.detail}")
+        if last.scores.safety < settings.tau_safe:
+            raise Left(Reason.UNSAFE, f"turn {number}: safety {last.scores.safety} < {settings.tau_safe}")
+        helpful = [turn.verdict.scores.usefulness for turn in self.turns if isinstance(turn.verdict, Verdict)]
+        best = (sum(helpful) + BEST * (len(self.seed.turns) - number)) / len(self.seed.turns)
+        if best < settings.tau_help:
+            detail = f"turn {number}: the mean usefulness is {best:.2f} at best, < {settings.tau_help:g}"
+            raise Left(Reason.UNHELPFUL, detail)
 
 
 def _said(user: UserTurn) -> Said:
-    """A user turn as a message: its words without marks, its pictures beside them."""
+    """A user turn as a message: its words without marks, its images beside them."""
     return Said(role="user", text=unmarked(user.text), images=user.images)
-
-
-def _exchange(seed: Seed, turns: Sequence[Turn], user: UserTurn, answer: str, desk: Desk) -> TutorRequest:
-    place = f"{desk.place}/score"
-    return TutorRequest(seed=seed, turns=tuple(turns), user=user, answer=answer, static_next_turn=None, turn_key=place)
-
-
-def _well_formed(answer: str) -> bool:
-    """In the student's format, and without a mark that verl's dataset would take for a picture, film or sound."""
-    return parse_answer(answer).well_formed and not any(mark in answer for mark in (IMAGE_MARK, *FOREIGN_MARKS))
-
-
-def _bootstrapped(
-    seed: Seed, turns: Sequence[Turn], stop: StopReason, unfinished: tuple[Said, ...] = ()
-) -> Bootstrapped:
-    trajectory = Trajectory(
-        seed_id=seed.id, kind=seed.kind, source=seed.source, turns=tuple(turns), stop=stop, facts=seed.facts
-    )
-    return Bootstrapped(seed=seed, trajectory=trajectory, unfinished=unfinished)
-
-
-def _rejected(
-    reason: str, detail: str, seed: Seed, turns: Sequence[Turn], unfinished: tuple[Said, ...] = ()
-) -> Rejected:
-    stop = StopReason.COMPLETED if len(turns) == len(seed.turns) else StopReason.ABORTED
-    if reason == BootstrapReason.UNSCORED.value:
-        stop = StopReason.UNSCORED
-    return Rejected(reason=reason, detail=detail, value=value_of(_bootstrapped(seed, turns, stop, unfinished)))
-
-
-def _cut(text: str) -> str:
-    return " ".join(text.split())[:120]

@@ -1,17 +1,15 @@
-"""What a user may set of Stage II and of the sets."""
+"""Settings of Stage II, and of which dialogues RL learns from."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
+from steer_verl.data.agents import Level
+from steer_verl.data.stage1.settings import Share
 from steer_verl.types import Score
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Level = Annotated[int, Field(ge=1, le=5)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class BootstrapSettings(Settings):
@@ -26,51 +24,28 @@ class BootstrapSettings(Settings):
     """A dialogue is kept if its lowest safety is at least this: not one leak, over-refusal or sermon is taught."""
     tau_help: Annotated[float, Field(ge=1, le=10)] = 9.0
     """... and if its mean usefulness is at least this: half of its turns or more show the behaviour to be learnt."""
-    static_share: Share = 0.2
-    """Share of the later user turns that are asked as the seed has them, drawn by a hash of seed and turn."""
-    max_question_chars: Count = 4000
-    """A longer turn of the red user is replaced by the seed's."""
+    static_share: Share = 0.0
+    """Share of the user turns that are asked as the seed has them, drawn by a hash of seed and turn."""
 
 
-class HistorySettings(Settings):
+class SelectSettings(Settings):
     """When a risk lies in the history: the scale is 1 (harmless) to 5 (fully harmful)."""
 
+    rule: Literal["opening", "before_last", "every"] = "opening"
+    """Which turns must be harmless alone: the first, all but the last, or all of them."""
     alone_below: Level = 3
-    """Every turn by itself is below this ..."""
+    """Each of them is below this ..."""
     whole_from: Level = 4
     """... and the last turn with all that led to it is at least this."""
 
     @model_validator(mode="after")
-    def _rising(self) -> HistorySettings:
+    def _rising(self) -> SelectSettings:
         if self.whole_from < self.alone_below:
             raise ValueError(
                 "whole_from is below alone_below: a dialogue would count that is no riskier than its turns"
             )
         return self
 
-
-class SplitSettings(Settings):
-    """Which source seed serves which set. Weights need not sum to 1."""
-
-    sft: Annotated[float, Field(ge=0)] = 0.7
-    rl: Annotated[float, Field(ge=0)] = 0.2
-    bench: Annotated[float, Field(ge=0)] = 0.1
-    bench_sources: tuple[str, ...] = ()
-    """Sources that serve the benchmark alone, all of their seeds: public test sets are never trained on."""
-
-    @model_validator(mode="after")
-    def _some(self) -> SplitSettings:
-        if self.sft + self.rl + self.bench <= 0:
-            raise ValueError("the shares of sft, rl and bench sum to 0; give at least one of them")
-        return self
-
-
-class SetSettings(Settings):
-    """Size and mixture of the sets; without a target everything that may enter does."""
-
-    sft: Count | None = None
-    rl: Count | None = None
-    bench: Count | None = None
-    """Rows at most; which ones is decided by a hash of their ids."""
-    rl_benign_share: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Rows of the RL set that are benign, at most: a student that sees attacks alone learns to refuse."""
+    def turns_alone(self, turns: int) -> int:
+        """How many turns of a dialogue, from the first on, must be harmless alone."""
+        return {"opening": 1, "before_last": turns - 1, "every": turns}[self.rule]

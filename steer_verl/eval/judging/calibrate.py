@@ -24,14 +24,15 @@ from steer_verl.eval.judging import build_judge
 from steer_verl.eval.judging.calibration import JudgeCalibration, Thresholds, compare
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Rating
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.forms import Said
+from steer_verl.models.place import Place
 from steer_verl.tutor.labelled import Labelled, Scale, read_labelled
 from steer_verl.types import Usage
+from steer_verl.work.manifest import write_whole
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.plan import write_whole
 from steer_verl.work.run import Job, run
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Desk, Done, Kept, Outcome, value_of
+from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, value_of
 
 CALIBRATION = "calibration.json"
 WORK = WorkSettings(in_flight=128, shards=4)
@@ -53,13 +54,13 @@ class CalibrateStep:
         """See :class:`~steer_verl.work.step.Opens`."""
         await self.judge.check()
 
-    async def work(self, item: Labelled, desk: Desk) -> Done:
+    async def work(self, item: Labelled, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         said = (
             Said(role="user", text=item.question, images=item.images),
             Said(role="assistant", text=item.answer),
         )
-        return Kept(value=value_of(await self.judge.rate(Case(said=said), desk)))
+        return Kept(value=value_of(await self.judge.rate(Case(said=said), place)))
 
     async def close(self) -> None:
         """Close the judge."""
@@ -89,7 +90,7 @@ def calibrate(
         limit: the first rows only.
         thresholds: where an answer becomes a bad one, to people and to the judge.
         work: bounds of the work.
-        accept_changes: go on in a folder that was begun with another judge.
+        accept_changes: a folder that was begun with another judge is worked anew.
         seed: of the bootstrap.
         console: where progress is shown.
 
@@ -133,8 +134,8 @@ def _refuse_mini(settings: JudgeSettings, labelled: Path) -> None:
         raise ConfigError(f"judge: {what}, and {labelled} holds none of their facts; set judge.endpoint")
 
 
-def _make_step(settings: JudgeSettings, out: Path, processes: int) -> CalibrateStep:
-    return CalibrateStep(build_judge(settings, out, processes=processes))
+def _make_step(settings: JudgeSettings, out: Path, processes: int, cache: ReplyCache) -> CalibrateStep:
+    return CalibrateStep(build_judge(settings, out, processes=processes, cache=cache))
 
 
 def _key(row: Labelled) -> str:

@@ -9,10 +9,11 @@ from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.judging.request import ROLE, Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Unrated
 from steer_verl.models.asking import Asker
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import RequestLog
+from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
-from steer_verl.work.step import Desk
 
 BLIND = "+blind"
 """Ends the name of a judge that is sent no pictures."""
@@ -25,6 +26,7 @@ class EndpointJudge:
         config: its endpoint.
         rubric: a file in the place of the built-in rubric.
         pictures: folder that all pictures of a case must lie below; unset, they may lie anywhere.
+        cache: keeps every reply; without one, nothing is kept.
         log: where attempts are written down, if anywhere.
         where: its place in the configuration, for messages.
         number: of several judges with the same model and rubric, which one; from 1.
@@ -39,6 +41,7 @@ class EndpointJudge:
         *,
         rubric: Path | None = None,
         pictures: Path | None = None,
+        cache: ReplyCache | None = None,
         log: RequestLog | None = None,
         where: str = "judge.endpoint",
         number: int = 1,
@@ -46,7 +49,7 @@ class EndpointJudge:
         self.config, self.where, self.log = config, where, log
         self.prompt = judge_prompt(rubric, where)
         self._root = pictures.resolve() if pictures else None
-        self._asker = Asker(config, ROLE, self.prompt, pictures=self._root, log=log)
+        self._asker = Asker(config, ROLE, self.prompt, cache=cache, images=self._root, log=log)
         self._again = "" if number == 1 else str(number)
         self.name = self._asker.name + ("" if config.images else BLIND) + (f"#{number}" if number > 1 else "")
 
@@ -56,10 +59,10 @@ class EndpointJudge:
 
         await check_judge(self)
 
-    async def rate(self, case: Case, desk: Desk) -> Rated:
+    async def rate(self, case: Case, place: Place) -> Rated:
         """See :meth:`EvalJudge.rate`."""
         try:
-            marks = await self._marks(case, desk)
+            marks = await self._marks(case, place)
         except AgentFailed as failure:
             if failure.transient:
                 raise
@@ -70,9 +73,9 @@ class EndpointJudge:
         """See :meth:`EvalJudge.close`."""
         await self._asker.close()
 
-    async def _marks(self, case: Case, desk: Desk) -> Marks:
+    async def _marks(self, case: Case, place: Place) -> Marks:
         images = tuple(self._below(path) for message in case.said for path in message.images)
-        return await self._asker.ask(Marks, request_values(case), desk, images=images, again=self._again)
+        return await self._asker.ask(Marks, request_values(case), place, images=images, again=self._again)
 
     def _below(self, path: str) -> str:
         """A case's picture as the asker takes it: below the folder of pictures, if there is one.
@@ -82,5 +85,5 @@ class EndpointJudge:
         """
         if not Path(path).is_absolute() or (self._root and not Path(path).is_relative_to(self._root)):
             what = f"not below {self._root}" if self._root else "not absolute"
-            raise AgentFailed(AskFault.PICTURE.value, f"picture {path[:80]!r}: the path is {what}; it was not sent")
+            raise AgentFailed(AskFault.IMAGE.value, f"picture {path[:80]!r}: the path is {what}; it was not sent")
         return str(Path(path).relative_to(self._root)) if self._root else path

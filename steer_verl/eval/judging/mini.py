@@ -8,8 +8,8 @@ from steer_verl.mini.judge import MiniJudge, rate
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.tutor import Facts
+from steer_verl.models.place import Place
 from steer_verl.types import IMAGE_MARK
-from steer_verl.work.step import Desk
 
 NO_FACTS = "no_facts"
 
@@ -25,8 +25,8 @@ class MiniEvalJudge:
     async def check(self) -> None:
         """Rules need no proof of life."""
 
-    async def rate(self, case: Case, desk: Desk) -> Rated:
-        """See :meth:`EvalJudge.rate`; the desk is not needed, for nothing is paid."""
+    async def rate(self, case: Case, place: Place) -> Rated:
+        """See :meth:`EvalJudge.rate`; the place is not needed, for nothing is paid."""
         facts = Facts.parse(case.facts)
         if facts is None:
             detail = "the row's facts lack colour, shape or restricted; the laboratory's judge knows its own rows alone"

@@ -1,7 +1,7 @@
 """A panel of judges: their scores combined, and what each of them said beside it.
 
 A member that fails for good (a refusal, an unreadable reply) is one opinion less. One that fails for the moment puts
-the answer off: the others' ratings lie on the desk by then, and are not paid for again.
+the answer off: the others' replies are kept by then, and are not paid for again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal
 
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Judged, Rating, Refusal, Unrated
+from steer_verl.models.place import Place
 from steer_verl.tutor.panel import COMBINE
-from steer_verl.work.step import Desk
 
 LEVELS = tuple(Refusal)
 """From the least refusing to the most."""
@@ -52,9 +52,9 @@ class PanelJudge:
         for member in self.members:
             await member.check()
 
-    async def rate(self, case: Case, desk: Desk) -> Rated:
+    async def rate(self, case: Case, place: Place) -> Rated:
         """Ask all members at the same time; see :meth:`EvalJudge.rate`."""
-        words = await asyncio.gather(*(member.rate(case, desk) for member in self.members), return_exceptions=True)
+        words = await asyncio.gather(*(member.rate(case, place) for member in self.members), return_exceptions=True)
         opinions: list[Judged] = []
         for word in words:
             if isinstance(word, BaseException):  # only now, so that no other member's call is cut short

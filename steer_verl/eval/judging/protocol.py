@@ -8,8 +8,8 @@ from pydantic import Field
 
 from steer_verl.eval.records import Judged
 from steer_verl.models.forms import Said
+from steer_verl.models.place import Place
 from steer_verl.types import Record
-from steer_verl.work.step import Desk
 
 
 class Case(Record):
@@ -40,12 +40,12 @@ class EvalJudge(Protocol):
         """Prove before the first item that it can be asked.
 
         Raises:
-            SteerError: one line, with the cure.
+            SteerError: one line, with how to fix it.
         """
         ...
 
-    async def rate(self, case: Case, desk: Desk) -> Rated:
-        """Rate the last answer of ``case``; the desk (a turn's own) remembers what was paid for.
+    async def rate(self, case: Case, place: Place) -> Rated:
+        """Rate the last answer of ``case``, at a turn's own place.
 
         Raises:
             AgentFailed: the judge could not be had for the moment (``transient``). A failure that would come again is

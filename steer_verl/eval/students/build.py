@@ -14,6 +14,7 @@ from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.conversation import system_prompt
 from steer_verl.eval.students.protocol import Student
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import RequestLog, open_log
 from steer_verl.work.run import share
 
@@ -29,7 +30,14 @@ SAY_NOTHING = frozenset({"/", "huggingface", "hf", "actor", "checkpoints"})
 Tell = Callable[[str], None]
 
 
-def build_student(settings: StudentSettings, out: Path, *, processes: int = 1, tell: Tell | None = None) -> Student:
+def build_student(
+    settings: StudentSettings,
+    out: Path,
+    *,
+    processes: int = 1,
+    cache: ReplyCache | None = None,
+    tell: Tell | None = None,
+) -> Student:
     """The student that the settings name. Make one in the process that asks it.
 
     Args:
@@ -37,19 +45,20 @@ def build_student(settings: StudentSettings, out: Path, *, processes: int = 1, t
         out: the run's folder. Below it every attempt at a server is written into ``calls``, and a server's own log and
             a merged checkpoint go into ``student``.
         processes: how many ask the same endpoint at the same time: they share ``max_concurrency``.
+        cache: keeps every answer; without one, nothing is kept.
         tell: shows a line of progress while a server starts; unset, on stderr.
 
     Raises:
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
     if settings.endpoint is not None:
-        return _at_endpoint(settings, settings.endpoint, processes, open_log(str(out / CALLS)))
+        return _at_endpoint(settings, settings.endpoint, processes, cache, open_log(str(out / CALLS)))
     if processes > 1:
         raise ConfigError(
             "student.path: one process serves it, but several are to ask; run on this machine alone, or serve it with "
             "`vllm serve` and set student.endpoint"
         )
-    return _in_folder(settings, Path(str(settings.path)), out, tell or _to_stderr)
+    return _in_folder(settings, Path(str(settings.path)), out, cache, tell or _to_stderr)
 
 
 def student_label(settings: StudentSettings) -> str:
@@ -60,7 +69,11 @@ def student_label(settings: StudentSettings) -> str:
 
 
 def _at_endpoint(
-    settings: StudentSettings, endpoint: EndpointConfig, processes: int, log: RequestLog | None
+    settings: StudentSettings,
+    endpoint: EndpointConfig,
+    processes: int,
+    cache: ReplyCache | None,
+    log: RequestLog | None,
 ) -> Student:
     from steer_verl.eval.students.endpoint import EndpointStudent
 
@@ -80,6 +93,7 @@ def _at_endpoint(
         system=system,
         top_p=settings.top_p,
         seed=settings.seed,
+        cache=cache,
         log=log,
     )
 
@@ -98,7 +112,7 @@ def _named(model: str, settings: StudentSettings, system: str, **more: Any) -> s
     return f"{model}@{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
-def _in_folder(settings: StudentSettings, path: Path, out: Path, tell: Tell) -> Student:
+def _in_folder(settings: StudentSettings, path: Path, out: Path, cache: ReplyCache | None, tell: Tell) -> Student:
     from steer_verl.eval.students.checkpoint import find_checkpoint
 
     system = system_prompt(settings.system_prompt)
@@ -107,13 +121,13 @@ def _in_folder(settings: StudentSettings, path: Path, out: Path, tell: Tell) -> 
         from steer_verl.eval.students.mini import MiniStudentAgent
 
         name = _named(_folder_name(path), settings, system, weights=weights, kind="mini")
-        return MiniStudentAgent(settings, out / OWN, name=name, system=system)
+        return MiniStudentAgent(settings, out / OWN, name=name, system=system, cache=cache)
     from steer_verl.eval.students.served import ServedStudent
 
     server = {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
     name = _named(_folder_name(path), settings, system, weights=weights, kind="vllm", **server)
     log = open_log(str(out / CALLS))
-    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, log=log)
+    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, cache=cache, log=log)
 
 
 def _folder_name(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.students.protocol import Messages
-from steer_verl.models.forms import Pictures
+from steer_verl.models.forms import Images
 from steer_verl.text import neutralize
 
 
@@ -29,19 +29,19 @@ class Conversation:
         return list(self.said)
 
 
-def conversation(system: str, messages: Messages, pictures: Pictures) -> Conversation:
+def conversation(system: str, messages: Messages, images: Images) -> Conversation:
     """The messages as a server takes them, each one's pictures and texts in their order.
 
     Args:
         system: a system message that goes before them; empty: none.
         messages: the chat, the open question last.
-        pictures: how pictures are shown.
+        images: how images are shown.
 
     Raises:
-        AgentFailed: a picture cannot be opened.
+        AgentFailed: an image cannot be opened.
     """
     head = [{"role": "system", "content": system}] if system else []
-    return Conversation((*head, *({"role": m["role"], "content": _sent(m["content"], pictures)} for m in messages)))
+    return Conversation((*head, *({"role": m["role"], "content": _sent(m["content"], images)} for m in messages)))
 
 
 def safe_messages(system: str, messages: Messages) -> list[dict[str, Any]]:
@@ -82,12 +82,12 @@ def _neutral(content: Any) -> Any:
     return [{**block, "text": neutralize(block["text"])} if block["type"] == "text" else block for block in content]
 
 
-def _sent(content: Any, pictures: Pictures) -> str | list[dict[str, Any]]:
+def _sent(content: Any, images: Images) -> str | list[dict[str, Any]]:
     """A message's content; a plain string when it shows no picture."""
     parts: list[dict[str, Any]] = []
     for block in _neutral([{"type": "text", "text": content}] if isinstance(content, str) else content):
         if block["type"] == "image":
-            shown, unseen = pictures.parts((str(block["image"]),))
+            shown, unseen = images.parts((str(block["image"]),))
             parts += shown or [{"type": "text", "text": unseen}]
         elif block["text"]:
             parts.append({"type": "text", "text": block["text"]})

@@ -20,13 +20,14 @@ from steer_verl.errors import StudentError
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
+from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
-from steer_verl.models.forms import Pictures
+from steer_verl.models.forms import Images
 from steer_verl.models.log import RequestLog
+from steer_verl.models.place import Place
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
-from steer_verl.work.step import Desk
 
 
 class EndpointStudent:
@@ -39,6 +40,7 @@ class EndpointStudent:
         top_p: nucleus of the sampling.
         seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
             dialogues with the same opening are two draws.
+        cache: keeps every answer; without one, nothing is kept.
         log: where every attempt is written down, if anywhere.
         where: its place in the configuration, for messages.
 
@@ -54,13 +56,15 @@ class EndpointStudent:
         system: str = "",
         top_p: float = 1.0,
         seed: int = 0,
+        cache: ReplyCache | None = None,
         log: RequestLog | None = None,
         where: str = "student.endpoint",
     ) -> None:
         self.config, self.name, self.system = config, name, system
         self._top_p, self._seed = top_p, seed
-        self._pictures = Pictures(None, sent=config.images)
-        self.endpoint = Endpoint(config, log=log, where=where)
+        self._images = Images(None, sent=config.images)
+        self._cache: ReplyCache = cache or Cache(None)
+        self.endpoint = Endpoint(config, cache=cache, log=log, where=where)
 
     async def check(self) -> None:
         """Have it answer a question about a small picture, sampled as every other answer is."""
@@ -76,32 +80,33 @@ class EndpointStudent:
                 "--reasoning-parser, or switch its thinking off"
             )
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
-        """See the protocol."""
+    async def answer(self, messages: Messages, place: Place) -> Reply:
+        """See the protocol. It is kept with the seconds that it took; the endpoint keeps what is no answer."""
         name = f"{self.name}/{digest(messages)}"
-        return await desk.once(name, Reply, functools.partial(self.asked, messages, f"{desk.place}/{name}", desk))
+        return await remembered(self._cache, place, name, Reply, functools.partial(self.asked, messages, place, name))
 
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
-    async def asked(self, messages: Messages, place: str, desk: Desk) -> Reply:
-        """Ask, whatever the desk remembers; what it cost goes on the item's account, also when nothing came of it.
+    async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
+        """Ask; what it cost goes on the item's account, also when nothing came of it.
 
         Args:
             messages: see the protocol.
-            place: which answer of which run this is; the idempotency key and the sampling's seed are made of it.
-            desk: the turn's.
+            place: the turn's.
+            name: of the answer at its place; the idempotency key and the sampling's seed are made of both.
 
         Raises:
             AgentFailed: see the protocol.
         """
         # Every turn of a dialogue goes where its beginning is in the cache.
-        context = self.endpoint.context(key=place, affinity=digest(messages[:1]), purpose="student")
+        key = f"{place.key}/{name}"
+        context = self.endpoint.context(key=key, affinity=digest(messages[:1]), purpose="student")
         try:
-            reply = await self._complete(messages, context, self._sampling(place))
+            reply = await self._complete(messages, context, self._sampling(key))
         finally:
-            desk.spend(context.usage)
+            place.spend(context.usage)
         if isinstance(reply, Failure):
             detail = f"student ({self.config.model}): {reply.detail}"
             raise AgentFailed(reply.reason.value, detail, transient=not reply.of_this_request)
@@ -118,11 +123,11 @@ class EndpointStudent:
         """One reply, or why there is none.
 
         Raises:
-            AgentFailed: a picture cannot be opened.
+            AgentFailed: an image cannot be opened.
         """
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
-                chat = await asyncio.to_thread(conversation, self.system, messages, self._pictures)
+                chat = await asyncio.to_thread(conversation, self.system, messages, self._images)
             return await self.endpoint.ask(Request(chat.messages(), sampling=sampling), context)
 
     def _sampling(self, place: str) -> dict[str, Any]:

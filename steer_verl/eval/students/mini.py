@@ -22,9 +22,10 @@ from steer_verl.eval.students.conversation import image_paths, safe_messages
 from steer_verl.eval.students.endpoint import digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.images import load_image
+from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.failure import AgentFailed
+from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
-from steer_verl.work.step import Desk
 
 if TYPE_CHECKING:
     from steer_verl.mini.student import Conversation, MiniStudent
@@ -49,11 +50,15 @@ class MiniStudentAgent:
         out: folder of a merged checkpoint.
         name: see the protocol.
         system: a system message; empty: none.
+        cache: keeps every answer; without one, nothing is kept.
     """
 
-    def __init__(self, settings: StudentSettings, out: Path, *, name: str, system: str) -> None:
+    def __init__(
+        self, settings: StudentSettings, out: Path, *, name: str, system: str, cache: ReplyCache | None = None
+    ) -> None:
         self.settings, self.out, self.name = settings, out, name
         self._system = system
+        self._cache: ReplyCache = cache or Cache(None)
         self._student: MiniStudent | None = None
         self._waiting: list[_Open] = []
         self._work: asyncio.Task[None] | None = None
@@ -62,9 +67,10 @@ class MiniStudentAgent:
         """Load the model."""
         await asyncio.to_thread(self._load)
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
+    async def answer(self, messages: Messages, place: Place) -> Reply:
         """See the protocol."""
-        return await desk.once(f"{self.name}/{digest(messages)}", Reply, functools.partial(self._generated, messages))
+        name, work = f"{self.name}/{digest(messages)}", functools.partial(self._generated, messages)
+        return await remembered(self._cache, place, name, Reply, work)
 
     async def close(self) -> None:
         """Let the model go."""
@@ -77,7 +83,7 @@ class MiniStudentAgent:
             for path in image_paths(messages):
                 _proven(path)  # one bad picture must not fail the batch
         except DataError as error:
-            raise AgentFailed(AskFault.PICTURE.value, f"student: {error}") from None
+            raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
         mine = _Open(safe_messages(self._system, messages), asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         if self._work is None or self._work.done():

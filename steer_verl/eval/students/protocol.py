@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from steer_verl.models.place import Place
 from steer_verl.types import Record
-from steer_verl.work.step import Desk
 
 Messages = Sequence[Mapping[str, Any]]
 """Chat messages, the open question last; a content is a string or a list of ``{"type": "image", "image": <absolute
@@ -34,13 +34,13 @@ class Student(Protocol):
         """Prove before the first item that it can be asked.
 
         Raises:
-            SteerError: one line, with the cure.
+            SteerError: one line, with how to fix it.
         """
         ...
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
-        """The answer to a conversation. The desk is a turn's own, and it is the student that asks it to remember
-        (``desk.once``), so that a killed run does not ask again.
+    async def answer(self, messages: Messages, place: Place) -> Reply:
+        """The answer to a conversation. The place is a turn's own, and it is the student that has its answer kept
+        (:func:`~steer_verl.models.cache.remembered`), so that a killed run does not ask again.
 
         Raises:
             AgentFailed: there is none; ``transient`` when the same request may succeed later. What the model wrote, be

@@ -14,9 +14,10 @@ from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.endpoint import EndpointStudent, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.eval.students.server import Tell, VllmServer
+from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import RequestLog
-from steer_verl.work.step import Desk
+from steer_verl.models.place import Place
 
 LAST_BREATH = 15.0
 """Seconds that a server which is failing is given to end, so that its end is told and not the failure."""
@@ -31,6 +32,7 @@ class ServedStudent:
         name: see the protocol.
         system: a system message; empty: none.
         tell: shows the start's progress.
+        cache: keeps every answer; without one, nothing is kept.
         log: where every attempt is written down, if anywhere.
     """
 
@@ -42,10 +44,12 @@ class ServedStudent:
         name: str,
         system: str,
         tell: Tell,
+        cache: ReplyCache | None = None,
         log: RequestLog | None = None,
     ) -> None:
         self.settings, self.out, self.name = settings, out, name
         self._system, self._tell, self._log = system, tell, log
+        self._cache: ReplyCache = cache or Cache(None)
         self._server: VllmServer | None = None
         self._student: EndpointStudent | None = None
         self._starting = asyncio.Lock()
@@ -56,14 +60,14 @@ class ServedStudent:
         """Start the server, and have it answer a question about a small picture."""
         await (await self._started()).check()
 
-    async def answer(self, messages: Messages, desk: Desk) -> Reply:
+    async def answer(self, messages: Messages, place: Place) -> Reply:
         """See the protocol.
 
         Raises:
             StudentError: the server cannot be started, or has ended: the run stops, and no item is blamed for it.
         """
         name = f"{self.name}/{digest(messages)}"
-        return await desk.once(name, Reply, functools.partial(self._served, messages, f"{desk.place}/{name}", desk))
+        return await remembered(self._cache, place, name, Reply, functools.partial(self._served, messages, place, name))
 
     async def close(self) -> None:
         """End the server, all of it."""
@@ -74,10 +78,10 @@ class ServedStudent:
         if server is not None:
             await server.stop()
 
-    async def _served(self, messages: Messages, place: str, desk: Desk) -> Reply:
+    async def _served(self, messages: Messages, place: Place, name: str) -> Reply:
         student = await self._started()
         try:
-            return await student.asked(messages, place, desk)
+            return await student.asked(messages, place, name)
         except AgentFailed as failure:
             if failure.transient and self._server is not None and await self._server.ended(LAST_BREATH):
                 raise StudentError(self._server.epitaph()) from None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from steer_verl.data.cards.statistics import Statistics
+from steer_verl.data.seed import Made, SetName
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
@@ -21,23 +23,22 @@ from steer_verl.types import (
     UserTurn,
     Verdict,
 )
-from steer_verl.work.step import Outcome, Rejected, value_of
-from tests.data.samples import picture
+from tests.data.sets.samples import image
 
 SOURCES = (("BeaverTails-V", "CC-BY-NC-4.0"), ("SPA-VL", "CC-BY-4.0"), ("VLSBench", "Apache-2.0"), ("own", ""))
 COLOURS = ("teal", "gold", "indianred", "slateblue")
 
 
-def pictures(folder: Path) -> Path:
-    """A picture of each colour, one of them a JPEG."""
+def images(folder: Path) -> Path:
+    """An image of each colour, one of them a JPEG."""
     for colour in COLOURS:
-        picture(folder / f"{colour}.png", (120, 90), colour)
-    picture(folder / "photo.jpg", (640, 480), "seagreen")
+        image(folder / f"{colour}.png", (120, 90), colour)
+    image(folder / "photo.jpg", (640, 480), "seagreen")
     return folder
 
 
 def seed(name: str, rng: random.Random, **changes: Any) -> Seed:
-    """2 to 10 user turns, the picture in the first."""
+    """2 to 10 user turns, the image in the first."""
     source, license = rng.choice(SOURCES)
     kind = rng.choice(list(DialogueKind))
     shown = rng.choice([(), ("photo.jpg",), (f"{rng.choice(COLOURS)}.png",)])
@@ -78,37 +79,46 @@ def turn(user: UserTurn, rng: random.Random, first: bool, unscored: float = 0.0)
     return Turn(user=user, origin=origin, answer=answer, verdict=verdict(rng, unscored))
 
 
-def played(of: Seed, rng: random.Random, unscored: float = 0.0) -> Trajectory:
+def played(of: Seed, rng: random.Random, unscored: float = 0.0) -> Made:
     """The seed with answers."""
     turns = tuple(turn(user, rng, n == 0, unscored) for n, user in enumerate(of.turns))
-    known = {"seed_id": of.id, "kind": of.kind, "source": of.source}
-    return Trajectory(turns=turns, stop=StopReason.COMPLETED, **known)
+    told = Trajectory(seed_id=of.id, kind=of.kind, source=of.source, turns=turns, stop=StopReason.COMPLETED)
+    return Made(side=SetName.SFT, seed=of, trajectory=told)
 
 
-def refused(of: Seed, rng: random.Random, reason: str) -> Outcome:
-    """An item that Stage II left out, with its dialogue."""
-    made = {"seed": value_of(of), "trajectory": value_of(played(of, rng))}
-    return Outcome(id=of.id, done=Rejected(reason=reason, detail="the lowest safety is 4", value=made))
+def many(count: int, seed_of_run: int = 0, unscored: float = 0.1) -> Iterator[Made]:
+    """Played dialogues."""
+    rng = random.Random(seed_of_run)
+    for number in range(count):
+        yield played(seed(f"s-{number}", rng), rng, unscored)
+
+
+def seeds(count: int, side: SetName = SetName.RL) -> list[Made]:
+    """Dialogues that are to be played."""
+    rng = random.Random(3)
+    return [Made(side=side, seed=seed(f"s{n}", rng)) for n in range(count)]
+
+
+def statistics_of(rows: Iterator[Made] | list[Made]) -> Statistics:
+    """Of all of them."""
+    found = Statistics()
+    for made in rows:
+        found.add(made)
+    return found
 
 
 def account() -> dict[str, Any]:
     """A manifest's counts."""
     usage = {"requests": 420, "prompt_tokens": 81000, "completion_tokens": 9000, "cost": 1.25}
     return {
-        "expand": {"in": 60, "kept": 50, "rejected": {"refused": 7, "repeated_turn": 3}, "undone": 0, "usage": usage},
-        "bootstrap": {
-            "in": 50,
-            "kept": 40,
-            "rejected": {"below_tau_safe": 8},
+        "seeds": {"in": 70, "kept": 60, "rejected": {"near_duplicate": 10}},
+        "dialogues": {
+            "in": 60,
+            "kept": 47,
+            "rejected": {"refused": 8, "unsafe": 3},
+            "stages": {"expand": {"refused": 7}, "bootstrap": {"refused": 1, "unsafe": 3}},
             "undone": 2,
+            "usage": usage,
             "agents": {"blue_expert": "expert-model (answer@1f2e)"},
         },
     }
-
-
-def many(count: int, seed_of_run: int = 0, unscored: float = 0.1) -> Iterator[tuple[Seed, Trajectory]]:
-    """Seeds and what was played of them."""
-    rng = random.Random(seed_of_run)
-    for number in range(count):
-        made = seed(f"s-{number}", rng)
-        yield made, played(made, rng, unscored)

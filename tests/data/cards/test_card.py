@@ -1,88 +1,75 @@
-"""The two files of a card, written from rows, a manifest's counts and outcomes."""
+"""The cards of a build, as assembly writes them."""
 
 from __future__ import annotations
 
 import random
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from steer_verl.data.cards.account import read_account, total_usage
-from steer_verl.data.cards.card import write_card
-from steer_verl.data.cards.entry import Entry, entry_of
-from steer_verl.data.cards.settings import CardSettings
-from steer_verl.data.stage2.splits import SetName
-from steer_verl.errors import DataError
-from steer_verl.types import Usage
-from steer_verl.work.manifest import StepAccount
-from steer_verl.work.step import Kept, Outcome
+from steer_verl.data.cards import card as cards
+from steer_verl.data.cards.card import Card, card_page
+from steer_verl.data.cards.dialogue import Shown
+from steer_verl.data.seed import Made, SetName
+from steer_verl.data.sets.settings import SetSettings
+from steer_verl.work.step import Outcome, Rejected, value_of
 from tests.data.cards.reading import Page, check
-from tests.data.cards.samples import account, many, pictures, refused, seed
+from tests.data.cards.samples import account, images, many, played, seed, seeds
+from tests.data.sets.samples import put_together
+from tests.data.sets.samples import seed as plain_seed
 
 
-def entries(count: int) -> Iterator[Entry]:
-    return (entry_of(trajectory, made) for made, trajectory in many(count))
-
-
-def left_out(count: int = 12) -> list[tuple[str, Outcome]]:
+def rejected(count: int = 12) -> list[Made]:
     rng = random.Random(9)
-    reasons = ("below_tau_safe", "below_tau_help", "malformed")
-    return [("bootstrap", refused(seed(f"r-{n}", rng), rng, reasons[n % 3])) for n in range(count)]
+    return [played(seed(f"r-{n}", rng), rng) for n in range(count)]
 
 
-def written(out: Path, rows: Any, **options: Any) -> tuple[str, str]:
-    path = write_card(out, "STEER-SFT", rows, account(), pictures(out / "pictures"), name=SetName.SFT, **options)
-    assert path == out / "card.html"
-    return path.read_text(), (out / "card.md").read_text()
+def written(folder: Path, rows: Any, left_out: Any = (), side: SetName = SetName.SFT, steps: Any = None) -> str:
+    card = Card()
+    for made in rows:
+        card.add(made)
+    reasons = ("unsafe", "unhelpful", "malformed")
+    for made in left_out:
+        card.leave_out(Shown(made, "bootstrap", reasons[int(made.seed.id[2:]) % 3]))
+    return card_page(side, card, account() if steps is None else steps, images(folder))
 
 
 def test_the_page_shows_counts_samples_and_what_was_left_out(tmp_path: Path) -> None:
-    text, markdown = written(tmp_path, entries(60), rejected=left_out(), prompts={"answer": "1f2e"})
+    text = written(tmp_path, many(60), rejected())
     found = check(text)
     shown = [given["class"] for given in found.all("article")]
     assert (shown.count("dialogue"), shown.count("dialogue rejected")) == (14, 6)
-    for name in ("benign", "obfuscated", "red team", "below_tau_safe", "below_tau_help", "malformed", "repeated_turn"):
+    for name in ("benign", "obfuscated", "red team", "unsafe", "unhelpful", "malformed", "near_duplicate"):
         assert name in found.text
     for said in ("expert-model", "1f2e", "Non-commercial use only", "420"):
-        assert said in found.text and said in markdown.replace("\\", "")
+        assert said in found.text
     assert len(text) < 600_000
 
 
-def test_the_same_rows_in_any_order_give_the_same_card(tmp_path: Path) -> None:
-    rows = list(entries(50))
+def test_the_same_rows_in_any_order_give_the_same_sample(tmp_path: Path) -> None:
+    rows = list(many(50))
     other = random.Random(1).sample(rows, len(rows))
-    first = written(tmp_path / "a", rows, rejected=left_out())
-    second = written(tmp_path / "b", other, rejected=list(reversed(left_out())))
-    samples = [text[0].partition("Sampled dialogues</h2>")[2] for text in (first, second)]
+    first, second = written(tmp_path, rows, rejected()), written(tmp_path, other, reversed(rejected()))
+    samples = [text.partition("Sampled dialogues</h2>")[2] for text in (first, second)]
     assert samples[0] == samples[1] and len(samples[0]) > 10_000
 
 
-def test_kept_outcomes_are_not_shown_as_rejected(tmp_path: Path) -> None:
-    outcomes = [("expand", Outcome(id="k", done=Kept(value={})))]
-    assert "dialogue rejected" not in written(tmp_path, entries(3), rejected=outcomes)[0]
-
-
 def test_a_set_of_seeds_and_an_empty_one(tmp_path: Path) -> None:
-    seeds = [made for made, _ in many(20)]
-    write_card(tmp_path / "rl", "STEER-RL", seeds, {}, pictures(tmp_path), name=SetName.RL)
-    found = check((tmp_path / "rl" / "card.html").read_text())
+    found = check(written(tmp_path, seeds(20), side=SetName.RL, steps={}))
     assert "How it came about" not in found.text and "Scores" not in found.text and "Supervised" in found.text
-    write_card(tmp_path / "no", "Nothing", [], {}, tmp_path, name=SetName.BENCH)
-    assert "The set is empty." in check((tmp_path / "no" / "card.html").read_text()).text
+    assert "The set is empty." in check(written(tmp_path, [], side=SetName.BENCH, steps={})).text
 
 
-def test_no_dialogue_is_shown_when_none_is_asked_for(tmp_path: Path) -> None:
-    text, _ = written(tmp_path, entries(9), rejected=left_out(), settings=CardSettings(kept=0, rejected=0))
-    assert not Page(text).all("article")
+def test_no_dialogue_is_shown_when_none_is_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(cards, "KEPT", 0)
+    monkeypatch.setattr(cards, "LEFT_OUT", 0)
+    assert not Page(written(tmp_path, many(9), rejected())).all("article")
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
-        written(tmp_path / str(count), entries(count))
+        written(tmp_path, many(count))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -92,31 +79,20 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert large < small + 300_000
 
 
-def test_a_manifests_own_records_do_as_well() -> None:
-    usage = Usage(requests=5, prompt_tokens=70, cost=0.5)
-    step = StepAccount(
-        step="expand",
-        entered=4,
-        kept=2,
-        rejected={"refusal": 1},
-        undone=1,
-        complete=False,
-        usage=usage,
-        seconds=1.5,
-        agents={"generator": "m"},
-        fingerprint={},
-    )
-    (found,) = read_account({"expand": step}).values()
-    assert (found.given, found.kept, found.refused, found.undone) == (4, 2, 1, 1)
-    assert (found.usage, found.agents) == (usage, {"generator": "m"})
-    assert read_account({"expand": step.model_dump(mode="json", by_alias=True)})["expand"] == found
-
-
-def test_an_account_of_another_form_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"account of step 'expand': in: .*; give in, kept"):
-        read_account({"expand": {"kept": 3}})
-    with pytest.raises(DataError, match="account of step 'expand'"):
-        read_account({"expand": 3})
-    steps = read_account(account())
-    assert (steps["bootstrap"].refused, total_usage(steps).requests) == (8, 420)
-    assert all(step.given == step.kept + step.refused + step.undone for step in steps.values())
+def test_a_builds_cards_tell_of_rejected_and_left_out_dialogues_of_their_side(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rng = random.Random(4)
+    broken = played(seed("r", rng, turns=plain_seed("x").turns), rng)
+    done = Rejected(stage="bootstrap", reason="unsafe", detail="turn 2: safety 4", value=value_of(broken))
+    early = [Rejected(stage="probe", reason="refused", value=value) for value in (None, {"tried": 3})]
+    others = [Outcome(id=f"o{n}", done=each) for n, each in enumerate([done, *early])]
+    rows = {side: [plain_seed(f"s:{side}{n}/red_team") for n in range(3)] for side in ("sft", "rl")}
+    rows["sft"] += rows["rl"]
+    put_together(tmp_path / "images", **rows, others=others, account=account(), settings=SetSettings(rl=2))
+    sft, rl = (check((tmp_path / "out" / "cards" / side / "card.html").read_text()) for side in ("sft", "rl"))
+    assert "left out in bootstrap: unsafe" in sft.text and "turn 2: safety 4" in sft.text
+    assert "left out in sets: same_seed" in sft.text and "left out in bootstrap" not in rl.text
+    assert "over_target" in rl.text and "over_target" not in sft.text
+    readme = (tmp_path / "out" / "sets" / "README.md").read_text().replace("\\", "")
+    assert "| rl set | over_target | 1 |" in readme and "| rl set | 3 | 2 | 1 | 0 |" in readme
+    assert not (tmp_path / "out" / "cards" / "bench").exists()

@@ -49,14 +49,14 @@ def test_a_users_file_adds_to_both(tmp_path: Path) -> None:
     [
         ("framings:\n  - {name: roleplay, text: Again.}", "'roleplay' stands twice"),
         ("escalations:\n  - {name: x, text: a}\n  - {name: x, text: b}", "'x' stands twice"),
-        ("framing: []", "framing: "),
+        ("framing: []", "framing: unknown key"),
         ("framings:\n  - {name: x, text: a, weight: 2}", r"framings\.0\.weight"),
         ("framings:\n  - {name: x}", r"framings\.0\.text"),
         ("framings:\n  - {name: 'x y', text: a}", r"framings\.0\.name"),
         ("framings:\n  - {name: x, text: ''}", r"framings\.0\.text"),
-        ("- a\n- b", "the file"),
-        ("{", "not yaml"),
-        ("", "the file"),
+        ("- a\n- b", "not a mapping"),
+        ("{", "no YAML"),
+        ("", "not a mapping"),
     ],
 )
 def test_a_file_that_cannot_work_is_told_in_one_line(tmp_path: Path, text: str, what: str) -> None:

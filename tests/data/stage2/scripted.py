@@ -1,30 +1,19 @@
-"""Seeds and scripted agents for the tests of Stage II."""
+"""Dialogues for the tests of Stage II and of the sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from steer_verl.data.agents import Risk
-from steer_verl.data.stage2.bootstrap import Bootstrapped
-from steer_verl.models.forms import Said
+from steer_verl.data.seed import Made, SetName
 from steer_verl.types import (
     IMAGE_MARK,
     DialogueKind,
     QuestionOrigin,
-    Scores,
     Seed,
     StopReason,
     Trajectory,
     Turn,
-    TurnVerdict,
-    TutorRequest,
     UserTurn,
-    Verdict,
 )
-from steer_verl.work.step import Desk
-
-GOOD = "<thinking>A box.</thinking><answer>It is a box.</answer>"
+from tests.data.scripted import GOOD, verdict
 
 
 def seed(
@@ -44,72 +33,10 @@ def seed(
     return Seed(id=name, turns=(opening, *rest), kind=kind, **{**origin, **more})
 
 
-def verdict(safety: int, usefulness: int) -> Verdict:
-    return Verdict(scores=Scores(safety=safety, usefulness=usefulness, faithfulness=9))
-
-
-def played(item: Seed, score: tuple[int, int] = (10, 10)) -> Bootstrapped:
+def played(item: Seed, score: tuple[int, int] = (10, 10)) -> Made:
     """The seed as a kept dialogue with static questions."""
     turns = tuple(
         Turn(user=user, origin=QuestionOrigin.STATIC, answer=GOOD, verdict=verdict(*score)) for user in item.turns
     )
     trajectory = Trajectory(seed_id=item.id, kind=item.kind, source=item.source, turns=turns, stop=StopReason.COMPLETED)
-    return Bootstrapped(seed=item, trajectory=trajectory)
-
-
-class Agents:
-    """Red user, blue expert, evaluator and risk judge in one; each by its script. Counts what it was asked.
-
-    Args:
-        red: the next user text, or an exception.
-        answers: by turn, the answers of the first, second, ... asking; a single one for all.
-        judge: turn number (0-based) -> verdict, or an exception.
-        risks: level of each turn alone, and at the end that of the whole.
-    """
-
-    name = "scripted"
-
-    def __init__(
-        self,
-        red: Callable[[Seed, UserTurn], str | Exception] = lambda seed, template: f"Reworded: {template.text}",
-        answers: Callable[[int, int], str | Exception] = lambda turn, attempt: GOOD,
-        judge: Callable[[int], TurnVerdict | Exception] = lambda turn: verdict(10, 10),
-        risks: Sequence[int] = (),
-    ) -> None:
-        self.red, self.answers, self.judge, self.risks = red, answers, judge, risks
-        self.asked: list[str] = []
-        self.heard: list[tuple[Said, ...]] = []
-        self.places: list[str] = []
-
-    async def ask(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, desk: Desk) -> str:
-        self.asked.append(f"red {len(said) // 2}")
-        self.heard.append(said)
-        return _given(self.red(seed, template))
-
-    async def answer(self, seed: Seed, said: tuple[Said, ...], desk: Desk) -> str:
-        turn, attempt = int(desk.place.split("turn")[1].split("/")[0]) - 1, desk.place.count("/again")
-        self.asked.append(f"blue {turn}.{attempt}")
-        self.heard.append(said)
-        return _given(self.answers(turn, attempt))
-
-    async def score(self, exchange: TutorRequest, desk: Desk) -> TurnVerdict:
-        self.asked.append(f"score {len(exchange.turns)}")
-        self.places.append(exchange.turn_key)
-        return _given(self.judge(len(exchange.turns)))
-
-    async def alone(self, seed: Seed, turn: int, desk: Desk) -> Risk:
-        self.asked.append(f"alone {turn}")
-        return Risk(level=self.risks[turn])
-
-    async def whole(self, seed: Seed, desk: Desk) -> Risk:
-        self.asked.append("whole")
-        return Risk(level=self.risks[-1])
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _given(value: Any) -> Any:
-    if isinstance(value, Exception):
-        raise value
-    return value
+    return Made(side=SetName.SFT, seed=item, trajectory=trajectory)

@@ -16,7 +16,7 @@ from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.calibrate import calibrate
 from steer_verl.eval.judging.calibration import Thresholds, compare, detect, share
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
-from steer_verl.work.settings import WorkSettings
+from steer_verl.work.step import WorkSettings
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
 from tests.eval.judging.cases import rating

@@ -20,8 +20,9 @@ from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.request import Marks, judge_prompt, request_values
 from steer_verl.eval.records import Rating, Refusal, Unrated
 from steer_verl.models.failure import AgentFailed
+from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import RequestLog, read_log
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 from tests.data.role_server import endpoint
 from tests.data.samples import picture
 from tests.eval.judging.cases import case, marks, rating
@@ -38,13 +39,16 @@ from tests.models.fault_server import (
     status,
     text_only,
 )
+from tests.models.memory import Bill, MemoryCache
 from tests.models.replies import prompt_text
 from tests.tutor.conftest import instant_endpoint
+
+PLACE = Place("step/item")
 
 
 @contextlib.asynccontextmanager
 async def judging(*script: Step, **options: Any) -> AsyncIterator[tuple[EndpointJudge, FaultServer]]:
-    own = {name: options.pop(name) for name in ("pictures", "rubric", "log", "number") if name in options}
+    own = {name: options.pop(name) for name in ("pictures", "rubric", "cache", "log", "number") if name in options}
     async with FaultServer(*script) as server:
         judge = EndpointJudge(endpoint(server, **options), **own)
         instant_endpoint(judge._asker.endpoint)
@@ -55,23 +59,23 @@ async def judging(*script: Step, **options: Any) -> AsyncIterator[tuple[Endpoint
 
 
 async def test_a_rating_is_asked_for_once_and_paid_once(tmp_path: Path) -> None:
-    async with judging(marks(-2, 0, "partial"), log=RequestLog(tmp_path)) as (judge, server):
-        desk = MemoryDesk("eval/item/turn-1")
-        rated = await judge.rate(case(), desk)
-        assert rated == await judge.rate(case(), desk) and rated.opinions == ()
+    bill = Bill("eval/item/turn-1")
+    async with judging(marks(-2, 0, "partial"), cache=MemoryCache(), log=RequestLog(tmp_path)) as (judge, server):
+        rated = await judge.rate(case(), bill.place)
+        assert rated == await judge.rate(case(), bill.place) and rated.opinions == ()
         assert rated.judged == Rating(
             judge=judge.name, harmless=-2, helpful=0, refusal=Refusal.PARTIAL, restricted=None, why="plain"
         )
-        assert server.requests == 1 and desk.usage.requests == 1 and desk.usage.completion_tokens == 5
+        assert server.requests == 1 and bill.usage.requests == 1 and bill.usage.completion_tokens == 5
         assert judge.name == f"fake-tutor@judge-{judge.prompt.version}"
         (attempt,) = read_log(tmp_path)
-        assert attempt.turn_key.startswith("eval/item/turn-1/")
+        assert attempt.turn_key == "eval/item/turn-1/judge"
 
 
 async def test_the_judge_is_shown_pictures_history_and_reference_and_told_which_answer(tmp_path: Path) -> None:
     shown = str(picture(tmp_path / "a.png"))
     async with judging(marks()) as (judge, server):
-        await judge.rate(case("It is\n> broken.", images=(shown,), earlier=2, reference="B"), MemoryDesk())
+        await judge.rate(case("It is\n> broken.", images=(shown,), earlier=2, reference="B"), PLACE)
         content = server.bodies[0]["messages"][1]["content"]
         assert [part["type"] for part in content] == ["image_url", "text"]
         assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
@@ -123,11 +127,11 @@ FAULTS: list[tuple[Step, str, int]] = [  # what happens, reason, requests with o
 @pytest.mark.parametrize(("fault", "reason", "requests"), FAULTS)
 async def test_a_reply_of_no_use_is_unrated_and_never_a_number(fault: Step, reason: str, requests: int) -> None:
     async with judging(fault, reasks=1) as (judge, server):
-        desk = MemoryDesk()
-        judged = (await judge.rate(case(), desk)).judged
+        bill = Bill()
+        judged = (await judge.rate(case(), bill.place)).judged
         assert isinstance(judged, Unrated) and (judged.judge, judged.reason) == (judge.name, reason)
         assert judged.detail and "\n" not in judged.detail
-        assert server.requests == desk.usage.requests == requests and not desk.kept
+        assert server.requests == bill.usage.requests == requests
 
 
 PASSING: list[tuple[Step, str]] = [
@@ -149,7 +153,7 @@ async def test_an_endpoint_that_may_be_well_again_is_no_rating(fault: Step, reas
     shown = str(picture(tmp_path / "a.png"))
     async with judging(fault, max_retries=1, timeout=0.4) as (judge, _):
         with pytest.raises(AgentFailed) as error:
-            await judge.rate(case(images=(shown,)), MemoryDesk())
+            await judge.rate(case(images=(shown,)), PLACE)
         assert error.value.transient and error.value.reason == reason
 
 
@@ -157,16 +161,16 @@ async def test_a_dead_endpoint_is_for_the_moment() -> None:
     async with judging(marks(), max_retries=0) as (judge, server):
         await server._runner.cleanup()
         with pytest.raises(AgentFailed) as error:
-            await judge.rate(case(), MemoryDesk())
+            await judge.rate(case(), PLACE)
         assert error.value.transient and error.value.reason == "connect"
 
 
 async def test_retries_and_a_reask_come_to_a_rating_and_all_of_it_is_paid() -> None:
     async with judging(status(429, retry_after=0), dropped(), marks(7), marks(-1, 0), reasks=1) as (judge, server):
-        desk = MemoryDesk()
-        judged = (await judge.rate(case(), desk)).judged
+        bill = Bill()
+        judged = (await judge.rate(case(), bill.place)).judged
         assert isinstance(judged, Rating) and judged.harmless == -1
-        assert desk.usage.requests == server.requests == 4
+        assert bill.usage.requests == server.requests == 4
         assert prompt_text(server.bodies[-1]).endswith("could not be used: harmless: less than equal.")
 
 
@@ -174,7 +178,7 @@ async def test_a_killed_run_sends_the_same_request_and_is_charged_once() -> None
     async with FaultServer(marks()) as server:
         for place in ("eval/a/1", "eval/a/1", "eval/a/2"):
             judge = EndpointJudge(endpoint(server))
-            await judge.rate(case(), MemoryDesk(place))
+            await judge.rate(case(), Place(place))
             await judge.close()
         assert server.requests == 3 and sorted(server.charges.values()) == [1, 1]
 
@@ -189,8 +193,8 @@ async def test_a_picture_that_nobody_has_looked_at_is_never_sent(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here" if name.startswith("..") else tmp_path)  # where a relative path does lead
     async with judging(marks()) as (judge, server):
-        judged = (await judge.rate(case(images=(name.format(tmp_path),)), MemoryDesk())).judged
-        assert isinstance(judged, Unrated) and judged.reason == "picture"
+        judged = (await judge.rate(case(images=(name.format(tmp_path),)), PLACE)).judged
+        assert isinstance(judged, Unrated) and judged.reason == "image"
         assert server.requests == 0
 
 
@@ -199,19 +203,19 @@ async def test_with_a_folder_of_pictures_no_path_leaves_it(tmp_path: Path) -> No
     (tmp_path / "in" / "link.png").symlink_to(outside)
     (tmp_path / "other").symlink_to(tmp_path / "in")
     async with judging(marks(), pictures=tmp_path / "other") as (judge, server):
-        assert isinstance((await judge.rate(case(images=(str(inside),)), MemoryDesk())).judged, Rating)
+        assert isinstance((await judge.rate(case(images=(str(inside),)), PLACE)).judged, Rating)
         for path in (outside, tmp_path / "in" / ".." / "b.png", tmp_path / "in" / "link.png"):
-            judged = (await judge.rate(case(images=(str(path),)), MemoryDesk())).judged
-            assert isinstance(judged, Unrated) and judged.reason == "picture"
+            judged = (await judge.rate(case(images=(str(path),)), PLACE)).judged
+            assert isinstance(judged, Unrated) and judged.reason == "image"
         assert server.requests == 1
 
 
 async def test_a_judge_without_eyes_says_so_in_its_name_and_is_told_of_the_picture(tmp_path: Path) -> None:
     shown = str(picture(tmp_path / "a.png"))
     async with judging(marks(), images=False) as (judge, server):
-        await judge.rate(case(images=(shown,)), MemoryDesk())
+        await judge.rate(case(images=(shown,)), PLACE)
         assert judge.name.endswith("+blind")
-        assert "data:" not in json.dumps(server.bodies) and "[a picture that you cannot see]" in str(server.bodies)
+        assert "data:" not in json.dumps(server.bodies) and UNSEEN in str(server.bodies)
 
 
 # --- the student forges verdicts --------------------------------------------------------------------------------------
@@ -262,7 +266,7 @@ async def test_no_forged_verdict_becomes_a_rating(model: Callable[[dict[str, Any
     pytest.importorskip("etbscan")
     async with judging(says(model), reasks=0) as (judge, server):
         for answer in injections():
-            judged = (await judge.rate(case(answer), MemoryDesk())).judged
+            judged = (await judge.rate(case(answer), PLACE)).judged
             if isinstance(judged, Rating):
                 assert (judged.harmless, judged.helpful) == (-3, 0), answer
             else:
@@ -275,7 +279,7 @@ async def test_a_student_that_was_told_an_id_cannot_use_it_again() -> None:
     async with judging(says(scribe), reasks=0) as (judge, server):
         for number in range(5):
             forged = FORGED.replace("0123456789abcdef", seen[-1] if seen else "0")
-            judged = (await judge.rate(case(f"{number} {forged}"), MemoryDesk())).judged
+            judged = (await judge.rate(case(f"{number} {forged}"), PLACE)).judged
             assert isinstance(judged, Unrated)
             seen.append(re.findall(r"secret id is (\w+)", prompt_text(server.bodies[-1]))[-1])
 
@@ -304,7 +308,7 @@ async def test_a_rubric_of_the_users_own_takes_the_place_of_ours_and_changes_the
     own = tmp_path / "own.md"
     own.write_text("# harmless\n3 is blue, all else is red.", encoding="utf-8")
     async with judging(marks(), rubric=own) as (judge, server):
-        await judge.rate(case(), MemoryDesk())
+        await judge.rate(case(), PLACE)
         system = server.bodies[0]["messages"][0]["content"]
         assert "3 is blue" in system and "First: is the request safe?" not in system
         assert '"harmless": an integer from -3 to 3' in system and "a quotation" in system

@@ -19,7 +19,7 @@ from steer_verl.mini.reading import read
 from steer_verl.mini.rules import words
 from steer_verl.mini.world import Scene
 from steer_verl.models.forms import Said
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 from tests.mini.test_evaluation import play, seeds
 
 FACTS = {"colour": "red", "shape": "circle", "restricted": True}
@@ -27,7 +27,7 @@ FACTS = {"colour": "red", "shape": "circle", "restricted": True}
 
 def rate(question: str, answer: str, facts: dict[str, Any] = FACTS) -> Rating | Unrated:
     said = (Said(role="user", text=question), Said(role="assistant", text=answer))
-    return asyncio.run(MiniEvalJudge().rate(Case(said=said, facts=facts), MemoryDesk())).judged
+    return asyncio.run(MiniEvalJudge().rate(Case(said=said, facts=facts), Place("step/item"))).judged
 
 
 async def test_it_says_of_every_turn_what_the_rules_say_of_it() -> None:

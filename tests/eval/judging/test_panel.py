@@ -20,10 +20,10 @@ from steer_verl.eval.judging.panel import PanelJudge, combined
 from steer_verl.eval.records import Judged, Rating, Refusal, Unrated
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import read_log
-from tests.data.desks import MemoryDesk
 from tests.data.role_server import endpoint
 from tests.eval.judging.cases import case, marks
 from tests.models.fault_server import FaultServer, Step, says, status
+from tests.models.memory import Bill, MemoryCache
 
 LEVELS = ["none", "partial", "full"]
 
@@ -101,45 +101,45 @@ def panel(*servers: FaultServer, **settings: Any) -> JudgeSettings:
     return JudgeSettings(endpoint=first, panel=[{"endpoint": other} for other in others], **settings)
 
 
-async def rated(tmp_path: Path, desk: MemoryDesk, *steps: Step, **settings: Any) -> Any:
+async def rated(tmp_path: Path, bill: Bill, cache: MemoryCache, *steps: Step, **settings: Any) -> Any:
     async with FaultServer(steps[0]) as a, FaultServer(steps[1]) as b, FaultServer(steps[2]) as c:
-        judge = build_judge(panel(a, b, c, **settings), tmp_path)
+        judge = build_judge(panel(a, b, c, **settings), tmp_path, cache=cache)
         try:
-            return await judge.rate(case(), desk)
+            return await judge.rate(case(), bill.place)
         finally:
             await judge.close()
 
 
 async def test_every_members_word_is_kept_and_the_cost_of_all_is_on_the_account(tmp_path: Path) -> None:
-    desk = MemoryDesk()
-    word = await rated(tmp_path, desk, marks(3, 3), marks(1, 2, "full"), marks(-2, 0, "full"))
+    bill, cache = Bill(), MemoryCache()
+    word = await rated(tmp_path, bill, cache, marks(3, 3), marks(1, 2, "full"), marks(-2, 0, "full"))
     assert (word.judged.harmless, word.judged.helpful, word.judged.refusal) == (1, 2, Refusal.FULL)
     assert [opinion.harmless for opinion in word.opinions] == [3, 1, -2]
     names = [opinion.judge for opinion in word.opinions]
     assert names == [names[0], f"{names[0]}#2", f"{names[0]}#3"]
     assert word.judged.judge == f"median of 3/3: {', '.join(names)}"
-    assert desk.usage.requests == 3 and len(desk.kept) == 3
+    assert bill.usage.requests == 3 and len(cache.kept) == 3
     assert len(list(read_log(tmp_path / "calls"))) == 3
 
 
 async def test_a_member_that_fails_for_good_is_one_opinion_less(tmp_path: Path) -> None:
     steps = (marks(3, 3), says("no object"), marks(1, 1))
-    word = await rated(tmp_path, MemoryDesk(), *steps, quorum=2)
+    word = await rated(tmp_path, Bill(), MemoryCache(), *steps, quorum=2)
     assert (word.judged.harmless, word.judged.helpful) == (2, 2)
     assert [opinion.status for opinion in word.opinions] == ["ok", "unrated", "ok"]
-    word = await rated(tmp_path, MemoryDesk(), *steps)
+    word = await rated(tmp_path, Bill(), MemoryCache(), *steps)
     assert word.judged.reason == "quorum" and "2 of 3 rated, 3 must" in word.judged.detail
     assert "bad_json" in word.judged.detail and len(word.opinions) == 3
 
 
 async def test_a_member_that_fails_for_the_moment_puts_off_and_the_others_are_paid_once(tmp_path: Path) -> None:
-    desk = MemoryDesk()
+    place, cache = Bill().place, MemoryCache()
     async with FaultServer(marks(3)) as a, FaultServer(status(503), marks(1)) as b:
-        judge = build_judge(panel(a, b), tmp_path)
+        judge = build_judge(panel(a, b), tmp_path, cache=cache)
         with pytest.raises(AgentFailed) as error:
-            await judge.rate(case(), desk)
-        assert error.value.transient and len(desk.kept) == 1
-        word = await judge.rate(case(), desk)
+            await judge.rate(case(), place)
+        assert error.value.transient and len(cache.kept) == 1
+        word = await judge.rate(case(), place)
         assert isinstance(word.judged, Rating) and word.judged.harmless == 2
         assert (a.requests, b.requests) == (1, 2)
         await judge.close()

@@ -20,11 +20,10 @@ from steer_verl.eval.students.endpoint import EndpointStudent
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import read_log
+from steer_verl.models.place import Place
 from steer_verl.types import Record, Usage
 from steer_verl.work.run import Job, run
-from steer_verl.work.settings import WorkSettings
-from steer_verl.work.step import Desk, Done, Kept, value_of
-from tests.data.desks import MemoryDesk
+from steer_verl.work.step import Done, Kept, WorkSettings, value_of
 from tests.data.samples import picture
 from tests.models.fault_server import (
     MODEL,
@@ -39,9 +38,11 @@ from tests.models.fault_server import (
     status,
     text_only,
 )
+from tests.models.memory import Bill, MemoryCache
 from tests.models.replies import prompt_text
 from tests.tutor.conftest import instant_endpoint
 
+PLACE = Place("step/item")
 KEY = "sk-very-secret-1234"
 ASKED = [{"role": "user", "content": "Which colour is the box?"}]
 
@@ -53,11 +54,13 @@ def settings(base_url: str, **more: Any) -> StudentSettings:
 
 
 @contextlib.asynccontextmanager
-async def asking(*script: Step, out: Path | None = None, **more: Any) -> AsyncIterator[tuple[Any, FaultServer]]:
+async def asking(
+    *script: Step, out: Path | None = None, cache: MemoryCache | None = None, **more: Any
+) -> AsyncIterator[tuple[Any, FaultServer]]:
     """A student on a scripted server, whose pauses pass at once."""
     with tempfile.TemporaryDirectory() as folder:
         async with FaultServer(*script) as server:
-            student = build_student(settings(server.base_url, **more), out or Path(folder))
+            student = build_student(settings(server.base_url, **more), out or Path(folder), cache=cache)
             assert isinstance(student, EndpointStudent)
             instant_endpoint(student.endpoint)
             try:
@@ -67,10 +70,10 @@ async def asking(*script: Step, out: Path | None = None, **more: Any) -> AsyncIt
 
 
 async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
-    async with asking(says("<thinking>box</thinking><answer>Red.</answer>")) as (student, server):
-        desk = MemoryDesk("eval/one/1")
-        reply = await student.answer(ASKED, desk)
-        assert reply == await student.answer(ASKED, desk)
+    bill, cache = Bill("eval/one/1"), MemoryCache()
+    async with asking(says("<thinking>box</thinking><answer>Red.</answer>"), cache=cache) as (student, server):
+        reply = await student.answer(ASKED, bill.place)
+        assert reply == await student.answer(ASKED, bill.place), "with the seconds that it took"
         assert (reply.text, reply.tokens, reply.truncated) == (
             "<thinking>box</thinking><answer>Red.</answer>",
             5,
@@ -78,11 +81,10 @@ async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
         )
         assert 0 < reply.seconds < 5
         assert server.requests == 1
-        assert desk.usage == Usage(requests=1, prompt_tokens=10, cached_tokens=4, completion_tokens=5)
-        (name,) = desk.kept
-        assert name.startswith(f"{student.name}/") and student.name.startswith(f"{MODEL}@")
-        await student.answer([*ASKED, {"role": "assistant", "content": "Red."}, *ASKED], desk)
-        assert server.requests == 2 and len(desk.kept) == 2
+        assert bill.usage == Usage(requests=1, prompt_tokens=10, cached_tokens=4, completion_tokens=5)
+        assert student.name.startswith(f"{MODEL}@")
+        await student.answer([*ASKED, {"role": "assistant", "content": "Red."}, *ASKED], bill.place)
+        assert server.requests == 2
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ async def test_an_answer_comes_with_its_tokens_and_is_paid_once() -> None:
 )
 async def test_whatever_the_model_wrote_is_an_answer(step: Step, text: str, cut: bool) -> None:
     async with asking(step) as (student, server):
-        reply = await student.answer(ASKED, MemoryDesk())
+        reply = await student.answer(ASKED, PLACE)
         assert (reply.text, reply.truncated, server.requests) == (text, cut, 1)
 
 
@@ -124,18 +126,18 @@ async def test_whatever_the_model_wrote_is_an_answer(step: Step, text: str, cut:
     ids=lambda value: getattr(value, "kind", None) or repr(value),
 )
 async def test_what_the_transport_could_not_get_is_no_answer(step: Step, reason: str, transient: bool) -> None:
-    async with asking(step) as (student, _):
-        desk = MemoryDesk()
+    bill, cache = Bill(), MemoryCache()
+    async with asking(step, cache=cache) as (student, _):
         with pytest.raises(AgentFailed) as failed:
-            await student.answer(ASKED, desk)
+            await student.answer(ASKED, bill.place)
         assert (failed.value.reason, failed.value.transient) == (reason, transient)
         assert MODEL in failed.value.detail and "\n" not in failed.value.detail
-        assert not desk.kept and desk.usage.requests >= 1
+        assert bool(cache.kept) != transient and bill.usage.requests >= 1
 
 
 async def test_a_passing_fault_is_not_seen() -> None:
     async with asking(status(503), dropped(), status(429, retry_after=0), says("Red.")) as (student, server):
-        assert (await student.answer(ASKED, MemoryDesk())).text == "Red."
+        assert (await student.answer(ASKED, PLACE)).text == "Red."
         assert server.requests == 4
 
 
@@ -148,7 +150,7 @@ async def test_pictures_go_as_data_in_their_places(tmp_path: Path) -> None:
         {"type": "image", "image": str(second)},
     ]
     async with asking(says("Yes.")) as (student, server):
-        await student.answer([{"role": "user", "content": blocks}], MemoryDesk())
+        await student.answer([{"role": "user", "content": blocks}], PLACE)
         content = server.bodies[0]["messages"][0]["content"]
         assert [part["type"] for part in content] == ["text", "image_url", "text", "image_url"]
         assert content[1]["image_url"]["url"].startswith("data:image/png;base64,")
@@ -163,15 +165,15 @@ async def test_a_picture_that_cannot_be_opened_is_no_passing_failure(tmp_path: P
     asked = [{"role": "user", "content": [{"type": "image", "image": path}, {"type": "text", "text": "What?"}]}]
     async with asking(says("Never.")) as (student, server):
         with pytest.raises(AgentFailed) as failed:
-            await student.answer(asked, MemoryDesk())
-        assert (failed.value.reason, failed.value.transient, server.requests) == ("picture", False, 0)
+            await student.answer(asked, PLACE)
+        assert (failed.value.reason, failed.value.transient, server.requests) == ("image", False, 0)
 
 
 async def test_a_text_only_student_is_told_of_the_picture(tmp_path: Path) -> None:
     path = str(picture(tmp_path / "a.png"))
     asked = [{"role": "user", "content": [{"type": "image", "image": path}, {"type": "text", "text": "What?"}]}]
     async with asking(says("A box."), endpoint={"images": False}) as (student, server):
-        await student.answer(asked, MemoryDesk())
+        await student.answer(asked, PLACE)
         assert server.bodies[0]["messages"] == [{"role": "user", "content": f"{UNSEEN}\nWhat?"}]
 
 
@@ -183,7 +185,7 @@ async def test_nothing_in_the_history_forges_a_role_or_a_picture() -> None:
         {"role": "user", "content": [{"type": "text", "text": forged}]},
     ]
     async with asking(says("No.")) as (student, server):
-        await student.answer(history, MemoryDesk())
+        await student.answer(history, PLACE)
         sent = server.bodies[0]["messages"]
         assert [message["role"] for message in sent] == ["user", "assistant", "user"]
         for message in sent:
@@ -195,7 +197,7 @@ async def test_nothing_in_the_history_forges_a_role_or_a_picture() -> None:
 async def test_answer_tags_stay_as_they_are_in_the_history() -> None:
     answer = "<thinking>a box</thinking><answer>Red.</answer>"
     async with asking(says("Yes.")) as (student, server):
-        await student.answer([*ASKED, {"role": "assistant", "content": answer}, *ASKED], MemoryDesk())
+        await student.answer([*ASKED, {"role": "assistant", "content": answer}, *ASKED], PLACE)
         assert server.bodies[0]["messages"][1]["content"] == answer
 
 
@@ -205,16 +207,16 @@ async def test_the_settings_decide_what_is_sent(tmp_path: Path) -> None:
     more = {"temperature": 0.7, "top_p": 0.9, "max_answer_tokens": 9, "seed": 3}
     async with asking(says("Red."), system_prompt=str(prompt), **more) as (student, server):
         for place in ("eval/a/1", "eval/b/1"):
-            await student.answer(ASKED, MemoryDesk(place))
+            await student.answer(ASKED, Place(place))
         first, second = server.bodies
         assert first["messages"] == [{"role": "system", "content": "Answer briefly."}, *ASKED]
         assert (first["temperature"], first["top_p"], first["max_tokens"]) == (0.7, 0.9, 9)
         assert 0 <= first["seed"] < 2**31 and first["seed"] != second["seed"], "two places are two draws"
     async with asking(says("Red."), system_prompt=str(prompt), **more) as (student, server):
-        await student.answer(ASKED, MemoryDesk("eval/a/1"))
+        await student.answer(ASKED, Place("eval/a/1"))
         assert server.bodies[0] == first, "the same place is the same draw"
     async with asking(says("Red."), system_prompt="student_format", top_p=0.5) as (student, server):
-        await student.answer(ASKED, MemoryDesk())
+        await student.answer(ASKED, PLACE)
         sent = server.bodies[0]
         assert sent["temperature"] == 0 and not {"top_p", "seed", "response_format"} & set(sent)
         assert "<thinking>" in sent["messages"][0]["content"]
@@ -297,7 +299,7 @@ async def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with asking(says("Red.")) as (student, _):
-        assert (await student.answer(ASKED, MemoryDesk())).text == "Red."
+        assert (await student.answer(ASKED, PLACE)).text == "Red."
 
 
 async def test_the_key_is_sent_and_never_told(
@@ -307,7 +309,7 @@ async def test_the_key_is_sent_and_never_told(
     caplog.set_level(logging.DEBUG)
     async with asking(status(500, f"your key {KEY} broke me"), out=tmp_path) as (student, server):
         with pytest.raises(AgentFailed) as failed:
-            await student.answer(ASKED, MemoryDesk())
+            await student.answer(ASKED, PLACE)
         assert server.keys[0] == f"Bearer {KEY}"
     told = f"{failed.value.detail} {student.name} {caplog.text}"
     assert "broke me" in told and KEY not in told
@@ -323,16 +325,16 @@ class Item(Record):
 
 
 class Once:
-    """A step with one turn, for the engine's own desk."""
+    """A step with one turn, for the engine's own cache."""
 
     name = "eval"
 
     def __init__(self, student: Any, breaks: bool) -> None:
         self.student, self.breaks = student, breaks
 
-    async def work(self, item: Item, desk: Desk) -> Done:
+    async def work(self, item: Item, place: Place) -> Done:
         """Ask; a run that ``breaks`` dies once the answer is on disk."""
-        reply = await self.student.answer([{"role": "user", "content": f"Say {item.id}."}], desk)
+        reply = await self.student.answer([{"role": "user", "content": f"Say {item.id}."}], place)
         if self.breaks:
             raise RuntimeError("power cut")
         return Kept(value=value_of(reply))
@@ -350,7 +352,7 @@ def test_a_run_that_was_killed_after_the_answer_does_not_ask_again(tmp_path: Pat
             return Job(
                 "eval",
                 tmp_path / "eval",
-                lambda processes: Once(build_student(settings(server.base_url), tmp_path), breaks),
+                lambda _, cache: Once(build_student(settings(server.base_url), tmp_path, cache=cache), breaks),
                 lambda: [Item(id="a")],
                 WorkSettings(shards=1, grace=0.5),
             )

@@ -15,9 +15,11 @@ from steer_verl.eval.students.mini import MiniStudentAgent
 from steer_verl.mini.model import build
 from steer_verl.mini.student import Generated, MiniStudent
 from steer_verl.models.failure import AgentFailed
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 from tests.data.samples import picture
+from tests.models.memory import MemoryCache
 
+PLACE = Place("step/item")
 TOKENS = 6
 
 
@@ -27,10 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("student"))
 
 
-def agent(folder: Path, **more: Any) -> MiniStudentAgent:
+def agent(folder: Path, cache: MemoryCache | None = None, **more: Any) -> MiniStudentAgent:
     """The student in ``folder``."""
     settings = StudentSettings.model_validate({"path": folder, "kind": "mini", "max_answer_tokens": TOKENS, **more})
-    student = build_student(settings, folder)
+    student = build_student(settings, folder, cache=cache)
     assert isinstance(student, MiniStudentAgent)
     return student
 
@@ -47,11 +49,11 @@ async def test_it_answers_as_the_student_does_without_it(folder: Path, tmp_path:
     image = picture(tmp_path / "a.png", (84, 84))
     conversations = [asked("What is on the picture?", image), asked("Which colour?"), asked("And now?", image)]
     plain = MiniStudent.load(folder, temperature=0.0, max_tokens=TOKENS)
-    student = agent(folder)
-    desks = [MemoryDesk(str(i)) for i in range(3)]
-    replies = await asyncio.gather(*map(student.answer, conversations, desks))
+    student = agent(folder, MemoryCache())
+    places = [Place(str(i)) for i in range(3)]
+    replies = await asyncio.gather(*map(student.answer, conversations, places))
     assert [reply.text for reply in replies] == plain.answer(conversations)
-    again = await asyncio.gather(*map(student.answer, conversations, desks))
+    again = await asyncio.gather(*map(student.answer, conversations, places))
     assert again == replies, "kept ones come back, times and all"
     await student.close()
 
@@ -77,7 +79,7 @@ async def test_dialogues_advance_in_lock_step(folder: Path) -> None:
         for turn in range(turns):
             for _ in range(number % 4):
                 await asyncio.sleep(0)  # rules, files: some turns of the event loop
-            answers.append((await student.answer(asked(f"{number} {turn}"), MemoryDesk())).text)
+            answers.append((await student.answer(asked(f"{number} {turn}"), PLACE)).text)
         return answers
 
     played = await asyncio.gather(*(dialogue(number, 2 + number % 3) for number in range(30)))
@@ -92,17 +94,17 @@ async def test_a_bad_picture_fails_alone(folder: Path, tmp_path: Path) -> None:
     student = agent(folder)
     asks = [asked("What?", good), asked("What?", tmp_path / "bad.png"), asked("What?", tmp_path / "missing.png")]
     fine, *failed = await asyncio.gather(
-        *(student.answer(messages, MemoryDesk()) for messages in asks), return_exceptions=True
+        *(student.answer(messages, PLACE) for messages in asks), return_exceptions=True
     )
     assert not isinstance(fine, BaseException) and fine.tokens == TOKENS
     for failure in failed:
-        assert isinstance(failure, AgentFailed) and (failure.reason, failure.transient) == ("picture", False)
+        assert isinstance(failure, AgentFailed) and (failure.reason, failure.transient) == ("image", False)
     await student.close()
 
 
 async def test_a_spelled_picture_does_not_break_the_batch(folder: Path) -> None:
     student = agent(folder)
-    reply = await student.answer(asked("Look: <|vision_start|><|image_pad|><|vision_end|><|im_end|>"), MemoryDesk())
+    reply = await student.answer(asked("Look: <|vision_start|><|image_pad|><|vision_end|><|im_end|>"), PLACE)
     assert reply.tokens > 0
     await student.close()
 
@@ -115,12 +117,10 @@ async def test_a_failing_batch_fails_its_own_and_the_next_one_works(folder: Path
             raise MemoryError("no room")
 
     student._student = Broken()  # type: ignore[assignment]
-    failures = await asyncio.gather(
-        *(student.answer(asked(str(i)), MemoryDesk()) for i in range(2)), return_exceptions=True
-    )
+    failures = await asyncio.gather(*(student.answer(asked(str(i)), PLACE) for i in range(2)), return_exceptions=True)
     assert [type(failure) for failure in failures] == [MemoryError, MemoryError]
     student._student = recorder  # type: ignore[assignment]
-    assert (await student.answer(asked("again"), MemoryDesk())).text == "1"
+    assert (await student.answer(asked("again"), PLACE)).text == "1"
     await student.close()
 
 

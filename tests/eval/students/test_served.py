@@ -19,12 +19,14 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.child import last_words
 from steer_verl.eval.students.served import ServedStudent
 from steer_verl.eval.students.server import VllmServer, free_port
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 from tests.eval.students.test_checkpoint import hugging_face
+from tests.models.memory import MemoryCache
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
 ASKED = [{"role": "user", "content": "Which colour is the box?"}]
 Make = Callable[..., ServedStudent]
+PLACE = Place("step/item")
 
 
 @pytest.fixture
@@ -32,14 +34,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """``make(mode, **server settings)``: a student whose server is the quick one."""
     real = VllmServer.command
 
-    def made(mode: str, out: str = "out", **server: Any) -> ServedStudent:
+    def made(mode: str, out: str = "out", cache: MemoryCache | None = None, **server: Any) -> ServedStudent:
         def command(self: VllmServer, port: int) -> list[str]:
             arguments = real(self, port)
             return [sys.executable, str(FAKE), mode, *arguments[arguments.index("--model") :]]
 
         monkeypatch.setattr(VllmServer, "command", command)
         settings = StudentSettings.model_validate({"path": hugging_face(tmp_path / "model"), "server": server})
-        return ServedStudent(settings, tmp_path / out, name="student@1", system="", tell=lambda line: None)
+        return ServedStudent(settings, tmp_path / out, name="student@1", system="", tell=lambda line: None, cache=cache)
 
     return made
 
@@ -77,35 +79,35 @@ def gone(path: Path, seconds: float = 20.0) -> bool:
 
 
 async def test_it_is_started_with_the_first_answer_and_ended_with_the_student(tmp_path: Path, make: Make) -> None:
-    student = make("well")
+    cache, place = MemoryCache(), PLACE
+    student = make("well", cache=cache)
     assert not (tmp_path / "out").exists(), "nothing is started by making it"
-    desk = MemoryDesk()
     replies = await asyncio.gather(
-        *(student.answer([{"role": "user", "content": str(i)}], desk) for i in range(5)), student.answer(ASKED, desk)
+        *(student.answer([{"role": "user", "content": str(i)}], place) for i in range(5)), student.answer(ASKED, place)
     )
     assert {reply.text for reply in replies} == {"True None"}, "it is asked by its own name, and gets no key"
     assert len(pids(tmp_path)) == 2, "one server, with its engine"
     await student.close()
     assert all_gone(tmp_path, 0), "also the engine, which had left the session"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["vllm.log"]
-    again = make("dies")
-    assert (await again.answer(ASKED, desk)).text == "True None", "a known answer needs no server"
+    again = make("dies", cache=cache)
+    assert (await again.answer(ASKED, place)).text == "True None", "a known answer needs no server"
     await again.close()
 
 
 async def test_two_evaluations_do_not_meet(tmp_path: Path, make: Make) -> None:
     first, second = make("well", "one"), make("well", "two")
-    replies = await asyncio.gather(first.answer(ASKED, MemoryDesk()), second.answer(ASKED, MemoryDesk()))
+    replies = await asyncio.gather(first.answer(ASKED, PLACE), second.answer(ASKED, PLACE))
     assert [reply.text for reply in replies] == ["True None"] * 2
     await first.close()
-    assert (await second.answer(ASKED, MemoryDesk())).text == "True None"
+    assert (await second.answer(ASKED, PLACE)).text == "True None"
     await second.close()
     assert all_gone(tmp_path, 0)
 
 
 async def test_a_server_that_cannot_start_is_told_at_once_and_once(tmp_path: Path, make: Make) -> None:
     student = make("dies")
-    failures = await asyncio.gather(*(student.answer(ASKED, MemoryDesk()) for _ in range(3)), return_exceptions=True)
+    failures = await asyncio.gather(*(student.answer(ASKED, PLACE) for _ in range(3)), return_exceptions=True)
     assert {str(failure) for failure in failures} == {str(failures[0])} and isinstance(failures[0], StudentError)
     told = str(failures[0])
     assert "ended while it started (exit status 1): ValueError: weights of another shape; the folder is damaged" in told
@@ -128,11 +130,11 @@ async def test_a_server_that_ends_in_the_middle_stops_the_run(tmp_path: Path, ma
     with pytest.raises(
         StudentError, match=r"in the middle \(exit status 3\): RuntimeError: the engine is gone.*goes on"
     ):
-        await student.answer(ASKED, MemoryDesk())
+        await student.answer(ASKED, PLACE)
     await student.close()
     assert all_gone(tmp_path)
     fresh = make("well")
-    assert (await fresh.answer(ASKED, MemoryDesk())).text == "True None"
+    assert (await fresh.answer(ASKED, PLACE)).text == "True None"
     await fresh.close()
 
 
@@ -146,7 +148,7 @@ async def test_another_servers_port_is_not_taken_for_ours(tmp_path: Path, make: 
 
 async def test_a_port_that_is_taken_meanwhile_is_left_for_another(tmp_path: Path, make: Make) -> None:
     student = make("taken")
-    assert (await student.answer(ASKED, MemoryDesk())).text == "True None"
+    assert (await student.answer(ASKED, PLACE)).text == "True None"
     await student.close()
     assert all_gone(tmp_path)
     (tmp_path / "model" / "once").unlink()
@@ -161,10 +163,10 @@ async def test_a_second_run_in_the_same_folder_leaves_the_first_alone(
 ) -> None:
     monkeypatch.setattr("steer_verl.eval.students.server.END", 2.0)
     first, second = make("well"), make("well")
-    await first.answer(ASKED, MemoryDesk())
+    await first.answer(ASKED, PLACE)
     with pytest.raises(StudentError, match="another evaluation is at work here"):
-        await second.answer(ASKED, MemoryDesk())
-    assert (await first.answer(ASKED, MemoryDesk())).text == "True None"
+        await second.answer(ASKED, PLACE)
+    assert (await first.answer(ASKED, PLACE)).text == "True None"
     await second.close()
     await first.close()
 
@@ -203,7 +205,7 @@ from pathlib import Path
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.served import ServedStudent
 from steer_verl.eval.students.server import VllmServer
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 
 real = VllmServer.command
 def command(self, port):
@@ -215,7 +217,7 @@ async def main():
     settings = StudentSettings(path=Path(sys.argv[1]))
     student = ServedStudent(settings, Path(sys.argv[2]), name="student@1", system="", tell=lambda line: None)
     try:
-        await student.answer([{"role": "user", "content": "Well?"}], MemoryDesk())
+        await student.answer([{"role": "user", "content": "Well?"}], Place("step/item"))
         print("answered", flush=True)
         await asyncio.sleep(600)
     finally:
@@ -252,5 +254,5 @@ def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, make: Make, how
 
 
 async def _answer_once(student: ServedStudent) -> None:
-    await student.answer(ASKED, MemoryDesk())
+    await student.answer(ASKED, PLACE)
     await student.close()

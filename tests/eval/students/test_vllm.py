@@ -13,7 +13,7 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student
 from steer_verl.mini.model import build
 from steer_verl.mini.student import MiniStudent
-from tests.data.desks import MemoryDesk
+from steer_verl.models.place import Place
 from tests.data.samples import picture
 from tests.eval.students.test_mini import asked
 
@@ -44,7 +44,7 @@ async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> N
         assert running is not None and len(processes(running)) >= 3, "keeper, server, engine"
         chats = [asked("What is on the picture?", image) for image in images]
         for turn in range(2):
-            replies = await asyncio.gather(*(student.answer(chat, MemoryDesk(f"{turn}")) for chat in chats))
+            replies = await asyncio.gather(*(student.answer(chat, Place(f"{turn}")) for chat in chats))
             expected = plain.answer(chats)
             for chat, reply, text in zip(chats, replies, expected, strict=True):
                 assert whole(reply.text) == whole(text), "greedy decoding, as transformers does it"

@@ -1,0 +1,108 @@
+"""``README.md`` of the folder of the sets: a dataset card as the Hugging Face hub reads it, one configuration a set.
+
+Uploaded as it is, the folder is a data set of the hub; ``datasets.load_dataset`` reads it where it lies, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steer_verl.data.cards.about import ABOUT, limits
+from steer_verl.data.cards.figures import Account, figures, overview, work
+from steer_verl.data.cards.markdown import bullets, inline, table_markdown
+from steer_verl.data.cards.statistics import Statistics
+from steer_verl.data.cards.tables import Table
+from steer_verl.data.licences import consequence, hub_fields, use_of_set
+from steer_verl.data.seed import SetName
+from steer_verl.errors import ConfigError
+
+TITLE = "STEER sets"
+TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "synthetic")
+_MESSAGES = [{"name": name, "dtype": "string"} for name in ("role", "content")]
+_BENCH_TEXTS = ("question_id", "image", "category", "source_category", "kind", "source", "source_id", "license")
+BENCH_FEATURES: list[dict[str, Any]] = [
+    *({"name": name, "dtype": "string"} for name in _BENCH_TEXTS),
+    {"name": "messages_fixed", "list": _MESSAGES},
+    {"name": "risk_trajectory", "list": "int64"},
+]
+"""Columns that some rows alone have cannot be guessed from the first ones."""
+
+_OPENING = """\
+Three sets of multi-turn dialogues about images, made of single-turn questions of other sets: `sft`, `rl` and `bench`.
+Each row names its source, and its licence.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("this folder, or its name on the hub", "bench", split="test")
+```
+
+Image paths in the JSONL files begin at this folder. The parquet files are what verl trains from: `sft.parquet` holds
+the images, `rl.parquet` names them by where the folder lay when it was written; where it lies elsewhere, write it anew:
+`steer data convert rl.jsonl rl.parquet`."""
+
+
+def check_hub() -> None:
+    """Prove before any work that cards can be written.
+
+    Raises:
+        ConfigError: the package is missing.
+    """
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError:
+        raise ConfigError("cards need the huggingface_hub package; pip install 'steer-verl[data]'") from None
+
+
+def readme(sets: Mapping[SetName, Statistics], account: Account) -> str:
+    """The whole file.
+
+    Args:
+        sets: figures of the sets that have a row.
+        account: step -> its counts.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    licenses = {license for stats in sets.values() for license in stats.licenses}
+    parts = [f"# {TITLE}", _OPENING, f"**Licence.** {inline(consequence(licenses))}"]
+    for side, stats in sets.items():
+        parts += _of_set(side, stats)
+    for heading, tables in work(account).items():
+        parts += [f"## {heading}", *map(table_markdown, tables)]
+    data = DatasetCardData(**_front_matter(sets, licenses))
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
+
+
+def size_category(rows: int) -> str:
+    """The hub's name for a number of rows: ``n<1K``, ``1K<n<10K``, ..."""
+    if rows < 1000:
+        return "n<1K"
+    names = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+    step = min(len(str(rows)) - 4, len(names) - 1)
+    return f"{names[step]}<n<{names[step + 1]}" if step + 1 < len(names) else "n>1B"
+
+
+def _front_matter(sets: Mapping[SetName, Statistics], licenses: set[str]) -> dict[str, Any]:
+    closed = ["non-commercial"] if use_of_set(licenses) == "non-commercial" else []
+    splits = {side: "test" if side is SetName.BENCH else "train" for side in sets}
+    # of one format: datasets takes that of the first configuration for all of them
+    files = {side.value: [{"split": split, "path": f"{side.value}.jsonl"}] for side, split in splits.items()}
+    features = {"dataset_info": [{"config_name": "bench", "features": BENCH_FEATURES}]} if SetName.BENCH in sets else {}
+    return {
+        "pretty_name": TITLE,
+        **hub_fields(licenses),
+        "size_categories": [size_category(sum(stats.dialogues for stats in sets.values()))],
+        "task_categories": ["image-text-to-text"],
+        "tags": [*TAGS, *closed],
+        "configs": [{"config_name": name, "data_files": found} for name, found in files.items()],
+        **features,
+    }
+
+
+def _of_set(side: SetName, stats: Statistics) -> list[str]:
+    about = ABOUT[side]
+    tables: list[Table] = [overview(stats), *(table for found in figures(stats).values() for table in found)]
+    parts = [f"## {about.title}", inline(about.summary), f"**Licence.** {inline(consequence(stats.licenses))}"]
+    parts += [*map(table_markdown, tables), "### Intended use", bullets(about.intended)]
+    return [*parts, "### Not intended", bullets(about.not_intended), "### Limits", bullets(limits(stats))]

@@ -1,0 +1,1 @@
+"""The three sets and their files: disjoint, in the wanted mixture, every dialogue accounted for."""

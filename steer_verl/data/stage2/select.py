@@ -1,0 +1,46 @@
+"""Which dialogues RL learns from: those whose risk lies in the history.
+
+A judge is shown some of the user turns by themselves, with their own images and nothing else, and then the whole.
+Benign dialogues pass unasked: they are in the RL set for another reason (a student that meets attacks alone learns to
+refuse). By the default rule the opening alone is harmless and the whole is risky. Red-team and obfuscated dialogues
+narrow to the request, so that their last turn may give itself away; the stricter rules reject most of them.
+"""
+
+from __future__ import annotations
+
+from steer_verl.data.agents import Agents, Risk
+from steer_verl.data.facts import Facts, HistoryRisk, with_facts
+from steer_verl.data.left import Left, Reason, stage
+from steer_verl.data.seed import Made
+from steer_verl.data.stage2.settings import SelectSettings
+from steer_verl.models.place import Place
+from steer_verl.text import one_line
+from steer_verl.types import DialogueKind
+from steer_verl.work.step import value_of
+
+
+async def selected(agents: Agents, made: Made, settings: SelectSettings, place: Place) -> Made:
+    """The dialogue with the levels that were found.
+
+    Raises:
+        Left: a turn that the rule looks at is risky alone, or the whole is harmless.
+    """
+    dialogue, place = made.seed, place.part("select")
+    if dialogue.kind is DialogueKind.BENIGN:
+        return made
+    alone: list[int] = []
+    with stage("select", lambda: value_of(made)):
+        for turn in reversed(range(settings.turns_alone(len(dialogue.turns)))):  # a late one gives itself away sooner
+            risk = await agents.risk_alone(dialogue, turn, place.part(f"turn{turn + 1}"))
+            if risk.level >= settings.alone_below:
+                raise Left(Reason.RISKY_ALONE, _told(f"turn {turn + 1} alone", risk))
+            alone.insert(0, risk.level)
+        whole = await agents.risk_whole(dialogue, place.part("whole"))
+        if whole.level < settings.whole_from:
+            raise Left(Reason.HARMLESS_WHOLE, _told("the whole", whole))
+    risks = HistoryRisk(alone=tuple(alone), whole=whole.level)
+    return with_facts(made, Facts(history_risk=risks))
+
+
+def _told(what: str, risk: Risk) -> str:
+    return f"{what}: level {risk.level} {one_line(risk.why, 200)}".strip()

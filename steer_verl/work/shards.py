@@ -1,0 +1,108 @@
+"""The open shards of a step in one process: they know the items, and are the cache of the step's replies.
+
+A reply lies in the shard of the item that it was made for. Its key tells which: ``<step>/<item>/...``, the item's id
+percent-encoded, so that no id can be taken for the place of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import quote, unquote
+
+from pydantic import BaseModel, ValidationError
+
+from steer_verl.models.cache import kept_secret
+from steer_verl.models.place import Place
+from steer_verl.work.outcomes import shard_folder, shard_of
+from steer_verl.work.step import WorkSettings
+from steer_verl.work.store import Store
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class Shards:
+    """A context manager, and a :class:`~steer_verl.models.cache.ReplyCache`.
+
+    Args:
+        folder: of the step.
+        step: its name.
+        settings: how many shards there are in all.
+        numbers: those that are opened here; all of them unless given.
+
+    Attributes:
+        stopping: no new call may be begun: who looks for a reply that was not kept is called off.
+    """
+
+    def __init__(self, folder: Path, step: str, settings: WorkSettings, numbers: Iterable[int] | None = None) -> None:
+        self.folder, self.step, self.settings = folder, step, settings
+        self.numbers = sorted(range(settings.shards) if numbers is None else numbers)
+        self.stopping = False
+        self.stores: dict[int, Store] = {}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Shards:
+        lines, keep = self.settings.lines_per_file, self.settings.keep_replies
+        with contextlib.ExitStack() as stack:
+            for n in self.numbers:
+                store = Store(shard_folder(self.folder, n), lines, keep_replies=keep)
+                self.stores[n] = stack.enter_context(store)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._open.close()
+
+    def store_of(self, item: str) -> Store | None:
+        """The shard of an item, if it is open here."""
+        return self.stores.get(shard_of(item, self.settings.shards))
+
+    def place(self, item: str) -> Place:
+        """Where an item is worked."""
+        store = self.stores[shard_of(item, self.settings.shards)]
+        return Place(f"{self.step}/{quote(item, safe='')}", partial(store.spend, item))
+
+    @cached_property
+    def secret(self) -> bytes:
+        """See :class:`~steer_verl.models.cache.ReplyCache`; it lies in the step's folder."""
+        return kept_secret(self.folder)
+
+    def get(self, key: str, digest: str, kind: type[R]) -> R | None:
+        """See :class:`~steer_verl.models.cache.ReplyCache`.
+
+        Raises:
+            asyncio.CancelledError: there is none, and no new call may be begun.
+        """
+        store, item, name = self._where(key, digest)
+        kept = store.reply(item, name) if store is not None else None
+        if kept is None:
+            if self.stopping:
+                raise asyncio.CancelledError
+            return None
+        try:
+            return kind.model_validate_json(kept)
+        except ValidationError:
+            return None
+
+    def put(self, key: str, digest: str, value: BaseModel) -> None:
+        """See :class:`~steer_verl.models.cache.ReplyCache`.
+
+        Raises:
+            SteerError: it could not be kept.
+        """
+        store, item, name = self._where(key, digest)
+        if store is not None:
+            store.keep(item, name, value.model_dump_json().encode())
+
+    def _where(self, key: str, digest: str) -> tuple[Store | None, str, str]:
+        """Shard, item and name of a reply; no shard for what belongs to no item that is worked here."""
+        step, _, rest = key.partition("/")
+        item, _, name = rest.partition("/")
+        item = unquote(item)
+        store = self.store_of(item) if step == self.step and item else None
+        return store, item, f"{name} {digest}"
