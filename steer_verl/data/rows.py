@@ -87,7 +87,7 @@ class Told:
 
 
 R = TypeVar("R", bound="Row")
-More = Callable[[Any, Told], Iterable[Flaw]]
+More = Callable[[R], Iterable[Flaw]]
 
 
 class Row(BaseModel):
@@ -96,7 +96,7 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     @classmethod
-    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More | None = None) -> R:
+    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More[R] | None = None) -> R:
         """A parsed JSON object -> a row that keeps every rule; its images are as written, and not looked at.
 
         Args:
@@ -115,7 +115,7 @@ class Row(BaseModel):
     @model_validator(mode="after")
     def _keeps_the_rules(self: R, info: ValidationInfo) -> R:
         (min_turns, more), told = info.context or (MIN_TURNS, None), self.told
-        flaws = [*self.flaws(told, min_turns), *(more(self, told) if more else ())]
+        flaws = [*self.flaws(told, min_turns), *(more(self) if more else ())]
         if not says_something(told.id):
             flaws.append(Flaw(told.id_field, "empty", "give each row its own id"))
         if flaws:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -100,6 +100,17 @@ class SftRow(Row):
         for message in told.said:
             yield from _learnt_flaws(message)
         yield from mark_flaws(told)
+
+    def table_flaws(self, value: Mapping[str, Any]) -> Iterator[Flaw]:
+        """What verl's dataset would die of in the row of a table, whose columns are ``value``."""
+        if value.get("images", ()) is None:
+            yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
+        if value.get("videos"):
+            yield Flaw("videos", "verl would open what it names", "leave the column out")
+        for number, image in enumerate(self.images):
+            if image.content and not image.loads:
+                hint = 'write {"bytes": ...}, or {"image": path} and no bytes'
+                yield Flaw(f"images[{number}]", "in a form that verl's dataset cannot open", hint)
 
 
 class BenchRow(Row):
