@@ -17,10 +17,11 @@ from pydantic import BaseModel
 
 from steer_verl.config import steer_config
 from steer_verl.data.check import check_file
+from steer_verl.data.image_store import ImageStore
 from steer_verl.data.rows import RlRow
-from steer_verl.data.sources.pictures import PictureStore
-from steer_verl.data.sources.read import Ids, read_source
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.sources.images import SourceImages
+from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.verl_rows import verl_row
 from steer_verl.eval.config import EvalConfig
@@ -102,7 +103,7 @@ def test_source_seeds_are_read(tmp_path: Path, page: str, title: str) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = SourceSettings(set="plain", path=file)
-    found = list(read_source(settings, PictureStore(tmp_path / "store"), Ids()))
+    found = list(read_source(settings, SourceImages(ImageStore(tmp_path / "store"))))
     assert len(found) == len(rows) and all(isinstance(seed, SourceSeed) for seed in found)
 
 
@@ -203,7 +204,7 @@ def test_the_set_of_ones_own_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run_blocks("your_benchmark.md")
     (tmp_path / "rows.jsonl").write_text('{"prompt": "What is this?", "uid": "1", "picture": null}\n')
     settings = SourceSettings(set="my_set", path=tmp_path / "rows.jsonl")
-    (seed,) = read_source(settings, PictureStore(tmp_path / "store"), Ids())
+    (seed,) = read_source(settings, SourceImages(ImageStore(tmp_path / "store")))
     assert isinstance(seed, SourceSeed) and seed.source == "my_set"
 
 
