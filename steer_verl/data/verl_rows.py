@@ -170,7 +170,7 @@ def _opening(raw_prompt: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, st
     Raises:
         DataError: an image by value.
     """
-    messages, images = [], []
+    messages, images = [], list[Any]()
     for message in raw_prompt:
         if message["role"] == "system":
             continue
