@@ -56,7 +56,7 @@ class Collected(Record):
     """What became of the rows."""
 
     entered: int
-    """Different questions of each source, and rows that make none."""
+    """Rows, or of those that hold several questions, questions."""
     kept: int
     rejected: dict[str, int]
     """By reason."""
@@ -159,7 +159,7 @@ def _read(
                 left = clock_text((now - began) * (1 - done) / max(done, 1e-6))
                 _say(console, f"seeds: {rows:,} rows read · {done:.0%} · about {left} left")
 
-        yield from read_source(source, images, tick)
+        yield from read_source(source, images, tick, tell_repeats=True)
 
 
 def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceSeed | BadRow]:

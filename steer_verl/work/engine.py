@@ -50,18 +50,7 @@ class _Try:
 
 
 class Engine(Generic[Item]):
-    """Works a step over the items of some of its shards.
-
-    Args:
-        step: what is done.
-        items: the items of all shards, read once.
-        shards: those that are worked here, open.
-        settings: bounds.
-        tally: told of everything.
-        key: an item's id.
-        source: digest of the items.
-        tick: called about once a second.
-    """
+    """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.run.Job`."""
 
     def __init__(
         self,
@@ -225,12 +214,7 @@ class Engine(Generic[Item]):
             self.tick()
 
 
-def _rejected(failure: AgentFailed) -> Rejected:
+def _rejected(why: AgentFailed) -> Rejected:
     """What becomes of an item that an agent has failed for the last time."""
-    return Rejected(
-        reason=failure.reason,
-        detail=failure.detail,
-        value=failure.value,
-        stage=failure.stage,
-        given_up=failure.transient,
-    )
+    given_up, value = why.transient, why.value
+    return Rejected(reason=why.reason, detail=why.detail, value=value, stage=why.stage, given_up=given_up)

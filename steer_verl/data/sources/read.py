@@ -27,7 +27,11 @@ FILE_NAME, SPLIT = "file_name", "split"
 
 
 def read_source(
-    settings: SourceSettings, images: SourceImages, tick: Callable[[float], None] = lambda part: None
+    settings: SourceSettings,
+    images: SourceImages,
+    tick: Callable[[float], None] = lambda part: None,
+    *,
+    tell_repeats: bool = False,
 ) -> Iterator[SourceSeed | BadRow]:
     """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
@@ -38,11 +42,12 @@ def read_source(
         settings: which source.
         images: finds its images.
         tick: is told at each row how much of the source is read, from 0 to 1.
+        tell_repeats: whether a row that says the same as an earlier one is told too, as a ``duplicate``.
 
     Raises:
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
     """
-    found = _Merged(settings.limit)
+    found = _Merged(settings.limit, tell_repeats)
     for item in _Source(settings, images, tick).read():
         if not found.add(item):
             break
@@ -172,10 +177,11 @@ class _Merged:
 
     Args:
         limit: seeds at most.
+        tell_repeats: see :func:`read_source`.
     """
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | None, tell_repeats: bool) -> None:
+        self.limit, self.tell_repeats = limit, tell_repeats
         self.seeds = self.bad = 0
         self.first: BadRow | None = None
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -188,18 +194,27 @@ class _Merged:
         if isinstance(item, BadRow):
             self.bad, self.first = self.bad + 1, self.first or item
         elif known := self._base.execute("SELECT number, value FROM row WHERE id = ?", (item.id,)).fetchone():
+            if self.tell_repeats:
+                self._put(None, None, _repeat(item))
             item = merged(SourceSeed.model_validate_json(known[1]), item)
         elif self.seeds == self.limit:
             return False
         else:
             self.seeds += 1
-        row = (known and known[0], item.id or None, item.model_dump_json())
-        self._base.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", row)
+        self._put(known and known[0], item.id or None, item)
         return True
+
+    def _put(self, number: int | None, name: str | None, item: SourceSeed | BadRow) -> None:
+        self._base.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", (number, name, item.model_dump_json()))
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
         for name, value in self._base.execute("SELECT id, value FROM row ORDER BY number"):
             yield BadRow.model_validate_json(value) if name is None else SourceSeed.model_validate_json(value)
+
+
+def _repeat(seed: SourceSeed) -> BadRow:
+    what = "the same question about the same pixels as an earlier row; its answer is kept if that row had none"
+    return BadRow(reason="duplicate", what=what, id=seed.id, source=seed.source, source_id=seed.source_id)
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:

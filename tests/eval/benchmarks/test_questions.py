@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steer_verl.data.seed import seed_id
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.exact_match import is_correct
@@ -27,8 +28,10 @@ from tests.data.sources.samples import (
     vlguard_safe,
     vlguard_unsafe,
     vlsbench,
+    write_csv,
     write_json,
     write_parquet,
+    xstest,
 )
 
 
@@ -70,6 +73,37 @@ def test_mossbench_is_benign_and_its_contrast_is_not(tmp_path: Path) -> None:
     assert [item.seed.kind.value for item in found] == ["benign"]
 
 
+def test_a_question_with_two_responses_is_asked_once(tmp_path: Path) -> None:
+    rows = [beavertails(is_response_safe=safe) for safe in ("no", "yes")]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", [*rows, beavertails(question="And this?")])
+    found = questions(tmp_path, {"set": "beavertails_v", "path": path})
+    assert len(found) == 2 and len({item.id for item in found}) == 2
+
+
+@pytest.mark.parametrize(("only", "kinds"), [("benign", 2), ("red_team", 4)])
+def test_rows_whose_image_is_missing_count_as_the_kind_that_they_say(tmp_path: Path, only: str, kinds: int) -> None:
+    list(draw(tmp_path, "train/garden.png"))
+    rows = [vlguard_safe(), vlguard_safe(id="g2", image="gone.png"), vlguard_unsafe(), vlguard_unsafe(id="g4")]
+    path = write_json(tmp_path / "train.json", rows)
+    found = questions(tmp_path, {"set": "vlguard", "path": path}, only=only)
+    assert len(found) == kinds and {item.seed.kind.value for item in found} == {only}
+    assert [bool(item.unplayable) for item in found].count(False) == 1
+
+
+def test_xstest_is_measured_on_its_safe_prompts(tmp_path: Path) -> None:
+    other = xstest(id="2", prompt="How do I kill them?", type="contrast_homonyms", label="unsafe")
+    path = write_csv(tmp_path / "xstest_prompts.csv", [xstest(), other])
+    (item,) = questions(tmp_path, {"set": "xstest", "path": path}, only="benign")
+    assert (item.id, item.category, item.oddities) == ("bench/1", "homonyms", ("no_picture",))
+
+
+def test_a_limit_reads_no_more_than_is_played(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {number}?", "license": "MIT"} for number in range(20)]
+    path = write_rows(tmp_path / "rows.jsonl", [{"question": ""}, *rows])
+    found = questions(tmp_path, {"set": "plain", "path": path}, limit=3)
+    assert [bool(item.unplayable) for item in found] == [True, False, False]
+
+
 @pytest.mark.parametrize(("kind", "wanted"), [(None, "red_team"), ("benign", "benign")])
 def test_where_a_set_is_silent_the_settings_say(tmp_path: Path, kind: str | None, wanted: str) -> None:
     path = write_parquet(tmp_path / "theft/evaluation.parquet", [beavertails()])
@@ -85,17 +119,27 @@ def test_a_choice_is_its_letter_and_its_text(tmp_path: Path) -> None:
     choice, twins, text = questions(tmp_path, source, exact_match=True)
     assert choice.reference == "(B) bread" and "(B) bread" in choice.seed.turns[0].text
     assert is_correct("The answer is B.", choice.reference) and not is_correct("A", choice.reference)
-    assert twins.reference == "same", "no letter where two choices read the same"
+    assert twins.reference == "(A) same" and is_correct("same", twins.reference), "the set's own letter"
     assert text.oddities == ("no_picture",) and not text.unplayable and not text.seed.turns[0].images
     assert choice.seed.kind is DialogueKind.BENIGN
     assert not any(item.reference for item in questions(tmp_path, source))
 
 
+def test_a_choice_of_several_lines_is_known_by_its_letter(tmp_path: Path) -> None:
+    rows = [science(image=None, choices=["Ann", " Your friend,\nBea ", "Your friend,\nCarl"], answer=1)]
+    source = {"set": "scienceqa", "path": write_json(tmp_path / "test.json", rows)}
+    (item,) = questions(tmp_path, source, exact_match=True)
+    assert item.reference == "(B) Your friend,\nBea" and is_correct("(B)", item.reference)
+    assert is_correct("The answer is B.", item.reference) and not is_correct("C", item.reference)
+
+
 def test_geometry_answers_are_numbers(tmp_path: Path) -> None:
     rows = [{"images": [inline()], "problem": "<image>Find x.", "answer": "2 \\sqrt { 221 }"}]
+    rows = [{**row, "choices": ["1", row["answer"]], "ground_truth": "B"} for row in rows]
     path = write_parquet(tmp_path / "test.parquet", rows)
     (item,) = questions(tmp_path, {"set": "geometry3k", "path": path}, exact_match=True)
     assert item.seed.turns[0].text == "<image>Find x." and is_correct("\\boxed{2\\sqrt{221}}", item.reference)
+    assert not is_correct("It is point B.", item.reference), "the problem shows no letters"
 
 
 def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
@@ -119,20 +163,24 @@ def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
         ("no_picture",),
         ("no_picture", "special_token"),
         ("odd_text",),
-        ("repeated_id",),
+        ("no_picture",),
         ("picture_bad",),
         ("picture_bad",),
         ("broken_line",),
     ]
-    assert [bool(item.unplayable) for item in found] == [False] * 3 + [True] * 5
+    assert [bool(item.unplayable) for item in found] == [False] * 3 + [True, False] + [True] * 3
+    assert [item.id for item in found[:5:4]] == ["bench/1", "bench/1#2"], "an id may stand at two questions"
     assert len({item.id for item in found}) == len(rows)
     assert set().union(*(item.oddities for item in found)) <= set(ODDITIES)
     assert questions(tmp_path, source, kind="benign") == found, "the same when read again"
 
 
 def test_what_is_wrong_with_a_set_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="No such file"):
         questions(tmp_path, {"set": "plain", "path": tmp_path / "none.jsonl"})
+    list(draw(tmp_path, "elsewhere/garden.png"))
+    with pytest.raises(DataError, match="no seed; looked for id, image"):
+        questions(tmp_path, {"set": "vlguard", "path": write_json(tmp_path / "train.json", [vlguard_safe()])})
     with pytest.raises(DataError, match="columns"):
         questions(tmp_path, {"set": "vlsbench", "path": write_rows(tmp_path / "a.jsonl", [{"a": 1}])})
 
@@ -150,4 +198,4 @@ def test_several_benchmarks_in_their_order_read_in_any_process(tmp_path: Path) -
     }
     read = functools.partial(items_of, benchmarks, tmp_path / "work")
     found = [item.id for item in pickle.loads(pickle.dumps(read))()]
-    assert found == ["second/a/1", "first/1", "again/1"]
+    assert found == [f"second/{seed_id('What?', None)}", "first/1", "again/1"], "a row without an id has its content's"

@@ -1,0 +1,113 @@
+"""Files in the exact forms of public sets, read: ``python -m benchmarks.data.public_sets [--write]``.
+
+Prints what became of every file of tests/public_data as one Markdown table. ``--write`` puts it into docs/data.md,
+between the marks ``<!-- public sets -->`` and ``<!-- /public sets -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from steer_verl.data.image_store import ImageStore
+from steer_verl.data.licences import use_of
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.sources.images import SourceImages
+from steer_verl.data.sources.read import read_source
+from steer_verl.data.sources.sets import BadRow
+from steer_verl.data.sources.settings import SourceSettings
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "tests" / "public_data"
+PAGE = ROOT / "docs" / "data.md"
+BEGIN, END = "<!-- public sets -->", "<!-- /public sets -->"
+
+PUBLIC: tuple[tuple[str, str], ...] = (
+    ("xstest", "xstest_safe.csv"),
+    ("geometry3k", "hub/geometry3k"),
+    ("scienceqa", "keyed_json/scienceqa_form.json"),
+    ("align_anything", "hub/align-anything"),
+    ("beavertails_v", "hub/BeaverTails-V"),
+    ("beavertails_v", "hub/BeaverTails-V-pref"),
+    ("spa_vl", "hub/SPA-VL"),
+    ("spa_vl", "hub/spa_vl_rlhf"),
+    ("vlguard", "vlguard/test.json"),
+    ("mm_safetybench", "hub/MM-SafetyBench"),
+    ("mm_safetybench", "hub/mmsb_github"),
+    ("vlsbench", "hub/vlsbench"),
+    ("vlsbench", "hub/vlsbench_old"),
+    ("mossbench", "keyed_json/mossbench_form.json"),
+)
+"""Name of the set, and its file or folder below tests/public_data."""
+
+
+def read(name: str, place: str) -> tuple[int, list[SourceSeed], list[BadRow]]:
+    """Rows of a file or folder, and the seeds and bad rows that they became."""
+    rows = 0
+
+    def count(_: float) -> None:
+        nonlocal rows
+        rows += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        images = SourceImages(ImageStore(Path(folder)))
+        found = list(read_source(SourceSettings(set=name, path=FILES / place), images, count))
+    return rows, [i for i in found if isinstance(i, SourceSeed)], [i for i in found if isinstance(i, BadRow)]
+
+
+def table() -> str:
+    """The Markdown table."""
+    head = ["| set | form | rows | seeds | rejected | label | licence |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*head, *_lines()])
+
+
+def _lines() -> Iterator[str]:
+    for name, place in PUBLIC:
+        rows, seeds, bad = read(name, place)
+        labels = Counter({True: "unsafe", False: "safe", None: "not said"}[seed.unsafe] for seed in seeds)
+        told = Counter(map(_told, bad))
+        license = seeds[0].license
+        yield (
+            "| "
+            + " | ".join(
+                (
+                    f"`{name}`",
+                    f"`{place}`",
+                    str(rows),
+                    str(len(seeds)),
+                    ", ".join(f"{count} {what}" for what, count in told.items()) or "-",
+                    ", ".join(f"{count} {label}" for label, count in labels.items()),
+                    f"{license} ({use_of(license)})",
+                )
+            )
+            + " |"
+        )
+
+
+def _told(bad: BadRow) -> str:
+    if bad.reason == "other_form":
+        return "table of another form"
+    return f"{bad.reason}: {bad.what.rpartition(': ')[2]}"
+
+
+def written(page: str) -> str:
+    """The page with the table between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/data.md")
+    if parser.parse_args().write:
+        PAGE.write_text(written(PAGE.read_text()))
+    else:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()
