@@ -17,7 +17,8 @@ app = typer.Typer(
 )
 
 AcceptChanges = Annotated[
-    bool, typer.Option("--accept-changes", help="Go on in a folder begun with another student, judge or benchmark")
+    bool,
+    typer.Option("--accept-changes", help="Work anew in a folder that was begun with another student, judge or benchmark"),
 ]
 
 
