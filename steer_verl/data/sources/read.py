@@ -22,6 +22,7 @@ from steer_verl.errors import DataError
 from steer_verl.text import one_line
 
 MAX_NAME_CHARS = 300
+ADDED = "its seed has what this one adds"
 FILE_NAME, SPLIT = "file_name", "split"
 """Columns by which the tables of image folders name their images, and rows tell which split they are of."""
 
@@ -31,8 +32,9 @@ def read_source(
 ) -> Iterator[SourceSeed | BadRow]:
     """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
-    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says. So the
-    whole source is read before the first seed is given; memory does not grow with it.
+    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says; all but
+    the first are told as ``duplicate``. So the whole source is read before the first seed is given; memory does not
+    grow with it.
 
     Args:
         settings: which source.
@@ -43,8 +45,8 @@ def read_source(
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
     """
     found = _Merged(settings.limit)
-    for item in _Source(settings, images, tick).read():
-        if not found.add(item):
+    for item, file, number in _Source(settings, images, tick).read():
+        if not found.add(item, file, number):
             break
     if not found.seeds:
         first = f"the first of {found.bad} faults: {found.first}" if found.bad else "no row was found"
@@ -78,8 +80,8 @@ class _Source:
         self.splits: set[str] = set()
         """That were not asked for."""
 
-    def read(self) -> Iterator[SourceSeed | BadRow]:
-        """Seeds and bad rows, in the order of the rows."""
+    def read(self) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
+        """Seeds and bad rows, in the order of the rows, each with its file and row."""
         for begin, share, table in self._tables():
             try:
                 heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
@@ -93,11 +95,12 @@ class _Source:
                     self.fitting += 1
                     yield from self._rows(form, table, begin, share)
             except Refused as refused:
-                yield refused.at(table.name, 0)
+                yield refused.at(table.name, 0), table.name, 0
         if not self.fitting and (self.others or self.splits):
             raise self._nothing_fits()
         for name, columns in self.others:
-            yield Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}").at(name, 0)
+            other = Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}")
+            yield other.at(name, 0), name, 0
 
     def _tables(self) -> Iterator[tuple[float, float, Table]]:
         """Where in the source a table begins, its share, and the table."""
@@ -112,13 +115,16 @@ class _Source:
         for number, table in enumerate(tables):
             yield min(number * share, 1 - share), share, table
 
-    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[SourceSeed | BadRow]:
+    def _rows(
+        self, form: Form, table: Table, begin: float, share: float
+    ) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
         for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
             self.tick(begin + share * table.part)
             if isinstance(row, Refused):
-                yield row.at(table.name, number)
+                yield row.at(table.name, number), table.name, number
             elif self.settings.split is None or row.get(SPLIT, self.settings.split) == self.settings.split:
-                yield from self._row(form, table, number, _with_image(row))
+                for item in self._row(form, table, number, _with_image(row)):
+                    yield item, table.name, number
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | BadRow]:
         try:
@@ -182,19 +188,21 @@ class _Merged:
         self._base.execute("PRAGMA journal_mode=OFF")
         self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
 
-    def add(self, item: SourceSeed | BadRow) -> bool:
+    def add(self, item: SourceSeed | BadRow, file: str, row: int) -> bool:
         """Whether there was room for it. A seed that is there already takes over what the new one adds."""
-        known = None
-        if isinstance(item, BadRow):
-            self.bad, self.first = self.bad + 1, self.first or item
-        elif known := self._base.execute("SELECT number, value FROM row WHERE id = ?", (item.id,)).fetchone():
-            item = merged(SourceSeed.model_validate_json(known[1]), item)
-        elif self.seeds == self.limit:
-            return False
-        else:
-            self.seeds += 1
-        row = (known and known[0], item.id or None, item.model_dump_json())
-        self._base.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", row)
+        if isinstance(item, SourceSeed):
+            known = self._base.execute("SELECT value FROM row WHERE id = ?", (item.id,)).fetchone()
+            if known is None and self.seeds == self.limit:
+                return False
+            if known is None:
+                self.seeds += 1
+                self._base.execute("INSERT INTO row (id, value) VALUES (?, ?)", (item.id, item.model_dump_json()))
+                return True
+            both = merged(SourceSeed.model_validate_json(known[0]), item).model_dump_json()
+            self._base.execute("UPDATE row SET value = ? WHERE id = ?", (both, item.id))
+            item = Refused("duplicate", "an earlier row asks the same about the same pixels", ADDED).at(file, row)
+        self.bad, self.first = self.bad + 1, self.first or item
+        self._base.execute("INSERT INTO row (value) VALUES (?)", (item.model_dump_json(),))
         return True
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
