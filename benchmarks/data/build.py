@@ -29,11 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from aiohttp import web
 
+from steer_verl.data.ready import QUESTION
 from steer_verl.work.manifest import Manifest, read_manifest
 from steer_verl.work.outcomes import outcome_files, read_outcomes, shard_folders
 from tests.data.role_server import RoleServer, number_of, record
-from tests.models.fault_server import MODEL
+from tests.models.fault_server import MODEL, Request, Step
+from tests.models.replies import completion
 
 HERE = Path(__file__).parent
 FAULTS = 0.03
@@ -118,10 +121,24 @@ def write_config(folder: Path, out: Path, lot: Lot, base_url: str) -> Path:
     return path
 
 
+class Roles(RoleServer):
+    """Every role; what a build asks before its first item, at each start anew, is answered and not counted."""
+
+    def _by_role(self, request: Request) -> Step:
+        if QUESTION in request.text:
+            return Step("ready", _ready)
+        return super()._by_role(request)
+
+
+async def _ready(request: Request) -> web.Response:
+    request.server.requests -= 1
+    return web.Response(body=completion("ready"), content_type="application/json")
+
+
 @contextmanager
 def roles() -> Iterator[RoleServer]:
     """The server, on a thread and an event loop of its own."""
-    with RoleServer(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
+    with Roles(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
         yield server
 
 
@@ -216,7 +233,9 @@ def main() -> None:
             ended = play(config, folder / "out", KILLS, options.seeds)
             seconds = time.monotonic() - began
             large = Asked(server.requests, Counter(server.delivered))
-            injected = {kind: count for kind, count in server.injected.items() if kind not in server.answers}
+            injected = {
+                kind: count for kind, count in server.injected.items() if kind not in {*server.answers, "ready"}
+            }
         manifest, wrong = check(folder / "out", lot)
         sets = json.loads((folder / "out" / "sets" / "sets.json").read_text())
         calm, killed = twins(Path(scratch) / "small", options.twin)

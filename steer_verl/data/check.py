@@ -8,20 +8,21 @@ and of the earlier ones their ids and the images that they name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from steer_verl.data.flaws import Flaw, RowError
 from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
 from steer_verl.data.row_images import Images, Opened
-from steer_verl.data.rows import MAX_TURN_CHARS, More, RlRow, Row, Told
+from steer_verl.data.rows import MAX_TURN_CHARS, More, R, RlRow, Row, Told
 from steer_verl.data.set_rows import FORMS, BenchRow, SftRow
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.verl_rows import COLUMNS, columns_of, read_verl_row, table_rows
+from steer_verl.data.student_tokens import StudentTokens
+from steer_verl.data.verl_rows import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.types import MIN_TURNS, Seed
 
 SNIFFED_LINES = 20
@@ -91,28 +92,20 @@ class Checked(NamedTuple):
         return self.record.seed([image.name for image in self.images])
 
 
-class Student(Protocol):
-    """Knows what a student's tokenizer makes of an SFT row."""
-
-    def look(self, row: SftRow, images: Sequence[Opened]) -> tuple[int, list[Flaw]]:
-        """The row's tokens, and why it cannot be learnt."""
-        ...
-
-
 def check_file(
     file: Path,
     rules: Rules = DEFAULT_RULES,
     *,
     form: type[Row] | None = None,
     compared: bool = False,
-    student: Student | None = None,
+    student: StudentTokens | None = None,
 ) -> Iterator[Checked]:
     """Check a file of any form row by row.
 
     Args:
         file: parquet by its suffix, else JSONL.
         rules: what it is held to.
-        form: of a JSONL file's rows; told by their keys unless given.
+        form: of its rows; told by their keys unless given.
         compared: whether it is to be compared with other files, so that its images tell a digest of their pixels.
         student: whom SFT rows are for.
 
@@ -123,13 +116,13 @@ def check_file(
     root = rules.image_root or (None if table else file.parent)
     images = Images(root, trusted=rules.trust_paths, digests=compared)
     check = _FileCheck(file, rules, images, student)
-    return check.table() if table else check.lines(form or _form_of(file))
+    return check.table(form) if table else check.lines(form or _form_of(file))
 
 
 class _FileCheck:
     """Checks the rows of one file."""
 
-    def __init__(self, file: Path, rules: Rules, images: Images, student: Student | None) -> None:
+    def __init__(self, file: Path, rules: Rules, images: Images, student: StudentTokens | None) -> None:
         self.file, self.rules, self.images, self.student = file, rules, images, student
         self._rows_by_id: dict[str, int] = {}
 
@@ -140,10 +133,10 @@ class _FileCheck:
             else:
                 yield self._row(form, line.number, line.size, line.value)
 
-    def table(self) -> Iterator[Checked]:
-        sft = "messages" in columns_of(self.file)
-        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", COLUMNS)
-        for number, value in table_rows(self.file, needed, wanted):
+    def table(self, form: type[Row] | None) -> Iterator[Checked]:
+        sft = form is SftRow or (form is None and "messages" in columns_of(self.file))
+        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", VerlRow.model_fields)
+        for number, value in rows_of_table(self.file, needed, wanted):
             if isinstance(value, Refused):
                 yield self._bad(number, 1, [Flaw("file", value.what, value.hint)])
             else:
@@ -151,47 +144,31 @@ class _FileCheck:
 
     def _verl_row(self, number: int, value: Mapping[str, Any]) -> Checked:
         found, flaws = read_verl_row(value)
-        return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda *_: flaws)
+        return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda _: flaws)
 
     def _sft_row(self, number: int, value: Mapping[str, Any]) -> Checked:
-        def loads(row: SftRow, _: Told) -> Iterator[Flaw]:
-            """What verl's SFT dataset would die of."""
-            if value.get("images", ()) is None:
-                yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
-            if value.get("videos"):
-                yield Flaw("videos", "verl would open what it names", "leave the column out")
-            hint = 'write {"bytes": ...}, or {"image": path} and no bytes'
-            for place, image in enumerate(row.images):
-                if image.content and not image.loads:
-                    yield Flaw(f"images[{place}]", "in a form that verl's dataset cannot open", hint)
-
-        return self._row(SftRow, number, 1, {"id": f"{self.file}:{number}", **value}, loads)
+        named = {"id": f"{self.file}:{number}", **value}
+        return self._row(SftRow, number, 1, named, lambda row: row.table_flaws(value))
 
     def _row(
-        self,
-        form: type[Row],
-        number: int,
-        size: int,
-        value: Mapping[str, Any],
-        more: More = lambda *_: (),
+        self, form: type[R], number: int, size: int, value: Mapping[str, Any], more: More[R] = lambda row: ()
     ) -> Checked:
-        """A row -> what it says, or everything that is wrong with it."""
-        opened: list[Opened] = []
-        measured: list[int] = []
+        """A row of one form, or everything that is wrong with it."""
+        opened, tokens = list[Opened](), 0
 
-        def whole(row: Row, told: Told) -> Iterator[Flaw]:
-            yield from more(row, told)
-            yield from self._file_flaws(number, told, opened)
+        def whole(row: R) -> Iterator[Flaw]:
+            nonlocal tokens
+            yield from more(row)
+            yield from self._file_flaws(number, row.told, opened)
             if self.student and isinstance(row, SftRow) and len(opened) == len(row.images):
                 tokens, flaws = self.student.look(row, opened)
-                measured.append(tokens)
                 yield from flaws
 
         try:
             row = form.read(value, min_turns=self.rules.min_turns, more=whole)
         except RowError as error:
-            return self._bad(number, size, error.flaws, sum(measured))
-        return Checked(number, size, record=row, images=tuple(opened), tokens=sum(measured))
+            return self._bad(number, size, error.flaws, tokens)
+        return Checked(number, size, record=row, images=tuple(opened), tokens=tokens)
 
     def _bad(self, number: int, size: int, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
         return Checked(number, size, tuple(Problem.of(self.file, number, f) for f in flaws), tokens=tokens)

@@ -56,7 +56,7 @@ class Collected(Record):
     """What became of the rows."""
 
     entered: int
-    """Different questions of each source, and rows that make none."""
+    """Rows, or of those that hold several questions, questions."""
     kept: int
     rejected: dict[str, int]
     """By reason."""

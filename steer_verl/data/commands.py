@@ -125,12 +125,17 @@ def convert(
     """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
     rules = Rules(image_root, trust_paths, require_images, max_chars)
     with _one_line_errors(), _bar(source) as advance, _report_lines(report) as write:
+
+        def on_row(checked: Checked) -> None:
+            write(checked)
+            advance(checked)
+
         outcome = convert_file(
             source,
             target,
             rules=rules,
             skip_bad=skip_bad,
-            on_row=lambda checked: (write(checked), advance(checked))[0],
+            on_row=on_row,
             split=split,
             data_source=data_source,
             system_prompt=_system_prompt(system_prompt, student_format),

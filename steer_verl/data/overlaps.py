@@ -8,7 +8,7 @@ from pathlib import Path
 from steer_verl.data.check import Checked, Problem
 from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.flaws import Flaw
-from steer_verl.data.rows import Told
+from steer_verl.data.rows import Told, plain_words
 
 HINT = "take it out of one of the two files"
 
@@ -31,7 +31,7 @@ class Overlaps:
             return ()
         self._forms[file] = told.form
         pixels = [image.pixels for image in checked.images]
-        item = Item(f"{len(self._forms)}:{checked.row}", told.text, "+".join(pixels))
+        item = Item(f"{len(self._forms)}:{checked.row}", plain_words(told.asked), "+".join(pixels))
         flaw = next(self._shared(file, told, pixels, item), None)
         self._index.add(item)
         ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]

@@ -5,7 +5,7 @@ Why a row that made a seed is left out:
 ===================  ==================================================================================================
 ``licence``          it may not be trained on, and its source does not serve the benchmark alone
 ``not_claimed``      no share of the three kinds of dialogue takes it
-``duplicate``        another source has the same words about the same pixels
+``duplicate``        an earlier row has the same words about the same pixels
 ``near_duplicate``   nearly the same words about the same pixels
 ``benchmark_image``  its image, or one that is nearly the same, is in a source that serves the benchmark alone
 ===================  ==================================================================================================
@@ -102,7 +102,7 @@ class Pool:
         if kind is None:
             return "not_claimed", "no share of `kinds` takes it"
         if self._base.execute("SELECT 1 FROM row WHERE id = ? AND kept", (seed.id,)).fetchone():
-            return "duplicate", "another source has the same question about the same pixels"
+            return "duplicate", "a row of an earlier source has the same question about the same pixels"
         if like := index.first_like(item):
             return "near_duplicate", f"nearly the same as {like}"
         return None

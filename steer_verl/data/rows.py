@@ -1,14 +1,8 @@
-"""What a row of any set is, and the RL row: the user's side of one dialogue, to be played.
+"""What a row of any set is, and the RL row: the user's side of one dialogue, to be played (docs/formats.md shows it).
 
 A row is read by the schema of its form alone, which keeps all of the form's rules; steer_verl/data/set_rows.py has the
 other two. What it takes a whole file to know (images that open, ids that are new) is handed to the reader as ``more``,
-so that all problems of a row are told at once. An RL row::
-
-    {"question": [{"role": "user", "content": "<image>What is on the desk?"}],
-     "images": ["desk.jpg"],
-     "label": "benign",
-     "metadata": {"question_id": "desk-1", "rest_messages": [{"role": "user", "content": "And behind it?"}],
-                  "kind": "benign", "source": "...", "source_id": "...", "license": "...", "facts": {...}}}
+so that all problems of a row are told at once.
 """
 
 from __future__ import annotations
@@ -16,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -59,6 +53,20 @@ class Said(NamedTuple):
     role: str
     text: str
 
+    @property
+    def silent(self) -> bool:
+        """Whether it holds no more than image marks, blanks and characters that show nothing."""
+        return is_blank(self.text.replace(IMAGE_MARK, ""))
+
+    def user_flaws(self) -> Iterator[Flaw]:
+        """Why it is no turn of the user's."""
+        if self.role != "user":
+            what = "an assistant turn" if self.role == "assistant" else repr(self.role[:80])
+            hint = "keep the user's turns only: answers are given live, and a system prompt is a flag"
+            yield Flaw(f"{self.field}.role", what, hint)
+        if self.silent:
+            yield Flaw(f"{self.field}.content", NO_WORDS, "write what is said")
+
 
 @dataclass(frozen=True)
 class Told:
@@ -81,13 +89,19 @@ class Told:
         return [message.text for message in self.said if message.role == "user"]
 
     @property
-    def text(self) -> str:
-        """The user's turns as they are compared: one a line, without image marks and doubled spaces."""
-        return plain_words(self.asked)
+    def marks(self) -> int:
+        """How often a message says that an image stands there."""
+        return sum(message.text.count(IMAGE_MARK) for message in self.said)
+
+    def mark_flaws(self) -> Iterator[Flaw]:
+        """Marks and images that differ in number."""
+        if self.marks != len(self.shown):
+            hint = f"put one {IMAGE_MARK} where each image belongs, usually at the start of the first question"
+            yield Flaw("images", f"{self.marks} {IMAGE_MARK} marks but {len(self.shown)} images", hint)
 
 
 R = TypeVar("R", bound="Row")
-More = Callable[[Any, Told], Iterable[Flaw]]
+More = Callable[[R], Iterable[Flaw]]
 
 
 class Row(BaseModel):
@@ -96,13 +110,13 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     @classmethod
-    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More | None = None) -> R:
+    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More[R] | None = None) -> R:
         """A parsed JSON object -> a row that keeps every rule; its images are as written, and not looked at.
 
         Args:
             value: of any content.
             min_turns: of an RL row.
-            more: further flaws of a row whose fields have the right types.
+            more: finds further flaws, once the fields have the right types.
 
         Raises:
             RowError: with everything found.
@@ -115,11 +129,10 @@ class Row(BaseModel):
     @model_validator(mode="after")
     def _keeps_the_rules(self: R, info: ValidationInfo) -> R:
         (min_turns, more), told = info.context or (MIN_TURNS, None), self.told
-        flaws = [*self.flaws(told, min_turns), *(more(self, told) if more else ())]
-        if not says_something(told.id):
-            flaws.append(Flaw(told.id_field, "empty", "give each row its own id"))
-        if flaws:
-            raise RowError(flaws)  # no ValueError: pydantic lets it pass as it is
+        nameless = [Flaw(told.id_field, "empty", "give each row its own id")] if is_blank(told.id) else []
+        flaws = chain(nameless, self.flaws(told, min_turns), more(self) if more else ())
+        if first := next(flaws, None):
+            raise RowError(chain((first,), flaws))  # no ValueError: pydantic lets it pass as it is
         return self
 
     @cached_property
@@ -182,10 +195,10 @@ class RlRow(Row):
         if not min_turns <= turns <= MAX_TURNS:
             yield Flaw("metadata.rest_messages", f"{turns} turns", f"a dialogue has {min_turns} to {MAX_TURNS}")
         for message in told.said:
-            yield from user_flaws(message)
+            yield from message.user_flaws()
             held = [mark for mark in FOREIGN_MARKS if mark in message.text]
             yield from (Flaw(f"{message.field}.content", f"holds {mark}", "reword it") for mark in held)
-        yield from mark_flaws(told)
+        yield from told.mark_flaws()
         if meta.kind and self.label in KINDS and self.label != meta.kind:
             yield Flaw("label", f"{self.label} but metadata.kind is {meta.kind}", "make them agree")
         try:
@@ -219,9 +232,7 @@ def rl_row(seed: Seed) -> dict[str, Any]:
             "question_id": seed.id,
             "rest_messages": rest_messages(seed),
             "kind": seed.kind.value,
-            "source": seed.source,
-            "source_id": seed.source_id,
-            "license": seed.license,
+            **{name: getattr(seed, name) for name in ("source", "source_id", "license")},
             "facts": dict(seed.facts),
         },
     }
@@ -242,25 +253,6 @@ def said_in(field: str, messages: Iterable[Message]) -> list[Said]:
     return [Said(f"{field}[{number}]", m.role, m.content) for number, m in enumerate(messages)]
 
 
-def user_flaws(message: Said) -> Iterator[Flaw]:
-    """A message that is no user's, or says nothing."""
-    if message.role != "user":
-        what = "an assistant turn" if message.role == "assistant" else f"{message.role[:80]!r}"
-        hint = "keep the user's turns only: answers are given live, and a system prompt is a flag"
-        yield Flaw(f"{message.field}.role", what, hint)
-    if not says_something(message.text):
-        yield Flaw(f"{message.field}.content", NO_WORDS, "write what is said")
-
-
-def says_something(text: str) -> bool:
-    """Whether there is more in it than image marks, blanks and characters that show nothing."""
-    words = text.replace(IMAGE_MARK, "").strip()
-    return bool(words) and (words.isascii() or bool(visible(words).strip()))
-
-
-def mark_flaws(told: Told) -> Iterator[Flaw]:
-    """Marks and images that differ in number."""
-    marks = sum(message.text.count(IMAGE_MARK) for message in told.said)
-    if marks != len(told.shown):
-        hint = f"put one {IMAGE_MARK} where each image belongs, the first usually at the start of the first question"
-        yield Flaw("images", f"{marks} {IMAGE_MARK} marks but {len(told.shown)} images", hint)
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of it."""
+    return not text.strip() or not (text.isascii() or visible(text).strip())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -10,20 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.flaws import Flaw
-from steer_verl.data.rows import (
-    KINDS,
-    NO_WORDS,
-    Message,
-    Name,
-    RlRow,
-    Row,
-    Said,
-    Told,
-    mark_flaws,
-    said_in,
-    says_something,
-    user_flaws,
-)
+from steer_verl.data.rows import CAUTIOUS, KINDS, NO_WORDS, Message, Name, RlRow, Row, Said, Told, said_in
 from steer_verl.text import BREAK, neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, DialogueKind, Seed, UserTurn
 
@@ -99,7 +86,18 @@ class SftRow(Row):
             yield Flaw("messages", f"{len(roles) // 2} turns", f"a dialogue has at most {MAX_TURNS}")
         for message in told.said:
             yield from _learnt_flaws(message)
-        yield from mark_flaws(told)
+        yield from told.mark_flaws()
+
+    def table_flaws(self, value: Mapping[str, Any]) -> Iterator[Flaw]:
+        """What verl's dataset would die of in the row of a table, whose columns are ``value``."""
+        if value.get("images", ()) is None:
+            yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
+        if value.get("videos"):
+            yield Flaw("videos", "verl would open what it names", "leave the column out")
+        for number, image in enumerate(self.images):
+            if image.content and not image.loads:
+                hint = 'write {"bytes": ...}, or {"image": path} and no bytes'
+                yield Flaw(f"images[{number}]", "in a form that verl's dataset cannot open", hint)
 
 
 class BenchRow(Row):
@@ -131,10 +129,9 @@ class BenchRow(Row):
         if not 1 <= len(told.said) <= MAX_TURNS:
             yield Flaw(BENCH_KEY, f"{len(told.said)} turns", f"a row has 1 to {MAX_TURNS} user turns")
         for message in told.said:
-            yield from user_flaws(message)
-        marks = sum(message.text.count(IMAGE_MARK) for message in told.said)
-        if marks > bool(self.image):
-            yield Flaw(BENCH_KEY, f"{marks} {IMAGE_MARK} marks", "a row has one image at most, named by image")
+            yield from message.user_flaws()
+        if told.marks > bool(self.image):
+            yield Flaw(BENCH_KEY, f"{told.marks} {IMAGE_MARK} marks", "a row has one image at most, named by image")
         if any(not 1 <= risk <= 5 for risk in self.risk_trajectory):
             yield Flaw("risk_trajectory", f"{self.risk_trajectory}", "give a level 1..5 for each turn, or drop it")
 
@@ -147,7 +144,7 @@ class BenchRow(Row):
         return Seed(
             id=self.question_id,
             turns=turns,
-            kind=DialogueKind(self.kind) if self.kind in KINDS else DialogueKind.RED_TEAM,
+            kind=DialogueKind(self.kind) if self.kind in KINDS else CAUTIOUS,
             source=self.source,
             source_id=self.source_id,
             license=self.license,
@@ -165,12 +162,12 @@ def _learnt_flaws(message: Said) -> Iterator[Flaw]:
     safe = neutralize(words)
     if message.role != "user" and words != message.text:
         yield Flaw(field, f"{IMAGE_MARK} in a turn of {message.role[:80]}", "an image stands in a user turn")
-    if not says_something(words):
+    if message.silent:
         yield Flaw(field, NO_WORDS, "write what is said")
-    elif safe.count(BREAK) > words.count(BREAK):
-        yield Flaw(field, "spells a token of a chat template or of a media file", "reword it")
     elif safe != words:
-        yield Flaw(field, "holds control characters, or lines that do not end in \\n", "leave them out")
+        spelled = safe.count(BREAK) > words.count(BREAK)
+        what = "spells a token of a chat template or of a media file" if spelled else "holds control characters"
+        yield Flaw(field, what, "reword it" if spelled else "leave them out, and end lines by \\n alone")
     elif message.role == "assistant" and not parse_answer(message.text).well_formed:
         hint = "write one <thinking>...</thinking>, then one <answer>...</answer>"
         yield Flaw(field, "not in the student's format", hint)

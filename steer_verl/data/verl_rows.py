@@ -2,17 +2,17 @@
 
 One row is one dialogue. ``prompt`` and ``images`` hold the opening turn only, for verl's own length filter; the whole
 seed travels to the agent loop as one JSON string, ``extra_info.seed``, which spares it the merging of struct types.
-``extra_info.interaction_kwargs.rest_messages`` repeats the later turns in the layout that other readers know, and
-foreign rows may have them alone: the opening turn is then the prompt's.
+``extra_info.interaction_kwargs.rest_messages`` repeats the later turns in the layout that other readers know; foreign
+rows have them alone, and the prompt is then their opening turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steer_verl.data.flaws import Flaw, RowError, type_flaws
 from steer_verl.data.jsonl import regular_file
@@ -31,50 +31,17 @@ DATA_SOURCE = "steer"
 AGAIN = "write the file again with `steer data convert`"
 
 
-class _Columns(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-def _plain_list(value: Any) -> Any:
-    """verl may hand on its own kinds of lists and mappings."""
-    if value is None or isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        return value
-    return [dict(item) if isinstance(item, Mapping) else item for item in value]
-
-
-class InteractionKwargs(_Columns):
-    """What foreign rows keep their later turns in."""
-
-    rest_messages: Annotated[list[ForeignMessage] | None, BeforeValidator(_plain_list)] = None
-
-
-class ExtraInfo(_Columns):
-    """The column that travels to the agent loop."""
-
-    seed: str | None = None
-    interaction_kwargs: InteractionKwargs | None = None
-    question_id: Any = None
-    index: Any = None
-    kind: Any = None
-
-
-class VerlRow(_Columns):
+class VerlRow(BaseModel):
     """The columns that count."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
     agent_name: str | None = None
-    prompt: list[ForeignMessage] = []
+    prompt: list[ForeignMessage] = Field(default_factory=list)
     images: list[str] | None = None
     videos: list[Any] | None = None
     audios: list[Any] | None = None
-    extra_info: ExtraInfo
-
-    @property
-    def opening(self) -> list[dict[str, str]]:
-        """The prompt without a system's turn."""
-        return [m.model_dump() for m in self.prompt if m.role != "system"]
-
-
-COLUMNS = tuple(VerlRow.model_fields)
+    extra_info: dict[str, Any]
 
 
 def verl_row(
@@ -105,40 +72,13 @@ def read_verl_row(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list
     """A row of verl's table -> its dialogue as an RL row if it holds one, and what is wrong with its columns."""
     try:
         row = VerlRow.model_validate(value)
-        found = _rl_value(row.extra_info, row.opening, row.images or [])
+        opening = [message.model_dump() for message in row.prompt if message.role != "system"]
+        found = _rl_value(row.extra_info, opening, row.images or [])
     except ValidationError as error:
         return None, [*type_flaws(error)]
     except RowError as error:
         return None, [*error.flaws]
-    return found, [*_column_flaws(row, found)]
-
-
-def columns_of(file: Path) -> set[str]:
-    """The names of a parquet file's columns.
-
-    Raises:
-        DataError: it is no file that can be read.
-    """
-    try:
-        (columns,) = _table(file).heads()
-    except Refused as error:
-        raise DataError(f"{file}: {error.what}; {error.hint}") from None
-    return columns
-
-
-def table_rows(file: Path, needed: str, wanted: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | Refused]]:
-    """(number from 1, row of any content or why it cannot be read) of a parquet file, few in memory at once.
-
-    Raises:
-        DataError: it is no file that can be read, or has no column ``needed``.
-    """
-    if needed not in columns_of(file):
-        raise DataError(f"{file}: no column {needed}; write the file with `steer data convert`")
-    return _table(file).rows(set(wanted))
-
-
-def _table(file: Path) -> ParquetTable:
-    return ParquetTable(str(regular_file(file)), Origin(), file.parent)
+    return found, [*_column_flaws(row, opening, found)]
 
 
 def seed_from_row(extra_info: Mapping[str, Any], raw_prompt: Iterable[Mapping[str, Any]] | None = None) -> Seed:
@@ -153,31 +93,48 @@ def seed_from_row(extra_info: Mapping[str, Any], raw_prompt: Iterable[Mapping[st
     """
     if isinstance(text := extra_info.get("seed"), str):
         return _seed(text)
-    try:
-        info = ExtraInfo.model_validate(dict(extra_info))
-    except ValidationError as error:
-        raise RowError(type_flaws(error)) from None
-    return RlRow.read(_rl_value(info, *_opening(raw_prompt))).seed()
+    return RlRow.read(_rl_value(extra_info, *_opening(raw_prompt or ()))).seed()
 
 
-def _rl_value(info: ExtraInfo, opening: list[dict[str, str]], images: list[str]) -> dict[str, Any]:
-    """The RL row of a table's row.
+def rows_of_table(file: Path, needed: str, wanted: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | Refused]]:
+    """(number from 1, row of any content or why it cannot be read) of a parquet file, few in memory at once.
 
     Raises:
-        RowError: it holds none.
+        DataError: the file cannot be read, or has no column ``needed``.
     """
-    if info.seed is not None:
-        return rl_row(_seed(info.seed))
-    rest = info.interaction_kwargs.rest_messages if info.interaction_kwargs else None
-    if rest is None or not opening:
+    if needed not in columns_of(file):
+        raise DataError(f"{file}: no column {needed}; write the file with `steer data convert`")
+    return ParquetTable(str(file), Origin(), file.parent).rows(set(wanted))
+
+
+def columns_of(file: Path) -> set[str]:
+    """The names of a parquet file's columns.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return ParquetTable(str(regular_file(file)), Origin(), file.parent).heads()[0]
+    except Refused as error:
+        raise DataError(f"{file}: {error.what}; {error.hint}") from None
+
+
+def _rl_value(info: Mapping[str, Any], opening: list[dict[str, str]], images: list[str]) -> dict[str, Any]:
+    """A row of any content as an RL row.
+
+    Raises:
+        RowError: it holds no dialogue.
+    """
+    if isinstance(text := info.get("seed"), str):
+        return rl_row(_seed(text))
+    kwargs = info.get("interaction_kwargs")
+    rest = kwargs.get("rest_messages") if isinstance(kwargs, Mapping) else None
+    if text is not None or rest is None or not opening:
         hint = "run `steer data convert` on the JSONL"
         raise RowError([Flaw("extra_info", "no seed and no interaction_kwargs.rest_messages", hint)])
-    name = info.index if info.question_id is None else info.question_id
-    metadata = {
-        "question_id": "" if name is None else str(name),
-        "rest_messages": [message.model_dump() for message in rest],
-        "kind": info.kind,
-    }
+    rest = [dict(m) if isinstance(m, Mapping) else m for m in rest] if isinstance(rest, Iterable) else rest
+    name = info.get("index") if info.get("question_id") is None else info["question_id"]
+    metadata = {"question_id": "" if name is None else str(name), "rest_messages": rest, "kind": info.get("kind")}
     return {"question": opening, "images": images, "metadata": metadata}
 
 
@@ -189,17 +146,16 @@ def _seed(text: str) -> Seed:
         raise RowError([Flaw(f"extra_info.seed.{flaw.field}".removesuffix(".row"), flaw.what, AGAIN)]) from None
 
 
-def _column_flaws(row: VerlRow, found: Mapping[str, Any]) -> Iterator[Flaw]:
+def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[str, Any]) -> Iterator[Flaw]:
     """Where verl would play, open or feed something else than the dialogue."""
-    if not row.agent_name:
-        hint = f"set it to {AGENT_NAME}, or write the file with `steer data convert`"
-        yield Flaw("agent_name", "missing, so verl would silently run its single-turn loop", hint)
-    elif row.agent_name != AGENT_NAME:
-        yield Flaw("agent_name", f"{row.agent_name!r} is another agent loop", f"set it to {AGENT_NAME}")
-    if row.extra_info.seed is not None and row.opening != found["question"]:
-        yield Flaw("prompt", "not the opening turn of the dialogue in extra_info.seed", AGAIN)
+    if row.agent_name != AGENT_NAME:
+        single = "missing, so verl would silently run its single-turn loop"
+        what = f"{row.agent_name!r} is another agent loop" if row.agent_name else single
+        yield Flaw("agent_name", what, f"set it to {AGENT_NAME}, or write the file with `steer data convert`")
     marks = sum(message["content"].count(IMAGE_MARK) for message in found["question"])
-    if row.extra_info.seed is not None and (row.images or []) != found["images"][:marks]:
+    if opening != found["question"]:
+        yield Flaw("prompt", "not the opening turn of the dialogue in extra_info.seed", AGAIN)
+    if isinstance(row.extra_info.get("seed"), str) and (row.images or []) != found["images"][:marks]:
         yield Flaw("images", "not those of the opening turn in extra_info.seed, and verl would open them", AGAIN)
     if any(IMAGE_MARK in message.content for message in row.prompt if message.role == "system"):
         yield Flaw("prompt", f"an {IMAGE_MARK} in the system prompt, which would take the first image", "remove it")
@@ -208,26 +164,22 @@ def _column_flaws(row: VerlRow, found: Mapping[str, Any]) -> Iterator[Flaw]:
             yield Flaw(name, "verl would open what it names", "leave the column out")
 
 
-def _opening(raw_prompt: Iterable[Mapping[str, Any]] | None) -> tuple[list[dict[str, str]], list[str]]:
+def _opening(raw_prompt: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, str]], list[str]]:
     """The messages of a verl prompt but for the system's, parts joined to text again, and the paths of its images.
 
     Raises:
         DataError: an image by value.
     """
-    messages, images = [], []
-    for message in raw_prompt or ():
+    messages, images = [], list[Any]()
+    for message in raw_prompt:
         if message["role"] == "system":
             continue
-        parts = message["content"]
-        parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else list(parts)
-        text = ""
-        for part in parts:
-            if part["type"] != "image":
-                text += part["text"]
-                continue
-            if not isinstance(part.get("image"), str):
-                raise DataError("raw_prompt: an image by value; give the paths of image files in the images column")
-            text += IMAGE_MARK
-            images.append(part["image"])
+        parts, text = message["content"], ""
+        for part in [{"type": "text", "text": parts}] if isinstance(parts, str) else parts:
+            if part["type"] == "image":
+                images.append(part.get("image"))
+            text += IMAGE_MARK if part["type"] == "image" else part["text"]
         messages.append({"role": str(message["role"]), "content": text})
+    if not all(isinstance(image, str) for image in images):
+        raise DataError("raw_prompt: an image by value; give the paths of image files in the images column")
     return messages, images

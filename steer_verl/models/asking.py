@@ -32,7 +32,7 @@ from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, pasted
 from steer_verl.models.replies import Fault, read_answer, read_record, reply_schema
 from steer_verl.models.request import Reply, Request, RequestContext
-from steer_verl.types import IMAGE_MARK
+from steer_verl.types import IMAGE_MARK, Usage
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class Asker:
         await self.endpoint.close()
 
     async def _answered(self, question: _Question[T], place: Place, again: str) -> T:
-        """Ask; what it cost goes on the place's account, also when nothing came of it.
+        """What is asked for.
 
         Raises:
             AgentFailed: see :meth:`ask`.
@@ -169,10 +169,9 @@ class Asker:
         context = self.endpoint.context(key=key, affinity=place.key, purpose=self.role, prompt=self.version)
         self._under_way.add(mark)
         try:
-            outcome = await self._read(question, context)
+            outcome = await self._read(question, context, place)
         finally:
             self._under_way.discard(mark)
-            place.spend(context.usage)
         if isinstance(outcome, Failure):
             transient, detail = not outcome.of_this_request, self._told(outcome.detail)
             raise AgentFailed(outcome.reason.value, detail, transient=transient) from EndpointFailed(outcome)
@@ -180,14 +179,21 @@ class Asker:
             raise AgentFailed(outcome.reason.value, self._told(outcome.detail))
         return outcome
 
-    async def _read(self, question: _Question[T], context: RequestContext) -> T | Fault | Failure:
-        """What the first readable reply comes to, or the last one after ``reasks`` more."""
+    async def _read(self, question: _Question[T], context: RequestContext, place: Place) -> T | Fault | Failure:
+        """What the first readable reply comes to, or the last one after ``reasks`` more.
+
+        The cost of each goes on the place's account at once, also when nothing came of it.
+        """
         schema, fault = question.schema, ""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
                 sent = await asyncio.to_thread(question.make)  # images are encoded only where they will be sent
             for again in range(1 + self.config.reasks):
-                reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
+                try:
+                    reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
+                finally:
+                    place.spend(context.usage)
+                    context.usage = Usage()
                 if isinstance(reply, Failure):
                     return reply
                 outcome = question.read(reply, sent.nonce)

@@ -10,6 +10,9 @@ from typing import Any
 
 from steer_verl.config import STEER_KEY, section_of
 from steer_verl.data.check import Rules, check_file
+from steer_verl.data.rows import RlRow
+from steer_verl.data.sources.sets import Refused
+from steer_verl.data.verl_rows import columns_of, rows_of_table
 from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
@@ -66,7 +69,7 @@ def _wrong_split(path: Path, validation: bool) -> Iterator[str]:
     label, purpose = ("val", "validation") if validation else ("train", "training")
     hint = f"--split {label}"
     for number, info in enumerate(_column(path, "extra_info") or [], start=1):
-        split = (info or {}).get("split") or "train"
+        split = (info.get("split") if isinstance(info, dict) else None) or "train"
         if (split != "train") != validation:
             yield (
                 f"{path}: row {number}: extra_info.split is {split!r} in a file for {purpose}, so that it would be "
@@ -92,7 +95,7 @@ def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
 
 def _lost_pictures(path: Path) -> Iterator[str]:
     for number, images in enumerate(_column(path, "images") or [], start=1):
-        for image in images or []:
+        for image in images if isinstance(images, list) else []:
             if isinstance(image, str) and not os.path.isfile(image):
                 yield (
                     f"{path}: row {number}: image {image} does not exist on this machine; "
@@ -102,7 +105,7 @@ def _lost_pictures(path: Path) -> Iterator[str]:
 
 def _unsound(path: Path, embedded: bool, least: int) -> Iterator[str]:
     """What the data checks find in a sample; the agent's name has had its own check."""
-    for checked in islice(check_file(path, Rules(min_turns=least)), SAMPLE):
+    for checked in islice(check_file(path, Rules(min_turns=least), form=RlRow), SAMPLE):
         yield from (str(problem) for problem in checked.problems if problem.field != "agent_name")
         if embedded and checked.seed is not None and Facts.parse(checked.seed.facts) is None:
             yield (
@@ -125,14 +128,7 @@ def _column(path: Path, name: str) -> list[Any] | None:
     Raises:
         DataError: not a parquet file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if name not in pq.read_schema(path).names:
-            return None
-        values: list[Any] = pq.read_table(path, columns=[name])[name].to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a readable parquet file ({reason}); write it again") from None
-    return values
+    if name not in columns_of(path):
+        return None
+    rows = rows_of_table(path, name, (name,))
+    return [None if isinstance(row, Refused) else row[name] for _, row in rows]  # the data checks tell what is broken

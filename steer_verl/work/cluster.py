@@ -29,10 +29,9 @@ CLOSING = 5.0
 
 
 class Secrets:
-    """Values of environment variables on their way to a task. Ray would log those of a ``runtime_env``.
+    """Values of those of the named environment variables that are set, on their way to a task.
 
-    Args:
-        names: of the variables; those that are not set are left out.
+    They are shown nowhere: Ray would log those of a ``runtime_env``.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -116,11 +115,7 @@ def _result(reference: Any, step: str, shard: int) -> None:
 
 
 class Follower:
-    """Reads what other processes append to a step's outcomes from now on, each line once.
-
-    Args:
-        folder: of the step.
-    """
+    """Reads what other processes append to the outcomes in a step's folder from now on, each line once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -137,15 +132,9 @@ class Follower:
                 file.seek(start)
                 *whole, torn = file.read().split(b"\n")
                 self._read[path] = file.tell() - len(torn)
-            yield from filter(None, map(_outcome, whole))
+            for line in whole:
+                with contextlib.suppress(ValidationError):
+                    yield Outcome.model_validate_json(line)
 
     def _files(self) -> Iterator[Path]:
         return (path for shard in shard_folders(self.folder) for path in outcome_files(shard))
-
-
-def _outcome(line: bytes) -> Outcome | None:
-    """``None`` for what is none; who reads the whole file tells of it."""
-    try:
-        return Outcome.model_validate_json(line)
-    except ValidationError:
-        return None

@@ -50,18 +50,7 @@ class _Try:
 
 
 class Engine(Generic[Item]):
-    """Works a step over the items of some of its shards.
-
-    Args:
-        step: what is done.
-        items: the items of all shards, read once.
-        shards: those that are worked here, open.
-        settings: bounds.
-        tally: told of everything.
-        key: an item's id.
-        source: digest of the items.
-        tick: called about once a second.
-    """
+    """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.run.Job`."""
 
     def __init__(
         self,
@@ -84,7 +73,7 @@ class Engine(Generic[Item]):
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         """The first one; others may follow from it."""
 
     async def run(self) -> None:
@@ -131,7 +120,9 @@ class Engine(Generic[Item]):
                 await self._opened()
                 await self._work(one)
                 await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
-        except Exception as fault:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as fault:
             self._fault = self._fault or fault
             self.shards.stopping = True
             raise
@@ -223,12 +214,7 @@ class Engine(Generic[Item]):
             self.tick()
 
 
-def _rejected(failure: AgentFailed) -> Rejected:
+def _rejected(why: AgentFailed) -> Rejected:
     """What becomes of an item that an agent has failed for the last time."""
-    return Rejected(
-        reason=failure.reason,
-        detail=failure.detail,
-        value=failure.value,
-        stage=failure.stage,
-        given_up=failure.transient,
-    )
+    given_up, value = why.transient, why.value
+    return Rejected(reason=why.reason, detail=why.detail, value=value, stage=why.stage, given_up=given_up)

@@ -116,11 +116,6 @@ def read_plan(folder: Path) -> Plan | None:
         raise DataError(f"{path}: not a plan ({what}); put it back as it was, or use a new folder") from None
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Begin the folder by this plan."""
-    write_whole(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
-
-
 def as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """A fingerprint as it is when it was written and read again."""
     return dict(json.loads(json.dumps(fingerprint)))
@@ -152,11 +147,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccount:
-    """Count a step's folder; no run may be at work in it.
-
-    Args:
-        folder: of the step.
-        agents: role -> name.
+    """Count a step's folder; no run may be at work in it. ``agents``: role -> name.
 
     Raises:
         DataError: there is no step in it, or a file cannot be read.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -34,16 +34,14 @@ class Pointer(NamedTuple):
 
 
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of a step, shard after shard; ``folder`` is the step's. An unfinished step has some already.
-
-    Raises:
-        DataError: as :func:`read_shard`.
-    """
+    """Every outcome of a step, shard after shard; see :func:`outcome_pointers`."""
     return (outcome for outcome, _ in outcome_pointers(folder))
 
 
 def outcome_pointers(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of a step with where it lies, so that :func:`read_at` finds it again.
+    """Every outcome of a step's folder with where it lies, so that :func:`read_at` finds it again.
+
+    An unfinished step has some already.
 
     Raises:
         DataError: as :func:`read_shard`.
@@ -114,12 +112,7 @@ def shard_of(item: str, shards: int) -> int:
 
 
 class OutcomeLog:
-    """Appends to numbered files in a folder that no other process writes to.
-
-    Args:
-        folder: of one shard.
-        lines_per_file: after so many a new file is begun.
-    """
+    """Appends to numbered files in a shard's folder, to which no other process writes; so many lines in each."""
 
     def __init__(self, folder: Path, lines_per_file: int) -> None:
         self.folder, self.lines_per_file = folder, lines_per_file
@@ -154,21 +147,14 @@ def take_out(folder: Path, which: Callable[[Outcome], bool], aside: str) -> list
             continue
         for outcome in out.values():
             _append(folder / aside, outcome)
-        with _told(path):
-            _without(path, out.keys())
+        draft, at = path.with_name(f".{path.name}"), 0
+        with _told(path), path.open("rb") as whole, draft.open("wb") as rest:
+            for line in whole:
+                rest.write(b"" if at in out else line)
+                at += len(line)
+        os.replace(draft, path)
         gone += [outcome.id for outcome in out.values()]
     return gone
-
-
-def _without(path: Path, lines: Set[int]) -> None:
-    """Write a file anew without the lines that begin at these bytes."""
-    draft = path.with_name(f".{path.name}")
-    with path.open("rb") as whole, draft.open("wb") as rest:
-        at = 0
-        for line in whole:
-            rest.write(b"" if at in lines else line)
-            at += len(line)
-    os.replace(draft, path)
 
 
 def _append(path: Path, outcome: Outcome) -> None:

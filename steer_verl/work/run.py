@@ -18,6 +18,7 @@ from steer_verl.errors import SteerError
 from steer_verl.models.cache import ReplyCache
 from steer_verl.work.engine import Engine
 from steer_verl.work.manifest import (
+    PLAN,
     Plan,
     StepAccount,
     account,
@@ -25,7 +26,7 @@ from steer_verl.work.manifest import (
     as_json,
     counted,
     read_plan,
-    write_plan,
+    write_whole,
 )
 from steer_verl.work.progress import Progress, Tally
 from steer_verl.work.shards import Shards
@@ -126,7 +127,7 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
             store.set_aside()
         elif retry:
             store.work_given_up()
-    write_plan(job.folder, plan)
+    write_whole(job.folder / PLAN, plan.model_dump_json(indent=1) + "\n")
     found = counted(plan, shards)
     tally.before = found.entered - found.undone
     return bool(job.source) and found.complete and found.source == job.source
@@ -135,15 +136,7 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
 async def work(
     job: Job[Any], shards: Shards, processes: int, tally: Tally, tick: Callable[[], None] = lambda: None
 ) -> None:
-    """Work through the open shards of a job.
-
-    Args:
-        job: see :class:`Job`.
-        shards: those that are worked here.
-        processes: how many do the same at the same time; items in flight are shared among them.
-        tally: told of everything.
-        tick: called about once a second.
-    """
+    """Work through the open shards of a job, as one of so many processes; ``tick`` is called about once a second."""
     settings = job.settings.model_copy(update={"in_flight": share(job.settings.in_flight, processes)})
     step = job.make_step(processes, shards)
     try:

@@ -170,7 +170,7 @@ def test_overlaps_equal_a_brute_force_comparison() -> None:
             "source_id": bool(told.source_id)
             and any(other.told and other.told.source_id == told.source_id for other in before),
             "turns": any(
-                other.told and (other.told.text, other.images) == (told.text, checked.images) for other in before
+                other.told and (other.told.asked, other.images) == (told.asked, checked.images) for other in before
             ),
         }
         wanted = [field for field, true in shared.items() if true][:1]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from steer_verl.data.flaws import Flaw, RowError
 from steer_verl.data.jsonl import MAX_DEPTH, parse_object
-from steer_verl.data.rows import RlRow, Told, rl_row
+from steer_verl.data.rows import RlRow, rl_row
 from steer_verl.text import visible
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 from tests.data.samples import row
@@ -154,8 +154,8 @@ def test_facts_may_not_be_nested_so_deep_that_no_writer_takes_them(levels: int, 
 
 
 def test_the_reader_is_handed_further_flaws_and_tells_all_together() -> None:
-    def more(read: RlRow, told: Told) -> list[Flaw]:
-        return [Flaw("images[0]", f"not {told.shown[0][1]}", "draw it"), Flaw("row", read.kind, "x")]
+    def more(read: RlRow) -> list[Flaw]:
+        return [Flaw("images[0]", f"not {read.told.shown[0][1]!r}", "draw it"), Flaw("row", read.kind, "x")]
 
     with pytest.raises(RowError) as caught:
         RlRow.read(broken(metadata__rest_messages=[]), more=more)

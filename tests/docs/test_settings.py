@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from steer_verl.config import EndpointConfig, SteerConfig, TcsrConfig, TutorConfig
-from steer_verl.data.pipeline.config import BuildConfig
+from steer_verl.data.config import BuildConfig
 from steer_verl.eval.config import EvalConfig
 from tests.docs.pages import PAGES, SPAN, command_lines, name, prose, words
 

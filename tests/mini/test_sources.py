@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steer_verl.data.sources.seed import SourceSeed
+from steer_verl.data.seed import SourceSeed
 from steer_verl.mini.dialogues import SAFE_QUESTIONS
 from steer_verl.mini.phrases import STEPS_QUESTIONS
 from steer_verl.mini.sources import MIXTURES, mini_sources, set_of, shares
@@ -52,7 +52,7 @@ def test_every_seed_is_whole(folder: Path, drawn: dict[str, list[SourceSeed]]) -
         assert seed.id == f"{seed.source}:{seed.source_id}"
         assert (seed.source, seed.license, seed.facts["split"]) == ("steer-mini", "Apache-2.0", "train")
     for seed in seeds[::20]:
-        with Image.open(folder / "pictures" / str(seed.image)) as picture:
+        with Image.open(folder / "images" / str(seed.image)) as picture:
             assert picture.format == "PNG"
             assert picture.tobytes() == Scene.of(seed.facts).draw().tobytes()
     assert not list(folder.rglob("*.tmp"))
@@ -68,10 +68,10 @@ def test_sets_and_splits_have_scenes_of_their_own(folder: Path, drawn: dict[str,
 
 
 def test_an_interrupted_build_finds_its_seeds_again(folder: Path, drawn: dict[str, list[SourceSeed]]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (folder / "pictures").rglob("*.png")}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "images").rglob("*.png")}
     assert list(mini_sources(folder, COUNT, 5, name="sft")) == drawn["sft"]
     assert list(mini_sources(folder, 10, 5, name="sft")) == drawn["sft"][:10]
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "pictures").rglob("*.png")}
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "images").rglob("*.png")}
     assert list(mini_sources(folder, 10, 6, name="sft")) != drawn["sft"][:10]
 
 

@@ -7,19 +7,22 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
-from steer_verl.work.cluster import CLOSING, Follower, _stop
+from steer_verl.work.cluster import CLOSING, Follower, Secrets, _stop
 from steer_verl.work.outcomes import read_outcomes, shard_folder
 from steer_verl.work.run import run
 from steer_verl.work.step import Kept, Outcome, WorkSettings
 from steer_verl.work.store import Store
 from tests.models.fault_server import FaultServer, says, slow, status
+from tests.models.replies import prompt_text
 from tests.work.calls import CALLS, calls_job
 from tests.work.scripted import paper
 
@@ -65,6 +68,44 @@ def test_a_task_that_has_come_to_its_end_is_not_ended_again(monkeypatch: pytest.
     _stop([], 1.0)
 
 
+def further(body: dict[str, Any]) -> str:
+    """A reply that tells what it was a reply to."""
+    return prompt_text(body) + "!"
+
+
+def made(folder: Path) -> Counter[tuple[str, str]]:
+    """What became of every item."""
+    return Counter((outcome.id, outcome.done.model_dump_json()) for outcome in read_outcomes(folder))
+
+
+@pytest.mark.slow
+def test_a_task_has_the_key_and_no_file_of_ray_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    key = f"sk-secret-{random.randbytes(8).hex()}"
+    context = ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    monkeypatch.setenv("STEER_TEST_WORK_KEY", key)  # only now: Ray's own processes have not inherited it
+    try:
+        with FaultServer(says("a word")).in_thread() as server:
+            given = {"base_url": server.base_url, "model": "fake-tutor", "api_key_env": "STEER_TEST_WORK_KEY"}
+            config = EndpointConfig.model_validate({**given, "max_retries": 0})
+            secrets = ("STEER_TEST_WORK_KEY", "STEER_TEST_NOT_SET")
+            job = calls_job(tmp_path / "good", config, 6, SETTINGS, secrets)
+            assert run(job, {}, ray=True).kept == 6
+            assert set(server.keys) == {f"Bearer {key}"}
+            server.script = [status(401, f"no such key: {key}")]
+            with pytest.raises(SteerError, match="no item is lost") as error:
+                run(calls_job(tmp_path / "bad", config, 6, SETTINGS, secrets), {}, ray=True)
+            assert key not in str(error.value)
+    finally:
+        session = Path(context.address_info["session_dir"])
+        ray.shutdown()
+    seen = [path for path in session.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert any(path.suffix == ".err" for path in seen)
+    for path in [*seen, *(path for path in tmp_path.rglob("*") if path.is_file())]:
+        assert key.encode() not in path.read_bytes(), path
+    assert key not in repr(Secrets(("STEER_TEST_WORK_KEY",)))
+
+
 @pytest.mark.slow
 def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
@@ -76,9 +117,9 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        with FaultServer(slow(0.1, says("a word")), keep=False).in_thread() as server:
+        with FaultServer(slow(0.1, says(further)), keep=False).in_thread() as server:
             job = calls_job(
-                tmp_path,
+                tmp_path / "cluster",
                 EndpointConfig(base_url=server.base_url, model="fake-tutor", max_concurrency=16),
                 COUNT,
                 SETTINGS,
@@ -95,9 +136,6 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
             found = run(job, {}, total=COUNT, ray=True, console=console)
             killer.join()
             assert found.complete and (found.entered, found.kept, found.undone) == (COUNT, COUNT, 0)
-            assert Counter(outcome.id for outcome in read_outcomes(tmp_path)) == Counter(
-                f"thing {n}" for n in range(COUNT)
-            )
             assert server.peak > 8  # one process alone has 8 places: both were at work
             assert len(server.charges) == COUNT * CALLS and set(server.charges.values()) == {1}
             assert f"{COUNT}/{COUNT} · kept {COUNT}" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -105,6 +143,9 @@ def test_two_nodes_of_which_one_dies_do_what_one_process_does(tmp_path: Path) ->
             before = server.requests
             assert run(job, {}) == found  # the same folder in this process: nothing is left to do
             assert server.requests == before
+            server.script = [says(further)]
+            run(replace(job, folder=tmp_path / "alone"), {})
+            assert made(tmp_path / "cluster") == made(tmp_path / "alone")
 
             server.script = [status(503)]
             broken = EndpointConfig(base_url=server.base_url, model="fake-tutor", max_retries=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -290,3 +291,9 @@ async def test_what_was_made_of_an_item_stays_in_its_rejection(tmp_path: Path) -
     await work(tmp_path, ScriptedStep(half), things(20))
     (rejected,) = (one.done for one in read_outcomes(tmp_path) if isinstance(one.done, Rejected))
     assert rejected.reason == "timeout" and rejected.value == {"half": True}
+
+
+def test_a_failure_crosses_processes_whole() -> None:
+    failure = AgentFailed("timeout", "late", transient=True, value={"half": True}, stage="screen")
+    again = pickle.loads(pickle.dumps(failure))
+    assert vars(again) == vars(failure) and again.args == failure.args

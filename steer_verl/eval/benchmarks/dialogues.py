@@ -14,7 +14,7 @@ from typing import Any
 from steer_verl.data.jsonl import read_json, read_jsonl, regular_file
 from steer_verl.data.row_images import Images, Opened
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.verl_rows import COLUMNS, read_verl_row, table_rows
+from steer_verl.data.verl_rows import VerlRow, read_verl_row, rows_of_table
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import Draft, draft_of, placed
 from steer_verl.eval.benchmarks.names import Names
@@ -104,7 +104,7 @@ def _rows(file: Path) -> Iterator[Row]:
 
 def _parquet_rows(file: Path) -> Iterator[Row]:
     """Rows of verl's table in the form of RL rows."""
-    for number, row in table_rows(file, "extra_info", COLUMNS):
+    for number, row in rows_of_table(file, "extra_info", VerlRow.model_fields):
         if isinstance(row, Refused):
             yield number, _refused("broken_file", f"{row.what}; {row.hint}")
             continue

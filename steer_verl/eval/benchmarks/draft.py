@@ -13,7 +13,7 @@ from typing import Any
 
 from steer_verl.data.flaws import RowError
 from steer_verl.data.jsonl import check_json
-from steer_verl.data.rows import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said, user_flaws
+from steer_verl.data.rows import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said
 from steer_verl.data.set_rows import BENCH_KEY, BenchRow
 from steer_verl.eval.benchmarks.names import label
 from steer_verl.text import BREAK, neutralize
@@ -227,7 +227,7 @@ def _question(draft: Draft, number: int, message: Any) -> str:
     if not isinstance(role, str) or not isinstance(content, str):
         draft.refuse("odd_turn", f"message {number} is not a text in the user's role; write one string")
         return ""
-    for flaw in user_flaws(Said(f"message {number}", role, content)):
+    for flaw in Said(f"message {number}", role, content).user_flaws():
         draft.refuse("empty_turn" if flaw.what == NO_WORDS else "odd_turn", str(flaw))
     return content if role == "user" else ""
 
