@@ -19,7 +19,7 @@ from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.config import STEER_KEY, SteerConfig, TutorConfig, steer_config
-from steer_verl.data.verl_rows import seed_from_row
+from steer_verl.data.rows.verl import seed_from_row
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.rewards import repeated_trigram_share, turn_reward
 from steer_verl.tutor import build_tutor

@@ -22,7 +22,7 @@ from rollout.images import ImageStore, SharedImages
 from rollout.processors import layout_of
 from rollout.resume import VERSIONS, KeptAnswer, answer_digest
 from rollout.worker import worker_of
-from steer_verl.data.verl_rows import seed_from_row
+from steer_verl.data.rows.verl import seed_from_row
 from steer_verl.dialogue import Dialogue, user_message
 from steer_verl.errors import DataError
 from steer_verl.rewards import TURN_REWARDS, dialogue_reward

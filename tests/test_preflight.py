@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf, open_dict
 
-from steer_verl.data.parquet import convert
+from steer_verl.data.rows.parquet import convert
 from steer_verl.errors import ConfigError
 from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model

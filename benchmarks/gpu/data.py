@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from steer_verl.data.parquet import write_parquet
+from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.mini.dialogues import scenes_and_kinds, seed
 from steer_verl.mini.world import Split
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from aiohttp import web
 
 from steer_verl.config import steer_config, tcsr_config
-from steer_verl.data.parquet import load_seeds
+from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.child import StageFailed, child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.demo.leftovers import Claim, processes

@@ -22,17 +22,17 @@ from typing import Any
 
 from rich.console import Console
 
-from steer_verl.data.agents import Agents
-from steer_verl.data.collect import Collected, collect, read_seeds
+from steer_verl.data.collect.collect import Collected, collect, read_seeds
 from steer_verl.data.config import DECISIVE, MINI, BuildConfig
-from steer_verl.data.endpoint_agents import EndpointAgents
 from steer_verl.data.jsonl import regular_file
-from steer_verl.data.make import MakeStep, StageSettings
 from steer_verl.data.ready import check_endpoints
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.data.stages.agents import Agents
+from steer_verl.data.stages.endpoint_agents import EndpointAgents
+from steer_verl.data.stages.make import MakeStep, StageSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache

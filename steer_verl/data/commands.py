@@ -12,18 +12,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from steer_verl.data.check import Checked, Rules, check_file
 from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import MAX_LISTED, non_commercial
-from steer_verl.data.overlaps import Overlaps
-from steer_verl.data.parquet import KEPT_PROBLEMS, UNKNOWN, Report
-from steer_verl.data.parquet import convert as convert_file
-from steer_verl.data.rows import MAX_TURN_CHARS
+from steer_verl.data.rows.check import Checked, Rules, check_file
+from steer_verl.data.rows.overlaps import Overlaps
+from steer_verl.data.rows.parquet import KEPT_PROBLEMS, UNKNOWN, Report
+from steer_verl.data.rows.parquet import convert as convert_file
+from steer_verl.data.rows.schema import MAX_TURN_CHARS
+from steer_verl.data.rows.tokens import MAX_TOKENS, StudentTokens
+from steer_verl.data.rows.verl import DATA_SOURCE
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.data.student_tokens import MAX_TOKENS, StudentTokens
-from steer_verl.data.verl_rows import DATA_SOURCE
 from steer_verl.errors import DataError, SteerError
 from steer_verl.images import Change
 from steer_verl.text import one_line

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from steer_verl.config import EndpointConfig, Settings
-from steer_verl.data.agents import ROLE_MAX_TOKENS, ROLE_TEMPERATURES, ROLES, Role
-from steer_verl.data.make import StageSettings
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
+from steer_verl.data.stages.agents import ROLE_MAX_TOKENS, ROLE_TEMPERATURES, ROLES, Role
+from steer_verl.data.stages.make import StageSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
 from steer_verl.work.step import WorkSettings
@@ -24,7 +24,7 @@ DECISIVE = ("base_url", "model", "mirrors", "temperature", "max_tokens", "reasks
 
 
 class AgentSettings(Settings):
-    """Who takes part (steer_verl/data/agents.py)."""
+    """Who takes part (steer_verl/data/stages/agents.py)."""
 
     kind: Literal["endpoint", "mini"] = "endpoint"
     """``mini``: the laboratory's rules, for the laboratory's seeds."""
@@ -36,7 +36,7 @@ class AgentSettings(Settings):
     roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
     """Role -> the keys that differ for it."""
     guidelines: Path | None = None
-    """The blue expert's, in place of steer_verl/data/stage2/guidelines.md."""
+    """The blue expert's, in place of steer_verl/data/stages/stage2/guidelines.md."""
     rubric: str | None = None
     """The evaluator's, in place of the tutor's."""
 

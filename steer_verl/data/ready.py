@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.agents import Role
+from steer_verl.data.stages.agents import Role
 from steer_verl.errors import ConfigError
 from steer_verl.models.endpoint import Endpoint, servers_of
 from steer_verl.models.failure import Failure

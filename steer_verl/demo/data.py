@@ -13,7 +13,7 @@ def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
     Raises:
         DataError: a seed that was just written does not pass the checks of ``steer data``.
     """
-    from steer_verl.data.parquet import convert
+    from steer_verl.data.rows.parquet import convert
     from steer_verl.mini.data import Sizes, build
 
     sizes = Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24) if quick else Sizes()

@@ -75,7 +75,7 @@ class BenchmarkSettings(Settings):
     """One subset of what is played."""
 
     file: Path | None = None
-    """JSONL of bench rows (steer_verl/data/bench_rows.py) or of RL rows (steer_verl/data/rows.py)."""
+    """JSONL of bench rows or of RL rows (steer_verl/data/rows)."""
     source: SourceSettings | None = None
     """A public set of single-turn questions, or a file of your own, as Stage I reads it."""
     images: Path | None = None

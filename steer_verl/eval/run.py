@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from steer_verl import __version__
-from steer_verl.data.parquet import atomic
+from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig

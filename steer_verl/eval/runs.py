@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from steer_verl.data.parquet import atomic
+from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from steer_verl.data.agents import (
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.stages.agents import (
     ROLES,
     Brief,
     ImageReport,
@@ -17,7 +18,6 @@ from steer_verl.data.agents import (
     Script,
     ScriptTurn,
 )
-from steer_verl.data.seed import SourceSeed
 from steer_verl.mini import dialogues
 from steer_verl.mini.answers import expert_answer, naive_answer, refusal
 from steer_verl.mini.dialogues import adaptive_question
@@ -36,7 +36,7 @@ VERSION = 2
 
 
 class MiniAgents:
-    """See :class:`~steer_verl.data.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`.
 
     They cost nothing, so that nothing of theirs is remembered: dice are thrown anew for each asking, by its place. The
     same question at the same place gets the same answer in every run and process, in whatever order. Images are known

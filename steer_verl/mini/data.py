@@ -4,8 +4,8 @@
 
     out/pretrain.parquet                            columns ``messages``, ``images`` (PNG bytes), for verl's
     out/sft.parquet                                 utils/dataset/multiturn_sft_dataset.py
-    out/rl_train.parquet                            steer_verl/data/parquet.py
-    out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows.py)
+    out/rl_train.parquet                            steer_verl/data/rows/parquet.py
+    out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows/schema.py)
     out/images/<split>-<number>.png                 pictures of the last two
     out/pipeline/                                   how the SFT and RL sets were made: records, cards, manifest
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.rows import rl_row
+from steer_verl.data.rows.schema import rl_row
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import naive_answer

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer_verl.data.parquet import write_parquet
+from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.data.seed import SourceSeed
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.data import conversation, write_conversations

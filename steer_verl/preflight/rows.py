@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.config import STEER_KEY, section_of
-from steer_verl.data.check import Rules, check_file
-from steer_verl.data.rows import RlRow
+from steer_verl.data.rows.check import Rules, check_file
+from steer_verl.data.rows.schema import RlRow
+from steer_verl.data.rows.verl import columns_of, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.verl_rows import columns_of, rows_of_table
 from steer_verl.errors import DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP

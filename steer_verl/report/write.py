@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.parquet import atomic
+from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import ConfigError
 from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.report.browser import browser

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.gpu import data, estimator, grpo, page, processor, results, steps, student, timing
 from benchmarks.gpu.__main__ import main, wanted
-from steer_verl.data.check import check_file
+from steer_verl.data.rows.check import check_file
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
 from steer_verl.report.training import Step, parse_step

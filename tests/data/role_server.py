@@ -20,7 +20,7 @@ from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.data.drawn import drawn
-from steer_verl.data.endpoint_agents import STAGES
+from steer_verl.data.stages.endpoint_agents import STAGES
 from steer_verl.models.prompt_file import load_prompts
 from tests.models.fault_server import (
     MODEL,

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.agents import (
+from steer_verl.data.seed import Made, SetName, SourceSeed
+from steer_verl.data.stages.agents import (
     Brief,
     ImageReport,
     Level,
@@ -18,8 +19,7 @@ from steer_verl.data.agents import (
     Script,
     ScriptTurn,
 )
-from steer_verl.data.make import MakeStep, StageSettings
-from steer_verl.data.seed import Made, SetName, SourceSeed
+from steer_verl.data.stages.make import MakeStep, StageSettings
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Scores, Seed, TurnVerdict, TutorRequest, UserTurn, Verdict
@@ -87,7 +87,7 @@ def script(*texts: str) -> Script:
 
 
 class ScriptedAgents:
-    """See :class:`~steer_verl.data.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`.
 
     Args:
         answers: method -> what it gives: a value, an exception to raise, or what makes either of its arguments.

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.facts import Facts
 from steer_verl.data.seed import SetName
-from steer_verl.data.stage1.checks import word_count
-from steer_verl.data.stage2.bootstrap import COMPLAINT
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.stage1.checks import word_count
+from steer_verl.data.stages.stage2.bootstrap import COMPLAINT
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, QuestionOrigin
 from steer_verl.work.step import Kept, Rejected

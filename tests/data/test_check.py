@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.check import Problem, Rules, check_file
-from steer_verl.data.flaws import MAX_FLAWS
-from steer_verl.data.parquet import convert, load_seeds, write_parquet
+from steer_verl.data.rows.check import Problem, Rules, check_file
+from steer_verl.data.rows.flaws import MAX_FLAWS
+from steer_verl.data.rows.parquet import convert, load_seeds, write_parquet
 from steer_verl.errors import DataError
 from steer_verl.images import Change
 from tests.data.samples import picture, row, write_rows
@@ -174,7 +174,7 @@ def test_a_file_that_never_ends_is_refused_before_it_is_opened(tmp_path: Path) -
 
 
 def test_a_shared_picture_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steer_verl.data import row_images
+    from steer_verl.data.rows import images as row_images
 
     calls: list[str] = []
     load = row_images.image_changes

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from steer_verl.data.clusters import TONES_APART, Clusters, alike
+from steer_verl.data.collect.clusters import TONES_APART, Clusters, alike
 from steer_verl.data.image_store import Look
 
 

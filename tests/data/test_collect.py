@@ -20,11 +20,11 @@ from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
 
-from steer_verl.data import collect as module
-from steer_verl.data.collect import Collected, collect, read_seeds
+from steer_verl.data.collect import collect as module
+from steer_verl.data.collect.collect import Collected, collect, read_seeds
+from steer_verl.data.collect.pool import kind_of
 from steer_verl.data.drawn import drawn
 from steer_verl.data.image_store import ImageStore
-from steer_verl.data.pool import kind_of
 from steer_verl.data.seed import SetName, SourceSeed, seed_id
 from steer_verl.data.sources import images as images_module
 from steer_verl.data.sources.sets import BadRow

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from steer_verl.data import parquet
 from steer_verl.data.commands import app
-from steer_verl.data.parquet import load_seeds, write_parquet
+from steer_verl.data.rows import parquet
+from steer_verl.data.rows.parquet import load_seeds, write_parquet
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from tests.data.samples import picture, row, write_rows

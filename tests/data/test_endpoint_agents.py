@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from steer_verl.data.agents import (
+from steer_verl.data.seed import SetName
+from steer_verl.data.stages.agents import (
     ROLE_TEMPERATURES,
     ROLES,
     ImageReport,
@@ -21,11 +22,10 @@ from steer_verl.data.agents import (
     Script,
     ScriptTurn,
 )
-from steer_verl.data.endpoint_agents import PROMPTS, EndpointAgents, Messages, NextMessage, Pairs, prompts_of
-from steer_verl.data.facts import Facts
-from steer_verl.data.make import MakeStep
-from steer_verl.data.seed import SetName
-from steer_verl.data.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.endpoint_agents import PROMPTS, EndpointAgents, Messages, NextMessage, Pairs, prompts_of
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
 from steer_verl.errors import ConfigError
 from steer_verl.models.log import RequestLog, read_log
 from steer_verl.types import DialogueKind, QuestionOrigin

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_verl.data.agents import Probe, Quality
-from steer_verl.data.facts import Facts, HistoryRisk, Perturbed
+from steer_verl.data.stages.agents import Probe, Quality
+from steer_verl.data.stages.facts import Facts, HistoryRisk, Perturbed
 
 OURS = Facts(
     question="What is it?",

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.agents import ROLES
-from steer_verl.data.endpoint_agents import EndpointAgents
-from steer_verl.data.facts import Facts
 from steer_verl.data.seed import SetName
+from steer_verl.data.stages.agents import ROLES
+from steer_verl.data.stages.endpoint_agents import EndpointAgents
+from steer_verl.data.stages.facts import Facts
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import Done

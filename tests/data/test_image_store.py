@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from steer_verl.data.clusters import alike
+from steer_verl.data.collect.clusters import alike
 from steer_verl.data.image_store import ImageStore, look, pixel_digest
 from steer_verl.errors import DataError
 from steer_verl.images import decode_image, load_image, plain_image

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.agents import ROLES
-from steer_verl.data.endpoint_agents import EndpointAgents
-from steer_verl.data.make import MakeStep, StageSettings
 from steer_verl.data.seed import Made, SetName, SourceSeed
+from steer_verl.data.stages.agents import ROLES
+from steer_verl.data.stages.endpoint_agents import EndpointAgents
+from steer_verl.data.stages.make import MakeStep, StageSettings
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.world import Scene
 from steer_verl.models.cache import ReplyCache

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from steer_verl.data.check import Checked, check_file
 from steer_verl.data.commands import app
 from steer_verl.data.duplicates import DuplicateIndex
-from steer_verl.data.overlaps import Overlaps
-from steer_verl.data.parquet import load_seeds, write_parquet
-from steer_verl.data.row_images import Opened
-from steer_verl.data.rows import RlRow
+from steer_verl.data.rows.check import Checked, check_file
+from steer_verl.data.rows.images import Opened
+from steer_verl.data.rows.overlaps import Overlaps
+from steer_verl.data.rows.parquet import load_seeds, write_parquet
+from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.sources.settings import DuplicateSettings
 from tests.data.samples import row, write_rows
 from tests.data.test_set_rows import bench, changed, sft

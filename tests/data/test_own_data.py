@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from recipes.own_data import photos
-from steer_verl.data.check import Rules
 from steer_verl.data.commands import app
-from steer_verl.data.parquet import load_seeds
+from steer_verl.data.rows.check import Rules
+from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.types import DialogueKind
 
 RECIPE = Path(photos.__file__).parent

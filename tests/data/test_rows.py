@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.flaws import Flaw, RowError
 from steer_verl.data.jsonl import MAX_DEPTH, parse_object
-from steer_verl.data.rows import RlRow, rl_row
+from steer_verl.data.rows.flaws import Flaw, RowError
+from steer_verl.data.rows.schema import RlRow, rl_row
 from steer_verl.text import visible
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 from tests.data.samples import row

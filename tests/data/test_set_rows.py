@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.flaws import RowError
-from steer_verl.data.rows import Row
-from steer_verl.data.set_rows import BenchRow, SftRow
+from steer_verl.data.rows.flaws import RowError
+from steer_verl.data.rows.played import BenchRow, SftRow
+from steer_verl.data.rows.schema import Row
 from steer_verl.types import DialogueKind, Seed, UserTurn
 
 GOOD = "<thinking>A box.</thinking><answer>It is a box.</answer>"

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from steer_verl.data.check import Checked, check_file
 from steer_verl.data.commands import app
-from steer_verl.data.student_tokens import StudentTokens
+from steer_verl.data.rows.check import Checked, check_file
+from steer_verl.data.rows.tokens import StudentTokens
 from steer_verl.errors import ConfigError
 from steer_verl.mini import model as mini_model
 from tests.data.samples import picture, row, write_rows

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from steer_verl.data.agents import ROLES
-from steer_verl.data.endpoint_agents import EndpointAgents
-from steer_verl.data.make import MakeStep
 from steer_verl.data.seed import SetName
+from steer_verl.data.stages.agents import ROLES
+from steer_verl.data.stages.endpoint_agents import EndpointAgents
+from steer_verl.data.stages.make import MakeStep
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, Trajectory, Verdict
 from steer_verl.work.step import Done, Kept

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.parquet import write_parquet
-from steer_verl.data.verl_rows import seed_from_row
+from steer_verl.data.rows.parquet import write_parquet
+from steer_verl.data.rows.verl import seed_from_row
 from steer_verl.types import DialogueKind, Seed, UserTurn
 from tests.data.samples import picture
 
@@ -109,7 +109,7 @@ def test_a_row_in_the_older_layout_plays_the_same_dialogue(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from steer_verl.data.verl_rows import verl_row
+    from steer_verl.data.rows.verl import verl_row
 
     item = verl_row(seeds[1], 0, split="train")
     item["extra_info"] = {"index": 0, "interaction_kwargs": {"rest_messages": [{"role": "user", "content": "And?"}]}}

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from steer_verl.data.check import Problem, check_file
 from steer_verl.data.commands import app
-from steer_verl.data.parquet import load_seeds
-from steer_verl.data.rows import RlRow
-from steer_verl.data.verl_rows import seed_from_row, verl_row
+from steer_verl.data.rows.check import Problem, check_file
+from steer_verl.data.rows.parquet import load_seeds
+from steer_verl.data.rows.schema import RlRow
+from steer_verl.data.rows.verl import seed_from_row, verl_row
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed, UserTurn
 from tests.data.samples import picture, row

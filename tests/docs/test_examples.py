@@ -16,14 +16,14 @@ from PIL import Image
 from pydantic import BaseModel
 
 from steer_verl.config import steer_config
-from steer_verl.data.check import check_file
 from steer_verl.data.image_store import ImageStore
-from steer_verl.data.rows import RlRow
+from steer_verl.data.rows.check import check_file
+from steer_verl.data.rows.schema import RlRow
+from steer_verl.data.rows.verl import verl_row
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.settings import SourceSettings
-from steer_verl.data.verl_rows import verl_row
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.eval.runs import RunAbout

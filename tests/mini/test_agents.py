@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.agents import ROLES, Reframed
-from steer_verl.data.facts import Facts
-from steer_verl.data.make import MakeStep
 from steer_verl.data.seed import SetName, SourceSeed
+from steer_verl.data.stages.agents import ROLES, Reframed
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.make import MakeStep
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.phrases import LOOK, NARROWING, STEPS_QUESTIONS
 from steer_verl.mini.world import Scene

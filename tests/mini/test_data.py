@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.parquet import load_seeds
+from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.mini.data import Sizes, build
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.types import DialogueKind

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from steer_verl.data.parquet import load_seeds
+from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.mini.sets import make_sets
 from steer_verl.mini.world import Scene, Split
 from steer_verl.types import DialogueKind

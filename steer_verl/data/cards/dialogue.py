@@ -12,8 +12,8 @@ from pathlib import Path
 
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.facts import Facts
 from steer_verl.data.seed import Made
+from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.images import preview_uri
 from steer_verl.models.forms import Said

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.facts import Facts
 from steer_verl.data.licences import non_commercial
 from steer_verl.data.seed import Made
+from steer_verl.data.stages.facts import Facts
 from steer_verl.rubric import AXES
 from steer_verl.text import unmarked
 from steer_verl.types import Turn, Verdict

@@ -25,7 +25,7 @@ from steer_verl.data.cards.readme import check_hub, readme
 from steer_verl.data.cards.statistics import summed
 from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.licences import non_commercial
-from steer_verl.data.parquet import atomic
+from steer_verl.data.rows.parquet import atomic
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.files import SetFiles
 from steer_verl.data.sets.gate import Gate, Room, SetReason

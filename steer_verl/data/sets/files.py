@@ -4,8 +4,8 @@
 
     sft.parquet   messages, images [{bytes}]: verl's utils/dataset/multiturn_sft_dataset.py; and where a row comes from
     sft.jsonl     the same dialogues for people: paths in place of bytes; scores, origins, facts
-    rl.jsonl      steer_verl/data/rows.py          rl.parquet   steer_verl/data/verl_rows.py
-    bench.jsonl   the user's side, played as it stands: steer_verl/data/set_rows.py
+    rl.jsonl      steer_verl/data/rows/schema.py          rl.parquet   steer_verl/data/rows/verl.py
+    bench.jsonl   the user's side, played as it stands: steer_verl/data/rows/played.py
     images/       every image of the three, so that the folder can go anywhere
 
 Paths in JSONL are relative to the folder; those in rl.parquet are absolute, because verl opens them from anywhere.
@@ -20,11 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.facts import Facts
-from steer_verl.data.parquet import atomic, write_parquet
-from steer_verl.data.rows import rl_row
+from steer_verl.data.rows.parquet import atomic, write_parquet
+from steer_verl.data.rows.schema import rl_row
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger
+from steer_verl.data.stages.facts import Facts
 from steer_verl.images import resolve_image
 from steer_verl.text import neutralize, neutralize_turn, unmarked
 from steer_verl.types import Seed, UserTurn, Verdict
@@ -170,7 +170,7 @@ def sft_row(made: Made, system_prompt: str | None = None) -> dict[str, Any]:
 
 
 def bench_row(seed: Seed) -> dict[str, Any]:
-    """A dialogue as a row of a benchmark; :class:`~steer_verl.data.set_rows.BenchRow` reads it."""
+    """A dialogue as a row of a benchmark; :class:`~steer_verl.data.rows.played.BenchRow` reads it."""
     facts = Facts.of(seed.facts)
     row: dict[str, Any] = {
         "question_id": seed.id,

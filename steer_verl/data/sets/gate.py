@@ -11,11 +11,11 @@ from enum import Enum
 from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
-from steer_verl.data.facts import Facts
-from steer_verl.data.rows import plain_words
+from steer_verl.data.rows.schema import plain_words
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.ledger import Ledger, What
 from steer_verl.data.sets.settings import SetSettings
+from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
 

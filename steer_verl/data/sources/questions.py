@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from steer_verl.data.rows import FOREIGN_MARKS
+from steer_verl.data.rows.schema import FOREIGN_MARKS
 from steer_verl.data.sources.sets import Refused
 from steer_verl.text import folded, normalized
 from steer_verl.types import IMAGE_MARK

@@ -77,7 +77,7 @@ class DuplicateSettings(Settings):
     """Length of a signature: the similarity is known to about ``0.4 / sqrt(permutations)`` at the default threshold."""
     look_bits: Annotated[int, Field(ge=0, le=16)] = 4
     """Bits of 64 in which the difference hashes of two images may differ that are nearly the same: all of their seeds
-    serve one set (steer_verl/data/clusters.py)."""
+    serve one set (steer_verl/data/collect/clusters.py)."""
 
 
 class ShareSettings(Settings):

@@ -1,4 +1,4 @@
-"""Files of dialogues -> items: bench rows (steer_verl/data/set_rows.py) or RL rows (rows.py), told by their keys.
+"""Files of dialogues -> items: bench rows (steer_verl/data/rows/played.py) or RL rows (rows.py), told by their keys.
 
 ``.jsonl`` holds one row a line, ``.json`` a list of them, ``.parquet`` what ``steer data convert`` writes. Every row is
 one item, in order. What cannot be played says why and carries no images; an image is opened here once, through the
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.data.jsonl import read_json, read_jsonl, regular_file
-from steer_verl.data.row_images import Images, Opened
+from steer_verl.data.rows.images import Images, Opened
+from steer_verl.data.rows.verl import VerlRow, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.verl_rows import VerlRow, read_verl_row, rows_of_table
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import Draft, draft_of, placed
 from steer_verl.eval.benchmarks.names import Names

@@ -1,6 +1,6 @@
 """A row of somebody else's dialogues: what its reader makes of it, or what can be mended; and what is odd about it.
 
-A row is read by its form's one reader (steer_verl/data/rows.py, set_rows.py). Where that refuses it, the reading goes
+A row is read by its form's one reader (steer_verl/data/rows/). Where that refuses it, the reading goes
 on here as far as it can: an evaluation counts what it cannot play.
 """
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from steer_verl.data.flaws import RowError
 from steer_verl.data.jsonl import check_json
-from steer_verl.data.rows import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said
-from steer_verl.data.set_rows import BENCH_KEY, BenchRow
+from steer_verl.data.rows.flaws import RowError
+from steer_verl.data.rows.played import BENCH_KEY, BenchRow
+from steer_verl.data.rows.schema import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said
 from steer_verl.eval.benchmarks.names import label
 from steer_verl.text import BREAK, neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, UserTurn

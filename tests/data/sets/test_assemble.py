@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from steer_verl.data.check import Rules
 from steer_verl.data.commands import app
-from steer_verl.data.parquet import load_seeds
+from steer_verl.data.rows.check import Rules
+from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.data.seed import SetName
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.errors import DataError

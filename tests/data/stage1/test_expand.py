@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steer_verl.data.agents import Pair, Probe
-from steer_verl.data.facts import Facts
 from steer_verl.data.seed import SetName
-from steer_verl.data.stage1.checks import draw_turns
-from steer_verl.data.stage1.settings import ExpandSettings
+from steer_verl.data.stages.agents import Pair, Probe
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.stage1.checks import draw_turns
+from steer_verl.data.stages.stage1.settings import ExpandSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Rejected

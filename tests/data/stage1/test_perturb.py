@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steer_verl.data.facts import Facts, Perturbed
 from steer_verl.data.seed import SetName
-from steer_verl.data.stage1.perturb import ROWS, is_drawn, luminance, noise, perturbed, typography
-from steer_verl.data.stage1.settings import PerturbSettings
+from steer_verl.data.stages.facts import Facts, Perturbed
+from steer_verl.data.stages.stage1.perturb import ROWS, is_drawn, luminance, noise, perturbed, typography
+from steer_verl.data.stages.stage1.settings import PerturbSettings
 from steer_verl.errors import DataError
 from steer_verl.work.step import Rejected
 from tests.data.samples import picture
@@ -155,7 +155,7 @@ async def test_the_event_loop_goes_on_meanwhile(tmp_path: Path, monkeypatch: pyt
         threads.append(threading.current_thread())
         return perturbed(*arguments)
 
-    monkeypatch.setattr("steer_verl.data.make.perturbed", slow)
+    monkeypatch.setattr("steer_verl.data.stages.make.perturbed", slow)
     picture(tmp_path / "a.png")
     kept(await make(ScriptedAgents(), source(side=SetName.RL), EVERY, tmp_path))
     assert len(threads) == 1 and threads[0] is not threading.main_thread()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steer_verl.data.facts import Facts
-from steer_verl.data.stage1.settings import RedTeamSettings
-from steer_verl.data.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.stage1.settings import RedTeamSettings
+from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import Done, Kept, Rejected

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from steer_verl.data.agents import Quality
-from steer_verl.data.facts import Facts
 from steer_verl.data.seed import SetName
+from steer_verl.data.stages.agents import Quality
+from steer_verl.data.stages.facts import Facts
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import Kept, Rejected

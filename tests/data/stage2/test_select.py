@@ -7,11 +7,11 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
-from steer_verl.data.facts import Facts, HistoryRisk
-from steer_verl.data.left import Left
 from steer_verl.data.seed import Made, SetName
-from steer_verl.data.stage2.select import selected
-from steer_verl.data.stage2.settings import SelectSettings
+from steer_verl.data.stages.facts import Facts, HistoryRisk
+from steer_verl.data.stages.left import Left
+from steer_verl.data.stages.stage2.select import selected
+from steer_verl.data.stages.stage2.settings import SelectSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from tests.data.scripted import ScriptedAgents

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.data.parquet import write_parquet
-from steer_verl.data.rows import RlRow
-from steer_verl.data.set_rows import BenchRow
+from steer_verl.data.rows.parquet import write_parquet
+from steer_verl.data.rows.played import BenchRow
+from steer_verl.data.rows.schema import RlRow
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import draft_of, placed
 from steer_verl.eval.benchmarks.items import items_of

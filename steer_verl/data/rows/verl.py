@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from steer_verl.data.flaws import Flaw, RowError, type_flaws
 from steer_verl.data.jsonl import regular_file
-from steer_verl.data.rows import RlRow, rest_messages, rl_row
-from steer_verl.data.set_rows import ForeignMessage
+from steer_verl.data.rows.flaws import Flaw, RowError, type_flaws
+from steer_verl.data.rows.played import ForeignMessage
+from steer_verl.data.rows.schema import RlRow, rest_messages, rl_row
 from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import ParquetTable
 from steer_verl.errors import DataError

@@ -9,8 +9,8 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from steer_verl.config import Settings
-from steer_verl.data.agents import Strategy
 from steer_verl.data.drawn import drawn
+from steer_verl.data.stages.agents import Strategy
 from steer_verl.errors import ConfigError
 from steer_verl.settings_file import load_settings
 

@@ -6,13 +6,13 @@ of the seed's id, so that a run started again asks for the same.
 
 from __future__ import annotations
 
-from steer_verl.data.agents import Agents, Probe
 from steer_verl.data.drawn import drawn
-from steer_verl.data.facts import Facts
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import SourceSeed
-from steer_verl.data.stage1.checks import Draft, dialogue_seed, draw_turns, fault_of, well_formed
-from steer_verl.data.stage1.settings import ExpandSettings
+from steer_verl.data.stages.agents import Agents, Probe
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage1.checks import Draft, dialogue_seed, draw_turns, fault_of, well_formed
+from steer_verl.data.stages.stage1.settings import ExpandSettings
 from steer_verl.models.place import Place
 from steer_verl.text import folded
 from steer_verl.types import DialogueKind

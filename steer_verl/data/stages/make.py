@@ -10,19 +10,19 @@ import asyncio
 from pathlib import Path
 
 from steer_verl.config import Settings
-from steer_verl.data.agents import Agents
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import Made, SetName, SourceSeed
-from steer_verl.data.stage1.checks import Draft, draw_turns
-from steer_verl.data.stage1.expand import expanded, probed
-from steer_verl.data.stage1.perturb import is_drawn, perturbed
-from steer_verl.data.stage1.red_team import Attack
-from steer_verl.data.stage1.screen import screened
-from steer_verl.data.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings, ScreenSettings
-from steer_verl.data.stage1.strategies import load_strategies
-from steer_verl.data.stage2.bootstrap import bootstrapped
-from steer_verl.data.stage2.select import selected
-from steer_verl.data.stage2.settings import BootstrapSettings, SelectSettings
+from steer_verl.data.stages.agents import Agents
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage1.checks import Draft, draw_turns
+from steer_verl.data.stages.stage1.expand import expanded, probed
+from steer_verl.data.stages.stage1.perturb import is_drawn, perturbed
+from steer_verl.data.stages.stage1.red_team import Attack
+from steer_verl.data.stages.stage1.screen import screened
+from steer_verl.data.stages.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings, ScreenSettings
+from steer_verl.data.stages.stage1.strategies import load_strategies
+from steer_verl.data.stages.stage2.bootstrap import bootstrapped
+from steer_verl.data.stages.stage2.select import selected
+from steer_verl.data.stages.stage2.settings import BootstrapSettings, SelectSettings
 from steer_verl.errors import DataError
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind

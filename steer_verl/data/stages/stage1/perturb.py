@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from steer_verl.data.drawn import drawn
-from steer_verl.data.facts import Facts, Perturbed
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
-from steer_verl.data.stage1.settings import PerturbSettings
+from steer_verl.data.stages.facts import Facts, Perturbed
+from steer_verl.data.stages.stage1.settings import PerturbSettings
 from steer_verl.images import load_image
 
 LETTERS = (1 / 14, 1 / 7)

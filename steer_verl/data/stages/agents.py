@@ -62,7 +62,7 @@ Mark = Annotated[int, Field(ge=1, le=5)]
 
 
 class Strategy(Record):
-    """One way of the red team, as data (steer_verl/data/stage1/strategies.yaml)."""
+    """One way of the red team, as data (steer_verl/data/stages/stage1/strategies.yaml)."""
 
     name: str
     framing: str

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steer_verl.data.agents import Agents, Brief, ImageReport, Probe, Strategy
-from steer_verl.data.facts import Facts
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import SourceSeed
-from steer_verl.data.stage1.checks import Draft, dialogue_seed, fault_of
-from steer_verl.data.stage1.settings import RedTeamSettings
-from steer_verl.data.stage1.strategies import shuffled
+from steer_verl.data.stages.agents import Agents, Brief, ImageReport, Probe, Strategy
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage1.checks import Draft, dialogue_seed, fault_of
+from steer_verl.data.stages.stage1.settings import RedTeamSettings
+from steer_verl.data.stages.stage1.strategies import shuffled
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from steer_verl.data.check import DEFAULT_RULES, Checked, Problem, Rules, check_file
-from steer_verl.data.rows import RlRow
-from steer_verl.data.verl_rows import DATA_SOURCE, verl_row
+from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Problem, Rules, check_file
+from steer_verl.data.rows.schema import RlRow
+from steer_verl.data.rows.verl import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
 from steer_verl.images import Change
 from steer_verl.types import IMAGE_MARK, Seed, UserTurn

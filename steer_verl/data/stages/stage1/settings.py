@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
-from steer_verl.data.agents import Level, Mark
+from steer_verl.data.stages.agents import Level, Mark
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -26,12 +26,12 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 
 from steer_verl.config import Settings
-from steer_verl.data.clusters import Clusters
+from steer_verl.data.collect.clusters import Clusters
+from steer_verl.data.collect.pool import Pool
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import listed, no_derivatives, training_forbidden
-from steer_verl.data.parquet import atomic
-from steer_verl.data.pool import Pool
+from steer_verl.data.rows.parquet import atomic
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source, source_files

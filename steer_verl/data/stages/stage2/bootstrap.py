@@ -8,13 +8,13 @@ A dialogue that the generator wrote with its answers is not played: its answers 
 from __future__ import annotations
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.agents import Agents
 from steer_verl.data.drawn import drawn
 from steer_verl.data.duplicates import normalised
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import Made, SetName
-from steer_verl.data.stage1.checks import MAX_CHARS, well_formed
-from steer_verl.data.stage2.settings import BootstrapSettings
+from steer_verl.data.stages.agents import Agents
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage1.checks import MAX_CHARS, well_formed
+from steer_verl.data.stages.stage2.settings import BootstrapSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
-from steer_verl.data.check import Checked, Problem
 from steer_verl.data.duplicates import DuplicateIndex, Item
-from steer_verl.data.flaws import Flaw
-from steer_verl.data.rows import Told, plain_words
+from steer_verl.data.rows.check import Checked, Problem
+from steer_verl.data.rows.flaws import Flaw
+from steer_verl.data.rows.schema import Told, plain_words
 
 HINT = "take it out of one of the two files"
 

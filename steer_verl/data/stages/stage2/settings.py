@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from steer_verl.config import Settings
-from steer_verl.data.agents import Level
-from steer_verl.data.stage1.settings import Share
+from steer_verl.data.stages.agents import Level
+from steer_verl.data.stages.stage1.settings import Share
 from steer_verl.types import Score
 
 

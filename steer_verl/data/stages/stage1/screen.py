@@ -6,11 +6,11 @@ three marks from 1 to 5, and all three must be at least ``keep_from``.
 
 from __future__ import annotations
 
-from steer_verl.data.agents import Agents
-from steer_verl.data.facts import Facts, with_facts
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import Made
-from steer_verl.data.stage1.settings import ScreenSettings
+from steer_verl.data.stages.agents import Agents
+from steer_verl.data.stages.facts import Facts, with_facts
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage1.settings import ScreenSettings
 from steer_verl.models.place import Place
 from steer_verl.work.step import value_of
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from steer_verl.data.agents import Level, Probe, Quality
 from steer_verl.data.seed import Made
+from steer_verl.data.stages.agents import Level, Probe, Quality
 from steer_verl.types import Record
 
 

@@ -16,7 +16,8 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from steer_verl.config import EndpointConfig, TutorConfig
-from steer_verl.data.agents import (
+from steer_verl.data.seed import SourceSeed
+from steer_verl.data.stages.agents import (
     Brief,
     ImageReport,
     Level,
@@ -28,9 +29,8 @@ from steer_verl.data.agents import (
     Role,
     Script,
 )
-from steer_verl.data.facts import Facts
-from steer_verl.data.seed import SourceSeed
-from steer_verl.data.stage1.checks import fault_of, well_formed, word_count
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.stage1.checks import fault_of, well_formed, word_count
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.images import resolve_image
 from steer_verl.models.asking import Asker, dialogue
@@ -58,7 +58,7 @@ from steer_verl.types import (
 R = TypeVar("R", bound=BaseModel)
 Values = dict[str, Value]
 
-STAGES = ("steer_verl.data.stage1", "steer_verl.data.stage2")
+STAGES = ("steer_verl.data.stages.stage1", "steer_verl.data.stages.stage2")
 PROMPTS: Mapping[Role, tuple[str, ...]] = {
     "generator": ("probe", "expand_benign", "expand_obfuscated", "pairs"),
     "red_team": ("image_report", "reframe", "plan"),
@@ -91,7 +91,7 @@ class NextMessage(Record):
 
 
 class EndpointAgents:
-    """See :class:`~steer_verl.data.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`.
 
     Args:
         endpoints: of every role. ``max_tokens`` must hold a whole answer, thoughts included; the generator's, pairs.

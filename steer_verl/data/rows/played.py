@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.flaws import Flaw
-from steer_verl.data.rows import CAUTIOUS, KINDS, NO_WORDS, Message, Name, RlRow, Row, Said, Told, said_in
+from steer_verl.data.rows.flaws import Flaw
+from steer_verl.data.rows.schema import CAUTIOUS, KINDS, NO_WORDS, Message, Name, RlRow, Row, Said, Told, said_in
 from steer_verl.text import BREAK, neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, DialogueKind, Seed, UserTurn
 

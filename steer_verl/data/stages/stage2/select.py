@@ -8,11 +8,11 @@ narrow to the request, so that their last turn may give itself away; the stricte
 
 from __future__ import annotations
 
-from steer_verl.data.agents import Agents, Risk
-from steer_verl.data.facts import Facts, HistoryRisk, with_facts
-from steer_verl.data.left import Left, Reason, stage
 from steer_verl.data.seed import Made
-from steer_verl.data.stage2.settings import SelectSettings
+from steer_verl.data.stages.agents import Agents, Risk
+from steer_verl.data.stages.facts import Facts, HistoryRisk, with_facts
+from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.stage2.settings import SelectSettings
 from steer_verl.models.place import Place
 from steer_verl.text import one_line
 from steer_verl.types import DialogueKind

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from steer_verl.data.flaws import Flaw
 from steer_verl.data.image_store import pixel_digest
+from steer_verl.data.rows.flaws import Flaw
 from steer_verl.errors import DataError
 from steer_verl.images import Change, decode_image, image_changes, load_image
 

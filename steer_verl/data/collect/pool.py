@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from steer_verl.data.clusters import Clusters
+from steer_verl.data.collect.clusters import Clusters
 from steer_verl.data.drawn import drawn
 from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.licences import forbids_training

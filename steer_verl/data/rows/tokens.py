@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from steer_verl.data.flaws import Flaw
-from steer_verl.data.row_images import Opened
-from steer_verl.data.rows import Said
-from steer_verl.data.set_rows import SftRow
+from steer_verl.data.rows.flaws import Flaw
+from steer_verl.data.rows.images import Opened
+from steer_verl.data.rows.played import SftRow
+from steer_verl.data.rows.schema import Said
 from steer_verl.errors import ConfigError
 from steer_verl.text import one_line, special_tokens_of
 from steer_verl.types import IMAGE_MARK

@@ -1,8 +1,8 @@
 """What a row of any set is, and the RL row: the user's side of one dialogue, to be played (docs/formats.md shows it).
 
-A row is read by the schema of its form alone, which keeps all of the form's rules; steer_verl/data/set_rows.py has the
-other two. What it takes a whole file to know (images that open, ids that are new) is handed to the reader as ``more``,
-so that all problems of a row are told at once.
+A row is read by the schema of its form alone, which keeps all of the form's rules; played.py has the other two. What it
+takes a whole file to know (images that open, ids that are new) is handed to the reader as ``more``, so that all
+problems of a row are told at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from steer_verl.data.flaws import Flaw, RowError, type_flaws
 from steer_verl.data.jsonl import check_json
+from steer_verl.data.rows.flaws import Flaw, RowError, type_flaws
 from steer_verl.text import visible
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 

@@ -1,7 +1,7 @@
 """Checking files of the three sets, ours or somebody else's: every row is looked at, and every problem told.
 
-The form is told by the keys (steer_verl/data/set_rows.py): of a JSONL file by its first rows, of a parquet file by its
-columns, where what is no SFT set is verl's table for RL (steer_verl/data/verl_rows.py). One row is in memory at a time,
+The form is told by the keys (rows/played.py): of a JSONL file by its first rows, of a parquet file by its columns,
+where what is no SFT set is verl's table for RL (rows/verl.py). One row is in memory at a time,
 and of the earlier ones their ids and the images that they name.
 """
 
@@ -14,15 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steer_verl.data.flaws import Flaw, RowError
 from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
-from steer_verl.data.row_images import Images, Opened
-from steer_verl.data.rows import MAX_TURN_CHARS, More, R, RlRow, Row, Told
-from steer_verl.data.set_rows import FORMS, BenchRow, SftRow
+from steer_verl.data.rows.flaws import Flaw, RowError
+from steer_verl.data.rows.images import Images, Opened
+from steer_verl.data.rows.played import FORMS, BenchRow, SftRow
+from steer_verl.data.rows.schema import MAX_TURN_CHARS, More, R, RlRow, Row, Told
+from steer_verl.data.rows.tokens import StudentTokens
+from steer_verl.data.rows.verl import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.student_tokens import StudentTokens
-from steer_verl.data.verl_rows import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.types import MIN_TURNS, Seed
 
 SNIFFED_LINES = 20

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from steer_verl.answer import parse_answer
 from steer_verl.data.drawn import drawn
 from steer_verl.data.duplicates import normalised
-from steer_verl.data.facts import Facts
-from steer_verl.data.left import Reason
-from steer_verl.data.rows import FOREIGN_MARKS
+from steer_verl.data.rows.schema import FOREIGN_MARKS
 from steer_verl.data.seed import SourceSeed
+from steer_verl.data.stages.facts import Facts
+from steer_verl.data.stages.left import Reason
 from steer_verl.text import folded
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
