@@ -88,8 +88,8 @@ def _lines() -> Iterator[str]:
 
 
 def _told(bad: BadRow) -> str:
-    if bad.reason == "other_form":
-        return "table of another form"
+    if bad.reason in ("other_form", "duplicate"):
+        return {"other_form": "table of another form", "duplicate": "of the same content"}[bad.reason]
     return f"{bad.reason}: {bad.what.rpartition(': ')[2]}"
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from steer_verl.data.image_store import Look
+from steer_verl.data.image_store import Look, look
 
 TONES_APART = 24
 """Levels of 255. Another size and JPEG together move a field of a photo by 3, of a tiny drawing by up to 17."""
@@ -39,17 +41,17 @@ class Clusters:
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384; {_TABLES}")
 
-    def has(self, pixels: str) -> bool:
+    def see(self, path: str, image: Image.Image) -> None:
+        """An image, by its path in a store, whose name is the digest of its pixels."""
+        if not self.has(path):
+            self.add(Path(path).stem, look(image))
+
+    def has(self, path: str) -> bool:
         """Whether an image was added."""
-        return self._base.execute("SELECT 1 FROM image WHERE pixels = ?", (pixels,)).fetchone() is not None
+        return bool(self._base.execute("SELECT 1 FROM image WHERE pixels = ?", (Path(path).stem,)).fetchone())
 
     def add(self, pixels: str, look: Look | None) -> None:
-        """An image, by the digest of its pixels; one that is there is passed over.
-
-        Args:
-            pixels: the digest.
-            look: ``None`` for an image that only its pixels tell.
-        """
+        """An image, by the digest of its pixels and its look; one that is there is passed over."""
         shape, tones = (None, None) if look is None else (look.shape.to_bytes(8, "big"), look.tones)
         row = (pixels, pixels, shape, tones)
         added = self._base.execute("INSERT OR IGNORE INTO image (pixels, name, shape, tones) VALUES (?, ?, ?, ?)", row)
@@ -61,9 +63,10 @@ class Clusters:
         keys = {(hash((*block, *cell)), added.lastrowid) for block in self._blocks(look)}
         self._base.executemany("INSERT OR IGNORE INTO block VALUES (?, ?)", keys)
 
-    def name(self, pixels: str) -> str:
+    def name(self, path: str) -> str:
         """The cluster of an image that was added: the first of the digests in it, whatever the order of adding."""
-        return self._root(self._base.execute("SELECT number FROM image WHERE pixels = ?", (pixels,)).fetchone()[0])[1]
+        query = "SELECT number FROM image WHERE pixels = ?"
+        return self._root(self._base.execute(query, (Path(path).stem,)).fetchone()[0])[1]
 
     def _alike(self, look: Look) -> Iterator[int]:
         near = [{(mean + step) // CELL for step in (-TONES_APART - 1, TONES_APART + 1)} for mean in _means(look)]

@@ -21,17 +21,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from PIL import Image
 from pydantic import Field, ValidationError
 from rich.console import Console
 
 from steer_verl.config import Settings
 from steer_verl.data.clusters import Clusters
-from steer_verl.data.image_store import ImageStore, look
+from steer_verl.data.image_store import ImageStore
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import listed, no_derivatives, training_forbidden
+from steer_verl.data.parquet import atomic
 from steer_verl.data.pool import Pool
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
@@ -42,6 +41,7 @@ from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.images import load_image
 from steer_verl.text import clock_text
 from steer_verl.types import Record
+from steer_verl.work.manifest import write_whole
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
 VERSION = 1
@@ -111,17 +111,15 @@ def collect(
         files = {str(file): _file(file, before) for source in sources for file in source_files(source)}
         if made_by and before is not None and _unchanged(before, made_by, files):
             return before
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / ACCOUNT).unlink(missing_ok=True)
         pool, clusters = Pool(splits), Clusters(duplicates.look_bits)
-        found = SourceImages(ImageStore(images), lambda path, image: _add(clusters, path, image))
+        found = SourceImages(ImageStore(images), clusters.see)
         for item in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
             pool.add(item)
         account = _write(folder, pool.deal(kinds, duplicates, clusters)).model_copy(
             update={"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
         )
-        with _whole(folder / ACCOUNT) as stream:
-            stream.write(account.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(folder / ACCOUNT, account.model_dump_json(indent=1) + "\n")
     for note in account.notes if console else ():
         _say(console, note)
     return account
@@ -159,25 +157,20 @@ def _read(
                 left = clock_text((now - began) * (1 - done) / max(done, 1e-6))
                 _say(console, f"seeds: {rows:,} rows read · {done:.0%} · about {left} left")
 
-        yield from read_source(source, images, tick, tell_repeats=True)
+        yield from read_source(source, images, tick)
 
 
 def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceSeed | BadRow]:
     for item in rows():
-        if isinstance(item, SourceSeed) and item.image and not clusters.has(Path(item.image).stem):
-            _add(clusters, item.image, load_image(item.image, root=images))
+        if isinstance(item, SourceSeed) and item.image and not clusters.has(item.image):
+            clusters.see(item.image, load_image(item.image, root=images))
         yield item
-
-
-def _add(clusters: Clusters, path: str, image: Image.Image) -> None:
-    if not clusters.has(Path(path).stem):
-        clusters.add(Path(path).stem, look(image))
 
 
 def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
     reasons, kinds, sides, licenses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     digest = hashlib.blake2b(digest_size=16)
-    with _whole(folder / SEEDS) as seeds, _whole(folder / LEFT_OUT) as left_out:
+    with atomic(folder / SEEDS) as seeds, atomic(folder / LEFT_OUT) as left_out:
         for item in dealt:
             if isinstance(item, BadRow):
                 left_out.write(item.model_dump_json(exclude_defaults=True).encode() + b"\n")
@@ -260,17 +253,10 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise SteerError(f"{folder}: cannot be written ({what}); mend it, and the same command goes on") from None
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that is seen when it is written to its end, and not before."""
-    fresh = path.with_name(f".{path.name}.tmp")
-    with fresh.open("wb") as stream:
-        yield stream
-    os.replace(fresh, path)
+        place, what = folder, str(error)
+        if isinstance(error, OSError):
+            place, what = error.filename or folder, error.strerror or what
+        raise SteerError(f"{place}: {what}; mend it, and the same command goes on") from None
 
 
 def _say(console: Console | None, line: str) -> None:

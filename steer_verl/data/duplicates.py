@@ -1,9 +1,9 @@
-"""Texts with images that are the same, or nearly, found in an index on disk.
+"""Texts with images that are nearly the same, found in an index on disk.
 
-Two items are the same if their pixels and their words are. They are alike if their pixels are the same, they have the
-same numbers and signs in the same order, and their words are alike: by the MinHash estimate of the similarity of their
-word shingles (Broder 1997, by the ``datasketch`` library), and where a text is long, at its beginning and at its end
-too. Many questions share a long hint, and "-5 + 3" is not "5 - 3".
+Two items are alike if their pixels are the same, they have the same numbers and signs in the same order, and their
+words are alike: by the MinHash estimate of the similarity of their word shingles (Broder 1997, by the ``datasketch``
+library), and where a text is long, at its beginning and at its end too. Many questions share a long hint, and "-5 + 3"
+is not "5 - 3".
 
 The index is one SQLite file: memory is the same for a hundred items and for a million. Locality-sensitive hashing cuts
 a signature into bands, so that texts that are alike share a band nearly always; items that share one are compared.
@@ -37,8 +37,7 @@ WINDOW = 40
 WEIGHTS = (0.05, 0.95)
 """What an unlike pair that shares a band costs, which is only looked at, and what a like pair that shares none does."""
 _TABLES = """
-CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT UNIQUE, same BLOB, about BLOB, text TEXT, signature BLOB);
-CREATE INDEX by_same ON item (same);
+CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT UNIQUE, about BLOB, text TEXT, signature BLOB);
 CREATE TABLE band (key INTEGER, item INTEGER, PRIMARY KEY (key, item)) WITHOUT ROWID;
 """
 
@@ -84,16 +83,9 @@ class DuplicateIndex:
     def __len__(self) -> int:
         return int(self._base.execute("SELECT count(*) FROM item").fetchone()[0])
 
-    def first_same(self, item: Item) -> str | None:
-        """The id of the first item with the same pixels and the same words."""
-        same = _digest(item.pixels, normalised(item.text))
-        found = self._base.execute("SELECT id FROM item WHERE same = ? ORDER BY number LIMIT 1", (same,)).fetchone()
-        return None if found is None else str(found[0])
-
     def first_like(self, item: Item) -> str | None:
         """The id of the first item that is like this one; the same one is like it too."""
-        text = normalised(item.text)
-        values, about = self._signature(text), _about(item.pixels, text)
+        text, about, values = self._seen(item)
         keys = list(self._keys(about, values))
         query = (
             "SELECT id, text, signature FROM item WHERE about = ? AND number IN"
@@ -107,18 +99,19 @@ class DuplicateIndex:
 
     def add(self, item: Item) -> None:
         """Put an item into the index; nothing happens if its id is there."""
-        text = normalised(item.text)
-        values, about = self._signature(text), _about(item.pixels, text)
-        row = (item.id, _digest(item.pixels, text), about, text, values.tobytes())
-        added = self._base.execute(
-            "INSERT OR IGNORE INTO item (id, same, about, text, signature) VALUES (?, ?, ?, ?, ?)", row
-        )
+        text, about, values = self._seen(item)
+        row = (item.id, about, text, values.tobytes())
+        added = self._base.execute("INSERT OR IGNORE INTO item (id, about, text, signature) VALUES (?, ?, ?, ?)", row)
         if added.rowcount:
             keys = ((key, added.lastrowid) for key in self._keys(about, values))
             self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", keys)
 
-    def _signature(self, text: str) -> np.ndarray:
-        return _signature(text, self.settings.words, self.settings.permutations)
+    def _seen(self, item: Item) -> tuple[str, bytes, np.ndarray]:
+        """Words; digest of the pixels and of the numbers and signs in their order; signature."""
+        text = normalised(item.text)
+        exact = f"{item.pixels}|{' '.join(filter(_is_exact, text.split()))}".encode("utf-8", "surrogatepass")
+        about = blake2b(exact, digest_size=16).digest()
+        return text, about, _signature(text, self.settings.words, self.settings.permutations)
 
     def _keys(self, about: bytes, values: np.ndarray) -> Iterator[int]:
         """What items that are alike share at least one of, nearly always.
@@ -197,20 +190,11 @@ def _empty(permutations: int) -> MinHash:
     return MinHash(num_perm=permutations, seed=1)
 
 
-def _about(pixels: str, text: str) -> bytes:
-    """Pixels, and the numbers and signs of a text in their order: two alike items have the same."""
-    return _digest(pixels, " ".join(token for token in text.split() if _is_exact(token)))
-
-
 def _is_exact(token: str) -> bool:
     """Whether a token is a number, a sign, or a letter that stands alone, as a variable does."""
     if len(token) == 1:
         return token not in ("a", "i") and _kind(token) != "C"
     return token[0].isdigit()
-
-
-def _digest(pixels: str, text: str) -> bytes:
-    return blake2b(f"{pixels}|{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 # Over the kinds of a line's characters (_kind), one letter each: a sign of a script without spaces with its marks; a

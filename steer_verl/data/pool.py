@@ -54,14 +54,12 @@ class Pool:
 
     def add(self, item: SourceSeed | BadRow) -> None:
         """A row of a source."""
-        seed = isinstance(item, SourceSeed)
-        row = (
-            seed and item.source in self.splits.bench_sources,
-            item.id,
-            item.image if isinstance(item, SourceSeed) else None,
-            None if seed else 0,
-            item.model_dump_json(),
-        )
+        bench = item.source in self.splits.bench_sources
+        image: str | None = None
+        kept: int | None = 0
+        if isinstance(item, SourceSeed):
+            image, kept = item.image, None
+        row = (bench, item.id, image, kept, item.model_dump_json())
         self._base.execute("INSERT INTO row (bench, id, image, kept, value) VALUES (?, ?, ?, ?, ?)", row)
 
     def deal(
@@ -79,7 +77,7 @@ class Pool:
                 for number, _, value in self._rows(f"kept IS NULL AND bench = {bench}"):
                     self._decide(number, SourceSeed.model_validate_json(value), kinds, index)
         for _, _, image in self._rows("kept AND bench AND image IS NOT NULL", "image"):
-            self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (clusters.name(Path(image).stem),))
+            self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (clusters.name(image),))
         for _, kept, value in self._rows("1"):
             yield self._dealt(SourceSeed.model_validate_json(value), clusters) if kept else _bad(value)
 
@@ -110,7 +108,7 @@ class Pool:
         return None
 
     def _dealt(self, seed: SourceSeed, clusters: Clusters) -> SourceSeed | BadRow:
-        cluster = clusters.name(Path(seed.image).stem) if seed.image else seed.id
+        cluster = clusters.name(seed.image) if seed.image else seed.id
         side = self.splits.side(drawn("side", cluster))
         if seed.source in self.splits.bench_sources:
             side = SetName.BENCH

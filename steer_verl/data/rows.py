@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -96,9 +96,7 @@ class Told:
     def mark_flaws(self) -> Iterator[Flaw]:
         """Marks and images that differ in number."""
         if self.marks != len(self.shown):
-            hint = (
-                f"put one {IMAGE_MARK} where each image belongs, the first usually at the start of the first question"
-            )
+            hint = f"put one {IMAGE_MARK} where each image belongs, usually at the start of the first question"
             yield Flaw("images", f"{self.marks} {IMAGE_MARK} marks but {len(self.shown)} images", hint)
 
 
@@ -131,11 +129,10 @@ class Row(BaseModel):
     @model_validator(mode="after")
     def _keeps_the_rules(self: R, info: ValidationInfo) -> R:
         (min_turns, more), told = info.context or (MIN_TURNS, None), self.told
-        flaws = [*self.flaws(told, min_turns), *(more(self) if more else ())]
-        if is_blank(told.id):
-            flaws.append(Flaw(told.id_field, "empty", "give each row its own id"))
-        if flaws:
-            raise RowError(flaws)  # no ValueError: pydantic lets it pass as it is
+        nameless = [Flaw(told.id_field, "empty", "give each row its own id")] if is_blank(told.id) else []
+        flaws = chain(nameless, self.flaws(told, min_turns), more(self) if more else ())
+        if first := next(flaws, None):
+            raise RowError(chain((first,), flaws))  # no ValueError: pydantic lets it pass as it is
         return self
 
     @cached_property

@@ -164,10 +164,10 @@ def _learnt_flaws(message: Said) -> Iterator[Flaw]:
         yield Flaw(field, f"{IMAGE_MARK} in a turn of {message.role[:80]}", "an image stands in a user turn")
     if message.silent:
         yield Flaw(field, NO_WORDS, "write what is said")
-    elif safe.count(BREAK) > words.count(BREAK):
-        yield Flaw(field, "spells a token of a chat template or of a media file", "reword it")
     elif safe != words:
-        yield Flaw(field, "holds control characters, or lines that do not end in \\n", "leave them out")
+        spelled = safe.count(BREAK) > words.count(BREAK)
+        what = "spells a token of a chat template or of a media file" if spelled else "holds control characters"
+        yield Flaw(field, what, "reword it" if spelled else "leave them out, and end lines by \\n alone")
     elif message.role == "assistant" and not parse_answer(message.text).well_formed:
         hint = "write one <thinking>...</thinking>, then one <answer>...</answer>"
         yield Flaw(field, "not in the student's format", hint)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 import tracemalloc
 import unicodedata
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from steer_verl.data.check import Problem, Rules, check_file
 from steer_verl.data.flaws import MAX_FLAWS
-from steer_verl.data.parquet import load_seeds, write_parquet
+from steer_verl.data.parquet import convert, load_seeds, write_parquet
 from steer_verl.errors import DataError
 from steer_verl.images import Change
 from tests.data.samples import picture, row, write_rows
@@ -310,3 +314,47 @@ def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2_000_000 < file.stat().st_size / 2
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | st.sampled_from(["<image>", "user", "assistant", "system", "a.png", "http://x", "../x", "\0", "a" * 9000, GOOD]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["role", "content", "bytes", "path", "image", "rest_messages"]), inner)
+    ),
+    max_leaves=8,
+)
+MESSAGES = ODD | st.lists(ODD | st.fixed_dictionaries({"role": st.just("user"), "content": ODD}), max_size=12)
+KEYS = ("question_id", "id", "image", "images", "category", "kind", "label", "risk_trajectory", "source", "license")
+METADATA = ODD | st.fixed_dictionaries(
+    {}, optional={**dict.fromkeys(KEYS, ODD), "rest_messages": MESSAGES, "facts": ODD}
+)
+ANY = st.fixed_dictionaries({}, optional={**dict.fromkeys(KEYS, ODD), "metadata": METADATA})
+FORMS = ("question", "messages", "messages_fixed")
+
+
+@given(st.sampled_from(FORMS), st.lists(st.tuples(ANY, MESSAGES), min_size=1, max_size=6))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_rows_are_told_each_once(folder: Path, form: str, rows: list[tuple[dict[str, Any], Any]]) -> None:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps({**value, form: messages}) + "\n" for value, messages in rows))
+    checked = list(check_file(file, Rules(require_images=True), compared=True))
+    assert [one.row for one in checked] == list(range(1, len(rows) + 1))
+    assert all((one.told is None) == bool(one.problems) for one in checked)
+    for problem in (problem for one in checked for problem in one.problems):
+        assert problem.field and problem.what and problem.hint and str(problem).isprintable()
+    if form == "question" and any(one.seed for one in checked):
+        assert convert(file, folder / "out.parquet", skip_bad=True).rows == len(rows)
+
+
+def test_a_row_of_very_many_faults_is_left_in_time(folder: Path) -> None:
+    value = {**row(), "question": [{"role": "\x1b]0;x\x07" * 3, "content": "<video>"}] * 40_000}
+    began = time.process_time()
+    (checked,) = check_file(write_rows(folder / "rows.jsonl", [value]))
+    assert len(checked.problems) == MAX_FLAWS + 1
+    assert time.process_time() - began < 3

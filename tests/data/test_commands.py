@@ -101,6 +101,19 @@ def test_images_that_models_see_otherwise_are_told_once_each_with_an_example(fol
     assert "every model" not in steer_data("check", folder / "good.jsonl").output
 
 
+def test_rows_without_an_image_are_counted_in_one_line_and_refused_when_asked(folder: Path) -> None:
+    """Half of ScienceQA's questions have none."""
+    file = write_rows(folder / "some.jsonl", [row(0), row(1, images=[]), row(2, images=[])])
+    target = folder / "out.parquet"
+    for words in (("check", file), ("convert", file, target), ("check", target)):
+        result = steer_data(*words)
+        assert result.exit_code == 0, result.output
+        assert result.output.splitlines().count("text alone: 2 of them have no image") == 1
+        refused = steer_data(*words, "--require-images")
+        assert refused.exit_code == 1 and "row 2: images: no image; " in refused.output
+    assert "text alone" not in steer_data("check", folder / "good.jsonl").output
+
+
 def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
     file = write_rows(folder / "none.jsonl", ["[]"])
     for source in (file, write_rows(folder / "empty.jsonl", [])):

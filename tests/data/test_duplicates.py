@@ -93,17 +93,6 @@ def test_the_index_finds_what_a_search_through_all_finds(seed: int) -> None:
     assert expected > 30 and missed <= 0.03 * expected, (missed, expected)
 
 
-def test_the_first_same_one_is_exact() -> None:
-    found, items = index(), generated(5, 200)
-    for place, item in enumerate(items):
-        same = [o.id for o in items[:place] if (o.pixels, normalised(o.text)) == (item.pixels, normalised(item.text))]
-        assert found.first_same(item) == (same[0] if same else None)
-        if same:
-            assert found.first_like(item) is not None, "what is the same is alike"
-        found.add(item)
-    assert len(found) == 200
-
-
 TEXT = "What would somebody need to know about the red kettle on the shelf before they clean it with vinegar at home?"
 
 
@@ -134,7 +123,7 @@ def test_harmless_neighbours_are_not(other: str) -> None:
 def test_another_image_is_another_item() -> None:
     found = index()
     found.add(Item("a", TEXT, "p"))
-    assert found.first_like(Item("b", TEXT, "q")) is None and found.first_same(Item("b", TEXT, "q")) is None
+    assert found.first_like(Item("b", TEXT, "q")) is None
     assert found.first_like(Item("b", TEXT)) is None and found.first_like(Item("b", TEXT, "p")) == "a"
 
 
@@ -197,7 +186,7 @@ def test_odd_and_short_texts_are_like_themselves_only(text: str) -> None:
     found.add(Item("other", "something else entirely"))
     assert found.first_like(Item("b", text)) is None
     found.add(Item("a", text))
-    assert found.first_like(Item("b", text)) == "a" == found.first_same(Item("b", text))
+    assert found.first_like(Item("b", text)) == "a"
 
 
 def test_texts_without_spaces_are_compared_by_their_signs() -> None:

@@ -139,7 +139,7 @@ def test_every_fault_of_an_sft_row_is_told_with_its_field(place: str, new: Any, 
 
 def test_all_faults_of_an_sft_row_are_told_at_once() -> None:
     value = changed(changed(sft(), "messages.1.content", "no format"), "images", [])
-    assert fields(SftRow, changed(value, "id", " ")) == ["messages[1].content", "images", "id"]
+    assert fields(SftRow, changed(value, "id", " ")) == ["id", "messages[1].content", "images"]
 
 
 def test_a_system_turn_comes_first_or_not_at_all_and_is_no_turn() -> None:

@@ -22,34 +22,31 @@ from steer_verl.errors import DataError
 from steer_verl.text import one_line
 
 MAX_NAME_CHARS = 300
+ADDED = "its seed has what this one adds"
 FILE_NAME, SPLIT = "file_name", "split"
 """Columns by which the tables of image folders name their images, and rows tell which split they are of."""
 
 
 def read_source(
-    settings: SourceSettings,
-    images: SourceImages,
-    tick: Callable[[float], None] = lambda part: None,
-    *,
-    tell_repeats: bool = False,
+    settings: SourceSettings, images: SourceImages, tick: Callable[[float], None] = lambda part: None
 ) -> Iterator[SourceSeed | BadRow]:
     """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
-    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says. So the
-    whole source is read before the first seed is given; memory does not grow with it.
+    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says; all but
+    the first are told as ``duplicate``. So the whole source is read before the first seed is given; memory does not
+    grow with it.
 
     Args:
         settings: which source.
         images: finds its images.
         tick: is told at each row how much of the source is read, from 0 to 1.
-        tell_repeats: whether a row that says the same as an earlier one is told too, as a ``duplicate``.
 
     Raises:
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
     """
-    found = _Merged(settings.limit, tell_repeats)
-    for item in _Source(settings, images, tick).read():
-        if not found.add(item):
+    found = _Merged(settings.limit)
+    for item, file, number in _Source(settings, images, tick).read():
+        if not found.add(item, file, number):
             break
     if not found.seeds:
         first = f"the first of {found.bad} faults: {found.first}" if found.bad else "no row was found"
@@ -83,8 +80,8 @@ class _Source:
         self.splits: set[str] = set()
         """That were not asked for."""
 
-    def read(self) -> Iterator[SourceSeed | BadRow]:
-        """Seeds and bad rows, in the order of the rows."""
+    def read(self) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
+        """Seeds and bad rows, in the order of the rows, each with its file and row."""
         for begin, share, table in self._tables():
             try:
                 heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
@@ -98,11 +95,12 @@ class _Source:
                     self.fitting += 1
                     yield from self._rows(form, table, begin, share)
             except Refused as refused:
-                yield refused.at(table.name, 0)
+                yield refused.at(table.name, 0), table.name, 0
         if not self.fitting and (self.others or self.splits):
             raise self._nothing_fits()
         for name, columns in self.others:
-            yield Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}").at(name, 0)
+            other = Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}")
+            yield other.at(name, 0), name, 0
 
     def _tables(self) -> Iterator[tuple[float, float, Table]]:
         """Where in the source a table begins, its share, and the table."""
@@ -117,13 +115,16 @@ class _Source:
         for number, table in enumerate(tables):
             yield min(number * share, 1 - share), share, table
 
-    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[SourceSeed | BadRow]:
+    def _rows(
+        self, form: Form, table: Table, begin: float, share: float
+    ) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
         for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
             self.tick(begin + share * table.part)
             if isinstance(row, Refused):
-                yield row.at(table.name, number)
+                yield row.at(table.name, number), table.name, number
             elif self.settings.split is None or row.get(SPLIT, self.settings.split) == self.settings.split:
-                yield from self._row(form, table, number, _with_image(row))
+                for item in self._row(form, table, number, _with_image(row)):
+                    yield item, table.name, number
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | BadRow]:
         try:
@@ -177,44 +178,36 @@ class _Merged:
 
     Args:
         limit: seeds at most.
-        tell_repeats: see :func:`read_source`.
     """
 
-    def __init__(self, limit: int | None, tell_repeats: bool) -> None:
-        self.limit, self.tell_repeats = limit, tell_repeats
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
         self.seeds = self.bad = 0
         self.first: BadRow | None = None
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode=OFF")
         self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
 
-    def add(self, item: SourceSeed | BadRow) -> bool:
+    def add(self, item: SourceSeed | BadRow, file: str, row: int) -> bool:
         """Whether there was room for it. A seed that is there already takes over what the new one adds."""
-        known = None
-        if isinstance(item, BadRow):
-            self.bad, self.first = self.bad + 1, self.first or item
-        elif known := self._base.execute("SELECT number, value FROM row WHERE id = ?", (item.id,)).fetchone():
-            if self.tell_repeats:
-                self._put(None, None, _repeat(item))
-            item = merged(SourceSeed.model_validate_json(known[1]), item)
-        elif self.seeds == self.limit:
-            return False
-        else:
-            self.seeds += 1
-        self._put(known and known[0], item.id or None, item)
+        if isinstance(item, SourceSeed):
+            known = self._base.execute("SELECT value FROM row WHERE id = ?", (item.id,)).fetchone()
+            if known is None and self.seeds == self.limit:
+                return False
+            if known is None:
+                self.seeds += 1
+                self._base.execute("INSERT INTO row (id, value) VALUES (?, ?)", (item.id, item.model_dump_json()))
+                return True
+            both = merged(SourceSeed.model_validate_json(known[0]), item).model_dump_json()
+            self._base.execute("UPDATE row SET value = ? WHERE id = ?", (both, item.id))
+            item = Refused("duplicate", "an earlier row asks the same about the same pixels", ADDED).at(file, row)
+        self.bad, self.first = self.bad + 1, self.first or item
+        self._base.execute("INSERT INTO row (value) VALUES (?)", (item.model_dump_json(),))
         return True
-
-    def _put(self, number: int | None, name: str | None, item: SourceSeed | BadRow) -> None:
-        self._base.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", (number, name, item.model_dump_json()))
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
         for name, value in self._base.execute("SELECT id, value FROM row ORDER BY number"):
             yield BadRow.model_validate_json(value) if name is None else SourceSeed.model_validate_json(value)
-
-
-def _repeat(seed: SourceSeed) -> BadRow:
-    what = "the same question about the same pixels as an earlier row; its answer is kept if that row had none"
-    return BadRow(reason="duplicate", what=what, id=seed.id, source=seed.source, source_id=seed.source_id)
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:

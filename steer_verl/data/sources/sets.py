@@ -26,7 +26,7 @@ class BadRow(Record):
     reason: str
     """``file``: it, or a part of it, cannot be read. ``other_form``: a table in the folder that is none of the set's.
     ``line``: no row. ``field``: missing or of the wrong type. ``text``: the question. ``image``: missing, broken or
-    hostile. A build adds its own (steer_verl/data/pool.py)."""
+    hostile. ``duplicate``: of an earlier row. A build adds its own (steer_verl/data/pool.py)."""
     what: str
     hint: str = ""
     file: str = ""

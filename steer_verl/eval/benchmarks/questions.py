@@ -28,7 +28,7 @@ _WORDS = {"file": "broken_file", "line": "broken_line", "field": "odd_row", "tex
 
 
 def question_items(benchmark: str, settings: BenchmarkSettings, work: Path) -> Iterator[EvalItem]:
-    """Every question of ``settings.source``, and every row that makes none; tables of another form are passed over.
+    """Every question of ``settings.source`` once, and every row that makes none; other forms are passed over.
 
     Args:
         benchmark: begins the ids.
@@ -46,7 +46,7 @@ def question_items(benchmark: str, settings: BenchmarkSettings, work: Path) -> I
     for found in read_source(source, SourceImages(store)):
         if isinstance(found, SourceSeed):
             yield _item(benchmark, settings, found, store.folder, names)
-        elif found.reason != "other_form":
+        elif found.reason not in ("other_form", "duplicate"):
             yield _refused(benchmark, settings, found, names)
 
 

@@ -144,12 +144,13 @@ def test_rows_of_one_content_are_one_seed_with_what_any_of_them_says(tmp_path: P
         plain(source_id="4"),
         plain(image="a.png", unsafe=True),
     ]
-    seeds, (bad,) = read(tmp_path, set="plain", path=write_rows(tmp_path / "rows.jsonl", rows))
+    seeds, bad = read(tmp_path, set="plain", path=write_rows(tmp_path / "rows.jsonl", rows))
     assert [(seed.source_id, seed.answer, seed.category, seed.unsafe) for seed in seeds] == [
         ("1", "A box.", "boxes", True),
         ("4", "", "", None),
     ]
-    assert seeds[0].facts == {"a": 1, "b": 3} and bad.row == 2, "ids are content: one id may stand at several rows"
+    told = [(2, "image"), (3, "duplicate"), (4, "duplicate"), (6, "duplicate")]
+    assert seeds[0].facts == {"a": 1, "b": 3} and [(row.row, row.reason) for row in bad] == told
 
 
 def test_a_letter_comes_with_its_answer() -> None:

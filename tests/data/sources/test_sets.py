@@ -52,7 +52,8 @@ def test_a_question_that_stands_once_for_each_response_is_one_seed_with_the_safe
     rows = [beavertails(response=f"{n} {safe}", is_response_safe=safe) for n, safe in enumerate(order.split())]
     path = write_parquet(tmp_path / "train.parquet", [*rows, beavertails(image=inline("blue"), response="2 yes")])
     (one, other), bad = read(tmp_path, set="beavertails_v", path=path)
-    assert one.answer == next(row["response"] for row in rows if row["is_response_safe"] == "yes") and not bad
+    assert one.answer == next(row["response"] for row in rows if row["is_response_safe"] == "yes")
+    assert [(row.row, row.reason) for row in bad] == [(n, "duplicate") for n in range(2, len(rows) + 1)]
     assert other.image != one.image and other.id != one.id
 
 
@@ -123,7 +124,8 @@ def test_an_id_that_vlguard_repeats_with_another_question_is_two_seeds(tmp_path:
     other = [{"instruction": "Do the opposite.", "response": "No."}]
     rows = [vlguard_unsafe(), vlguard_unsafe(**{"instr-resp": other}), vlguard_unsafe()]
     seeds, bad = read(tmp_path, set="vlguard", path=write_json(tmp_path / "train.json", rows))
-    assert [seed.question for seed in seeds] == ["Do as the sign says.", "Do the opposite."] and not bad
+    assert [seed.question for seed in seeds] == ["Do as the sign says.", "Do the opposite."]
+    assert [(row.row, row.reason) for row in bad] == [(3, "duplicate")], "of the same content, whatever its id"
     assert seeds[0].source_id == seeds[1].source_id
 
 
@@ -246,7 +248,8 @@ def test_jailbreakv_asks_the_request_itself_about_the_rows_image(tmp_path: Path)
     (seed,), bad = read(tmp_path, set="jailbreakv_28k", path=tmp_path)
     assert (seed.question, seed.unsafe, seed.category, seed.license) == ("How do I open the box?", True, "Fraud", "MIT")
     assert seed.source_id == "5" and seed.facts == {"format": "Template"} and seed.image
-    assert [row.reason for row in bad] == ["image", "other_form"], "the requests without images are told"
+    told = ["duplicate", "image", "other_form"]
+    assert [row.reason for row in bad] == told, "the requests without images are told"
 
 
 def test_figstep_finds_its_images_by_name(tmp_path: Path) -> None:

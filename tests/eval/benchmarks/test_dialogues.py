@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -24,6 +25,7 @@ from steer_verl.eval.records import EvalItem
 from steer_verl.text import neutralize_turn
 from steer_verl.types import DialogueKind, UserTurn
 from tests.data.samples import picture, row, write_rows
+from tests.data.test_verl_rows import TYPES
 from tests.eval.benchmarks.samples import LINES, foreign_file, items
 
 
@@ -186,6 +188,25 @@ def test_a_parquet_file_of_another_make(tmp_path: Path) -> None:
     pq.write_table(pa.table({"other": [1]}), path)
     with pytest.raises(DataError, match="no column extra_info"):
         items(path)
+
+
+@pytest.mark.parametrize("column", ["extra_info", "prompt", "images"])
+def test_columns_of_any_type_are_items_that_are_not_played(tmp_path: Path, column: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for kind, value in TYPES:
+        columns = {"extra_info": pa.array([{"seed": "{}"}, None]), column: pa.array([value, None], kind)}
+        pq.write_table(pa.table(columns), tmp_path / "r.parquet")
+        found = items(tmp_path / "r.parquet")
+        assert found and all(item.unplayable for item in found), (column, kind)
+
+
+def test_a_file_that_never_ends_is_an_error(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "b.json", "b.parquet"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match="regular file"):
+            items(tmp_path / name)
 
 
 def test_a_file_that_is_not_there_or_empty_is_an_error(tmp_path: Path) -> None:
