@@ -18,7 +18,7 @@ app = typer.Typer(
 
 AcceptChanges = Annotated[
     bool,
-    typer.Option("--accept-changes", help="Work anew in a folder begun with another student, judge or benchmark"),
+    typer.Option("--accept-changes", help="Work a folder anew that was begun with another student, judge or benchmark"),
 ]
 
 

@@ -279,6 +279,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1
 )
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, min_size=1, max_size=10), st.sampled_from([None, "a.png"]), st.booleans())
 def test_bench_rows_that_the_strict_reader_accepts_mean_the_same_here(
     texts: list[str], image: str | None, marked: bool
@@ -291,6 +292,7 @@ def test_bench_rows_that_the_strict_reader_accepts_mean_the_same_here(
     assert (draft.id, draft.category, draft.kind) == (row.question_id, row.category, row.kind)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 2)), min_size=2, max_size=10), st.sampled_from(["benign", "x", None]))
 def test_rl_rows_that_training_accepts_mean_the_same_here(turns: list[tuple[str, int]], label: str | None) -> None:
     messages = [{"role": "user", "content": f"{'<image>' * marks}{text}"} for text, marks in turns]
@@ -302,6 +304,7 @@ def test_rl_rows_that_training_accepts_mean_the_same_here(turns: list[tuple[str,
     assert (draft.id, draft.kind or "red_team", draft.facts) == (seed.id, seed.kind.value, seed.facts)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(st.sampled_from("ab<image> "), max_size=20).map(lambda t: t + "<image>x"), min_size=1),
     st.integers(0, 12),
