@@ -331,6 +331,14 @@ def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) ->
     assert not config.step(SEEDS).exists() and not config.step(DIALOGUES).exists()
 
 
+def test_a_set_for_tests_alone_is_refused_for_training_by_its_name(tmp_path: Path) -> None:
+    moss = Path(__file__).parents[1] / "public_data" / "keyed_json" / "mossbench_form.json"
+    values = mini_config(tmp_path / "out", sources=[{"set": "mossbench", "path": str(moss)}])
+    with pytest.raises(ConfigError, match="mossbench"):
+        build(parse_settings(BuildConfig, values, "here"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("role", "change"),
     [
