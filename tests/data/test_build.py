@@ -316,6 +316,15 @@ def test_no_image_of_the_benchmark_is_trained_on(tmp_path: Path) -> None:
     assert bench and trained and not bench & trained
 
 
+def test_one_server_has_one_bound_whichever_roles_ask_it(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        endpoint = {"base_url": server.base_url, "model": MODEL, "timeout": 20, "max_concurrency": 2}
+        more = {role: {"max_concurrency": 64} for role in ("generator", "blue_expert", "evaluator")}
+        build(http_config(tmp_path, server, agents={"endpoint": endpoint, "roles": more}))
+    assert server.peak <= 2
+
+
 def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) -> None:
     server = roles()
     with server.in_thread():
