@@ -16,13 +16,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 
 
 def page(title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]]) -> str:
-    """A card's whole file.
-
-    Args:
-        title: the set's name.
-        lead: what stands beneath it.
-        sections: heading -> what stands below it; one without anything is left out.
-    """
+    """A card's whole file: ``lead`` stands beneath the title; a section without anything is left out."""
     shown = {heading: parts for heading, parts in sections.items() if parts}
     top = tag("header", tag("p", "Data card", class_="quiet"), tag("h1", title, dir="auto"), *lead)
     skip = tag("a", "Skip to the figures", href="#content", class_="skip")

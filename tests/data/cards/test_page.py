@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from steer_verl.data.cards import dialogue as shown_how
-from steer_verl.data.cards.dialogue import Shown, dialogue
+from steer_verl.data.cards.card import Shown
+from steer_verl.data.cards.dialogue import dialogue
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import page, table_html
 from steer_verl.data.cards.tables import Table
