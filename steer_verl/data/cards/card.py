@@ -101,13 +101,9 @@ class Card:
     @property
     def licenses(self) -> Counter[str]:
         """Dialogues by licence."""
-        return self.by_origin(1)
-
-    def by_origin(self, part: int) -> Counter[str]:
-        """Dialogues by source (0) or by licence (1)."""
         found: Counter[str] = Counter()
-        for origin, count in self.origins.items():
-            found[origin[part]] += count
+        for (_, license), count in self.origins.items():
+            found[license] += count
         return found
 
     def add(self, made: Made) -> None:

@@ -5,7 +5,6 @@ What a dialogue's kind or a low score warns of is folded away until the reader o
 
 from __future__ import annotations
 
-import json
 from itertools import zip_longest
 from pathlib import Path
 
@@ -61,13 +60,10 @@ def _folded(shown: Shown, images: Path) -> Html:
         for number, (asked, turn) in enumerate(zip_longest(made.asked, played), start=1)
     ]
     turns += [tag("li", _unfinished(said)) for said in made.unfinished]
-    parts = [tag("ol", *turns, class_="turns")]
-    if made.seed.facts:
-        known = json.dumps(dict(made.seed.facts), indent=1, ensure_ascii=False, default=str)
-        parts.append(_fold("Facts", tag("pre", _cut(known), tabindex=0)))
+    body = tag("ol", *turns, class_="turns")
     if risky:
-        return _fold("Show the dialogue: its questions may lead towards harm", *parts)
-    return _fold("Dialogue", *parts, open_=not shown.reason)
+        return _fold("Show the dialogue: its questions may lead towards harm", body)
+    return _fold("Dialogue", body, open_=not shown.reason)
 
 
 def _user(turn: UserTurn, number: int, name: str, images: Path) -> Html:

@@ -6,11 +6,11 @@ fonts and addresses besides, in case a browser sees what we do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.cards.tables import Cell, Table, percent, words
+from steer_verl.data.cards.tables import Cell, Table, words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -62,13 +62,11 @@ def tiles(table: Table) -> Html:
 
 def table_html(table: Table) -> Html:
     """A table in a box that scrolls when it is wider than the screen; counts of a whole get their share and a bar."""
-    header = [*table.header, *(["share"] if table.share_of else [])]
-    head = tag("tr", *(tag("th", name, scope="col") for name in header))
-    rows = [_row(row, table.share_of) for row in table.rows]
-    note = [tag("p", table.note, class_="quiet")] if table.note else []
-    inner = tag("table", tag("caption", table.title), tag("thead", head), tag("tbody", *rows))
+    names = tag("tr", *(tag("th", name, scope="col") for name in table.columns))
+    rows = [tag("tr", *_cells(table, row)) for row in table.rows]
+    inner = tag("table", tag("caption", table.title), tag("thead", names), tag("tbody", *rows))
     box = tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label=table.title)
-    return joined([box, *note])
+    return joined([box, tag("p", table.note, class_="quiet") if table.note else ""])
 
 
 def bullets(heading: str, sentences: Sequence[str]) -> Html:
@@ -80,18 +78,12 @@ def _anchor(heading: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in heading.lower())
 
 
-def _row(row: tuple[Cell, ...], share_of: int) -> Html:
-    cells = [tag("th", words(row[0]), scope="row", dir="auto"), *map(_cell, row[1:])]
-    if share_of and isinstance(row[-1], int):
-        cells.append(tag("td", tag("span", percent(row[-1], share_of)), _bar(row[-1] / share_of), class_="share"))
-    return tag("tr", *cells)
-
-
-def _cell(cell: Cell) -> Html:
-    is_text = isinstance(cell, str)
-    return tag("td", words(cell), class_="words" if is_text else "number", dir="auto" if is_text else None)
-
-
-def _bar(share: float) -> Html:
-    """The cell beside it says the number, so a screen reader passes it over."""
-    return tag("span", tag("span", style=f"width:{100 * share:.2f}%"), class_="bar", aria_hidden="true")
+def _cells(table: Table, row: tuple[Cell, ...]) -> Iterator[Html]:
+    yield tag("th", words(row[0]), scope="row", dir="auto")
+    for cell in row[1:]:
+        is_text = isinstance(cell, str)
+        yield tag("td", words(cell), class_="words" if is_text else "number", dir="auto" if is_text else None)
+    if share := table.share(row):  # a screen reader passes the bar over: the number stands beside it
+        length = tag("span", style=f"width:{100 * int(row[-1] or 0) / table.share_of:.2f}%")
+        bar = tag("span", length, class_="bar", aria_hidden="true")
+        yield tag("td", tag("span", share), bar, class_="share")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Cell = str | int | float | None
@@ -15,10 +16,19 @@ class Table:
     title: str
     """Empty where the section's heading says it all."""
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: Sequence[tuple[Cell, ...]]
     share_of: int = 0
     """What 100 % of the last column is: it holds counts, and a share is shown with each. 0: it is an ordinary one."""
     note: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their names, the share's too."""
+        return (*self.header, "share") if self.share_of else self.header
+
+    def share(self, row: tuple[Cell, ...]) -> str:
+        """A row's share; empty in an ordinary table."""
+        return percent(row[-1], self.share_of) if self.share_of and isinstance(row[-1], int) else ""
 
 
 def words(cell: Cell) -> str:

@@ -44,7 +44,6 @@ class SetReport(Record):
     kept: int
     left_out: dict[str, int]
     kinds: dict[str, int]
-    sources: dict[str, int]
     licenses: dict[str, int]
     non_commercial: bool
     """A row comes from a source that forbids commercial use, and so must the set."""
@@ -68,9 +67,7 @@ def assemble(
     ``left_out.jsonl`` with a reason for every kept dialogue that is in no set.
 
     Args:
-        out: the build's folder.
-        outcomes: of all seeds, and where each lies; their values are :class:`~steer_verl.data.seed.Made`.
-        read: an outcome again, by its place.
+        outcomes: of all seeds, and where each lies, so that ``read`` finds it again.
         images: folder that the dialogues' image paths lie below.
         settings: targets and mixture.
         duplicates: when two dialogues are nearly the same.
@@ -98,7 +95,7 @@ def assemble(
 
 @dataclass
 class _Filling:
-    """One set as it is filled."""
+    """One set as it is filled; ``stream`` is that of ``left_out.jsonl``."""
 
     side: SetName
     settings: SetSettings
@@ -106,9 +103,6 @@ class _Filling:
     read: Callable[[Pointer], Outcome]
     card: Card
     stream: IO[bytes]
-    """Of ``left_out.jsonl``."""
-    kept: Counter[bool] = field(default_factory=Counter)
-    """By whether they take up a part of the benign share."""
     left_out: Counter[str] = field(default_factory=Counter)
 
     def rows(self) -> Iterator[Made]:
@@ -118,16 +112,15 @@ class _Filling:
             if fault := self.gate.fault(made):
                 self._leave_out(offer, *fault)
                 self.card.leave_out(Shown(made, "sets", fault[0].value, fault[1]))
-                continue
-            self.kept[offer.benign] += 1
-            self.card.add(made)
-            yield made
+            else:
+                self.card.add(made)
+                yield made
 
     def _offers(self) -> Iterator[Offer]:
         """Whatever finds room, a benign one as soon as its share admits one more, so that they are spread."""
         benign, others = (self.gate.offers(self.side, benign=which) for which in (True, False))
         target = getattr(self.settings, self.side.value) or math.inf
-        while self.kept.total() < target:
+        while self.card.dialogues < target:
             offer = (next(benign, None) if self._admits_benign() else None) or next(others, None)
             if offer is None:
                 break
@@ -138,7 +131,8 @@ class _Filling:
             self._leave_out(offer, SetReason.OVER_TARGET)
 
     def _admits_benign(self) -> bool:
-        return self.kept[True] + 1 <= self.settings.rl_benign_share * (self.kept.total() + 1) + 1e-9
+        benign = self.card.kinds[DialogueKind.BENIGN.value]
+        return benign + 1 <= self.settings.rl_benign_share * (self.card.dialogues + 1) + 1e-9
 
     def _leave_out(self, offer: Offer, reason: SetReason, detail: str = "") -> None:
         self.left_out[reason.value] += 1
@@ -152,7 +146,6 @@ class _Filling:
             kept=card.dialogues,
             left_out=dict(sorted(self.left_out.items())),
             kinds=dict(sorted(card.kinds.items())),
-            sources=dict(sorted(card.by_origin(0).items())),
             licenses=dict(sorted(card.licenses.items())),
             non_commercial=any(map(non_commercial, card.licenses)),
             files=files,
@@ -160,11 +153,7 @@ class _Filling:
 
 
 def made_of(outcome: Outcome) -> Made:
-    """What an outcome has kept, or was made of an item that it has rejected.
-
-    Raises:
-        DataError: it is of another version.
-    """
+    """What an outcome has kept, or what was made of an item that it has rejected."""
     try:
         return Made.model_validate_json(to_json(outcome.done.value))
     except ValidationError as error:

@@ -41,14 +41,8 @@ Row = dict[str, Any]
 
 
 class SetFiles:
-    """The folder of the sets.
-
-    Args:
-        out: the folder.
-        images: folder that the dialogues' image paths lie below.
-        gate: remembers which images lie in the folder.
-        system_prompt: before every dialogue of the training sets; an evaluation has its own.
-    """
+    """The folder of the sets. The gate remembers which images lie in it; the system prompt stands before every
+    dialogue of the training sets, an evaluation has its own."""
 
     def __init__(self, out: Path, images: Path, gate: Gate, system_prompt: str | None = None) -> None:
         self.out, self._images, self._gate, self._system_prompt = out, images, gate, system_prompt

@@ -69,12 +69,8 @@ class Offer(NamedTuple):
 
 
 class Gate:
-    """One assembly's, in temporary files of SQLite's own.
-
-    Args:
-        images: folder that the dialogues' image paths lie below, each image named by the digest of its pixels.
-        duplicates: when two dialogues are nearly the same.
-    """
+    """One assembly's, in temporary files of SQLite's own; images lie below ``images`` under the digest of their
+    pixels."""
 
     def __init__(self, images: Path, duplicates: DuplicateSettings) -> None:
         self._images, self._like = images, DuplicateIndex(None, duplicates)
@@ -118,7 +114,6 @@ class Gate:
         return found
 
     def _known(self, made: Made) -> Fault | None:
-        """Whether a set has the dialogue, its source seed or its images already."""
         for what, name in _marks(made):
             for side in self.holders(what, name):
                 if side is not made.side:

@@ -40,7 +40,6 @@ def test_every_count_equals_a_count_by_hand(run: int) -> None:
     assert dict(card.lengths) == counted(len(turns_of(row)) for row in rows)
     assert dict(card.kinds) == counted(s.kind.value for s in made)
     assert dict(card.origins) == counted((s.source, s.license) for s in made)
-    assert dict(card.by_origin(0)) == counted(s.source for s in made)
     assert dict(card.licenses) == counted(s.license for s in made)
     names = {
         "kind": counted(s.kind.value for s in made),

@@ -104,7 +104,7 @@ def test_a_harmless_answer_of_a_benign_dialogue_is_seen_at_once(safety: int, tmp
 
 @pytest.mark.parametrize("kind", [DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM])
 def test_a_dialogue_that_leads_towards_harm_is_folded_as_a_whole(kind: DialogueKind, tmp_path: Path) -> None:
-    found = check(shown(answered(10, kind=kind, facts={"known": "SECRET FACT"}), tmp_path))
+    found = check(shown(answered(10, kind=kind), tmp_path))
     assert "SECRET" not in found.text and "What is it?" not in found.text
     assert "safety by turn" in found.text
 
