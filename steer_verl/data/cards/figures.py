@@ -35,7 +35,8 @@ def overview(card: Card) -> Table:
 
 def figures(card: Card) -> dict[str, list[Table]]:
     """Heading -> tables of a set."""
-    names = {what: counts for what, counts in sorted(card.names.items()) if set(counts) - {"-"}}
+    named = {"kind": card.kinds, **dict(sorted(card.names.items()))}
+    names = {what: counts for what, counts in named.items() if set(counts) - {"-"}}
     origins: list[tuple[Cell, ...]] = [
         (source, license, "-" if license == FURTHER else use_of(license), count)
         for (source, license), count in card.origins.most_common(TOP_SOURCES)
@@ -74,7 +75,7 @@ def _whole(title: str, header: tuple[str, ...], rows: Sequence[tuple[Cell, ...]]
 
 def _scores(card: Card) -> list[Table]:
     """Of each axis the means, and how many turns and how many lowest turns have each level."""
-    axes = tuple(card.scores)
+    axes = tuple(axis for axis, counts in card.scores.items() if counts)
     header = ("axis", "mean of turns", "lowest turn of a dialogue, mean", "scored turns")
     means = [(axis, mean(card.scores[axis]), mean(card.lowest[axis]), card.scores[axis].total()) for axis in axes]
     found = [Table("Scores, 1 to 10", header, means, note="10 is best. Unscored turns are in no figure.")]

@@ -11,6 +11,7 @@ import pytest
 from steer_verl.answer import parse_answer
 from steer_verl.data.cards import card as cards
 from steer_verl.data.cards.card import FURTHER, mean
+from steer_verl.data.cards.figures import figures, overview
 from steer_verl.data.licences import use_of_set
 from steer_verl.data.seed import Made
 from steer_verl.rubric import AXES
@@ -81,6 +82,12 @@ def test_an_unscored_turn_is_no_number() -> None:
     before, after = (card_of([row]) for row in (whole, torn))
     assert (before.lowest["safety"].total(), after.lowest["safety"].total()) == (1, 0)
     assert after.scores["safety"].total() == before.scores["safety"].total() - 1
+
+
+def test_a_set_without_any_verdict_has_no_scores() -> None:
+    card = card_of(many(5, unscored=1.0))
+    assert dict(overview(card).rows)["unscored turns"] == card.answers > 0
+    assert "Scores" not in figures(card)
 
 
 def test_a_set_of_seeds_has_no_answers_and_no_scores() -> None:
