@@ -16,16 +16,29 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 
 
 def page(title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]]) -> str:
-    """A card's whole file: ``lead`` stands beneath the title; a section without anything is left out."""
-    shown = {heading: parts for heading, parts in sections.items() if parts}
-    top = tag("header", tag("p", "Data card", class_="quiet"), tag("h1", title, dir="auto"), *lead)
-    skip = tag("a", "Skip to the figures", href="#content", class_="skip")
-    nav = tag("nav", tag("ul", *map(section_link, shown)), aria_label="Sections")
-    body = [titled_section(heading, parts) for heading, parts in shown.items()]
-    main = tag("main", *body, id="content", tabindex="-1")
+    """A card's whole file."""
     style = (files("steer_verl.data.cards") / "card.css").read_text(encoding="utf-8")
-    whole = tag("html", head(f"{title}: data card", POLICY, style), tag("body", skip, top, nav, main), lang="en")
+    body = tag("body", contents("Data card", title, lead, sections))
+    whole = tag("html", head(f"{title}: data card", POLICY, style), body, lang="en")
     return f"<!doctype html>\n{whole}\n"
+
+
+def contents(what: str, title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]]) -> Html:
+    """What is read of a page: ``lead`` stands beneath the title; a section without anything is left out."""
+    shown = {heading: parts for heading, parts in sections.items() if parts}
+    links = [tag("li", tag("a", heading, href=f"#{_anchor(heading)}")) for heading in shown]
+    main = [
+        tag("section", tag("h2", heading, id=_anchor(heading)), *parts, aria_labelledby=_anchor(heading))
+        for heading, parts in shown.items()
+    ]
+    return joined(
+        [
+            tag("a", "Skip to the figures", href="#content", class_="skip"),
+            tag("header", tag("p", what, class_="quiet"), tag("h1", title, dir="auto"), *lead),
+            tag("nav", tag("ul", *links), aria_label="Sections"),
+            tag("main", *main, id="content", tabindex="-1"),
+        ]
+    )
 
 
 def head(title: str, policy: str, style: str) -> Html:
@@ -41,17 +54,6 @@ def head(title: str, policy: str, style: str) -> Html:
         tag("title", title),
         tag("style", Html(style)),
     )
-
-
-def titled_section(heading: str, parts: Sequence[Html]) -> Html:
-    """A section with its heading, which is its anchor."""
-    anchor = _anchor(heading)
-    return tag("section", tag("h2", heading, id=anchor), *parts, aria_labelledby=anchor)
-
-
-def section_link(heading: str) -> Html:
-    """The navigation's entry for :func:`titled_section`."""
-    return tag("li", tag("a", heading, href=f"#{_anchor(heading)}"))
 
 
 def tiles(table: Table) -> Html:

@@ -162,17 +162,13 @@ def made_of(outcome: Outcome) -> Made:
 
 
 def _offer(outcomes: Iterable[tuple[Outcome, Pointer]], gate: Gate, cards: Mapping[SetName, Card]) -> Counter[SetName]:
-    """Tell the gate where every kept dialogue lies, and the cards of the rejected ones. Returns the kept ones' count.
-
-    Only RL has a benign share: a student that sees attacks alone learns to refuse.
-    """
+    """Tell the gate where every kept dialogue lies, and the cards of the others. Returns the kept ones' count."""
     offered: Counter[SetName] = Counter()
     for outcome, pointer in outcomes:
         done = outcome.done
         if isinstance(done, Kept):
             made = made_of(outcome)
-            benign = made.side is SetName.RL and made.seed.kind is DialogueKind.BENIGN
-            gate.offer(made.side, Offer(made.seed.id, benign, pointer))
+            gate.offer(made, pointer)
             offered[made.side] += 1
         elif done.value is not None:
             with suppress(DataError):  # it ended before there was a dialogue to show

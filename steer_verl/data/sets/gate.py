@@ -20,6 +20,7 @@ from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
+from steer_verl.types import DialogueKind
 from steer_verl.work.outcomes import Pointer
 
 _TABLES = """
@@ -63,8 +64,6 @@ class Offer(NamedTuple):
     """A kept dialogue that wants into its side's set."""
 
     id: str
-    benign: bool
-    """It takes up a part of the benign share."""
     pointer: Pointer
 
 
@@ -82,17 +81,17 @@ class Gate:
         self._base.close()
         self._like.close()
 
-    def offer(self, side: SetName, offer: Offer) -> None:
-        """Note a dialogue."""
-        place = (str(offer.pointer.path), offer.pointer.offset)
-        row = (side.value, offer.benign, drawn("set", offer.id), offer.id, *place)
+    def offer(self, made: Made, pointer: Pointer) -> None:
+        """Note where a dialogue lies. Only RL has a benign share."""
+        benign, name = made.side is SetName.RL and made.seed.kind is DialogueKind.BENIGN, made.seed.id
+        row = (made.side.value, benign, drawn("set", name), name, str(pointer.path), pointer.offset)
         self._base.execute("INSERT INTO offered VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def offers(self, side: SetName, *, benign: bool) -> Iterator[Offer]:
-        """The dialogues of a side, by rank."""
+        """The dialogues of a side, by rank: those that take up a part of its benign share, or the others."""
         query = "SELECT id, file, offset FROM offered WHERE side = ? AND benign = ? ORDER BY rank, id, file, offset"
         for name, file, offset in self._base.execute(query, (side.value, benign)):
-            yield Offer(name, benign, Pointer(Path(file), offset))
+            yield Offer(name, Pointer(Path(file), offset))
 
     def hold(self, side: SetName, what: What, name: str) -> None:
         """Note what a set holds."""
