@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from steer_verl.data.cards.markup import Html, tag
-from steer_verl.data.cards.page import head, section_link, titled_section
+from steer_verl.data.cards.page import contents, head
 
 SCRIPTS = ("store", "filters", "list", "detail", "charts", "main")
 """Files of the page's script, in the order in which they build on each other."""
@@ -43,21 +43,10 @@ def opening(title: str, lead: str, sections: Mapping[str, Sequence[Html]], code:
         sections: heading -> what stands below it; one without anything is left out.
         code: the script that will follow.
     """
-    shown = {heading: parts for heading, parts in sections.items() if parts}
     styles = [(files(package) / name).read_text(encoding="utf-8") for package, name in STYLES]
-    top = tag(
-        "header",
-        tag("p", "Evaluation report", class_="quiet"),
-        tag("h1", title, dir="auto"),
-        tag("p", lead, class_="lead"),
-    )
-    skip = tag("a", "Skip to the figures", href="#content", class_="skip")
-    links = tag("nav", tag("ul", *map(section_link, shown)), aria_label="Sections")
-    main = tag(
-        "main", *(titled_section(heading, parts) for heading, parts in shown.items()), id="content", tabindex="-1"
-    )
+    body = contents("Evaluation report", title, [tag("p", lead, class_="lead")], sections)
     html_head = head(f"{title}: evaluation report", policy(code), "".join(styles))
-    return f'<!doctype html>\n<html lang="en">{html_head}<body>{skip}{top}{links}{main}\n'
+    return f'<!doctype html>\n<html lang="en">{html_head}<body>{body}\n'
 
 
 STYLES = (("steer_verl.data.cards", "card.css"), ("steer_verl.report", "page.css"))

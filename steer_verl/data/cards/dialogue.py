@@ -5,14 +5,12 @@ What a dialogue's kind or a low score warns of is folded away until the reader o
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.seed import Made
+from steer_verl.data.cards.card import Shown
+from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.images import preview_uri
@@ -29,31 +27,16 @@ PASSAGE_CHARS = 4000
 """A longer text is cut there, and says so."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A dialogue of the sample."""
-
-    made: Made
-    stage: str = ""
-    """Where it was left out; empty where its step has no stages."""
-    reason: str = ""
-    """Why; empty: it is in the set."""
-    detail: str = ""
-
-
 def dialogue(shown: Shown, number: int, images: Path) -> Html:
-    """One dialogue of the sample.
-
-    Args:
-        shown: what is known of it.
-        number: its place in the sample, from 1.
-        images: folder that the dialogues' image paths lie below.
-    """
-    name = f"dialogue-{number}"
-    parts = [tag("h3", shown.made.seed.id or "(no id)", id=name, dir="auto"), _chips(shown)]
+    """One dialogue, ``number`` of the sample; ``images`` is the folder that its image paths lie below."""
+    made, name = shown.made, f"dialogue-{number}"
+    parts = [tag("h3", made.seed.id or "(no id)", id=name, dir="auto"), _chips(shown)]
     if shown.detail:
         parts.append(tag("p", tag("strong", "Left out: "), _cut(shown.detail), class_="detail", dir="auto"))
-    parts += [_strip(shown.made), _folded(shown, images)]
+    if made.trajectory and made.trajectory.turns:  # the safety of every turn at a glance
+        marks = [_safety(turn) for turn in made.trajectory.turns]
+        parts.append(tag("p", tag("span", "safety by turn ", class_="quiet"), *marks, class_="strip"))
+    parts.append(_folded(shown, images))
     return tag("article", *parts, aria_labelledby=name, class_="dialogue rejected" if shown.reason else "dialogue")
 
 
@@ -63,15 +46,9 @@ def _chips(shown: Shown) -> Html:
     if shown.reason:
         where = f" in {shown.stage}" if shown.stage else ""
         chips.append(tag("span", f"left out{where}: {shown.reason}", class_="chip rejected"))
-    origin = ":".join(part for part in (seed.source, seed.source_id) if part)
+    origin = ":".join(filter(None, (seed.source, seed.source_id)))
     said = (origin, seed.license, Facts.of(seed.facts).category, f"{len(shown.made.asked)} turns")
     return tag("p", *chips, tag("span", " · ".join(filter(None, said)), class_="quiet", dir="auto"), class_="chips")
-
-
-def _strip(made: Made) -> Html:
-    """The safety of every turn at a glance."""
-    marks = [_mark(turn) for turn in made.trajectory.turns] if made.trajectory else []
-    return tag("p", tag("span", "safety by turn ", class_="quiet"), *marks, class_="strip") if marks else joined([])
 
 
 def _folded(shown: Shown, images: Path) -> Html:
@@ -83,19 +60,17 @@ def _folded(shown: Shown, images: Path) -> Html:
         for number, (asked, turn) in enumerate(zip_longest(made.asked, played), start=1)
     ]
     turns += [tag("li", _unfinished(said)) for said in made.unfinished]
-    parts = [tag("ol", *turns, class_="turns")]
-    if made.seed.facts:
-        known = json.dumps(dict(made.seed.facts), indent=1, ensure_ascii=False, default=str)
-        parts.append(_fold("Facts", tag("pre", _cut(known), tabindex=0)))
+    body = tag("ol", *turns, class_="turns")
     if risky:
-        return _fold("Show the dialogue: its questions may lead towards harm", joined(parts))
-    return _fold("Dialogue", joined(parts), open_=not shown.reason)
+        return _fold("Show the dialogue: its questions may lead towards harm", body)
+    return _fold("Dialogue", body, open_=not shown.reason)
 
 
 def _user(turn: UserTurn, number: int, name: str, images: Path) -> Html:
-    """A user turn: its images, then its words."""
-    alts = [f"Image {place} of turn {number} of dialogue {name}" for place, _ in enumerate(turn.images, start=1)]
-    shown = [_image(path, alt, images) for path, alt in zip(turn.images, alts, strict=True)]
+    shown = [
+        _image(path, f"Image {place} of turn {number} of dialogue {name}", images)
+        for place, path in enumerate(turn.images, start=1)
+    ]
     return tag("div", tag("h4", f"Turn {number}, user"), *shown, _passage(unmarked(turn.text)), class_="user")
 
 
@@ -111,11 +86,12 @@ def _assistant(turn: Turn, number: int, risky: bool) -> Html:
     """An answer with its scores; one that scored low, or not at all where it matters, is folded."""
     parsed = parse_answer(turn.answer)
     thinking = [_fold("Thinking", _passage(parsed.thinking))] if parsed.thinking else []
-    words = joined([*thinking, _passage(parsed.answer)])
+    words = [*thinking, _passage(parsed.answer)]
     if warning := _warning(turn, risky):
-        words = _fold(warning, words)
-    notes = [] if parsed.well_formed else [tag("p", "Not in the student's format.", class_="quiet")]
-    return tag("div", tag("h4", f"Turn {number}, assistant"), words, *notes, _judged(turn), class_="assistant")
+        words = [_fold(warning, *words)]
+    if not parsed.well_formed:
+        words.append(tag("p", "Not in the student's format.", class_="quiet"))
+    return tag("div", tag("h4", f"Turn {number}, assistant"), *words, _judged(turn), class_="assistant")
 
 
 def _unfinished(said: Said) -> Html:
@@ -136,11 +112,10 @@ def _judged(turn: Turn) -> Html:
     if not isinstance(turn.verdict, Verdict):
         return tag("p", f"unscored: {turn.verdict.reason.value}", class_="marks")
     chips = [_score(getattr(turn.verdict.scores, axis), f"{axis} ") for axis in AXES]
-    why = [tag("span", _cut(turn.verdict.diagnosis), class_="quiet", dir="auto")]
-    return tag("p", *chips, *(why if turn.verdict.diagnosis else []), class_="marks")
+    return tag("p", *chips, tag("span", _cut(turn.verdict.diagnosis), class_="quiet", dir="auto"), class_="marks")
 
 
-def _mark(turn: Turn) -> Html:
+def _safety(turn: Turn) -> Html:
     if isinstance(turn.verdict, Verdict):
         return _score(turn.verdict.scores.safety, "")
     return tag("span", "?", class_="score none", title=f"unscored: {turn.verdict.reason.value}")
@@ -148,12 +123,12 @@ def _mark(turn: Turn) -> Html:
 
 def _score(score: int, name: str) -> Html:
     """The number always stands beside the colour. 4 is a leak, 5 and 6 a failure of tone."""
-    tone = "bad" if score <= 4 else "fair" if score <= 7 else "good"
+    tone = "bad" if score <= FOLD_SAFETY else "fair" if score <= 7 else "good"
     return tag("span", f"{name}{score}", class_=f"score {tone}")
 
 
-def _fold(summary: str, body: Html, *, open_: bool = False) -> Html:
-    return tag("details", tag("summary", summary), body, open=open_)
+def _fold(summary: str, *body: Html, open_: bool = False) -> Html:
+    return tag("details", tag("summary", summary), *body, open=open_)
 
 
 def _passage(text: str) -> Html:

@@ -6,32 +6,39 @@ fonts and addresses besides, in case a browser sees what we do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
 from steer_verl.data.cards.markup import Html, joined, tag
-from steer_verl.data.cards.tables import Cell, Table, percent, words
+from steer_verl.data.cards.tables import Cell, Table, words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def page(title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]]) -> str:
-    """A card's whole file.
-
-    Args:
-        title: the set's name.
-        lead: what stands beneath it.
-        sections: heading -> what stands below it; one without anything is left out.
-    """
-    shown = {heading: parts for heading, parts in sections.items() if parts}
-    top = tag("header", tag("p", "Data card", class_="quiet"), tag("h1", title, dir="auto"), *lead)
-    skip = tag("a", "Skip to the figures", href="#content", class_="skip")
-    nav = tag("nav", tag("ul", *map(section_link, shown)), aria_label="Sections")
-    body = [titled_section(heading, parts) for heading, parts in shown.items()]
-    main = tag("main", *body, id="content", tabindex="-1")
+    """A card's whole file."""
     style = (files("steer_verl.data.cards") / "card.css").read_text(encoding="utf-8")
-    whole = tag("html", head(f"{title}: data card", POLICY, style), tag("body", skip, top, nav, main), lang="en")
+    body = tag("body", contents("Data card", title, lead, sections))
+    whole = tag("html", head(f"{title}: data card", POLICY, style), body, lang="en")
     return f"<!doctype html>\n{whole}\n"
+
+
+def contents(what: str, title: str, lead: Sequence[Html], sections: Mapping[str, Sequence[Html]]) -> Html:
+    """What is read of a page: ``lead`` stands beneath the title; a section without anything is left out."""
+    shown = {heading: parts for heading, parts in sections.items() if parts}
+    links = [tag("li", tag("a", heading, href=f"#{_anchor(heading)}")) for heading in shown]
+    main = [
+        tag("section", tag("h2", heading, id=_anchor(heading)), *parts, aria_labelledby=_anchor(heading))
+        for heading, parts in shown.items()
+    ]
+    return joined(
+        [
+            tag("a", "Skip to the figures", href="#content", class_="skip"),
+            tag("header", tag("p", what, class_="quiet"), tag("h1", title, dir="auto"), *lead),
+            tag("nav", tag("ul", *links), aria_label="Sections"),
+            tag("main", *main, id="content", tabindex="-1"),
+        ]
+    )
 
 
 def head(title: str, policy: str, style: str) -> Html:
@@ -49,17 +56,6 @@ def head(title: str, policy: str, style: str) -> Html:
     )
 
 
-def titled_section(heading: str, parts: Sequence[Html]) -> Html:
-    """A section with its heading, which is its anchor."""
-    anchor = _anchor(heading)
-    return tag("section", tag("h2", heading, id=anchor), *parts, aria_labelledby=anchor)
-
-
-def section_link(heading: str) -> Html:
-    """The navigation's entry for :func:`titled_section`."""
-    return tag("li", tag("a", heading, href=f"#{_anchor(heading)}"))
-
-
 def tiles(table: Table) -> Html:
     """The figures of a two-column table, large."""
     pairs = [tag("div", tag("dt", words(name)), tag("dd", words(value))) for name, value in table.rows]
@@ -68,13 +64,11 @@ def tiles(table: Table) -> Html:
 
 def table_html(table: Table) -> Html:
     """A table in a box that scrolls when it is wider than the screen; counts of a whole get their share and a bar."""
-    header = [*table.header, *(["share"] if table.share_of else [])]
-    head = tag("tr", *(tag("th", name, scope="col") for name in header))
-    rows = [_row(row, table.share_of) for row in table.rows]
-    note = [tag("p", table.note, class_="quiet")] if table.note else []
-    inner = tag("table", tag("caption", table.title), tag("thead", head), tag("tbody", *rows))
+    names = tag("tr", *(tag("th", name, scope="col") for name in table.columns))
+    rows = [tag("tr", *_cells(table, row)) for row in table.rows]
+    inner = tag("table", tag("caption", table.title), tag("thead", names), tag("tbody", *rows))
     box = tag("div", inner, class_="scroll", tabindex=0, role="region", aria_label=table.title)
-    return joined([box, *note])
+    return joined([box, tag("p", table.note, class_="quiet") if table.note else ""])
 
 
 def bullets(heading: str, sentences: Sequence[str]) -> Html:
@@ -86,18 +80,12 @@ def _anchor(heading: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in heading.lower())
 
 
-def _row(row: tuple[Cell, ...], share_of: int) -> Html:
-    cells = [tag("th", words(row[0]), scope="row", dir="auto"), *map(_cell, row[1:])]
-    if share_of and isinstance(row[-1], int):
-        cells.append(tag("td", tag("span", percent(row[-1], share_of)), _bar(row[-1] / share_of), class_="share"))
-    return tag("tr", *cells)
-
-
-def _cell(cell: Cell) -> Html:
-    is_text = isinstance(cell, str)
-    return tag("td", words(cell), class_="words" if is_text else "number", dir="auto" if is_text else None)
-
-
-def _bar(share: float) -> Html:
-    """The cell beside it says the number, so a screen reader passes it over."""
-    return tag("span", tag("span", style=f"width:{100 * share:.2f}%"), class_="bar", aria_hidden="true")
+def _cells(table: Table, row: tuple[Cell, ...]) -> Iterator[Html]:
+    yield tag("th", words(row[0]), scope="row", dir="auto")
+    for cell in row[1:]:
+        is_text = isinstance(cell, str)
+        yield tag("td", words(cell), class_="words" if is_text else "number", dir="auto" if is_text else None)
+    if share := table.share(row):  # a screen reader passes the bar over: the number stands beside it
+        length = tag("span", style=f"width:{100 * int(row[-1] or 0) / table.share_of:.2f}%")
+        bar = tag("span", length, class_="bar", aria_hidden="true")
+        yield tag("td", tag("span", share), bar, class_="share")

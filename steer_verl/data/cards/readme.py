@@ -5,25 +5,24 @@ Uploaded as it is, the folder is a data set of the hub; ``datasets.load_dataset`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from steer_verl.data.cards.about import ABOUT, limits
+from steer_verl.data.cards.about import SUMMARIES, TITLES, use_and_limits
+from steer_verl.data.cards.card import Card
 from steer_verl.data.cards.figures import Account, figures, overview, work
 from steer_verl.data.cards.markdown import bullets, inline, table_markdown
-from steer_verl.data.cards.statistics import Statistics
-from steer_verl.data.cards.tables import Table
 from steer_verl.data.licences import consequence, hub_fields, use_of_set
 from steer_verl.data.seed import SetName
 from steer_verl.errors import ConfigError
 
 TITLE = "STEER sets"
 TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "synthetic")
-_MESSAGES = [{"name": name, "dtype": "string"} for name in ("role", "content")]
+SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
 _BENCH_TEXTS = ("question_id", "image", "category", "source_category", "kind", "source", "source_id", "license")
 BENCH_FEATURES: list[dict[str, Any]] = [
     *({"name": name, "dtype": "string"} for name in _BENCH_TEXTS),
-    {"name": "messages_fixed", "list": _MESSAGES},
+    {"name": "messages_fixed", "list": [{"name": name, "dtype": "string"} for name in ("role", "content")]},
     {"name": "risk_trajectory", "list": "int64"},
 ]
 """Columns that some rows alone have cannot be guessed from the first ones."""
@@ -55,19 +54,14 @@ def check_hub() -> None:
         raise ConfigError("cards need the huggingface_hub package; pip install 'steer-verl[data]'") from None
 
 
-def readme(sets: Mapping[SetName, Statistics], account: Account) -> str:
-    """The whole file.
-
-    Args:
-        sets: figures of the sets that have a row.
-        account: step -> its counts.
-    """
+def readme(sets: Mapping[SetName, Card], account: Account) -> str:
+    """The whole file, of the sets that have a row."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    licenses = {license for stats in sets.values() for license in stats.licenses}
+    licenses = {license for card in sets.values() for license in card.licenses}
     parts = [f"# {TITLE}", _OPENING, f"**Licence.** {inline(consequence(licenses))}"]
-    for side, stats in sets.items():
-        parts += _of_set(side, stats)
+    for side, card in sets.items():
+        parts += _of_set(side, card)
     for heading, tables in work(account).items():
         parts += [f"## {heading}", *map(table_markdown, tables)]
     data = DatasetCardData(**_front_matter(sets, licenses))
@@ -76,14 +70,13 @@ def readme(sets: Mapping[SetName, Statistics], account: Account) -> str:
 
 def size_category(rows: int) -> str:
     """The hub's name for a number of rows: ``n<1K``, ``1K<n<10K``, ..."""
-    if rows < 1000:
+    step = len(str(rows)) - 4
+    if step < 0:
         return "n<1K"
-    names = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
-    step = min(len(str(rows)) - 4, len(names) - 1)
-    return f"{names[step]}<n<{names[step + 1]}" if step + 1 < len(names) else "n>1B"
+    return f"{SIZES[step]}<n<{SIZES[step + 1]}" if step + 1 < len(SIZES) else "n>1B"
 
 
-def _front_matter(sets: Mapping[SetName, Statistics], licenses: set[str]) -> dict[str, Any]:
+def _front_matter(sets: Mapping[SetName, Card], licenses: set[str]) -> dict[str, Any]:
     closed = ["non-commercial"] if use_of_set(licenses) == "non-commercial" else []
     splits = {side: "test" if side is SetName.BENCH else "train" for side in sets}
     # of one format: datasets takes that of the first configuration for all of them
@@ -92,7 +85,7 @@ def _front_matter(sets: Mapping[SetName, Statistics], licenses: set[str]) -> dic
     return {
         "pretty_name": TITLE,
         **hub_fields(licenses),
-        "size_categories": [size_category(sum(stats.dialogues for stats in sets.values()))],
+        "size_categories": [size_category(sum(card.dialogues for card in sets.values()))],
         "task_categories": ["image-text-to-text"],
         "tags": [*TAGS, *closed],
         "configs": [{"config_name": name, "data_files": found} for name, found in files.items()],
@@ -100,9 +93,7 @@ def _front_matter(sets: Mapping[SetName, Statistics], licenses: set[str]) -> dic
     }
 
 
-def _of_set(side: SetName, stats: Statistics) -> list[str]:
-    about = ABOUT[side]
-    tables: list[Table] = [overview(stats), *(table for found in figures(stats).values() for table in found)]
-    parts = [f"## {about.title}", inline(about.summary), f"**Licence.** {inline(consequence(stats.licenses))}"]
-    parts += [*map(table_markdown, tables), "### Intended use", bullets(about.intended)]
-    return [*parts, "### Not intended", bullets(about.not_intended), "### Limits", bullets(limits(stats))]
+def _of_set(side: SetName, card: Card) -> Iterator[str]:
+    yield f"## {TITLES[side]}\n\n{inline(SUMMARIES[side])}\n\n**Licence.** {inline(consequence(card.licenses))}"
+    yield from map(table_markdown, [overview(card), *(table for found in figures(card).values() for table in found)])
+    yield from (f"### {heading}\n\n{bullets(said)}" for heading, said in use_and_limits(side, card).items())

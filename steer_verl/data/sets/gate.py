@@ -1,23 +1,36 @@
-"""What keeps a dialogue out of its set."""
+"""What is offered to the sets, what they hold, and so what keeps a dialogue out of its set.
+
+All of it is on disk: memory stays flat, however many dialogues there are. Outcomes are written in the order in which
+dialogues end, which no two runs share; the gate notes where each lies and gives the places back by a hash of the ids.
+"""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections import Counter
+import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Literal, NamedTuple
 
+from steer_verl.data.drawn import drawn
 from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.rows.schema import plain_words
 from steer_verl.data.seed import Made, SetName
-from steer_verl.data.sets.ledger import Ledger, What
-from steer_verl.data.sets.settings import SetSettings
+from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
+from steer_verl.types import DialogueKind
+from steer_verl.work.outcomes import Pointer
+
+_TABLES = """
+CREATE TABLE offered (side TEXT, benign INTEGER, rank REAL, id TEXT, file TEXT, offset INTEGER);
+CREATE INDEX by_rank ON offered (side, benign, rank, id, file, offset);
+CREATE TABLE held (what TEXT, name TEXT, side TEXT, PRIMARY KEY (what, name, side)) WITHOUT ROWID;
+"""
+
+What = Literal["id", "seed", "image", "file"]
+"""A dialogue's id, its source seed, an image that it came from, an image file beside the sets."""
 
 
 class SetReason(str, Enum):
@@ -47,79 +60,81 @@ Fault = tuple[SetReason, str]
 """Reason and detail."""
 
 
+class Offer(NamedTuple):
+    """A kept dialogue that wants into its side's set."""
+
+    id: str
+    pointer: Pointer
+
+
 class Gate:
-    """Decides on one dialogue after the other, whatever room its set has.
+    """One assembly's, in temporary files of SQLite's own; images lie below ``images`` under the digest of their
+    pixels."""
 
-    Args:
-        ledger: remembers what the sets hold.
-        images: folder that the dialogues' image paths lie below, each image named by the digest of its pixels.
-        like: remembers their texts.
-    """
+    def __init__(self, images: Path, duplicates: DuplicateSettings) -> None:
+        self._images, self._like = images, DuplicateIndex(None, duplicates)
+        self._base = sqlite3.connect("")
+        self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
 
-    def __init__(self, ledger: Ledger, images: Path, like: DuplicateIndex) -> None:
-        self._ledger, self._like = ledger, like
-        self._image_fault = functools.lru_cache(maxsize=4096)(functools.partial(_image_fault, images))
+    def close(self) -> None:
+        """Let go of the files."""
+        self._base.close()
+        self._like.close()
+
+    def offer(self, made: Made, pointer: Pointer) -> None:
+        """Note where a dialogue lies. Only RL has a benign share."""
+        benign, name = made.side is SetName.RL and made.seed.kind is DialogueKind.BENIGN, made.seed.id
+        row = (made.side.value, benign, drawn("set", name), name, str(pointer.path), pointer.offset)
+        self._base.execute("INSERT INTO offered VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def offers(self, side: SetName, *, benign: bool) -> Iterator[Offer]:
+        """The dialogues of a side, by rank: those that take up a part of its benign share, or the others."""
+        query = "SELECT id, file, offset FROM offered WHERE side = ? AND benign = ? ORDER BY rank, id, file, offset"
+        for name, file, offset in self._base.execute(query, (side.value, benign)):
+            yield Offer(name, Pointer(Path(file), offset))
+
+    def hold(self, side: SetName, what: What, name: str) -> None:
+        """Note what a set holds."""
+        self._base.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (what, name, side.value))
+
+    def holders(self, what: What, name: str) -> list[SetName]:
+        """The sets that hold it."""
+        found = self._base.execute("SELECT side FROM held WHERE what = ? AND name = ?", (what, name))
+        return [SetName(side) for (side,) in found]
 
     def fault(self, made: Made) -> Fault | None:
         """What is wrong with a dialogue; ``None``: it may enter, and is remembered as a part of its set."""
         item = _item(made)
-        found = self._known(made) or _form_fault(made) or self._shown_fault(made) or self._alike(made, item)
+        found = self._known(made) or _form_fault(made) or self._image_fault(made) or self._alike(made, item)
         if found is None:
             self._like.add(item)
             for what, name in _marks(made):
-                self._ledger.hold(made.side, what, name)
+                self.hold(made.side, what, name)
         return found
 
     def _known(self, made: Made) -> Fault | None:
-        """Whether a set has the dialogue, its source seed or its images already."""
-        if made.side in self._ledger.holders("id", made.seed.id):
-            return SetReason.DUPLICATE_ID, made.seed.id
         for what, name in _marks(made):
-            for side in self._ledger.holders(what, name) - {made.side}:
-                return (SetReason.SAME_IMAGE if what == "image" else SetReason.SAME_SEED), f"{name} is in {side.value}"
+            for side in self.holders(what, name):
+                if side is not made.side:
+                    reason = SetReason.SAME_IMAGE if what == "image" else SetReason.SAME_SEED
+                    return reason, f"{name} is in {side.value}"
+                if what == "id":
+                    return SetReason.DUPLICATE_ID, name
         return None
 
-    def _shown_fault(self, made: Made) -> Fault | None:
-        faults = filter(None, map(self._image_fault, _images(made)))
-        return next(((SetReason.BAD_IMAGE, fault) for fault in faults), None)
+    def _image_fault(self, made: Made) -> Fault | None:
+        try:
+            for name in _images(made):
+                load_image(name, root=self._images)
+        except DataError as error:
+            return SetReason.BAD_IMAGE, str(error)
+        return None
 
     def _alike(self, made: Made, item: Item) -> Fault | None:
-        other = self._like.first_like(item)
-        if other is None:
+        side, _, name = (self._like.first_like(item) or "").partition("/")
+        if not side:
             return None
-        side, _, name = other.partition("/")
-        same_set = side == made.side.value
-        return (SetReason.DUPLICATE if same_set else SetReason.NEAR_DUPLICATE), f"{name} of {side}"
-
-
-@dataclass
-class Room:
-    """How many dialogues a set still takes: benign ones up to a share of it, others where that leaves them a place."""
-
-    target: float = math.inf
-    benign_share: float = 1.0
-    for_benign: int = 0
-    """Places of the target that the others leave to benign ones."""
-    kept: Counter[bool] = field(default_factory=Counter)
-    """By whether they are benign."""
-
-    @classmethod
-    def of(cls, side: SetName, settings: SetSettings, ledger: Ledger) -> Room:
-        """What the settings give a set."""
-        target = getattr(settings, side.value) or math.inf
-        if side is not SetName.RL:
-            return cls(target)
-        share = settings.rl_benign_share
-        wanted = 0 if target == math.inf else math.floor(share * target)
-        return cls(target, share, min(wanted, ledger.count(side, benign=True)))
-
-    def refuses(self, benign: bool) -> SetReason | None:
-        """Why one more finds no room."""
-        total = self.kept.total()
-        if benign and self.kept[True] + 1 > self.benign_share * (total + 1) + 1e-9:
-            return SetReason.BENIGN_SHARE
-        full = total >= self.target or (not benign and self.kept[False] >= self.target - self.for_benign)
-        return SetReason.OVER_TARGET if full else None
+        return (SetReason.DUPLICATE if side == made.side else SetReason.NEAR_DUPLICATE), f"{name} of {side}"
 
 
 def _marks(made: Made) -> Iterator[tuple[What, str]]:
@@ -150,11 +165,3 @@ def _form_fault(made: Made) -> Fault | None:
     if made.side is SetName.BENCH and (len(images) > 1 or len(images) != len(opening)):
         return SetReason.NOT_IN_FORM, f"{len(images)} images, {len(opening)} in turn 1"
     return None
-
-
-def _image_fault(root: Path, name: str) -> str:
-    try:
-        load_image(name, root=root)
-    except DataError as error:
-        return str(error)
-    return ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.cards.statistics import Statistics
+from steer_verl.data.cards.card import Card
 from steer_verl.data.seed import Made, SetName
 from steer_verl.types import (
     IMAGE_MARK,
@@ -99,9 +99,9 @@ def seeds(count: int, side: SetName = SetName.RL) -> list[Made]:
     return [Made(side=side, seed=seed(f"s{n}", rng)) for n in range(count)]
 
 
-def statistics_of(rows: Iterator[Made] | list[Made]) -> Statistics:
+def card_of(rows: Iterator[Made] | list[Made]) -> Card:
     """Of all of them."""
-    found = Statistics()
+    found = Card()
     for made in rows:
         found.add(made)
     return found

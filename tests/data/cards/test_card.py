@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.data.cards import card as cards
-from steer_verl.data.cards.card import Card, card_page
-from steer_verl.data.cards.dialogue import Shown
+from steer_verl.data.cards.card import Card, Shown
+from steer_verl.data.cards.card_page import card_page
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.work.step import Outcome, Rejected, value_of

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from steer_verl.data.cards.figures import figures
 from steer_verl.data.cards.markdown import inline, table_markdown
-from steer_verl.data.cards.tables import Table, by_name
-from tests.data.cards.samples import seeds, statistics_of
+from steer_verl.data.cards.tables import Table
+from tests.data.cards.samples import card_of, seeds
 
 HOSTILE = "a|b\n# c <script>x</script> [l](http://x.example) `d` **e** ![p](y)"
 
@@ -14,7 +15,8 @@ HOSTILE = "a|b\n# c <script>x</script> [l](http://x.example) `d` **e** ![p](y)"
 def test_a_hostile_name_stays_in_its_cell() -> None:
     (row,) = seeds(1)
     row = row.model_copy(update={"seed": row.seed.model_copy(update={"facts": {"category": HOSTILE}})})
-    text = table_markdown(by_name("Categories", "category", statistics_of([row]).names["category"]))
+    (table,) = (table for table in figures(card_of([row]))["Composition"] if table.title == "By category")
+    text = table_markdown(table)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 3 and all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
     bare = re.sub(r"\\.", "", rows[-1])  # what is left may be markup

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from steer_verl.data.cards import dialogue as shown_how
-from steer_verl.data.cards.dialogue import Shown, dialogue
+from steer_verl.data.cards.card import Shown
+from steer_verl.data.cards.dialogue import dialogue
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import page, table_html
 from steer_verl.data.cards.tables import Table
@@ -103,7 +104,7 @@ def test_a_harmless_answer_of_a_benign_dialogue_is_seen_at_once(safety: int, tmp
 
 @pytest.mark.parametrize("kind", [DialogueKind.OBFUSCATED, DialogueKind.RED_TEAM])
 def test_a_dialogue_that_leads_towards_harm_is_folded_as_a_whole(kind: DialogueKind, tmp_path: Path) -> None:
-    found = check(shown(answered(10, kind=kind, facts={"known": "SECRET FACT"}), tmp_path))
+    found = check(shown(answered(10, kind=kind), tmp_path))
     assert "SECRET" not in found.text and "What is it?" not in found.text
     assert "safety by turn" in found.text
 

@@ -13,7 +13,7 @@ from steer_verl.data.cards.readme import BENCH_FEATURES, readme, size_category
 from steer_verl.data.seed import SetName
 from steer_verl.errors import ConfigError
 from steer_verl.types import UserTurn
-from tests.data.cards.samples import account, many, seeds, statistics_of
+from tests.data.cards.samples import account, card_of, many, seeds
 from tests.data.sets.samples import image, put_together, seed
 
 
@@ -36,7 +36,7 @@ def test_the_hubs_sizes(rows: int, name: str) -> None:
 
 
 def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
-    sets = {SetName.SFT: statistics_of(many(30)), SetName.BENCH: statistics_of(seeds(5, SetName.BENCH))}
+    sets = {SetName.SFT: card_of(many(30)), SetName.BENCH: card_of(seeds(5, SetName.BENCH))}
     (tmp_path / "README.md").write_text(readme(sets, account()))
     data = DatasetCard.load(tmp_path / "README.md").data
     assert data.license == "other" and data.size_categories == ["n<1K"]  # one of the sources states none
@@ -49,9 +49,9 @@ def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
 
 
 def test_a_whole_card_holds_every_count() -> None:
-    stats = statistics_of(many(30))
-    text = readme({SetName.SFT: stats}, account())
-    for length, count in stats.lengths.items():
+    card = card_of(many(30))
+    text = readme({SetName.SFT: card}, account())
+    for length, count in card.lengths.items():
         assert f"| {length} | {count} |" in text
     for heading in ("## STEER-SFT", "### Intended use", "### Limits", "**Licence.**", "## How it came about"):
         assert heading in text

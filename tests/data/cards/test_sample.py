@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from steer_verl.data.cards.sample import Sampler
+from steer_verl.data.cards.card import Sampler
 
 Items = list[tuple[str, str]]
 
@@ -57,5 +57,5 @@ def test_no_row_is_drawn_twice_and_a_doubled_id_is_no_failure() -> None:
 def test_it_holds_no_more_than_its_sample_of_each_group() -> None:
     sampler: Sampler[int] = Sampler(4)
     for n in range(1000):
-        sampler.offer(n % 3, str(n), n)
+        sampler.offer(str(n % 3), str(n), n)
     assert sum(map(len, sampler._groups.values())) == 12

@@ -196,6 +196,15 @@ def test_benign_seeds_are_spread_over_the_rl_set(images: Path) -> None:
     assert all(sum(kinds[:n]) == int(0.3 * n + 1e-9) for n in range(41))
 
 
+def test_places_that_benign_seeds_cannot_fill_go_to_others(images: Path) -> None:
+    """All benign ones stand in the benchmark already."""
+    twins = {"topic": "a brass lamp beside the door"}
+    bench, benign = seeds("y", 1, BENIGN, **twins), seeds("z", 9, BENIGN, **twins)
+    settings = SetSettings(rl=8, rl_benign_share=0.5)
+    report = put_together(images, rl=seeds("b", 12) + benign, bench=bench, settings=settings)[RL]
+    assert (report.kept, report.left_out) == (8, {"near_duplicate": 9, "over_target": 4})
+
+
 def test_every_row_is_in_a_set_or_left_out_for_a_reason(images: Path) -> None:
     """Over random builds with planted faults: nothing is lost, nothing stands twice."""
     rng = random.Random(1)
