@@ -20,19 +20,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from steer_verl.errors import SteerError
 from steer_verl.models.failure import AgentFailed
 from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
-from steer_verl.work.step import Done, Opens, Outcome, Rejected, Step, WorkSettings
+from steer_verl.work.step import Done, Outcome, Rejected, Step, WorkSettings
 from steer_verl.work.store import Store
-
-Item = TypeVar("Item")
 
 
 @dataclass(order=True)
@@ -49,26 +47,25 @@ class _Try:
     """Items that had ended when it failed first."""
 
 
-class Engine(Generic[Item]):
+class Engine:
     """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.run.Job`."""
 
     def __init__(
         self,
-        step: Step[Item],
-        items: Iterable[Item],
+        step: Step[Any],
+        items: Iterable[Any],
         shards: Shards,
         settings: WorkSettings,
         tally: Tally,
         *,
-        key: Callable[[Item], str] = attrgetter("id"),
+        key: Callable[[Any], str] = attrgetter("id"),
         source: str = "",
-        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.step, self.shards, self.settings, self.tally = step, shards, settings, tally
-        self.key, self.source, self.tick = key, source, tick
+        self.key, self.source = key, source
         self._fresh = self._unfinished(items)
         self._opening = asyncio.Lock()
-        self._open = not isinstance(step, Opens)
+        self._open: Callable[[], Awaitable[None]] | None = getattr(step, "open", None)
         self._waiting: list[_Try] = []  # a heap
         self._ended = 0
         """Items that ended by their own doing."""
@@ -96,13 +93,15 @@ class Engine(Generic[Item]):
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
         """Begin nothing new, and let the calls under way come to their end: they are paid for."""
         self.shards.stopping = self.tally.stopping = not all(worker.done() for worker in workers)
+        if self.tally.stopping:
+            self.tally.tick(at_once=True)
         await asyncio.wait(workers, timeout=self.settings.grace)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         self.tally.stopping = False
 
-    def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
+    def _unfinished(self, items: Iterable[Any]) -> Iterator[_Try]:
         """The items of these shards that have not ended."""
         for mine in self.shards.stores.values():
             mine.begin_reading()
@@ -130,9 +129,9 @@ class Engine(Generic[Item]):
     async def _opened(self) -> None:
         """With the first item that is left to work, the step is opened."""
         async with self._opening:
-            if isinstance(self.step, Opens) and not self._open:
-                await self.step.open()
-                self._open = True
+            if self._open is not None:
+                await self._open()
+                self._open = None
 
     async def _next(self) -> _Try | None:
         """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
@@ -211,7 +210,7 @@ class Engine(Generic[Item]):
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self.tick()
+            self.tally.tick()
 
 
 def _rejected(why: AgentFailed) -> Rejected:

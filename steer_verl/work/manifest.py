@@ -17,7 +17,6 @@ from steer_verl.work.shards import Shards
 from steer_verl.work.step import WorkSettings
 
 PLAN = "plan.json"
-_NOTHING = object()
 
 
 class Plan(Record):
@@ -73,31 +72,24 @@ class Manifest(Record):
 def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
     """The plan by which the folder is to go on; it is not yet written.
 
-    Args:
-        folder: of the step.
-        plan: of this run.
-        accept_changes: the fingerprint may be another one: the folder's own is then among the earlier ones.
+    With ``accept_changes``, the fingerprint may be another one: the folder's own is then the last of the earlier ones.
 
     Raises:
         ConfigError: the folder was begun by another plan; it names what differs.
         DataError: the folder's plan cannot be read.
     """
-    plan = plan.model_copy(update={"fingerprint": as_json(plan.fingerprint)})
-    found = read_plan(folder)
-    if found is None:
-        return plan
+    found = read_plan(folder) or plan
     for name in ("step", "shards"):
         was, now = getattr(found, name), getattr(plan, name)
         if was != now:
             raise ConfigError(f"{folder}: begun with {name} {was!r}, not {now!r}; set it back, or use a new folder")
     changed = list(differences(found.fingerprint, plan.fingerprint))
-    if not changed:
-        return found
-    if not accept_changes:
+    if changed and not accept_changes:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         hint = "set it back, use a new folder, or have all items worked anew by --accept-changes"
         raise ConfigError(f"{folder}: begun with other settings: {'; '.join(changed[:5])}{more}; {hint}")
-    return plan.model_copy(update={"earlier": [*found.earlier, found.fingerprint]})
+    earlier = [*found.earlier, found.fingerprint] if changed else found.earlier
+    return plan.model_copy(update={"earlier": earlier})
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -116,23 +108,15 @@ def read_plan(folder: Path) -> Plan | None:
         raise DataError(f"{path}: not a plan ({what}); put it back as it was, or use a new folder") from None
 
 
-def as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """A fingerprint as it is when it was written and read again."""
-    return dict(json.loads(json.dumps(fingerprint)))
-
-
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
     """``path: old -> new`` for every leaf that differs."""
     for name in sorted(was.keys() | now.keys()):
-        old, new = was.get(name, _NOTHING), now.get(name, _NOTHING)
+        old, new = was.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from differences(old, new, f"{where}{name}.")
-        elif old != new:
-            yield f"{where}{name}: {_shown(old)} -> {_shown(new)}"
-
-
-def _shown(value: Any) -> str:
-    return "(none)" if value is _NOTHING else json.dumps(value)[:60]
+        elif old != new or (name in was) != (name in now):
+            shown = [json.dumps(one[name])[:60] if name in one else "(none)" for one in (was, now)]
+            yield f"{where}{name}: {' -> '.join(shown)}"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -162,34 +146,30 @@ def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccoun
 
 def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None) -> StepAccount:
     """The account of a step whose shards are all open."""
-    kept, undone, given_up, usage, seconds = 0, 0, 0, Usage(), 0.0
-    rejected, stages, sources = Counter[str](), dict[str, Counter[str]](), set[str | None]()
-    for store in shards.stores.values():
-        store.sweep()
-        found = store.counts()
-        undone, given_up, usage = undone + found.undone, given_up + found.given_up, usage + found.usage
-        sources.add(found.whole)
-        for stage, reason, items, spent in found.ended:
-            seconds += spent
-            if reason is None:
-                kept += items
-                continue
-            rejected[reason] += items
-            if stage:
-                stages.setdefault(stage, Counter())[reason] += items
-    [source] = sources if len(sources) == 1 else [None]
+    found = [store.counts() for store in shards.stores.values()]
+    ended = [alike for counts in found for alike in counts.ended]
+    rejected, stages = Counter[str](), dict[str, Counter[str]]()
+    for alike in ended:
+        if alike.reason is not None:
+            rejected[alike.reason] += alike.items
+            if alike.stage:
+                stages.setdefault(alike.stage, Counter())[alike.reason] += alike.items
+    kept = sum(alike.items for alike in ended if alike.reason is None)
+    undone = sum(counts.undone for counts in found)
+    sources = {counts.whole for counts in found}
+    source = sources.pop() if len(sources) == 1 else None
     return StepAccount(
         step=plan.step,
         entered=kept + rejected.total() + undone,
         kept=kept,
         rejected=dict(sorted(rejected.items())),
         stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items())},
-        given_up=given_up,
+        given_up=sum(alike.items for alike in ended if alike.given_up),
         undone=undone,
         complete=source is not None and undone == 0,
         source=source or "",
-        usage=usage,
-        seconds=round(seconds, 3),
+        usage=sum((counts.usage for counts in found), Usage()),
+        seconds=round(sum(alike.seconds for alike in ended), 3),
         agents=dict(agents or {}),
         fingerprint=plan.fingerprint,
         earlier=plan.earlier,
@@ -211,11 +191,7 @@ def check(steps: Iterable[StepAccount]) -> None:
 
 
 def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
-    """Check the counts and write them; the file is never seen half-written.
-
-    Raises:
-        DataError: the counts of a step do not add up.
-    """
+    """Check the counts (:func:`check`) and write them whole."""
     manifest = Manifest(steps=list(steps))
     check(manifest.steps)
     write_whole(path, manifest.model_dump_json(indent=1, by_alias=True) + "\n")

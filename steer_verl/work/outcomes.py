@@ -1,7 +1,8 @@
 """The final word on every item, as JSON lines in numbered files below the shards of a step's folder.
 
 Lines are written once and in order. A process begins a file of its own, so that a line that a kill has torn is always
-the last one of its file. A line leaves its file only as a whole and into another one (:func:`take_out`).
+the last one of its file. What cannot be read is passed over, with a warning, and its item is worked again; a file of
+which not one line is an outcome is a ``DataError``. An unfinished step has some outcomes already.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from steer_verl.work.step import Kept, Outcome
 
 R = TypeVar("R", bound=Record)
 
-PATTERN = "outcomes-*.jsonl"
-
 
 class Pointer(NamedTuple):
     """Where an outcome lies, for whoever holds many of them; good until the step is worked again."""
@@ -34,20 +33,21 @@ class Pointer(NamedTuple):
 
 
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of a step, shard after shard; see :func:`outcome_pointers`."""
+    """Every outcome of a step, shard after shard."""
     return (outcome for outcome, _ in outcome_pointers(folder))
 
 
 def outcome_pointers(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of a step's folder with where it lies, so that :func:`read_at` finds it again.
-
-    An unfinished step has some already.
-
-    Raises:
-        DataError: as :func:`read_shard`.
-    """
+    """Every outcome of a step with where it lies, so that :func:`read_at` finds it again."""
     for shard in shard_folders(folder):
         yield from read_shard(shard)
+
+
+def read_shard(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
+    """Every outcome of one shard."""
+    for path in outcome_files(folder):
+        for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
+            yield outcome, Pointer(path, offset)
 
 
 def read_at(pointer: Pointer) -> Outcome:
@@ -68,7 +68,7 @@ def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
     """What a step has kept, as records.
 
     Raises:
-        DataError: as :func:`read_shard`, or a value is no such record.
+        DataError: a value is no such record.
     """
     for outcome in read_outcomes(folder):
         if isinstance(outcome.done, Kept):
@@ -80,20 +80,9 @@ def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
                 raise DataError(f"{folder}: item {outcome.id!r} is no {kind.__name__} ({what}); {hint}") from None
 
 
-def read_shard(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of one shard; what cannot be read is passed over, with a warning: that item is worked again.
-
-    Raises:
-        DataError: a file holds lines, and not one is an outcome.
-    """
-    for path in outcome_files(folder):
-        for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
-            yield outcome, Pointer(path, offset)
-
-
 def outcome_files(folder: Path) -> list[Path]:
     """The files of one shard, in the order in which they were written."""
-    return sorted(folder.glob(PATTERN))
+    return sorted(folder.glob("outcomes-*.jsonl"))
 
 
 def shard_folders(folder: Path) -> list[Path]:
@@ -128,7 +117,9 @@ class OutcomeLog:
         """
         if self._lines == self.lines_per_file:
             self._number, self._lines = self._number + 1, 0
-        _append(self.folder / f"outcomes-{self._number:06d}.jsonl", outcome)
+        path = self.folder / f"outcomes-{self._number:06d}.jsonl"
+        with _told(path):
+            append(path, outcome)
         self._lines += 1
 
 
@@ -136,30 +127,19 @@ def take_out(folder: Path, which: Callable[[Outcome], bool], aside: str) -> list
     """Move some outcomes of a shard, each file at once, into the file ``aside``; the ids of those that went.
 
     A kill on the way leaves an outcome in both places; then it goes again. So ``aside`` may hold one twice.
-
-    Raises:
-        SteerError: a file could not be written.
     """
     gone: list[str] = []
     for path in outcome_files(folder):
-        out = {at: one for at, one in records_at(path, Outcome.model_validate_json, needed="an outcome") if which(one)}
-        if not out:
-            continue
-        for outcome in out.values():
-            _append(folder / aside, outcome)
-        draft, at = path.with_name(f".{path.name}"), 0
-        with _told(path), path.open("rb") as whole, draft.open("wb") as rest:
-            for line in whole:
-                rest.write(b"" if at in out else line)
-                at += len(line)
+        draft = path.with_name(f".{path.name}")
+        with _told(path), draft.open("wb") as rest:
+            for _, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
+                if which(outcome):
+                    append(folder / aside, outcome)
+                    gone.append(outcome.id)
+                else:
+                    rest.write(outcome.model_dump_json().encode() + b"\n")
         os.replace(draft, path)
-        gone += [outcome.id for outcome in out.values()]
     return gone
-
-
-def _append(path: Path, outcome: Outcome) -> None:
-    with _told(path):
-        append(path, outcome)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterable
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
@@ -26,8 +25,8 @@ from steer_verl.work.store import Store
 R = TypeVar("R", bound=BaseModel)
 
 
-class Shards:
-    """A context manager, and a :class:`~steer_verl.models.cache.ReplyCache`.
+class Shards(contextlib.ExitStack):
+    """Opened as a context manager; a :class:`~steer_verl.models.cache.ReplyCache`.
 
     Args:
         folder: of the step.
@@ -40,23 +39,20 @@ class Shards:
     """
 
     def __init__(self, folder: Path, step: str, settings: WorkSettings, numbers: Iterable[int] | None = None) -> None:
+        super().__init__()
         self.folder, self.step, self.settings = folder, step, settings
         self.numbers = sorted(range(settings.shards) if numbers is None else numbers)
         self.stopping = False
         self.stores: dict[int, Store] = {}
-        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Shards:
         lines, keep = self.settings.lines_per_file, self.settings.keep_replies
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as opened:  # those before one that cannot be opened are closed again
             for n in self.numbers:
                 store = Store(shard_folder(self.folder, n), lines, keep_replies=keep)
-                self.stores[n] = stack.enter_context(store)
-            self._open = stack.pop_all()
+                self.stores[n] = opened.enter_context(store)
+            self.push(opened.pop_all())
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._open.close()
 
     def store_of(self, item: str) -> Store | None:
         """The shard of an item, if it is open here."""
@@ -90,11 +86,7 @@ class Shards:
             return None
 
     def put(self, key: str, digest: str, value: BaseModel) -> None:
-        """See :class:`~steer_verl.models.cache.ReplyCache`.
-
-        Raises:
-            SteerError: it could not be kept.
-        """
+        """See :class:`~steer_verl.models.cache.ReplyCache`."""
         store, item, name = self._where(key, digest)
         if store is not None:
             store.keep(item, name, value.model_dump_json().encode())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,14 +19,13 @@ from typing import Any, NamedTuple
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
 from steer_verl.work.outcomes import OutcomeLog, outcome_files, read_shard, take_out
-from steer_verl.work.step import Outcome, Rejected
+from steer_verl.work.step import Outcome
 
 STATE = "state.sqlite"
 LOCK_WAIT = 10.0
 """Seconds until a process that has just ended must have let go of the file."""
-GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}"
-"""Where outcomes lie that count no more: of items that have left the source; of items that were given up and are worked
-again; all that were made under other settings, a folder for each time."""
+GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}.jsonl"
+"""Where outcomes lie that count no more; see :mod:`steer_verl.work`."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
@@ -44,21 +42,29 @@ CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID;
 _NOTHING = Usage()
 
 
+class Ended(NamedTuple):
+    """Items of a shard that have ended alike."""
+
+    stage: str
+    reason: str | None
+    """``None``: they were kept."""
+    given_up: bool
+    items: int
+    seconds: float
+
+
 class Counts(NamedTuple):
     """What lies in a shard, of the items that are in the source."""
 
     whole: str | None
     """The source that was last read to its end; ``None`` while one is being read."""
-    ended: list[tuple[str, str | None, int, float]]
-    """(stage, reason, items, seconds); without a reason they were kept."""
-    given_up: int
-    """Of the ended ones."""
+    ended: list[Ended]
     undone: int
     usage: Usage
 
 
 class Store:
-    """Opened by one process at a time.
+    """Opened by one process at a time, as a context manager.
 
     Args:
         folder: of the shard; it is made when it is missing.
@@ -157,43 +163,26 @@ class Store:
 
     def finish(self, outcome: Outcome) -> None:
         """The final word on an item: a line, and then what the table knows of it."""
-        with self._changed():
+        with self._transaction():
             self._log.append(outcome)
             self._end(outcome)
 
     # ----- all of them
 
     def counts(self) -> Counts:
-        """What lies here."""
-        ended = "SELECT stage, reason, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY stage, reason"
-        spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
-        undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
-        given_up = self._one("SELECT COUNT(*) FROM item WHERE here AND ended AND given_up")
-        return Counts(self._fact("whole"), self._do(ended).fetchall(), given_up, undone, sum(spent, _NOTHING))
-
-    def set_aside(self) -> None:
-        """All items are to be worked anew: their outcomes go into a folder of their own, their replies stay."""
-        number = 1
-        while (aside := self.folder / EARLIER.format(number)).exists():
-            number += 1
-        with self._changed():
-            for path in outcome_files(self.folder):
-                aside.mkdir(exist_ok=True)
-                os.replace(path, aside / path.name)
-            self._do("UPDATE item SET ended = 0")
-
-    def work_given_up(self) -> None:
-        """The items that were given up are to be worked again."""
-        self._take_out(lambda outcome: isinstance(outcome.done, Rejected) and outcome.done.given_up, GIVEN_UP)
-
-    def sweep(self) -> None:
-        """Take the outcomes of items out that have left the source."""
+        """What lies here, once the outcomes of items that have left the source are taken out."""
         left = {row[0] for row in self._do("SELECT id FROM item WHERE ended AND NOT here")}
         if left:
-            self._take_out(lambda outcome: outcome.id in left, GONE)
+            self.take_out(lambda outcome: outcome.id in left, GONE)
+        alike = "stage, reason, given_up"
+        ended = self._do(f"SELECT {alike}, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY {alike}")
+        undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
+        spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
+        return Counts(self._fact("whole"), [Ended(*row) for row in ended], undone, sum(spent, _NOTHING))
 
-    def _take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
-        with self._changed():
+    def take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
+        """Move outcomes into the file ``aside``: their items are to be worked again. Their replies stay."""
+        with self._transaction():
             for item in take_out(self.folder, which, aside):
                 self._do("UPDATE item SET ended = 0 WHERE id = ?", item)
 
@@ -206,12 +195,10 @@ class Store:
                     hint = "a file was copied into it; take it away, or use a new folder"
                     raise DataError(f"{self.folder}: the item {outcome.id!r} ended twice; {hint}")
                 self._end(outcome)
-        self.sweep()
 
     def _end(self, outcome: Outcome) -> None:
         done = outcome.done
-        rejected = done if isinstance(done, Rejected) else None
-        values = (rejected.stage, rejected.reason, rejected.given_up) if rejected else ("", None, False)
+        values = ("", None, False) if done.status == "kept" else (done.stage, done.reason, done.given_up)
         end = (
             "INSERT INTO item (id, ended, stage, reason, given_up, seconds, usage) VALUES (?, 1, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, "
@@ -224,15 +211,9 @@ class Store:
     # ----- the database
 
     @contextlib.contextmanager
-    def _changed(self) -> Iterator[None]:
-        """Change outcomes and table; one without the other, and they are in order no more."""
-        before, self._in_order = self._in_order, False
-        with self._transaction():
-            yield
-        self._in_order = before
-
-    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        """A change of the table, and perhaps of the outcomes: when it fails, they may be in order no more."""
+        before, self._in_order = self._in_order, False
         self._do("BEGIN")
         try:
             yield
@@ -240,6 +221,7 @@ class Store:
             self._do("ROLLBACK")
             raise
         self._do("COMMIT")
+        self._in_order = before
 
     def _files(self) -> str:
         """What changes with the outcomes."""

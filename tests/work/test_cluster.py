@@ -16,7 +16,7 @@ import pytest
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
-from steer_verl.work.cluster import CLOSING, Follower, Secrets, _stop
+from steer_verl.work.cluster import CLOSING, Follower, _stop, secrets_of
 from steer_verl.work.outcomes import read_outcomes, shard_folder
 from steer_verl.work.run import run
 from steer_verl.work.step import Kept, Outcome, WorkSettings
@@ -103,7 +103,7 @@ def test_a_task_has_the_key_and_no_file_of_ray_has(tmp_path: Path, monkeypatch: 
     assert any(path.suffix == ".err" for path in seen)
     for path in [*seen, *(path for path in tmp_path.rglob("*") if path.is_file())]:
         assert key.encode() not in path.read_bytes(), path
-    assert key not in repr(Secrets(("STEER_TEST_WORK_KEY",)))
+    assert key not in repr(secrets_of(["STEER_TEST_WORK_KEY"]))
 
 
 @pytest.mark.slow
