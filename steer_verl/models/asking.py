@@ -2,7 +2,8 @@
 
 An :class:`Asker` has one endpoint and one prompt. It asks for a record (:meth:`Asker.ask`: JSON, read strictly) or for
 the next message of a chat (:meth:`Asker.answer`: prose). Either ends in a result or in
-:class:`~steer_verl.models.failure.AgentFailed`, and its cost goes on the account of the place.
+:class:`~steer_verl.models.failure.AgentFailed` (``transient``: the endpoint may give it later), and its cost goes on
+the account of the place.
 
 Nothing is remembered here. The cache lies under the endpoint and keeps every terminal reply, refusals and unreadable
 ones too, before it is read. So the same work at the same place is replayed word for word, whatever became of it.
@@ -111,18 +112,13 @@ class Asker:
             images: paths below the folder of images, shown before the request.
             check: what else is wrong with a record, in words for the model; it is then asked again.
             again: tells a second asking of the same from the first.
-
-        Raises:
-            AgentFailed: there is none; ``transient`` when the endpoint may give it later.
         """
         if self.prompt is None:
             raise ValueError("a plain chat has no request")
         text = self.prompt.render(values)
         make = functools.partial(form, self.role, self.prompt.instructions, text, self._images, images)
-        schema = reply_schema(kind, self.role)
-        question: _Question[R] = _Question(
-            (kind, text, images), make, lambda reply, nonce: read_record(reply, nonce, kind, check), schema
-        )
+        read = functools.partial(read_record, kind=kind, check=check)
+        question = _Question((kind, text, images), make, read, reply_schema(kind, self.role))
         return await self._answered(question, place, again)
 
     async def answer(
@@ -139,13 +135,10 @@ class Asker:
         Args:
             said: the chat so far, a user's message last.
             place: where the answer belongs, and who pays for it.
-            check: what is wrong with an answer, in words for the model; it is then asked again.
+            check: as for :meth:`ask`, of an answer.
             verbatim: the answer's own ``<thinking>`` part is wanted; otherwise drafts of a reasoning model are dropped
                 and a cut answer is kept.
-            again: tells a second asking of the same from the first.
-
-        Raises:
-            AgentFailed: there is none; ``transient`` when the endpoint may give it later.
+            again: as for :meth:`ask`.
         """
         make = functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._images)
         question: _Question[str] = _Question(said, make, lambda reply, _: read_answer(reply, check, verbatim))
@@ -156,12 +149,7 @@ class Asker:
         await self.endpoint.close()
 
     async def _answered(self, question: _Question[T], place: Place, again: str) -> T:
-        """What is asked for.
-
-        Raises:
-            AgentFailed: see :meth:`ask`.
-            RuntimeError: the same is being asked for at this place: two replies would be one in the cache.
-        """
+        """What is asked for. The same twice at once at one place is a fault: two replies would be one in the cache."""
         key = "/".join(filter(None, (place.key, self.role, again)))
         mark = (key, question.what)
         if mark in self._under_way:
@@ -172,18 +160,16 @@ class Asker:
             outcome = await self._read(question, context, place)
         finally:
             self._under_way.discard(mark)
+        if not isinstance(outcome, Failure | Fault):
+            return outcome
+        told, cause = f"{self.role} ({self.config.model}): {outcome.detail}", None
         if isinstance(outcome, Failure):
-            transient, detail = not outcome.of_this_request, self._told(outcome.detail)
-            raise AgentFailed(outcome.reason.value, detail, transient=transient) from EndpointFailed(outcome)
-        if isinstance(outcome, Fault):
-            raise AgentFailed(outcome.reason.value, self._told(outcome.detail))
-        return outcome
+            cause = EndpointFailed(outcome)
+        transient = cause is not None and not cause.failure.of_this_request
+        raise AgentFailed(outcome.reason.value, told, transient=transient) from cause
 
     async def _read(self, question: _Question[T], context: RequestContext, place: Place) -> T | Fault | Failure:
-        """What the first readable reply comes to, or the last one after ``reasks`` more.
-
-        The cost of each goes on the place's account at once, also when nothing came of it.
-        """
+        """What the first readable reply comes to, or the last one after ``reasks`` more; each is paid for at once."""
         schema, fault = question.schema, ""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
@@ -204,14 +190,10 @@ class Asker:
                     schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
         return outcome
 
-    def _told(self, detail: str) -> str:
-        return f"{self.role} ({self.config.model}): {detail}"
-
 
 def dialogue(said: tuple[Said, ...]) -> Ours:
     """A dialogue for a request: our numbered lines, everything said quoted."""
-    lines = []
-    turn = 0
+    lines, turn = [], 0
     for message in said:
         turn += message.role == "user"
         lines += [f"{message.role} {turn}:", pasted(message.text.replace(IMAGE_MARK, ""))]

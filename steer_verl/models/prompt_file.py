@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -124,19 +124,10 @@ def load_prompts(package: str) -> Mapping[str, PromptFile]:
         ConfigError: a file is no prompt, or its name is not its file's.
     """
     prompts = {}
-    for file in sorted(_files(package), key=lambda file: file.name):
-        prompt = parse_prompt(file.read_text(encoding="utf-8"), file.name)
-        if f"{prompt.name}.md" != file.name:
-            raise ConfigError(f"{file.name}: is named {prompt.name!r} inside; give both the same name")
-        prompts[prompt.name] = prompt
-    return prompts
-
-
-def prompt_hashes(prompts: Iterable[PromptFile]) -> dict[str, str]:
-    """Name -> version of each prompt, for a manifest."""
-    return {prompt.name: prompt.version for prompt in prompts}
-
-
-def _files(package: str) -> Iterable[resources.abc.Traversable]:
-    folder = resources.files(package) / "prompts"
-    return [file for file in folder.iterdir() if file.name.endswith(".md")]
+    for file in (resources.files(package) / "prompts").iterdir():
+        if file.name.endswith(".md"):
+            prompt = parse_prompt(file.read_text(encoding="utf-8"), file.name)
+            if f"{prompt.name}.md" != file.name:
+                raise ConfigError(f"{file.name}: is named {prompt.name!r} inside; give both the same name")
+            prompts[prompt.name] = prompt
+    return dict(sorted(prompts.items()))

@@ -52,7 +52,7 @@ class Step(Protocol[I_contra]):
     """Work on one kind of item. What it asks for at the item's place is replayed when the item is worked again.
 
     It may have two more asynchronous methods. ``open()`` proves, before the first item that is left to work, that
-    whoever is asked is there; its ``SteerError`` stops the run and touches no item. ``close()`` gives back what is held.
+    whoever is asked is there; its ``SteerError`` stops the run and touches no item. ``close()`` gives things back.
     """
 
     name: str
