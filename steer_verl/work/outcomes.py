@@ -101,13 +101,12 @@ def shard_of(item: str, shards: int) -> int:
 
 
 class OutcomeLog:
-    """Appends to numbered files in a shard's folder, to which no other process writes; so many lines in each."""
+    """Appends to the next numbered file of a shard's folder, to which no other process writes."""
 
-    def __init__(self, folder: Path, lines_per_file: int) -> None:
-        self.folder, self.lines_per_file = folder, lines_per_file
+    def __init__(self, folder: Path) -> None:
         files = outcome_files(folder)
-        self._number = int(files[-1].stem.rpartition("-")[2]) + 1 if files else 0
-        self._lines = 0
+        number = int(files[-1].stem.rpartition("-")[2]) + 1 if files else 0
+        self.path = folder / f"outcomes-{number:06d}.jsonl"
 
     def append(self, outcome: Outcome) -> None:
         """Write one line.
@@ -115,12 +114,8 @@ class OutcomeLog:
         Raises:
             SteerError: it could not be written whole, so that the item is not ended.
         """
-        if self._lines == self.lines_per_file:
-            self._number, self._lines = self._number + 1, 0
-        path = self.folder / f"outcomes-{self._number:06d}.jsonl"
-        with _told(path):
-            append(path, outcome)
-        self._lines += 1
+        with _told(self.path):
+            append(self.path, outcome)
 
 
 def take_out(folder: Path, which: Callable[[Outcome], bool], aside: str) -> list[str]:

@@ -46,11 +46,9 @@ class Shards(contextlib.ExitStack):
         self.stores: dict[int, Store] = {}
 
     def __enter__(self) -> Shards:
-        lines, keep = self.settings.lines_per_file, self.settings.keep_replies
         with contextlib.ExitStack() as opened:  # those before one that cannot be opened are closed again
             for n in self.numbers:
-                store = Store(shard_folder(self.folder, n), lines, keep_replies=keep)
-                self.stores[n] = opened.enter_context(store)
+                self.stores[n] = opened.enter_context(Store(shard_folder(self.folder, n)))
             self.push(opened.pop_all())
         return self
 

@@ -90,9 +90,5 @@ class WorkSettings(Settings):
     well."""
     grace: Annotated[float, Field(ge=0)] = 30.0
     """Seconds that calls under way may still take when a run stops, because they are paid for."""
-    keep_replies: bool = True
-    """Keep the replies of items that have ended (a kilobyte a call), so that working them again is free."""
     shards: Annotated[int, Field(ge=1, le=1000)] = 8
     """Parts into which the items are dealt by a hash of their id. A folder keeps the number that it was begun with."""
-    lines_per_file: Annotated[int, Field(ge=1)] = 1000
-    """Outcomes in one file."""

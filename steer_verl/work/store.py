@@ -64,21 +64,16 @@ class Counts(NamedTuple):
 
 
 class Store:
-    """Opened by one process at a time, as a context manager.
-
-    Args:
-        folder: of the shard; it is made when it is missing.
-        lines_per_file: of the outcomes.
-        keep_replies: whether an item's replies stay when it has ended.
+    """Opened by one process at a time, as a context manager; a folder that is missing is made.
 
     Raises:
         ConfigError: another process has it open.
         DataError: the file or an outcome cannot be read, or an item has ended twice.
     """
 
-    def __init__(self, folder: Path, lines_per_file: int = 1000, *, keep_replies: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path, self.keep_replies = folder, folder / STATE, keep_replies
+        self.folder, self.path = folder, folder / STATE
         self._db = sqlite3.connect(self.path, timeout=LOCK_WAIT, isolation_level=None)
         self._in_order = False
         """The table says what the outcomes say."""
@@ -91,13 +86,11 @@ class Store:
             if self._fact("closed") != self._files():
                 self._replay()
             self._do("DELETE FROM fact WHERE name = 'closed'")
-            if not keep_replies:
-                self._do("DELETE FROM reply WHERE item IN (SELECT id FROM item WHERE ended)")
         except BaseException:
             self._db.close()
             raise
         self._in_order = True
-        self._log = OutcomeLog(folder, lines_per_file)
+        self._log = OutcomeLog(folder)
 
     def __enter__(self) -> Store:
         return self
@@ -205,8 +198,6 @@ class Store:
             "given_up = excluded.given_up, seconds = excluded.seconds"
         )
         self._do(end, outcome.id, *values, outcome.seconds, outcome.usage.model_dump_json())
-        if not self.keep_replies:
-            self._do("DELETE FROM reply WHERE item = ?", outcome.id)
 
     # ----- the database
 

@@ -27,14 +27,14 @@ from tests.work.calls import CALLS, calls_job
 from tests.work.scripted import paper
 
 COUNT = 160
-SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)
+SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0)
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
 """So that Ray sees at once that a node is gone."""
 
 
 def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     rng, seen, written = random.Random(0), Follower(tmp_path), 0
-    with Store(shard_folder(tmp_path, 0), 3) as one, Store(shard_folder(tmp_path, 1), 4) as two:
+    with Store(shard_folder(tmp_path, 0)) as one, Store(shard_folder(tmp_path, 1)) as two:
         for n in range(40):
             store = rng.choice([one, two])
             store.meet(f"{n}")
