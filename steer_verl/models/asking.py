@@ -17,9 +17,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -37,18 +36,6 @@ from steer_verl.types import IMAGE_MARK, Usage
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Question(Generic[T]):
-    """What is asked for, and how a reply to it is read."""
-
-    what: object
-    """Tells it from every other question that is asked of the role at the same place at the same time."""
-    make: Callable[[], Form]
-    read: Callable[[Reply, str], T | Fault]
-    """Of a reply and the request's id."""
-    schema: dict[str, Any] | None = None
 
 
 class EndpointFailed(Exception):
@@ -118,15 +105,14 @@ class Asker:
         text = self.prompt.render(values)
         make = functools.partial(form, self.role, self.prompt.instructions, text, self._images, images)
         read = functools.partial(read_record, kind=kind, check=check)
-        question = _Question((kind, text, images), make, read, reply_schema(kind, self.role))
-        return await self._answered(question, place, again)
+        what, schema = (kind, text, images), reply_schema(kind, self.role)
+        return await self._answered(what, make, read, place, again, schema)
 
     async def answer(
         self,
         said: tuple[Said, ...],
         place: Place,
         *,
-        check: Callable[[str], str] = lambda text: "",
         verbatim: bool = False,
         again: str = "",
     ) -> str:
@@ -135,45 +121,60 @@ class Asker:
         Args:
             said: the chat so far, a user's message last.
             place: where the answer belongs, and who pays for it.
-            check: as for :meth:`ask`, of an answer.
             verbatim: the answer's own ``<thinking>`` part is wanted; otherwise drafts of a reasoning model are dropped
                 and a cut answer is kept.
             again: as for :meth:`ask`.
         """
         make = functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._images)
-        question: _Question[str] = _Question(said, make, lambda reply, _: read_answer(reply, check, verbatim))
-        return await self._answered(question, place, again)
+        return await self._answered(said, make, lambda reply, _: read_answer(reply, verbatim), place, again)
 
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
-    async def _answered(self, question: _Question[T], place: Place, again: str) -> T:
-        """What is asked for. The same twice at once at one place is a fault: two replies would be one in the cache."""
+    async def _answered(
+        self,
+        what: object,
+        make: Callable[[], Form],
+        read: Callable[[Reply, str], T | Fault],
+        place: Place,
+        again: str,
+        schema: dict[str, Any] | None = None,
+    ) -> T:
+        """What ``read`` makes of a reply and its request's id.
+
+        The same twice at once at one place is a fault: two replies would be one in the cache.
+        """
         key = "/".join(filter(None, (place.key, self.role, again)))
-        mark = (key, question.what)
+        mark = (key, what)
         if mark in self._under_way:
             raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
         context = self.endpoint.context(key=key, affinity=place.key, purpose=self.role, prompt=self.version)
         self._under_way.add(mark)
         try:
-            outcome = await self._read(question, context, place)
+            outcome = await self._read(make, read, schema, context, place)
         finally:
             self._under_way.discard(mark)
         if not isinstance(outcome, Failure | Fault):
             return outcome
-        told, cause = f"{self.role} ({self.config.model}): {outcome.detail}", None
-        if isinstance(outcome, Failure):
-            cause = EndpointFailed(outcome)
+        cause = EndpointFailed(outcome) if isinstance(outcome, Failure) else None
+        told = f"{self.role} ({self.config.model}): {outcome.detail}"
         transient = cause is not None and not cause.failure.of_this_request
         raise AgentFailed(outcome.reason.value, told, transient=transient) from cause
 
-    async def _read(self, question: _Question[T], context: RequestContext, place: Place) -> T | Fault | Failure:
+    async def _read(
+        self,
+        make: Callable[[], Form],
+        read: Callable[[Reply, str], T | Fault],
+        schema: dict[str, Any] | None,
+        context: RequestContext,
+        place: Place,
+    ) -> T | Fault | Failure:
         """What the first readable reply comes to, or the last one after ``reasks`` more; each is paid for at once."""
-        schema, fault = question.schema, ""
+        fault = ""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
-                sent = await asyncio.to_thread(question.make)  # images are encoded only where they will be sent
+                sent = await asyncio.to_thread(make)  # images are encoded only where they will be sent
             for again in range(1 + self.config.reasks):
                 try:
                     reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
@@ -182,7 +183,7 @@ class Asker:
                     context.usage = Usage()
                 if isinstance(reply, Failure):
                     return reply
-                outcome = question.read(reply, sent.nonce)
+                outcome = read(reply, sent.nonce)
                 if not isinstance(outcome, Fault) or not outcome.again:
                     break
                 fault = outcome.detail

@@ -90,7 +90,7 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     return Fault(AskFault.SCHEMA, wrong) if wrong else record
 
 
-def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", verbatim: bool = False) -> str | Fault:
+def read_answer(reply: Reply, verbatim: bool = False) -> str | Fault:
     """A chat's next message, or why there is none."""
     if reply.refusal:
         return DECLINED if verbatim else str(tidy(reply.refusal))
@@ -99,8 +99,7 @@ def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", ver
     text = tidy(reply.content if verbatim else spoken(reply.content))
     if not text:
         return Fault(AskFault.EMPTY, ONLY_REASONING if reply.reasoning.strip() else "it is empty")
-    wrong = check(text)
-    return Fault(AskFault.SCHEMA, wrong) if wrong else str(text)
+    return str(text)
 
 
 def tidy(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from steer_verl.errors import SteerError
-from steer_verl.work.outcomes import outcome_files, shard_folders
+from steer_verl.work.outcomes import outcome_files
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, work
 from steer_verl.work.shards import Shards
@@ -47,14 +47,14 @@ def work_on_ray(job: Job[Any], tally: Tally) -> None:
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=1.0)
-            seen.count(tally)
+            tally.end(*seen.new())
             tally.tick()
             for reference in ready:
                 _result(reference, job.name, running.pop(reference))
     finally:
         with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone
             _stop(list(running), job.settings.grace)
-        seen.count(tally)
+        tally.end(*seen.new())
 
 
 def secrets_of(names: Iterable[str]) -> dict[str, SecretStr]:
@@ -104,17 +104,12 @@ class Follower:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read = Counter({path: path.stat().st_size for path in self._files()})
+        self._read = Counter({path: path.stat().st_size for path in outcome_files(folder)})
         """Bytes of each file that were read, up to the end of a line."""
-
-    def count(self, tally: Tally) -> None:
-        """Count what was written since the last call."""
-        for outcome in self.new():
-            tally.end(outcome)
 
     def new(self) -> Iterator[Outcome]:
         """Outcomes that were written since the last call; what cannot be read is passed over."""
-        for path in self._files():
+        for path in outcome_files(self.folder):
             if path.stat().st_size <= self._read[path]:
                 continue
             with path.open("rb") as file:
@@ -125,6 +120,3 @@ class Follower:
                     self._read[path] += len(line)
                     with contextlib.suppress(ValidationError):
                         yield Outcome.model_validate_json(line)
-
-    def _files(self) -> Iterator[Path]:
-        return (path for shard in shard_folders(self.folder) for path in outcome_files(shard))

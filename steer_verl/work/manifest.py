@@ -1,4 +1,7 @@
-"""By what a step's folder was begun, and what went in and came out of it, so that it always adds up."""
+"""By what a step's folder was begun, and what went in and came out of it, so that it always adds up.
+
+Files that cannot be read, and counts that do not add up, are a ``DataError`` with how to fix it.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,6 @@ def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
 
     Raises:
         ConfigError: the folder was begun by another plan; it names what differs.
-        DataError: the folder's plan cannot be read.
     """
     found = read_plan(folder) or plan
     for name in ("step", "shards"):
@@ -93,11 +95,7 @@ def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """The plan by which a folder was begun; ``None`` for a new one.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """The plan by which a folder was begun; ``None`` for a new one."""
     path = folder / PLAN
     try:
         return Plan.model_validate_json(path.read_bytes())
@@ -131,12 +129,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccount:
-    """Count a step's folder; no run may be at work in it. ``agents``: role -> name.
-
-    Raises:
-        DataError: there is no step in it, or a file cannot be read.
-        ConfigError: a run is at work in it.
-    """
+    """Count a step's folder. ``agents``: role -> name. A run that is at work in it is a ``ConfigError``."""
     plan = read_plan(folder)
     if plan is None:
         raise DataError(f"{folder}: no step was begun here; check the path")
@@ -177,11 +170,7 @@ def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None)
 
 
 def check(steps: Iterable[StepAccount]) -> None:
-    """Whether every step's counts add up.
-
-    Raises:
-        DataError: they do not; it names the step.
-    """
+    """See to it that every step's counts add up."""
     for one in steps:
         rejected = sum(one.rejected.values())
         out = one.kept + rejected + one.undone
@@ -199,11 +188,7 @@ def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest and check its counts.
-
-    Raises:
-        DataError: it cannot be read, or the counts of a step do not add up.
-    """
+    """Read a manifest and check its counts."""
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -12,17 +12,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from steer_verl.errors import DataError, SteerError
 from steer_verl.records import append, records_at
-from steer_verl.types import Record
-from steer_verl.work.step import Kept, Outcome
-
-R = TypeVar("R", bound=Record)
+from steer_verl.work.step import Outcome
 
 
 class Pointer(NamedTuple):
@@ -32,62 +28,31 @@ class Pointer(NamedTuple):
     offset: int
 
 
+def outcome_files(folder: Path) -> list[Path]:
+    """The files of a step or of one of its shards, in the order in which they were written."""
+    return sorted([*folder.glob("outcomes-*.jsonl"), *folder.glob("shard-*/outcomes-*.jsonl")])
+
+
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
     """Every outcome of a step, shard after shard."""
     return (outcome for outcome, _ in outcome_pointers(folder))
 
 
 def outcome_pointers(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of a step with where it lies, so that :func:`read_at` finds it again."""
-    for shard in shard_folders(folder):
-        yield from read_shard(shard)
-
-
-def read_shard(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of one shard."""
+    """Every outcome of a step or of a shard with where it lies, so that :func:`read_at` finds it again."""
     for path in outcome_files(folder):
         for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
             yield outcome, Pointer(path, offset)
 
 
 def read_at(pointer: Pointer) -> Outcome:
-    """The outcome at a place.
-
-    Raises:
-        DataError: there is none any more.
-    """
+    """The outcome at a place, or a ``DataError`` when there is none any more."""
     try:
         with pointer.path.open("rb") as file:
             file.seek(pointer.offset)
             return Outcome.model_validate_json(file.readline())
     except (OSError, ValidationError):
         raise DataError(f"{pointer.path}: was changed while it was read; run the same command again") from None
-
-
-def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
-    """What a step has kept, as records.
-
-    Raises:
-        DataError: a value is no such record.
-    """
-    for outcome in read_outcomes(folder):
-        if isinstance(outcome.done, Kept):
-            try:
-                yield kind.model_validate_json(to_json(outcome.done.value))
-            except ValidationError as error:
-                what = error.errors()[0]["msg"]
-                hint = "it was made by another version; use a new folder"
-                raise DataError(f"{folder}: item {outcome.id!r} is no {kind.__name__} ({what}); {hint}") from None
-
-
-def outcome_files(folder: Path) -> list[Path]:
-    """The files of one shard, in the order in which they were written."""
-    return sorted(folder.glob("outcomes-*.jsonl"))
-
-
-def shard_folders(folder: Path) -> list[Path]:
-    """The shards of a step, in order."""
-    return sorted(path for path in folder.glob("shard-*") if path.is_dir())
 
 
 def shard_folder(folder: Path, shard: int) -> Path:
@@ -109,11 +74,7 @@ class OutcomeLog:
         self.path = folder / f"outcomes-{number:06d}.jsonl"
 
     def append(self, outcome: Outcome) -> None:
-        """Write one line.
-
-        Raises:
-            SteerError: it could not be written whole, so that the item is not ended.
-        """
+        """Write one line; if it cannot be written whole, that is a ``SteerError``, and the item is not ended."""
         with _told(self.path):
             append(self.path, outcome)
 

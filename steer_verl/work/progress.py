@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -23,15 +22,7 @@ PLAIN_EVERY = 30.0
 
 
 class Tally:
-    """Counts of one step over all of its shards; as a context manager, they are shown.
-
-    Args:
-        step: its name.
-        total: items in all, where that is known.
-        console: where they are shown; ``None`` shows nothing.
-        every: seconds between two plain lines.
-        clock: seconds that never go back.
-    """
+    """Counts of one step, of ``total`` items if that is known; as a context manager, it shows them on ``console``."""
 
     def __init__(
         self,
@@ -62,7 +53,7 @@ class Tally:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._live is not None:
             self._live.stop()
         else:
@@ -70,14 +61,15 @@ class Tally:
         if isinstance(error, KeyboardInterrupt):
             self._say(f"{self.step}: interrupted; what was done is kept, and the same command goes on")
 
-    def end(self, outcome: Outcome) -> None:
-        """An item has ended."""
-        if isinstance(outcome.done, Kept):
-            self.kept += 1
-        else:
-            self.rejected[outcome.done.reason] += 1
-        self.usage += outcome.usage
-        self._of_late, self._last = 1.0 + self._of_late * self._fade(self._last), self.clock()
+    def end(self, *outcomes: Outcome) -> None:
+        """Items have ended."""
+        for outcome in outcomes:
+            if isinstance(outcome.done, Kept):
+                self.kept += 1
+            else:
+                self.rejected[outcome.done.reason] += 1
+            self.usage += outcome.usage
+            self._of_late, self._last = 1.0 + self._of_late * self._fade(self._last), self.clock()
 
     def tick(self, at_once: bool = False) -> None:
         """Called about once a second; ``at_once``: there is news."""

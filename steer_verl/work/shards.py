@@ -26,23 +26,14 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class Shards(contextlib.ExitStack):
-    """Opened as a context manager; a :class:`~steer_verl.models.cache.ReplyCache`.
-
-    Args:
-        folder: of the step.
-        step: its name.
-        settings: how many shards there are in all.
-        numbers: those that are opened here; all of them unless given.
-
-    Attributes:
-        stopping: no new call may be begun: who looks for a reply that was not kept is called off.
-    """
+    """Opened as a context manager: all shards of a step's folder, or those with these numbers."""
 
     def __init__(self, folder: Path, step: str, settings: WorkSettings, numbers: Iterable[int] | None = None) -> None:
         super().__init__()
         self.folder, self.step, self.settings = folder, step, settings
         self.numbers = sorted(range(settings.shards) if numbers is None else numbers)
         self.stopping = False
+        """No new call may be begun: who looks for a reply that was not kept is called off."""
         self.stores: dict[int, Store] = {}
 
     def __enter__(self) -> Shards:
@@ -67,11 +58,7 @@ class Shards(contextlib.ExitStack):
         return kept_secret(self.folder)
 
     def get(self, key: str, digest: str, kind: type[R]) -> R | None:
-        """See :class:`~steer_verl.models.cache.ReplyCache`.
-
-        Raises:
-            asyncio.CancelledError: there is none, and no new call may be begun.
-        """
+        """See :class:`~steer_verl.models.cache.ReplyCache`."""
         store, item, name = self._where(key, digest)
         kept = store.reply(item, name) if store is not None else None
         if kept is None:

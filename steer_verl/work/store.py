@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
-from steer_verl.work.outcomes import OutcomeLog, outcome_files, read_shard, take_out
+from steer_verl.work.outcomes import OutcomeLog, outcome_files, outcome_pointers, take_out
 from steer_verl.work.step import Outcome
 
 STATE = "state.sqlite"
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS reply (item TEXT, name TEXT, value BLOB NOT NULL, PRI
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_FACT = "SELECT value FROM fact WHERE name = ?"
 _NOTHING = Usage()
 
 
@@ -83,7 +84,7 @@ class Store:
                 self._do(f"PRAGMA {pragma}")
             with self._told():
                 self._db.executescript(_SCHEMA)
-            if self._fact("closed") != self._files():
+            if self._one(_FACT, "closed") != self._files():
                 self._replay()
             self._do("DELETE FROM fact WHERE name = 'closed'")
         except BaseException:
@@ -113,11 +114,7 @@ class Store:
         self._do("DELETE FROM seen")
 
     def meet(self, item: str) -> bool:
-        """An item has been read from the source: whether there is work left on it.
-
-        Raises:
-            DataError: it has been met before in this reading.
-        """
+        """An item has been read from the source, for the first time in this reading: whether work is left on it."""
         if not self._do("INSERT OR IGNORE INTO seen VALUES (?)", item).rowcount:
             hint = "ids must be unique; mend the source, and the same command goes on"
             raise DataError(f"{self.folder.parent}: the id {item!r} stands twice among the items; {hint}")
@@ -171,7 +168,7 @@ class Store:
         ended = self._do(f"SELECT {alike}, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY {alike}")
         undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
         spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
-        return Counts(self._fact("whole"), [Ended(*row) for row in ended], undone, sum(spent, _NOTHING))
+        return Counts(self._one(_FACT, "whole"), [Ended(*row) for row in ended], undone, sum(spent, _NOTHING))
 
     def take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
         """Move outcomes into the file ``aside``: their items are to be worked again. Their replies stay."""
@@ -183,7 +180,7 @@ class Store:
         """Make the table again from the outcomes."""
         with self._transaction():
             self._do("UPDATE item SET ended = 0 WHERE ended")
-            for outcome, _ in read_shard(self.folder):
+            for outcome, _ in outcome_pointers(self.folder):
                 if self._one("SELECT ended FROM item WHERE id = ?", outcome.id):
                     hint = "a file was copied into it; take it away, or use a new folder"
                     raise DataError(f"{self.folder}: the item {outcome.id!r} ended twice; {hint}")
@@ -218,9 +215,6 @@ class Store:
         """What changes with the outcomes."""
         stats = ((path.name, path.stat()) for path in outcome_files(self.folder))
         return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-
-    def _fact(self, name: str) -> Any:
-        return self._one("SELECT value FROM fact WHERE name = ?", name)
 
     def _one(self, query: str, *values: Any) -> Any:
         """The first value of the first row; ``None`` without a row."""

@@ -17,7 +17,7 @@ from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import Usage
 from steer_verl.work.manifest import account, check, differences, read_manifest, read_plan, write_manifest
-from steer_verl.work.outcomes import outcome_pointers, read_kept, read_outcomes, shard_of
+from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, run
 from steer_verl.work.step import Done, Kept, Outcome, Rejected
@@ -189,7 +189,7 @@ def test_another_source_goes_on_and_what_is_gone_counts_no_more(tmp_path: Path) 
     found = run(of(second, range(5, 30), "b"), PRINT)
     assert (found.entered, found.kept, found.source, found.complete) == (25, 25, "b", True)
     assert set(second.tries) == {f"thing {n}" for n in range(20, 30)}
-    assert {one.size for one in read_kept(tmp_path, Thing)} == set(range(5, 30))
+    assert {(one.done.value or {})["size"] for one in read_outcomes(tmp_path)} == set(range(5, 30))
     assert {outcome.id for outcome, _ in outcome_pointers(tmp_path)} == {f"thing {n}" for n in range(5, 30)}
     third = ScriptedStep()
     assert run(of(third, range(20), "a"), PRINT).entered == 20

@@ -25,15 +25,13 @@ from steer_verl.work.outcomes import (
     outcome_files,
     outcome_pointers,
     read_at,
-    read_kept,
     read_outcomes,
-    read_shard,
     shard_of,
 )
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Kept, Outcome, Rejected, WorkSettings
 from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Ended, Store
-from tests.work.scripted import CALL, Thing
+from tests.work.scripted import CALL
 
 SAID = Reply(content="yes", usage=Usage(requests=1, prompt_tokens=5))
 
@@ -142,7 +140,7 @@ def test_an_item_that_has_ended_leaves_one_line(tmp_path: Path) -> None:
         assert not any(store.meet(f"{n}") for n in range(8))
         store.meet("new")
         store.finish(kept("new"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"01234567", "new"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"01234567", "new"]
     assert [path.name for path in outcome_files(tmp_path)] == ["outcomes-000000.jsonl", "outcomes-000001.jsonl"]
 
 
@@ -162,7 +160,7 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
         assert store.reply("torn", "ask") == store.reply("line but no table", "ask") == b"paid"
         assert store.counts() == Counts(None, [Ended("", None, False, 2, 0.0)], 1, Usage())
         store.finish(kept("torn"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["before", "line but no table", "torn"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == ["before", "line but no table", "torn"]
 
 
 def test_a_table_that_runs_ahead_of_the_lines_is_not_believed(tmp_path: Path) -> None:
@@ -181,9 +179,9 @@ def test_outcomes_are_read_again_only_if_they_changed_or_the_end_was_no_good_one
 
     def reading(folder: Path) -> Any:
         reads.append(folder)
-        return read_shard(folder)
+        return outcome_pointers(folder)
 
-    monkeypatch.setattr(store_module, "read_shard", reading)
+    monkeypatch.setattr(store_module, "outcome_pointers", reading)
     with Store(tmp_path) as store:
         for item in "abc":
             store.meet(item)
@@ -242,7 +240,7 @@ def test_an_item_whose_line_cannot_be_read_is_worked_again(tmp_path: Path, caplo
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abc"] == [False, True, False]
         store.finish(kept("b"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["a", "c", "b"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == ["a", "c", "b"]
     assert f"{path}: line 2 cannot be read" in caplog.text
 
 
@@ -287,19 +285,6 @@ def test_a_second_run_in_the_same_folder_is_told(tmp_path: Path, monkeypatch: py
     Store(tmp_path).close()
 
 
-def test_kept_values_come_back_as_records_and_others_are_told(tmp_path: Path) -> None:
-    shard = tmp_path / "shard-000"
-    with Store(shard) as store:
-        for item in "abc":
-            store.meet(item)
-        store.finish(Outcome(id="a", done=Kept(value={"id": "a", "size": 2})))
-        store.finish(Outcome(id="b", done=Rejected(reason="no", value={"id": "b"})))
-        assert list(read_kept(tmp_path, Thing)) == [Thing(id="a", size=2)]
-        store.finish(Outcome(id="c", done=Kept(value={"size": "two"})))
-    with pytest.raises(DataError, match="item 'c' is no Thing"):
-        list(read_kept(tmp_path, Thing))
-
-
 def test_outcomes_are_found_again_where_they_lie(tmp_path: Path) -> None:
     with Store(tmp_path / "shard-000") as one, Store(tmp_path / "shard-001") as two:
         for n in range(9):
@@ -329,7 +314,7 @@ def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_pat
             return left
 
     def here() -> str:
-        return "".join(sorted(outcome.id for outcome, _ in read_shard(tmp_path)))
+        return "".join(sorted(outcome.id for outcome, _ in outcome_pointers(tmp_path)))
 
     assert read("one", "abcd") == [*"abcd"] and here() == "abcd"
     assert read("two", "bce", whole=False) == ["e"] and here() == "abcde", "nobody knows yet what else is in it"
@@ -365,7 +350,7 @@ def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
         assert [store.meet(item) for item in "abcdefgh"] == [item == "b" for item in "abcdefgh"]
         store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
         assert store.counts().undone == 3 and sum(alike.items for alike in store.counts().ended) == 5
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"acdeh"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"acdeh"]
     assert {Outcome.model_validate_json(line).id for line in (tmp_path / GIVEN_UP).read_bytes().splitlines()} == {
         *"bfg"
     }
