@@ -57,9 +57,6 @@ class Asker:
         images: folder that the paths of images lie below.
         log: where every attempt is written down, if anywhere.
         where: the endpoint's place in the configuration, for messages; the role unless given.
-
-    Raises:
-        ConfigError: the address cannot be used.
     """
 
     def __init__(

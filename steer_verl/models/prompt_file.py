@@ -11,6 +11,7 @@
 
 A blank is filled once, in a single pass: what a value holds is never expanded. A plain string was written by others (a
 data set, a model) and goes in as a quotation, each line behind ``> ``; :class:`Ours` and numbers stand as they are.
+Whatever is not so is a ``ConfigError``.
 """
 
 from __future__ import annotations
@@ -80,11 +81,7 @@ class PromptFile:
         return frozenset(_BLANK.findall(self.request))
 
     def render(self, values: Mapping[str, Value]) -> str:
-        """The request with its blanks filled.
-
-        Raises:
-            ConfigError: a blank without a value, or a value without a blank.
-        """
+        """The request with its blanks filled, all of them and no others."""
         if self.blanks != values.keys():
             odd = ", ".join(sorted(self.blanks ^ values.keys()))
             raise ConfigError(f"prompt {self.name}: {odd}: blanks and values differ; write {{{{name}}}} for each value")
@@ -99,11 +96,7 @@ def pasted(value: Value) -> str:
 
 
 def parse_prompt(text: str, where: str) -> PromptFile:
-    """A prompt from the text of its file.
-
-    Raises:
-        ConfigError: no head, another key in it than ``name`` and ``version``, or no words after it.
-    """
+    """A prompt from the text of its file: a head with ``name`` and ``version`` alone, and words after it."""
     parts = [part.strip() for part in _RULER.split(text.replace("\r\n", "\n"), maxsplit=3)]
     if len(parts) < 3 or parts[0] or not parts[2]:
         raise ConfigError(f"{where}: no head between two lines of ---, or no words after it; write name and version")
@@ -118,11 +111,7 @@ def parse_prompt(text: str, where: str) -> PromptFile:
 
 @lru_cache(maxsize=16)
 def load_prompts(package: str) -> Mapping[str, PromptFile]:
-    """The prompts in the folder ``prompts`` of ``package``, by name.
-
-    Raises:
-        ConfigError: a file is no prompt, or its name is not its file's.
-    """
+    """The prompts in the folder ``prompts`` of ``package``, by the name in the file, which is the file's."""
     prompts = {}
     for file in (resources.files(package) / "prompts").iterdir():
         if file.name.endswith(".md"):

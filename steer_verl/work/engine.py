@@ -18,8 +18,9 @@ However it stops, the calls under way come to their end first (``grace``), and e
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -61,8 +62,6 @@ class Engine:
         self.step, self.shards, self.settings, self.tally = step, shards, settings, tally
         self.key, self.source = key, source
         self._tasks = self._unfinished(items)
-        self._opening = asyncio.Lock()
-        self._open: Callable[[], Awaitable[None]] | None = getattr(step, "open", None)
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
@@ -70,12 +69,13 @@ class Engine:
         """The first one; others may follow from it."""
 
     async def run(self) -> None:
-        """Until every item has ended.
-
-        Raises:
-            SteerError: an endpoint is dead, or the step has a fault; the same command goes on.
-            DataError: two items have the same id, or the source cannot be read.
-        """
+        """Until every item has ended; a dead endpoint, a fault of the step or of the source is a ``SteerError``."""
+        first = next(self._tasks, None)
+        if first is None:
+            return
+        if opens := getattr(self.step, "open", None):
+            await opens()
+        self._tasks = itertools.chain([first], self._tasks)
         workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
         ticker = asyncio.create_task(self._tick())
         try:
@@ -117,7 +117,6 @@ class Engine:
     async def _worker(self) -> None:
         try:
             while not self.shards.stopping and (task := next(self._tasks, None)) is not None:
-                await self._opened()
                 while not self.shards.stopping and not await self._tried(task):
                     await self._pause(task)
         except asyncio.CancelledError:
@@ -126,13 +125,6 @@ class Engine:
             self._fault = self._fault or fault
             self.shards.stopping = True
             raise
-
-    async def _opened(self) -> None:
-        """With the first item that is left to work, the step is opened."""
-        async with self._opening:
-            if self._open is not None:
-                await self._open()
-                self._open = None
 
     async def _pause(self, task: _Task) -> None:
         """Until the next try is due, or none is to be begun any more."""

@@ -55,11 +55,6 @@ def read_at(pointer: Pointer) -> Outcome:
         raise DataError(f"{pointer.path}: was changed while it was read; run the same command again") from None
 
 
-def shard_folder(folder: Path, shard: int) -> Path:
-    """Where a step's shard lies."""
-    return folder / f"shard-{shard:03d}"
-
-
 def shard_of(item: str, shards: int) -> int:
     """The shard of an item, the same in every process and run."""
     return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "big") % shards

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from steer_verl.text import clock_text
@@ -33,7 +32,9 @@ class Tally:
         every: float = PLAIN_EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.step, self.total, self.console, self.every, self.clock = step, total, console, every, clock
+        self.step, self.total, self.every, self.clock = step, total, every, clock
+        self.console = console or Console(quiet=True, force_terminal=False)
+        self._status = self.console.status(step) if self.console.is_terminal else None
         self.before = 0
         """Items that earlier runs have ended."""
         self.kept, self.rejected, self.usage = 0, Counter[str](), Usage()
@@ -45,19 +46,16 @@ class Tally:
         self._began = self._said = self._last = clock()
         self._of_late = 0.0
         """Items that have ended, each the less the longer ago it did."""
-        terminal = console is not None and console.is_terminal
-        self._live = Live(console=console, get_renderable=self._text, refresh_per_second=4) if terminal else None
 
     def __enter__(self) -> Tally:
-        if self._live is not None:
-            self._live.start()
+        if self._status is not None:
+            self._status.start()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-        else:
-            self._say(self.line())
+        if self._status is not None:
+            self._status.stop()
+        self._say(self.line())
         if isinstance(error, KeyboardInterrupt):
             self._say(f"{self.step}: interrupted; what was done is kept, and the same command goes on")
 
@@ -73,7 +71,9 @@ class Tally:
 
     def tick(self, at_once: bool = False) -> None:
         """Called about once a second; ``at_once``: there is news."""
-        if self._live is None and (at_once or self.clock() - self._said >= self.every):
+        if self._status is not None:
+            self._status.update(Text(self.line(), no_wrap=True, overflow="ellipsis"))
+        elif at_once or self.clock() - self._said >= self.every:
             self._say(self.line())
 
     @property
@@ -101,8 +101,4 @@ class Tally:
 
     def _say(self, line: str) -> None:
         self._said = self.clock()
-        if self.console is not None:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def _text(self) -> Text:
-        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

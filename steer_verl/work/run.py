@@ -21,7 +21,7 @@ from steer_verl.work.engine import Engine
 from steer_verl.work.manifest import PLAN, Plan, StepAccount, account, agreed, counted, read_plan, write_whole
 from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
-from steer_verl.work.step import Outcome, Step, WorkSettings
+from steer_verl.work.step import Step, WorkSettings
 from steer_verl.work.store import EARLIER, GIVEN_UP
 
 Item = TypeVar("Item")
@@ -79,7 +79,7 @@ def run(
         SteerError: an endpoint is dead, or the step has a fault. Nothing is lost, and the same command goes on.
         KeyboardInterrupt: the same holds.
     """
-    as_read = json.loads(json.dumps(fingerprint))
+    as_read = json.loads(json.dumps(dict(fingerprint)))
     plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
     plan = agreed(job.folder, plan, accept_changes=accept_changes)
     with Tally(job.name, total, console) as tally:
@@ -106,15 +106,11 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
         if changed:
             store.take_out(lambda outcome: True, EARLIER.format(len(plan.earlier)))
         elif retry:
-            store.take_out(_given_up, GIVEN_UP)
+            store.take_out(lambda outcome: outcome.done.status == "rejected" and outcome.done.given_up, GIVEN_UP)
     write_whole(job.folder / PLAN, plan.model_dump_json(indent=1) + "\n")
     found = counted(plan, shards)
     tally.before = found.entered - found.undone
     return bool(job.source) and found.complete and found.source == job.source
-
-
-def _given_up(outcome: Outcome) -> bool:
-    return outcome.done.status == "rejected" and outcome.done.given_up
 
 
 async def work(job: Job[Any], shards: Shards, processes: int, tally: Tally) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from steer_verl.models.cache import kept_secret
 from steer_verl.models.place import Place
-from steer_verl.work.outcomes import shard_folder, shard_of
+from steer_verl.work.outcomes import shard_of
 from steer_verl.work.step import WorkSettings
 from steer_verl.work.store import Store
 
@@ -39,7 +39,7 @@ class Shards(contextlib.ExitStack):
     def __enter__(self) -> Shards:
         with contextlib.ExitStack() as opened:  # those before one that cannot be opened are closed again
             for n in self.numbers:
-                self.stores[n] = opened.enter_context(Store(shard_folder(self.folder, n)))
+                self.stores[n] = opened.enter_context(Store(self.folder / f"shard-{n:03d}"))
             self.push(opened.pop_all())
         return self
 

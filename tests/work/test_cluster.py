@@ -17,7 +17,7 @@ import pytest
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
 from steer_verl.work.cluster import CLOSING, Follower, _stop, secrets_of
-from steer_verl.work.outcomes import read_outcomes, shard_folder
+from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import run
 from steer_verl.work.step import Kept, Outcome, WorkSettings
 from steer_verl.work.store import Store
@@ -34,7 +34,7 @@ SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "heal
 
 def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     rng, seen, written = random.Random(0), Follower(tmp_path), 0
-    with Store(shard_folder(tmp_path, 0)) as one, Store(shard_folder(tmp_path, 1)) as two:
+    with Store(tmp_path / "shard-000") as one, Store(tmp_path / "shard-001") as two:
         for n in range(40):
             store = rng.choice([one, two])
             store.meet(f"{n}")
@@ -43,7 +43,7 @@ def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
                 ids = [int(outcome.id) for outcome in seen.new()]
                 assert sorted(ids) == list(range(written, n + 1))
                 written = n + 1
-    torn = shard_folder(tmp_path, 0) / "outcomes-900000.jsonl"
+    torn = tmp_path / "shard-000" / "outcomes-900000.jsonl"
     line = Outcome(id="torn", done=Kept(value={})).model_dump_json()
     torn.write_text(line[:20])
     assert "torn" not in [outcome.id for outcome in seen.new()]
