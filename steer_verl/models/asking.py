@@ -15,8 +15,9 @@ carry its request's id (steer_verl/models/forms.py), and only then is it read (s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from steer_verl.models.forms import Form, Images, Said, chat, form
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, pasted
-from steer_verl.models.replies import Fault, read_answer, read_record, reply_schema
+from steer_verl.models.replies import AskFault, Fault, read_answer, read_record, reply_schema
 from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.types import IMAGE_MARK, Usage
 
@@ -138,55 +139,52 @@ class Asker:
         again: str,
         schema: dict[str, Any] | None = None,
     ) -> T:
-        """What ``read`` makes of a reply and its request's id.
-
-        The same twice at once at one place is a fault: two replies would be one in the cache.
-        """
+        """What ``read`` makes of the first readable reply and its request's id, at the latest after ``reasks`` more."""
         key = "/".join(filter(None, (place.key, self.role, again)))
-        mark = (key, what)
-        if mark in self._under_way:
-            raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
         context = self.endpoint.context(key=key, affinity=place.key, purpose=self.role, prompt=self.version)
-        self._under_way.add(mark)
-        try:
-            outcome = await self._read(make, read, schema, context, place)
-        finally:
-            self._under_way.discard(mark)
-        if not isinstance(outcome, Failure | Fault):
-            return outcome
-        cause = EndpointFailed(outcome) if isinstance(outcome, Failure) else None
-        told = f"{self.role} ({self.config.model}): {outcome.detail}"
-        transient = cause is not None and not cause.failure.of_this_request
-        raise AgentFailed(outcome.reason.value, told, transient=transient) from cause
+        fault = Fault(AskFault.EMPTY, "")
+        with self._alone(key, what):
+            async with self.endpoint.admitted(context):
+                with context.deadline.stopped():
+                    sent = await asyncio.to_thread(make)  # images are encoded only where they will be sent
+                for number in range(1 + self.config.reasks):
+                    request = Request(sent.messages(fault.detail), schema, again=number)
+                    reply = await self._paid(request, context, place)
+                    outcome = read(reply, sent.nonce)
+                    if not isinstance(outcome, Fault):
+                        return outcome
+                    fault = outcome
+                    if not fault.again:
+                        break
+                    if reply.truncated and self.config.json_schema == "auto":
+                        schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
+        raise AgentFailed(fault.reason.value, self._told(fault.detail))
 
-    async def _read(
-        self,
-        make: Callable[[], Form],
-        read: Callable[[Reply, str], T | Fault],
-        schema: dict[str, Any] | None,
-        context: RequestContext,
-        place: Place,
-    ) -> T | Fault | Failure:
-        """What the first readable reply comes to, or the last one after ``reasks`` more; each is paid for at once."""
-        fault = ""
-        async with self.endpoint.admitted(context):
-            with context.deadline.stopped():
-                sent = await asyncio.to_thread(make)  # images are encoded only where they will be sent
-            for again in range(1 + self.config.reasks):
-                try:
-                    reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
-                finally:
-                    place.spend(context.usage)
-                    context.usage = Usage()
-                if isinstance(reply, Failure):
-                    return reply
-                outcome = read(reply, sent.nonce)
-                if not isinstance(outcome, Fault) or not outcome.again:
-                    break
-                fault = outcome.detail
-                if reply.truncated and self.config.json_schema == "auto":
-                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
-        return outcome
+    async def _paid(self, request: Request, context: RequestContext, place: Place) -> Reply:
+        """One reply; its cost goes on the place's account at once, also when nothing came of it."""
+        try:
+            reply = await self.endpoint.ask(request, context)
+        finally:
+            place.spend(context.usage)
+            context.usage = Usage()
+        if isinstance(reply, Failure):
+            told, transient = self._told(reply.detail), not reply.of_this_request
+            raise AgentFailed(reply.reason.value, told, transient=transient) from EndpointFailed(reply)
+        return reply
+
+    @contextlib.contextmanager
+    def _alone(self, key: str, what: object) -> Iterator[None]:
+        """The same twice at once at one place is a fault: two replies would be one in the cache."""
+        if (key, what) in self._under_way:
+            raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
+        self._under_way.add((key, what))
+        try:
+            yield
+        finally:
+            self._under_way.discard((key, what))
+
+    def _told(self, detail: str) -> str:
+        return f"{self.role} ({self.config.model}): {detail}"
 
 
 def dialogue(said: tuple[Said, ...]) -> Ours:

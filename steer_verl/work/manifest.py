@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.types import Record, Usage
@@ -67,6 +67,18 @@ class Manifest(Record):
     """Of a whole build."""
 
     steps: list[StepAccount]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Manifest:
+        for one in self.steps:
+            rejected = sum(one.rejected.values())
+            out = one.kept + rejected + one.undone
+            if one.entered != out:
+                what = f"{one.entered} in, but {one.kept} kept + {rejected} rejected + {one.undone} undone"
+                raise DataError(
+                    f"step {one.step!r}: {what} = {out}; the file was changed by hand: have it written anew"
+                )
+        return self
 
 
 # ----- plans
@@ -140,14 +152,16 @@ def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccoun
 def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None) -> StepAccount:
     """The account of a step whose shards are all open."""
     found = [store.counts() for store in shards.stores.values()]
-    ended = [alike for counts in found for alike in counts.ended]
-    rejected, stages = Counter[str](), dict[str, Counter[str]]()
-    for alike in ended:
-        if alike.reason is not None:
-            rejected[alike.reason] += alike.items
-            if alike.stage:
-                stages.setdefault(alike.stage, Counter())[alike.reason] += alike.items
-    kept = sum(alike.items for alike in ended if alike.reason is None)
+    kept, given_up, seconds = 0, 0, 0.0
+    rejected, stages = Counter[str](), defaultdict[str, Counter[str]](Counter)
+    for stage, reason, last, items, spent in (row for counts in found for row in counts.ended):
+        seconds += spent
+        given_up += items * last
+        if reason is None:
+            kept += items
+        else:
+            rejected[reason] += items
+            stages[stage][reason] += items
     undone = sum(counts.undone for counts in found)
     sources = {counts.whole for counts in found}
     source = sources.pop() if len(sources) == 1 else None
@@ -156,33 +170,22 @@ def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None)
         entered=kept + rejected.total() + undone,
         kept=kept,
         rejected=dict(sorted(rejected.items())),
-        stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items())},
-        given_up=sum(alike.items for alike in ended if alike.given_up),
+        stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items()) if stage},
+        given_up=given_up,
         undone=undone,
         complete=source is not None and undone == 0,
         source=source or "",
         usage=sum((counts.usage for counts in found), Usage()),
-        seconds=round(sum(alike.seconds for alike in ended), 3),
+        seconds=round(seconds, 3),
         agents=dict(agents or {}),
         fingerprint=plan.fingerprint,
         earlier=plan.earlier,
     )
 
 
-def check(steps: Iterable[StepAccount]) -> None:
-    """See to it that every step's counts add up."""
-    for one in steps:
-        rejected = sum(one.rejected.values())
-        out = one.kept + rejected + one.undone
-        if one.entered != out:
-            what = f"{one.entered} in, but {one.kept} kept + {rejected} rejected + {one.undone} undone"
-            raise DataError(f"step {one.step!r}: {what} = {out}; the file was changed by hand: have it written anew")
-
-
 def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
-    """Check the counts (:func:`check`) and write them whole."""
+    """Check the counts and write them whole."""
     manifest = Manifest(steps=list(steps))
-    check(manifest.steps)
     write_whole(path, manifest.model_dump_json(indent=1, by_alias=True) + "\n")
     return manifest
 
@@ -190,12 +193,10 @@ def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest and check its counts."""
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: {where}: {first['msg']}; let the step write it anew") from None
-    check(manifest.steps)
-    return manifest

@@ -43,23 +43,13 @@ _FACT = "SELECT value FROM fact WHERE name = ?"
 _NOTHING = Usage()
 
 
-class Ended(NamedTuple):
-    """Items of a shard that have ended alike."""
-
-    stage: str
-    reason: str | None
-    """``None``: they were kept."""
-    given_up: bool
-    items: int
-    seconds: float
-
-
 class Counts(NamedTuple):
     """What lies in a shard, of the items that are in the source."""
 
     whole: str | None
     """The source that was last read to its end; ``None`` while one is being read."""
-    ended: list[Ended]
+    ended: list[tuple[str, str | None, bool, int, float]]
+    """(stage, reason, given up, items, seconds); without a reason they were kept."""
     undone: int
     usage: Usage
 
@@ -168,7 +158,7 @@ class Store:
         ended = self._do(f"SELECT {alike}, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY {alike}")
         undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
         spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
-        return Counts(self._one(_FACT, "whole"), [Ended(*row) for row in ended], undone, sum(spent, _NOTHING))
+        return Counts(self._one(_FACT, "whole"), ended.fetchall(), undone, sum(spent, _NOTHING))
 
     def take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
         """Move outcomes into the file ``aside``: their items are to be worked again. Their replies stay."""

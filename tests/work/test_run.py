@@ -16,7 +16,7 @@ from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import Usage
-from steer_verl.work.manifest import account, check, differences, read_manifest, read_plan, write_manifest
+from steer_verl.work.manifest import Manifest, account, differences, read_manifest, read_plan, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, run
@@ -63,10 +63,10 @@ def test_an_unfinished_step_is_counted_with_what_it_has_cost(tmp_path: Path) -> 
 
 def test_counts_that_do_not_add_up_name_their_step(tmp_path: Path) -> None:
     good = run(job(tmp_path / "s", ScriptedStep(odd_ones_out), 9), PRINT)
-    check([good])
+    Manifest(steps=[good])
     for change in ({"kept": 4}, {"rejected": {"odd": 5}}, {"undone": 1}, {"entered": 8}):
         with pytest.raises(DataError, match=r"step 'scripted': \d+ in, but"):
-            check([good, good.model_copy(update=change)])
+            Manifest(steps=[good, good.model_copy(update=change)])
         with pytest.raises(DataError):
             write_manifest(tmp_path / "manifest.json", [good.model_copy(update=change)])
     assert not (tmp_path / "manifest.json").exists()

@@ -30,7 +30,7 @@ from steer_verl.work.outcomes import (
 )
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Kept, Outcome, Rejected, WorkSettings
-from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Ended, Store
+from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Store
 from tests.work.scripted import CALL
 
 SAID = Reply(content="yes", usage=Usage(requests=1, prompt_tokens=5))
@@ -135,7 +135,7 @@ def test_an_item_that_has_ended_leaves_one_line(tmp_path: Path) -> None:
         for n in range(8):
             assert store.meet(f"{n}")
             store.finish(kept(f"{n}"))
-        assert store.counts() == Counts(None, [Ended("", None, False, 8, 0.0)], 0, Usage())
+        assert store.counts() == Counts(None, [("", None, False, 8, 0.0)], 0, Usage())
     with Store(tmp_path) as store:
         assert not any(store.meet(f"{n}") for n in range(8))
         store.meet("new")
@@ -158,7 +158,7 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in ("before", "line but no table", "torn")] == [False, False, True]
         assert store.reply("torn", "ask") == store.reply("line but no table", "ask") == b"paid"
-        assert store.counts() == Counts(None, [Ended("", None, False, 2, 0.0)], 1, Usage())
+        assert store.counts() == Counts(None, [("", None, False, 2, 0.0)], 1, Usage())
         store.finish(kept("torn"))
     assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == ["before", "line but no table", "torn"]
 
@@ -320,7 +320,7 @@ def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_pat
     assert read("two", "bce", whole=False) == ["e"] and here() == "abcde", "nobody knows yet what else is in it"
     assert read("two", "bce") == [] and here() == "bce"
     with Store(tmp_path) as store:
-        assert store.counts() == Counts("two", [Ended("", None, False, 3, 0.0)], 0, CALL + CALL + CALL)
+        assert store.counts() == Counts("two", [("", None, False, 3, 0.0)], 0, CALL + CALL + CALL)
         assert store.reply("a", "ask") == b"paid", "its replies stay: it may come back"
     assert read("one", "abcd") == [*"ad"] and here() == "abcd"
     assert ids(tmp_path / GONE) == [*"ade"]
@@ -349,7 +349,7 @@ def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abcdefgh"] == [item == "b" for item in "abcdefgh"]
         store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
-        assert store.counts().undone == 3 and sum(alike.items for alike in store.counts().ended) == 5
+        assert store.counts().undone == 3 and sum(row[3] for row in store.counts().ended) == 5
     assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"acdeh"]
     assert {Outcome.model_validate_json(line).id for line in (tmp_path / GIVEN_UP).read_bytes().splitlines()} == {
         *"bfg"
