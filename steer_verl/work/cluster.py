@@ -30,12 +30,7 @@ CLOSING = 5.0
 
 
 def work_on_ray(job: Job[Any], tally: Tally) -> None:
-    """Work through all shards of a job.
-
-    Raises:
-        SteerError: a shard has stopped, or its process was lost too often; the others are stopped too, and the same
-            command goes on.
-    """
+    """Work through all shards of a job. One that stops, or is lost too often, stops the others (``SteerError``)."""
     import ray
 
     if not ray.is_initialized():

@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.types import Record, Usage
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import WorkSettings
+
+R = TypeVar("R", bound=Record)
 
 PLAN = "plan.json"
 
@@ -109,13 +111,7 @@ def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
 def read_plan(folder: Path) -> Plan | None:
     """The plan by which a folder was begun; ``None`` for a new one."""
     path = folder / PLAN
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise DataError(f"{path}: not a plan ({what}); put it back as it was, or use a new folder") from None
+    return _read(path, Plan, "put it back as it was, or use a new folder") if path.exists() else None
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
@@ -192,11 +188,15 @@ def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest and check its counts."""
+    return _read(path, Manifest, "let the step write it anew")
+
+
+def _read(path: Path, kind: type[R], hint: str) -> R:
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}; let the step write it anew") from None
+        raise DataError(f"{path}: not a {kind.__name__.lower()} ({where}: {first['msg']}); {hint}") from None

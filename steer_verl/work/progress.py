@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
+from time import monotonic
 
 from rich.console import Console
 from rich.text import Text
@@ -23,16 +22,8 @@ PLAIN_EVERY = 30.0
 class Tally:
     """Counts of one step, of ``total`` items if that is known; as a context manager, it shows them on ``console``."""
 
-    def __init__(
-        self,
-        step: str,
-        total: int | None = None,
-        console: Console | None = None,
-        *,
-        every: float = PLAIN_EVERY,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.step, self.total, self.every, self.clock = step, total, every, clock
+    def __init__(self, step: str, total: int | None = None, console: Console | None = None) -> None:
+        self.step, self.total = step, total
         self.console = console or Console(quiet=True, force_terminal=False)
         self._status = self.console.status(step) if self.console.is_terminal else None
         self.before = 0
@@ -43,7 +34,7 @@ class Tally:
         """Tries that were put off."""
         self.stopping = False
         """Nothing new is begun; calls under way come to their end."""
-        self._began = self._said = self._last = clock()
+        self._began = self._said = self._last = monotonic()
         self._of_late = 0.0
         """Items that have ended, each the less the longer ago it did."""
 
@@ -67,13 +58,13 @@ class Tally:
             else:
                 self.rejected[outcome.done.reason] += 1
             self.usage += outcome.usage
-            self._of_late, self._last = 1.0 + self._of_late * self._fade(self._last), self.clock()
+            self._of_late, self._last = 1.0 + self._of_late * self._fade(self._last), monotonic()
 
     def tick(self, at_once: bool = False) -> None:
         """Called about once a second; ``at_once``: there is news."""
         if self._status is not None:
             self._status.update(Text(self.line(), no_wrap=True, overflow="ellipsis"))
-        elif at_once or self.clock() - self._said >= self.every:
+        elif at_once or monotonic() - self._said >= PLAIN_EVERY:
             self._say(self.line())
 
     @property
@@ -97,8 +88,8 @@ class Tally:
         return " · ".join(parts)
 
     def _fade(self, since: float) -> float:
-        return math.exp((since - self.clock()) / WINDOW)
+        return math.exp((since - monotonic()) / WINDOW)
 
     def _say(self, line: str) -> None:
-        self._said = self.clock()
+        self._said = monotonic()
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -67,17 +67,14 @@ def run(
         fingerprint: what decides the results (models, hashes of prompts, settings), as JSON takes it.
         agents: role -> name, for the account.
         total: items in all, where that is known, for the time left.
-        accept_changes: a folder that was begun under another fingerprint is worked anew: its outcomes are set aside,
-            and replies are replayed as far as what is asked has not changed.
+        accept_changes: a folder of another fingerprint is worked anew; what is asked as before is replayed.
         retry: items that were given up are worked again.
         ray: the shards as Ray tasks, on the cluster that this process is connected to or that ``RAY_ADDRESS`` names.
         console: where progress is shown; ``None`` shows none.
 
     Raises:
-        ConfigError: the folder was begun with other settings, or another run is at work in it.
-        DataError: an id stands twice, or what lies in the folder cannot be read.
-        SteerError: an endpoint is dead, or the step has a fault. Nothing is lost, and the same command goes on.
-        KeyboardInterrupt: the same holds.
+        SteerError: an endpoint is dead, the step has a fault, an id stands twice, the folder was begun with other
+            settings, or another run is at work in it. Nothing is lost, nor by Ctrl-C, and the same command goes on.
     """
     as_read = json.loads(json.dumps(dict(fingerprint)))
     plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)

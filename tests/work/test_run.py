@@ -16,6 +16,7 @@ from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import Usage
+from steer_verl.work import progress
 from steer_verl.work.manifest import Manifest, account, differences, read_manifest, read_plan, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
@@ -222,9 +223,10 @@ def test_items_are_dealt_evenly_and_for_good() -> None:
     assert [shard_of(name, 8) for name in ("a", "b", "ä")] == [7, 5, 1]
 
 
-def test_rate_and_time_left_are_of_late() -> None:
+def test_rate_and_time_left_are_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    tally = Tally("s", total=1000, clock=lambda: now)
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    tally = Tally("s", total=1000)
     tally.before = 100
     assert "left" not in tally.line()
     for second in range(1, 200):
@@ -237,16 +239,18 @@ def test_rate_and_time_left_are_of_late() -> None:
     assert tally.usage == Usage(requests=199, prompt_tokens=1990, completion_tokens=995, cost=99.5)
 
 
-def test_plain_lines_come_now_and_then_and_an_interruption_is_told() -> None:
+def test_plain_lines_come_now_and_then_and_an_interruption_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
     console = paper()
-    with pytest.raises(KeyboardInterrupt), Tally("s", console=console, every=0.0) as tally:
+    with pytest.raises(KeyboardInterrupt), Tally("s", console=console) as tally:
         tally.tick()
         tally.tick()
         raise KeyboardInterrupt
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 4 and lines[-1] == "s: interrupted; what was done is kept, and the same command goes on"
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 1000.0)
     silent = paper()
-    with Tally("s", console=silent, every=1000.0) as tally:
+    with Tally("s", console=silent) as tally:
         tally.tick()
     assert len(silent.file.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
 

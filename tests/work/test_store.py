@@ -244,6 +244,18 @@ def test_an_item_whose_line_cannot_be_read_is_worked_again(tmp_path: Path, caplo
     assert f"{path}: line 2 cannot be read" in caplog.text
 
 
+def test_a_line_that_cannot_be_read_does_not_stay_behind_alone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        for item in "ab":
+            store.finish(given_up(item))
+    (path,) = outcome_files(tmp_path)
+    path.write_bytes(b"no outcome\n" + path.read_bytes())
+    with Store(tmp_path) as store:
+        store.take_out(lambda outcome: True, GIVEN_UP)
+    with Store(tmp_path) as store:
+        assert store.counts().undone == 2 and list(outcome_pointers(tmp_path)) == []
+
+
 def test_an_id_that_stands_twice_is_told(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.meet("i")
