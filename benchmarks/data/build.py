@@ -33,7 +33,7 @@ from aiohttp import web
 
 from steer_verl.data.ready import QUESTION
 from steer_verl.work.manifest import Manifest, read_manifest
-from steer_verl.work.outcomes import outcome_files, read_outcomes, shard_folders
+from steer_verl.work.outcomes import outcome_files, read_outcomes
 from tests.data.role_server import RoleServer, number_of, record
 from tests.models.fault_server import MODEL, Request, Step
 from tests.models.replies import completion
@@ -173,7 +173,7 @@ def play(config: Path, out: Path, kills: tuple[float, ...], seeds: int) -> list[
 def _ended(out: Path) -> int:
     """Lines that the records of the dialogues hold by now."""
     step = out / "steps" / "dialogues"
-    files = (path for shard in shard_folders(step) for path in outcome_files(shard)) if step.is_dir() else ()
+    files = outcome_files(step)
     return sum(path.read_bytes().count(b"\n") for path in files)
 
 

@@ -70,7 +70,7 @@ def set_config(out: Path, name: str, rows: int, seed: int) -> BuildConfig:
         splits=SplitSettings(sft=float(name == "sft"), rl=float(name == "rl"), bench=0.0),
         sets=SetSettings(sft=rows, rl=rows, rl_benign_share=BENIGN),
         student_format=False,  # learnt by SFT
-        work=WorkSettings(in_flight=4, shards=1, lines_per_file=100_000),  # rules never wait
+        work=WorkSettings(in_flight=4, shards=1),  # rules never wait
     )
 
 

@@ -2,7 +2,8 @@
 
 An :class:`Asker` has one endpoint and one prompt. It asks for a record (:meth:`Asker.ask`: JSON, read strictly) or for
 the next message of a chat (:meth:`Asker.answer`: prose). Either ends in a result or in
-:class:`~steer_verl.models.failure.AgentFailed`, and its cost goes on the account of the place.
+:class:`~steer_verl.models.failure.AgentFailed` (``transient``: the endpoint may give it later), and its cost goes on
+the account of the place.
 
 Nothing is remembered here. The cache lies under the endpoint and keeps every terminal reply, refusals and unreadable
 ones too, before it is read. So the same work at the same place is replayed word for word, whatever became of it.
@@ -14,11 +15,11 @@ carry its request's id (steer_verl/models/forms.py), and only then is it read (s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -30,24 +31,12 @@ from steer_verl.models.forms import Form, Images, Said, chat, form
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, pasted
-from steer_verl.models.replies import Fault, read_answer, read_record, reply_schema
+from steer_verl.models.replies import AskFault, Fault, read_answer, read_record, reply_schema
 from steer_verl.models.request import Reply, Request, RequestContext
 from steer_verl.types import IMAGE_MARK, Usage
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Question(Generic[T]):
-    """What is asked for, and how a reply to it is read."""
-
-    what: object
-    """Tells it from every other question that is asked of the role at the same place at the same time."""
-    make: Callable[[], Form]
-    read: Callable[[Reply, str], T | Fault]
-    """Of a reply and the request's id."""
-    schema: dict[str, Any] | None = None
 
 
 class EndpointFailed(Exception):
@@ -69,9 +58,6 @@ class Asker:
         images: folder that the paths of images lie below.
         log: where every attempt is written down, if anywhere.
         where: the endpoint's place in the configuration, for messages; the role unless given.
-
-    Raises:
-        ConfigError: the address cannot be used.
     """
 
     def __init__(
@@ -111,26 +97,20 @@ class Asker:
             images: paths below the folder of images, shown before the request.
             check: what else is wrong with a record, in words for the model; it is then asked again.
             again: tells a second asking of the same from the first.
-
-        Raises:
-            AgentFailed: there is none; ``transient`` when the endpoint may give it later.
         """
         if self.prompt is None:
             raise ValueError("a plain chat has no request")
         text = self.prompt.render(values)
         make = functools.partial(form, self.role, self.prompt.instructions, text, self._images, images)
-        schema = reply_schema(kind, self.role)
-        question: _Question[R] = _Question(
-            (kind, text, images), make, lambda reply, nonce: read_record(reply, nonce, kind, check), schema
-        )
-        return await self._answered(question, place, again)
+        read = functools.partial(read_record, kind=kind, check=check)
+        what, schema = (kind, text, images), reply_schema(kind, self.role)
+        return await self._answered(what, make, read, place, again, schema)
 
     async def answer(
         self,
         said: tuple[Said, ...],
         place: Place,
         *,
-        check: Callable[[str], str] = lambda text: "",
         verbatim: bool = False,
         again: str = "",
     ) -> str:
@@ -139,70 +119,69 @@ class Asker:
         Args:
             said: the chat so far, a user's message last.
             place: where the answer belongs, and who pays for it.
-            check: what is wrong with an answer, in words for the model; it is then asked again.
             verbatim: the answer's own ``<thinking>`` part is wanted; otherwise drafts of a reasoning model are dropped
                 and a cut answer is kept.
-            again: tells a second asking of the same from the first.
-
-        Raises:
-            AgentFailed: there is none; ``transient`` when the endpoint may give it later.
+            again: as for :meth:`ask`.
         """
         make = functools.partial(chat, self.prompt.instructions if self.prompt else "", said, self._images)
-        question: _Question[str] = _Question(said, make, lambda reply, _: read_answer(reply, check, verbatim))
-        return await self._answered(question, place, again)
+        return await self._answered(said, make, lambda reply, _: read_answer(reply, verbatim), place, again)
 
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
-    async def _answered(self, question: _Question[T], place: Place, again: str) -> T:
-        """What is asked for.
-
-        Raises:
-            AgentFailed: see :meth:`ask`.
-            RuntimeError: the same is being asked for at this place: two replies would be one in the cache.
-        """
+    async def _answered(
+        self,
+        what: object,
+        make: Callable[[], Form],
+        read: Callable[[Reply, str], T | Fault],
+        place: Place,
+        again: str,
+        schema: dict[str, Any] | None = None,
+    ) -> T:
+        """What ``read`` makes of the first readable reply and its request's id, at the latest after ``reasks`` more."""
         key = "/".join(filter(None, (place.key, self.role, again)))
-        mark = (key, question.what)
-        if mark in self._under_way:
-            raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
         context = self.endpoint.context(key=key, affinity=place.key, purpose=self.role, prompt=self.version)
-        self._under_way.add(mark)
+        fault = Fault(AskFault.EMPTY, "")
+        with self._alone(key, what):
+            async with self.endpoint.admitted(context):
+                with context.deadline.stopped():
+                    sent = await asyncio.to_thread(make)  # images are encoded only where they will be sent
+                for number in range(1 + self.config.reasks):
+                    request = Request(sent.messages(fault.detail), schema, again=number)
+                    reply = await self._paid(request, context, place)
+                    outcome = read(reply, sent.nonce)
+                    if not isinstance(outcome, Fault):
+                        return outcome
+                    fault = outcome
+                    if not fault.again:
+                        break
+                    if reply.truncated and self.config.json_schema == "auto":
+                        schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
+        raise AgentFailed(fault.reason.value, self._told(fault.detail))
+
+    async def _paid(self, request: Request, context: RequestContext, place: Place) -> Reply:
+        """One reply; its cost goes on the place's account at once, also when nothing came of it."""
         try:
-            outcome = await self._read(question, context, place)
+            reply = await self.endpoint.ask(request, context)
         finally:
-            self._under_way.discard(mark)
-        if isinstance(outcome, Failure):
-            transient, detail = not outcome.of_this_request, self._told(outcome.detail)
-            raise AgentFailed(outcome.reason.value, detail, transient=transient) from EndpointFailed(outcome)
-        if isinstance(outcome, Fault):
-            raise AgentFailed(outcome.reason.value, self._told(outcome.detail))
-        return outcome
+            place.spend(context.usage)
+            context.usage = Usage()
+        if isinstance(reply, Failure):
+            told, transient = self._told(reply.detail), not reply.of_this_request
+            raise AgentFailed(reply.reason.value, told, transient=transient) from EndpointFailed(reply)
+        return reply
 
-    async def _read(self, question: _Question[T], context: RequestContext, place: Place) -> T | Fault | Failure:
-        """What the first readable reply comes to, or the last one after ``reasks`` more.
-
-        The cost of each goes on the place's account at once, also when nothing came of it.
-        """
-        schema, fault = question.schema, ""
-        async with self.endpoint.admitted(context):
-            with context.deadline.stopped():
-                sent = await asyncio.to_thread(question.make)  # images are encoded only where they will be sent
-            for again in range(1 + self.config.reasks):
-                try:
-                    reply = await self.endpoint.ask(Request(sent.messages(fault), schema, again=again), context)
-                finally:
-                    place.spend(context.usage)
-                    context.usage = Usage()
-                if isinstance(reply, Failure):
-                    return reply
-                outcome = question.read(reply, sent.nonce)
-                if not isinstance(outcome, Fault) or not outcome.again:
-                    break
-                fault = outcome.detail
-                if reply.truncated and self.config.json_schema == "auto":
-                    schema = None  # some servers pour out white space up to the limit under a schema (vLLM #38696)
-        return outcome
+    @contextlib.contextmanager
+    def _alone(self, key: str, what: object) -> Iterator[None]:
+        """The same twice at once at one place is a fault: two replies would be one in the cache."""
+        if (key, what) in self._under_way:
+            raise RuntimeError(f"{key}: the same is asked for twice at the same time; tell them apart by `again`")
+        self._under_way.add((key, what))
+        try:
+            yield
+        finally:
+            self._under_way.discard((key, what))
 
     def _told(self, detail: str) -> str:
         return f"{self.role} ({self.config.model}): {detail}"
@@ -210,8 +189,7 @@ class Asker:
 
 def dialogue(said: tuple[Said, ...]) -> Ours:
     """A dialogue for a request: our numbered lines, everything said quoted."""
-    lines = []
-    turn = 0
+    lines, turn = [], 0
     for message in said:
         turn += message.role == "user"
         lines += [f"{message.role} {turn}:", pasted(message.text.replace(IMAGE_MARK, ""))]

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from steer_verl.types import Usage
 
 
-def _on_nobody(usage: Usage) -> None:
-    """Nobody keeps an account."""
-
-
 @dataclass(frozen=True)
 class Place:
     """A place in a run: an item of a step, or a part of its work such as a turn.
@@ -22,8 +18,8 @@ class Place:
 
     key: str
     """``<step>/<item id>``, then one part after another; unique in a run's folder."""
-    spend: Callable[[Usage], None] = _on_nobody
-    """Puts what a call has cost on the item's account."""
+    spend: Callable[[Usage], object] = lambda usage: None
+    """Puts what a call has cost on the item's account; here nobody keeps one."""
 
     def part(self, name: str) -> Place:
         """A place inside this one; ``name`` is unique in it."""

@@ -11,13 +11,14 @@
 
 A blank is filled once, in a single pass: what a value holds is never expanded. A plain string was written by others (a
 data set, a model) and goes in as a quotation, each line behind ``> ``; :class:`Ours` and numbers stand as they are.
+Whatever is not so is a ``ConfigError``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -80,11 +81,7 @@ class PromptFile:
         return frozenset(_BLANK.findall(self.request))
 
     def render(self, values: Mapping[str, Value]) -> str:
-        """The request with its blanks filled.
-
-        Raises:
-            ConfigError: a blank without a value, or a value without a blank.
-        """
+        """The request with its blanks filled, all of them and no others."""
         if self.blanks != values.keys():
             odd = ", ".join(sorted(self.blanks ^ values.keys()))
             raise ConfigError(f"prompt {self.name}: {odd}: blanks and values differ; write {{{{name}}}} for each value")
@@ -99,11 +96,7 @@ def pasted(value: Value) -> str:
 
 
 def parse_prompt(text: str, where: str) -> PromptFile:
-    """A prompt from the text of its file.
-
-    Raises:
-        ConfigError: no head, another key in it than ``name`` and ``version``, or no words after it.
-    """
+    """A prompt from the text of its file: a head with ``name`` and ``version`` alone, and words after it."""
     parts = [part.strip() for part in _RULER.split(text.replace("\r\n", "\n"), maxsplit=3)]
     if len(parts) < 3 or parts[0] or not parts[2]:
         raise ConfigError(f"{where}: no head between two lines of ---, or no words after it; write name and version")
@@ -118,25 +111,12 @@ def parse_prompt(text: str, where: str) -> PromptFile:
 
 @lru_cache(maxsize=16)
 def load_prompts(package: str) -> Mapping[str, PromptFile]:
-    """The prompts in the folder ``prompts`` of ``package``, by name.
-
-    Raises:
-        ConfigError: a file is no prompt, or its name is not its file's.
-    """
+    """The prompts in the folder ``prompts`` of ``package``, by the name in the file, which is the file's."""
     prompts = {}
-    for file in sorted(_files(package), key=lambda file: file.name):
-        prompt = parse_prompt(file.read_text(encoding="utf-8"), file.name)
-        if f"{prompt.name}.md" != file.name:
-            raise ConfigError(f"{file.name}: is named {prompt.name!r} inside; give both the same name")
-        prompts[prompt.name] = prompt
-    return prompts
-
-
-def prompt_hashes(prompts: Iterable[PromptFile]) -> dict[str, str]:
-    """Name -> version of each prompt, for a manifest."""
-    return {prompt.name: prompt.version for prompt in prompts}
-
-
-def _files(package: str) -> Iterable[resources.abc.Traversable]:
-    folder = resources.files(package) / "prompts"
-    return [file for file in folder.iterdir() if file.name.endswith(".md")]
+    for file in (resources.files(package) / "prompts").iterdir():
+        if file.name.endswith(".md"):
+            prompt = parse_prompt(file.read_text(encoding="utf-8"), file.name)
+            if f"{prompt.name}.md" != file.name:
+                raise ConfigError(f"{file.name}: is named {prompt.name!r} inside; give both the same name")
+            prompts[prompt.name] = prompt
+    return dict(sorted(prompts.items()))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,26 +24,23 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class AskFault(str, Enum):
-    """Why a reply is of no use; with the transport's own reasons, what an ``AgentFailed`` of an asker can name."""
+    """Why a reply is of no use; with the transport's own reasons, what an ``AgentFailed`` of an asker can name.
+
+    ``CONTENT_FILTER``: the server's filter ended the reply. ``LENGTH``: it hit ``max_tokens``. ``BAD_JSON``: it holds
+    no JSON object. ``SCHEMA``: that is not the record that was asked for. ``EMPTY``: an answer without words.
+    ``IMAGE``: nothing was sent, because an image cannot be opened.
+    """
 
     REFUSAL = "refusal"
-    """The model declined."""
     CONTENT_FILTER = "content_filter"
-    """The server's filter ended the reply."""
     LENGTH = "length"
-    """The reply hit ``max_tokens``."""
     BAD_JSON = "bad_json"
-    """No JSON object."""
     SCHEMA = "schema"
-    """Not the record that was asked for."""
     EMPTY = "empty"
-    """An answer without words."""
     IMAGE = "image"
-    """Not sent: an image cannot be opened."""
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A reply of no use: why, and whether to ask again."""
 
     reason: AskFault
@@ -53,6 +49,7 @@ class Fault:
 
 
 DECLINED = Fault(AskFault.REFUSAL, "the model declined", again=False)
+CUT = Fault(AskFault.LENGTH, "it is longer than max_tokens")
 
 _SCHEMA_WORDS = frozenset({"type", "enum", "const", "minimum", "maximum", "minItems", "maxItems", "anyOf"})
 """Words of JSON schema that structured output knows. Defaults and descriptions go: our docstrings are no prompt."""
@@ -62,11 +59,8 @@ _SCHEMA_WORDS = frozenset({"type", "enum", "const", "minimum", "maximum", "minIt
 def reply_schema(kind: type[BaseModel], title: str) -> dict[str, Any]:
     """The JSON schema of a reply, in the narrow form that every server takes; the same for every request of a role.
 
-    All fields are required and no others allowed, references are resolved, and ``id`` comes first.
-
-    Args:
-        kind: a record whose fields are records, lists, strings and numbers.
-        title: what the request calls it.
+    All fields are required and no others allowed, references are resolved, and ``id`` comes first. The fields of
+    ``kind`` are records, lists, strings and numbers; ``title`` is what the request calls it.
     """
     schema = kind.model_json_schema()
     plain = _plain(schema, schema.get("$defs", {}))
@@ -79,7 +73,7 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     if reply.refusal:
         return DECLINED
     if reply.truncated:
-        return Fault(AskFault.LENGTH, "it is longer than max_tokens")
+        return CUT
     objects = json_objects(reply.content, nonce)
     ours = signed(objects, nonce)
     if not ours:
@@ -96,17 +90,16 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     return Fault(AskFault.SCHEMA, wrong) if wrong else record
 
 
-def read_answer(reply: Reply, check: Callable[[str], str] = lambda text: "", verbatim: bool = False) -> str | Fault:
+def read_answer(reply: Reply, verbatim: bool = False) -> str | Fault:
     """A chat's next message, or why there is none."""
     if reply.refusal:
         return DECLINED if verbatim else str(tidy(reply.refusal))
     if verbatim and reply.truncated:
-        return Fault(AskFault.LENGTH, "it is longer than max_tokens")
+        return CUT
     text = tidy(reply.content if verbatim else spoken(reply.content))
     if not text:
         return Fault(AskFault.EMPTY, ONLY_REASONING if reply.reasoning.strip() else "it is empty")
-    wrong = check(text)
-    return Fault(AskFault.SCHEMA, wrong) if wrong else str(text)
+    return str(text)
 
 
 def tidy(value: Any) -> Any:

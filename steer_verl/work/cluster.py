@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from steer_verl.errors import SteerError
-from steer_verl.work.outcomes import outcome_files, shard_folders
+from steer_verl.work.outcomes import outcome_files
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, work
 from steer_verl.work.shards import Shards
@@ -28,52 +29,39 @@ CLOSING = 5.0
 """Seconds that an interrupted task may take beyond its calls."""
 
 
-class Secrets:
-    """Values of those of the named environment variables that are set, on their way to a task.
-
-    They are shown nowhere: Ray would log those of a ``runtime_env``.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._values: Mapping[str, str] = {name: os.environ[name] for name in names if name in os.environ}
-
-    def __repr__(self) -> str:
-        return f"Secrets({', '.join(self._values)})"
-
-    def set(self) -> None:
-        """Set the variables in this process."""
-        os.environ.update(self._values)
-
-
-def work_on_ray(job: Job[Any], tally: Tally, tick: Callable[[], None]) -> None:
-    """Work through all shards of a job.
-
-    Raises:
-        SteerError: a shard has stopped, or its process was lost too often; the others are stopped too, and the same
-            command goes on.
-    """
+def work_on_ray(job: Job[Any], tally: Tally) -> None:
+    """Work through all shards of a job. One that stops, or is lost too often, stops the others (``SteerError``)."""
     import ray
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    seen = Follower(job.folder)
-    shards = job.settings.shards
+    seen, shards, secrets = Follower(job.folder), job.settings.shards, secrets_of(job.secrets)
     processes = max(1, min(shards, int(ray.cluster_resources().get("CPU", 1))))
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_work_shard)
-    running = {task.remote(job, shard, processes, Secrets(job.secrets)): shard for shard in range(shards)}
+    running = {task.remote(job, shard, processes, secrets): shard for shard in range(shards)}
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=1.0)
-            for outcome in seen.new():
-                tally.end(outcome)
-            tick()
+            tally.end(*seen.new())
+            tally.tick()
             for reference in ready:
                 _result(reference, job.name, running.pop(reference))
     finally:
         with contextlib.suppress(ray.exceptions.RayError):  # the cluster may be gone
             _stop(list(running), job.settings.grace)
-        for outcome in seen.new():
-            tally.end(outcome)
+        tally.end(*seen.new())
+
+
+def secrets_of(names: Iterable[str]) -> dict[str, SecretStr]:
+    """Those of the environment variables that are set. They are shown nowhere: Ray would log a ``runtime_env``."""
+    return {name: SecretStr(os.environ[name]) for name in names if name in os.environ}
+
+
+def _work_shard(job: Job[Any], shard: int, processes: int, secrets: Mapping[str, SecretStr]) -> None:
+    """What a Ray task does."""
+    os.environ.update({name: value.get_secret_value() for name, value in secrets.items()})
+    with Shards(job.folder, job.name, job.settings, [shard]) as shards:
+        asyncio.run(work(job, shards, processes, Tally(job.name)))
 
 
 def _stop(running: list[Any], grace: float) -> None:
@@ -85,18 +73,10 @@ def _stop(running: list[Any], grace: float) -> None:
 
     for reference in running:
         ray.cancel(reference)
-    if not running:
-        return
-    _, late = ray.wait(running, num_returns=len(running), timeout=grace + CLOSING)
-    for reference in late:
-        ray.cancel(reference, force=True)
-
-
-def _work_shard(job: Job[Any], shard: int, processes: int, secrets: Secrets) -> None:
-    """What a Ray task does."""
-    secrets.set()
-    with Shards(job.folder, job.name, job.settings, [shard]) as shards:
-        asyncio.run(work(job, shards, processes, Tally(job.name)))
+    if running:
+        _, late = ray.wait(running, num_returns=len(running), timeout=grace + CLOSING)
+        for reference in late:
+            ray.cancel(reference, force=True)
 
 
 def _result(reference: Any, step: str, shard: int) -> None:
@@ -119,22 +99,19 @@ class Follower:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read = {path: path.stat().st_size for path in self._files()}
+        self._read = Counter({path: path.stat().st_size for path in outcome_files(folder)})
         """Bytes of each file that were read, up to the end of a line."""
 
     def new(self) -> Iterator[Outcome]:
         """Outcomes that were written since the last call; what cannot be read is passed over."""
-        for path in self._files():
-            start = self._read.get(path, 0)
-            if path.stat().st_size <= start:  # a smaller one was written anew: nothing is new in it
+        for path in outcome_files(self.folder):
+            if path.stat().st_size <= self._read[path]:
                 continue
             with path.open("rb") as file:
-                file.seek(start)
-                *whole, torn = file.read().split(b"\n")
-                self._read[path] = file.tell() - len(torn)
-            for line in whole:
-                with contextlib.suppress(ValidationError):
-                    yield Outcome.model_validate_json(line)
-
-    def _files(self) -> Iterator[Path]:
-        return (path for shard in shard_folders(self.folder) for path in outcome_files(shard))
+                file.seek(self._read[path])
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._read[path] += len(line)
+                    with contextlib.suppress(ValidationError):
+                        yield Outcome.model_validate_json(line)

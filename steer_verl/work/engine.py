@@ -1,13 +1,13 @@
 """The loop of a step: items in flight, tries, and when to stop.
 
-Workers take items from one iterator, so that no more than ``in_flight`` of them are at work, however many there are; as
-many may wait for their next try. More would be a queue: then nothing new is begun until one of them is due.
+Workers take items from one iterator, so that no more than ``in_flight`` of them are at work or wait for their next try,
+however many there are.
 
 What becomes of a try that fails:
 
 * An agent that would fail again: the item is rejected with the agent's reason.
-* An agent that failed for the moment: the item goes to the back. Its last failure rejects it, if any other item has
-  ended since its first: then the world works, and it is the item.
+* An agent that failed for the moment: after a pause, the item is tried again. Its last failure rejects it, if any other
+  item has ended since its first: then the world works, and it is the item.
 * If none has, or if ``dead_after`` such failures came in a row, an endpoint is dead: the run stops, and no item is
   rejected for that.
 * Anything else is a fault of the step, and the run stops.
@@ -18,58 +18,50 @@ However it stops, the calls under way come to their end first (``grace``), and e
 from __future__ import annotations
 
 import asyncio
-import heapq
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from steer_verl.errors import SteerError
 from steer_verl.models.failure import AgentFailed
 from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
-from steer_verl.work.step import Done, Opens, Outcome, Rejected, Step, WorkSettings
+from steer_verl.work.step import Done, Outcome, Rejected, Step, WorkSettings
 from steer_verl.work.store import Store
 
-Item = TypeVar("Item")
 
+@dataclass
+class _Task:
+    """An item at work."""
 
-@dataclass(order=True)
-class _Try:
-    """An item at work, or waiting for its next try; in order of when it is due."""
-
-    due: float
-    """In seconds of the monotonic clock."""
     id: str
-    item: Any = field(compare=False)
-    store: Store = field(compare=False)
-    failures: int = field(default=0, compare=False)
-    ended_then: int = field(default=0, compare=False)
+    item: Any
+    store: Store
+    failures: int = 0
+    ended_then: int = 0
     """Items that had ended when it failed first."""
 
 
-class Engine(Generic[Item]):
+class Engine:
     """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.run.Job`."""
 
     def __init__(
         self,
-        step: Step[Item],
-        items: Iterable[Item],
+        step: Step[Any],
+        items: Iterable[Any],
         shards: Shards,
         settings: WorkSettings,
         tally: Tally,
         *,
-        key: Callable[[Item], str] = attrgetter("id"),
+        key: Callable[[Any], str] = attrgetter("id"),
         source: str = "",
-        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.step, self.shards, self.settings, self.tally = step, shards, settings, tally
-        self.key, self.source, self.tick = key, source, tick
-        self._fresh = self._unfinished(items)
-        self._opening = asyncio.Lock()
-        self._open = not isinstance(step, Opens)
-        self._waiting: list[_Try] = []  # a heap
+        self.key, self.source = key, source
+        self._tasks = self._unfinished(items)
         self._ended = 0
         """Items that ended by their own doing."""
         self._failures_in_a_row = 0
@@ -77,12 +69,13 @@ class Engine(Generic[Item]):
         """The first one; others may follow from it."""
 
     async def run(self) -> None:
-        """Until every item has ended.
-
-        Raises:
-            SteerError: an endpoint is dead, or the step has a fault; the same command goes on.
-            DataError: two items have the same id, or the source cannot be read.
-        """
+        """Until every item has ended; a dead endpoint, a fault of the step or of the source is a ``SteerError``."""
+        first = next(self._tasks, None)
+        if first is None:
+            return
+        if opens := getattr(self.step, "open", None):
+            await opens()
+        self._tasks = itertools.chain([first], self._tasks)
         workers = [asyncio.create_task(self._worker()) for _ in range(self.settings.in_flight)]
         ticker = asyncio.create_task(self._tick())
         try:
@@ -96,13 +89,20 @@ class Engine(Generic[Item]):
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
         """Begin nothing new, and let the calls under way come to their end: they are paid for."""
         self.shards.stopping = self.tally.stopping = not all(worker.done() for worker in workers)
+        if self.tally.stopping:
+            self.tally.tick(at_once=True)
         await asyncio.wait(workers, timeout=self.settings.grace)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         self.tally.stopping = False
 
-    def _unfinished(self, items: Iterable[Item]) -> Iterator[_Try]:
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.tally.tick()
+
+    def _unfinished(self, items: Iterable[Any]) -> Iterator[_Task]:
         """The items of these shards that have not ended."""
         for mine in self.shards.stores.values():
             mine.begin_reading()
@@ -110,16 +110,15 @@ class Engine(Generic[Item]):
             name = self.key(item)
             store = self.shards.store_of(name)
             if store is not None and store.meet(name):
-                yield _Try(0.0, name, item, store)
+                yield _Task(name, item, store)
         for mine in self.shards.stores.values():
             mine.read_whole(self.source)
 
     async def _worker(self) -> None:
         try:
-            while (one := await self._next()) is not None:
-                await self._opened()
-                await self._work(one)
-                await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
+            while not self.shards.stopping and (task := next(self._tasks, None)) is not None:
+                while not self.shards.stopping and not await self._tried(task):
+                    await self._pause(task)
         except asyncio.CancelledError:
             raise
         except BaseException as fault:
@@ -127,36 +126,25 @@ class Engine(Generic[Item]):
             self.shards.stopping = True
             raise
 
-    async def _opened(self) -> None:
-        """With the first item that is left to work, the step is opened."""
-        async with self._opening:
-            if isinstance(self.step, Opens) and not self._open:
-                await self.step.open()
-                self._open = True
+    async def _pause(self, task: _Task) -> None:
+        """Until the next try is due, or none is to be begun any more."""
+        due = time.monotonic() + self.settings.pause * 2.0 ** (task.failures - 1)
+        while not self.shards.stopping and (left := due - time.monotonic()) > 0:
+            await asyncio.sleep(min(1.0, left))
 
-    async def _next(self) -> _Try | None:
-        """An item whose next try is due, or a new one; ``None`` when neither is left for this worker."""
-        while not self.shards.stopping:
-            if self._waiting and self._waiting[0].due <= time.monotonic():
-                return heapq.heappop(self._waiting)
-            if len(self._waiting) < self.settings.in_flight:
-                one = next(self._fresh, None)
-                if one is not None or not self._waiting:
-                    return one  # who is still at work puts off its own item, and takes it up again itself
-            await asyncio.sleep(min(1.0, max(0.0, self._waiting[0].due - time.monotonic())))
-        return None
-
-    async def _work(self, one: _Try) -> None:
-        """One try."""
+    async def _tried(self, task: _Task) -> bool:
+        """One try; whether the item has ended."""
+        await asyncio.sleep(0)  # a step that never waits must not keep the others from their turn
         start = time.monotonic()
-        where = f"{self.step.name}/{one.id}"
+        where = f"{self.step.name}/{task.id}"
         try:
-            done = await self.step.work(one.item, self.shards.place(one.id))
-        except AgentFailed as failure:
-            if failure.transient and not self._blamed(one, failure):
-                self._put_off(one)
-            else:
-                self._end(one, _rejected(failure), start, not failure.transient)
+            done = await self.step.work(task.item, self.shards.place(task.id))
+        except AgentFailed as why:
+            if why.transient and not self._blamed(task, why):
+                self.tally.failures += 1
+                return False
+            given_up, value = why.transient, why.value
+            done = Rejected(reason=why.reason, detail=why.detail, value=value, stage=why.stage, given_up=given_up)
         except asyncio.CancelledError as error:
             if self.shards.stopping:
                 raise
@@ -167,54 +155,38 @@ class Engine(Generic[Item]):
         except Exception as error:
             what, hint = f"{type(error).__name__}: {error}", "mend the step, and the same command goes on"
             raise SteerError(f"{where}: the step failed ({what}); {hint}") from error
-        else:
-            self._end(one, done, start)
+        self._end(task, done, start)
+        return True
 
-    def _end(self, one: _Try, done: Done, start: float, by_itself: bool = True) -> None:
-        """The final word; ``by_itself``: the agents it needed were there."""
+    def _end(self, task: _Task, done: Done, start: float) -> None:
+        """The final word."""
         seconds = time.monotonic() - start
-        outcome = Outcome(id=one.id, done=done, usage=one.store.usage(one.id), seconds=seconds)
-        one.store.finish(outcome)
+        outcome = Outcome(id=task.id, done=done, usage=task.store.usage(task.id), seconds=seconds)
+        task.store.finish(outcome)
         self.tally.end(outcome)
-        if by_itself:
+        if done.status == "kept" or not done.given_up:  # the agents that it needed were there
             self._ended += 1
             self._failures_in_a_row = 0
 
-    def _put_off(self, one: _Try) -> None:
-        self.tally.failures += 1
-        one.due = time.monotonic() + self.settings.pause * 2.0 ** (one.failures - 1)
-        heapq.heappush(self._waiting, one)
-
-    def _blamed(self, one: _Try, failure: AgentFailed) -> bool:
+    def _blamed(self, task: _Task, failure: AgentFailed) -> bool:
         """Whether an item is rejected because an agent has failed for the moment once more.
 
         Raises:
             SteerError: an endpoint is to blame.
         """
-        if one.failures == 0:
-            one.ended_then = self._ended
-        one.failures += 1
-        last = one.failures >= self.settings.tries
-        if self._ended == one.ended_then and not self.settings.give_up:
+        if task.failures == 0:
+            task.ended_then = self._ended
+        task.failures += 1
+        last = task.failures >= self.settings.tries
+        if self._ended == task.ended_then and not self.settings.give_up:
             self._failures_in_a_row += 1
             if last or self._failures_in_a_row >= self.settings.dead_after:
-                raise SteerError(self._dead(one, failure))
+                raise SteerError(self._dead(task, failure))
         return last
 
-    def _dead(self, one: _Try, failure: AgentFailed) -> str:
+    def _dead(self, task: _Task, failure: AgentFailed) -> str:
         detail = f" ({failure.detail})" if failure.detail else ""
         what = f"nothing has succeeded since the last {self._failures_in_a_row} failures"
-        last = f"the last: {failure.reason}{detail} at item {one.id!r}"
+        last = f"the last: {failure.reason}{detail} at item {task.id!r}"
         hint = "see to the endpoint, and the same command goes on; if it is well, give_up=true rejects what still fails"
         return f"{self.step.name}: {what}, {last}; no item is lost: {hint}"
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(1.0)
-            self.tick()
-
-
-def _rejected(why: AgentFailed) -> Rejected:
-    """What becomes of an item that an agent has failed for the last time."""
-    given_up, value = why.transient, why.value
-    return Rejected(reason=why.reason, detail=why.detail, value=value, stage=why.stage, given_up=given_up)

@@ -1,23 +1,27 @@
-"""By what a step's folder was begun, and what went in and came out of it, so that it always adds up."""
+"""By what a step's folder was begun, and what went in and came out of it, so that it always adds up.
+
+Files that cannot be read, and counts that do not add up, are a ``DataError`` with how to fix it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.types import Record, Usage
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import WorkSettings
 
+R = TypeVar("R", bound=Record)
+
 PLAN = "plan.json"
-_NOTHING = object()
 
 
 class Plan(Record):
@@ -66,6 +70,18 @@ class Manifest(Record):
 
     steps: list[StepAccount]
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Manifest:
+        for one in self.steps:
+            rejected = sum(one.rejected.values())
+            out = one.kept + rejected + one.undone
+            if one.entered != out:
+                what = f"{one.entered} in, but {one.kept} kept + {rejected} rejected + {one.undone} undone"
+                raise DataError(
+                    f"step {one.step!r}: {what} = {out}; the file was changed by hand: have it written anew"
+                )
+        return self
+
 
 # ----- plans
 
@@ -73,66 +89,40 @@ class Manifest(Record):
 def agreed(folder: Path, plan: Plan, *, accept_changes: bool = False) -> Plan:
     """The plan by which the folder is to go on; it is not yet written.
 
-    Args:
-        folder: of the step.
-        plan: of this run.
-        accept_changes: the fingerprint may be another one: the folder's own is then among the earlier ones.
+    With ``accept_changes``, the fingerprint may be another one: the folder's own is then the last of the earlier ones.
 
     Raises:
         ConfigError: the folder was begun by another plan; it names what differs.
-        DataError: the folder's plan cannot be read.
     """
-    plan = plan.model_copy(update={"fingerprint": as_json(plan.fingerprint)})
-    found = read_plan(folder)
-    if found is None:
-        return plan
+    found = read_plan(folder) or plan
     for name in ("step", "shards"):
         was, now = getattr(found, name), getattr(plan, name)
         if was != now:
             raise ConfigError(f"{folder}: begun with {name} {was!r}, not {now!r}; set it back, or use a new folder")
     changed = list(differences(found.fingerprint, plan.fingerprint))
-    if not changed:
-        return found
-    if not accept_changes:
+    if changed and not accept_changes:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         hint = "set it back, use a new folder, or have all items worked anew by --accept-changes"
         raise ConfigError(f"{folder}: begun with other settings: {'; '.join(changed[:5])}{more}; {hint}")
-    return plan.model_copy(update={"earlier": [*found.earlier, found.fingerprint]})
+    earlier = [*found.earlier, found.fingerprint] if changed else found.earlier
+    return plan.model_copy(update={"earlier": earlier})
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """The plan by which a folder was begun; ``None`` for a new one.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """The plan by which a folder was begun; ``None`` for a new one."""
     path = folder / PLAN
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise DataError(f"{path}: not a plan ({what}); put it back as it was, or use a new folder") from None
-
-
-def as_json(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """A fingerprint as it is when it was written and read again."""
-    return dict(json.loads(json.dumps(fingerprint)))
+    return _read(path, Plan, "put it back as it was, or use a new folder") if path.exists() else None
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
     """``path: old -> new`` for every leaf that differs."""
     for name in sorted(was.keys() | now.keys()):
-        old, new = was.get(name, _NOTHING), now.get(name, _NOTHING)
+        old, new = was.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from differences(old, new, f"{where}{name}.")
-        elif old != new:
-            yield f"{where}{name}: {_shown(old)} -> {_shown(new)}"
-
-
-def _shown(value: Any) -> str:
-    return "(none)" if value is _NOTHING else json.dumps(value)[:60]
+        elif old != new or (name in was) != (name in now):
+            shown = [json.dumps(one[name])[:60] if name in one else "(none)" for one in (was, now)]
+            yield f"{where}{name}: {' -> '.join(shown)}"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -147,12 +137,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccount:
-    """Count a step's folder; no run may be at work in it. ``agents``: role -> name.
-
-    Raises:
-        DataError: there is no step in it, or a file cannot be read.
-        ConfigError: a run is at work in it.
-    """
+    """Count a step's folder. ``agents``: role -> name. A run that is at work in it is a ``ConfigError``."""
     plan = read_plan(folder)
     if plan is None:
         raise DataError(f"{folder}: no step was begun here; check the path")
@@ -162,33 +147,31 @@ def account(folder: Path, agents: Mapping[str, str] | None = None) -> StepAccoun
 
 def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None) -> StepAccount:
     """The account of a step whose shards are all open."""
-    kept, undone, given_up, usage, seconds = 0, 0, 0, Usage(), 0.0
-    rejected, stages, sources = Counter[str](), dict[str, Counter[str]](), set[str | None]()
-    for store in shards.stores.values():
-        store.sweep()
-        found = store.counts()
-        undone, given_up, usage = undone + found.undone, given_up + found.given_up, usage + found.usage
-        sources.add(found.whole)
-        for stage, reason, items, spent in found.ended:
-            seconds += spent
-            if reason is None:
-                kept += items
-                continue
+    found = [store.counts() for store in shards.stores.values()]
+    kept, given_up, seconds = 0, 0, 0.0
+    rejected, stages = Counter[str](), defaultdict[str, Counter[str]](Counter)
+    for stage, reason, last, items, spent in (row for counts in found for row in counts.ended):
+        seconds += spent
+        given_up += items * last
+        if reason is None:
+            kept += items
+        else:
             rejected[reason] += items
-            if stage:
-                stages.setdefault(stage, Counter())[reason] += items
-    [source] = sources if len(sources) == 1 else [None]
+            stages[stage][reason] += items
+    undone = sum(counts.undone for counts in found)
+    sources = {counts.whole for counts in found}
+    source = sources.pop() if len(sources) == 1 else None
     return StepAccount(
         step=plan.step,
         entered=kept + rejected.total() + undone,
         kept=kept,
         rejected=dict(sorted(rejected.items())),
-        stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items())},
+        stages={stage: dict(sorted(reasons.items())) for stage, reasons in sorted(stages.items()) if stage},
         given_up=given_up,
         undone=undone,
         complete=source is not None and undone == 0,
         source=source or "",
-        usage=usage,
+        usage=sum((counts.usage for counts in found), Usage()),
         seconds=round(seconds, 3),
         agents=dict(agents or {}),
         fingerprint=plan.fingerprint,
@@ -196,45 +179,24 @@ def counted(plan: Plan, shards: Shards, agents: Mapping[str, str] | None = None)
     )
 
 
-def check(steps: Iterable[StepAccount]) -> None:
-    """Whether every step's counts add up.
-
-    Raises:
-        DataError: they do not; it names the step.
-    """
-    for one in steps:
-        rejected = sum(one.rejected.values())
-        out = one.kept + rejected + one.undone
-        if one.entered != out:
-            what = f"{one.entered} in, but {one.kept} kept + {rejected} rejected + {one.undone} undone"
-            raise DataError(f"step {one.step!r}: {what} = {out}; the file was changed by hand: have it written anew")
-
-
 def write_manifest(path: Path, steps: Iterable[StepAccount]) -> Manifest:
-    """Check the counts and write them; the file is never seen half-written.
-
-    Raises:
-        DataError: the counts of a step do not add up.
-    """
+    """Check the counts and write them whole."""
     manifest = Manifest(steps=list(steps))
-    check(manifest.steps)
     write_whole(path, manifest.model_dump_json(indent=1, by_alias=True) + "\n")
     return manifest
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest and check its counts.
+    """Read a manifest and check its counts."""
+    return _read(path, Manifest, "let the step write it anew")
 
-    Raises:
-        DataError: it cannot be read, or the counts of a step do not add up.
-    """
+
+def _read(path: Path, kind: type[R], hint: str) -> R:
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}; let the step write it anew") from None
-    check(manifest.steps)
-    return manifest
+        raise DataError(f"{path}: not a {kind.__name__.lower()} ({where}: {first['msg']}); {hint}") from None

@@ -1,7 +1,8 @@
 """The final word on every item, as JSON lines in numbered files below the shards of a step's folder.
 
 Lines are written once and in order. A process begins a file of its own, so that a line that a kill has torn is always
-the last one of its file. A line leaves its file only as a whole and into another one (:func:`take_out`).
+the last one of its file. What cannot be read is passed over, with a warning, and its item is worked again; a file of
+which not one line is an outcome is a ``DataError``. An unfinished step has some outcomes already.
 """
 
 from __future__ import annotations
@@ -11,19 +12,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from steer_verl.errors import DataError, SteerError
 from steer_verl.records import append, records_at
-from steer_verl.types import Record
-from steer_verl.work.step import Kept, Outcome
-
-R = TypeVar("R", bound=Record)
-
-PATTERN = "outcomes-*.jsonl"
+from steer_verl.work.step import Outcome
 
 
 class Pointer(NamedTuple):
@@ -33,29 +28,25 @@ class Pointer(NamedTuple):
     offset: int
 
 
+def outcome_files(folder: Path) -> list[Path]:
+    """The files of a step or of one of its shards, in the order in which they were written."""
+    return sorted([*folder.glob("outcomes-*.jsonl"), *folder.glob("shard-*/outcomes-*.jsonl")])
+
+
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
-    """Every outcome of a step, shard after shard; see :func:`outcome_pointers`."""
+    """Every outcome of a step, shard after shard."""
     return (outcome for outcome, _ in outcome_pointers(folder))
 
 
 def outcome_pointers(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of a step's folder with where it lies, so that :func:`read_at` finds it again.
-
-    An unfinished step has some already.
-
-    Raises:
-        DataError: as :func:`read_shard`.
-    """
-    for shard in shard_folders(folder):
-        yield from read_shard(shard)
+    """Every outcome of a step or of a shard with where it lies, so that :func:`read_at` finds it again."""
+    for path in outcome_files(folder):
+        for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
+            yield outcome, Pointer(path, offset)
 
 
 def read_at(pointer: Pointer) -> Outcome:
-    """The outcome at a place.
-
-    Raises:
-        DataError: there is none any more.
-    """
+    """The outcome at a place, or a ``DataError`` when there is none any more."""
     try:
         with pointer.path.open("rb") as file:
             file.seek(pointer.offset)
@@ -64,102 +55,42 @@ def read_at(pointer: Pointer) -> Outcome:
         raise DataError(f"{pointer.path}: was changed while it was read; run the same command again") from None
 
 
-def read_kept(folder: Path, kind: type[R]) -> Iterator[R]:
-    """What a step has kept, as records.
-
-    Raises:
-        DataError: as :func:`read_shard`, or a value is no such record.
-    """
-    for outcome in read_outcomes(folder):
-        if isinstance(outcome.done, Kept):
-            try:
-                yield kind.model_validate_json(to_json(outcome.done.value))
-            except ValidationError as error:
-                what = error.errors()[0]["msg"]
-                hint = "it was made by another version; use a new folder"
-                raise DataError(f"{folder}: item {outcome.id!r} is no {kind.__name__} ({what}); {hint}") from None
-
-
-def read_shard(folder: Path) -> Iterator[tuple[Outcome, Pointer]]:
-    """Every outcome of one shard; what cannot be read is passed over, with a warning: that item is worked again.
-
-    Raises:
-        DataError: a file holds lines, and not one is an outcome.
-    """
-    for path in outcome_files(folder):
-        for offset, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
-            yield outcome, Pointer(path, offset)
-
-
-def outcome_files(folder: Path) -> list[Path]:
-    """The files of one shard, in the order in which they were written."""
-    return sorted(folder.glob(PATTERN))
-
-
-def shard_folders(folder: Path) -> list[Path]:
-    """The shards of a step, in order."""
-    return sorted(path for path in folder.glob("shard-*") if path.is_dir())
-
-
-def shard_folder(folder: Path, shard: int) -> Path:
-    """Where a step's shard lies."""
-    return folder / f"shard-{shard:03d}"
-
-
 def shard_of(item: str, shards: int) -> int:
     """The shard of an item, the same in every process and run."""
     return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=8).digest(), "big") % shards
 
 
 class OutcomeLog:
-    """Appends to numbered files in a shard's folder, to which no other process writes; so many lines in each."""
+    """Appends to the next numbered file of a shard's folder, to which no other process writes."""
 
-    def __init__(self, folder: Path, lines_per_file: int) -> None:
-        self.folder, self.lines_per_file = folder, lines_per_file
+    def __init__(self, folder: Path) -> None:
         files = outcome_files(folder)
-        self._number = int(files[-1].stem.rpartition("-")[2]) + 1 if files else 0
-        self._lines = 0
+        number = int(files[-1].stem.rpartition("-")[2]) + 1 if files else 0
+        self.path = folder / f"outcomes-{number:06d}.jsonl"
 
     def append(self, outcome: Outcome) -> None:
-        """Write one line.
-
-        Raises:
-            SteerError: it could not be written whole, so that the item is not ended.
-        """
-        if self._lines == self.lines_per_file:
-            self._number, self._lines = self._number + 1, 0
-        _append(self.folder / f"outcomes-{self._number:06d}.jsonl", outcome)
-        self._lines += 1
+        """Write one line; if it cannot be written whole, that is a ``SteerError``, and the item is not ended."""
+        with _told(self.path):
+            append(self.path, outcome)
 
 
 def take_out(folder: Path, which: Callable[[Outcome], bool], aside: str) -> list[str]:
     """Move some outcomes of a shard, each file at once, into the file ``aside``; the ids of those that went.
 
     A kill on the way leaves an outcome in both places; then it goes again. So ``aside`` may hold one twice.
-
-    Raises:
-        SteerError: a file could not be written.
     """
     gone: list[str] = []
     for path in outcome_files(folder):
-        out = {at: one for at, one in records_at(path, Outcome.model_validate_json, needed="an outcome") if which(one)}
-        if not out:
-            continue
-        for outcome in out.values():
-            _append(folder / aside, outcome)
-        draft, at = path.with_name(f".{path.name}"), 0
-        with _told(path), path.open("rb") as whole, draft.open("wb") as rest:
-            for line in whole:
-                rest.write(b"" if at in out else line)
-                at += len(line)
+        draft = path.with_name(f".{path.name}")
+        with _told(path), draft.open("wb") as rest:
+            for _, outcome in records_at(path, Outcome.model_validate_json, needed="an outcome"):
+                if which(outcome):
+                    append(folder / aside, outcome)
+                    gone.append(outcome.id)
+                else:
+                    rest.write(outcome.model_dump_json().encode() + b"\n")
         os.replace(draft, path)
-        gone += [outcome.id for outcome in out.values()]
     return gone
-
-
-def _append(path: Path, outcome: Outcome) -> None:
-    with _told(path):
-        append(path, outcome)
 
 
 @contextlib.contextmanager

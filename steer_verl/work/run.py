@@ -6,6 +6,7 @@ The same folders, counts and resume either way: a job that was begun here goes o
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -17,20 +18,11 @@ from rich.console import Console
 from steer_verl.errors import SteerError
 from steer_verl.models.cache import ReplyCache
 from steer_verl.work.engine import Engine
-from steer_verl.work.manifest import (
-    PLAN,
-    Plan,
-    StepAccount,
-    account,
-    agreed,
-    as_json,
-    counted,
-    read_plan,
-    write_whole,
-)
-from steer_verl.work.progress import Progress, Tally
+from steer_verl.work.manifest import PLAN, Plan, StepAccount, account, agreed, counted, read_plan, write_whole
+from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
-from steer_verl.work.step import Closes, Step, WorkSettings
+from steer_verl.work.step import Step, WorkSettings
+from steer_verl.work.store import EARLIER, GIVEN_UP
 
 Item = TypeVar("Item")
 
@@ -45,8 +37,7 @@ class Job(Generic[Item]):
     """Of this step alone; on Ray, all nodes must see it under this path."""
     make_step: Callable[[int, ReplyCache], Step[Item]]
     """Makes the step, with agents of its own, in the process that works it. It is told how many processes ask the same
-    endpoints at the same time, so that they share ``max_concurrency`` (:func:`share`), and is given the cache that its
-    agents keep their replies in. A step that has an asynchronous ``close`` is closed."""
+    endpoints at the same time (:func:`share`), and is given the cache that its agents keep their replies in."""
     items: Callable[[], Iterable[Item]]
     """Reads the items from the beginning; every process reads all of them and works those of its shards."""
     settings: WorkSettings = field(default_factory=WorkSettings)
@@ -76,44 +67,30 @@ def run(
         fingerprint: what decides the results (models, hashes of prompts, settings), as JSON takes it.
         agents: role -> name, for the account.
         total: items in all, where that is known, for the time left.
-        accept_changes: a folder that was begun under another fingerprint is worked anew: its outcomes are set aside,
-            and replies are replayed as far as what is asked has not changed.
+        accept_changes: a folder of another fingerprint is worked anew; what is asked as before is replayed.
         retry: items that were given up are worked again.
         ray: the shards as Ray tasks, on the cluster that this process is connected to or that ``RAY_ADDRESS`` names.
         console: where progress is shown; ``None`` shows none.
 
     Raises:
-        ConfigError: the folder was begun with other settings, or another run is at work in it.
-        DataError: an id stands twice, or what lies in the folder cannot be read.
-        SteerError: an endpoint is dead, or the step has a fault. Nothing is lost, and the same command goes on.
-        KeyboardInterrupt: the same holds.
+        SteerError: an endpoint is dead, the step has a fault, an id stands twice, the folder was begun with other
+            settings, or another run is at work in it. Nothing is lost, nor by Ctrl-C, and the same command goes on.
     """
-    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=dict(fingerprint))
+    as_read = json.loads(json.dumps(dict(fingerprint)))
+    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
     plan = agreed(job.folder, plan, accept_changes=accept_changes)
-    tally = Tally(job.name, total)
-    with Progress(tally, console) as progress:
+    with Tally(job.name, total, console) as tally:
         with Shards(job.folder, job.name, job.settings) as shards:
             finished = _prepared(job, plan, shards, retry, tally)
             if not finished and not ray:
-                asyncio.run(work(job, shards, 1, tally, progress.tick))
+                asyncio.run(work(job, shards, 1, tally))
             found = counted(plan, shards, agents)
         if not finished and ray:
             from steer_verl.work.cluster import work_on_ray
 
-            work_on_ray(job, tally, progress.tick)
+            work_on_ray(job, tally)
             found = account(job.folder, agents)
     return found
-
-
-def finished(folder: Path, fingerprint: Mapping[str, Any]) -> bool:
-    """Whether a step's folder is complete under this fingerprint; what its source was is not asked.
-
-    Raises:
-        ConfigError: a run is at work in it.
-        DataError: what lies in it cannot be read.
-    """
-    plan = read_plan(folder)
-    return plan is not None and plan.fingerprint == as_json(fingerprint) and account(folder).complete
 
 
 def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tally) -> bool:
@@ -124,29 +101,26 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
     changed = (read_plan(job.folder) or plan).fingerprint != plan.fingerprint
     for store in shards.stores.values():
         if changed:
-            store.set_aside()
+            store.take_out(lambda outcome: True, EARLIER.format(len(plan.earlier)))
         elif retry:
-            store.work_given_up()
+            store.take_out(lambda outcome: outcome.done.status == "rejected" and outcome.done.given_up, GIVEN_UP)
     write_whole(job.folder / PLAN, plan.model_dump_json(indent=1) + "\n")
     found = counted(plan, shards)
     tally.before = found.entered - found.undone
     return bool(job.source) and found.complete and found.source == job.source
 
 
-async def work(
-    job: Job[Any], shards: Shards, processes: int, tally: Tally, tick: Callable[[], None] = lambda: None
-) -> None:
-    """Work through the open shards of a job, as one of so many processes; ``tick`` is called about once a second."""
+async def work(job: Job[Any], shards: Shards, processes: int, tally: Tally) -> None:
+    """Work through the open shards of a job, as one of so many processes."""
     settings = job.settings.model_copy(update={"in_flight": share(job.settings.in_flight, processes)})
     step = job.make_step(processes, shards)
     try:
         if step.name != job.name:
             raise SteerError(f"the job {job.name!r} makes a step called {step.name!r}; give both the same name")
-        engine = Engine(step, job.items(), shards, settings, tally, key=job.key, source=job.source, tick=tick)
-        await engine.run()
+        await Engine(step, job.items(), shards, settings, tally, key=job.key, source=job.source).run()
     finally:
-        if isinstance(step, Closes):
-            await step.close()
+        if close := getattr(step, "close", None):
+            await close()
 
 
 def share(whole: int, processes: int) -> int:

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterable
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
@@ -19,44 +18,30 @@ from pydantic import BaseModel, ValidationError
 
 from steer_verl.models.cache import kept_secret
 from steer_verl.models.place import Place
-from steer_verl.work.outcomes import shard_folder, shard_of
+from steer_verl.work.outcomes import shard_of
 from steer_verl.work.step import WorkSettings
 from steer_verl.work.store import Store
 
 R = TypeVar("R", bound=BaseModel)
 
 
-class Shards:
-    """A context manager, and a :class:`~steer_verl.models.cache.ReplyCache`.
-
-    Args:
-        folder: of the step.
-        step: its name.
-        settings: how many shards there are in all.
-        numbers: those that are opened here; all of them unless given.
-
-    Attributes:
-        stopping: no new call may be begun: who looks for a reply that was not kept is called off.
-    """
+class Shards(contextlib.ExitStack):
+    """Opened as a context manager: all shards of a step's folder, or those with these numbers."""
 
     def __init__(self, folder: Path, step: str, settings: WorkSettings, numbers: Iterable[int] | None = None) -> None:
+        super().__init__()
         self.folder, self.step, self.settings = folder, step, settings
         self.numbers = sorted(range(settings.shards) if numbers is None else numbers)
         self.stopping = False
+        """No new call may be begun: who looks for a reply that was not kept is called off."""
         self.stores: dict[int, Store] = {}
-        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Shards:
-        lines, keep = self.settings.lines_per_file, self.settings.keep_replies
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as opened:  # those before one that cannot be opened are closed again
             for n in self.numbers:
-                store = Store(shard_folder(self.folder, n), lines, keep_replies=keep)
-                self.stores[n] = stack.enter_context(store)
-            self._open = stack.pop_all()
+                self.stores[n] = opened.enter_context(Store(self.folder / f"shard-{n:03d}"))
+            self.push(opened.pop_all())
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._open.close()
 
     def store_of(self, item: str) -> Store | None:
         """The shard of an item, if it is open here."""
@@ -73,11 +58,7 @@ class Shards:
         return kept_secret(self.folder)
 
     def get(self, key: str, digest: str, kind: type[R]) -> R | None:
-        """See :class:`~steer_verl.models.cache.ReplyCache`.
-
-        Raises:
-            asyncio.CancelledError: there is none, and no new call may be begun.
-        """
+        """See :class:`~steer_verl.models.cache.ReplyCache`."""
         store, item, name = self._where(key, digest)
         kept = store.reply(item, name) if store is not None else None
         if kept is None:
@@ -90,11 +71,7 @@ class Shards:
             return None
 
     def put(self, key: str, digest: str, value: BaseModel) -> None:
-        """See :class:`~steer_verl.models.cache.ReplyCache`.
-
-        Raises:
-            SteerError: it could not be kept.
-        """
+        """See :class:`~steer_verl.models.cache.ReplyCache`."""
         store, item, name = self._where(key, digest)
         if store is not None:
             store.keep(item, name, value.model_dump_json().encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -49,7 +49,11 @@ class Outcome(Record):
 
 
 class Step(Protocol[I_contra]):
-    """Work on one kind of item. What it asks for at the item's place is replayed when the item is worked again."""
+    """Work on one kind of item. What it asks for at the item's place is replayed when the item is worked again.
+
+    It may have two more asynchronous methods. ``open()`` proves, before the first item that is left to work, that
+    whoever is asked is there; its ``SteerError`` stops the run and touches no item. ``close()`` gives things back.
+    """
 
     name: str
 
@@ -64,28 +68,6 @@ class Step(Protocol[I_contra]):
         ...
 
 
-@runtime_checkable
-class Opens(Protocol):
-    """A step that must be opened before its first item; one that has no item left to work is not."""
-
-    async def open(self) -> None:
-        """Prove that whoever is asked is there.
-
-        Raises:
-            SteerError: one line, with how to fix it; the run stops, and no item is touched.
-        """
-        ...
-
-
-@runtime_checkable
-class Closes(Protocol):
-    """A step that holds something."""
-
-    async def close(self) -> None:
-        """Give it back."""
-        ...
-
-
 def value_of(record: BaseModel) -> dict[str, Any]:
     """A record as an outcome's ``value``."""
     return record.model_dump(mode="json")
@@ -95,8 +77,8 @@ class WorkSettings(Settings):
     """Bounds of the work, and what is done about failures. Nothing here changes what is made of an item."""
 
     in_flight: Annotated[int, Field(ge=1)] = 256
-    """Items at work at the same time. The endpoints bound their own requests: twice the sum of their
-    ``max_concurrency`` keeps them fed, and more costs memory alone."""
+    """Items at work at the same time. Endpoints bound their own requests: twice the sum of their ``max_concurrency``
+    keeps them fed, and more costs memory alone."""
     tries: Annotated[int, Field(ge=1, le=20)] = 3
     """How often an item is tried whose agent fails for the moment; the last failure rejects it."""
     pause: Annotated[float, Field(ge=0)] = 5.0
@@ -104,14 +86,9 @@ class WorkSettings(Settings):
     dead_after: Annotated[int, Field(ge=1)] = 32
     """So many failures in a row, with no item ended between them, stop the run: an endpoint is dead."""
     give_up: bool = False
-    """Reject what has failed in every try even if no other item has ended since, and never stop: for the last few
-    items, when the endpoints are known to be well."""
+    """Reject what has failed in every try, and never stop: for the last items, when the endpoints are known to be
+    well."""
     grace: Annotated[float, Field(ge=0)] = 30.0
     """Seconds that calls under way may still take when a run stops, because they are paid for."""
-    keep_replies: bool = True
-    """Keep an item's replies when it has ended, so that working it again is free as far as nothing changed. Off to
-    save disk: about a kilobyte a call."""
     shards: Annotated[int, Field(ge=1, le=1000)] = 8
     """Parts into which the items are dealt by a hash of their id. A folder keeps the number that it was begun with."""
-    lines_per_file: Annotated[int, Field(ge=1)] = 1000
-    """Outcomes in one file."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,15 +18,14 @@ from typing import Any, NamedTuple
 
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Usage
-from steer_verl.work.outcomes import OutcomeLog, outcome_files, read_shard, take_out
-from steer_verl.work.step import Outcome, Rejected
+from steer_verl.work.outcomes import OutcomeLog, outcome_files, outcome_pointers, take_out
+from steer_verl.work.step import Outcome
 
 STATE = "state.sqlite"
 LOCK_WAIT = 10.0
 """Seconds until a process that has just ended must have let go of the file."""
-GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}"
-"""Where outcomes lie that count no more: of items that have left the source; of items that were given up and are worked
-again; all that were made under other settings, a folder for each time."""
+GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}.jsonl"
+"""Where outcomes lie that count no more; see :mod:`steer_verl.work`."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
@@ -41,6 +39,7 @@ CREATE TABLE IF NOT EXISTS reply (item TEXT, name TEXT, value BLOB NOT NULL, PRI
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_FACT = "SELECT value FROM fact WHERE name = ?"
 _NOTHING = Usage()
 
 
@@ -49,30 +48,23 @@ class Counts(NamedTuple):
 
     whole: str | None
     """The source that was last read to its end; ``None`` while one is being read."""
-    ended: list[tuple[str, str | None, int, float]]
-    """(stage, reason, items, seconds); without a reason they were kept."""
-    given_up: int
-    """Of the ended ones."""
+    ended: list[tuple[str, str | None, bool, int, float]]
+    """(stage, reason, given up, items, seconds); without a reason they were kept."""
     undone: int
     usage: Usage
 
 
 class Store:
-    """Opened by one process at a time.
-
-    Args:
-        folder: of the shard; it is made when it is missing.
-        lines_per_file: of the outcomes.
-        keep_replies: whether an item's replies stay when it has ended.
+    """Opened by one process at a time, as a context manager; a folder that is missing is made.
 
     Raises:
         ConfigError: another process has it open.
         DataError: the file or an outcome cannot be read, or an item has ended twice.
     """
 
-    def __init__(self, folder: Path, lines_per_file: int = 1000, *, keep_replies: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path, self.keep_replies = folder, folder / STATE, keep_replies
+        self.folder, self.path = folder, folder / STATE
         self._db = sqlite3.connect(self.path, timeout=LOCK_WAIT, isolation_level=None)
         self._in_order = False
         """The table says what the outcomes say."""
@@ -82,16 +74,14 @@ class Store:
                 self._do(f"PRAGMA {pragma}")
             with self._told():
                 self._db.executescript(_SCHEMA)
-            if self._fact("closed") != self._files():
+            if self._one(_FACT, "closed") != self._files():
                 self._replay()
             self._do("DELETE FROM fact WHERE name = 'closed'")
-            if not keep_replies:
-                self._do("DELETE FROM reply WHERE item IN (SELECT id FROM item WHERE ended)")
         except BaseException:
             self._db.close()
             raise
         self._in_order = True
-        self._log = OutcomeLog(folder, lines_per_file)
+        self._log = OutcomeLog(folder)
 
     def __enter__(self) -> Store:
         return self
@@ -114,11 +104,7 @@ class Store:
         self._do("DELETE FROM seen")
 
     def meet(self, item: str) -> bool:
-        """An item has been read from the source: whether there is work left on it.
-
-        Raises:
-            DataError: it has been met before in this reading.
-        """
+        """An item has been read from the source, for the first time in this reading: whether work is left on it."""
         if not self._do("INSERT OR IGNORE INTO seen VALUES (?)", item).rowcount:
             hint = "ids must be unique; mend the source, and the same command goes on"
             raise DataError(f"{self.folder.parent}: the id {item!r} stands twice among the items; {hint}")
@@ -157,43 +143,26 @@ class Store:
 
     def finish(self, outcome: Outcome) -> None:
         """The final word on an item: a line, and then what the table knows of it."""
-        with self._changed():
+        with self._transaction():
             self._log.append(outcome)
             self._end(outcome)
 
     # ----- all of them
 
     def counts(self) -> Counts:
-        """What lies here."""
-        ended = "SELECT stage, reason, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY stage, reason"
-        spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
-        undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
-        given_up = self._one("SELECT COUNT(*) FROM item WHERE here AND ended AND given_up")
-        return Counts(self._fact("whole"), self._do(ended).fetchall(), given_up, undone, sum(spent, _NOTHING))
-
-    def set_aside(self) -> None:
-        """All items are to be worked anew: their outcomes go into a folder of their own, their replies stay."""
-        number = 1
-        while (aside := self.folder / EARLIER.format(number)).exists():
-            number += 1
-        with self._changed():
-            for path in outcome_files(self.folder):
-                aside.mkdir(exist_ok=True)
-                os.replace(path, aside / path.name)
-            self._do("UPDATE item SET ended = 0")
-
-    def work_given_up(self) -> None:
-        """The items that were given up are to be worked again."""
-        self._take_out(lambda outcome: isinstance(outcome.done, Rejected) and outcome.done.given_up, GIVEN_UP)
-
-    def sweep(self) -> None:
-        """Take the outcomes of items out that have left the source."""
+        """What lies here, once the outcomes of items that have left the source are taken out."""
         left = {row[0] for row in self._do("SELECT id FROM item WHERE ended AND NOT here")}
         if left:
-            self._take_out(lambda outcome: outcome.id in left, GONE)
+            self.take_out(lambda outcome: outcome.id in left, GONE)
+        alike = "stage, reason, given_up"
+        ended = self._do(f"SELECT {alike}, COUNT(*), SUM(seconds) FROM item WHERE here AND ended GROUP BY {alike}")
+        undone = self._one("SELECT COUNT(*) FROM item WHERE here AND NOT ended")
+        spent = (Usage.model_validate_json(row[0]) for row in self._do("SELECT usage FROM item WHERE here"))
+        return Counts(self._one(_FACT, "whole"), ended.fetchall(), undone, sum(spent, _NOTHING))
 
-    def _take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
-        with self._changed():
+    def take_out(self, which: Callable[[Outcome], bool], aside: str) -> None:
+        """Move outcomes into the file ``aside``: their items are to be worked again. Their replies stay."""
+        with self._transaction():
             for item in take_out(self.folder, which, aside):
                 self._do("UPDATE item SET ended = 0 WHERE id = ?", item)
 
@@ -201,38 +170,28 @@ class Store:
         """Make the table again from the outcomes."""
         with self._transaction():
             self._do("UPDATE item SET ended = 0 WHERE ended")
-            for outcome, _ in read_shard(self.folder):
+            for outcome, _ in outcome_pointers(self.folder):
                 if self._one("SELECT ended FROM item WHERE id = ?", outcome.id):
                     hint = "a file was copied into it; take it away, or use a new folder"
                     raise DataError(f"{self.folder}: the item {outcome.id!r} ended twice; {hint}")
                 self._end(outcome)
-        self.sweep()
 
     def _end(self, outcome: Outcome) -> None:
         done = outcome.done
-        rejected = done if isinstance(done, Rejected) else None
-        values = (rejected.stage, rejected.reason, rejected.given_up) if rejected else ("", None, False)
+        values = ("", None, False) if done.status == "kept" else (done.stage, done.reason, done.given_up)
         end = (
             "INSERT INTO item (id, ended, stage, reason, given_up, seconds, usage) VALUES (?, 1, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, "
             "given_up = excluded.given_up, seconds = excluded.seconds"
         )
         self._do(end, outcome.id, *values, outcome.seconds, outcome.usage.model_dump_json())
-        if not self.keep_replies:
-            self._do("DELETE FROM reply WHERE item = ?", outcome.id)
 
     # ----- the database
 
     @contextlib.contextmanager
-    def _changed(self) -> Iterator[None]:
-        """Change outcomes and table; one without the other, and they are in order no more."""
-        before, self._in_order = self._in_order, False
-        with self._transaction():
-            yield
-        self._in_order = before
-
-    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        """A change of the table, and perhaps of the outcomes: when it fails, they may be in order no more."""
+        before, self._in_order = self._in_order, False
         self._do("BEGIN")
         try:
             yield
@@ -240,14 +199,12 @@ class Store:
             self._do("ROLLBACK")
             raise
         self._do("COMMIT")
+        self._in_order = before
 
     def _files(self) -> str:
         """What changes with the outcomes."""
         stats = ((path.name, path.stat()) for path in outcome_files(self.folder))
         return json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-
-    def _fact(self, name: str) -> Any:
-        return self._one("SELECT value FROM fact WHERE name = ?", name)
 
     def _one(self, query: str, *values: Any) -> Any:
         """The first value of the first row; ``None`` without a row."""

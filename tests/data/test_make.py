@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.seed import Made, SetName, SourceSeed
+from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.stages.agents import ROLES
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
 from steer_verl.data.stages.make import MakeStep, StageSettings
@@ -17,7 +17,7 @@ from steer_verl.mini.world import Scene
 from steer_verl.models.cache import ReplyCache
 from steer_verl.types import DialogueKind
 from steer_verl.work.manifest import StepAccount
-from steer_verl.work.outcomes import read_kept, read_outcomes
+from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, run
 from steer_verl.work.step import Kept, Rejected, WorkSettings
 from tests.data.role_server import RoleServer, endpoint
@@ -86,7 +86,8 @@ def test_what_is_made_does_not_depend_on_the_shards(tmp_path: Path) -> None:
     assert one == five and len(one) == 60 and first.kept == again.kept
     rejected = [done for done in one.values() if isinstance(done, Rejected)]
     assert first.stages == {"select": {"risky_alone": len(rejected)}} and rejected
-    assert sum(1 for _ in read_kept(tmp_path / "5", Made)) == first.kept == 60 - len(rejected)
+    kept = sum(isinstance(outcome.done, Kept) for outcome in read_outcomes(tmp_path / "5"))
+    assert kept == first.kept == 60 - len(rejected)
 
 
 def asking_step(images: Path, url: str, processes: int, cache: ReplyCache) -> MakeStep:

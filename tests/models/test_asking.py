@@ -341,16 +341,13 @@ async def test_a_targets_refusal_and_its_cut_answer_are_answers() -> None:
 async def test_a_verbatim_answer_keeps_its_thoughts_and_must_be_whole() -> None:
     whole = "<thinking>a</thinking><answer>b</answer>"
 
-    def check(text: str) -> str:
-        return "" if text.endswith("</answer>") else "it lacks its answer part"
-
     system = PromptFile("expert", 1, "Answer under these guidelines.")
-    script = (says("<thinking>a", "length"), says("plain"), says(whole))
+    script = (says("<thinking>a", "length"), says(""), says(whole))
     async with asking(*script, prompt=system, reasks=2) as (asker, server):
-        assert await asker.answer(SAID, PLACE, check=check, verbatim=True) == whole
+        assert await asker.answer(SAID, PLACE, verbatim=True) == whole
         systems = [body["messages"][0]["content"] for body in server.bodies]
         assert systems[0] == "Answer under these guidelines."
-        assert systems[2].endswith("Your last reply could not be used: it lacks its answer part.")
+        assert systems[2].endswith("Your last reply could not be used: it is empty.")
 
 
 async def test_many_ask_at_once_and_each_has_its_own() -> None:

@@ -63,7 +63,7 @@ def calls_job(
 def main(folder: str, base_url: str, count: str) -> None:
     """Work through ``count`` items at the server."""
     config = EndpointConfig(base_url=base_url, model="fake-tutor", max_concurrency=CONCURRENCY)
-    job = calls_job(Path(folder), config, int(count), WorkSettings(in_flight=24, shards=4, lines_per_file=16))
+    job = calls_job(Path(folder), config, int(count), WorkSettings(in_flight=24, shards=4))
     try:
         run(job, {"model": "fake-tutor"}, console=Console(width=150))
     except SteerError as error:

@@ -22,7 +22,7 @@ from steer_verl.work.run import Job
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Done, Kept, Rejected, WorkSettings
 
-FAST = WorkSettings(in_flight=8, pause=0.01, shards=3, lines_per_file=7)
+FAST = WorkSettings(in_flight=8, pause=0.01, shards=3)
 CALL = Usage(requests=1, prompt_tokens=10, completion_tokens=5, cost=0.5)
 
 

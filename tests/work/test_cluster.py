@@ -16,8 +16,8 @@ import pytest
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import SteerError
-from steer_verl.work.cluster import CLOSING, Follower, Secrets, _stop
-from steer_verl.work.outcomes import read_outcomes, shard_folder
+from steer_verl.work.cluster import CLOSING, Follower, _stop, secrets_of
+from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import run
 from steer_verl.work.step import Kept, Outcome, WorkSettings
 from steer_verl.work.store import Store
@@ -27,14 +27,14 @@ from tests.work.calls import CALLS, calls_job
 from tests.work.scripted import paper
 
 COUNT = 160
-SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0, lines_per_file=25)
+SETTINGS = WorkSettings(in_flight=32, shards=4, dead_after=8, grace=0.0)
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
 """So that Ray sees at once that a node is gone."""
 
 
 def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     rng, seen, written = random.Random(0), Follower(tmp_path), 0
-    with Store(shard_folder(tmp_path, 0), 3) as one, Store(shard_folder(tmp_path, 1), 4) as two:
+    with Store(tmp_path / "shard-000") as one, Store(tmp_path / "shard-001") as two:
         for n in range(40):
             store = rng.choice([one, two])
             store.meet(f"{n}")
@@ -43,7 +43,7 @@ def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
                 ids = [int(outcome.id) for outcome in seen.new()]
                 assert sorted(ids) == list(range(written, n + 1))
                 written = n + 1
-    torn = shard_folder(tmp_path, 0) / "outcomes-900000.jsonl"
+    torn = tmp_path / "shard-000" / "outcomes-900000.jsonl"
     line = Outcome(id="torn", done=Kept(value={})).model_dump_json()
     torn.write_text(line[:20])
     assert "torn" not in [outcome.id for outcome in seen.new()]
@@ -103,7 +103,7 @@ def test_a_task_has_the_key_and_no_file_of_ray_has(tmp_path: Path, monkeypatch: 
     assert any(path.suffix == ".err" for path in seen)
     for path in [*seen, *(path for path in tmp_path.rglob("*") if path.is_file())]:
         assert key.encode() not in path.read_bytes(), path
-    assert key not in repr(Secrets(("STEER_TEST_WORK_KEY",)))
+    assert key not in repr(secrets_of(["STEER_TEST_WORK_KEY"]))
 
 
 @pytest.mark.slow

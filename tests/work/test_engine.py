@@ -259,7 +259,7 @@ class OpenedStep(ScriptedStep):
         self.fault, self.opened = fault, 0
 
     async def open(self) -> None:
-        """See :class:`~steer_verl.work.step.Opens`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         await asyncio.sleep(0)
         self.opened += 1
         if self.fault:

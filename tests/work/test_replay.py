@@ -40,7 +40,7 @@ from tests.models.replies import prompt_text
 from tests.work.scripted import Thing, things
 
 COUNT, TURNS = 5, 2
-WORK = WorkSettings(in_flight=3, tries=20, pause=0.0, dead_after=10_000, shards=2, lines_per_file=2, grace=0.0)
+WORK = WorkSettings(in_flight=3, tries=20, pause=0.0, dead_after=10_000, shards=2, grace=0.0)
 ENDPOINT = EndpointConfig(
     base_url="http://127.0.0.1:9/v1", model="m", api_key_env="", max_retries=0, breaker=BreakerConfig(failures=10**6)
 )

@@ -25,15 +25,13 @@ from steer_verl.work.outcomes import (
     outcome_files,
     outcome_pointers,
     read_at,
-    read_kept,
     read_outcomes,
-    read_shard,
     shard_of,
 )
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Kept, Outcome, Rejected, WorkSettings
 from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Store
-from tests.work.scripted import CALL, Thing
+from tests.work.scripted import CALL
 
 SAID = Reply(content="yes", usage=Usage(requests=1, prompt_tokens=5))
 
@@ -74,8 +72,6 @@ def test_a_reply_outlives_its_process_and_its_item(tmp_path: Path) -> None:
         assert shards.get("s/i/j/turn 1", "d", Reply) is None
         assert shards.get("t/i%2Fj/turn 1", "d", Reply) is None
         assert shards.get("s/i%2Fj/turn 1", "d", Failure) is None, "an entry of another form is none"
-    with Shards(tmp_path, "s", WorkSettings(shards=1, keep_replies=False)) as shards:
-        assert shards.get("s/i%2Fj/turn 1", "d", Reply) is None, "replies of what has ended go if so asked"
 
 
 @pytest.mark.parametrize("key", ["", "s", "s/", "other/i", "check/0123"])
@@ -135,17 +131,17 @@ def test_costs_add_up_whatever_becomes_of_the_call(tmp_path: Path) -> None:
 
 
 def test_an_item_that_has_ended_leaves_one_line(tmp_path: Path) -> None:
-    with Store(tmp_path, lines_per_file=3) as store:
+    with Store(tmp_path) as store:
         for n in range(8):
             assert store.meet(f"{n}")
             store.finish(kept(f"{n}"))
-        assert store.counts() == Counts(None, [("", None, 8, 0.0)], 0, 0, Usage())
-    assert [path.name for path in outcome_files(tmp_path)] == [f"outcomes-{n:06d}.jsonl" for n in range(3)]
-    with Store(tmp_path, lines_per_file=3) as store:
+        assert store.counts() == Counts(None, [("", None, False, 8, 0.0)], 0, Usage())
+    with Store(tmp_path) as store:
         assert not any(store.meet(f"{n}") for n in range(8))
         store.meet("new")
         store.finish(kept("new"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"01234567", "new"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"01234567", "new"]
+    assert [path.name for path in outcome_files(tmp_path)] == ["outcomes-000000.jsonl", "outcomes-000001.jsonl"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40])
@@ -162,9 +158,9 @@ def test_a_kill_on_either_side_of_the_line_leaves_one_outcome(tmp_path: Path, cu
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in ("before", "line but no table", "torn")] == [False, False, True]
         assert store.reply("torn", "ask") == store.reply("line but no table", "ask") == b"paid"
-        assert store.counts() == Counts(None, [("", None, 2, 0.0)], 0, 1, Usage())
+        assert store.counts() == Counts(None, [("", None, False, 2, 0.0)], 1, Usage())
         store.finish(kept("torn"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["before", "line but no table", "torn"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == ["before", "line but no table", "torn"]
 
 
 def test_a_table_that_runs_ahead_of_the_lines_is_not_believed(tmp_path: Path) -> None:
@@ -183,9 +179,9 @@ def test_outcomes_are_read_again_only_if_they_changed_or_the_end_was_no_good_one
 
     def reading(folder: Path) -> Any:
         reads.append(folder)
-        return read_shard(folder)
+        return outcome_pointers(folder)
 
-    monkeypatch.setattr(store_module, "read_shard", reading)
+    monkeypatch.setattr(store_module, "outcome_pointers", reading)
     with Store(tmp_path) as store:
         for item in "abc":
             store.meet(item)
@@ -244,8 +240,20 @@ def test_an_item_whose_line_cannot_be_read_is_worked_again(tmp_path: Path, caplo
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abc"] == [False, True, False]
         store.finish(kept("b"))
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == ["a", "c", "b"]
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == ["a", "c", "b"]
     assert f"{path}: line 2 cannot be read" in caplog.text
+
+
+def test_a_line_that_cannot_be_read_does_not_stay_behind_alone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        for item in "ab":
+            store.finish(given_up(item))
+    (path,) = outcome_files(tmp_path)
+    path.write_bytes(b"no outcome\n" + path.read_bytes())
+    with Store(tmp_path) as store:
+        store.take_out(lambda outcome: True, GIVEN_UP)
+    with Store(tmp_path) as store:
+        assert store.counts().undone == 2 and list(outcome_pointers(tmp_path)) == []
 
 
 def test_an_id_that_stands_twice_is_told(tmp_path: Path) -> None:
@@ -289,21 +297,8 @@ def test_a_second_run_in_the_same_folder_is_told(tmp_path: Path, monkeypatch: py
     Store(tmp_path).close()
 
 
-def test_kept_values_come_back_as_records_and_others_are_told(tmp_path: Path) -> None:
-    shard = tmp_path / "shard-000"
-    with Store(shard) as store:
-        for item in "abc":
-            store.meet(item)
-        store.finish(Outcome(id="a", done=Kept(value={"id": "a", "size": 2})))
-        store.finish(Outcome(id="b", done=Rejected(reason="no", value={"id": "b"})))
-        assert list(read_kept(tmp_path, Thing)) == [Thing(id="a", size=2)]
-        store.finish(Outcome(id="c", done=Kept(value={"size": "two"})))
-    with pytest.raises(DataError, match="item 'c' is no Thing"):
-        list(read_kept(tmp_path, Thing))
-
-
 def test_outcomes_are_found_again_where_they_lie(tmp_path: Path) -> None:
-    with Store(tmp_path / "shard-000", 2) as one, Store(tmp_path / "shard-001") as two:
+    with Store(tmp_path / "shard-000") as one, Store(tmp_path / "shard-001") as two:
         for n in range(9):
             (one if n % 2 else two).finish(kept(f"\u00e9 {n}"))
     found = list(outcome_pointers(tmp_path))
@@ -327,17 +322,17 @@ def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_pat
                 store.finish(kept(item))
             if whole:
                 store.read_whole(source)
-            store.sweep()
+            store.counts()
             return left
 
     def here() -> str:
-        return "".join(sorted(outcome.id for outcome, _ in read_shard(tmp_path)))
+        return "".join(sorted(outcome.id for outcome, _ in outcome_pointers(tmp_path)))
 
     assert read("one", "abcd") == [*"abcd"] and here() == "abcd"
     assert read("two", "bce", whole=False) == ["e"] and here() == "abcde", "nobody knows yet what else is in it"
     assert read("two", "bce") == [] and here() == "bce"
     with Store(tmp_path) as store:
-        assert store.counts() == Counts("two", [("", None, 3, 0.0)], 0, 0, CALL + CALL + CALL)
+        assert store.counts() == Counts("two", [("", None, False, 3, 0.0)], 0, CALL + CALL + CALL)
         assert store.reply("a", "ask") == b"paid", "its replies stay: it may come back"
     assert read("one", "abcd") == [*"ad"] and here() == "abcd"
     assert ids(tmp_path / GONE) == [*"ade"]
@@ -346,10 +341,10 @@ def test_items_that_left_the_source_count_no_more_once_it_was_read_whole(tmp_pat
 def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Store(tmp_path, 3) as store:
-        for item in "abcdefgh":
-            store.meet(item)
-            store.finish(given_up(item) if item in "bfg" else kept(item))
+    for items in ("abc", "def", "gh"):  # a file for each
+        with Store(tmp_path) as store:
+            for item in items:
+                store.finish(given_up(item) if item in "bfg" else kept(item))
     replaced = 0
 
     def replace(old: Any, new: Any) -> None:
@@ -362,12 +357,12 @@ def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
     with monkeypatch.context() as patch, Store(tmp_path) as store:
         patch.setattr(outcomes_module.os, "replace", replace)
         with pytest.raises(Killed):
-            store.work_given_up()
+            store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abcdefgh"] == [item == "b" for item in "abcdefgh"]
-        store.work_given_up()
-        assert store.counts().undone == 3 and sum(row[2] for row in store.counts().ended) == 5
-    assert [outcome.id for outcome, _ in read_shard(tmp_path)] == [*"acdeh"]
+        store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
+        assert store.counts().undone == 3 and sum(row[3] for row in store.counts().ended) == 5
+    assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"acdeh"]
     assert {Outcome.model_validate_json(line).id for line in (tmp_path / GIVEN_UP).read_bytes().splitlines()} == {
         *"bfg"
     }

@@ -51,7 +51,7 @@ class CalibrateStep:
         self.judge = judge
 
     async def open(self) -> None:
-        """See :class:`~steer_verl.work.step.Opens`."""
+        """See :class:`~steer_verl.work.step.Step`."""
         await self.judge.check()
 
     async def work(self, item: Labelled, place: Place) -> Done:

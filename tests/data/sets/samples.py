@@ -86,7 +86,7 @@ def put_together(
     """Assemble these into ``<out>`` beside the folder of images."""
     steps, sides = images.parent / "steps" / "dialogues", ((SFT, sft), (RL, rl), (BENCH, bench))
     shutil.rmtree(steps, ignore_errors=True)
-    logs = [OutcomeLog(steps / f"shard-{number:03d}", 7) for number in range(2)]
+    logs = [OutcomeLog(steps / f"shard-{number:03d}") for number in range(2)]
     outcomes = [kept(made(side, item)) for side, items in sides for item in items] + list(others)
     for number, outcome in enumerate(outcomes):
         logs[number % 2].append(outcome)
