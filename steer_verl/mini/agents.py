@@ -65,11 +65,10 @@ class MiniAgents:
         narrowed = seed.question if seed.question in NARROWING else self._dice(place).choice(NARROWING)
         return Probe(benign=seed.question, obfuscated=narrowed)
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
-        """A templated dialogue of that kind which ends in the question."""
-        return tuple(dialogues.questions(kind, scene_of(seed.facts), turns, self._dice(place), goal=rewritten))
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
+        """A templated dialogue of the seed's kind which ends in the question."""
+        assert seed.kind is not None
+        return tuple(dialogues.questions(seed.kind, scene_of(seed.facts), turns, self._dice(place), goal=rewritten))
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
         """The rules write no answers along with questions.

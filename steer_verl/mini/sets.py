@@ -21,8 +21,7 @@ from steer_verl.data.build import build
 from steer_verl.data.config import AgentSettings, BuildConfig
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import SplitSettings
-from steer_verl.data.stages.stage1.settings import ExpandSettings, PerturbSettings
-from steer_verl.data.stages.stage2.settings import BootstrapSettings
+from steer_verl.data.stages.settings import BootstrapSettings, ExpandSettings, PerturbSettings
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
 from steer_verl.mini.sources import mini_sources, shares

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from steer_verl.data.seed import SetName
 from steer_verl.data.stages.agents import (
-    ROLE_TEMPERATURES,
     ROLES,
+    SAMPLING,
     ImageReport,
     Pair,
     Probe,
@@ -25,7 +25,7 @@ from steer_verl.data.stages.agents import (
 from steer_verl.data.stages.endpoint_agents import PROMPTS, EndpointAgents, Messages, NextMessage, Pairs, prompts_of
 from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.make import MakeStep
-from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.errors import ConfigError
 from steer_verl.models.log import RequestLog, read_log
 from steer_verl.types import DialogueKind, QuestionOrigin
@@ -127,7 +127,7 @@ async def test_a_dialogue_without_an_image_is_screened_as_one(tmp_path: Path) ->
 
 
 def test_every_role_has_a_temperature_and_all_but_the_tutor_a_prompt() -> None:
-    assert ROLE_TEMPERATURES.keys() == set(ROLES) == {*PROMPTS, "evaluator"}
+    assert SAMPLING.keys() == set(ROLES) == {*PROMPTS, "evaluator"}
     named = {name for names in PROMPTS.values() for name in names}
     assert named == {*prompts_of(), TARGET}
 

@@ -145,32 +145,24 @@ class EndpointAgents:
     # ----- Stage I
 
     async def probe(self, seed: SourceSeed, place: Place) -> Probe:
-        """See :meth:`Agents.probe`."""
-
         def check(reply: Probe) -> str:
             needed = "benign" if seed.kind is DialogueKind.BENIGN else "obfuscated"
             return "" if folded(reply.of(seed.kind)) else f"{needed} is empty"
 
         values: Values = {"question": seed.question, "category": seed.category}
-        reply = await self._ask("probe", Probe, values, place, _images(seed), check)
-        _willing(reply.of(seed.kind))
-        return reply
+        return await self._ask("probe", Probe, values, place, seed.images, check, lambda r: r.of(seed.kind))
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
-        """See :meth:`Agents.expand`."""
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
+        def check(reply: Messages) -> str:
+            return _fault("messages", reply.messages, turns)
+
+        assert seed.kind is not None
+        prompt = f"expand_{seed.kind.value}"
         values: Values = {"rewritten": rewritten, "turns": turns}
-        prompt, images = f"expand_{kind.value}", _images(seed)
-        reply = await self._ask(
-            prompt, Messages, values, place, images, lambda r: _fault("messages", r.messages, turns)
-        )
-        _willing(reply.messages[0])
+        reply = await self._ask(prompt, Messages, values, place, seed.images, check, lambda r: r.messages[0])
         return reply.messages
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
-        """See :meth:`Agents.pairs`."""
-
         def check(reply: Pairs) -> str:
             malformed = [n for n, pair in enumerate(reply.pairs, 1) if not well_formed(pair.whole_answer)]
             fault = f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
@@ -178,18 +170,15 @@ class EndpointAgents:
 
         known = (seed.answer or seed.choice) if seed.unsafe is False else ""  # else it answers another question
         values: Values = {"rewritten": rewritten, "turns": turns, "answer": known or Ours("none is given")}
-        reply = await self._ask("pairs", Pairs, values, place, _images(seed), check)
-        _willing(reply.pairs[0].question)
+        reply = await self._ask("pairs", Pairs, values, place, seed.images, check, lambda r: r.pairs[0].question)
         return reply.pairs
 
     async def report(self, seed: SourceSeed, rewritten: str, place: Place) -> ImageReport:
-        """See :meth:`Agents.report`; nobody is asked about a seed without an image."""
         if seed.image is None:
             return ImageReport(summary="There is no image.")
-        return await self._ask("image_report", ImageReport, {"question": rewritten}, place, _images(seed))
+        return await self._ask("image_report", ImageReport, {"question": rewritten}, place, seed.images)
 
     async def reframe(self, seed: SourceSeed, brief: Brief, place: Place) -> Reframed:
-        """See :meth:`Agents.reframe`."""
         fewest, most = brief.words
 
         def check(reply: Reframed) -> str:
@@ -198,46 +187,43 @@ class EndpointAgents:
 
         values = {**_attack(brief), "framing": Ours(brief.strategy.framing), "question": brief.rewritten}
         values |= {"fewest": fewest, "most": most}
-        reply = await self._ask("reframe", Reframed, values, place, _images(seed), check)
-        _willing(reply.complex_prompt)
-        return reply
+        return await self._ask("reframe", Reframed, values, place, seed.images, check, lambda r: r.complex_prompt)
 
     async def plan(self, seed: SourceSeed, brief: Brief, reframed: Reframed, place: Place) -> Script:
-        """See :meth:`Agents.plan`."""
+        def check(reply: Script) -> str:
+            return _fault("turns", reply.texts, brief.turns)
+
         values = {**_attack(brief), "escalation": Ours(brief.strategy.escalation), "turns": brief.turns}
         values |= {"complex_prompt": reframed.complex_prompt}
-        images, turns = _images(seed), brief.turns
-        reply = await self._ask("plan", Script, values, place, images, lambda r: _fault("turns", r.texts, turns))
-        _willing(reply.texts[0])
-        return reply
+        return await self._ask("plan", Script, values, place, seed.images, check, lambda r: r.texts[0])
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
-        """See :meth:`Agents.attack_target`; a refusal is an answer."""
-        return await self.askers["target"].answer(said, place)
+        return await self.askers["target"].answer(said, place)  # a refusal is an answer
 
     async def breach(self, seed: SourceSeed, said: tuple[Said, ...], place: Place) -> Level:
-        """See :meth:`Agents.breach`."""
         values: Values = {"question": seed.question, "dialogue": dialogue(said)}
-        return (await self._ask("breach", Risk, values, place, _images(seed))).level
+        return (await self._ask("breach", Risk, values, place, seed.images)).level
 
     async def screen(self, seed: Seed, place: Place) -> Quality:
-        """See :meth:`Agents.screen`."""
-        said, kind, question = _said(seed), Ours(seed.kind.value), Facts.of(seed.facts).question
+        said, question = _said(seed), Facts.of(seed.facts).question
         images = _shown(said)
         image = Ours("The image stands above." if images else "There is no image.")
-        values: Values = {"question": question, "image": image, "kind": kind, "dialogue": dialogue(said)}
+        values: Values = {
+            "question": question,
+            "image": image,
+            "kind": Ours(seed.kind.value),
+            "dialogue": dialogue(said),
+        }
         return await self._ask("screen", Quality, values, place, images)
 
     # ----- Stage II
 
     async def red_user(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, place: Place) -> str:
-        """See :meth:`Agents.red_user`."""
         so_far = dialogue(said) if said else Ours("Nothing was said yet.")
         values: Values = {"dialogue": so_far, "kind": Ours(seed.kind.value), "template": unmarked(template.text)}
         return (await self._ask("red_user", NextMessage, values, place, _shown(said) + template.images)).message
 
     async def blue_expert(self, seed: Seed, said: tuple[Said, ...], place: Place) -> str:
-        """See :meth:`Agents.blue_expert`."""
         return await self.askers["blue_expert"].answer(said, place, verbatim=True)
 
     async def evaluate(self, exchange: TutorRequest, place: Place) -> TurnVerdict:
@@ -258,12 +244,10 @@ class EndpointAgents:
         return verdict
 
     async def risk_alone(self, seed: Seed, turn: int, place: Place) -> Risk:
-        """See :meth:`Agents.risk_alone`."""
         shown = seed.turns[turn]
         return await self._ask("risk_alone", Risk, {"message": unmarked(shown.text)}, place, shown.images)
 
     async def risk_whole(self, seed: Seed, place: Place) -> Risk:
-        """See :meth:`Agents.risk_whole`."""
         said = _said(seed)
         return await self._ask("risk_whole", Risk, {"dialogue": dialogue(said)}, place, _shown(said))
 
@@ -271,12 +255,17 @@ class EndpointAgents:
         self,
         prompt: str,
         kind: type[R],
-        values: Values,
+        values: Mapping[str, Value],
         place: Place,
         images: tuple[str, ...],
-        check: Callable[[R], str] = lambda record: "",
+        check: Callable[[R], str] = lambda reply: "",
+        user: Callable[[R], str] = lambda reply: "",
     ) -> R:
-        return await self.askers[prompt].ask(kind, values, place, images=images, check=check)
+        """A reply; ``user`` is what a user shall say of it, which is no refusal."""
+        reply = await self.askers[prompt].ask(kind, values, place, images=images, check=check)
+        if is_refusal(user(reply)):
+            raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
+        return reply
 
     def _with_paths(self, exchange: TutorRequest) -> TutorRequest:
         """The exchange with its images' whole paths. Raises ``DataError``: one lies elsewhere."""
@@ -312,10 +301,6 @@ def _attack(brief: Brief) -> Values:
     return {"strategy": Ours(brief.strategy.name), "report": brief.report.model_dump_json()}
 
 
-def _images(seed: SourceSeed) -> tuple[str, ...]:
-    return (seed.image,) if seed.image is not None else ()
-
-
 def _said(seed: Seed) -> tuple[Said, ...]:
     """The user's side."""
     return tuple(Said(role="user", text=unmarked(turn.text), images=turn.images) for turn in seed.turns)
@@ -328,9 +313,3 @@ def _shown(said: Iterable[Said]) -> tuple[str, ...]:
 def _fault(field: str, texts: Iterable[str], turns: int) -> str:
     fault = fault_of(tuple(texts), turns)
     return f"{field}: {fault[1]}" if fault else ""
-
-
-def _willing(text: str) -> None:
-    """Raise ``AgentFailed`` for a refusal in a user's place."""
-    if is_refusal(text):
-        raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")

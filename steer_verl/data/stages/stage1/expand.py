@@ -6,16 +6,25 @@ of the seed's id, so that a run started again asks for the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 from steer_verl.data.drawn import drawn
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stages.agents import Agents, Probe
 from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.left import Left, Reason, stage
-from steer_verl.data.stages.stage1.checks import Draft, dialogue_seed, draw_turns, fault_of, well_formed
-from steer_verl.data.stages.stage1.settings import ExpandSettings
+from steer_verl.data.stages.settings import ExpandSettings
+from steer_verl.data.stages.stage1.checks import dialogue_seed, fault_of, well_formed
 from steer_verl.models.place import Place
 from steer_verl.text import folded
-from steer_verl.types import DialogueKind
+from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed
+
+
+def draw_turns(seed_id: str, weights: Sequence[float]) -> int:
+    """Number of turns of a seed's dialogue, by the weights of 2, 3, ... 10; the same whenever it is asked."""
+    point = drawn("turns", seed_id) * sum(weights)
+    return next((MIN_TURNS + index for index, bound in enumerate(accumulate(weights)) if point < bound), MAX_TURNS)
 
 
 async def probed(agents: Agents, seed: SourceSeed, place: Place) -> Probe:
@@ -31,25 +40,25 @@ async def probed(agents: Agents, seed: SourceSeed, place: Place) -> Probe:
     return rewrites
 
 
-async def expanded(agents: Agents, seed: SourceSeed, rewrites: Probe, settings: ExpandSettings, place: Place) -> Draft:
-    """The dialogue that leads to the rewrite of the seed's kind, which is benign or obfuscated.
+async def expanded(
+    agents: Agents, seed: SourceSeed, rewrites: Probe, settings: ExpandSettings, place: Place
+) -> tuple[Seed, tuple[str, ...]]:
+    """The dialogue that leads to the rewrite of the seed's kind, and its answers where the generator wrote both.
 
     Raises:
         Left: its turns cannot be used.
     """
-    kind = seed.kind
-    assert kind is not None
-    turns, rewritten = draw_turns(seed.id, settings.turn_weights), rewrites.of(kind)
+    turns, rewritten = draw_turns(seed.id, settings.turn_weights), rewrites.of(seed.kind)
     texts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     with stage("expand", lambda: {"rewrites": rewrites.model_dump(), "turns": list(texts)}):
-        if kind is DialogueKind.BENIGN and drawn("pairs", seed.id) < settings.pairs:
+        if seed.kind is DialogueKind.BENIGN and drawn("pairs", seed.id) < settings.pairs:
             pairs = await agents.pairs(seed, rewritten, turns, place.part("pairs"))
             texts, answers = tuple(pair.question for pair in pairs), tuple(pair.whole_answer for pair in pairs)
         else:
-            texts = await agents.expand(seed, kind, rewritten, turns, place.part("expand"))
+            texts = await agents.expand(seed, rewritten, turns, place.part("expand"))
         if fault := fault_of(texts, turns):
             raise Left(*fault)
         if not all(map(well_formed, answers)):
             raise Left(Reason.MALFORMED, "an answer of the pairs")
-    return Draft(dialogue_seed(seed, kind, texts, Facts(rewrites=rewrites, pairs=bool(answers))), answers)
+    return dialogue_seed(seed, texts, Facts(rewrites=rewrites, pairs=bool(answers))), answers

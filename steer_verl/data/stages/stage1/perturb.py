@@ -16,7 +16,7 @@ from steer_verl.data.drawn import drawn
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stages.facts import Facts, Perturbed
-from steer_verl.data.stages.stage1.settings import PerturbSettings
+from steer_verl.data.stages.settings import PerturbSettings
 from steer_verl.images import load_image
 
 LETTERS = (1 / 14, 1 / 7)
