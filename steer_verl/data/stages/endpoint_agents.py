@@ -8,7 +8,7 @@ by the rubric that Stage III trains on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -31,8 +31,7 @@ from steer_verl.data.stages.agents import (
 )
 from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.stage1.checks import fault_of, well_formed, word_count
-from steer_verl.errors import ConfigError, DataError
-from steer_verl.images import resolve_image
+from steer_verl.errors import ConfigError
 from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
@@ -43,7 +42,7 @@ from steer_verl.models.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.models.replies import AskFault
 from steer_verl.refusal import is_refusal
 from steer_verl.text import folded, unmarked
-from steer_verl.tutor import build_tutor
+from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import (
     DialogueKind,
     Record,
@@ -51,7 +50,6 @@ from steer_verl.types import (
     TurnVerdict,
     TutorRequest,
     Unscored,
-    UnscoredReason,
     UserTurn,
 )
 
@@ -91,16 +89,15 @@ class NextMessage(Record):
 
 
 class EndpointAgents:
-    """See :class:`~steer_verl.data.stages.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`, whose methods say who is asked for what.
 
     Args:
         endpoints: of every role. ``max_tokens`` must hold a whole answer, thoughts included; the generator's, pairs.
         images: folder that the paths of images lie below.
         cache: keeps every terminal reply, so that none is paid for twice.
-        log: where attempts are written down, if anywhere.
+        log: where attempts are written down; the evaluator's go to the folder ``calls``.
         guidelines: of the blue expert, in place of the built-in ones.
         rubric: of the evaluator, in place of the tutor's.
-        calls: folder of the evaluator's log.
 
     Raises:
         ConfigError: an address cannot be used, or guidelines or rubric cannot be read.
@@ -118,7 +115,6 @@ class EndpointAgents:
         calls: str | None = None,
     ) -> None:
         prompts: dict[str, PromptFile | None] = {**prompts_of(guidelines), "target": None}
-        self.images = images.resolve()
         self.askers = {
             name: Asker(
                 endpoints[role], name, prompts[name], cache=cache, images=images, log=log, where=f"agents.roles.{role}"
@@ -127,15 +123,14 @@ class EndpointAgents:
             for name in names
         }
         config = TutorConfig(endpoint=endpoints["evaluator"], rubric=rubric, log=calls)
-        self.tutor = build_tutor(config, cache=cache)
+        self.tutor = OpenAITutor(config, cache=cache, images=images)
 
     def names(self) -> dict[str, str]:
         """Role -> ``<model>@<prompt>-<version>,...``; the evaluator's is the tutor's name."""
         named = {}
         for role, names in PROMPTS.items():
-            askers = [self.askers[name] for name in names]
-            versions = ",".join(f"{asker.role}-{asker.version}" for asker in askers)
-            named[str(role)] = f"{askers[0].config.model}@{versions}"
+            versions = ",".join(f"{name}-{self.askers[name].version}" for name in names)
+            named[str(role)] = f"{self.askers[names[0]].config.model}@{versions}"
         return {**named, "evaluator": self.tutor.name}
 
     async def close(self) -> None:
@@ -157,8 +152,7 @@ class EndpointAgents:
             return _fault("messages", reply.messages, turns)
 
         assert seed.kind is not None
-        prompt = f"expand_{seed.kind.value}"
-        values: Values = {"rewritten": rewritten, "turns": turns}
+        prompt, values = f"expand_{seed.kind.value}", Values(rewritten=rewritten, turns=turns)
         reply = await self._ask(prompt, Messages, values, place, seed.images, check, lambda r: r.messages[0])
         return reply.messages
 
@@ -185,16 +179,16 @@ class EndpointAgents:
             count = word_count(reply.complex_prompt)
             return "" if fewest <= count <= most else f"complex_prompt has {count} words, not {fewest} to {most}"
 
-        values = {**_attack(brief), "framing": Ours(brief.strategy.framing), "question": brief.rewritten}
-        values |= {"fewest": fewest, "most": most}
+        values: Values = {"question": brief.rewritten, "fewest": fewest, "most": most, **_attack(brief)}
+        values |= {"framing": Ours(brief.strategy.framing)}
         return await self._ask("reframe", Reframed, values, place, seed.images, check, lambda r: r.complex_prompt)
 
     async def plan(self, seed: SourceSeed, brief: Brief, reframed: Reframed, place: Place) -> Script:
         def check(reply: Script) -> str:
             return _fault("turns", reply.texts, brief.turns)
 
-        values = {**_attack(brief), "escalation": Ours(brief.strategy.escalation), "turns": brief.turns}
-        values |= {"complex_prompt": reframed.complex_prompt}
+        values: Values = {"complex_prompt": reframed.complex_prompt, "turns": brief.turns, **_attack(brief)}
+        values |= {"escalation": Ours(brief.strategy.escalation)}
         return await self._ask("plan", Script, values, place, seed.images, check, lambda r: r.texts[0])
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
@@ -205,38 +199,24 @@ class EndpointAgents:
         return (await self._ask("breach", Risk, values, place, seed.images)).level
 
     async def screen(self, seed: Seed, place: Place) -> Quality:
-        said, question = _said(seed), Facts.of(seed.facts).question
-        images = _shown(said)
+        said, images = _said(seed)
         image = Ours("The image stands above." if images else "There is no image.")
-        values: Values = {
-            "question": question,
-            "image": image,
-            "kind": Ours(seed.kind.value),
-            "dialogue": dialogue(said),
-        }
-        return await self._ask("screen", Quality, values, place, images)
+        values: Values = {"question": Facts.of(seed.facts).question, "image": image, "kind": Ours(seed.kind.value)}
+        return await self._ask("screen", Quality, {**values, "dialogue": said}, place, images)
 
     # ----- Stage II
 
     async def red_user(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, place: Place) -> str:
         so_far = dialogue(said) if said else Ours("Nothing was said yet.")
+        images = tuple(path for message in said for path in message.images) + template.images
         values: Values = {"dialogue": so_far, "kind": Ours(seed.kind.value), "template": unmarked(template.text)}
-        return (await self._ask("red_user", NextMessage, values, place, _shown(said) + template.images)).message
+        return (await self._ask("red_user", NextMessage, values, place, images)).message
 
     async def blue_expert(self, seed: Seed, said: tuple[Said, ...], place: Place) -> str:
         return await self.askers["blue_expert"].answer(said, place, verbatim=True)
 
     async def evaluate(self, exchange: TutorRequest, place: Place) -> TurnVerdict:
-        """See :meth:`Agents.evaluate`. The tutor's reply is kept by the place and by all that it was shown.
-
-        Raises:
-            AgentFailed: transient: the server cannot be had now.
-        """
-        try:
-            shown = self._with_paths(exchange).model_copy(update={"turn_key": place.key})
-        except DataError as error:
-            return Unscored(reason=UnscoredReason.IMAGE, detail=f"not sent: {error}")
-        ruling = await self.tutor.respond(shown)
+        ruling = await self.tutor.respond(exchange.model_copy(update={"turn_key": place.key}))
         place.spend(ruling.usage)
         verdict = ruling.verdict
         if isinstance(verdict, Unscored) and verdict.reason.may_pass:
@@ -248,8 +228,8 @@ class EndpointAgents:
         return await self._ask("risk_alone", Risk, {"message": unmarked(shown.text)}, place, shown.images)
 
     async def risk_whole(self, seed: Seed, place: Place) -> Risk:
-        said = _said(seed)
-        return await self._ask("risk_whole", Risk, {"dialogue": dialogue(said)}, place, _shown(said))
+        said, images = _said(seed)
+        return await self._ask("risk_whole", Risk, {"dialogue": said}, place, images)
 
     async def _ask(
         self,
@@ -266,17 +246,6 @@ class EndpointAgents:
         if is_refusal(user(reply)):
             raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
         return reply
-
-    def _with_paths(self, exchange: TutorRequest) -> TutorRequest:
-        """The exchange with its images' whole paths. Raises ``DataError``: one lies elsewhere."""
-
-        def found(turn: UserTurn) -> UserTurn:
-            paths = tuple(str(resolve_image(name, root=self.images)) for name in turn.images)
-            return turn.model_copy(update={"images": paths})
-
-        seed = exchange.seed.model_copy(update={"turns": tuple(map(found, exchange.seed.turns))})
-        turns = tuple(turn.model_copy(update={"user": found(turn.user)}) for turn in exchange.turns)
-        return exchange.model_copy(update={"seed": seed, "turns": turns, "user": found(exchange.user)})
 
 
 def prompts_of(guidelines: Path | None = None) -> dict[str, PromptFile]:
@@ -301,15 +270,12 @@ def _attack(brief: Brief) -> Values:
     return {"strategy": Ours(brief.strategy.name), "report": brief.report.model_dump_json()}
 
 
-def _said(seed: Seed) -> tuple[Said, ...]:
-    """The user's side."""
-    return tuple(Said(role="user", text=unmarked(turn.text), images=turn.images) for turn in seed.turns)
+def _said(seed: Seed) -> tuple[Ours, tuple[str, ...]]:
+    """The user's side and its images."""
+    said = tuple(Said(role="user", text=unmarked(turn.text)) for turn in seed.turns)
+    return dialogue(said), tuple(path for turn in seed.turns for path in turn.images)
 
 
-def _shown(said: Iterable[Said]) -> tuple[str, ...]:
-    return tuple(path for message in said for path in message.images)
-
-
-def _fault(field: str, texts: Iterable[str], turns: int) -> str:
-    fault = fault_of(tuple(texts), turns)
+def _fault(field: str, texts: Sequence[str], turns: int) -> str:
+    fault = fault_of(texts, turns)
     return f"{field}: {fault[1]}" if fault else ""

@@ -26,11 +26,7 @@ LOW = {"natural": Reason.NOT_NATURAL, "grounded": Reason.NOT_GROUNDED, "reaches"
 
 
 async def screened(agents: Agents, made: Made, settings: ScreenSettings, place: Place) -> Made:
-    """The dialogue with its marks.
-
-    Raises:
-        Left: one of them is too low.
-    """
+    """The dialogue with its marks. Raises ``Left``: one of them is too low."""
     if not settings.on:
         return made
     with stage("screen", lambda: value_of(made)):
@@ -44,11 +40,7 @@ async def screened(agents: Agents, made: Made, settings: ScreenSettings, place: 
 
 
 async def selected(agents: Agents, made: Made, settings: SelectSettings, place: Place) -> Made:
-    """The dialogue with the levels that were found.
-
-    Raises:
-        Left: a turn that the rule looks at is risky alone, or the whole is harmless.
-    """
+    """The dialogue with the levels that were found. Raises ``Left``: the risk does not lie in the history."""
     dialogue, place = made.seed, place.part("select")
     if dialogue.kind is DialogueKind.BENIGN:
         return made

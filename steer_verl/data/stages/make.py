@@ -46,13 +46,8 @@ class StageSettings(Settings):
 class MakeStep:
     """SourceSeed -> Made (:class:`~steer_verl.work.step.Step`).
 
-    Args:
-        agents: who takes part; the step closes them.
-        settings: of the stages.
-        images: folder that the seeds' images lie below; perturbed ones are written there.
-
-    Raises:
-        ConfigError: the strategies cannot be read.
+    The step closes its agents. The seeds' images lie below ``images``; perturbed ones are written there.
+    Raises ``ConfigError``: the strategies cannot be read.
     """
 
     name = "dialogues"

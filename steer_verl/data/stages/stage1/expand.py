@@ -28,11 +28,7 @@ def draw_turns(seed_id: str, weights: Sequence[float]) -> int:
 
 
 async def probed(agents: Agents, seed: SourceSeed, place: Place) -> Probe:
-    """Both rewrites of the question; the one that the seed's kind needs has words.
-
-    Raises:
-        Left: it has none.
-    """
+    """Both rewrites of the question. Raises ``Left``: the one that the seed's kind needs says nothing."""
     with stage("probe"):
         rewrites = await agents.probe(seed, place.part("probe"))
         if not folded(rewrites.of(seed.kind)):
@@ -45,8 +41,7 @@ async def expanded(
 ) -> tuple[Seed, tuple[str, ...]]:
     """The dialogue that leads to the rewrite of the seed's kind, and its answers where the generator wrote both.
 
-    Raises:
-        Left: its turns cannot be used.
+    Raises ``Left``: they cannot be used.
     """
     turns, rewritten = draw_turns(seed.id, settings.turn_weights), rewrites.of(seed.kind)
     texts: tuple[str, ...] = ()

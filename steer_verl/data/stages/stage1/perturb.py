@@ -38,15 +38,9 @@ def is_drawn(seed: SourceSeed, settings: PerturbSettings) -> bool:
 
 
 def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> SourceSeed:
-    """The seed with a perturbed image. It takes seconds for a large one: call it off the event loop.
+    """The seed with a perturbed image beside its own below ``images``. A large one takes seconds: call it in a thread.
 
-    Args:
-        seed: whose ``image`` lies below ``images``.
-        images: the build's folder of images; the new one is written there.
-        settings: kinds and strength.
-
-    Raises:
-        DataError: the image cannot be opened.
+    Raises ``DataError``: the image cannot be opened.
     """
     assert seed.image is not None
     image = load_image(seed.image, root=images)
@@ -59,12 +53,9 @@ def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> Sour
 
 
 def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, Perturbed]:
-    """The image with Gaussian noise on every colour of every pixel, clipped to the range.
+    """An RGB image with Gaussian noise on every colour of every pixel, clipped to the range.
 
-    Args:
-        image: RGB.
-        sigma: standard deviation, of the range [0, 1].
-        rng: the noise's.
+    ``sigma`` is the standard deviation, of the range [0, 1].
     """
     levels_HWC = np.array(image)
     for start in range(0, len(levels_HWC), ROWS):

@@ -86,11 +86,7 @@ class Attack:
     settings: RedTeamSettings
 
     async def dialogue(self, strategies: Sequence[Strategy], place: Place) -> Seed:
-        """The first dialogue that the target gave in to.
-
-        Raises:
-            Left: none did, of as many strategies as the settings allow.
-        """
+        """The first dialogue that the target gave in to. Raises ``Left``: of those the settings allow, to none."""
         settings, rewritten = self.settings, self.rewrites.obfuscated
         tried: list[dict[str, Any]] = []
         with stage("red_team", lambda: {"rewrites": self.rewrites.model_dump(), "tried": tried}):
@@ -114,8 +110,7 @@ class Attack:
     async def _played(self, brief: Brief, place: Place) -> tuple[Facts, tuple[str, ...]]:
         """Modules 2 to 4 for one strategy: what came of it, and the user's turns.
 
-        Raises:
-            AgentFailed: an agent gave nothing, or a script that cannot be played.
+        Raises ``AgentFailed``: an agent gave nothing, or a script that cannot be played.
         """
         agents, seed = self.agents, self.seed
         reframed = await agents.reframe(seed, brief, place.part("reframe"))

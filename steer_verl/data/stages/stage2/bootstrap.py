@@ -18,11 +18,10 @@ from steer_verl.data.stages.stage1.checks import MAX_CHARS, well_formed
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
-from steer_verl.models.replies import AskFault
+from steer_verl.models.replies import AskFault, tidy
 from steer_verl.refusal import is_refusal
-from steer_verl.text import folded, neutralize, one_line, unmarked, visible
+from steer_verl.text import folded, one_line, unmarked
 from steer_verl.types import (
-    IMAGE_MARK,
     NoAttackReason,
     QuestionOrigin,
     Seed,
@@ -58,11 +57,7 @@ Asked = tuple[UserTurn, QuestionOrigin, NoAttackReason | None]
 async def bootstrapped(
     agents: Agents, seed: Seed, answers: tuple[str, ...], settings: BootstrapSettings, place: Place
 ) -> Made:
-    """The dialogue as it was played, or as it was written with its ``answers``.
-
-    Raises:
-        Left: an answer is malformed or cannot be scored, or the scores are too low.
-    """
+    """The dialogue as it was played, or as it was written with its ``answers``. Raises ``Left``: it is not kept."""
     play = _Play(agents, seed, answers, settings)
     place = place.part("bootstrap")
     with stage("bootstrap", lambda: value_of(play.made())):
@@ -119,7 +114,7 @@ class _Play:
             if failure.transient or failure.reason not in NO_TURN:
                 raise
             return template, QuestionOrigin.FALLBACK, NO_TURN[failure.reason]
-        text = neutralize(visible(text.replace(IMAGE_MARK, " "))).strip()
+        text = tidy(text)
         if not number and text == unmarked(template.text):
             return own
         if fault := self._fault(text):
