@@ -32,7 +32,8 @@ from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache

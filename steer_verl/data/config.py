@@ -12,7 +12,7 @@ from steer_verl.config import EndpointConfig, Settings
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.data.stages.agents import ROLES, SAMPLING, Role
-from steer_verl.data.stages.make import StageSettings
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
 from steer_verl.work.step import WorkSettings

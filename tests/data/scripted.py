@@ -19,7 +19,8 @@ from steer_verl.data.stages.agents import (
     Script,
     ScriptTurn,
 )
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Scores, Seed, TurnVerdict, TutorRequest, UserTurn, Verdict

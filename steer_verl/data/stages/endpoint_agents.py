@@ -30,7 +30,7 @@ from steer_verl.data.stages.agents import (
     Script,
 )
 from steer_verl.data.stages.facts import Facts
-from steer_verl.data.stages.stage1.checks import fault_of, well_formed, word_count
+from steer_verl.data.stages.stage1.expand import fault_of, well_formed, word_count
 from steer_verl.errors import ConfigError
 from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.cache import ReplyCache

@@ -9,19 +9,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from steer_verl.config import Settings
 from steer_verl.data.seed import Made, SetName, SourceSeed
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.judged import screened, selected
 from steer_verl.data.stages.left import Left, Reason, stage
-from steer_verl.data.stages.settings import (
-    BootstrapSettings,
-    ExpandSettings,
-    PerturbSettings,
-    RedTeamSettings,
-    ScreenSettings,
-    SelectSettings,
-)
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.stages.stage1.expand import draw_turns, expanded, probed
 from steer_verl.data.stages.stage1.perturb import is_drawn, perturbed
 from steer_verl.data.stages.stage1.red_team import Attack, load_strategies
@@ -30,17 +22,6 @@ from steer_verl.errors import DataError
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Done, Kept, Rejected, value_of
-
-
-class StageSettings(Settings):
-    """Everything that decides what is made of a seed, but for the agents."""
-
-    perturb: PerturbSettings = PerturbSettings()
-    expand: ExpandSettings = ExpandSettings()
-    red_team: RedTeamSettings = RedTeamSettings()
-    screen: ScreenSettings = ScreenSettings()
-    bootstrap: BootstrapSettings = BootstrapSettings()
-    select: SelectSettings = SelectSettings()
 
 
 class MakeStep:

@@ -115,3 +115,14 @@ class SelectSettings(Settings):
     def turns_alone(self, turns: int) -> int:
         """How many turns of a dialogue, from the first on, must be harmless alone."""
         return {"opening": 1, "before_last": turns - 1, "every": turns}[self.rule]
+
+
+class StageSettings(Settings):
+    """Everything that decides what is made of a seed, but for the agents."""
+
+    perturb: PerturbSettings = PerturbSettings()
+    expand: ExpandSettings = ExpandSettings()
+    red_team: RedTeamSettings = RedTeamSettings()
+    screen: ScreenSettings = ScreenSettings()
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    select: SelectSettings = SelectSettings()

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ from steer_verl.data.stages.agents import Agents, Brief, Probe, Strategy
 from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.left import Left, Reason, stage
 from steer_verl.data.stages.settings import RedTeamSettings
-from steer_verl.data.stages.stage1.checks import dialogue_seed, fault_of
+from steer_verl.data.stages.stage1.expand import dialogue_seed, fault_of
 from steer_verl.errors import ConfigError
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
@@ -31,8 +31,6 @@ from steer_verl.settings_file import load_settings
 from steer_verl.types import Seed
 
 BUILT_IN = Path(__file__).with_name("strategies.yaml")
-
-T = TypeVar("T")
 
 
 class Part(Settings):
@@ -69,9 +67,10 @@ def load_strategies(path: str | Path | None = None) -> tuple[Strategy, ...]:
     )
 
 
-def shuffled(items: Sequence[T], name: str) -> list[T]:
-    """The items in an order that depends on ``name`` and on their number alone."""
-    return [item for _, item in sorted(enumerate(items), key=lambda pair: drawn("order", name, str(pair[0])))]
+def shuffled(strategies: Sequence[Strategy], name: str) -> list[Strategy]:
+    """The strategies in an order that depends on ``name`` and on their number alone."""
+    order = sorted(range(len(strategies)), key=lambda number: drawn("order", name, str(number)))
+    return [strategies[number] for number in order]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from steer_verl.data.seed import Made, SetName
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.left import Left, Reason, stage
 from steer_verl.data.stages.settings import BootstrapSettings
-from steer_verl.data.stages.stage1.checks import MAX_CHARS, well_formed
+from steer_verl.data.stages.stage1.expand import MAX_CHARS, well_formed
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
