@@ -36,7 +36,7 @@ VERSION = 2
 
 
 class MiniAgents:
-    """See :class:`~steer_verl.data.stages.agents.Agents`; the settings are :class:`~steer_verl.mini.rules.MiniSettings`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`; ``settings`` are those of ``MiniSettings`` (rules.py).
 
     They cost nothing, so that nothing of theirs is remembered: dice are thrown anew for each asking, by its place. The
     same question at the same place gets the same answer in every run and process, in whatever order. Images are known

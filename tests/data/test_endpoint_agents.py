@@ -27,7 +27,7 @@ from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.make import MakeStep
 from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.errors import ConfigError
-from steer_verl.models.log import RequestLog, read_log
+from steer_verl.models.log import read_log
 from steer_verl.types import DialogueKind, QuestionOrigin, Seed, TutorRequest, Unscored, UnscoredReason, UserTurn
 from steer_verl.work.step import Kept, Rejected
 from tests.data.laboratory import RED_TEAM, SHORT, WAYS, laboratory
@@ -181,7 +181,7 @@ async def test_each_role_is_asked_at_its_own_endpoint(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     async with RoleServer() as server:
         endpoints: dict[Role, Any] = {role: endpoint(server, model=f"model-{role}") for role in ROLES}
-        agents = EndpointAgents(endpoints, tmp_path, log=RequestLog(tmp_path / "calls"), calls=str(tmp_path / "calls"))
+        agents = EndpointAgents(endpoints, tmp_path, calls=str(tmp_path / "calls"))
         for way in WAYS:
             await MakeStep(agents, SHORT, tmp_path).work(source(**way), Bill().place)
         await agents.close()

@@ -36,7 +36,7 @@ from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
-from steer_verl.models.log import RequestLog
+from steer_verl.models.log import open_log
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.models.replies import AskFault
@@ -95,9 +95,9 @@ class EndpointAgents:
         endpoints: of every role. ``max_tokens`` must hold a whole answer, thoughts included; the generator's, pairs.
         images: folder that the paths of images lie below.
         cache: keeps every terminal reply, so that none is paid for twice.
-        log: where attempts are written down; the evaluator's go to the folder ``calls``.
         guidelines: of the blue expert, in place of the built-in ones.
         rubric: of the evaluator, in place of the tutor's.
+        calls: folder of the log of every attempt, if there is to be one.
 
     Raises:
         ConfigError: an address cannot be used, or guidelines or rubric cannot be read.
@@ -109,12 +109,12 @@ class EndpointAgents:
         images: Path,
         *,
         cache: ReplyCache | None = None,
-        log: RequestLog | None = None,
         guidelines: Path | None = None,
         rubric: str | None = None,
         calls: str | None = None,
     ) -> None:
         prompts: dict[str, PromptFile | None] = {**prompts_of(guidelines), "target": None}
+        log = open_log(calls)
         self.askers = {
             name: Asker(
                 endpoints[role], name, prompts[name], cache=cache, images=images, log=log, where=f"agents.roles.{role}"
