@@ -145,27 +145,24 @@ class EndpointAgents:
             return "" if folded(reply.of(seed.kind)) else f"{needed} is empty"
 
         values: Values = {"question": seed.question, "category": seed.category}
-        return await self._ask("probe", Probe, values, place, seed.images, check, lambda r: r.of(seed.kind))
+        return await self._ask("probe", Probe, values, place, seed.images, lambda r: [r.of(seed.kind)], check=check)
 
     async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
-        def check(reply: Messages) -> str:
-            return _fault("messages", reply.messages, turns)
-
         assert seed.kind is not None
         prompt, values = f"expand_{seed.kind.value}", Values(rewritten=rewritten, turns=turns)
-        reply = await self._ask(prompt, Messages, values, place, seed.images, check, lambda r: r.messages[0])
-        return reply.messages
+        return (await self._ask(prompt, Messages, values, place, seed.images, lambda r: r.messages, turns)).messages
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
+        def asked(reply: Pairs) -> list[str]:
+            return [pair.question for pair in reply.pairs]
+
         def check(reply: Pairs) -> str:
             malformed = [n for n, pair in enumerate(reply.pairs, 1) if not well_formed(pair.whole_answer)]
-            fault = f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
-            return _fault("pairs", [pair.question for pair in reply.pairs], turns) or fault
+            return f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
 
         known = (seed.answer or seed.choice) if seed.unsafe is False else ""  # else it answers another question
         values: Values = {"rewritten": rewritten, "turns": turns, "answer": known or Ours("none is given")}
-        reply = await self._ask("pairs", Pairs, values, place, seed.images, check, lambda r: r.pairs[0].question)
-        return reply.pairs
+        return (await self._ask("pairs", Pairs, values, place, seed.images, asked, turns, check)).pairs
 
     async def report(self, seed: SourceSeed, rewritten: str, place: Place) -> ImageReport:
         if seed.image is None:
@@ -181,15 +178,14 @@ class EndpointAgents:
 
         values: Values = {"question": brief.rewritten, "fewest": fewest, "most": most, **_attack(brief)}
         values |= {"framing": Ours(brief.strategy.framing)}
-        return await self._ask("reframe", Reframed, values, place, seed.images, check, lambda r: r.complex_prompt)
+        return await self._ask(
+            "reframe", Reframed, values, place, seed.images, lambda r: [r.complex_prompt], check=check
+        )
 
     async def plan(self, seed: SourceSeed, brief: Brief, reframed: Reframed, place: Place) -> Script:
-        def check(reply: Script) -> str:
-            return _fault("turns", reply.texts, brief.turns)
-
         values: Values = {"complex_prompt": reframed.complex_prompt, "turns": brief.turns, **_attack(brief)}
         values |= {"escalation": Ours(brief.strategy.escalation)}
-        return await self._ask("plan", Script, values, place, seed.images, check, lambda r: r.texts[0])
+        return await self._ask("plan", Script, values, place, seed.images, lambda r: r.texts, brief.turns)
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
         return await self.askers["target"].answer(said, place)  # a refusal is an answer
@@ -238,12 +234,18 @@ class EndpointAgents:
         values: Mapping[str, Value],
         place: Place,
         images: tuple[str, ...],
+        user: Callable[[R], Sequence[str]] = lambda reply: (),
+        turns: int = 0,
         check: Callable[[R], str] = lambda reply: "",
-        user: Callable[[R], str] = lambda reply: "",
     ) -> R:
-        """A reply; ``user`` is what a user shall say of it, which is no refusal."""
-        reply = await self.askers[prompt].ask(kind, values, place, images=images, check=check)
-        if is_refusal(user(reply)):
+        """A reply. What a ``user`` shall say of it is no refusal, and makes so many ``turns`` if a number is given."""
+
+        def fault(reply: R) -> str:
+            found = fault_of(user(reply), turns) if turns else None
+            return f"{next(iter(kind.model_fields))}: {found[1]}" if found else check(reply)
+
+        reply = await self.askers[prompt].ask(kind, values, place, images=images, check=fault)
+        if any(map(is_refusal, user(reply)[:1])):
             raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
         return reply
 
@@ -274,8 +276,3 @@ def _said(seed: Seed) -> tuple[Ours, tuple[str, ...]]:
     """The user's side and its images."""
     said = tuple(Said(role="user", text=unmarked(turn.text)) for turn in seed.turns)
     return dialogue(said), tuple(path for turn in seed.turns for path in turn.images)
-
-
-def _fault(field: str, texts: Sequence[str], turns: int) -> str:
-    fault = fault_of(texts, turns)
-    return f"{field}: {fault[1]}" if fault else ""
