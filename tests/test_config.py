@@ -28,7 +28,7 @@ from steer_verl.config import (
     tcsr_config,
     verl_settings,
 )
-from steer_verl.data.pipeline.config import BuildConfig
+from steer_verl.data.config import BuildConfig
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import EvalConfig
 from steer_verl.names import REWARD_MODEL_URL

@@ -14,7 +14,7 @@ import asyncio
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -25,11 +25,12 @@ from rich.console import Console
 from steer_verl.data.collect.collect import Collected, collect, read_seeds
 from steer_verl.data.config import DECISIVE, MINI, BuildConfig
 from steer_verl.data.jsonl import regular_file
+from steer_verl.data.licences import training_forbidden
 from steer_verl.data.ready import check_endpoints
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.sources.read import source_files
-from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.data.sources.settings import SourceSettings, SplitSettings
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
 from steer_verl.data.stages.make import MakeStep
@@ -79,7 +80,7 @@ def build(
     if rows is None and not config.sources:
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
     made_with = fingerprint(config)
-    _look_for(config.sources)
+    _look_for(config.sources, config.splits)
     if until != SEEDS and (retry or not _is_done(config, made_with)):
         asyncio.run(check_endpoints(config.agents.endpoints))
     seeds = _collected(config, rows, console)
@@ -102,12 +103,15 @@ def build(
     return manifest
 
 
-def _look_for(sources: Iterable[SourceSettings]) -> None:
-    """Whether every file of the sources is there; what is in them is read later.
+def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
+    """Whether every file of the sources is there and may serve as it is to; what is in them is read later.
 
     Raises:
-        DataError: one is not.
+        ConfigError: a source must not be trained on.
+        DataError: a file is not there.
     """
+    if why := training_forbidden(sources, splits):
+        raise ConfigError(why)
     for source in sources:
         files = source_files(source)
         if source.path is not None and not files:

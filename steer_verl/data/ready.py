@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping
 
 from steer_verl.config import EndpointConfig
-from steer_verl.data.stages.agents import Role
+from steer_verl.data.stages.agents import ROLES, Role
 from steer_verl.errors import ConfigError
 from steer_verl.models.endpoint import Endpoint, servers_of
 from steer_verl.models.failure import Failure
@@ -46,8 +46,8 @@ def _asked(server: EndpointConfig) -> EndpointConfig:
 
 async def _fault(server: EndpointConfig, roles: list[str]) -> str:
     """One line, or nothing where it replies."""
-    named = ", ".join(dict.fromkeys(roles))
-    endpoint = Endpoint(server, where=f"agents ({named})")
+    named = "agents.endpoint" if {*roles} == {*ROLES} else f"agents.roles.{','.join(dict.fromkeys(roles))}"
+    endpoint = Endpoint(server, where=named)
     try:
         content = [_image(), {"type": "text", "text": QUESTION}] if server.images else QUESTION
         reply = await endpoint.ask(Request([{"role": "user", "content": content}]), endpoint.context())

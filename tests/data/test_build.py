@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,102 @@ class _dies_after:
         self.server.choose = self.choose
 
 
+def test_what_was_given_up_is_made_by_retry_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+    """One seed's blue expert is down while all others go on; the sets end as those of an undisturbed build."""
+    server = roles()
+    with server.in_thread():
+        calm = http_config(tmp_path / "calm", server)
+        build(calm)
+        asked = server.delivered.copy()
+        choose, sick = server.choose, dict[str, str]()
+        server.choose = lambda request: status(503) if _of_one(server, request, sick) else choose(request)
+        agents = {"endpoint": {"base_url": server.base_url, "model": MODEL, "timeout": 5, "max_retries": 0}}
+        work = {"shards": 2, "pause": 0.5, "tries": 2}
+        config = http_config(tmp_path / "sick", server, agents=agents, work=work)
+        config = config.model_copy(update={"sources": calm.sources})
+        first = build(config).steps[1]
+        assert (first.given_up, first.kept) == (1, 3)
+        server.choose = choose
+        again = build(config, retry=True).steps[1]
+    assert (again.given_up, again.kept) == (0, 4)
+    assert set((server.delivered - asked).values()) == {1}, "nothing was answered twice"
+    assert _dialogues(config.out) == _dialogues(calm.out)
+
+
+def _of_one(server: RoleServer, request: Any, sick: dict[str, str]) -> bool:
+    """Whether it is a question to the blue expert about the seed that asked it first, while that is to fail."""
+    if server.role_of(request.body) != "blue_expert":
+        return False
+    image = re.search(r"data:image[^\"]*", request.text)
+    return bool(image) and sick.setdefault("image", image[0]) == image[0]
+
+
+def _dialogues(out: Path) -> list[dict[str, Any]]:
+    """Of the SFT set, without what differs from folder to folder."""
+    return sorted((row for row in lines(out / "sets" / "sft.jsonl")), key=lambda row: row["id"])
+
+
+def test_the_recipes_check_passes_on_what_real_forms_become(tmp_path: Path) -> None:
+    """Rows of the public sets' own forms, ScienceQA's without images among them, through the recipe's own settings."""
+    files = Path(__file__).parents[1] / "public_data"
+    (tmp_path / "science.json").write_text(json.dumps([_science(number) for number in range(6)]))
+    sources = [
+        {"set": "geometry3k", "path": str(files / "hub" / "geometry3k")},
+        {"set": "scienceqa", "path": str(tmp_path / "science.json")},
+        {"set": "beavertails_v", "path": str(files / "hub" / "BeaverTails-V"), "split": "train"},
+        {"set": "vlsbench", "path": str(files / "hub" / "vlsbench")},
+    ]
+    server = roles()
+    with server.in_thread():
+        values = yaml.safe_load((RECIPES / "build.yaml").read_text())
+        values |= {"out": str(tmp_path / "out"), "sources": sources}
+        values["splits"] |= {"bench_sources": ["vlsbench"]}
+        values["agents"] = {"endpoint": {"base_url": server.base_url, "model": MODEL, "timeout": 20}}
+        manifest = build(parse_settings(BuildConfig, values, "build.yaml"))
+    assert manifest.steps[0].kept >= 20 and manifest.steps[1].kept >= 15
+    sets = tmp_path / "out" / "sets"
+    made = [str(sets / name) for name in ("sft.parquet", "rl.parquet", "bench.jsonl") if (sets / name).exists()]
+    result = CliRunner().invoke(app, ["check", *made])
+    assert result.exit_code == 0, result.output
+    assert len(made) > 1 and any(not row["images"] for row in lines(sets / "sft.jsonl")), "text alone"
+
+
+def _science(number: int) -> dict[str, Any]:
+    hint = "The passage is long and the same for all of the questions that follow it, as in a reader for schools. " * 6
+    question = f"Which of the {number + 2} animals is mentioned first in the part about rivers?"
+    return {"image": None, "question": question, "choices": ["otter", "heron"], "answer": 0, "hint": hint}
+
+
+def test_no_image_of_the_benchmark_is_trained_on(tmp_path: Path) -> None:
+    """Three questions about each image, the default splits."""
+    rows = []
+    for number in range(30):
+        picture(tmp_path / "photos" / f"{number}.png", size=(40, 40 + number), seed=number)
+        for what in ("for", "made of", "worth"):
+            row = {"question": f"What is thing {number} {what}?", "image": f"photos/{number}.png", "license": "CC0-1.0"}
+            rows.append({**row, "unsafe": number % 2 == 0, "source": "made-up"})
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = roles()
+    with server.in_thread():
+        config = http_config(
+            tmp_path, server, splits={}, sources=[{"set": "plain", "path": str(tmp_path / "many.jsonl")}]
+        )
+        build(config)
+    sets = config.out / "sets"
+    bench = {row["image"] for row in lines(sets / "bench.jsonl")}
+    trained = {name for row in [*lines(sets / "sft.jsonl"), *lines(sets / "rl.jsonl")] for name in row["images"]}
+    assert bench and trained and not bench & trained
+
+
+def test_one_server_has_one_bound_whichever_roles_ask_it(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        endpoint = {"base_url": server.base_url, "model": MODEL, "timeout": 20, "max_concurrency": 2}
+        more = {role: {"max_concurrency": 64} for role in ("generator", "blue_expert", "evaluator")}
+        build(http_config(tmp_path, server, agents={"endpoint": endpoint, "roles": more}))
+    assert server.peak <= 2
+
+
 def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) -> None:
     server = roles()
     with server.in_thread():
@@ -241,6 +338,14 @@ def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) ->
             build(gone)
         assert server.requests == asked, "a folder that is not there is found before a model is asked"
     assert not config.step(SEEDS).exists() and not config.step(DIALOGUES).exists()
+
+
+def test_a_set_for_tests_alone_is_refused_for_training_by_its_name(tmp_path: Path) -> None:
+    moss = Path(__file__).parents[1] / "public_data" / "keyed_json" / "mossbench_form.json"
+    values = mini_config(tmp_path / "out", sources=[{"set": "mossbench", "path": str(moss)}])
+    with pytest.raises(ConfigError, match="mossbench"):
+        build(parse_settings(BuildConfig, values, "here"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

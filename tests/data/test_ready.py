@@ -35,8 +35,8 @@ async def test_everything_wrong_is_told_at_once_with_its_roles(monkeypatch: pyte
         with pytest.raises(ConfigError) as error:
             await check_endpoints({"target": endpoint(server, api_key_env=KEY), "screener": gone, "generator": gone})
     told = str(error.value)
-    assert f"set the environment variable {KEY}" in told and "agents (target)" in told
-    assert "agents (screener, generator)" in told and "cannot be reached" in told and "sk-secret-7" not in told
+    assert f"set the environment variable {KEY}" in told and "agents.roles.target" in told
+    assert "agents.roles.screener,generator" in told and "cannot be reached" in told and "sk-secret-7" not in told
 
 
 async def test_a_mirror_that_is_not_there_is_found() -> None:
