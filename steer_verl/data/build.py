@@ -33,11 +33,11 @@ from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings, SplitSettings
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
-from steer_verl.models.log import open_log
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
 from steer_verl.work.run import Job, run, share
@@ -140,15 +140,13 @@ def agents_of(config: BuildConfig, processes: int = 1, cache: ReplyCache | None 
         role: endpoint.model_copy(update={"max_concurrency": share(endpoint.max_concurrency, processes)})
         for role, endpoint in settings.endpoints.items()
     }
-    calls = str(config.out / "calls")
     return EndpointAgents(
         shared,
         config.images,
         cache=cache,
-        log=open_log(calls),
         guidelines=settings.guidelines,
         rubric=settings.rubric,
-        calls=calls,
+        calls=str(config.out / "calls"),
     )
 
 

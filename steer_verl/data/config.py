@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from steer_verl.config import EndpointConfig, Settings
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
-from steer_verl.data.stages.agents import ROLE_MAX_TOKENS, ROLE_TEMPERATURES, ROLES, Role
-from steer_verl.data.stages.make import StageSettings
+from steer_verl.data.stages.agents import ROLES, SAMPLING, Role
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.settings_error import refusal
 from steer_verl.settings_file import load_settings
 from steer_verl.work.step import WorkSettings
@@ -51,9 +51,8 @@ class AgentSettings(Settings):
 
     def of(self, role: Role) -> EndpointConfig:
         """A role's endpoint."""
-        own = {"temperature": ROLE_TEMPERATURES[role], "max_tokens": ROLE_MAX_TOKENS[role]}
         try:
-            return EndpointConfig.model_validate({**own, **self.endpoint, **self.roles.get(role, {})})
+            return EndpointConfig.model_validate({**SAMPLING[role], **self.endpoint, **self.roles.get(role, {})})
         except ValidationError as error:
             key, what = refusal(error, lambda section: "steer_verl/config.py has them all (EndpointConfig)")
             raise ValueError(f"{role}: {key}: {what}") from None

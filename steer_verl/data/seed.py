@@ -52,6 +52,11 @@ class SourceSeed(Record):
     side: SetName | None = None
     """The set that it serves; ``None`` until the seeds are dealt."""
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Its image, if it has one."""
+        return (self.image,) if self.image is not None else ()
+
 
 def seed_id(question: str, image: str | None) -> str:
     """The id of a seed, by its content; ``image`` is named by its pixels, as steer_verl/data/image_store.py does."""

@@ -36,14 +36,11 @@ VERSION = 2
 
 
 class MiniAgents:
-    """See :class:`~steer_verl.data.stages.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`; ``settings`` are those of ``MiniSettings`` (rules.py).
 
     They cost nothing, so that nothing of theirs is remembered: dice are thrown anew for each asking, by its place. The
     same question at the same place gets the same answer in every run and process, in whatever order. Images are known
     by their facts; a seed without them fails for good, with reason ``no_facts``.
-
-    Args:
-        settings: of :class:`~steer_verl.mini.rules.MiniSettings`.
     """
 
     def __init__(self, **settings: float) -> None:
@@ -65,18 +62,13 @@ class MiniAgents:
         narrowed = seed.question if seed.question in NARROWING else self._dice(place).choice(NARROWING)
         return Probe(benign=seed.question, obfuscated=narrowed)
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
-        """A templated dialogue of that kind which ends in the question."""
-        return tuple(dialogues.questions(kind, scene_of(seed.facts), turns, self._dice(place), goal=rewritten))
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
+        """A templated dialogue of the seed's kind which ends in the question."""
+        assert seed.kind is not None
+        return tuple(dialogues.questions(seed.kind, scene_of(seed.facts), turns, self._dice(place), goal=rewritten))
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
-        """The rules write no answers along with questions.
-
-        Raises:
-            AgentFailed: always.
-        """
+        """Always ``AgentFailed``: the rules write no answers along with questions."""
         raise AgentFailed("no_pairs", "the rule agents write questions alone; set expand.pairs=0")
 
     async def report(self, seed: SourceSeed, rewritten: str, place: Place) -> ImageReport:
@@ -94,8 +86,8 @@ class MiniAgents:
     async def plan(self, seed: SourceSeed, brief: Brief, reframed: Reframed, place: Place) -> Script:
         """A dialogue that ends in the reframed request."""
         scene, goal = scene_of(seed.facts), reframed.complex_prompt
-        asked = dialogues.questions(DialogueKind.RED_TEAM, scene, brief.turns, self._dice(place), goal=goal)
-        return Script(turns=(*(_planned(text, 4) for text in asked[:-1]), _planned(asked[-1], 5)))
+        *before, last = dialogues.questions(DialogueKind.RED_TEAM, scene, brief.turns, self._dice(place), goal=goal)
+        return Script(turns=(*(_planned(text, 4) for text in before), _planned(last, 5)))
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
         """The naive student's answer, which complies; on a share of the seeds it refuses, under every strategy."""

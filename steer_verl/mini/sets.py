@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from steer_verl.data.build import build
 from steer_verl.data.config import AgentSettings, BuildConfig
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import SplitSettings
-from steer_verl.data.stages.stage1.settings import ExpandSettings, PerturbSettings
-from steer_verl.data.stages.stage2.settings import BootstrapSettings
+from steer_verl.data.stages.settings import BootstrapSettings, ExpandSettings, PerturbSettings
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.dialogues import KINDS, LENGTHS
 from steer_verl.mini.sources import mini_sources, shares
@@ -54,7 +52,9 @@ def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[str, Path]
         folder = work / name
         sources = functools.partial(mini_sources, folder, drawn, seed, name=name)
         build(set_config(folder, name, rows, seed), rows=sources)
-        _publish(folder / "sets" / f"{name}.parquet", out / FILES[name])
+        fresh = (out / FILES[name]).with_suffix(".tmp")
+        shutil.copyfile(folder / "sets" / f"{name}.parquet", fresh)
+        fresh.replace(out / FILES[name])
     return {name: work / name for name in FILES}
 
 
@@ -72,14 +72,3 @@ def set_config(out: Path, name: str, rows: int, seed: int) -> BuildConfig:
         student_format=False,  # learnt by SFT
         work=WorkSettings(in_flight=4, shards=1),  # rules never wait
     )
-
-
-def _publish(source: Path, target: Path) -> None:
-    """The file under another name too."""
-    fresh = target.with_suffix(".tmp")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(source, fresh)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, fresh)
-    fresh.replace(target)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from steer_verl.config import TutorConfig
 from steer_verl.errors import DataError
@@ -47,15 +49,23 @@ class OpenAITutor:
         config: the endpoints and the rubric; ``kind`` must be ``openai``.
         max_question_chars: a longer question of the attacker is no usable attack.
         cache: keeps every reply, and holds the key of the ids in the prompts.
+        images: folder that the paths of images lie below; without one they are taken as they are.
 
     Raises:
         ConfigError: the rubric cannot be read, or an address cannot be used.
     """
 
-    def __init__(self, config: TutorConfig, *, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> None:
+    def __init__(
+        self,
+        config: TutorConfig,
+        *,
+        max_question_chars: int = 4000,
+        cache: ReplyCache | None = None,
+        images: Path | None = None,
+    ) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
-        self.config = config
+        self.config, self.images = config, images
         self.cache = cache = cache or Cache(None)
         log = open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
@@ -222,7 +232,7 @@ class OpenAITutor:
 
     async def _prompt(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Prompt:
         """Made in a thread: images are read and encoded. Raises ``DataError`` of an image that cannot be opened."""
-        image = image_uri if endpoint.config.images else None
+        image = partial(image_uri, root=self.images) if endpoint.config.images else None
         builder = PromptBuilder(self.rubric, image, self.cache.secret, self.config.order)
         return await asyncio.to_thread(builder.build, request, task)
 

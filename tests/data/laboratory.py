@@ -10,7 +10,8 @@ from typing import Any
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.stages.agents import ROLES
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.models.hosts import hosts
 from steer_verl.types import DialogueKind, Usage
 from steer_verl.work.step import Done

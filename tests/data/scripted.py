@@ -19,7 +19,8 @@ from steer_verl.data.stages.agents import (
     Script,
     ScriptTurn,
 )
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Scores, Seed, TurnVerdict, TutorRequest, UserTurn, Verdict
@@ -126,10 +127,8 @@ class ScriptedAgents:
     async def probe(self, seed: SourceSeed, place: Place) -> Probe:
         return self._say("probe", place, seed)
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
-        return tuple(self._say("expand", place, seed, kind, rewritten, turns))
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
+        return tuple(self._say("expand", place, seed, rewritten, turns))
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
         return tuple(self._say("pairs", place, seed, rewritten, turns))
@@ -180,7 +179,7 @@ def _questions(turns: int) -> list[str]:
 
 ANSWERS: dict[str, Any] = {
     "probe": Probe(benign="What may be learnt from it?", obfuscated="What may be in it?"),
-    "expand": lambda seed, kind, rewritten, turns: _questions(turns),
+    "expand": lambda seed, rewritten, turns: _questions(turns),
     "pairs": lambda seed, rewritten, turns: [
         Pair(question=text, thinking="A box.", answer=f"Answer to {text}") for text in _questions(turns)
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from steer_verl.data.seed import SetName
 from steer_verl.data.stages.facts import Facts
-from steer_verl.data.stages.stage1.checks import word_count
+from steer_verl.data.stages.stage1.expand import word_count
 from steer_verl.data.stages.stage2.bootstrap import COMPLAINT
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, QuestionOrigin

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from steer_verl.data.seed import SetName
 from steer_verl.data.stages.agents import (
-    ROLE_TEMPERATURES,
     ROLES,
+    SAMPLING,
     ImageReport,
     Pair,
     Probe,
@@ -25,15 +25,15 @@ from steer_verl.data.stages.agents import (
 from steer_verl.data.stages.endpoint_agents import PROMPTS, EndpointAgents, Messages, NextMessage, Pairs, prompts_of
 from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.make import MakeStep
-from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.errors import ConfigError
-from steer_verl.models.log import RequestLog, read_log
-from steer_verl.types import DialogueKind, QuestionOrigin
+from steer_verl.models.log import read_log
+from steer_verl.types import DialogueKind, QuestionOrigin, Seed, TutorRequest, Unscored, UnscoredReason, UserTurn
 from steer_verl.work.step import Kept, Rejected
 from tests.data.laboratory import RED_TEAM, SHORT, WAYS, laboratory
 from tests.data.role_server import BLUE, TARGET, TUTOR, RoleServer, endpoint, number_of
 from tests.data.samples import picture
-from tests.data.scripted import PLAIN, changed, kept, made, source
+from tests.data.scripted import GOOD, PLAIN, changed, kept, made, source
 from tests.models.memory import Bill
 from tests.models.replies import prompt_text
 
@@ -126,8 +126,20 @@ async def test_a_dialogue_without_an_image_is_screened_as_one(tmp_path: Path) ->
         assert "There is no image." in lab.bodies("screen")[0] and "data:image" not in lab.bodies("screen")[0]
 
 
+@pytest.mark.parametrize("name", ["../a.png", "/etc/hostname", "none.png"])
+async def test_an_image_outside_the_folder_is_scored_by_nobody(tmp_path: Path, name: str) -> None:
+    async with laboratory(tmp_path / "images") as lab:
+        picture(tmp_path / "a.png")
+        opening = UserTurn(text="<image>What is it?", images=(name,))
+        seed = Seed(id="1", turns=(opening, opening), kind=DialogueKind.BENIGN)
+        exchange = TutorRequest(seed=seed, turns=(), user=opening, answer=GOOD, static_next_turn=None)
+        verdict = await lab.agents.evaluate(exchange, Bill("dialogues/1").place)
+        assert isinstance(verdict, Unscored) and verdict.reason is UnscoredReason.IMAGE
+        assert "not sent" in verdict.detail and not lab.server.requests
+
+
 def test_every_role_has_a_temperature_and_all_but_the_tutor_a_prompt() -> None:
-    assert ROLE_TEMPERATURES.keys() == set(ROLES) == {*PROMPTS, "evaluator"}
+    assert SAMPLING.keys() == set(ROLES) == {*PROMPTS, "evaluator"}
     named = {name for names in PROMPTS.values() for name in names}
     assert named == {*prompts_of(), TARGET}
 
@@ -169,7 +181,7 @@ async def test_each_role_is_asked_at_its_own_endpoint(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     async with RoleServer() as server:
         endpoints: dict[Role, Any] = {role: endpoint(server, model=f"model-{role}") for role in ROLES}
-        agents = EndpointAgents(endpoints, tmp_path, log=RequestLog(tmp_path / "calls"), calls=str(tmp_path / "calls"))
+        agents = EndpointAgents(endpoints, tmp_path, calls=str(tmp_path / "calls"))
         for way in WAYS:
             await MakeStep(agents, SHORT, tmp_path).work(source(**way), Bill().place)
         await agents.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.stages.agents import Probe, Quality
@@ -51,6 +51,7 @@ def test_a_value_of_another_form_is_the_sources_own(foreign: dict[str, Any]) -> 
     assert Facts(choice="B").beside(foreign) == {**foreign, "choice": "B"}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*Facts.model_fields, "x"]), st.recursive(st.text() | st.floats(), st.lists)))
 def test_nothing_in_facts_is_an_error(facts: dict[str, Any]) -> None:
     Facts.of(facts)

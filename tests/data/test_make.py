@@ -11,7 +11,8 @@ import pytest
 from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.stages.agents import ROLES
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import StageSettings
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.world import Scene
 from steer_verl.models.cache import ReplyCache

@@ -55,16 +55,16 @@ def at(number: int = 0, part: str = "x") -> Any:
 async def test_a_script_leads_to_the_seed_s_question(question: str, turns: int) -> None:
     agents = MiniAgents()
     for number in range(20):
-        one = source(SEALED, question, number)
+        one = dealt(source(SEALED, question, number), OBFUSCATED)
         rewritten = (await agents.probe(one, at(number))).of(OBFUSCATED)
         assert rewritten == question if question in NARROWING else rewritten in NARROWING
-        asked = await agents.expand(one, OBFUSCATED, rewritten, turns, at(number))
+        asked = await agents.expand(one, rewritten, turns, at(number))
         assert asked[-1] == rewritten
         assert len(set(asked)) == turns
 
-        one = source(FREE, question, number)
+        one = dealt(source(FREE, question, number), BENIGN)
         assert (await agents.probe(one, at(number))).of(BENIGN) == question
-        asked = await agents.expand(one, BENIGN, question, turns, at(number))
+        asked = await agents.expand(one, question, turns, at(number))
         assert question in (asked[0], asked[-1])
         assert len(set(asked)) == turns
 
@@ -155,11 +155,11 @@ async def test_risk_lies_in_the_picture_and_the_words_together(
 
 async def test_a_foreign_seed_fails_for_good_and_says_what_is_missing() -> None:
     agents = MiniAgents()
-    foreign = source(SEALED).model_copy(update={"facts": {"colour": "red"}})
+    foreign = dealt(source(SEALED), BENIGN).model_copy(update={"facts": {"colour": "red"}})
     dialogue = seed(SEALED, STEPS, STEPS).model_copy(update={"facts": {}})
     reframed = Reframed(attack_vector="", rationale="", complex_prompt=STEPS)
     attempts: list[Coroutine[Any, Any, Any]] = [
-        agents.expand(foreign, BENIGN, STEPS, 3, at()),
+        agents.expand(foreign, STEPS, 3, at()),
         agents.plan(foreign, BRIEF, reframed, at()),
         agents.blue_expert(dialogue, (Said(role="user", text=STEPS),), at()),
     ]

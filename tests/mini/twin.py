@@ -13,11 +13,11 @@ from pathlib import Path
 
 from steer_verl.data.seed import Made, SetName, SourceSeed
 from steer_verl.data.stages.agents import Brief, ImageReport, Strategy
+from steer_verl.data.stages.judged import selected
 from steer_verl.data.stages.left import Left
-from steer_verl.data.stages.make import MakeStep, StageSettings
+from steer_verl.data.stages.make import MakeStep
+from steer_verl.data.stages.settings import BootstrapSettings, SelectSettings, StageSettings
 from steer_verl.data.stages.stage2.bootstrap import bootstrapped as bootstrapped_by
-from steer_verl.data.stages.stage2.select import selected
-from steer_verl.data.stages.stage2.settings import BootstrapSettings, SelectSettings
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import expert_answer

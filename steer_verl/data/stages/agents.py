@@ -18,42 +18,21 @@ from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Record, Seed, TurnVerdict, TutorRequest, UserTurn
 
 Role = Literal[
-    "generator",
-    "red_team",
-    "target",
-    "breach_judge",
-    "screener",
-    "red_user",
-    "blue_expert",
-    "evaluator",
-    "risk_judge",
+    "generator", "red_team", "target", "breach_judge", "screener", "red_user", "blue_expert", "evaluator", "risk_judge"
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
-
-ROLE_TEMPERATURES: Mapping[Role, float] = {
-    "generator": 1.0,  # the released code's
-    "red_team": 1.0,
-    "target": 0.7,
-    "breach_judge": 0.0,
-    "screener": 0.0,
-    "red_user": 1.0,
-    "blue_expert": 0.7,
-    "evaluator": 0.0,
-    "risk_judge": 0.0,
+SAMPLING: Mapping[Role, Mapping[str, float]] = {
+    "generator": {"temperature": 1.0, "max_tokens": 4096},  # the released code's; ten questions with their answers
+    "red_team": {"temperature": 1.0, "max_tokens": 2048},
+    "target": {"temperature": 0.7, "max_tokens": 1024},
+    "breach_judge": {"temperature": 0.0, "max_tokens": 512},
+    "screener": {"temperature": 0.0, "max_tokens": 512},
+    "red_user": {"temperature": 1.0, "max_tokens": 512},
+    "blue_expert": {"temperature": 0.7, "max_tokens": 2048},
+    "evaluator": {"temperature": 0.0, "max_tokens": 1024},
+    "risk_judge": {"temperature": 0.0, "max_tokens": 512},
 }
-"""Of a role whose endpoint does not set one."""
-ROLE_MAX_TOKENS: Mapping[Role, int] = {
-    "generator": 4096,  # ten questions with their answers
-    "red_team": 2048,
-    "target": 1024,
-    "breach_judge": 512,
-    "screener": 512,
-    "red_user": 512,
-    "blue_expert": 2048,
-    "evaluator": 1024,
-    "risk_judge": 512,
-}
-"""Likewise."""
+"""Of a role whose endpoint does not set it."""
 
 Level = Annotated[int, Field(ge=1, le=5)]
 """Of harm: 1 harmless or refused, 5 fully harmful."""
@@ -171,9 +150,7 @@ class Agents(Protocol):
     async def probe(self, seed: SourceSeed, place: Place) -> Probe:
         """Generator: both rewrites; the one that ``seed.kind`` needs is usable."""
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
         """Generator: ``turns`` user messages that lead to the rewritten question, without ``<image>`` marks."""
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:

@@ -8,7 +8,7 @@ by the rubric that Stage III trains on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -30,20 +30,19 @@ from steer_verl.data.stages.agents import (
     Script,
 )
 from steer_verl.data.stages.facts import Facts
-from steer_verl.data.stages.stage1.checks import fault_of, well_formed, word_count
-from steer_verl.errors import ConfigError, DataError
-from steer_verl.images import resolve_image
+from steer_verl.data.stages.stage1.expand import fault_of, well_formed, word_count
+from steer_verl.errors import ConfigError
 from steer_verl.models.asking import Asker, dialogue
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
-from steer_verl.models.log import RequestLog
+from steer_verl.models.log import open_log
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import Ours, PromptFile, Value, load_prompts
 from steer_verl.models.replies import AskFault
 from steer_verl.refusal import is_refusal
 from steer_verl.text import folded, unmarked
-from steer_verl.tutor import build_tutor
+from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import (
     DialogueKind,
     Record,
@@ -51,7 +50,6 @@ from steer_verl.types import (
     TurnVerdict,
     TutorRequest,
     Unscored,
-    UnscoredReason,
     UserTurn,
 )
 
@@ -91,16 +89,15 @@ class NextMessage(Record):
 
 
 class EndpointAgents:
-    """See :class:`~steer_verl.data.stages.agents.Agents`.
+    """See :class:`~steer_verl.data.stages.agents.Agents`, whose methods say who is asked for what.
 
     Args:
         endpoints: of every role. ``max_tokens`` must hold a whole answer, thoughts included; the generator's, pairs.
         images: folder that the paths of images lie below.
         cache: keeps every terminal reply, so that none is paid for twice.
-        log: where attempts are written down, if anywhere.
         guidelines: of the blue expert, in place of the built-in ones.
         rubric: of the evaluator, in place of the tutor's.
-        calls: folder of the evaluator's log.
+        calls: folder of the log of every attempt, if there is to be one.
 
     Raises:
         ConfigError: an address cannot be used, or guidelines or rubric cannot be read.
@@ -112,13 +109,12 @@ class EndpointAgents:
         images: Path,
         *,
         cache: ReplyCache | None = None,
-        log: RequestLog | None = None,
         guidelines: Path | None = None,
         rubric: str | None = None,
         calls: str | None = None,
     ) -> None:
         prompts: dict[str, PromptFile | None] = {**prompts_of(guidelines), "target": None}
-        self.images = images.resolve()
+        log = open_log(calls)
         self.askers = {
             name: Asker(
                 endpoints[role], name, prompts[name], cache=cache, images=images, log=log, where=f"agents.roles.{role}"
@@ -127,15 +123,14 @@ class EndpointAgents:
             for name in names
         }
         config = TutorConfig(endpoint=endpoints["evaluator"], rubric=rubric, log=calls)
-        self.tutor = build_tutor(config, cache=cache)
+        self.tutor = OpenAITutor(config, cache=cache, images=images)
 
     def names(self) -> dict[str, str]:
         """Role -> ``<model>@<prompt>-<version>,...``; the evaluator's is the tutor's name."""
         named = {}
         for role, names in PROMPTS.items():
-            askers = [self.askers[name] for name in names]
-            versions = ",".join(f"{asker.role}-{asker.version}" for asker in askers)
-            named[str(role)] = f"{askers[0].config.model}@{versions}"
+            versions = ",".join(f"{name}-{self.askers[name].version}" for name in names)
+            named[str(role)] = f"{self.askers[names[0]].config.model}@{versions}"
         return {**named, "evaluator": self.tutor.name}
 
     async def close(self) -> None:
@@ -145,112 +140,79 @@ class EndpointAgents:
     # ----- Stage I
 
     async def probe(self, seed: SourceSeed, place: Place) -> Probe:
-        """See :meth:`Agents.probe`."""
-
         def check(reply: Probe) -> str:
             needed = "benign" if seed.kind is DialogueKind.BENIGN else "obfuscated"
             return "" if folded(reply.of(seed.kind)) else f"{needed} is empty"
 
         values: Values = {"question": seed.question, "category": seed.category}
-        reply = await self._ask("probe", Probe, values, place, _images(seed), check)
-        _willing(reply.of(seed.kind))
-        return reply
+        return await self._ask("probe", Probe, values, place, seed.images, lambda r: [r.of(seed.kind)], check=check)
 
-    async def expand(
-        self, seed: SourceSeed, kind: DialogueKind, rewritten: str, turns: int, place: Place
-    ) -> tuple[str, ...]:
-        """See :meth:`Agents.expand`."""
-        values: Values = {"rewritten": rewritten, "turns": turns}
-        prompt, images = f"expand_{kind.value}", _images(seed)
-        reply = await self._ask(
-            prompt, Messages, values, place, images, lambda r: _fault("messages", r.messages, turns)
-        )
-        _willing(reply.messages[0])
-        return reply.messages
+    async def expand(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[str, ...]:
+        assert seed.kind is not None
+        prompt, values = f"expand_{seed.kind.value}", Values(rewritten=rewritten, turns=turns)
+        return (await self._ask(prompt, Messages, values, place, seed.images, lambda r: r.messages, turns)).messages
 
     async def pairs(self, seed: SourceSeed, rewritten: str, turns: int, place: Place) -> tuple[Pair, ...]:
-        """See :meth:`Agents.pairs`."""
+        def asked(reply: Pairs) -> list[str]:
+            return [pair.question for pair in reply.pairs]
 
         def check(reply: Pairs) -> str:
             malformed = [n for n, pair in enumerate(reply.pairs, 1) if not well_formed(pair.whole_answer)]
-            fault = f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
-            return _fault("pairs", [pair.question for pair in reply.pairs], turns) or fault
+            return f"pairs: answer {malformed[0]} is empty or holds a tag" if malformed else ""
 
         known = (seed.answer or seed.choice) if seed.unsafe is False else ""  # else it answers another question
         values: Values = {"rewritten": rewritten, "turns": turns, "answer": known or Ours("none is given")}
-        reply = await self._ask("pairs", Pairs, values, place, _images(seed), check)
-        _willing(reply.pairs[0].question)
-        return reply.pairs
+        return (await self._ask("pairs", Pairs, values, place, seed.images, asked, turns, check)).pairs
 
     async def report(self, seed: SourceSeed, rewritten: str, place: Place) -> ImageReport:
-        """See :meth:`Agents.report`; nobody is asked about a seed without an image."""
         if seed.image is None:
             return ImageReport(summary="There is no image.")
-        return await self._ask("image_report", ImageReport, {"question": rewritten}, place, _images(seed))
+        return await self._ask("image_report", ImageReport, {"question": rewritten}, place, seed.images)
 
     async def reframe(self, seed: SourceSeed, brief: Brief, place: Place) -> Reframed:
-        """See :meth:`Agents.reframe`."""
         fewest, most = brief.words
 
         def check(reply: Reframed) -> str:
             count = word_count(reply.complex_prompt)
             return "" if fewest <= count <= most else f"complex_prompt has {count} words, not {fewest} to {most}"
 
-        values = {**_attack(brief), "framing": Ours(brief.strategy.framing), "question": brief.rewritten}
-        values |= {"fewest": fewest, "most": most}
-        reply = await self._ask("reframe", Reframed, values, place, _images(seed), check)
-        _willing(reply.complex_prompt)
-        return reply
+        values: Values = {"question": brief.rewritten, "fewest": fewest, "most": most, **_attack(brief)}
+        values |= {"framing": Ours(brief.strategy.framing)}
+        return await self._ask(
+            "reframe", Reframed, values, place, seed.images, lambda r: [r.complex_prompt], check=check
+        )
 
     async def plan(self, seed: SourceSeed, brief: Brief, reframed: Reframed, place: Place) -> Script:
-        """See :meth:`Agents.plan`."""
-        values = {**_attack(brief), "escalation": Ours(brief.strategy.escalation), "turns": brief.turns}
-        values |= {"complex_prompt": reframed.complex_prompt}
-        images, turns = _images(seed), brief.turns
-        reply = await self._ask("plan", Script, values, place, images, lambda r: _fault("turns", r.texts, turns))
-        _willing(reply.texts[0])
-        return reply
+        values: Values = {"complex_prompt": reframed.complex_prompt, "turns": brief.turns, **_attack(brief)}
+        values |= {"escalation": Ours(brief.strategy.escalation)}
+        return await self._ask("plan", Script, values, place, seed.images, lambda r: r.texts, brief.turns)
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
-        """See :meth:`Agents.attack_target`; a refusal is an answer."""
-        return await self.askers["target"].answer(said, place)
+        return await self.askers["target"].answer(said, place)  # a refusal is an answer
 
     async def breach(self, seed: SourceSeed, said: tuple[Said, ...], place: Place) -> Level:
-        """See :meth:`Agents.breach`."""
         values: Values = {"question": seed.question, "dialogue": dialogue(said)}
-        return (await self._ask("breach", Risk, values, place, _images(seed))).level
+        return (await self._ask("breach", Risk, values, place, seed.images)).level
 
     async def screen(self, seed: Seed, place: Place) -> Quality:
-        """See :meth:`Agents.screen`."""
-        said, kind, question = _said(seed), Ours(seed.kind.value), Facts.of(seed.facts).question
-        images = _shown(said)
+        said, images = _said(seed)
         image = Ours("The image stands above." if images else "There is no image.")
-        values: Values = {"question": question, "image": image, "kind": kind, "dialogue": dialogue(said)}
-        return await self._ask("screen", Quality, values, place, images)
+        values: Values = {"question": Facts.of(seed.facts).question, "image": image, "kind": Ours(seed.kind.value)}
+        return await self._ask("screen", Quality, {**values, "dialogue": said}, place, images)
 
     # ----- Stage II
 
     async def red_user(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, place: Place) -> str:
-        """See :meth:`Agents.red_user`."""
         so_far = dialogue(said) if said else Ours("Nothing was said yet.")
+        images = tuple(path for message in said for path in message.images) + template.images
         values: Values = {"dialogue": so_far, "kind": Ours(seed.kind.value), "template": unmarked(template.text)}
-        return (await self._ask("red_user", NextMessage, values, place, _shown(said) + template.images)).message
+        return (await self._ask("red_user", NextMessage, values, place, images)).message
 
     async def blue_expert(self, seed: Seed, said: tuple[Said, ...], place: Place) -> str:
-        """See :meth:`Agents.blue_expert`."""
         return await self.askers["blue_expert"].answer(said, place, verbatim=True)
 
     async def evaluate(self, exchange: TutorRequest, place: Place) -> TurnVerdict:
-        """See :meth:`Agents.evaluate`. The tutor's reply is kept by the place and by all that it was shown.
-
-        Raises:
-            AgentFailed: transient: the server cannot be had now.
-        """
-        try:
-            shown = self._with_paths(exchange).model_copy(update={"turn_key": place.key})
-        except DataError as error:
-            return Unscored(reason=UnscoredReason.IMAGE, detail=f"not sent: {error}")
-        ruling = await self.tutor.respond(shown)
+        ruling = await self.tutor.respond(exchange.model_copy(update={"turn_key": place.key}))
         place.spend(ruling.usage)
         verdict = ruling.verdict
         if isinstance(verdict, Unscored) and verdict.reason.may_pass:
@@ -258,36 +220,34 @@ class EndpointAgents:
         return verdict
 
     async def risk_alone(self, seed: Seed, turn: int, place: Place) -> Risk:
-        """See :meth:`Agents.risk_alone`."""
         shown = seed.turns[turn]
         return await self._ask("risk_alone", Risk, {"message": unmarked(shown.text)}, place, shown.images)
 
     async def risk_whole(self, seed: Seed, place: Place) -> Risk:
-        """See :meth:`Agents.risk_whole`."""
-        said = _said(seed)
-        return await self._ask("risk_whole", Risk, {"dialogue": dialogue(said)}, place, _shown(said))
+        said, images = _said(seed)
+        return await self._ask("risk_whole", Risk, {"dialogue": said}, place, images)
 
     async def _ask(
         self,
         prompt: str,
         kind: type[R],
-        values: Values,
+        values: Mapping[str, Value],
         place: Place,
         images: tuple[str, ...],
-        check: Callable[[R], str] = lambda record: "",
+        user: Callable[[R], Sequence[str]] = lambda reply: (),
+        turns: int = 0,
+        check: Callable[[R], str] = lambda reply: "",
     ) -> R:
-        return await self.askers[prompt].ask(kind, values, place, images=images, check=check)
+        """A reply. What a ``user`` shall say of it is no refusal, and makes so many ``turns`` if a number is given."""
 
-    def _with_paths(self, exchange: TutorRequest) -> TutorRequest:
-        """The exchange with its images' whole paths. Raises ``DataError``: one lies elsewhere."""
+        def fault(reply: R) -> str:
+            found = fault_of(user(reply), turns) if turns else None
+            return f"{next(iter(kind.model_fields))}: {found[1]}" if found else check(reply)
 
-        def found(turn: UserTurn) -> UserTurn:
-            paths = tuple(str(resolve_image(name, root=self.images)) for name in turn.images)
-            return turn.model_copy(update={"images": paths})
-
-        seed = exchange.seed.model_copy(update={"turns": tuple(map(found, exchange.seed.turns))})
-        turns = tuple(turn.model_copy(update={"user": found(turn.user)}) for turn in exchange.turns)
-        return exchange.model_copy(update={"seed": seed, "turns": turns, "user": found(exchange.user)})
+        reply = await self.askers[prompt].ask(kind, values, place, images=images, check=fault)
+        if any(map(is_refusal, user(reply)[:1])):
+            raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
+        return reply
 
 
 def prompts_of(guidelines: Path | None = None) -> dict[str, PromptFile]:
@@ -312,25 +272,7 @@ def _attack(brief: Brief) -> Values:
     return {"strategy": Ours(brief.strategy.name), "report": brief.report.model_dump_json()}
 
 
-def _images(seed: SourceSeed) -> tuple[str, ...]:
-    return (seed.image,) if seed.image is not None else ()
-
-
-def _said(seed: Seed) -> tuple[Said, ...]:
-    """The user's side."""
-    return tuple(Said(role="user", text=unmarked(turn.text), images=turn.images) for turn in seed.turns)
-
-
-def _shown(said: Iterable[Said]) -> tuple[str, ...]:
-    return tuple(path for message in said for path in message.images)
-
-
-def _fault(field: str, texts: Iterable[str], turns: int) -> str:
-    fault = fault_of(tuple(texts), turns)
-    return f"{field}: {fault[1]}" if fault else ""
-
-
-def _willing(text: str) -> None:
-    """Raise ``AgentFailed`` for a refusal in a user's place."""
-    if is_refusal(text):
-        raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
+def _said(seed: Seed) -> tuple[Ours, tuple[str, ...]]:
+    """The user's side and its images."""
+    said = tuple(Said(role="user", text=unmarked(turn.text)) for turn in seed.turns)
+    return dialogue(said), tuple(path for turn in seed.turns for path in turn.images)

@@ -13,55 +13,31 @@ from steer_verl.models.failure import AgentFailed
 class Reason(str, Enum):
     """Ours. An agent that failed for good adds its own (:class:`~steer_verl.models.replies.AskFault`)."""
 
-    IMAGE = "image"
-    """The image cannot be opened."""
-    EMPTY_REWRITE = "empty_rewrite"
-    """The rewrite that the seed's kind needs says nothing in words."""
-    TURN_COUNT = "turn_count"
-    """Another number of turns than was asked for."""
-    EMPTY_TURN = "empty_turn"
-    """A turn says nothing in words."""
-    REPEATED_TURN = "repeated_turn"
-    """Two turns have the same words."""
-    MARKS = "marks"
-    """A turn spells a mark of an image, a video or a sound."""
-    TOO_LONG = "too_long"
-    """A turn has more than ``MAX_CHARS`` characters."""
-    NOT_SUCCESSFUL = "not_successful"
-    """No strategy that was tried brought the target to ``red_team.keep_from``."""
-    NO_ATTACK = "no_attack"
-    """No strategy came as far as the breach judge: the agents failed at each."""
-    NOT_NATURAL = "not_natural"
+    IMAGE = "image"  # it cannot be opened
+    EMPTY_REWRITE = "empty_rewrite"  # the rewrite that the seed's kind needs says nothing in words
+    TURN_COUNT = "turn_count"  # another number of turns than was asked for
+    EMPTY_TURN = "empty_turn"  # a turn says nothing in words
+    REPEATED_TURN = "repeated_turn"  # two turns have the same words
+    MARKS = "marks"  # a turn spells a mark of an image, a video or a sound
+    TOO_LONG = "too_long"  # a turn has more than MAX_CHARS characters
+    NOT_SUCCESSFUL = "not_successful"  # no strategy that was tried brought the target to red_team.keep_from
+    NO_ATTACK = "no_attack"  # no strategy came as far as the breach judge: the agents failed at each
+    NOT_NATURAL = "not_natural"  # this mark of the screener and the next two: below screen.keep_from
     NOT_GROUNDED = "not_grounded"
     NOT_REACHING = "not_reaching"
-    """The screener's mark is below ``screen.keep_from``."""
-    MALFORMED = "malformed"
-    """An answer is not in the student's format; the blue expert's was not, twice."""
-    UNSCORED = "unscored"
-    """An answer could not be scored: it has no number, so that the dialogue can be neither good nor bad."""
-    UNSAFE = "unsafe"
-    """A turn's safety is below ``bootstrap.tau_safe``."""
-    UNHELPFUL = "unhelpful"
-    """The mean usefulness is, or can only end, below ``bootstrap.tau_help``."""
-    RISKY_ALONE = "risky_alone"
-    """A turn that the rule looks at is risky without the others."""
-    HARMLESS_WHOLE = "harmless_whole"
-    """So is the whole: there is nothing to defend against."""
+    MALFORMED = "malformed"  # an answer is not in the student's format; the blue expert's was not, twice
+    UNSCORED = "unscored"  # an answer has no number, so that the dialogue can be neither good nor bad
+    UNSAFE = "unsafe"  # a turn's safety is below bootstrap.tau_safe
+    UNHELPFUL = "unhelpful"  # the mean usefulness is, or can only end, below bootstrap.tau_help
+    RISKY_ALONE = "risky_alone"  # a turn that the rule looks at is risky without the others
+    HARMLESS_WHOLE = "harmless_whole"  # so is the whole: there is nothing to defend against
 
 
-class Left(Exception):
-    """A seed leaves the build here.
-
-    Args:
-        reason: of :class:`Reason`.
-        detail: one line.
-        value: what was made of it; unset, what :func:`stage` says.
-    """
+class Left(AgentFailed):
+    """A seed leaves the build by our own decision, as it does when an agent fails for good."""
 
     def __init__(self, reason: Reason, detail: str = "", value: dict[str, Any] | None = None) -> None:
-        super().__init__(reason.value, detail)
-        self.reason, self.detail, self.value = reason.value, detail, value
-        self.stage = ""
+        super().__init__(reason.value, detail, value=value)
 
 
 @contextmanager
@@ -69,6 +45,6 @@ def stage(name: str, made: Callable[[], dict[str, Any] | None] = lambda: None) -
     """A seed that leaves inside, or whose agent fails, is told by this stage, with what was ``made`` so far."""
     try:
         yield
-    except (AgentFailed, Left) as end:
+    except AgentFailed as end:
         end.stage, end.value = name, end.value or made()
         raise

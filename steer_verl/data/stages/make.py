@@ -9,47 +9,26 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from steer_verl.config import Settings
 from steer_verl.data.seed import Made, SetName, SourceSeed
 from steer_verl.data.stages.agents import Agents
+from steer_verl.data.stages.judged import screened, selected
 from steer_verl.data.stages.left import Left, Reason, stage
-from steer_verl.data.stages.stage1.checks import Draft, draw_turns
-from steer_verl.data.stages.stage1.expand import expanded, probed
+from steer_verl.data.stages.settings import StageSettings
+from steer_verl.data.stages.stage1.expand import draw_turns, expanded, probed
 from steer_verl.data.stages.stage1.perturb import is_drawn, perturbed
-from steer_verl.data.stages.stage1.red_team import Attack
-from steer_verl.data.stages.stage1.screen import screened
-from steer_verl.data.stages.stage1.settings import ExpandSettings, PerturbSettings, RedTeamSettings, ScreenSettings
-from steer_verl.data.stages.stage1.strategies import load_strategies
+from steer_verl.data.stages.stage1.red_team import Attack, load_strategies
 from steer_verl.data.stages.stage2.bootstrap import bootstrapped
-from steer_verl.data.stages.stage2.select import selected
-from steer_verl.data.stages.stage2.settings import BootstrapSettings, SelectSettings
 from steer_verl.errors import DataError
 from steer_verl.models.place import Place
-from steer_verl.types import DialogueKind
+from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Done, Kept, Rejected, value_of
-
-
-class StageSettings(Settings):
-    """Everything that decides what is made of a seed, but for the agents."""
-
-    perturb: PerturbSettings = PerturbSettings()
-    expand: ExpandSettings = ExpandSettings()
-    red_team: RedTeamSettings = RedTeamSettings()
-    screen: ScreenSettings = ScreenSettings()
-    bootstrap: BootstrapSettings = BootstrapSettings()
-    select: SelectSettings = SelectSettings()
 
 
 class MakeStep:
     """SourceSeed -> Made (:class:`~steer_verl.work.step.Step`).
 
-    Args:
-        agents: who takes part; the step closes them.
-        settings: of the stages.
-        images: folder that the seeds' images lie below; perturbed ones are written there.
-
-    Raises:
-        ConfigError: the strategies cannot be read.
+    The step closes its agents. The seeds' images lie below ``images``; perturbed ones are written there.
+    Raises ``ConfigError``: the strategies cannot be read.
     """
 
     name = "dialogues"
@@ -72,32 +51,28 @@ class MakeStep:
     async def _made(self, item: SourceSeed, place: Place) -> Made:
         side, settings = item.side, self.settings
         assert side is not None, "a seed that is dealt has a side"
-        if side is not SetName.BENCH:
+        if side is not SetName.BENCH and is_drawn(item, settings.perturb):
             item = await self._perturbed(item)
-        draft = await self._drafted(item, place)
-        made = await screened(self.agents, Made(side=side, seed=draft.seed), settings.screen, place)
+        seed, answers = await self._dialogue(item, place)
+        made = await screened(self.agents, Made(side=side, seed=seed), settings.screen, place)
         if side is SetName.SFT:
-            return await bootstrapped(self.agents, made.seed, draft.answers, settings.bootstrap, place)
+            return await bootstrapped(self.agents, made.seed, answers, settings.bootstrap, place)
         if side is SetName.RL:
             return await selected(self.agents, made, settings.select, place)
         return made
 
     async def _perturbed(self, item: SourceSeed) -> SourceSeed:
-        """The seed with its image perturbed, if the lot falls on it."""
-        if not is_drawn(item, self.settings.perturb):
-            return item
         with stage("perturb"):
             try:
                 return await asyncio.to_thread(perturbed, item, self.images, self.settings.perturb)
             except DataError as error:
                 raise Left(Reason.IMAGE, str(error)) from None
 
-    async def _drafted(self, item: SourceSeed, place: Place) -> Draft:
-        """Stage I."""
-        settings = self.settings
+    async def _dialogue(self, item: SourceSeed, place: Place) -> tuple[Seed, tuple[str, ...]]:
+        """Stage I: the user's side, and the answers where they were written along with it."""
         rewrites = await probed(self.agents, item, place)
-        if item.kind is DialogueKind.RED_TEAM:
-            turns = draw_turns(item.id, settings.expand.turn_weights)
-            attack = Attack(self.agents, item, rewrites, turns, settings.red_team)
-            return await attack.draft(self.strategies, place)
-        return await expanded(self.agents, item, rewrites, settings.expand, place)
+        if item.kind is not DialogueKind.RED_TEAM:
+            return await expanded(self.agents, item, rewrites, self.settings.expand, place)
+        turns = draw_turns(item.id, self.settings.expand.turn_weights)
+        attack = Attack(self.agents, item, rewrites, turns, self.settings.red_team)
+        return await attack.dialogue(self.strategies, place.part("red_team")), ()

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from steer_verl.data.seed import SetName
 from steer_verl.data.stages.agents import Pair, Probe
 from steer_verl.data.stages.facts import Facts
-from steer_verl.data.stages.stage1.checks import draw_turns
-from steer_verl.data.stages.stage1.settings import ExpandSettings
+from steer_verl.data.stages.settings import ExpandSettings
+from steer_verl.data.stages.stage1.expand import draw_turns
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Rejected
@@ -46,8 +46,8 @@ async def test_a_dialogue_keeps_where_it_comes_from_and_both_rewrites() -> None:
 async def test_the_kind_decides_which_rewrite_is_expanded(kind: DialogueKind, rewrite: str) -> None:
     agents = ScriptedAgents()
     await make(agents, source(kind=kind))
-    ((_, asked_for, rewritten, _),) = agents.heard_by("expand")
-    assert asked_for is kind and rewritten == getattr(ANSWERS["probe"], rewrite)
+    ((seed, rewritten, _),) = agents.heard_by("expand")
+    assert seed.kind is kind and rewritten == getattr(ANSWERS["probe"], rewrite)
     assert agents.asked["probe"] == 1
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from steer_verl.data.seed import SetName
 from steer_verl.data.stages.facts import Facts, Perturbed
+from steer_verl.data.stages.settings import PerturbSettings
 from steer_verl.data.stages.stage1.perturb import ROWS, is_drawn, luminance, noise, perturbed, typography
-from steer_verl.data.stages.stage1.settings import PerturbSettings
 from steer_verl.errors import DataError
 from steer_verl.work.step import Rejected
 from tests.data.samples import picture

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from steer_verl.data.stages.facts import Facts
-from steer_verl.data.stages.stage1.settings import RedTeamSettings
-from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.settings import RedTeamSettings
+from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import Done, Kept, Rejected

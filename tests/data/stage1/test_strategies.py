@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.data.stages.stage1.strategies import load_strategies, shuffled
+from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.errors import ConfigError
 
 

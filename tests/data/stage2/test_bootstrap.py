@@ -10,8 +10,8 @@ import pytest
 
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.stages.left import Left
+from steer_verl.data.stages.settings import BootstrapSettings
 from steer_verl.data.stages.stage2.bootstrap import COMPLAINT, bootstrapped
-from steer_verl.data.stages.stage2.settings import BootstrapSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import (
     NoAttackReason,

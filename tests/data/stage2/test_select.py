@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.stages.facts import Facts, HistoryRisk
+from steer_verl.data.stages.judged import selected
 from steer_verl.data.stages.left import Left
-from steer_verl.data.stages.stage2.select import selected
-from steer_verl.data.stages.stage2.settings import SelectSettings
+from steer_verl.data.stages.settings import SelectSettings
 from steer_verl.models.failure import AgentFailed
 from steer_verl.types import DialogueKind
 from tests.data.scripted import ScriptedAgents

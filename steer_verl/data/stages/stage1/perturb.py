@@ -7,6 +7,7 @@ original under the digest of its pixels, as a PNG, which keeps the noise as it i
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from steer_verl.data.drawn import drawn
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stages.facts import Facts, Perturbed
-from steer_verl.data.stages.stage1.settings import PerturbSettings
+from steer_verl.data.stages.settings import PerturbSettings
 from steer_verl.images import load_image
 
 LETTERS = (1 / 14, 1 / 7)
@@ -28,9 +29,6 @@ WITHIN = 0.92
 ROWS = 256
 """Of pixels that get their noise at a time: a large image as numbers takes many times its room."""
 
-Box = tuple[int, int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 
 def is_drawn(seed: SourceSeed, settings: PerturbSettings) -> bool:
     """Whether the seed's image is perturbed."""
@@ -38,15 +36,9 @@ def is_drawn(seed: SourceSeed, settings: PerturbSettings) -> bool:
 
 
 def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> SourceSeed:
-    """The seed with a perturbed image. It takes seconds for a large one: call it off the event loop.
+    """The seed with a perturbed image beside its own below ``images``. A large one takes seconds: call it in a thread.
 
-    Args:
-        seed: whose ``image`` lies below ``images``.
-        images: the build's folder of images; the new one is written there.
-        settings: kinds and strength.
-
-    Raises:
-        DataError: the image cannot be opened.
+    Raises ``DataError``: the image cannot be opened.
     """
     assert seed.image is not None
     image = load_image(seed.image, root=images)
@@ -59,12 +51,9 @@ def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> Sour
 
 
 def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, Perturbed]:
-    """The image with Gaussian noise on every colour of every pixel, clipped to the range.
+    """An RGB image with Gaussian noise on every colour of every pixel, clipped to the range.
 
-    Args:
-        image: RGB.
-        sigma: standard deviation, of the range [0, 1].
-        rng: the noise's.
+    ``sigma`` is the standard deviation, of the range [0, 1].
     """
     levels_HWC = np.array(image)
     for start in range(0, len(levels_HWC), ROWS):
@@ -82,17 +71,26 @@ def typography(
     ``None`` when not even small letters fit.
     """
     phrase = str(rng.choice(np.asarray(phrases, dtype=object)))
-    font = _fitting(phrase, image.size, rng.uniform(*LETTERS) * min(image.size))
-    if font is None:
+    letters = max(rng.uniform(*LETTERS) * min(image.size), MIN_LETTERS)
+    mask = _mask(phrase, math.ceil(2 * min(letters, 3 * image.width / len(phrase))))  # larger than it will stand there
+    scale = min(letters / mask.height, WITHIN * image.width / mask.width, WITHIN * image.height / mask.height)
+    width, height = round(scale * mask.width), round(scale * mask.height)
+    if height < MIN_LETTERS:
         return None
-    left, top, right, bottom = _bounds(phrase, font)
-    width, height = right - left, bottom - top
     x, y = (int(rng.integers(0, room + 1)) for room in (image.width - width, image.height - height))
     box = (x, y, x + width, y + height)
     colour = _contrast(image, box)
     written = image.copy()
-    ImageDraw.Draw(written).text((x - left, y - top), phrase, fill=colour, font=font)
+    written.paste(colour, box, mask.resize((width, height)))
     return written, Perturbed(kind="typography", phrase=phrase, box=box, colour=colour)
+
+
+def _mask(phrase: str, em: int) -> Image.Image:
+    """The phrase in letters of ``em`` pixels, white on black and without a margin."""
+    font = ImageFont.load_default(em)
+    mask = Image.new("L", (math.ceil(font.getlength(phrase)) + em, 2 * em))
+    ImageDraw.Draw(mask).text((0, 0), phrase, fill="white", font=font)
+    return mask.crop(mask.getbbox())
 
 
 def luminance(rgb: np.ndarray) -> float:
@@ -102,26 +100,7 @@ def luminance(rgb: np.ndarray) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def _fitting(phrase: str, size: tuple[int, int], letters: float) -> Font | None:
-    """The font at ``letters`` pixels, or smaller until the phrase fits into the image."""
-    pixels = max(int(letters), MIN_LETTERS)
-    while pixels >= MIN_LETTERS:
-        font = ImageFont.load_default(pixels)
-        left, top, right, bottom = _bounds(phrase, font)
-        room = min(WITHIN * size[0] / (right - left), WITHIN * size[1] / (bottom - top))
-        if room >= 1:
-            return font
-        pixels = min(pixels - 1, int(pixels * room))
-    return None
-
-
-def _bounds(phrase: str, font: Font) -> Box:
-    """Whole pixels that the phrase covers when it is written at (0, 0)."""
-    left, top, right, bottom = font.getbbox(phrase)
-    return int(np.floor(left)), int(np.floor(top)), int(np.ceil(right)), int(np.ceil(bottom))
-
-
-def _contrast(image: Image.Image, box: Box) -> str:
+def _contrast(image: Image.Image, box: tuple[int, int, int, int]) -> str:
     """Black or white, whichever stands out more: (lighter + 0.05) / (darker + 0.05), at least 4.5 on an even ground."""
     ground = luminance(np.asarray(image.crop(box), dtype=np.float64).reshape(-1, 3).mean(axis=0))
     return "white" if 1.05 / (ground + 0.05) > (ground + 0.05) / 0.05 else "black"

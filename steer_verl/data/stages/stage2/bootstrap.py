@@ -13,16 +13,15 @@ from steer_verl.data.duplicates import normalised
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.left import Left, Reason, stage
-from steer_verl.data.stages.stage1.checks import MAX_CHARS, well_formed
-from steer_verl.data.stages.stage2.settings import BootstrapSettings
+from steer_verl.data.stages.settings import BootstrapSettings
+from steer_verl.data.stages.stage1.expand import MAX_CHARS, well_formed
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
-from steer_verl.models.replies import AskFault
+from steer_verl.models.replies import AskFault, tidy
 from steer_verl.refusal import is_refusal
-from steer_verl.text import folded, neutralize, one_line, unmarked, visible
+from steer_verl.text import folded, one_line, unmarked
 from steer_verl.types import (
-    IMAGE_MARK,
     NoAttackReason,
     QuestionOrigin,
     Seed,
@@ -42,10 +41,14 @@ COMPLAINT = (
     "Your last message is not in the required form. Answer again: exactly one <thinking>...</thinking>, then exactly "
     "one <answer>...</answer>, nothing else around them, and no other tags."
 )
-_DECLINED = frozenset({AskFault.REFUSAL.value, AskFault.CONTENT_FILTER.value})
-_UNUSABLE = frozenset(fault.value for fault in (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH))
-"""With the others, the reasons of an agent that was reached and gave no turn: the seed's own is asked instead. Any
-other failure of the red user, such as an image that is gone, must not pass for a dialogue of static turns."""
+DECLINED = (AskFault.REFUSAL, AskFault.CONTENT_FILTER)
+UNUSABLE = (AskFault.EMPTY, AskFault.BAD_JSON, AskFault.SCHEMA, AskFault.LENGTH)
+NO_TURN: dict[str, NoAttackReason] = {
+    **dict.fromkeys(DECLINED, NoAttackReason.ATTACK_REFUSED),
+    **dict.fromkeys(UNUSABLE, NoAttackReason.ATTACK_MISSING),
+}
+"""How a red user fails that was reached and gave no turn: the seed's own is asked instead. Any other failure of his,
+such as an image that is gone, must not pass for a dialogue of static turns."""
 
 Asked = tuple[UserTurn, QuestionOrigin, NoAttackReason | None]
 """A user turn, where it came from, and why it is the seed's own if the red user was to write it."""
@@ -54,11 +57,7 @@ Asked = tuple[UserTurn, QuestionOrigin, NoAttackReason | None]
 async def bootstrapped(
     agents: Agents, seed: Seed, answers: tuple[str, ...], settings: BootstrapSettings, place: Place
 ) -> Made:
-    """The dialogue as it was played, or as it was written with its ``answers``.
-
-    Raises:
-        Left: an answer is malformed or cannot be scored, or the scores are too low.
-    """
+    """The dialogue as it was played, or as it was written with its ``answers``. Raises ``Left``: it is not kept."""
     play = _Play(agents, seed, answers, settings)
     place = place.part("bootstrap")
     with stage("bootstrap", lambda: value_of(play.made())):
@@ -84,10 +83,11 @@ class _Play:
         self.heard.append(Said(role="assistant", text=answer))
         if not well_formed(answer):
             raise Left(Reason.MALFORMED, one_line(answer, 120))
-        verdict = await self.agents.evaluate(self._exchange(user, answer), place.part("score"))
+        asked = TutorRequest(seed=self.seed, turns=tuple(self.turns), user=user, answer=answer, static_next_turn=None)
+        verdict = await self.agents.evaluate(asked, place.part("score"))
         self.turns.append(Turn(user=user, origin=origin, fallback=fallback, answer=answer, verdict=verdict))
         self.heard = []
-        self._filter(self.turns[-1].verdict)
+        self._filter(verdict)
 
     def made(self) -> Made:
         """What was played so far."""
@@ -111,12 +111,10 @@ class _Play:
         try:
             text = await self.agents.red_user(self.seed, said, template, place.part("red"))
         except AgentFailed as failure:
-            if failure.transient or failure.reason not in _DECLINED | _UNUSABLE:
+            if failure.transient or failure.reason not in NO_TURN:
                 raise
-            declined = failure.reason in _DECLINED
-            reason = NoAttackReason.ATTACK_REFUSED if declined else NoAttackReason.ATTACK_MISSING
-            return template, QuestionOrigin.FALLBACK, reason
-        text = neutralize(visible(text.replace(IMAGE_MARK, " "))).strip()
+            return template, QuestionOrigin.FALLBACK, NO_TURN[failure.reason]
+        text = tidy(text)
         if not number and text == unmarked(template.text):
             return own
         if fault := self._fault(text):
@@ -147,10 +145,6 @@ class _Play:
             said += [_said(turn.user), Said(role="assistant", text=text)]
         return tuple(said)
 
-    def _exchange(self, user: UserTurn, answer: str) -> TutorRequest:
-        turns = tuple(self.turns)
-        return TutorRequest(seed=self.seed, turns=turns, user=user, answer=answer, static_next_turn=None)
-
     def _filter(self, last: Verdict | Unscored) -> None:
         """Raise ``Left`` when the dialogue cannot be kept any more."""
         number, settings = len(self.turns), self.settings
@@ -161,8 +155,8 @@ class _Play:
         helpful = [turn.verdict.scores.usefulness for turn in self.turns if isinstance(turn.verdict, Verdict)]
         best = (sum(helpful) + BEST * (len(self.seed.turns) - number)) / len(self.seed.turns)
         if best < settings.tau_help:
-            detail = f"turn {number}: the mean usefulness is {best:.2f} at best, < {settings.tau_help:g}"
-            raise Left(Reason.UNHELPFUL, detail)
+            detail = f"the mean usefulness is {best:.2f} at best, < {settings.tau_help:g}"
+            raise Left(Reason.UNHELPFUL, f"turn {number}: {detail}")
 
 
 def _said(user: UserTurn) -> Said:
