@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from steer_verl.data.commands import app
 from steer_verl.data.duplicates import DuplicateIndex
-from steer_verl.data.rows.check import Checked, check_file
+from steer_verl.data.rows.check import Checked, Rules, check_file
 from steer_verl.data.rows.images import Opened
 from steer_verl.data.rows.overlaps import Overlaps
 from steer_verl.data.rows.parquet import load_seeds, write_parquet
@@ -184,4 +184,4 @@ def test_a_bad_row_is_compared_with_nothing(folder: Path) -> None:
     two = write_rows(folder / "two.jsonl", [row("x", images=["gone.png"])])
     overlaps = Overlaps(index())
     for file in (one, two):
-        assert not any(overlaps.add(file, checked) for checked in check_file(file, compared=True))
+        assert not any(overlaps.add(file, checked) for checked in check_file(file, Rules(compared=True)))

@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 
 from steer_verl.data.jsonl import MAX_DEPTH, parse_object
 from steer_verl.data.rows.flaws import Flaw, RowError
-from steer_verl.data.rows.schema import RlRow, rl_row
-from steer_verl.text import visible
+from steer_verl.data.rows.schema import RlRow, is_blank, rl_row
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 from tests.data.samples import row
 
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda s: visible(s).strip() and "<" not in s
-)
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda s: not is_blank(s) and "<" not in s)
 
 
 @st.composite

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -20,11 +21,7 @@ MAX_FLAWS = 50
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing wrong with a row: which field, what is wrong, and how to fix it.
-
-    Keys, image names and values of the row may stand in it: each part is made fit for a terminal
-    (:func:`~steer_verl.text.one_line`).
-    """
+    """One thing wrong with a row. Keys, image names and values of the row may stand in it, fit for a terminal."""
 
     field: str
     what: str
@@ -36,6 +33,22 @@ class Flaw:
 
     def __str__(self) -> str:
         return f"{self.field}: {self.what}; {self.hint}"
+
+
+@dataclass(frozen=True)
+class Problem(Flaw):
+    """A flaw and its place."""
+
+    file: str
+    row: int
+    """Line number of a JSONL file, row of a parquet file; both from 1."""
+
+    @classmethod
+    def of(cls, flaw: Flaw, file: Path, row: int) -> Problem:
+        return cls(flaw.field, flaw.what, flaw.hint, str(file), row)
+
+    def __str__(self) -> str:
+        return f"{one_line(self.file)}: row {self.row}: {super().__str__()}"
 
 
 class RowError(DataError):

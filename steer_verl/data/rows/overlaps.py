@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
-from steer_verl.data.rows.check import Checked, Problem
-from steer_verl.data.rows.flaws import Flaw
+from steer_verl.data.rows.check import Checked
+from steer_verl.data.rows.flaws import Flaw, Problem
 from steer_verl.data.rows.schema import Told, plain_words
 
 HINT = "take it out of one of the two files"
@@ -37,7 +37,7 @@ class Overlaps:
         ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]
         for key in (*ids, *pixels):
             self._first.setdefault(key, (file, checked.row))
-        return () if flaw is None else (Problem.of(file, checked.row, flaw),)
+        return () if flaw is None else (Problem.of(flaw, file, checked.row),)
 
     def _shared(self, file: Path, told: Told, pixels: list[str], item: Item) -> Iterator[Flaw]:
         if other := self._elsewhere(file, ("id", told.id)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Problem, Rules, check_file
+from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Rules, check_file
+from steer_verl.data.rows.flaws import Problem
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
@@ -149,10 +150,8 @@ def convert(
         if report.bad_rows and not skip_bad:
             raise _Rejected
 
-    try:
+    with suppress(_Rejected):
         write_parquet(good(), target, split=split, data_source=data_source, system_prompt=system_prompt)
-    except _Rejected:
-        return report
     return report
 
 

@@ -56,18 +56,23 @@ def _message(value: Any) -> Any:
     return {"role": "user", "content": value} if isinstance(value, str) else value
 
 
-class SftRow(Row):
-    """A played dialogue in the student's form. Other fields are for people, and passed over."""
+class ForeignRow(Row):
+    """A row that may say where it comes from. Fields that are not named are for people, and passed over."""
+
+    kind: Word = ""
+    source: Word = ""
+    source_id: Number = ""
+    license: Word = ""
+
+
+class SftRow(ForeignRow):
+    """A played dialogue in the student's form."""
 
     id: Name
     messages: list[ForeignMessage]
     images: Annotated[list[Annotated[ImageFields, BeforeValidator(_image_fields)]], Listed] = Field(
         default_factory=list
     )
-    kind: Word = ""
-    source: Word = ""
-    source_id: Number = ""
-    license: Word = ""
 
     @cached_property
     def told(self) -> Told:
@@ -75,18 +80,18 @@ class SftRow(Row):
         origin = (self.kind, self.source, self.source_id, self.license)
         return Told("sft", "id", self.id, said_in("messages", self.messages), shown, *origin)
 
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
-        roles = [message.role for message in told.said]
-        if roles[:1] == ["system"]:
-            del roles[0]
-        if not roles or roles != ["user", "assistant"] * ((len(roles) + 1) // 2):
-            hint = "begin with the user, end with an answer"
-            yield Flaw("messages", "no dialogue of user and assistant in turn", hint)
-        elif len(roles) // 2 > MAX_TURNS:
-            yield Flaw("messages", f"{len(roles) // 2} turns", f"a dialogue has at most {MAX_TURNS}")
-        for message in told.said:
+    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+        roles = [message.role for message in self.messages]
+        roles = roles[1:] if roles[:1] == ["system"] else roles
+        turns = (len(roles) + 1) // 2
+        if not roles or roles != ["user", "assistant"] * turns:
+            what = "no dialogue of user and assistant in turn"
+            yield Flaw("messages", what, "begin with the user, end with an answer")
+        elif turns > MAX_TURNS:
+            yield Flaw("messages", f"{turns} turns", f"a dialogue has at most {MAX_TURNS}")
+        for message in self.told.said:
             yield from _learnt_flaws(message)
-        yield from told.mark_flaws()
+        yield from self.told.mark_flaws()
 
     def table_flaws(self, value: Mapping[str, Any]) -> Iterator[Flaw]:
         """What verl's dataset would die of in the row of a table, whose columns are ``value``."""
@@ -100,8 +105,8 @@ class SftRow(Row):
                 yield Flaw(f"images[{number}]", "in a form that verl's dataset cannot open", hint)
 
 
-class BenchRow(Row):
-    """The user's side of a dialogue, ours or somebody else's. Keys that are not named here mean nothing.
+class BenchRow(ForeignRow):
+    """The user's side of a dialogue, ours or somebody else's.
 
     A mark ``<image>`` in it says where the image stands anyway, and is dropped.
     """
@@ -114,10 +119,6 @@ class BenchRow(Row):
     source_category: Word = ""
     risk_trajectory: Annotated[list[int], Listed] = Field(default_factory=list)
     """How risky each turn is meant to be, 1..5; empty where the row does not say."""
-    source: Word = ""
-    source_id: Number = ""
-    license: Word = ""
-    kind: Word = ""
 
     @cached_property
     def told(self) -> Told:
@@ -125,7 +126,8 @@ class BenchRow(Row):
         origin = (self.kind or self.category, self.source, self.source_id, self.license)
         return Told("bench", "question_id", self.question_id, said_in(BENCH_KEY, self.messages_fixed), shown, *origin)
 
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+        told = self.told
         if not 1 <= len(told.said) <= MAX_TURNS:
             yield Flaw(BENCH_KEY, f"{len(told.said)} turns", f"a row has 1 to {MAX_TURNS} user turns")
         for message in told.said:

@@ -21,14 +21,24 @@ from steer_verl.data.rows.schema import RlRow, rest_messages, rl_row
 from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import ParquetTable
 from steer_verl.errors import DataError
+from steer_verl.names import AGENT_LOOP
 from steer_verl.types import IMAGE_MARK, Seed
-
-AGENT_NAME = "steer_dialogue"
-"""The agent loop that a row asks for."""
 
 DATA_SOURCE = "steer"
 
 AGAIN = "write the file again with `steer data convert`"
+_OTHER_MEDIA = "verl would open what it names", "leave the column out"
+_OTHER_COLUMN = {
+    "agent_name": (
+        "missing, so verl would silently run its single-turn loop",
+        f"set it to {AGENT_LOOP}, or write the file with `steer data convert`",
+    ),
+    "prompt": ("not the opening turn of the dialogue in extra_info.seed", AGAIN),
+    "images": ("not those of the opening turn in extra_info.seed, and verl would open them", AGAIN),
+    "videos": _OTHER_MEDIA,
+    "audios": _OTHER_MEDIA,
+}
+"""What is wrong with a column that is not the dialogue's, and how to fix it."""
 
 
 class VerlRow(BaseModel):
@@ -52,7 +62,7 @@ def verl_row(
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return {
         "data_source": data_source,
-        "agent_name": AGENT_NAME,
+        "agent_name": AGENT_LOOP,
         "prompt": [*system, {"role": "user", "content": opening.text}],
         "images": list(opening.images),
         "ability": "dialogue_safety",
@@ -148,20 +158,23 @@ def _seed(text: str) -> Seed:
 
 def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[str, Any]) -> Iterator[Flaw]:
     """Where verl would play, open or feed something else than the dialogue."""
-    if row.agent_name != AGENT_NAME:
-        single = "missing, so verl would silently run its single-turn loop"
-        what = f"{row.agent_name!r} is another agent loop" if row.agent_name else single
-        yield Flaw("agent_name", what, f"set it to {AGENT_NAME}, or write the file with `steer data convert`")
     marks = sum(message["content"].count(IMAGE_MARK) for message in found["question"])
-    if opening != found["question"]:
-        yield Flaw("prompt", "not the opening turn of the dialogue in extra_info.seed", AGAIN)
-    if isinstance(row.extra_info.get("seed"), str) and (row.images or []) != found["images"][:marks]:
-        yield Flaw("images", "not those of the opening turn in extra_info.seed, and verl would open them", AGAIN)
+    ours = isinstance(row.extra_info.get("seed"), str)
+    wanted = {
+        "agent_name": AGENT_LOOP,
+        "prompt": found["question"],
+        "images": found["images"][:marks] if ours else row.images or [],
+        "videos": [],
+        "audios": [],
+    }
+    there = {**{name: getattr(row, name) or [] for name in wanted}, "prompt": opening}
+    for name in wanted:
+        if there[name] != wanted[name]:
+            what, hint = _OTHER_COLUMN[name]
+            another = name == "agent_name" and row.agent_name
+            yield Flaw(name, f"{row.agent_name!r} is another agent loop" if another else what, hint)
     if any(IMAGE_MARK in message.content for message in row.prompt if message.role == "system"):
         yield Flaw("prompt", f"an {IMAGE_MARK} in the system prompt, which would take the first image", "remove it")
-    for name in ("videos", "audios"):
-        if getattr(row, name):
-            yield Flaw(name, "verl would open what it names", "leave the column out")
 
 
 def _opening(raw_prompt: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, str]], list[str]]:
