@@ -8,7 +8,7 @@ and of the earlier ones their ids and the images that they name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,8 @@ from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
 from steer_verl.data.rows.flaws import Flaw, Problem, RowError
 from steer_verl.data.rows.images import Images, Opened
-from steer_verl.data.rows.played import FORMS, BenchRow, SftRow
-from steer_verl.data.rows.schema import MAX_TURN_CHARS, More, R, RlRow, Row, Told
+from steer_verl.data.rows.played import FORMS, BenchRow, SftRow, SftTableRow
+from steer_verl.data.rows.schema import MAX_TURN_CHARS, RlRow, Row, Told
 from steer_verl.data.rows.tokens import StudentTokens
 from steer_verl.data.rows.verl import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
@@ -85,7 +85,36 @@ def check_file(file: Path, rules: Rules = DEFAULT_RULES, *, form: type[Row] | No
         DataError: the file cannot be opened, or has no known columns.
     """
     check = _FileCheck(regular_file(file), rules)
-    return check.table(form) if file.suffix == ".parquet" else check.lines(form or _form_of(file))
+    return map(check.row, _table(file, form) if file.suffix == ".parquet" else _lines(file, form))
+
+
+class _Found(NamedTuple):
+    """What lies in a file, not read as a row of its form yet; without a value the flaws say why."""
+
+    row: int
+    size: int
+    form: type[Row] = RlRow
+    value: Mapping[str, Any] | None = None
+    flaws: Sequence[Flaw] = ()
+
+
+def _lines(file: Path, form: type[Row] | None) -> Iterator[_Found]:
+    form = form or _form_of(file)
+    for line in read_jsonl(file):
+        flaws = [Flaw("line", line.what, line.hint)] if line.value is None else []
+        yield _Found(line.number, line.size, form, line.value, flaws)
+
+
+def _table(file: Path, form: type[Row] | None) -> Iterator[_Found]:
+    sft = form is SftRow or (form is None and "messages" in columns_of(file))
+    needed, schema = ("messages", SftTableRow) if sft else ("extra_info", VerlRow)
+    for number, value in rows_of_table(file, needed, schema.model_fields):
+        if isinstance(value, Refused):
+            yield _Found(number, 1, flaws=[Flaw("file", value.what, value.hint)])
+        elif sft:
+            yield _Found(number, 1, SftTableRow, {"id": f"{file}:{number}", **value})
+        else:
+            yield _Found(number, 1, RlRow, *read_verl_row(value))
 
 
 class _FileCheck:
@@ -97,53 +126,27 @@ class _FileCheck:
         self.images = Images(root, trusted=rules.trust_paths, digests=rules.compared)
         self._rows_by_id: dict[str, int] = {}
 
-    def lines(self, form: type[Row]) -> Iterator[Checked]:
-        for line in read_jsonl(self.file):
-            if line.value is None:
-                yield self._bad(line.number, line.size, [Flaw("line", line.what, line.hint)])
-            else:
-                yield self._row(form, line.number, line.size, line.value)
-
-    def table(self, form: type[Row] | None) -> Iterator[Checked]:
-        sft = form is SftRow or (form is None and "messages" in columns_of(self.file))
-        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", VerlRow.model_fields)
-        for number, value in rows_of_table(self.file, needed, wanted):
-            if isinstance(value, Refused):
-                yield self._bad(number, 1, [Flaw("file", value.what, value.hint)])
-            else:
-                yield (self._sft_row if sft else self._verl_row)(number, value)
-
-    def _verl_row(self, number: int, value: Mapping[str, Any]) -> Checked:
-        found, flaws = read_verl_row(value)
-        return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda _: flaws)
-
-    def _sft_row(self, number: int, value: Mapping[str, Any]) -> Checked:
-        named = {"id": f"{self.file}:{number}", **value}
-        return self._row(SftRow, number, 1, named, lambda row: row.table_flaws(value))
-
-    def _row(
-        self, form: type[R], number: int, size: int, value: Mapping[str, Any], more: More[R] = lambda row: ()
-    ) -> Checked:
-        """A row of one form, or everything that is wrong with it."""
+    def row(self, found: _Found) -> Checked:
+        """A row of its form, or everything that is wrong with it."""
         opened, tokens = list[Opened](), 0
 
-        def whole(row: R) -> Iterator[Flaw]:
+        def more(row: Row) -> Iterator[Flaw]:
             nonlocal tokens
-            yield from more(row)
-            yield from self._image_flaws(number, row.told, opened)
-            yield from self._file_flaws(number, row.told)
+            yield from found.flaws
+            yield from self._image_flaws(found.row, row.told, opened)
+            yield from self._file_flaws(found.row, row.told)
             if self.rules.student and isinstance(row, SftRow) and len(opened) == len(row.images):
                 tokens, flaws = self.rules.student.look(row, opened)
                 yield from flaws
 
         try:
-            row = form.read(value, min_turns=self.rules.min_turns, more=whole)
+            if found.value is None:
+                raise RowError(found.flaws)
+            row = found.form.read(found.value, min_turns=self.rules.min_turns, more=more)
         except RowError as error:
-            return self._bad(number, size, error.flaws, tokens)
-        return Checked(number, size, record=row, images=tuple(opened), tokens=tokens)
-
-    def _bad(self, number: int, size: int, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
-        return Checked(number, size, tuple(Problem.of(flaw, self.file, number) for flaw in flaws), tokens=tokens)
+            problems = tuple(Problem.of(flaw, self.file, found.row) for flaw in error.flaws)
+            return Checked(found.row, found.size, problems, tokens=tokens)
+        return Checked(found.row, found.size, record=row, images=tuple(opened), tokens=tokens)
 
     def _image_flaws(self, number: int, told: Told, opened: list[Opened]) -> Iterator[Flaw]:
         """Fills ``opened`` on the way."""

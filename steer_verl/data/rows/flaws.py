@@ -78,6 +78,8 @@ def _type_flaw(error: ErrorDetails) -> Flaw:
         return Flaw(field, "unknown key", "remove it, or put it into metadata.facts")
     if error["type"] == "missing":
         return Flaw(field, "missing", "add it (docs/formats.md shows a whole row)")
+    if field == "images" and error["input"] is None:
+        return Flaw(field, "null, where images are counted", "write an empty list")
     if field.endswith("content") and isinstance(error["input"], list):
         return Flaw(field, "a list of parts", f"write one string with an {IMAGE_MARK} mark for each image")
     if field.startswith("image") and isinstance(error["input"], Mapping | bytes):

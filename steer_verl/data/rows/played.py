@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -52,6 +52,9 @@ def _image_fields(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else {"bytes": value} if isinstance(value, bytes) else value
 
 
+Image = Annotated[ImageFields, BeforeValidator(_image_fields)]
+
+
 def _message(value: Any) -> Any:
     return {"role": "user", "content": value} if isinstance(value, str) else value
 
@@ -70,9 +73,7 @@ class SftRow(ForeignRow):
 
     id: Name
     messages: list[ForeignMessage]
-    images: Annotated[list[Annotated[ImageFields, BeforeValidator(_image_fields)]], Listed] = Field(
-        default_factory=list
-    )
+    images: Annotated[list[Image], Listed] = Field(default_factory=list)
 
     @cached_property
     def told(self) -> Told:
@@ -93,11 +94,16 @@ class SftRow(ForeignRow):
             yield from _learnt_flaws(message)
         yield from self.told.mark_flaws()
 
-    def table_flaws(self, value: Mapping[str, Any]) -> Iterator[Flaw]:
-        """What verl's dataset would die of in the row of a table, whose columns are ``value``."""
-        if value.get("images", ()) is None:
-            yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
-        if value.get("videos"):
+
+class SftTableRow(SftRow):
+    """One in a parquet file, which verl's dataset opens as it stands."""
+
+    images: list[Image] = Field(default_factory=list)
+    videos: Any = None
+
+    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
+        if self.videos:
             yield Flaw("videos", "verl would open what it names", "leave the column out")
         for number, image in enumerate(self.images):
             if image.content and not image.loads:

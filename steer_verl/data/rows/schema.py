@@ -102,7 +102,6 @@ class Told:
 
 
 R = TypeVar("R", bound="Row")
-More = Callable[[R], Iterable[Flaw]]
 
 
 class Row(BaseModel):
@@ -111,7 +110,13 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     @classmethod
-    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More[R] | None = None) -> R:
+    def read(
+        cls: type[R],
+        value: Mapping[str, Any],
+        *,
+        min_turns: int = MIN_TURNS,
+        more: Callable[[R], Iterable[Flaw]] = lambda row: (),
+    ) -> R:
         """A value of any content -> a row that keeps every rule; its images are as written, and not looked at.
 
         Args:
@@ -128,7 +133,7 @@ class Row(BaseModel):
             raise RowError(type_flaws(error)) from None
         told = row.told
         nameless = [Flaw(told.id_field, "empty", "give each row its own id")] if is_blank(told.id) else []
-        flaws = chain(nameless, row.flaws(min_turns), more(row) if more else ())
+        flaws = chain(nameless, row.flaws(min_turns), more(row))
         if first := next(flaws, None):
             raise RowError(chain((first,), flaws))
         return row
