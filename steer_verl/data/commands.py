@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import MAX_LISTED, non_commercial
 from steer_verl.data.rows.check import Checked, Rules, check_file
@@ -24,7 +23,6 @@ from steer_verl.data.rows.parquet import convert as convert_file
 from steer_verl.data.rows.schema import MAX_TURN_CHARS
 from steer_verl.data.rows.tokens import MAX_TOKENS, StudentTokens
 from steer_verl.data.rows.verl import DATA_SOURCE
-from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError, SteerError
 from steer_verl.images import Change
@@ -149,7 +147,7 @@ def check(
 ) -> None:
     """Check every row of FILES, and that no two of them share a dialogue or image. Exit status 1 on any problem."""
     outcomes = {file: Report() for file in files}
-    overlaps = Overlaps(DuplicateIndex(None, DuplicateSettings())) if len(outcomes) > 1 else None
+    overlaps = Overlaps() if len(outcomes) > 1 else None
     rules = Rules(image_root, trust_paths, require_images, max_chars, compared=overlaps is not None)
     with _one_line_errors(), _listener(report) as hear:
         measure = None if student is None else StudentTokens(student, max_tokens)

@@ -15,13 +15,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from steer_verl.data.commands import app
-from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.rows.check import Checked, Rules, check_file
 from steer_verl.data.rows.images import Opened
 from steer_verl.data.rows.overlaps import Overlaps
 from steer_verl.data.rows.parquet import load_seeds, write_parquet
 from steer_verl.data.rows.schema import RlRow
-from steer_verl.data.sources.settings import DuplicateSettings
 from tests.data.samples import row, write_rows
 from tests.data.test_set_rows import bench, changed, sft
 
@@ -35,10 +33,6 @@ def folder(tmp_path: Path) -> Path:
     for number, name in enumerate("abc"):
         Image.new("RGB", (56 + 28 * number, 56), "red").save(tmp_path / f"{name}.png")
     return tmp_path
-
-
-def index() -> DuplicateIndex:
-    return DuplicateIndex(None, DuplicateSettings())
 
 
 def write_sft(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -160,7 +154,7 @@ def test_overlaps_equal_a_brute_force_comparison() -> None:
             text = " ".join(f"word{topic}x{part}" for part in range(12))
             source_id = str(rng.randrange(200)) if rng.random() < 0.5 else ""
             rows.append((file, compared(f"id{name}", text, source_id, number, rng.choice(("", "p", "q")))))
-    overlaps, found = Overlaps(index()), 0
+    overlaps, found = Overlaps(), 0
     for position, (file, checked) in enumerate(rows):
         before = [other for place, other in rows[:position] if place != file]
         told = checked.told
@@ -182,6 +176,6 @@ def test_overlaps_equal_a_brute_force_comparison() -> None:
 def test_a_bad_row_is_compared_with_nothing(folder: Path) -> None:
     one = write_rows(folder / "one.jsonl", [row("x")])
     two = write_rows(folder / "two.jsonl", [row("x", images=["gone.png"])])
-    overlaps = Overlaps(index())
+    overlaps = Overlaps()
     for file in (one, two):
         assert not any(overlaps.add(file, checked) for checked in check_file(file, Rules(compared=True)))

@@ -26,11 +26,8 @@ class Opened(NamedTuple):
 class Images:
     """Opens images; memory grows with the paths alone.
 
-    Args:
-        root: where paths begin and what they may not leave, absolute ones either; ``None``: they are taken as they are,
-            relative to where the process stands, as verl takes them.
-        trusted: whether paths may leave the root.
-        digests: whether to take digests of pixels.
+    Paths begin at the ``root`` and may not leave it, absolute ones either, unless they are ``trusted``. Without a root
+    they are taken as they are, relative to where the process stands, as verl takes them.
     """
 
     def __init__(self, root: Path | None, *, trusted: bool = False, digests: bool = False) -> None:

@@ -9,19 +9,16 @@ from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.rows.check import Checked
 from steer_verl.data.rows.flaws import Flaw, Problem
 from steer_verl.data.rows.schema import Told, plain_words
+from steer_verl.data.sources.settings import DuplicateSettings
 
 HINT = "take it out of one of the two files"
 
 
 class Overlaps:
-    """The good rows of several files, added file by file. Memory grows with ids and images alone.
+    """The good rows of several files, added file by file. Memory grows with ids and images alone."""
 
-    Args:
-        index: a new, empty memory for near-duplicates.
-    """
-
-    def __init__(self, index: DuplicateIndex) -> None:
-        self._index = index
+    def __init__(self) -> None:
+        self._index = DuplicateIndex(None, DuplicateSettings())
         self._forms: dict[Path, str] = {}
         self._first: dict[Hashable, tuple[Path, int]] = {}
 

@@ -117,12 +117,9 @@ class Row(BaseModel):
         min_turns: int = MIN_TURNS,
         more: Callable[[R], Iterable[Flaw]] = lambda row: (),
     ) -> R:
-        """A value of any content -> a row that keeps every rule; its images are as written, and not looked at.
+        """A parsed JSON object -> a row that keeps every rule; its images are as written, and not looked at.
 
-        Args:
-            value: a parsed JSON object.
-            min_turns: of an RL row.
-            more: finds further flaws, once the fields have the right types.
+        ``more`` finds further flaws, once the fields have the right types. ``min_turns`` is for RL rows.
 
         Raises:
             RowError: with everything found.

@@ -29,11 +29,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class StudentTokens:
-    """Measures SFT rows for a student.
-
-    Args:
-        student: folder or hub name of a model, of which tokenizer and processor alone are read.
-        max_tokens: of a row.
+    """Measures SFT rows for a student: a model's folder or hub name, of which tokenizer and processor alone are read.
 
     Raises:
         ConfigError: it has no tokenizer with a chat template.
@@ -105,21 +101,17 @@ def _load(student: str) -> tuple[Any, Any]:
     from transformers import AutoProcessor, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=False)
+        tokenizer, reason = AutoTokenizer.from_pretrained(student, trust_remote_code=False), "no chat template"
     except Exception as error:  # whatever a foreign folder makes of it
-        raise _unusable(student, one_line(str(error), 200)) from None
+        tokenizer, reason = None, one_line(str(error), 200)
     try:
         processor = AutoProcessor.from_pretrained(student, trust_remote_code=False)
     except Exception:  # a text model has none
         processor = None
     processor = processor if hasattr(processor, "image_processor") else None
-    if not (processor or tokenizer).chat_template:
-        raise _unusable(student, "no chat template")
+    if tokenizer is None or not (processor or tokenizer).chat_template:
+        raise ConfigError(f"--student {student}: no tokenizer to use ({reason}); give the folder of a chat model")
     return tokenizer, processor
-
-
-def _unusable(student: str, reason: str) -> ConfigError:
-    return ConfigError(f"--student {student}: no tokenizer to use ({reason}); give the folder of a chat model")
 
 
 def _as_loaded(height: int, width: int, factor: int) -> tuple[int, int]:
