@@ -8,15 +8,15 @@ and of the earlier ones their ids and the images that they name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
-from steer_verl.data.rows.flaws import Flaw, Problem, RowError
+from steer_verl.data.rows.flaws import Flaw, Problem, RowError, first_flaws
 from steer_verl.data.rows.images import Images, Opened
 from steer_verl.data.rows.played import FORMS, BenchRow, SftRow, SftTableRow
 from steer_verl.data.rows.schema import MAX_TURN_CHARS, RlRow, Row, Told
@@ -128,25 +128,25 @@ class _FileCheck:
 
     def row(self, found: _Found) -> Checked:
         """A row of its form, or everything that is wrong with it."""
-        opened, tokens = list[Opened](), 0
-
-        def more(row: Row) -> Iterator[Flaw]:
-            nonlocal tokens
-            yield from found.flaws
-            yield from self._image_flaws(found.row, row.told, opened)
-            yield from self._file_flaws(found.row, row.told)
-            if self.rules.student and isinstance(row, SftRow) and len(opened) == len(row.images):
-                tokens, flaws = self.rules.student.look(row, opened)
-                yield from flaws
-
+        if found.value is None:
+            return self._bad(found, found.flaws)
         try:
-            if found.value is None:
-                raise RowError(found.flaws)
-            row = found.form.read(found.value, min_turns=self.rules.min_turns, more=more)
+            row = found.form.parse(found.value)
         except RowError as error:
-            problems = tuple(Problem.of(flaw, self.file, found.row) for flaw in error.flaws)
-            return Checked(found.row, found.size, problems, tokens=tokens)
+            return self._bad(found, error.flaws)
+        opened, tokens = list[Opened](), 0
+        around = self._image_flaws(found.row, row.told, opened), self._file_flaws(found.row, row.told)
+        flaws = first_flaws(chain(row.flaws(self.rules.min_turns), found.flaws, *around))
+        if self.rules.student and isinstance(row, SftRow) and len(opened) == len(row.images):
+            tokens, spelled = self.rules.student.look(row, opened)
+            flaws = first_flaws((*flaws, *spelled))
+        if flaws:
+            return self._bad(found, flaws, tokens)
         return Checked(found.row, found.size, record=row, images=tuple(opened), tokens=tokens)
+
+    def _bad(self, found: _Found, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
+        problems = tuple(Problem.of(flaw, self.file, found.row) for flaw in flaws)
+        return Checked(found.row, found.size, problems, tokens=tokens)
 
     def _image_flaws(self, number: int, told: Told, opened: list[Opened]) -> Iterator[Flaw]:
         """Fills ``opened`` on the way."""

@@ -51,15 +51,20 @@ class Problem(Flaw):
         return f"{one_line(self.file)}: row {self.row}: {super().__str__()}"
 
 
+def first_flaws(flaws: Iterable[Flaw]) -> tuple[Flaw, ...]:
+    """The first :data:`MAX_FLAWS`, and whether there are more; those are not looked for."""
+    found = tuple(islice(flaws, MAX_FLAWS + 2))
+    if len(found) <= MAX_FLAWS + 1:
+        return found
+    return *found[:MAX_FLAWS], Flaw("row", f"more than {MAX_FLAWS} problems", "fix these first")
+
+
 class RowError(DataError):
-    """A row that breaks rules; ``flaws`` tells which, the first :data:`MAX_FLAWS` one by one."""
+    """A row that breaks rules; ``flaws`` tells which."""
 
     def __init__(self, flaws: Iterable[Flaw]) -> None:
-        found = tuple(islice(flaws, MAX_FLAWS + 2))
-        if len(found) > MAX_FLAWS + 1:
-            found = (*found[:MAX_FLAWS], Flaw("row", f"more than {MAX_FLAWS} problems", "fix these first"))
-        self.flaws = found
-        super().__init__(" | ".join(map(str, found)))
+        self.flaws = first_flaws(flaws)
+        super().__init__(" | ".join(map(str, self.flaws)))
 
     def __reduce__(self) -> tuple[type[RowError], tuple[tuple[Flaw, ...]]]:
         return type(self), (self.flaws,)

@@ -12,7 +12,7 @@ from steer_verl.answer import parse_answer
 from steer_verl.data.rows.flaws import Flaw
 from steer_verl.data.rows.schema import CAUTIOUS, KINDS, NO_WORDS, Message, Name, RlRow, Row, Said, Told, said_in
 from steer_verl.text import BREAK, neutralize
-from steer_verl.types import IMAGE_MARK, MAX_TURNS, DialogueKind, Seed, UserTurn
+from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 BENCH_KEY = "messages_fixed"
 
@@ -81,7 +81,8 @@ class SftRow(ForeignRow):
         origin = (self.kind, self.source, self.source_id, self.license)
         return Told("sft", "id", self.id, said_in("messages", self.messages), shown, *origin)
 
-    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
         roles = [message.role for message in self.messages]
         roles = roles[1:] if roles[:1] == ["system"] else roles
         turns = (len(roles) + 1) // 2
@@ -101,7 +102,7 @@ class SftTableRow(SftRow):
     images: list[Image] = Field(default_factory=list)
     videos: Any = None
 
-    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
         yield from super().flaws(min_turns)
         if self.videos:
             yield Flaw("videos", "verl would open what it names", "leave the column out")
@@ -132,7 +133,8 @@ class BenchRow(ForeignRow):
         origin = (self.kind or self.category, self.source, self.source_id, self.license)
         return Told("bench", "question_id", self.question_id, said_in(BENCH_KEY, self.messages_fixed), shown, *origin)
 
-    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
         told = self.told
         if not 1 <= len(told.said) <= MAX_TURNS:
             yield Flaw(BENCH_KEY, f"{len(told.said)} turns", f"a row has 1 to {MAX_TURNS} user turns")

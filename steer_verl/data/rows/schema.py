@@ -1,23 +1,22 @@
 """What a row of any set is, and the RL row: the user's side of one dialogue, to be played (docs/formats.md shows it).
 
 A row is read by the schema of its form alone, which keeps all of the form's rules; played.py has the other two. What it
-takes a whole file to know (images that open, ids that are new) is handed to :meth:`Row.read` as ``more``, so that all
-problems of a row are told at once.
+takes a whole file to know (images that open, ids that are new) check.py adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from unicodedata import category
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from steer_verl.data.jsonl import check_json
-from steer_verl.data.rows.flaws import Flaw, RowError, type_flaws
+from steer_verl.data.rows.flaws import Flaw, RowError, first_flaws, type_flaws
 from steer_verl.text import visible
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
@@ -105,43 +104,42 @@ R = TypeVar("R", bound="Row")
 
 
 class Row(BaseModel):
-    """What the three forms share. :meth:`read` makes one."""
+    """What the three forms share."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     @classmethod
-    def read(
-        cls: type[R],
-        value: Mapping[str, Any],
-        *,
-        min_turns: int = MIN_TURNS,
-        more: Callable[[R], Iterable[Flaw]] = lambda row: (),
-    ) -> R:
-        """A parsed JSON object -> a row that keeps every rule; its images are as written, and not looked at.
+    def parse(cls: type[R], value: Mapping[str, Any]) -> R:
+        """A JSON object -> a row whose fields have the right types; :meth:`flaws` tells the rules that it breaks.
 
-        ``more`` finds further flaws, once the fields have the right types. ``min_turns`` is for RL rows.
+        Raises:
+            RowError: missing, unknown and mistyped fields.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise RowError(type_flaws(error)) from None
+
+    @classmethod
+    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS) -> R:
+        """A JSON object -> a row that keeps every rule; its images are as written, and not looked at.
 
         Raises:
             RowError: with everything found.
         """
-        try:
-            row = cls.model_validate(value)
-        except ValidationError as error:
-            raise RowError(type_flaws(error)) from None
-        told = row.told
-        nameless = [Flaw(told.id_field, "empty", "give each row its own id")] if is_blank(told.id) else []
-        flaws = chain(nameless, row.flaws(min_turns), more(row))
-        if first := next(flaws, None):
-            raise RowError(chain((first,), flaws))
+        row = cls.parse(value)
+        if flaws := first_flaws(row.flaws(min_turns)):
+            raise RowError(flaws)
         return row
+
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        """What keeps it from being a row of its form; ``min_turns`` is for RL rows."""
+        if is_blank(self.told.id):
+            yield Flaw(self.told.id_field, "empty", "give each row its own id")
 
     @cached_property
     def told(self) -> Told:
         """What it says, in the terms of all forms."""
-        raise NotImplementedError
-
-    def flaws(self, min_turns: int) -> Iterator[Flaw]:
-        """What keeps it from being a row of its form, its fields having the right types."""
         raise NotImplementedError
 
 
@@ -187,7 +185,8 @@ class RlRow(Row):
         origin = (self.kind or CAUTIOUS.value, meta.source, meta.source_id, meta.license)
         return Told("rl", "metadata.question_id", meta.question_id, said, [*shown], *origin)
 
-    def flaws(self, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
         told, meta, turns = self.told, self.metadata, 1 + len(self.metadata.rest_messages)
         if len(self.question) != 1:
             what = f"{len(self.question)} messages"
