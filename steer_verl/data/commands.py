@@ -24,7 +24,7 @@ from steer_verl.data.rows.schema import MAX_TURN_CHARS
 from steer_verl.data.rows.tokens import MAX_TOKENS, StudentTokens
 from steer_verl.data.rows.verl import DATA_SOURCE
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.errors import DataError, SteerError
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError
 from steer_verl.images import Change
 from steer_verl.text import one_line
 
@@ -35,8 +35,6 @@ MAX_NAME = 80
 """Characters of a kind, a licence or a file's name on the terminal."""
 MAX_PATH = 200
 """Of an image's path."""
-MAX_SAID = 4_000
-"""Of a line."""
 
 ImageRoot = Annotated[
     Path | None,
@@ -252,4 +250,4 @@ def _fail(message: str) -> None:
 
 def _say(line: str, style: str | None = None) -> None:
     """The one way to the terminal: a line may hold words of others, or the name of a file."""
-    console.print(one_line(line, MAX_SAID), style=style, markup=False, soft_wrap=True)
+    console.print(one_line(line, MAX_MESSAGE), style=style, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from steer_verl.data.rows.check import Rules, check_file
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import columns_of, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.errors import DataError
+from steer_verl.errors import MAX_MESSAGE, DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
 from steer_verl.text import one_line
@@ -23,8 +23,6 @@ LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 VALIDATION = "data.val_files"
 SAMPLE = 64
 """Rows of a file whose seed is parsed and whose images are decoded; names and paths are checked in every row."""
-MAX_LINE = 2_000
-"""Characters of a line."""
 
 
 def data_files(config: Any) -> list[tuple[str, Path]]:
@@ -44,12 +42,12 @@ def rows(config: Any) -> Iterator[str]:
     for key, path in data_files(config):
         if not path.is_file():
             gone = f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
-            yield one_line(gone, MAX_LINE)
+            yield one_line(gone, MAX_MESSAGE)
             continue
         try:
-            yield from (one_line(line, MAX_LINE) for line in _file(config, key, path))
+            yield from (one_line(line, MAX_MESSAGE) for line in _file(config, key, path))
         except DataError as error:
-            yield one_line(str(error), MAX_LINE)
+            yield str(error)
 
 
 def _file(config: Any, key: str, path: Path) -> Iterator[str]:

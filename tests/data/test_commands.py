@@ -92,7 +92,7 @@ def test_the_name_of_a_file_reaches_the_terminal_without_escapes_and_markup(fold
     )
     for words in (("check", good, bad), ("convert", bad, folder / "x.parquet"), ("check", folder / f"{name}.jsonl")):
         result = steer_data(*words)
-        assert result.exit_code == 1 and "rows" in result.output
+        assert result.exit_code == 1 and "[red]rows" in result.output
         assert not any(mark in result.output for mark in ("\x1b", "\x07", "\u202e"))
 
 
