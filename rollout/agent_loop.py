@@ -171,7 +171,7 @@ class SteerAgentLoop(AgentLoopBase):
         Raises:
             DataError: the row carries no seed.
         """
-        seed = seed_from_row(row["extra_info"])
+        seed = seed_from_row(row["extra_info"], row["raw_prompt"])
         step, rollout = int(row.get("global_steps", -1)), int(row.get("session_id", 0))
         holdout = self.steer.tutor.holdout
         drawn = holdout is not None and draws(holdout.share, step, seed.id, rollout)

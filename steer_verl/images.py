@@ -182,8 +182,10 @@ def _thumbnail_size(width: int, height: int) -> tuple[int, int]:
     return SEEN_SIDE, max(min(floor(high), ceil(high), key=lambda n: abs(aspect - SEEN_SIDE / n) if n else 0), 1)
 
 
-def image_changes(source: AnyPath | bytes, *, root: AnyPath | None = None, name: str = "") -> frozenset[Change]:
-    """What :func:`seen_image` changes of an image, which is decoded and checked as :func:`load_image` does.
+def image_and_changes(
+    source: AnyPath | bytes, *, root: AnyPath | None = None, name: str = ""
+) -> tuple[Image.Image, frozenset[Change]]:
+    """:func:`load_image` of a file or of its bytes, and what :func:`seen_image` changes of it: decoded once for both.
 
     Args:
         source: the file, or its bytes.
@@ -196,7 +198,7 @@ def image_changes(source: AnyPath | bytes, *, root: AnyPath | None = None, name:
     source = source if isinstance(source, bytes) else resolve_image(source, root=root)
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     image, changes = _decoded(source, name or str(source), size, MAX_PIXELS, MAX_SIDE)
-    return changes | {Change.SMALLER} if max(image.size) > SEEN_SIDE else changes
+    return image, changes | {Change.SMALLER} if max(image.size) > SEEN_SIDE else changes
 
 
 def image_uri(path: AnyPath, root: AnyPath | None = None) -> str:

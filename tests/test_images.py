@@ -20,7 +20,7 @@ from steer_verl.errors import DataError
 from steer_verl.images import (
     SEEN_SIDE,
     Change,
-    image_changes,
+    image_and_changes,
     image_uri,
     load_image,
     preview_uri,
@@ -277,7 +277,10 @@ def scan_data(jpeg: bytes) -> bytes:
 
 def test_the_changes_are_told(tmp_path: Path) -> None:
     made = write_odd_images(tmp_path)
-    told = {name: image_changes(path) for name, path in made.items()}
+    looked = {name: image_and_changes(path) for name, path in made.items()}
+    assert all(image == load_image(made[name]) for name, (image, _) in looked.items()), "one decode tells both"
+    assert image_and_changes(Path(made["exif_6"]).read_bytes()) == looked["exif_6"]
+    told = {name: changes for name, (_, changes) in looked.items()}
     assert {name for name, changes in told.items() if Change.UPRIGHT in changes} == {
         *(f"exif_{orientation}" for orientation in range(2, 9)),
         *(f"exif_png_{orientation}" for orientation in range(2, 9)),
@@ -287,7 +290,7 @@ def test_the_changes_are_told(tmp_path: Path) -> None:
     clear = {"rgba", "la", "palette_clear", "grey_clear", "webp_clear"}
     assert {name for name, changes in told.items() if Change.WHITE in changes} == clear
     Image.merge("RGBA", (*scene().split(), Image.new("L", SIZE, 255))).save(tmp_path / "opaque.png")
-    assert not image_changes(tmp_path / "opaque.png"), "an alpha channel that hides nothing changes nothing"
+    assert not image_and_changes(tmp_path / "opaque.png")[1], "an alpha channel that hides nothing changes nothing"
 
 
 def test_a_deep_image_keeps_the_grey_that_is_not_its_clear_one(tmp_path: Path) -> None:

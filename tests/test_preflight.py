@@ -310,7 +310,7 @@ def test_rows_for_another_loop_are_counted(own_copy: Path) -> None:
 
 def test_lost_picture(own_copy: Path) -> None:
     def lose(values: list[dict[str, Any]]) -> None:
-        values[1]["images"] = ["/nowhere/a.png"]
+        values[1]["images"] = ["/nowhere/\x1b[31ma.png"]
 
     edit(own_copy / "data" / "rl_train.parquet", lose)
     only(rows(mini(own_copy)), "row 2", "/nowhere/a.png", "does not exist")

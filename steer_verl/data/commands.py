@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.markup import escape
+from rich.progress import Progress, TaskID
 
-from steer_verl.data.duplicates import DuplicateIndex
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import MAX_LISTED, non_commercial
 from steer_verl.data.rows.check import Checked, Rules, check_file
@@ -22,19 +23,18 @@ from steer_verl.data.rows.parquet import convert as convert_file
 from steer_verl.data.rows.schema import MAX_TURN_CHARS
 from steer_verl.data.rows.tokens import MAX_TOKENS, StudentTokens
 from steer_verl.data.rows.verl import DATA_SOURCE
-from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.errors import DataError, SteerError
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError
 from steer_verl.images import Change
 from steer_verl.text import one_line
 
 app = typer.Typer(help="Make training sets out of single-turn seeds; check and convert files.", no_args_is_help=True)
 console = Console(stderr=True, highlight=False)
 
-MAX_LICENCE = 80
-"""Characters of a licence's name on the terminal."""
+MAX_NAME = 80
+"""Characters of a kind, a licence or a file's name on the terminal."""
 MAX_PATH = 200
-"""Characters of a path on the terminal."""
+"""Of an image's path."""
 
 ImageRoot = Annotated[
     Path | None,
@@ -77,30 +77,19 @@ def build(
     if until not in (None, SEEDS):
         _fail(f"--until {until}: no step; {SEEDS} is the only one to stop after")
     with _one_line_errors():
+        options = load_config(config, overrides or ())
         try:
-            manifest = make(
-                load_config(config, overrides or ()),
-                until=until,
-                retry=retry,
-                ray=ray,
-                accept_changes=accept_changes,
-                console=console,
-            )
+            manifest = make(options, until=until, retry=retry, ray=ray, accept_changes=accept_changes, console=console)
         except KeyboardInterrupt:
-            console.print("interrupted; the same command goes on from here", style="yellow")
+            _say("interrupted; the same command goes on from here", "yellow")
             raise typer.Exit(130) from None
     for step in manifest.steps:
-        told = f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}"
-        told += f", {step.undone} undone" if step.undone else ""
-        console.print(told, markup=False, soft_wrap=True)
+        undone = f", {step.undone} undone" if step.undone else ""
+        _say(f"{step.step}: {step.entered} in, {step.kept} kept, rejected: {_counted(step.rejected)}{undone}")
         for stage, reasons in step.stages.items():
-            console.print(f"  in {stage}: {_counted(reasons)}", markup=False, soft_wrap=True)
+            _say(f"- in {stage}: {_counted(reasons)}")
     if given_up := sum(step.given_up for step in manifest.steps):
-        console.print(f"{given_up} were given up while a model failed; --retry tries them again", soft_wrap=True)
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
+        _say(f"{given_up} were given up while a model failed; --retry tries them again")
 
 
 @app.command()
@@ -124,26 +113,21 @@ def convert(
 ) -> None:
     """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
     rules = Rules(image_root, trust_paths, require_images, max_chars)
-    with _one_line_errors(), _bar(source) as advance, _report_lines(report) as write:
-
-        def on_row(checked: Checked) -> None:
-            write(checked)
-            advance(checked)
-
+    with _one_line_errors(), _listener(report) as hear:
         outcome = convert_file(
             source,
             target,
             rules=rules,
             skip_bad=skip_bad,
-            on_row=on_row,
+            on_row=lambda checked: hear(source, checked),
             split=split,
             data_source=data_source,
             system_prompt=_system_prompt(system_prompt, student_format),
         )
-    _print(outcome)
+    _tell(outcome)
     if outcome.bad_rows and not skip_bad:
         _fail(f"{target} was not written: {outcome.bad_rows} bad rows; fix them, or pass --skip-bad to leave them out")
-    console.print(f"wrote {outcome.good_rows} rows to {target}", markup=False, soft_wrap=True)
+    _say(f"wrote {outcome.good_rows} rows to {target}")
 
 
 @app.command()
@@ -160,40 +144,27 @@ def check(
     report: Annotated[Path | None, typer.Option(help="JSONL file for every problem found")] = None,
 ) -> None:
     """Check every row of FILES, and that no two of them share a dialogue or image. Exit status 1 on any problem."""
-    rules, files = Rules(image_root, trust_paths, require_images, max_chars), list(dict.fromkeys(files))
-    with _one_line_errors(), _report_lines(report) as write:
+    outcomes = {file: Report() for file in files}
+    overlaps = Overlaps() if len(outcomes) > 1 else None
+    rules = Rules(image_root, trust_paths, require_images, max_chars, compared=overlaps is not None)
+    with _one_line_errors(), _listener(report) as hear:
         measure = None if student is None else StudentTokens(student, max_tokens)
-        overlaps = Overlaps(DuplicateIndex(None, DuplicateSettings())) if len(files) > 1 else None
-        outcomes = [(file, _checked(file, rules, measure, overlaps, write)) for file in files]
-    for file, outcome in outcomes:
-        if len(files) > 1:
-            console.print(f"{file}:", markup=False, soft_wrap=True)
-        _print(outcome, measure)
-    if measure and not any(outcome.measured for _, outcome in outcomes):
-        console.print("no SFT row among them: nothing was measured for the student")
-    bad = [_verdict(file, outcome) for file, outcome in outcomes if outcome.problem_count or not outcome.rows]
+        for file, outcome in outcomes.items():
+            for checked in check_file(file, replace(rules, student=measure)):
+                outcome.add(checked)
+                if overlaps is not None and checked.record is not None:
+                    checked = checked._replace(problems=overlaps.add(file, checked))
+                    outcome.overlap(checked.problems)
+                hear(file, checked)
+    for file, outcome in outcomes.items():
+        if overlaps is not None:
+            _say(f"{file}:")
+        _tell(outcome, measure)
+    if measure and not any(outcome.measured for outcome in outcomes.values()):
+        _say("no SFT row among them: nothing was measured for the student")
+    bad = [_verdict(file, outcome) for file, outcome in outcomes.items() if outcome.problem_count or not outcome.rows]
     if bad:
         _fail("; ".join(bad))
-
-
-def _checked(
-    file: Path,
-    rules: Rules,
-    student: StudentTokens | None,
-    overlaps: Overlaps | None,
-    write: Callable[[Checked], None],
-) -> Report:
-    """One file's rows, counted."""
-    outcome = Report()
-    with _bar(file) as advance:
-        for checked in check_file(file, rules, compared=overlaps is not None, student=student):
-            outcome.add(checked)
-            if overlaps is not None and checked.told is not None:
-                checked = checked._replace(problems=overlaps.add(file, checked))
-                outcome.overlap(checked.problems)
-            write(checked)
-            advance(checked)
-    return outcome
 
 
 def _verdict(file: Path, outcome: Report) -> str:
@@ -215,58 +186,53 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
 
 
 @contextmanager
-def _bar(file: Path) -> Iterator[Callable[[Checked], None]]:
-    """A progress bar over the bytes of a JSONL file or the rows of a parquet file."""
-    total = None if file.suffix == ".parquet" or not file.is_file() else file.stat().st_size
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(f"checking {file.name}", total=total)
-        yield lambda checked: progress.advance(task, checked.size)
+def _listener(report: Path | None) -> Iterator[Callable[[Path, Checked], None]]:
+    """Hears of every row: its problems go to the report, its size to the progress bar of its file."""
+    tasks: dict[Path, TaskID] = {}
+    lines = report.open("w", encoding="utf-8") if report else nullcontext()
+    with lines as stream, Progress(console=console, transient=True) as progress:
+
+        def hear(file: Path, checked: Checked) -> None:
+            if file not in tasks:
+                total = None if file.suffix == ".parquet" else file.stat().st_size
+                tasks[file] = progress.add_task(f"checking {escape(one_line(file.name, MAX_NAME))}", total=total)
+            progress.advance(tasks[file], checked.size)
+            if stream is not None:
+                stream.writelines(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in checked.problems)
+
+        yield hear
 
 
-@contextmanager
-def _report_lines(path: Path | None) -> Iterator[Callable[[Checked], None]]:
-    with path.open("w", encoding="utf-8") if path else nullcontext() as stream:
-        yield lambda checked: _write_problems(stream, checked)
-
-
-def _write_problems(stream: IO[str] | None, checked: Checked) -> None:
-    if stream is not None:
-        stream.writelines(json.dumps(problem._asdict(), ensure_ascii=False) + "\n" for problem in checked.problems)
-
-
-def _print(report: Report, student: StudentTokens | None = None) -> None:
+def _tell(report: Report, student: StudentTokens | None = None) -> None:
     for problem in report.problems:
-        console.print(str(problem), style="red", markup=False, soft_wrap=True)
+        _say(str(problem), "red")
     if report.problem_count > KEPT_PROBLEMS:
-        console.print(f"... and {report.problem_count - KEPT_PROBLEMS} more problems; --report FILE writes them all")
-    kinds = ", ".join(f"{count} {one_line(kind, 40)}" for kind, count in sorted(report.kinds.items())) or "none"
+        _say(f"... and {report.problem_count - KEPT_PROBLEMS} more problems; --report FILE writes them all")
     turns = ", ".join(f"{count}x{length}" for length, count in sorted(report.turns.items())) or "none"
     if report.good_rows:
         turns += f"; mean {sum(count * length for length, count in report.turns.items()) / report.good_rows:.2f}"
-    good = f"{report.good_rows} good rows of {report.rows}"
-    console.print(f"{good}: {kinds}; dialogues x turns: {turns}", markup=False, soft_wrap=True)
+    kinds = _counted(report.kinds, MAX_LISTED)
+    _say(f"{report.good_rows} good rows of {report.rows}: {kinds}; dialogues x turns: {turns}")
     if report.text_only:
-        console.print(f"text alone: {report.text_only} of them have no image")
+        _say(f"text alone: {report.text_only} of them have no image")
     if student and report.measured:
         (tokens, row), mean = report.longest, report.tokens / report.measured
-        told = f"tokens, as {student.student} reads them: the longest row, {row}, has {tokens}; mean {mean:.1f}"
         blind = "" if student.sees else " (text alone: it has no image processor)"
-        console.print(told + blind, markup=False, soft_wrap=True)
+        _say(f"tokens, as {student.student} reads them: the longest row, {row}, has {tokens}; mean {mean:.1f}{blind}")
     if set(report.licenses) - {UNKNOWN}:
-        console.print(f"licences: {_licences(report)}", markup=False, soft_wrap=True)
+        bound = "; rows of a non-commercial source: so is the whole set" * any(map(non_commercial, report.licenses))
+        _say(f"licences: {_counted(report.licenses, MAX_LISTED)}{bound}")
+    who = "every model" if report.played else "all but verl's SFT trainer"
     for change in Change:
         if paths := report.changed.get(change):
-            told = f"{len(paths)} {change.value} (first: {one_line(next(iter(paths)), MAX_PATH)})"
-            who = "every model" if report.played else "all but verl's SFT trainer"
-            console.print(f"images, as {who} will see them: {told}", markup=False, soft_wrap=True)
+            first = one_line(next(iter(paths)), MAX_PATH)
+            _say(f"images, as {who} will see them: {len(paths)} {change.value} (first: {first})")
 
 
-def _licences(report: Report) -> str:
-    names = sorted(report.licenses)
-    told = ", ".join(f"{report.licenses[name]} {one_line(name, MAX_LICENCE)}" for name in names[:MAX_LISTED])
-    told += f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    bound = any(map(non_commercial, report.licenses))
-    return told + ("; rows of a non-commercial source: so is the whole set" if bound else "")
+def _counted(counts: Mapping[str, int], most: int | None = None) -> str:
+    """Words with their numbers, the first ``most`` of them."""
+    told = ", ".join(f"{counts[word]} {one_line(word, MAX_NAME)}" for word in sorted(counts)[:most]) or "none"
+    return told if most is None or len(counts) <= most else f"{told} and {len(counts) - most} more"
 
 
 @contextmanager
@@ -278,5 +244,10 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _fail(message: str) -> None:
-    console.print(message, style="bold red", markup=False, soft_wrap=True)
+    _say(message, "bold red")
     raise typer.Exit(1)
+
+
+def _say(line: str, style: str | None = None) -> None:
+    """The one way to the terminal: a line may hold words of others, or the name of a file."""
+    console.print(one_line(line, MAX_MESSAGE), style=style, markup=False, soft_wrap=True)

@@ -13,9 +13,10 @@ from steer_verl.data.rows.check import Rules, check_file
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import columns_of, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.errors import DataError
+from steer_verl.errors import MAX_MESSAGE, DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
+from steer_verl.text import one_line
 from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
@@ -35,28 +36,26 @@ def data_files(config: Any) -> list[tuple[str, Path]]:
 
 
 def rows(config: Any) -> Iterator[str]:
-    """Lines for missing files and for rows that cannot be trained on."""
+    """Lines for missing files and for rows that cannot be trained on; a file's words may stand in them."""
     if not config.data.get("train_files"):
         yield "data.train_files is not set; give a parquet file of `steer data convert`"
-    embedded = section_of(config, f"{STEER_KEY}.tutor.kind") == "mini"
-    single = section_of(config, f"{STEER_KEY}.max_turns") == 1  # single questions are meant
-    least = 1 if single else MIN_TURNS
     for key, path in data_files(config):
         if not path.is_file():
-            yield f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
+            gone = f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
+            yield one_line(gone, MAX_MESSAGE)
             continue
         try:
-            yield from _file(path, config.actor_rollout_ref.rollout.agent.default_agent_loop, embedded, least)
-            if key != VALIDATION or _validates(config.trainer):
-                yield from _first_of_many(_wrong_split(path, validation=key == VALIDATION))
+            yield from (one_line(line, MAX_MESSAGE) for line in _file(config, key, path))
         except DataError as error:
             yield str(error)
 
 
-def _file(path: Path, default_loop: str, embedded: bool, least: int) -> Iterator[str]:
-    yield from _first_of_many(_agent_names(path, default_loop))
-    lost = list(_first_of_many(_lost_pictures(path)))
-    yield from lost or _first_of_many(_unsound(path, embedded, least))
+def _file(config: Any, key: str, path: Path) -> Iterator[str]:
+    yield from _first_of_many(_agent_names(path, config.actor_rollout_ref.rollout.agent.default_agent_loop))
+    lost = list(_first_of_many(_lost_images(path)))
+    yield from lost or _first_of_many(_unsound(path, config))
+    if key != VALIDATION or _validates(config.trainer):
+        yield from _first_of_many(_wrong_split(path, validation=key == VALIDATION))
 
 
 def _validates(trainer: Any) -> bool:
@@ -93,7 +92,7 @@ def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
             yield f"{path}: row {number}: agent_name is {name!r}; set it to {AGENT_LOOP}"
 
 
-def _lost_pictures(path: Path) -> Iterator[str]:
+def _lost_images(path: Path) -> Iterator[str]:
     for number, images in enumerate(_column(path, "images") or [], start=1):
         for image in images if isinstance(images, list) else []:
             if isinstance(image, str) and not os.path.isfile(image):
@@ -103,9 +102,11 @@ def _lost_pictures(path: Path) -> Iterator[str]:
                 )
 
 
-def _unsound(path: Path, embedded: bool, least: int) -> Iterator[str]:
+def _unsound(path: Path, config: Any) -> Iterator[str]:
     """What the data checks find in a sample; the agent's name has had its own check."""
-    for checked in islice(check_file(path, Rules(min_turns=least), form=RlRow), SAMPLE):
+    embedded = section_of(config, f"{STEER_KEY}.tutor.kind") == "mini"
+    single = section_of(config, f"{STEER_KEY}.max_turns") == 1  # single questions are meant
+    for checked in islice(check_file(path, Rules(min_turns=1 if single else MIN_TURNS), form=RlRow), SAMPLE):
         yield from (str(problem) for problem in checked.problems if problem.field != "agent_name")
         if embedded and checked.seed is not None and Facts.parse(checked.seed.facts) is None:
             yield (

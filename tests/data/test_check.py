@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from steer_verl.data.rows.check import Problem, Rules, check_file
-from steer_verl.data.rows.flaws import MAX_FLAWS
+from steer_verl.data.rows.check import Rules, check_file
+from steer_verl.data.rows.flaws import MAX_FLAWS, Problem
 from steer_verl.data.rows.parquet import convert, load_seeds, write_parquet
 from steer_verl.errors import DataError
 from steer_verl.images import Change
@@ -177,15 +178,15 @@ def test_a_shared_picture_is_decoded_once(folder: Path, monkeypatch: pytest.Monk
     from steer_verl.data.rows import images as row_images
 
     calls: list[str] = []
-    load = row_images.image_changes
+    load = row_images.image_and_changes
 
-    def counted(path: str, *, root: Path | None, name: str) -> frozenset[Change]:
+    def counted(path: str, *, root: Path | None, name: str) -> tuple[Image.Image, frozenset[Change]]:
         calls.append(str(path))
         return load(path, root=root, name=name)
 
-    monkeypatch.setattr(row_images, "image_changes", counted)
-    assert not problems(write_rows(folder / "rows.jsonl", [row(i) for i in range(20)]))
-    assert calls == ["a.png"]
+    monkeypatch.setattr(row_images, "image_and_changes", counted)
+    assert not problems(write_rows(folder / "rows.jsonl", [row(i) for i in range(20)]), Rules(compared=True))
+    assert calls == ["a.png"], "also where a digest is taken of it"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all"])
@@ -343,7 +344,7 @@ FORMS = ("question", "messages", "messages_fixed")
 def test_any_rows_are_told_each_once(folder: Path, form: str, rows: list[tuple[dict[str, Any], Any]]) -> None:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps({**value, form: messages}) + "\n" for value, messages in rows))
-    checked = list(check_file(file, Rules(require_images=True), compared=True))
+    checked = list(check_file(file, Rules(require_images=True, compared=True)))
     assert [one.row for one in checked] == list(range(1, len(rows) + 1))
     assert all((one.told is None) == bool(one.problems) for one in checked)
     for problem in (problem for one in checked for problem in one.problems):

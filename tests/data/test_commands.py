@@ -84,6 +84,18 @@ def test_kinds_and_licences_are_told_without_escapes_and_markup(folder: Path) ->
     assert not any(mark in result.output for mark in ("\x1b]", "title", "\u202e"))
 
 
+def test_the_name_of_a_file_reaches_the_terminal_without_escapes_and_markup(folder: Path) -> None:
+    name = "\x1b]0;title\x07[red]rows\u202e"
+    good, bad = (
+        write_rows(folder / f"{name}-{n}.jsonl", [row(n, images=[image])])
+        for n, image in enumerate(["a.png", "no.png"])
+    )
+    for words in (("check", good, bad), ("convert", bad, folder / "x.parquet"), ("check", folder / f"{name}.jsonl")):
+        result = steer_data(*words)
+        assert result.exit_code == 1 and "[red]rows" in result.output
+        assert not any(mark in result.output for mark in ("\x1b", "\x07", "\u202e"))
+
+
 def test_images_that_models_see_otherwise_are_told_once_each_with_an_example(folder: Path) -> None:
     odd = {name: Path(path).name for name, path in write_odd_images(folder).items()}
     names = ["a.png", odd["photo"], odd["exif_6"], odd["exif_3"], odd["exif_6"], odd["deep"], odd["la"], odd["big"]]

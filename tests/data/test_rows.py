@@ -12,15 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data.jsonl import MAX_DEPTH, parse_object
-from steer_verl.data.rows.flaws import Flaw, RowError
-from steer_verl.data.rows.schema import RlRow, rl_row
-from steer_verl.text import visible
+from steer_verl.data.rows.flaws import RowError
+from steer_verl.data.rows.schema import RlRow, is_blank, rl_row
 from steer_verl.types import MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 from tests.data.samples import row
 
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda s: visible(s).strip() and "<" not in s
-)
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda s: not is_blank(s) and "<" not in s)
 
 
 @st.composite
@@ -153,11 +150,7 @@ def test_facts_may_not_be_nested_so_deep_that_no_writer_takes_them(levels: int, 
         RlRow.read(value)
 
 
-def test_the_reader_is_handed_further_flaws_and_tells_all_together() -> None:
-    def more(read: RlRow) -> list[Flaw]:
-        return [Flaw("images[0]", f"not {read.told.shown[0][1]!r}", "draw it"), Flaw("row", read.kind, "x")]
-
-    with pytest.raises(RowError) as caught:
-        RlRow.read(broken(metadata__rest_messages=[]), more=more)
-    assert [flaw.field for flaw in caught.value.flaws] == ["metadata.rest_messages", "images[0]", "row"]
-    assert RlRow.read(broken(metadata__rest_messages=[]), min_turns=1).seed().turns[0].images == ("a.png",)
+def test_a_single_question_is_a_row_where_that_is_meant() -> None:
+    value = broken(metadata__rest_messages=[])
+    assert [flaw.field for flaw in RlRow.parse(value).flaws()] == ["metadata.rest_messages"]
+    assert RlRow.read(value, min_turns=1).seed().turns[0].images == ("a.png",)

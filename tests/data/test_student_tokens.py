@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from steer_verl.data.commands import app
-from steer_verl.data.rows.check import Checked, check_file
+from steer_verl.data.rows.check import Checked, Rules, check_file
 from steer_verl.data.rows.tokens import StudentTokens
 from steer_verl.errors import ConfigError
 from steer_verl.mini import model as mini_model
@@ -57,7 +57,7 @@ def table(folder: Path) -> Path:
 
 
 def measured(file: Path, student: Path, max_tokens: int = 32768) -> list[Checked]:
-    return list(check_file(file, student=StudentTokens(str(student), max_tokens)))
+    return list(check_file(file, Rules(student=StudentTokens(str(student), max_tokens))))
 
 
 def steer_check(*words: object) -> Result:
@@ -108,7 +108,7 @@ def test_rows_are_as_long_as_verls_dataset_makes_them(folder: Path, student: Pat
 
 def test_a_processor_that_does_not_tell_by_size_is_run(folder: Path, student: Path) -> None:
     file, measure = table(folder), StudentTokens(str(student))
-    wanted = [row.tokens for row in check_file(file, student=measure)]
+    wanted = [row.tokens for row in check_file(file, Rules(student=measure))]
 
     class Opaque:
         """An image processor of another family."""
@@ -125,7 +125,7 @@ def test_a_processor_that_does_not_tell_by_size_is_run(folder: Path, student: Pa
             return getattr(self.inner, name)
 
     measure._processor.image_processor = Opaque(measure._processor.image_processor)
-    assert [row.tokens for row in check_file(file, student=measure)] == wanted
+    assert [row.tokens for row in check_file(file, Rules(student=measure))] == wanted
 
 
 def test_rows_beyond_the_length_are_problems_and_the_longest_is_told(folder: Path, student: Path) -> None:

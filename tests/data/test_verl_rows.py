@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from steer_verl.data.commands import app
-from steer_verl.data.rows.check import Problem, check_file
+from steer_verl.data.rows.check import check_file
+from steer_verl.data.rows.flaws import Problem
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import seed_from_row, verl_row

@@ -237,6 +237,18 @@ async def test_rewards_that_do_not_match_the_turns_are_refused(processor: Any, p
         output.as_dict()
 
 
+def test_a_row_of_others_is_opened_by_its_prompt(processor: Any, picture: str) -> None:
+    asked = [{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}]
+    later = [{"role": "user", "content": "And now?"}]
+    foreign = {
+        "raw_prompt": [{"role": "user", "content": asked}],
+        "extra_info": {"index": 4, "split": "train", "interaction_kwargs": {"rest_messages": later}},
+    }
+    dialogue = make_loop(processor, random_tutor(random.Random(4))).dialogue(foreign)
+    opening = UserTurn(text="<image>What is it?", images=(picture,))
+    assert dialogue.seed.turns == (opening, UserTurn(text="And now?"))
+
+
 async def test_without_log_probabilities_none_are_made_up(processor: Any) -> None:
     class Silent(Engine):
         async def generate(self, request_id: str, **call: Any) -> Any:

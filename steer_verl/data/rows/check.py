@@ -8,18 +8,18 @@ and of the earlier ones their ids and the images that they name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
-from steer_verl.data.rows.flaws import Flaw, RowError
+from steer_verl.data.rows.flaws import Flaw, Problem, RowError, first_flaws
 from steer_verl.data.rows.images import Images, Opened
-from steer_verl.data.rows.played import FORMS, BenchRow, SftRow
-from steer_verl.data.rows.schema import MAX_TURN_CHARS, More, R, RlRow, Row, Told
+from steer_verl.data.rows.played import FORMS, BenchRow, SftRow, SftTableRow
+from steer_verl.data.rows.schema import MAX_TURN_CHARS, RlRow, Row, Told
 from steer_verl.data.rows.tokens import StudentTokens
 from steer_verl.data.rows.verl import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
@@ -43,27 +43,13 @@ class Rules:
     max_turn_chars: int = MAX_TURN_CHARS
     min_turns: int = MIN_TURNS
     """1 where single questions are trained on: ``max_turns`` is 1 there too."""
+    compared: bool = False
+    """Whether the file is compared with others, so that its images tell a digest of their pixels."""
+    student: StudentTokens | None = None
+    """Whom SFT rows are for."""
 
 
 DEFAULT_RULES = Rules()
-
-
-class Problem(NamedTuple):
-    """A flaw and its place: ``row`` is the line number of a JSONL file, or the row of a parquet file, both from 1."""
-
-    file: str
-    row: int
-    field: str
-    what: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: row {self.row}: {self.field}: {self.what}; {self.hint}"
-
-    @classmethod
-    def of(cls, file: Path, row: int, flaw: Flaw) -> Problem:
-        """A flaw in its place."""
-        return cls(str(file), row, flaw.field, flaw.what, flaw.hint)
 
 
 class Checked(NamedTuple):
@@ -92,104 +78,96 @@ class Checked(NamedTuple):
         return self.record.seed([image.name for image in self.images])
 
 
-def check_file(
-    file: Path,
-    rules: Rules = DEFAULT_RULES,
-    *,
-    form: type[Row] | None = None,
-    compared: bool = False,
-    student: StudentTokens | None = None,
-) -> Iterator[Checked]:
-    """Check a file of any form row by row.
-
-    Args:
-        file: parquet by its suffix, else JSONL.
-        rules: what it is held to.
-        form: of its rows; told by their keys unless given.
-        compared: whether it is to be compared with other files, so that its images tell a digest of their pixels.
-        student: whom SFT rows are for.
+def check_file(file: Path, rules: Rules = DEFAULT_RULES, *, form: type[Row] | None = None) -> Iterator[Checked]:
+    """Check a file row by row: parquet by its suffix, else JSONL; of the form that its keys tell, unless it is given.
 
     Raises:
         DataError: the file cannot be opened, or has no known columns.
     """
-    table = regular_file(file).suffix == ".parquet"
-    root = rules.image_root or (None if table else file.parent)
-    images = Images(root, trusted=rules.trust_paths, digests=compared)
-    check = _FileCheck(file, rules, images, student)
-    return check.table(form) if table else check.lines(form or _form_of(file))
+    check = _FileCheck(regular_file(file), rules)
+    return map(check.row, _table(file, form) if file.suffix == ".parquet" else _lines(file, form))
+
+
+class _Found(NamedTuple):
+    """What lies in a file, not read as a row of its form yet; without a value the flaws say why."""
+
+    row: int
+    size: int
+    form: type[Row] = RlRow
+    value: Mapping[str, Any] | None = None
+    flaws: Sequence[Flaw] = ()
+
+
+def _lines(file: Path, form: type[Row] | None) -> Iterator[_Found]:
+    form = form or _form_of(file)
+    for line in read_jsonl(file):
+        flaws = [Flaw("line", line.what, line.hint)] if line.value is None else []
+        yield _Found(line.number, line.size, form, line.value, flaws)
+
+
+def _table(file: Path, form: type[Row] | None) -> Iterator[_Found]:
+    sft = form is SftRow or (form is None and "messages" in columns_of(file))
+    needed, schema = ("messages", SftTableRow) if sft else ("extra_info", VerlRow)
+    for number, value in rows_of_table(file, needed, schema.model_fields):
+        if isinstance(value, Refused):
+            yield _Found(number, 1, flaws=[Flaw("file", value.what, value.hint)])
+        elif sft:
+            yield _Found(number, 1, SftTableRow, {"id": f"{file}:{number}", **value})
+        else:
+            yield _Found(number, 1, RlRow, *read_verl_row(value))
 
 
 class _FileCheck:
     """Checks the rows of one file."""
 
-    def __init__(self, file: Path, rules: Rules, images: Images, student: StudentTokens | None) -> None:
-        self.file, self.rules, self.images, self.student = file, rules, images, student
+    def __init__(self, file: Path, rules: Rules) -> None:
+        self.file, self.rules = file, rules
+        root = rules.image_root or (None if file.suffix == ".parquet" else file.parent)
+        self.images = Images(root, trusted=rules.trust_paths, digests=rules.compared)
         self._rows_by_id: dict[str, int] = {}
 
-    def lines(self, form: type[Row]) -> Iterator[Checked]:
-        for line in read_jsonl(self.file):
-            if line.value is None:
-                yield self._bad(line.number, line.size, [Flaw("line", line.what, line.hint)])
-            else:
-                yield self._row(form, line.number, line.size, line.value)
-
-    def table(self, form: type[Row] | None) -> Iterator[Checked]:
-        sft = form is SftRow or (form is None and "messages" in columns_of(self.file))
-        needed, wanted = ("messages", (*SftRow.model_fields, "videos")) if sft else ("extra_info", VerlRow.model_fields)
-        for number, value in rows_of_table(self.file, needed, wanted):
-            if isinstance(value, Refused):
-                yield self._bad(number, 1, [Flaw("file", value.what, value.hint)])
-            else:
-                yield (self._sft_row if sft else self._verl_row)(number, value)
-
-    def _verl_row(self, number: int, value: Mapping[str, Any]) -> Checked:
-        found, flaws = read_verl_row(value)
-        return self._bad(number, 1, flaws) if found is None else self._row(RlRow, number, 1, found, lambda _: flaws)
-
-    def _sft_row(self, number: int, value: Mapping[str, Any]) -> Checked:
-        named = {"id": f"{self.file}:{number}", **value}
-        return self._row(SftRow, number, 1, named, lambda row: row.table_flaws(value))
-
-    def _row(
-        self, form: type[R], number: int, size: int, value: Mapping[str, Any], more: More[R] = lambda row: ()
-    ) -> Checked:
-        """A row of one form, or everything that is wrong with it."""
-        opened, tokens = list[Opened](), 0
-
-        def whole(row: R) -> Iterator[Flaw]:
-            nonlocal tokens
-            yield from more(row)
-            yield from self._file_flaws(number, row.told, opened)
-            if self.student and isinstance(row, SftRow) and len(opened) == len(row.images):
-                tokens, flaws = self.student.look(row, opened)
-                yield from flaws
-
+    def row(self, found: _Found) -> Checked:
+        """A row of its form, or everything that is wrong with it."""
+        if found.value is None:
+            return self._bad(found, found.flaws)
         try:
-            row = form.read(value, min_turns=self.rules.min_turns, more=whole)
+            row = found.form.parse(found.value)
         except RowError as error:
-            return self._bad(number, size, error.flaws, tokens)
-        return Checked(number, size, record=row, images=tuple(opened), tokens=tokens)
+            return self._bad(found, error.flaws)
+        opened, tokens = list[Opened](), 0
+        around = self._image_flaws(found.row, row.told, opened), self._file_flaws(found.row, row.told)
+        flaws = first_flaws(chain(row.flaws(self.rules.min_turns), found.flaws, *around))
+        if self.rules.student and isinstance(row, SftRow) and len(opened) == len(row.images):
+            tokens, spelled = self.rules.student.look(row, opened)
+            flaws = first_flaws((*flaws, *spelled))
+        if flaws:
+            return self._bad(found, flaws, tokens)
+        return Checked(found.row, found.size, record=row, images=tuple(opened), tokens=tokens)
 
-    def _bad(self, number: int, size: int, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
-        return Checked(number, size, tuple(Problem.of(self.file, number, f) for f in flaws), tokens=tokens)
+    def _bad(self, found: _Found, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
+        problems = tuple(Problem.of(flaw, self.file, found.row) for flaw in flaws)
+        return Checked(found.row, found.size, problems, tokens=tokens)
 
-    def _file_flaws(self, number: int, told: Told, opened: list[Opened]) -> Iterator[Flaw]:
-        """What takes the file, its folder and its purpose to know."""
-        cap = self.rules.max_turn_chars
-        for said in told.said:
-            if said.role == "user" and len(said.text) > cap:
-                what = f"{len(said.text)} characters, more than {cap}"
-                yield Flaw(f"{said.field}.content", what, "shorten it or raise --max-chars")
+    def _image_flaws(self, number: int, told: Told, opened: list[Opened]) -> Iterator[Flaw]:
+        """Fills ``opened`` on the way."""
         for field, image in told.shown:
             found = self.images.open(image, f"{self.file} row {number}")
             if isinstance(found, Opened):
                 opened.append(found)
-            else:
-                trust = ", or pass --trust-paths for a file you wrote yourself"
-                inside = self.images.root is None or isinstance(image, bytes) or not os.path.isabs(image)
-                yield Flaw(field, found.what, found.hint + trust * (not inside))
+                continue
+            foreign = self.images.root is not None and isinstance(image, str) and os.path.isabs(image)
+            yield Flaw(
+                field, found.what, found.hint + ", or pass --trust-paths for a file you wrote yourself" * foreign
+            )
         if self.rules.require_images and not told.shown:
             yield Flaw("images", "no image", "add one, or leave --require-images out")
+
+    def _file_flaws(self, number: int, told: Told) -> Iterator[Flaw]:
+        """What takes the rules, the file and its purpose to know."""
+        for said in told.said:
+            if said.role == "user" and len(said.text) > self.rules.max_turn_chars:
+                what = f"{len(said.text)} characters, more than {self.rules.max_turn_chars}"
+                yield Flaw(f"{said.field}.content", what, "shorten it or raise --max-chars")
         if (first := self._rows_by_id.setdefault(told.id, number)) != number:
             yield Flaw(told.id_field, f"{told.id!r} is row {first}'s already", "give each row its own id")
         if told.form != "bench" and forbids_training(told.source, told.license):

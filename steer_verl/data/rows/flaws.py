@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -20,11 +21,7 @@ MAX_FLAWS = 50
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing wrong with a row: which field, what is wrong, and how to fix it.
-
-    Keys, image names and values of the row may stand in it: each part is made fit for a terminal
-    (:func:`~steer_verl.text.one_line`).
-    """
+    """One thing wrong with a row. Keys, image names and values of the row may stand in it, fit for a terminal."""
 
     field: str
     what: str
@@ -38,15 +35,36 @@ class Flaw:
         return f"{self.field}: {self.what}; {self.hint}"
 
 
+@dataclass(frozen=True)
+class Problem(Flaw):
+    """A flaw and its place."""
+
+    file: str
+    row: int
+    """Line number of a JSONL file, row of a parquet file; both from 1."""
+
+    @classmethod
+    def of(cls, flaw: Flaw, file: Path, row: int) -> Problem:
+        return cls(flaw.field, flaw.what, flaw.hint, str(file), row)
+
+    def __str__(self) -> str:
+        return f"{one_line(self.file)}: row {self.row}: {super().__str__()}"
+
+
+def first_flaws(flaws: Iterable[Flaw]) -> tuple[Flaw, ...]:
+    """The first :data:`MAX_FLAWS`, and whether there are more; those are not looked for."""
+    found = tuple(islice(flaws, MAX_FLAWS + 2))
+    if len(found) <= MAX_FLAWS + 1:
+        return found
+    return *found[:MAX_FLAWS], Flaw("row", f"more than {MAX_FLAWS} problems", "fix these first")
+
+
 class RowError(DataError):
-    """A row that breaks rules; ``flaws`` tells which, the first :data:`MAX_FLAWS` one by one."""
+    """A row that breaks rules; ``flaws`` tells which."""
 
     def __init__(self, flaws: Iterable[Flaw]) -> None:
-        found = tuple(islice(flaws, MAX_FLAWS + 2))
-        if len(found) > MAX_FLAWS + 1:
-            found = (*found[:MAX_FLAWS], Flaw("row", f"more than {MAX_FLAWS} problems", "fix these first"))
-        self.flaws = found
-        super().__init__(" | ".join(map(str, found)))
+        self.flaws = first_flaws(flaws)
+        super().__init__(" | ".join(map(str, self.flaws)))
 
     def __reduce__(self) -> tuple[type[RowError], tuple[tuple[Flaw, ...]]]:
         return type(self), (self.flaws,)
@@ -65,6 +83,8 @@ def _type_flaw(error: ErrorDetails) -> Flaw:
         return Flaw(field, "unknown key", "remove it, or put it into metadata.facts")
     if error["type"] == "missing":
         return Flaw(field, "missing", "add it (docs/formats.md shows a whole row)")
+    if field == "images" and error["input"] is None:
+        return Flaw(field, "null, where images are counted", "write an empty list")
     if field.endswith("content") and isinstance(error["input"], list):
         return Flaw(field, "a list of parts", f"write one string with an {IMAGE_MARK} mark for each image")
     if field.startswith("image") and isinstance(error["input"], Mapping | bytes):

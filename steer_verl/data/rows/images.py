@@ -9,7 +9,7 @@ from typing import NamedTuple
 from steer_verl.data.image_store import pixel_digest
 from steer_verl.data.rows.flaws import Flaw
 from steer_verl.errors import DataError
-from steer_verl.images import Change, decode_image, image_changes, load_image
+from steer_verl.images import Change, image_and_changes
 
 
 class Opened(NamedTuple):
@@ -26,11 +26,8 @@ class Opened(NamedTuple):
 class Images:
     """Opens images; memory grows with the paths alone.
 
-    Args:
-        root: where paths begin and what they may not leave, absolute ones either; ``None``: they are taken as they are,
-            relative to where the process stands, as verl takes them.
-        trusted: whether paths may leave the root.
-        digests: whether to take digests of pixels.
+    Paths begin at the ``root`` and may not leave it, absolute ones either, unless they are ``trusted``. Without a root
+    they are taken as they are, relative to where the process stands, as verl takes them.
     """
 
     def __init__(self, root: Path | None, *, trusted: bool = False, digests: bool = False) -> None:
@@ -38,12 +35,7 @@ class Images:
         self._found: dict[str, Opened | Flaw] = {}
 
     def open(self, image: str | bytes, name: str = "") -> Opened | Flaw:
-        """An image by its path or by its bytes, or what is wrong with it.
-
-        Args:
-            image: path or bytes.
-            name: what one by value is called.
-        """
+        """An image by its path, or by its bytes, which are then called ``name``; or what is wrong with it."""
         if not image:
             return Flaw("images", "no image", "give its path or its bytes")
         if isinstance(image, bytes):
@@ -61,15 +53,10 @@ class Images:
         return self._opened(path, self.root, str((self.root / path).absolute()))
 
     def _opened(self, source: str | bytes, root: Path | None, name: str) -> Opened | Flaw:
-        """``name`` is resolved once the file is known to be there."""
         try:
-            changes = image_changes(source, root=root, name=name)
-            name = name if isinstance(source, bytes) else str(Path(name).resolve())
-            return Opened(name, changes, _digest(source, root) if self.digests else "")
+            image, changes = image_and_changes(source, root=root, name=name)
         except DataError as error:
             what, _, hint = str(error).partition("; ")
             return Flaw("images", what, hint)
-
-
-def _digest(source: str | bytes, root: Path | None) -> str:
-    return pixel_digest(decode_image(source, "") if isinstance(source, bytes) else load_image(source, root=root))
+        name = name if isinstance(source, bytes) else str(Path(name).resolve())
+        return Opened(name, changes, pixel_digest(image) if self.digests else "")

@@ -6,22 +6,19 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 from steer_verl.data.duplicates import DuplicateIndex, Item
-from steer_verl.data.rows.check import Checked, Problem
-from steer_verl.data.rows.flaws import Flaw
+from steer_verl.data.rows.check import Checked
+from steer_verl.data.rows.flaws import Flaw, Problem
 from steer_verl.data.rows.schema import Told, plain_words
+from steer_verl.data.sources.settings import DuplicateSettings
 
 HINT = "take it out of one of the two files"
 
 
 class Overlaps:
-    """The good rows of several files, added file by file. Memory grows with ids and images alone.
+    """The good rows of several files, added file by file. Memory grows with ids and images alone."""
 
-    Args:
-        index: a new, empty memory for near-duplicates.
-    """
-
-    def __init__(self, index: DuplicateIndex) -> None:
-        self._index = index
+    def __init__(self) -> None:
+        self._index = DuplicateIndex(None, DuplicateSettings())
         self._forms: dict[Path, str] = {}
         self._first: dict[Hashable, tuple[Path, int]] = {}
 
@@ -37,7 +34,7 @@ class Overlaps:
         ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]
         for key in (*ids, *pixels):
             self._first.setdefault(key, (file, checked.row))
-        return () if flaw is None else (Problem.of(file, checked.row, flaw),)
+        return () if flaw is None else (Problem.of(flaw, file, checked.row),)
 
     def _shared(self, file: Path, told: Told, pixels: list[str], item: Item) -> Iterator[Flaw]:
         if other := self._elsewhere(file, ("id", told.id)):

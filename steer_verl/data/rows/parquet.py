@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Problem, Rules, check_file
+from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Rules, check_file
+from steer_verl.data.rows.flaws import Problem
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
@@ -65,15 +66,15 @@ class Report:
         self.measured += checked.tokens > 0
         self.tokens += checked.tokens
         self.longest = max(self.longest, (checked.tokens, checked.row), key=lambda pair: pair[0])
-        if checked.told is None:
+        if (told := checked.told) is None:
             self.bad_rows += 1
             self._complain(checked.problems)
             return
-        self.kinds[checked.told.kind or UNKNOWN] += 1
-        self.turns[len(checked.told.asked)] += 1
-        self.licenses[checked.told.license or UNKNOWN] += 1
+        self.kinds[told.kind or UNKNOWN] += 1
+        self.turns[len(told.asked)] += 1
+        self.licenses[told.license or UNKNOWN] += 1
         self.text_only += not checked.images
-        self.played = self.played and checked.told.form != "sft"
+        self.played = self.played and told.form != "sft"
         for image in checked.images:
             for change in image.changes:
                 self.changed.setdefault(change, {})[image.name] = None
@@ -144,15 +145,13 @@ def convert(
         for checked in check_file(source, rules, form=RlRow):
             report.add(checked)
             on_row(checked)
-            if checked.seed is not None:
-                yield checked.seed
+            if (seed := checked.seed) is not None:
+                yield seed
         if report.bad_rows and not skip_bad:
             raise _Rejected
 
-    try:
+    with suppress(_Rejected):
         write_parquet(good(), target, split=split, data_source=data_source, system_prompt=system_prompt)
-    except _Rejected:
-        return report
     return report
 
 
@@ -165,8 +164,8 @@ def load_seeds(path: Path | str, *, rules: Rules = DEFAULT_RULES) -> list[Seed]:
     report, seeds = Report(), []
     for checked in check_file(Path(path), rules):
         report.add(checked)
-        if checked.seed is not None:
-            seeds.append(checked.seed)
+        if (seed := checked.seed) is not None:
+            seeds.append(seed)
     if report.problems:
         raise DataError(f"{report.problems[0]} ({report.problem_count} problems; `steer data check {path}` lists them)")
     if not seeds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from steer_verl.answer import parse_answer
 from steer_verl.data.rows.flaws import Flaw
 from steer_verl.data.rows.schema import CAUTIOUS, KINDS, NO_WORDS, Message, Name, RlRow, Row, Said, Told, said_in
 from steer_verl.text import BREAK, neutralize
-from steer_verl.types import IMAGE_MARK, MAX_TURNS, DialogueKind, Seed, UserTurn
+from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 BENCH_KEY = "messages_fixed"
 
@@ -52,22 +52,28 @@ def _image_fields(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else {"bytes": value} if isinstance(value, bytes) else value
 
 
+Image = Annotated[ImageFields, BeforeValidator(_image_fields)]
+
+
 def _message(value: Any) -> Any:
     return {"role": "user", "content": value} if isinstance(value, str) else value
 
 
-class SftRow(Row):
-    """A played dialogue in the student's form. Other fields are for people, and passed over."""
+class ForeignRow(Row):
+    """A row that may say where it comes from. Fields that are not named are for people, and passed over."""
 
-    id: Name
-    messages: list[ForeignMessage]
-    images: Annotated[list[Annotated[ImageFields, BeforeValidator(_image_fields)]], Listed] = Field(
-        default_factory=list
-    )
     kind: Word = ""
     source: Word = ""
     source_id: Number = ""
     license: Word = ""
+
+
+class SftRow(ForeignRow):
+    """A played dialogue in the student's form."""
+
+    id: Name
+    messages: list[ForeignMessage]
+    images: Annotated[list[Image], Listed] = Field(default_factory=list)
 
     @cached_property
     def told(self) -> Told:
@@ -75,24 +81,30 @@ class SftRow(Row):
         origin = (self.kind, self.source, self.source_id, self.license)
         return Told("sft", "id", self.id, said_in("messages", self.messages), shown, *origin)
 
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
-        roles = [message.role for message in told.said]
-        if roles[:1] == ["system"]:
-            del roles[0]
-        if not roles or roles != ["user", "assistant"] * ((len(roles) + 1) // 2):
-            hint = "begin with the user, end with an answer"
-            yield Flaw("messages", "no dialogue of user and assistant in turn", hint)
-        elif len(roles) // 2 > MAX_TURNS:
-            yield Flaw("messages", f"{len(roles) // 2} turns", f"a dialogue has at most {MAX_TURNS}")
-        for message in told.said:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
+        roles = [message.role for message in self.messages]
+        roles = roles[1:] if roles[:1] == ["system"] else roles
+        turns = (len(roles) + 1) // 2
+        if not roles or roles != ["user", "assistant"] * turns:
+            what = "no dialogue of user and assistant in turn"
+            yield Flaw("messages", what, "begin with the user, end with an answer")
+        elif turns > MAX_TURNS:
+            yield Flaw("messages", f"{turns} turns", f"a dialogue has at most {MAX_TURNS}")
+        for message in self.told.said:
             yield from _learnt_flaws(message)
-        yield from told.mark_flaws()
+        yield from self.told.mark_flaws()
 
-    def table_flaws(self, value: Mapping[str, Any]) -> Iterator[Flaw]:
-        """What verl's dataset would die of in the row of a table, whose columns are ``value``."""
-        if value.get("images", ()) is None:
-            yield Flaw("images", "null, and verl's dataset counts them", "write an empty list")
-        if value.get("videos"):
+
+class SftTableRow(SftRow):
+    """One in a parquet file, which verl's dataset opens as it stands."""
+
+    images: list[Image] = Field(default_factory=list)
+    videos: Any = None
+
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
+        if self.videos:
             yield Flaw("videos", "verl would open what it names", "leave the column out")
         for number, image in enumerate(self.images):
             if image.content and not image.loads:
@@ -100,8 +112,8 @@ class SftRow(Row):
                 yield Flaw(f"images[{number}]", "in a form that verl's dataset cannot open", hint)
 
 
-class BenchRow(Row):
-    """The user's side of a dialogue, ours or somebody else's. Keys that are not named here mean nothing.
+class BenchRow(ForeignRow):
+    """The user's side of a dialogue, ours or somebody else's.
 
     A mark ``<image>`` in it says where the image stands anyway, and is dropped.
     """
@@ -114,10 +126,6 @@ class BenchRow(Row):
     source_category: Word = ""
     risk_trajectory: Annotated[list[int], Listed] = Field(default_factory=list)
     """How risky each turn is meant to be, 1..5; empty where the row does not say."""
-    source: Word = ""
-    source_id: Number = ""
-    license: Word = ""
-    kind: Word = ""
 
     @cached_property
     def told(self) -> Told:
@@ -125,7 +133,9 @@ class BenchRow(Row):
         origin = (self.kind or self.category, self.source, self.source_id, self.license)
         return Told("bench", "question_id", self.question_id, said_in(BENCH_KEY, self.messages_fixed), shown, *origin)
 
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
+        told = self.told
         if not 1 <= len(told.said) <= MAX_TURNS:
             yield Flaw(BENCH_KEY, f"{len(told.said)} turns", f"a row has 1 to {MAX_TURNS} user turns")
         for message in told.said:

@@ -1,22 +1,22 @@
 """What a row of any set is, and the RL row: the user's side of one dialogue, to be played (docs/formats.md shows it).
 
 A row is read by the schema of its form alone, which keeps all of the form's rules; played.py has the other two. What it
-takes a whole file to know (images that open, ids that are new) is handed to the reader as ``more``, so that all
-problems of a row are told at once.
+takes a whole file to know (images that open, ids that are new) check.py adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from unicodedata import category
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from steer_verl.data.jsonl import check_json
-from steer_verl.data.rows.flaws import Flaw, RowError, type_flaws
+from steer_verl.data.rows.flaws import Flaw, RowError, first_flaws, type_flaws
 from steer_verl.text import visible
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
@@ -101,7 +101,6 @@ class Told:
 
 
 R = TypeVar("R", bound="Row")
-More = Callable[[R], Iterable[Flaw]]
 
 
 class Row(BaseModel):
@@ -110,38 +109,37 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     @classmethod
-    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS, more: More[R] | None = None) -> R:
-        """A parsed JSON object -> a row that keeps every rule; its images are as written, and not looked at.
+    def parse(cls: type[R], value: Mapping[str, Any]) -> R:
+        """A JSON object -> a row whose fields have the right types; :meth:`flaws` tells the rules that it breaks.
 
-        Args:
-            value: of any content.
-            min_turns: of an RL row.
-            more: finds further flaws, once the fields have the right types.
+        Raises:
+            RowError: missing, unknown and mistyped fields.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise RowError(type_flaws(error)) from None
+
+    @classmethod
+    def read(cls: type[R], value: Mapping[str, Any], *, min_turns: int = MIN_TURNS) -> R:
+        """A JSON object -> a row that keeps every rule; its images are as written, and not looked at.
 
         Raises:
             RowError: with everything found.
         """
-        try:
-            return cls.model_validate(value, context=(min_turns, more))
-        except ValidationError as error:
-            raise RowError(type_flaws(error)) from None
+        row = cls.parse(value)
+        if flaws := first_flaws(row.flaws(min_turns)):
+            raise RowError(flaws)
+        return row
 
-    @model_validator(mode="after")
-    def _keeps_the_rules(self: R, info: ValidationInfo) -> R:
-        (min_turns, more), told = info.context or (MIN_TURNS, None), self.told
-        nameless = [Flaw(told.id_field, "empty", "give each row its own id")] if is_blank(told.id) else []
-        flaws = chain(nameless, self.flaws(told, min_turns), more(self) if more else ())
-        if first := next(flaws, None):
-            raise RowError(chain((first,), flaws))  # no ValueError: pydantic lets it pass as it is
-        return self
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        """What keeps it from being a row of its form; ``min_turns`` is for RL rows."""
+        if is_blank(self.told.id):
+            yield Flaw(self.told.id_field, "empty", "give each row its own id")
 
     @cached_property
     def told(self) -> Told:
         """What it says, in the terms of all forms."""
-        raise NotImplementedError
-
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
-        """What keeps it from being a row of its form, its fields having the right types."""
         raise NotImplementedError
 
 
@@ -187,17 +185,19 @@ class RlRow(Row):
         origin = (self.kind or CAUTIOUS.value, meta.source, meta.source_id, meta.license)
         return Told("rl", "metadata.question_id", meta.question_id, said, [*shown], *origin)
 
-    def flaws(self, told: Told, min_turns: int) -> Iterator[Flaw]:
-        meta, turns = self.metadata, 1 + len(self.metadata.rest_messages)
+    def flaws(self, min_turns: int = MIN_TURNS) -> Iterator[Flaw]:
+        yield from super().flaws(min_turns)
+        told, meta, turns = self.told, self.metadata, 1 + len(self.metadata.rest_messages)
         if len(self.question) != 1:
-            hint = "keep the opening turn; the others are rest_messages"
-            yield Flaw("question", f"{len(self.question)} messages", hint)
+            what = f"{len(self.question)} messages"
+            yield Flaw("question", what, "keep the opening turn; the others are rest_messages")
         if not min_turns <= turns <= MAX_TURNS:
             yield Flaw("metadata.rest_messages", f"{turns} turns", f"a dialogue has {min_turns} to {MAX_TURNS}")
         for message in told.said:
             yield from message.user_flaws()
-            held = [mark for mark in FOREIGN_MARKS if mark in message.text]
-            yield from (Flaw(f"{message.field}.content", f"holds {mark}", "reword it") for mark in held)
+            for mark in FOREIGN_MARKS:
+                if mark in message.text:
+                    yield Flaw(f"{message.field}.content", f"holds {mark}", "reword it")
         yield from told.mark_flaws()
         if meta.kind and self.label in KINDS and self.label != meta.kind:
             yield Flaw("label", f"{self.label} but metadata.kind is {meta.kind}", "make them agree")
@@ -211,14 +211,15 @@ class RlRow(Row):
         paths, meta = iter(self.images if images is None else images), self.metadata
         texts = [message.content for message in (*self.question, *meta.rest_messages)]
         turns = tuple(UserTurn(text=t, images=tuple(islice(paths, t.count(IMAGE_MARK)))) for t in texts)
-        facts = {} if self.label in (None, "", *KINDS) else {"label": self.label}
-        origin = {"source": meta.source, "source_id": meta.source_id, "license": meta.license}
+        label = {} if self.label in (None, "", *KINDS) else {"label": self.label}
         return Seed(
             id=meta.question_id,
             turns=turns,
             kind=DialogueKind(self.kind or CAUTIOUS),
-            facts={**facts, **meta.facts},
-            **origin,
+            source=meta.source,
+            source_id=meta.source_id,
+            license=meta.license,
+            facts={**label, **meta.facts},
         )
 
 
@@ -232,7 +233,9 @@ def rl_row(seed: Seed) -> dict[str, Any]:
             "question_id": seed.id,
             "rest_messages": rest_messages(seed),
             "kind": seed.kind.value,
-            **{name: getattr(seed, name) for name in ("source", "source_id", "license")},
+            "source": seed.source,
+            "source_id": seed.source_id,
+            "license": seed.license,
             "facts": dict(seed.facts),
         },
     }
@@ -254,5 +257,6 @@ def said_in(field: str, messages: Iterable[Message]) -> list[Said]:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a reader sees nothing of it."""
-    return not text.strip() or not (text.isascii() or visible(text).strip())
+    """Whether a reader sees nothing of it: blanks, control and hidden characters alone."""
+    shown = visible(f"\n{text}")  # the line end: joiners at the very beginning join nothing, and are dropped
+    return all(character.isspace() or category(character) == "Cc" for character in shown)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class StudentTokens:
-    """Measures SFT rows for a student.
-
-    Args:
-        student: folder or hub name of a model, of which tokenizer and processor alone are read.
-        max_tokens: of a row.
+    """Measures SFT rows for a student: a model's folder or hub name, of which tokenizer and processor alone are read.
 
     Raises:
         ConfigError: it has no tokenizer with a chat template.
@@ -45,7 +40,6 @@ class StudentTokens:
         self._tokenizer, self._processor = _load(student)
         special = special_tokens_of(self._tokenizer)
         self._control = dict(zip(self._tokenizer.convert_tokens_to_ids(special), special, strict=True))
-        self._of_path = lru_cache(maxsize=4096)(self._image_tokens)
 
     @property
     def sees(self) -> bool:
@@ -54,10 +48,14 @@ class StudentTokens:
 
     def look(self, row: SftRow, images: Sequence[Opened]) -> tuple[int, list[Flaw]]:
         """The row's tokens, and why it cannot be learnt."""
-        said = row.told.said
-        flaws = [flaw for message in said for flaw in self._spelled(message)]
+        told = row.told
+        shown = [
+            image if isinstance(image, bytes) else opened.name
+            for (_, image), opened in zip(told.shown, images, strict=True)
+        ]
+        flaws = [flaw for message in told.said for flaw in self._spelled(message)]
         try:
-            tokens = self._length(said, row, images)
+            tokens = self._length(told.said, shown)
         except Exception as error:  # chat templates and processors raise whatever they like
             what = f"the student's chat template or processor refuses it ({one_line(str(error), 120)})"
             return 0, [*flaws, Flaw("messages", what, "look at the row, and at the model's files")]
@@ -69,29 +67,23 @@ class StudentTokens:
     def _spelled(self, message: Said) -> Iterator[Flaw]:
         """Words that the tokenizer reads as control tokens."""
         for part in message.text.split(IMAGE_MARK):
-            found = self._control.keys() & set(self._tokenizer(part, add_special_tokens=False)["input_ids"])
-            for token in sorted(self._control[number] for number in found):
+            for token in sorted(self._control[number] for number in self._control.keys() & set(self._ids(part))):
                 yield Flaw(f"{message.field}.content", f"spells {token}, a control token of the student's", "reword it")
 
-    def _length(self, said: Sequence[Said], row: SftRow, images: Sequence[Opened]) -> int:
-        text = self._rendered(said)
-        if images and self.sees and not hasattr(self._processor.image_processor, "get_number_of_image_patches"):
-            seen = [_open(shown).convert("RGB") for shown in _contents(row, images)]
-            return len(self._processor(text=[text], images=seen)["input_ids"][0])
-        tokens = len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-        if self.sees:  # each image has one token in the text
-            tokens += sum(self._tokens_of(shown) - 1 for shown in _contents(row, images))
-        return tokens
-
-    def _rendered(self, said: Sequence[Said]) -> str:
+    def _length(self, said: Sequence[Said], shown: Sequence[str | bytes]) -> int:
         if not self.sees:
             plain = [{"role": m.role, "content": m.text.replace(IMAGE_MARK, "")} for m in said]
-            return str(self._tokenizer.apply_chat_template(plain, tokenize=False))
-        messages = [{"role": message.role, "content": _parts(message.text)} for message in said]
-        return str(self._processor.apply_chat_template(messages, tokenize=False))
+            return len(self._ids(self._tokenizer.apply_chat_template(plain, tokenize=False)))
+        messages = [{"role": m.role, "content": _parts(m.text)} for m in said]
+        text = self._processor.apply_chat_template(messages, tokenize=False)
+        if shown and not hasattr(self._processor.image_processor, "get_number_of_image_patches"):
+            seen = [_open(image).convert("RGB") for image in shown]
+            return len(self._processor(text=[text], images=seen)["input_ids"][0])
+        return len(self._ids(text)) + sum(self._image_tokens(image) - 1 for image in shown)  # the text has one for each
 
-    def _tokens_of(self, shown: str | bytes) -> int:
-        return self._of_path(shown) if isinstance(shown, str) else self._image_tokens(shown)
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _image_tokens(self, shown: str | bytes) -> int:
         """By its size alone: as verl's loader resizes it, in merged patches."""
@@ -109,21 +101,17 @@ def _load(student: str) -> tuple[Any, Any]:
     from transformers import AutoProcessor, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=False)
+        tokenizer, reason = AutoTokenizer.from_pretrained(student, trust_remote_code=False), "no chat template"
     except Exception as error:  # whatever a foreign folder makes of it
-        raise _unusable(student, one_line(str(error), 200)) from None
+        tokenizer, reason = None, one_line(str(error), 200)
     try:
         processor = AutoProcessor.from_pretrained(student, trust_remote_code=False)
     except Exception:  # a text model has none
         processor = None
     processor = processor if hasattr(processor, "image_processor") else None
-    if not (processor or tokenizer).chat_template:
-        raise _unusable(student, "no chat template")
+    if tokenizer is None or not (processor or tokenizer).chat_template:
+        raise ConfigError(f"--student {student}: no tokenizer to use ({reason}); give the folder of a chat model")
     return tokenizer, processor
-
-
-def _unusable(student: str, reason: str) -> ConfigError:
-    return ConfigError(f"--student {student}: no tokenizer to use ({reason}); give the folder of a chat model")
 
 
 def _as_loaded(height: int, width: int, factor: int) -> tuple[int, int]:
@@ -140,12 +128,6 @@ def _as_loaded(height: int, width: int, factor: int) -> tuple[int, int]:
 def _parts(text: str) -> list[dict[str, str]]:
     parts = [[{"type": "image"}, {"type": "text", "text": piece}] for piece in text.split(IMAGE_MARK)]
     return [part for pair in parts for part in pair if part.get("text") != ""][1:]
-
-
-def _contents(row: SftRow, images: Sequence[Opened]) -> Iterator[str | bytes]:
-    """Each image as it can be opened."""
-    for (_, shown), image in zip(row.told.shown, images, strict=True):
-        yield shown if isinstance(shown, bytes) else image.name
 
 
 def _open(shown: str | bytes) -> Image.Image:

@@ -21,10 +21,8 @@ from steer_verl.data.rows.schema import RlRow, rest_messages, rl_row
 from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import ParquetTable
 from steer_verl.errors import DataError
+from steer_verl.names import AGENT_LOOP
 from steer_verl.types import IMAGE_MARK, Seed
-
-AGENT_NAME = "steer_dialogue"
-"""The agent loop that a row asks for."""
 
 DATA_SOURCE = "steer"
 
@@ -52,7 +50,7 @@ def verl_row(
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return {
         "data_source": data_source,
-        "agent_name": AGENT_NAME,
+        "agent_name": AGENT_LOOP,
         "prompt": [*system, {"role": "user", "content": opening.text}],
         "images": list(opening.images),
         "ability": "dialogue_safety",
@@ -78,15 +76,11 @@ def read_verl_row(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list
         return None, [*type_flaws(error)]
     except RowError as error:
         return None, [*error.flaws]
-    return found, [*_column_flaws(row, opening, found)]
+    return found, _column_flaws(row, opening, found)
 
 
 def seed_from_row(extra_info: Mapping[str, Any], raw_prompt: Iterable[Mapping[str, Any]] | None = None) -> Seed:
-    """The seed inside a row that verl hands to an agent loop.
-
-    Args:
-        extra_info: the row's.
-        raw_prompt: the row's, which holds the opening turn of foreign rows, images as paths.
+    """The seed of a row that verl hands to an agent loop; ``raw_prompt`` is the opening turn of a foreign row.
 
     Raises:
         DataError: no dialogue is there.
@@ -146,22 +140,33 @@ def _seed(text: str) -> Seed:
         raise RowError([Flaw(f"extra_info.seed.{flaw.field}".removesuffix(".row"), flaw.what, AGAIN)]) from None
 
 
-def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[str, Any]) -> Iterator[Flaw]:
+def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[str, Any]) -> list[Flaw]:
     """Where verl would play, open or feed something else than the dialogue."""
-    if row.agent_name != AGENT_NAME:
-        single = "missing, so verl would silently run its single-turn loop"
-        what = f"{row.agent_name!r} is another agent loop" if row.agent_name else single
-        yield Flaw("agent_name", what, f"set it to {AGENT_NAME}, or write the file with `steer data convert`")
     marks = sum(message["content"].count(IMAGE_MARK) for message in found["question"])
-    if opening != found["question"]:
-        yield Flaw("prompt", "not the opening turn of the dialogue in extra_info.seed", AGAIN)
-    if isinstance(row.extra_info.get("seed"), str) and (row.images or []) != found["images"][:marks]:
-        yield Flaw("images", "not those of the opening turn in extra_info.seed, and verl would open them", AGAIN)
-    if any(IMAGE_MARK in message.content for message in row.prompt if message.role == "system"):
-        yield Flaw("prompt", f"an {IMAGE_MARK} in the system prompt, which would take the first image", "remove it")
-    for name in ("videos", "audios"):
-        if getattr(row, name):
-            yield Flaw(name, "verl would open what it names", "leave the column out")
+    foreign = not isinstance(row.extra_info.get("seed"), str)
+    lost = "missing, so verl would silently run its single-turn loop"
+    loop = f"{row.agent_name!r} is another agent loop" if row.agent_name else lost
+    system = "".join(message.content for message in row.prompt if message.role == "system")
+    media = "verl would open what it names", "leave the column out"
+    columns = (
+        ("agent_name", row.agent_name == AGENT_LOOP, loop, f"set it to {AGENT_LOOP}, or {AGAIN}"),
+        ("prompt", opening == found["question"], "not the opening turn of the dialogue in extra_info.seed", AGAIN),
+        (
+            "images",
+            foreign or (row.images or []) == found["images"][:marks],
+            "not those of the opening turn in extra_info.seed, and verl would open them",
+            AGAIN,
+        ),
+        (
+            "prompt",
+            IMAGE_MARK not in system,
+            f"an {IMAGE_MARK} in the system prompt, which would take the first image",
+            "remove it",
+        ),
+        ("videos", not row.videos, *media),
+        ("audios", not row.audios, *media),
+    )
+    return [Flaw(field, what, hint) for field, right, what, hint in columns if not right]
 
 
 def _opening(raw_prompt: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, str]], list[str]]:
@@ -174,11 +179,10 @@ def _opening(raw_prompt: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, st
     for message in raw_prompt:
         if message["role"] == "system":
             continue
-        parts, text = message["content"], ""
-        for part in [{"type": "text", "text": parts}] if isinstance(parts, str) else parts:
-            if part["type"] == "image":
-                images.append(part.get("image"))
-            text += IMAGE_MARK if part["type"] == "image" else part["text"]
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        images += [part.get("image") for part in parts if part["type"] == "image"]
+        text = "".join(IMAGE_MARK if part["type"] == "image" else part["text"] for part in parts)
         messages.append({"role": str(message["role"]), "content": text})
     if not all(isinstance(image, str) for image in images):
         raise DataError("raw_prompt: an image by value; give the paths of image files in the images column")

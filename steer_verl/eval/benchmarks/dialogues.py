@@ -61,21 +61,19 @@ def _item(
         draft.refuse(oddity, f"the same dialogue as the earlier one with id {draft.id!r}; remove one")
     elif oddity:
         draft.odd(oddity)
-    found = [images.open(image) for image in draft.images]
-    for flaw in [flaw for flaw in found if not isinstance(flaw, Opened)]:
-        draft.refuse(picture_oddity(flaw.what), f"{flaw.what}; {flaw.hint}")
-    turns = (
-        placed(draft, [] if draft.unplayable else [image.name for image in found if isinstance(image, Opened)])
-        if draft.texts
-        else ()
-    )
+    paths = []
+    for image in map(images.open, draft.images):
+        if isinstance(image, Opened):
+            paths.append(image.name)
+        else:
+            draft.refuse(picture_oddity(image.what), f"{image.what}; {image.hint}")
     unplayable = f"{settings.file}: row {number}: {draft.unplayable}" if draft.unplayable else ""
     return EvalItem(
         id=f"{benchmark}/{name}",
         benchmark=benchmark,
         seed=Seed(
             id=name,
-            turns=turns or (NOTHING_READ,),
+            turns=placed(draft, [] if draft.unplayable else paths) or (NOTHING_READ,),
             kind=DialogueKind(draft.kind) if draft.kind else default_kind(settings),
             source=draft.source,
             source_id=draft.source_id,
@@ -99,20 +97,15 @@ def _rows(file: Path) -> Iterator[Row]:
         yield from _parquet_rows(file)
         return
     for line in (read_json if file.suffix == ".json" else read_jsonl)(file):
-        yield line.number, _refused("broken_line", f"{line.what}; {line.hint}") if line.value is None else line.value
+        why = f"{line.what}; {line.hint}"
+        yield line.number, Draft().refuse("broken_line", why) if line.value is None else line.value
 
 
 def _parquet_rows(file: Path) -> Iterator[Row]:
     """Rows of verl's table in the form of RL rows."""
     for number, row in rows_of_table(file, "extra_info", VerlRow.model_fields):
         if isinstance(row, Refused):
-            yield number, _refused("broken_file", f"{row.what}; {row.hint}")
+            yield number, Draft().refuse("broken_file", f"{row.what}; {row.hint}")
             continue
         value, flaws = read_verl_row(row)
-        yield number, _refused("odd_form", str(flaws[0])) if value is None else value
-
-
-def _refused(word: str, why: str) -> Draft:
-    draft = Draft()
-    draft.refuse(word, why)
-    return draft
+        yield number, Draft().refuse("odd_form", str(flaws[0])) if value is None else value

@@ -16,7 +16,7 @@ from steer_verl.data.rows.flaws import RowError
 from steer_verl.data.rows.played import BENCH_KEY, BenchRow
 from steer_verl.data.rows.schema import KINDS, MAX_TURN_CHARS, NO_WORDS, RlRow, Said
 from steer_verl.eval.benchmarks.names import label
-from steer_verl.text import BREAK, neutralize
+from steer_verl.text import BREAK, neutralize, one_line
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, UserTurn
 
 MAX_PICTURES = 20
@@ -45,48 +45,54 @@ class Draft:
     oddities: list[str] = field(default_factory=list)
     unplayable: str = ""
 
+    @property
+    def marks(self) -> int:
+        """How often a text says that an image stands there."""
+        return sum(text.count(IMAGE_MARK) for text in self.texts)
+
     def odd(self, word: str, when: object = True) -> None:
         """Note something unusual, once."""
         if when and word not in self.oddities:
             self.oddities.append(word)
 
-    def refuse(self, word: str, why: str) -> None:
+    def refuse(self, word: str, why: str) -> Draft:
         """It cannot be played; the first reason counts."""
         self.odd(word)
-        self.unplayable = self.unplayable or " ".join(why.split())[:MAX_REASON]
+        self.unplayable = self.unplayable or one_line(why, MAX_REASON)
+        return self
 
-    def short(self, place: Mapping[str, Any], name: str) -> str:
+    def short(self, place: Mapping[str, Any], name: str, oddity: str = "odd_field") -> str:
         """A field that is a short text or an integer; empty if it is not there."""
         value = place.get(name)
         if isinstance(value, str) or type(value) is int:
             return label(str(value))
-        self.odd("odd_field", value is not None)
+        self.odd(oddity, value is not None)
         return ""
 
 
 def draft_of(value: Mapping[str, Any]) -> Draft:
     """A row of either form, told by its keys; never raises."""
-    bench = BENCH_KEY in value
-    if not bench and not ("question" in value and isinstance(value.get("metadata"), dict)):
-        draft = Draft()
-        shown = label(", ".join(sorted(value))) or "none"
-        draft.refuse("odd_form", f"keys {shown}; a row has {BENCH_KEY}, or question and metadata.rest_messages")
+    bench, draft = BENCH_KEY in value, Draft()
+    place = value if bench else value.get("metadata")
+    if not isinstance(place, Mapping) or not (bench or "question" in value):
         draft.id = next((name for key in ("question_id", "id") if (name := draft.short(value, key))), "")
-        return draft
+        keys = label(", ".join(sorted(value))) or "none"
+        return draft.refuse("odd_form", f"keys {keys}; a row has {BENCH_KEY}, or question and metadata.rest_messages")
     try:
-        draft = _read((BenchRow if bench else RlRow).read(value, min_turns=1))
+        seed = (BenchRow if bench else RlRow).read(value, min_turns=1).seed()
+        draft.texts, draft.facts = [turn.text for turn in seed.turns], seed.facts
+        draft.images = [path for turn in seed.turns for path in turn.images]
     except RowError:
-        draft = _mended(value, bench)
-    _labelled(draft, value.get("label"))
-    place = value if bench else draft.facts
-    draft.category = draft.short(place, "category")
-    draft.reference = (bench and _reference(value, "reference")) or _reference(place, "answer")
-    bare = not draft.images and "picture_bad" not in draft.oddities
+        _mend(draft, value, bench)
+    _describe(draft, value, place)
+    draft.reference = (bench and _reference(value, "reference")) or _reference(
+        value if bench else draft.facts, "answer"
+    )
+    draft.odd("no_picture", not draft.images and "picture_bad" not in draft.oddities)
     if len(draft.images) > MAX_PICTURES:
         draft.refuse("too_many_pictures", f"{len(draft.images)} images, more than {MAX_PICTURES}; leave some out")
         draft.images = []
     draft.odd("several_pictures", len(draft.images) > 1)
-    draft.odd("no_picture", bare)
     draft.odd("one_turn", len(draft.texts) == 1)
     draft.odd("long_turn", any(len(text) > MAX_TURN_CHARS for text in draft.texts))
     draft.texts = [_neutral(draft, text) for text in draft.texts]
@@ -100,85 +106,54 @@ def placed(draft: Draft, images: list[str]) -> tuple[UserTurn, ...]:
         draft: whose texts they are.
         images: paths as they are to be opened; fewer than there are marks drop the last marks.
     """
-    marks = sum(text.count(IMAGE_MARK) for text in draft.texts)
-    loose = max(0, len(images) - marks)
+    loose = max(0, len(images) - draft.marks)
     left = images[loose:]
     turns = []
     for text in draft.texts:
         shown, left = left[: text.count(IMAGE_MARK)], left[text.count(IMAGE_MARK) :]
         turns.append(UserTurn(text=_first_marks(text, len(shown)), images=tuple(shown)))
     if loose:
-        opening = turns[0]
-        first = (*images[:loose], *opening.images)
-        turns[0] = UserTurn(text=IMAGE_MARK * loose + opening.text, images=first)
+        text, first = IMAGE_MARK * loose + turns[0].text, (*images[:loose], *turns[0].images)
+        turns[0] = UserTurn(text=text, images=first)
     return tuple(turns)
 
 
-def _read(row: BenchRow | RlRow) -> Draft:
-    """What its reader makes of it."""
-    told, seed = row.told, row.seed()
-    draft = Draft(
-        id=label(told.id),
-        texts=[turn.text for turn in seed.turns],
-        images=[path for turn in seed.turns for path in turn.images],
-        kind=row.kind if row.kind in KINDS else "",
-        source=label(told.source),
-        source_id=label(told.source_id),
-        license=label(told.license),
-        facts=seed.facts,
-    )
-    draft.odd("odd_field", row.kind not in ("", *KINDS))
-    return draft
-
-
-def _mended(value: Mapping[str, Any], bench: bool) -> Draft:
+def _mend(draft: Draft, value: Mapping[str, Any], bench: bool) -> None:
     """What can be played of a row that its reader refuses."""
-    draft = _origin(value if bench else value["metadata"])
     draft.images = _paths(draft, value.get("image" if bench else "images"))
     if bench:
-        draft.texts = _questions(draft, value[BENCH_KEY])
-        _bench_facts(draft, value)
+        draft.texts, draft.facts = _questions(draft, value[BENCH_KEY]), _bench_facts(draft, value)
     else:
         opening, rest = value["question"], value["metadata"].get("rest_messages")
-        opening = opening if isinstance(opening, list) else [opening]
-        draft.texts = _questions(draft, opening + (rest if isinstance(rest, list) else [] if rest is None else [rest]))
-        draft.facts = _facts(draft, value["metadata"].get("facts"))
-    marks = sum(text.count(IMAGE_MARK) for text in draft.texts)
-    draft.odd("extra_mark", marks > len(draft.images))
-    draft.odd("no_mark", not bench and marks < len(draft.images))
+        messages = [*_listed(opening), *([] if rest is None else _listed(rest))]
+        draft.texts, draft.facts = _questions(draft, messages), _facts(draft, value["metadata"].get("facts"))
+    draft.odd("extra_mark", draft.marks > len(draft.images))
+    draft.odd("no_mark", not bench and draft.marks < len(draft.images))
     if bench:  # a mark says where the image stands anyway, and is dropped
         draft.texts = [text.replace(IMAGE_MARK, " ").strip() for text in draft.texts]
-    return draft
 
 
-def _origin(place: Mapping[str, Any]) -> Draft:
-    """Who the row is, as far as its fields are of use."""
-    name = place.get("question_id")
-    draft = Draft(id=label(str(name)) if isinstance(name, str) or type(name) is int else "")
-    for field_name in ("source", "source_id", "license", "kind"):
-        setattr(draft, field_name, draft.short(place, field_name))
-    draft.odd("odd_field", draft.kind not in ("", *KINDS))
-    draft.kind = draft.kind if draft.kind in KINDS else ""
-    return draft
-
-
-def _labelled(draft: Draft, tag: Any) -> None:
-    """A label that is a kind counts where there is no other; another one is kept."""
-    if isinstance(tag, str) and tag in KINDS:
-        draft.odd("odd_field", draft.kind not in ("", tag))
-        draft.kind = draft.kind or tag
-    elif isinstance(tag, str | int | float) and tag != "":
+def _describe(draft: Draft, value: Mapping[str, Any], place: Mapping[str, Any]) -> None:
+    """Who the row is. A label that is a kind counts where there is no other; another one is kept."""
+    draft.id = draft.short(place, "question_id", "no_id")
+    for name in ("source", "source_id", "license"):
+        setattr(draft, name, draft.short(place, name))
+    draft.category = draft.short(value if BENCH_KEY in value else draft.facts, "category")
+    tag, kind = value.get("label"), draft.short(place, "kind")
+    tagged = isinstance(tag, str) and tag in KINDS
+    draft.odd("odd_field", kind not in ("", *KINDS) or (tagged and kind not in ("", tag)))
+    draft.kind = kind if kind in KINDS else str(tag) if tagged else ""
+    if isinstance(tag, str | int | float) and tag != "" and not tagged:
         draft.facts.setdefault("label", tag)
 
 
-def _bench_facts(draft: Draft, value: Mapping[str, Any]) -> None:
-    if source_category := draft.short(value, "source_category"):
-        draft.facts["source_category"] = source_category
-    risks = value.get("risk_trajectory")
-    plain = isinstance(risks, list) and all(type(risk) is int and 1 <= risk <= 5 for risk in risks)
-    draft.odd("odd_risk", bool(risks) and not plain)
-    if risks and plain:
-        draft.facts["risk_trajectory"] = risks
+def _bench_facts(draft: Draft, value: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {"source_category": draft.short(value, "source_category"), "risk_trajectory": value.get("risk_trajectory")}
+    risks = facts["risk_trajectory"] or []
+    if not isinstance(risks, list) or any(type(risk) is not int or not 1 <= risk <= 5 for risk in risks):
+        draft.odd("odd_risk")
+        del facts["risk_trajectory"]
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _facts(draft: Draft, value: Any) -> dict[str, Any]:
@@ -197,11 +172,17 @@ def _reference(place: Mapping[str, Any], name: str) -> str:
 
 def _paths(draft: Draft, value: Any) -> list[str]:
     """The images that a row names: a path, a list of them, or nothing."""
-    paths = [path for path in (value if isinstance(value, list) else [value]) if path not in (None, "")]
-    if any(not isinstance(path, str) for path in paths):
+    paths = _listed(value)
+    if all(path in (None, "") for path in paths):
+        return []
+    if not all(isinstance(path, str) and path for path in paths):
         draft.refuse("picture_bad", "an image is not a path; write images into files and give their paths")
         return []
     return paths
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _questions(draft: Draft, messages: Any) -> list[str]:

@@ -134,6 +134,16 @@ def test_rl_rows_that_training_refuses_are_played_as_far_as_they_go(tmp_path: Pa
     assert single.oddities == ("one_turn",) and label.seed.facts == {"label": "a free word"}
 
 
+def test_a_question_of_control_characters_alone_and_a_gap_among_the_images_are_not_played(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    silent = {"question_id": 1, "messages_fixed": ["What?", "\x08\x1b"]}
+    gap = {**row("gap", images=["", "a.png"]), "extra": "which its reader refuses"}
+    gap["question"][0]["content"] = "<image> or <image>?"
+    empty, shifted = items(write_rows(tmp_path / "b.jsonl", [silent, gap]))
+    assert "empty_turn" in empty.oddities and "no words" in empty.unplayable
+    assert "picture_bad" in shifted.oddities, "the second image is not shown where the first one belongs"
+
+
 def test_a_reference_where_it_is_asked_for(tmp_path: Path) -> None:
     rows = [
         {"question_id": 1, "messages_fixed": ["How many?"], "answer": 12.5},
