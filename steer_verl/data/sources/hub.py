@@ -1,6 +1,7 @@
 """Tables of the ``datasets`` library: downloaded by name, or saved by it in a folder.
 
 Rows are read as Arrow has them. Images stay bytes that nobody has decoded, so that they go through our own door.
+A library that is missing, or cannot load what is asked for, is a :class:`DataError`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_verl.data.sources.sets import Origin, Refused, Row
+from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import BATCH, Table, records
 from steer_verl.errors import DataError
 from steer_verl.text import one_line
@@ -23,11 +24,9 @@ class DatasetTable(Table):
     dataset: Any = None
 
     def heads(self) -> list[set[str]]:
-        """See :class:`~steer_verl.data.sources.tables.Table`."""
         return [set(self.dataset.column_names)]
 
-    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
-        """See :class:`~steer_verl.data.sources.tables.Table`."""
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         names = [name for name in self.dataset.column_names if name in wanted]
         number = 0
         for batch in self.dataset.select_columns(names).with_format("arrow").iter(BATCH):
@@ -38,11 +37,7 @@ class DatasetTable(Table):
 
 
 def hub_tables(name: str, config: str | None, split: str | None) -> Iterator[Table]:
-    """The splits of a dataset, of all its configs unless one is named; each is loaded when it is its turn.
-
-    Raises:
-        DataError: the library is missing, or it cannot load this.
-    """
+    """The splits of a dataset, of all its configs unless one is named; each is loaded when it is its turn."""
     datasets = _library()
     # files that the library has downloaded or unpacked lie here; rows may name them by absolute paths
     root = Path(name) if Path(name).is_dir() else Path(datasets.config.HF_CACHE_HOME)
@@ -57,11 +52,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterator[Table]:
-    """The splits of a saved folder.
-
-    Raises:
-        DataError: the library is missing, it cannot load this, or there is no such split.
-    """
+    """The splits of a saved folder."""
     loaded = _loaded(str(folder), _library().load_from_disk, str(folder))
     if isinstance(loaded, dict) and split is not None:
         if split not in loaded:
