@@ -89,7 +89,7 @@ def collect(
 
     Args:
         folder: of the step.
-        images: gets the images.
+        images: folder that gets the images.
         sources: in order.
         duplicates: when two questions count as one, and when two images are nearly the same.
         kinds: how seeds are dealt to the kinds of dialogue.
@@ -98,9 +98,7 @@ def collect(
         console: where progress and notes are shown.
 
     Raises:
-        ConfigError: a source must not be trained on.
-        DataError: a source is not there, or makes no seed.
-        SteerError: the disk is full or cannot be written.
+        SteerError: a source must not be trained on, is not there or makes no seed, or the disk cannot be written.
     """
     if rows is None and (why := training_forbidden(sources, splits)):
         raise ConfigError(why)

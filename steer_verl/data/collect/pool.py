@@ -41,14 +41,7 @@ _COUNTS_AS = {"unsafe": True, "safe": False, "leave_out": None}
 
 
 class Pool:
-    """The rows of a build.
-
-    Args:
-        splits: which sources serve the benchmark alone, and how the seeds of the others are dealt to sets.
-        kinds: how seeds are dealt to kinds.
-        duplicates: what counts as one.
-        clusters: have the image of every seed.
-    """
+    """The rows of a build; ``clusters`` have the image of every seed."""
 
     def __init__(
         self, splits: SplitSettings, kinds: ShareSettings, duplicates: DuplicateSettings, clusters: Clusters

@@ -140,26 +140,15 @@ class _Source:
         source = draft.source or self.settings.name or self.source.name
         license = one_line(draft.license or self.settings.license or self.source.license)
         _check_names(source, draft.source_id, license)
-        answer, category = clean_answer(draft.answer), plain_text(draft.category)
+        clean = {"answer": clean_answer(draft.answer), "category": plain_text(draft.category), "unsafe": unsafe}
         try:
             check_json(draft.facts)
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
         image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
-        return SourceSeed(
-            id=seed_id(question, image),
-            question=question,
-            image=image,
-            unsafe=unsafe,
-            category=category,
-            answer=answer,
-            choice=draft.choice,
-            source=source,
-            source_id=draft.source_id,
-            license=license,
-            facts=draft.facts,
-        )
+        clean |= {"question": question, "image": image, "source": source, "license": license}
+        return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 
     def _nothing_fits(self, others: dict[str, set[str]], splits: set[str]) -> DataError:
         """What was looked for, what was found, and what that may be."""

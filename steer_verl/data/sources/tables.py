@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.jsonl import MAX_LINE_BYTES, Line, read_json, read_jsonl, regular_file
+from steer_verl.data.jsonl import MAX_LINE_BYTES, read_json, read_jsonl, regular_file
 from steer_verl.data.sources.sets import KEY, Origin, Refused
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
@@ -47,7 +47,11 @@ class Table:
 
     def heads(self) -> list[set[str]]:
         """Columns: the table's, or those of its first good rows. Raises :class:`Refused` if nothing can be read."""
-        raise NotImplementedError
+        first = list(islice(self.rows(set()), HEADS))
+        if found := [set(row) for _, row in first if isinstance(row, dict)]:
+            return found
+        why = next((f"row {number}: {row.what}" for number, row in first if isinstance(row, Refused)), "it is empty")
+        raise Refused("file", f"no row can be read ({why})", AGAIN)
 
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         """Number, from 1, and every row, at least with these of its columns, or why it cannot be read."""
@@ -57,26 +61,17 @@ class Table:
 class JsonTable(Table):
     """A JSONL or JSON file. A row that stands under a key has it as the column :data:`KEY`."""
 
-    def heads(self) -> list[set[str]]:
-        lines = list(islice(self._lines(), HEADS))
-        if found := [set(line.value) for line in lines if line.value is not None]:
-            return found
-        first = f"row {lines[0].number}: {lines[0].what}" if lines else "it is empty"
-        raise Refused("file", f"no row can be read ({first})", AGAIN)
-
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
-        size = max(Path(self.name).stat().st_size, 1)
-        for line in self._lines():
-            self.part += line.size / size
-            if line.value is None:
-                yield line.number, Refused("line", line.what, line.hint)
-            else:
-                yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
-
-    def _lines(self) -> Iterator[Line]:
         path = Path(self.name)
+        size, read = max(path.stat().st_size, 1), 0
         try:
-            yield from (read_json if path.suffix == ".json" else read_jsonl)(path)
+            for line in (read_json if path.suffix == ".json" else read_jsonl)(path):
+                read += line.size
+                self.part = read / size
+                if line.value is None:
+                    yield line.number, Refused("line", line.what, line.hint)
+                else:
+                    yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
         except DataError as error:
             what, _, hint = str(error).removeprefix(f"{path}: ").rpartition("; ")
             raise Refused("file", what, hint) from None
