@@ -16,10 +16,8 @@ from steer_verl.text import one_line
 
 Use = Literal["commercial", "non-commercial", "unknown"]
 
-MAX_LISTED = 8
-"""Licences that a sentence names."""
-MAX_NAME = 80
-"""Characters of a licence that a sentence repeats."""
+MAX_LISTED, MAX_NAME = 8, 80
+"""Licences that a sentence names, and characters of each."""
 
 _NAMED = {
     "apache-2.0": r"apache-?(2|2\.0)",
@@ -80,8 +78,7 @@ def no_derivatives(license: str) -> bool:
 
 def forbids_training(source: str, license: str) -> bool:
     """Whether rows of this source, or under this licence, may not be trained on."""
-    known = SETS.get(source)
-    return (known is not None and not known.training) or _NO_TRAINING.search(license) is not None
+    return (source in SETS and not SETS[source].training) or _NO_TRAINING.search(license) is not None
 
 
 def training_forbidden(sources: Iterable[SourceSettings], splits: SplitSettings) -> str | None:
@@ -109,10 +106,8 @@ def use_of(license: str) -> Use:
 
 def use_of_set(licenses: Iterable[str]) -> Use:
     """Of rows under all of these: the strictest decides, and what is unknown is not allowed either."""
-    uses = set(map(use_of, licenses))
-    if "non-commercial" in uses:
-        return "non-commercial"
-    return "commercial" if uses == {"commercial"} else "unknown"
+    uses = set(map(use_of, licenses)) or {"unknown"}
+    return max(uses, key=("commercial", "unknown", "non-commercial").index)
 
 
 def consequence(licenses: Iterable[str]) -> str:

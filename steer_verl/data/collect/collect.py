@@ -108,7 +108,8 @@ def collect(
         settings = [section.model_dump(mode="json") for section in (duplicates, kinds, splits, *sources)]
         contents = {name: digest for name, (_, digest) in files.items()}
         made_by = "" if rows is not None else _digest(json.dumps([VERSION, settings, contents]))
-        if made_by and before is not None and before.made_by == made_by and _same(before.folders):
+        same = made_by and before is not None and before.made_by == made_by
+        if before is not None and same and all(_listing(Path(name)) == seen for name, seen in before.folders.items()):
             return before
         (folder / ACCOUNT).unlink(missing_ok=True)
         clusters = Clusters(duplicates.look_bits)
@@ -207,10 +208,6 @@ def _file(path: Path, before: Collected | None) -> tuple[str, str]:
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
     known = before.files.get(str(path)) if before is not None else None
     return known if known is not None and known[0] == stamp else (stamp, _digest_of(path))
-
-
-def _same(folders: Mapping[str, str]) -> bool:
-    return all(_listing(Path(folder)) == seen for folder, seen in folders.items())
 
 
 def _listing(folder: Path) -> str:

@@ -52,11 +52,7 @@ def read_source(
 
 
 def source_files(settings: SourceSettings) -> list[Path]:
-    """The files that rows may be read from, in order; none for a dataset that is downloaded by its name.
-
-    Raises:
-        DataError: the pattern of files cannot be used.
-    """
+    """The files that rows may be read from, in order; none for a dataset that is downloaded by its name."""
     place = settings.path or Path(settings.dataset or "")
     if not place.is_dir():
         return [] if settings.path is None else [place]
@@ -86,8 +82,7 @@ class _Source:
                     splits.add(table.origin.split)
                 else:
                     fitting += 1
-                    for number, item in self._rows(form, table, begin, share):
-                        yield table.name, number, item
+                    yield from self._rows(form, table, begin, share)
             except Refused as refused:
                 yield table.name, 0, refused
         if not fitting and (others or splits):
@@ -109,15 +104,15 @@ class _Source:
         for number, table in enumerate(tables):
             yield min(number * share, 1 - share), share, table
 
-    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[tuple[int, SourceSeed | Refused]]:
+    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[Found]:
         asked = self.settings.split
         for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
             self.tick(begin + share * table.part)
             if isinstance(row, Refused):
-                yield number, row
+                yield table.name, number, row
             elif asked is None or row.get(SPLIT, asked) == asked:
                 for item in self._row(form, table, number, Row(_with_image(row))):
-                    yield number, item
+                    yield table.name, number, item
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | Refused]:
         try:
@@ -151,7 +146,6 @@ class _Source:
         return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 
     def _nothing_fits(self, others: dict[str, set[str]], splits: set[str]) -> DataError:
-        """What was looked for, what was found, and what that may be."""
         wanted, hint = f"columns {self.source.wanted}", "give the set's own files, or change `set`"
         found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in [*others.items()][:5])
         if splits:
@@ -196,10 +190,7 @@ class _Merged:
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
-    """A seed with what another row of the same content adds: its answer, or what it says of the question.
-
-    What one row calls unsafe is unsafe.
-    """
+    """A seed with what another row of the same content adds; what one of them calls unsafe is unsafe."""
     update: dict[str, Any] = {name: getattr(first, name) or getattr(other, name) for name in ("category", "source_id")}
     if not first.answer:
         update |= {"answer": other.answer, "choice": other.choice}

@@ -157,9 +157,6 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     Args:
         settings: with a ``path``.
         images: folder that the set's authors put its images in, beside the table or beside the table's folder.
-
-    Raises:
-        DataError: there is no table, or the file is a pipe or a device.
     """
     path, config = settings.path or Path(), settings.config
     if not path.is_dir():
@@ -176,14 +173,13 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     # the folder that has the images' folder in it: the table's, or the one above; else the table's
     beside = next((place for place in (folder, folder.parent) if images and (place / images).is_dir()), folder)
     root = (settings.images or beside).absolute()
-    return [_table(file, origin, root) for file, origin in zip(taken, origins, strict=True)]
-
-
-def _table(path: Path, origin: Origin, root: Path) -> Table:
-    folder = path.absolute().parent
-    near = str(folder.relative_to(root)) if folder != root and folder.is_relative_to(root) else ""
     kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable}
-    return kinds.get(path.suffix, JsonTable)(str(path), origin, root, near)
+    tables = []
+    for file, origin in zip(taken, origins, strict=True):
+        own = file.absolute().parent
+        near = str(own.relative_to(root)) if own != root and own.is_relative_to(root) else ""
+        tables.append(kinds.get(file.suffix, JsonTable)(str(file), origin, root, near))
+    return tables
 
 
 def tables_in(folder: Path, pattern: str | None) -> list[Path]:
