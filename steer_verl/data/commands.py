@@ -163,7 +163,7 @@ def check(
     rules, files = Rules(image_root, trust_paths, require_images, max_chars), list(dict.fromkeys(files))
     with _one_line_errors(), _report_lines(report) as write:
         measure = None if student is None else StudentTokens(student, max_tokens)
-        overlaps = Overlaps(DuplicateIndex(None, DuplicateSettings())) if len(files) > 1 else None
+        overlaps = Overlaps(DuplicateIndex(DuplicateSettings())) if len(files) > 1 else None
         outcomes = [(file, _checked(file, rules, measure, overlaps, write)) for file in files]
     for file, outcome in outcomes:
         if len(files) > 1:

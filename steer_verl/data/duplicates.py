@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,27 +55,17 @@ class Item:
 
 
 class DuplicateIndex:
-    """All items that were added, in a scratch file that is made anew (``None``: one that nobody else sees).
+    """All items that were added, in a file that nobody else sees; ConfigError if ``datasketch`` is missing."""
 
-    Raises:
-        ConfigError: the ``datasketch`` library is missing.
-    """
-
-    def __init__(self, path: Path | None, settings: DuplicateSettings) -> None:
+    def __init__(self, settings: DuplicateSettings) -> None:
         self.settings = settings
         self._bands, self._width = bands(settings.threshold, settings.permutations)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-        self._base = sqlite3.connect("" if path is None else path, isolation_level=None, check_same_thread=False)
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.executescript(_TABLES)
 
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
-
-    def __len__(self) -> int:
-        return int(self._base.execute("SELECT count(*) FROM item").fetchone()[0])
 
     def first_like(self, item: Item) -> str | None:
         """The id of the first item that is like this one; the same one is like it too."""

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def index() -> DuplicateIndex:
-    return DuplicateIndex(None, DuplicateSettings())
+    return DuplicateIndex(DuplicateSettings())
 
 
 def write_sft(path: Path, rows: list[dict[str, Any]]) -> Path:

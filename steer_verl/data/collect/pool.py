@@ -33,7 +33,7 @@ from steer_verl.types import DialogueKind
 PAGE = 500
 _TABLES = """
 PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384;
-CREATE TABLE row (number INTEGER PRIMARY KEY, bench INTEGER, id TEXT, image TEXT, kept INTEGER, value TEXT);
+CREATE TABLE row (number INTEGER PRIMARY KEY, bench INTEGER, id TEXT, kept INTEGER, value TEXT);
 CREATE INDEX by_id ON row (id) WHERE kept;
 CREATE TABLE bench (cluster TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -47,15 +47,15 @@ class Pool:
         self, splits: SplitSettings, kinds: ShareSettings, duplicates: DuplicateSettings, clusters: Clusters
     ) -> None:
         self.splits, self.kinds, self.clusters = splits, kinds, clusters
-        self._index = DuplicateIndex(None, duplicates)
+        self._index = DuplicateIndex(duplicates)
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.executescript(_TABLES)
 
     def add(self, item: SourceSeed | BadRow) -> None:
         """A row of a source."""
-        image, kept = (item.image, None) if isinstance(item, SourceSeed) else (None, False)
-        row = (item.source in self.splits.bench_sources, item.id, image, kept, item.model_dump_json())
-        self._base.execute("INSERT INTO row (bench, id, image, kept, value) VALUES (?, ?, ?, ?, ?)", row)
+        kept = None if isinstance(item, SourceSeed) else False
+        row = (item.source in self.splits.bench_sources, item.id, kept, item.model_dump_json())
+        self._base.execute("INSERT INTO row (bench, id, kept, value) VALUES (?, ?, ?, ?)", row)
 
     def deal(self) -> Iterator[SourceSeed | BadRow]:
         """Every row in the order of adding: a seed with its cluster, kind and set, or why it is none."""
@@ -65,8 +65,9 @@ class Pool:
                 decided = self._decided(seed.model_copy(update={"kind": kind_of(seed, self.kinds)}))
                 row = (isinstance(decided, SourceSeed), decided.model_dump_json(), number)
                 self._base.execute("UPDATE row SET kept = ?, value = ? WHERE number = ?", row)
-        for _, _, image in self._rows("kept AND bench AND image IS NOT NULL", "image"):
-            self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (self.clusters.name(image),))
+        for _, _, value in self._rows("kept AND bench"):
+            if image := SourceSeed.model_validate_json(value).image:
+                self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (self.clusters.name(image),))
         for _, kept, value in self._rows("1"):
             yield self._dealt(SourceSeed.model_validate_json(value)) if kept else BadRow.model_validate_json(value)
 
@@ -97,9 +98,9 @@ class Pool:
             return _left_out(seed, "benchmark_image", what)
         return seed.model_copy(update={"cluster": cluster, "side": side})
 
-    def _rows(self, where: str, column: str = "value") -> Iterator[tuple[int, int, str]]:
-        """Number, ``kept`` and a column of rows, in their order; rows may be changed meanwhile."""
-        query = f"SELECT number, kept, {column} FROM row WHERE number > ? AND {where} ORDER BY number LIMIT {PAGE}"
+    def _rows(self, where: str) -> Iterator[tuple[int, int, str]]:
+        """Number, ``kept`` and value of rows, in their order; rows may be changed meanwhile."""
+        query = f"SELECT number, kept, value FROM row WHERE number > ? AND {where} ORDER BY number LIMIT {PAGE}"
         last = 0
         while page := self._base.execute(query, (last,)).fetchall():
             yield from page

@@ -85,7 +85,7 @@ def assemble(
     """
     check_hub()
     cards = {side: Card() for side in SetName}
-    with closing(Ledger()) as ledger, closing(DuplicateIndex(None, duplicates)) as like:
+    with closing(Ledger()) as ledger, closing(DuplicateIndex(duplicates)) as like:
         _offer(outcomes, ledger, cards)
         gate, files = Gate(ledger, images, like), SetFiles(out / "sets", images, ledger, system_prompt)
         with atomic(out / "sets" / "left_out.jsonl") as left_out:
