@@ -62,8 +62,8 @@ class Clusters:
 
     def name(self, path: str) -> str:
         """The cluster of an image that was added: the first of the digests in it, whatever the order of adding."""
-        query = "SELECT number FROM image WHERE pixels = ?"
-        return self._root(self._base.execute(query, (Path(path).stem,)).fetchone()[0])[1]
+        (number,) = self._base.execute("SELECT number FROM image WHERE pixels = ?", (Path(path).stem,)).fetchone()
+        return self._root(number)[1]
 
     def _alike(self, look: Look) -> Iterator[int]:
         near = [{(mean + step) // CELL for step in (-TONES_APART - 1, TONES_APART + 1)} for mean in _means(look)]
@@ -82,16 +82,13 @@ class Clusters:
 
     def _root(self, number: int) -> tuple[int, str]:
         """Number and name of the image at the top of a cluster."""
-        way = []
-        while True:
-            up, name = self._base.execute("SELECT up, name FROM image WHERE number = ?", (number,)).fetchone()
-            if up is None:
-                break
-            way.append((number,))
-            number = up
-        for (below,) in way[:-1]:  # shorter the next time
-            self._base.execute("UPDATE image SET up = ? WHERE number = ?", (number, below))
-        return number, name
+        way, up = list[int](), number
+        while up is not None:
+            way.append(up)
+            up, name = self._base.execute("SELECT up, name FROM image WHERE number = ?", (up,)).fetchone()
+        shorter = [(way[-1], below) for below in way[:-2]]
+        self._base.executemany("UPDATE image SET up = ? WHERE number = ?", shorter)
+        return way[-1], name
 
     def _join(self, one: int, other: int) -> None:
         (one, first), (other, second) = self._root(one), self._root(other)

@@ -87,15 +87,8 @@ def collect(
 ) -> Collected:
     """Make the seeds of a build; nothing is read if neither settings nor files have changed since.
 
-    Args:
-        folder: of the step.
-        images: folder that gets the images.
-        sources: in order.
-        duplicates: when two questions count as one, and when two images are nearly the same.
-        kinds: how seeds are dealt to the kinds of dialogue.
-        splits: which set they serve.
-        rows: in place of ``sources``: seeds whose images are in ``images``.
-        console: where progress and notes are shown.
+    ``folder`` is the step's, ``images`` gets the images; ``rows``, in place of ``sources``, are seeds whose images lie
+    there already. Progress and notes go to the console.
 
     Raises:
         SteerError: a source must not be trained on, is not there or makes no seed, or the disk cannot be written.
@@ -206,8 +199,8 @@ def _file(path: Path, before: Collected | None) -> tuple[str, str]:
     """Size and time, and digest of a file; one that was not touched since is not read again."""
     stat = regular_file(path).stat()
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
-    known = before.files.get(str(path)) if before is not None else None
-    return known if known is not None and known[0] == stamp else (stamp, _digest_of(path))
+    known = before.files.get(str(path), ("", "")) if before is not None else ("", "")
+    return known if known[0] == stamp else (stamp, _digest_of(path))
 
 
 def _listing(folder: Path) -> str:

@@ -25,11 +25,8 @@ class SourceImages:
     def find(self, value: Any, root: Path, near: str, name: str) -> str | None:
         """The path in the store of a row's image; ``None`` when the row has none; Refused: broken, hostile, no image.
 
-        Args:
-            value: as :class:`~steer_verl.data.sources.sets.Draft` has it.
-            root: folder that a path may not leave; an absolute path must lie in it too.
-            near: the table's folder below it; a path may begin there too.
-            name: says in errors which image it is, where there is no path.
+        ``value`` is as in :class:`~steer_verl.data.sources.sets.Draft`. No path leaves ``root``, an absolute one
+        neither; it may begin in ``near`` too, the table's folder. ``name`` stands in errors where there is no path.
         """
         if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
             name = str(value.get("path") or name)

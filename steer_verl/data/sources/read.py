@@ -72,7 +72,9 @@ class _Source:
         """Seeds and faults, in the order of the rows; then the tables of another form."""
         fitting, asked = 0, self.settings.split
         others, splits = dict[str, set[str]](), set[str]()
-        for begin, share, table in self._tables():
+        tables = self._tables()
+        count = len(tables) if isinstance(tables, list) else 1
+        for place, table in enumerate(tables):
             try:
                 heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
                 columns, form = set(chain(*heads)) - {KEY}, form_of(self.source, heads)
@@ -82,7 +84,7 @@ class _Source:
                     splits.add(table.origin.split)
                 else:
                     fitting += 1
-                    yield from self._rows(form, table, begin, share)
+                    yield from self._rows(form, table, min(place, count - 1), count)
             except Refused as refused:
                 yield table.name, 0, refused
         if not fitting and (others or splits):
@@ -91,23 +93,18 @@ class _Source:
             hint = f"not read as {self.source.name}"
             yield name, 0, Refused("other_form", f"columns {_listed(columns)}", hint)
 
-    def _tables(self) -> Iterator[tuple[float, float, Table]]:
-        """Where in the source a table begins, its share, and the table."""
+    def _tables(self) -> Iterable[Table]:
         settings = self.settings
         if settings.dataset is not None:
-            tables: Iterable[Table] = hub_tables(settings.dataset, settings.config, settings.split)
-        elif settings.path is not None and is_saved(settings.path):
-            tables = saved_tables(settings.path, settings.config, settings.split)
-        else:
-            tables = file_tables(settings, self.source.images)
-        share = 1 / len(tables) if isinstance(tables, list) else 1.0
-        for number, table in enumerate(tables):
-            yield min(number * share, 1 - share), share, table
+            return hub_tables(settings.dataset, settings.config, settings.split)
+        if settings.path is not None and is_saved(settings.path):
+            return saved_tables(settings.path, settings.config, settings.split)
+        return file_tables(settings, self.source.images)
 
-    def _rows(self, form: Form, table: Table, begin: float, share: float) -> Iterator[Found]:
+    def _rows(self, form: Form, table: Table, place: int, count: int) -> Iterator[Found]:
         asked = self.settings.split
         for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
-            self.tick(begin + share * table.part)
+            self.tick((place + table.part) / count)
             if isinstance(row, Refused):
                 yield table.name, number, row
             elif asked is None or row.get(SPLIT, asked) == asked:

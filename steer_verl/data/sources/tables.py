@@ -154,9 +154,7 @@ class ParquetTable(Table):
 def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     """The tables of a file, or of a folder: of the config that is asked for, and of every split.
 
-    Args:
-        settings: with a ``path``.
-        images: folder that the set's authors put its images in, beside the table or beside the table's folder.
+    ``images`` is the folder that the set's authors put its images in, beside the table or beside the table's folder.
     """
     path, config = settings.path or Path(), settings.config
     if not path.is_dir():
