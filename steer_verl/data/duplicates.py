@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +36,7 @@ WINDOW = 40
 WEIGHTS = (0.05, 0.95)
 """What an unlike pair that shares a band costs, which is only looked at, and what a like pair that shares none does."""
 _TABLES = """
+PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;
 CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT UNIQUE, about BLOB, text TEXT, signature BLOB);
 CREATE TABLE band (key INTEGER, item INTEGER, PRIMARY KEY (key, item)) WITHOUT ROWID;
 """
@@ -49,48 +49,29 @@ class Item:
     id: str
     text: str
     pixels: str = ""
-    """Digest of the pixels; of all images in their order if there are several. Empty without an image."""
+    """Digest of the pixels, of all images in their order; empty without an image."""
     by_line: bool = False
     """Lines that two texts do not share must be alike themselves: for questions that stand under a hint."""
 
 
 class DuplicateIndex:
-    """All items that were added.
+    """All items that were added, in a file that nobody else sees; ConfigError if ``datasketch`` is missing."""
 
-    Args:
-        path: a scratch file, made anew; ``None`` is one that nobody else sees.
-        settings: when items are alike.
-
-    Raises:
-        ConfigError: the ``datasketch`` library is missing.
-    """
-
-    def __init__(self, path: Path | None, settings: DuplicateSettings) -> None:
+    def __init__(self, settings: DuplicateSettings) -> None:
         self.settings = settings
         self._bands, self._width = bands(settings.threshold, settings.permutations)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-        self._base = sqlite3.connect("" if path is None else path, isolation_level=None, check_same_thread=False)
-        self._base.executescript(
-            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384; {_TABLES}"
-        )
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._base.executescript(_TABLES)
 
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
 
-    def __len__(self) -> int:
-        return int(self._base.execute("SELECT count(*) FROM item").fetchone()[0])
-
     def first_like(self, item: Item) -> str | None:
         """The id of the first item that is like this one; the same one is like it too."""
-        text, about, values = self._seen(item)
-        keys = list(self._keys(about, values))
-        query = (
-            "SELECT id, text, signature FROM item WHERE about = ? AND number IN"
-            f" (SELECT item FROM band WHERE key IN ({','.join('?' * len(keys))})) ORDER BY number"
-        )
+        text, about, values, keys = self._seen(item)
+        query = f"SELECT item FROM band WHERE key IN ({','.join('?' * len(keys))})"
+        query = f"SELECT id, text, signature FROM item WHERE about = ? AND number IN ({query}) ORDER BY number"
         for name, other, signature in self._base.execute(query, (about, *keys)):
             equal = np.count_nonzero(values == np.frombuffer(signature, dtype=np.uint32))
             if equal >= self.settings.threshold * len(values) and self._parts_alike(text, other, item.by_line):
@@ -99,46 +80,38 @@ class DuplicateIndex:
 
     def add(self, item: Item) -> None:
         """Put an item into the index; nothing happens if its id is there."""
-        text, about, values = self._seen(item)
+        text, about, values, keys = self._seen(item)
         row = (item.id, about, text, values.tobytes())
         added = self._base.execute("INSERT OR IGNORE INTO item (id, about, text, signature) VALUES (?, ?, ?, ?)", row)
         if added.rowcount:
-            keys = ((key, added.lastrowid) for key in self._keys(about, values))
-            self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", keys)
+            self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", [(key, added.lastrowid) for key in keys])
 
-    def _seen(self, item: Item) -> tuple[str, bytes, np.ndarray]:
-        """Words; digest of the pixels and of the numbers and signs in their order; signature."""
+    def _seen(self, item: Item) -> tuple[str, bytes, np.ndarray, list[int]]:
+        """Words; digest of the pixels and of the numbers and signs in their order; signature; a key for each band.
+
+        Items that are alike share a key nearly always. That pixels, numbers and signs are part of each keeps "What is
+        this?" over a thousand images from being compared a thousand times.
+        """
         text = normalised(item.text)
         exact = f"{item.pixels}|{' '.join(filter(_is_exact, text.split()))}".encode("utf-8", "surrogatepass")
-        about = blake2b(exact, digest_size=16).digest()
-        return text, about, _signature(text, self.settings.words, self.settings.permutations)
-
-    def _keys(self, about: bytes, values: np.ndarray) -> Iterator[int]:
-        """What items that are alike share at least one of, nearly always.
-
-        That pixels, numbers and signs are part of each keeps "What is this?" over a thousand images from being
-        compared a thousand times.
-        """
+        about, keys = blake2b(exact, digest_size=16).digest(), []
+        values = _signature(text, self.settings.words, self.settings.permutations)
         for band in range(self._bands):
             part = values[band * self._width : (band + 1) * self._width].tobytes()
             digest = blake2b(b"%d|%s|%s" % (band, about, part), digest_size=8).digest()
-            yield int.from_bytes(digest, "big", signed=True)
+            keys.append(int.from_bytes(digest, "big", signed=True))
+        return text, about, values, keys
 
     def _parts_alike(self, text: str, other: str, by_line: bool) -> bool:
-        if text == other:
-            return True
         one, two = text.split(), other.split()
-        if max(len(one), len(two)) > WINDOW and not (
-            self._alike(one[:WINDOW], two[:WINDOW]) and self._alike(one[-WINDOW:], two[-WINDOW:])
-        ):
-            return False
-        return not by_line or self._own_lines_alike(text.split("\n"), other.split("\n"))
-
-    def _own_lines_alike(self, one: list[str], two: list[str]) -> bool:
-        own, theirs = Counter(one) - Counter(two), Counter(two) - Counter(one)
-        if not own and not theirs:
-            return True
-        return self._alike(" ".join(own.elements()).split(), " ".join(theirs.elements()).split())
+        pairs = []
+        if text != other and max(len(one), len(two)) > WINDOW:
+            pairs = [(one[:WINDOW], two[:WINDOW]), (one[-WINDOW:], two[-WINDOW:])]
+        if by_line:
+            lines, others = Counter(text.split("\n")), Counter(other.split("\n"))
+            own, theirs = (" ".join(rest.elements()).split() for rest in (lines - others, others - lines))
+            pairs.append((own, theirs))
+        return all(self._alike(*pair) for pair in pairs)
 
     def _alike(self, one: list[str], two: list[str]) -> bool:
         a, b = shingles(one, self.settings.words), shingles(two, self.settings.words)
@@ -177,8 +150,7 @@ def bands(threshold: float, permutations: int) -> tuple[int, int]:
 def _signature(text: str, words: int, permutations: int) -> np.ndarray:
     """MinHash values of the shingles, ``uint32`` of shape ``(permutations,)``."""
     sketch = _empty(permutations).copy()
-    found = sorted(shingles(text.split(), words))
-    sketch.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in found])
+    sketch.update_batch([one.encode("utf-8", "surrogatepass") for one in shingles(text.split(), words)])
     return np.asarray(sketch.hashvalues, dtype=np.uint32)
 
 
@@ -224,20 +196,15 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 @lru_cache(maxsize=8192)
 def _kind(char: str) -> str:
     category = unicodedata.category(char)
-    if category == "Pd" or char == "\u2212":
-        return "-"
-    if char in ".,":
-        return "."
-    if char in "'\u2019":
-        return "'"
-    if char in ":!":
-        return char
-    if category in ("Mn", "Mc", "Me"):
-        return " " if "\ufe00" <= char <= "\ufe0f" else "M"
-    if category == "Nd":
-        return "N"
+    if char in _KINDS:
+        return _KINDS[char]
     if category[0] == "L":
         return "C" if _UNSPACED.match(char) else "L"
-    if category in ("Sm", "Sc", "So", "Ps", "Pe", "No", "Nl") or char in "^*/%&#@\\_\u00b7\u2022\u2032\u2033\u2030":
-        return "S"
-    return " "
+    if category[0] == "M":
+        return " " if "\ufe00" <= char <= "\ufe0f" else "M"  # a variation selector changes the look alone
+    return _CATEGORIES.get(category, " ")
+
+
+_KINDS = {"\u2212": "-", ".": ".", ",": ".", "'": "'", "\u2019": "'", ":": ":", "!": "!"}
+_KINDS |= dict.fromkeys("^*/%&#@\\_\u00b7\u2022\u2032\u2033\u2030", "S")
+_CATEGORIES = {"Pd": "-", "Nd": "N", **dict.fromkeys(("Sm", "Sc", "So", "Ps", "Pe", "No", "Nl"), "S")}

@@ -24,29 +24,20 @@ FLAT = 8
 
 
 class ImageStore:
-    """A folder of images. Several processes may write to it.
-
-    Args:
-        folder: made when the first image comes.
-    """
+    """A folder of images, made when the first one comes. Several processes may write to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def add(self, image: Image.Image) -> str:
-        """The image's path below the folder; it is written unless it is there.
-
-        Args:
-            image: as steer_verl/images.py gives it: RGB, ``format`` that of the file it came from.
-        """
+        """The path below the folder of an image that steer_verl/images.py gave; it is written unless it is there."""
         digest = pixel_digest(image)
         suffixes = (".jpg", ".png") if image.format in _LOSSY else (".png", ".jpg")
         names = [f"{digest[:2]}/{digest}{suffix}" for suffix in suffixes]
-        for name in names:
-            if (self.folder / name).exists():
-                return name
-        _write(image, self.folder / names[0])
-        return names[0]
+        there = next((name for name in names if (self.folder / name).exists()), None)
+        if there is None:
+            _write(image, self.folder / names[0])
+        return there or names[0]
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -3,7 +3,8 @@
 A UTF-8 byte-order mark, CRLF ends and blank lines mean nothing and are passed over. Everything that would make two
 readers disagree about a row is a problem of that row, and reading goes on: duplicate keys, NaN and infinities (even as
 ``1e999``), lone surrogates, lines beyond the cap, values that are no object, objects of too many keys or nested too
-deeply, other encodings, a last line torn off. Time is linear in the file.
+deeply, other encodings, a last line torn off. Time is linear in the file. A file that cannot be read at all is one
+:class:`DataError`, with the place.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import json
 import math
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from steer_verl.errors import DataError
 from steer_verl.text import one_line
@@ -49,141 +51,126 @@ class _Refused(ValueError):
     """(what is wrong, the hint)"""
 
 
-class _Faulty(dict[str, Any]):
-    """An object with what is wrong with it; whoever asks for it may be far above."""
+class _Twice(dict[str, Any]):
+    """An object with a key that stands twice; whoever asks for it may be far above."""
 
-    fault: tuple[str, str] = ("", "")
+    key = ""
+
+    def fault(self) -> tuple[str, str]:
+        return f"the key {one_line(self.key, MAX_NAME)!r} stands twice", "keep one"
 
 
 def regular_file(path: Path) -> Path:
-    """The same path: a pipe or a device, which may never end, is no data.
-
-    Raises:
-        DataError: it is no regular file, or it is not there.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: not a regular file; give a file of rows")
-    return path
+    """The same path, or DataError: a pipe or a device, which may never end, is no data."""
+    with _told(path):
+        if stat.S_ISREG(path.stat().st_mode):
+            return path
+    raise DataError(f"{path}: not a regular file; give a file of rows")
 
 
 def read_jsonl(path: Path) -> Iterator[Line]:
-    """Every line of the file that is not blank, in order; never more than one line in memory.
-
-    Raises:
-        DataError: the file cannot be opened.
-    """
-    try:
+    """Every line of the file that is not blank, in order; never more than one line in memory."""
+    with _told(path):
         stream = regular_file(path).open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     with stream:
         number = 0
         while raw := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if number == 1:
-                raw = raw.removeprefix(BOM)
-            if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                size = len(raw) + _skip_line(stream)
-                yield Line(
-                    number, size, what=f"longer than {MAX_LINE_BYTES} bytes", hint="give paths, not images, in rows"
-                )
-            elif raw.strip():
-                yield _line(number, raw)
+            number, part = number + 1, raw
+            if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
+                if (line := raw.removeprefix(BOM) if number == 1 else raw).strip():
+                    yield _line(number, line)
+                continue
+            size = len(raw)
+            while part and not part.endswith(b"\n"):
+                size += len(part := stream.readline(MAX_LINE_BYTES))
+            what, hint = f"longer than {MAX_LINE_BYTES} bytes", "give paths, not images, in rows"
+            yield Line(number, size, what=what, hint=hint)
 
 
 def read_json(path: Path) -> Iterator[Line]:
     """The rows of a JSON file: a list of objects, an object of objects (each has its key), or one of the two under a
-    key of its own, as in ``{"data": [...]}``.
-
-    Raises:
-        DataError: the file cannot be read, is no JSON, or is none of these. It names the place.
-    """
+    key of its own, as in ``{"data": [...]}``."""
     rows = _rows_of(_parsed(path), path)
     share = path.stat().st_size // max(len(rows), 1)
     for number, (key, value) in enumerate(rows, start=1):
         try:
-            yield Line(number, share, _checked(value), key=key)
+            yield Line(number, share, _object(value), key=key)
         except _Refused as error:
-            yield Line(number, share, what=error.args[0], hint=error.args[1], key=key)
+            what, hint = error.args
+            yield Line(number, share, None, what, hint, key)
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """One JSON object under the rules above.
-
-    Raises:
-        ValueError: whose two arguments say what is wrong and how to fix it.
-    """
+    """One JSON object under the rules above; a ValueError has two arguments, what is wrong and how to fix it."""
     try:
         value = _DECODER.decode(text)
     except RecursionError:
         raise _Refused("nested too deeply", "flatten it") from None
     except ValueError as error:
         raise _Refused(f"not JSON ({error})", "write one JSON object a line, with json.dumps") from None
-    return _checked(value, surrogates="\\u" in text)
+    return _object(value)
 
 
 def check_json(value: Any) -> None:
-    """Look through a value that is to be JSON: containers of the plain kinds, none too deep, large or at fault.
-
-    Raises:
-        ValueError: whose two arguments say what is wrong and how to fix it.
-    """
+    """Look through a value that is to be JSON: none too deep, large or at fault. Raises as :func:`parse_object`."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for one in level if isinstance(one, dict | list) for inner in _inside(one)]
         if not level:
-            return
-    raise _Refused("nested too deeply", "flatten it")
+            break
+    else:
+        raise _Refused("nested too deeply", "flatten it")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _Refused("a lone surrogate", "write the character itself, in UTF-8") from None
+    except (TypeError, ValueError):
+        raise _Refused("a value that JSON does not have", "write it as a text") from None
 
 
-def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    inner: Iterable[Any] = value if isinstance(value, list) else value.values()
+def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
     if isinstance(value, dict) and len(value) > MAX_KEYS:
         what = f"an object of {len(value)} keys, more than {MAX_KEYS}"
         raise _Refused(what, "write them as a list, or leave them out")
-    if isinstance(value, _Faulty):
-        raise _Refused(*value.fault)
-    for one in inner:
-        if isinstance(one, float) and not math.isfinite(one):
-            raise _Refused("a number that is not finite", "JSON has finite numbers only; use null or drop it")
+    if isinstance(value, _Twice):
+        raise _Refused(*value.fault())
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if any(isinstance(one, float) and not math.isfinite(one) for one in inner):
+        raise _Refused("a number that is not finite", "JSON has finite numbers only; use null or drop it")
     return inner
 
 
-def _checked(value: Any, *, surrogates: bool = True) -> dict[str, Any]:
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Refused(f"a {type(value).__name__}, not an object", "write one JSON object for each row")
     check_json(value)
-    if surrogates:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise _Refused("a lone surrogate", "write the character itself, in UTF-8") from None
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-    faulty = _Faulty(value)
-    faulty.fault = (f"the key {one_line(twice, MAX_NAME)!r} stands twice", "keep one")
-    return faulty
+    if len(value) < len(pairs):
+        value = _Twice(value)
+        value.key = Counter(name for name, _ in pairs).most_common(1)[0][0]
+    return value
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _parsed(path: Path) -> Any:
-    try:
+    with _told(path):
         size = regular_file(path).stat().st_size
         if size > MAX_FILE_BYTES:
             raise DataError(f"{path}: {size} bytes, more than {MAX_FILE_BYTES}; write it as JSONL, one object a line")
         return _DECODER.decode(path.read_text(encoding="utf-8-sig"))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file as a whole."""
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
@@ -197,17 +184,16 @@ def _parsed(path: Path) -> Any:
 def _rows_of(value: Any, path: Path) -> list[tuple[str | None, Any]]:
     if isinstance(value, list):
         return [(None, row) for row in value]
-    if isinstance(value, dict):
-        if isinstance(value, _Faulty):
-            raise DataError(f"{path}: {value.fault[0]}; {value.fault[1]}")
-        lists = [inner for inner in value.values() if isinstance(inner, list) and any(map(_is_object, inner))]
-        if len(lists) == 1 and not any(map(_is_object, value.values())):
-            return _rows_of(lists[0], path)
-        only = next(iter(value.values())) if len(value) == 1 else None
-        if isinstance(only, dict) and only and all(map(_is_object, only.values())):
-            return _rows_of(only, path)
-        if any(map(_is_object, value.values())):
-            return list(value.items())
+    if isinstance(value, _Twice):
+        raise DataError(f"{path}: {'; '.join(value.fault())}")
+    inner = list(value.values()) if isinstance(value, dict) else []
+    lists = [one for one in inner if isinstance(one, list) and any(map(_is_object, one))]
+    if len(lists) == 1 and not any(map(_is_object, inner)):
+        return _rows_of(lists[0], path)
+    if len(inner) == 1 and _is_object(inner[0]) and inner[0] and all(map(_is_object, inner[0].values())):
+        return _rows_of(inner[0], path)
+    if any(map(_is_object, inner)):
+        return list(value.items())
     raise DataError(f"{path}: neither a list of objects nor objects by their ids; write one object a line as .jsonl")
 
 
@@ -219,18 +205,9 @@ def _line(number: int, raw: bytes) -> Line:
     try:
         return Line(number, len(raw), parse_object(raw.decode("utf-8")))
     except UnicodeDecodeError:
-        return Line(number, len(raw), what="not UTF-8", hint="save the file as UTF-8")
+        return Line(number, len(raw), None, "not UTF-8", "save the file as UTF-8")
     except _Refused as error:
         what, hint = error.args
         if not raw.endswith(b"\n") and what.startswith("not JSON"):
             what, hint = "the last line is torn off", "remove it, or write the file again"
-        return Line(number, len(raw), what=what, hint=hint)
-
-
-def _skip_line(stream: BinaryIO) -> int:
-    skipped = 0
-    while part := stream.readline(MAX_LINE_BYTES):
-        skipped += len(part)
-        if part.endswith(b"\n"):
-            break
-    return skipped
+        return Line(number, len(raw), None, what, hint)

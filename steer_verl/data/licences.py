@@ -16,10 +16,8 @@ from steer_verl.text import one_line
 
 Use = Literal["commercial", "non-commercial", "unknown"]
 
-MAX_LISTED = 8
-"""Licences that a sentence names."""
-MAX_NAME = 80
-"""Characters of a licence that a sentence repeats."""
+MAX_LISTED, MAX_NAME = 8, 80
+"""Licences that a sentence names, and characters of each."""
 
 _NAMED = {
     "apache-2.0": r"apache-?(2|2\.0)",
@@ -33,17 +31,16 @@ _NAMED = {
     "odc-by": r"odc-by(-1\.0)?|open-data-commons-by(-1\.0)?",
     "odbl": r"odbl(-1\.0)?|odc-odbl(-1\.0)?|open-(data-commons-open-)?database(-odbl)?(-1\.0)?",
 }
-"""Identifier, as the Hugging Face hub spells it -> what it looks like once :func:`identifier` has cut it short."""
-_LONG = (
+"""Identifier, as the Hugging Face hub spells it -> what it looks like once :data:`_SHORT` has cut it."""
+_SHORT = (
     (r"creative-commons", "cc"),
     (r"attribution", "by"),
     (r"non-?commercial", "nc"),
     (r"share-?alike", "sa"),
     (r"no-?deriv(ative)?s?(-works)?", "nd"),
     (r"\bv(?=\d)", ""),
+    (r"-(licen[cs]e|version|the|public|international|intl|unported|generic|deed|universal)(?=-)", ""),
 )
-_FILLING = re.compile(r"-(licen[cs]e|version|the|public|international|intl|unported|generic|deed|universal)(?=-)")
-_CC_BY = re.compile(r"cc-by(-nc)?(-sa|-nd)?(-[1-4]\.[05])?")
 _HUB = re.compile(r"cc-by(-nc)?(-sa|-nd)?-(2\.0|2\.5|3\.0|4\.0)")
 _NON_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial)(?:[^a-z]|$)", re.IGNORECASE)
 _NO_TRAINING = re.compile(
@@ -55,19 +52,17 @@ def identifier(license: str) -> str:
     """The licence as the Hugging Face hub spells it: ``"CC BY-NC 4.0 International"`` -> ``"cc-by-nc-4.0"``, ``"The MIT
     License"`` -> ``"mit"``. One that is not known is only tidied. Empty if unstated."""
     tidy = re.sub(r"[^a-z0-9.]+", "-", license.strip().casefold()).strip("-")
-    short = tidy
-    for long, word in _LONG:
+    short = f"-{tidy}-"
+    for long, word in _SHORT:
         short = re.sub(long, word, short)
-    short = _FILLING.sub("", f"-{short}-").strip("-")
     for name, spelling in _NAMED.items():
-        if re.fullmatch(spelling, short):
+        if re.fullmatch(spelling, short.strip("-")):
             return name
-    parts = [part for part in short.split("-") if part]
-    if {"cc", "by"} <= set(parts):
-        version = next((part for part in parts if re.fullmatch(r"[1-4](\.[05])?", part)), "")
-        known = ["cc", *(part for part in ("by", "nc", "sa", "nd") if part in parts)]
-        if set(parts) <= {*known, version}:
-            return "-".join([*known, *([version if "." in version else f"{version}.0"] if version else [])])
+    parts = set(short.split("-")) - {""}
+    version = next((part for part in sorted(parts) if re.fullmatch(r"[1-4](\.[05])?", part)), "")
+    known = ["cc", *(part for part in ("by", "nc", "sa", "nd") if part in parts)]
+    if {"cc", "by"} <= parts <= {*known, version}:
+        return "-".join([*known, *([version if "." in version else f"{version}.0"] if version else [])])
     return tidy
 
 
@@ -83,8 +78,7 @@ def no_derivatives(license: str) -> bool:
 
 def forbids_training(source: str, license: str) -> bool:
     """Whether rows of this source, or under this licence, may not be trained on."""
-    known = SETS.get(source)
-    return (known is not None and not known.training) or _NO_TRAINING.search(license) is not None
+    return (source in SETS and not SETS[source].training) or _NO_TRAINING.search(license) is not None
 
 
 def training_forbidden(sources: Iterable[SourceSettings], splits: SplitSettings) -> str | None:
@@ -107,31 +101,26 @@ def use_of(license: str) -> Use:
     if non_commercial(license):
         return "non-commercial"
     name = identifier(license)
-    return "commercial" if name in _NAMED or (_CC_BY.fullmatch(name) and "-nd" not in name) else "unknown"
+    return "commercial" if name in _NAMED or re.fullmatch(r"cc-by(-sa)?(-[1-4]\.[05])?", name) else "unknown"
 
 
 def use_of_set(licenses: Iterable[str]) -> Use:
     """Of rows under all of these: the strictest decides, and what is unknown is not allowed either."""
-    uses = set(map(use_of, licenses))
-    if "non-commercial" in uses:
-        return "non-commercial"
-    return "commercial" if uses == {"commercial"} else "unknown"
+    uses = set(map(use_of, licenses)) or {"unknown"}
+    return max(uses, key=("commercial", "unknown", "non-commercial").index)
 
 
 def consequence(licenses: Iterable[str]) -> str:
     """One or two sentences for the reader of a card."""
-    given = sorted(set(licenses))
+    given, parts = sorted(set(licenses)), []
     if not given:
         return "The set is empty."
-    closed = [name for name in given if use_of(name) == "non-commercial"]
-    unknown = [name for name in given if use_of(name) == "unknown"]
-    parts = []
-    if closed:
+    if closed := [name for name in given if use_of(name) == "non-commercial"]:
         parts.append(
             f"Non-commercial use only: rows come from sources under {listed(closed)}, and what is derived from them "
             "stays non-commercial, this set as a whole included."
         )
-    if unknown:
+    if unknown := [name for name in given if use_of(name) == "unknown"]:
         parts.append(f"Ask before any use of rows whose licence is not known to this tool: {listed(unknown)}.")
     if any(re.search(r"-(sa|nd)\b", identifier(name)) for name in given):
         parts.append("Some sources are share-alike or allow no derivatives: read their terms before passing rows on.")

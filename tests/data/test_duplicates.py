@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ SIGNS = ["+", "-", "<", ">", "3", "17", "x", "(", ")"]
 
 
 def index(**settings: Any) -> DuplicateIndex:
-    return DuplicateIndex(None, DuplicateSettings(**settings))
+    return DuplicateIndex(DuplicateSettings(**settings))
 
 
 def alike(one: str, other: str, **options: Any) -> bool:
@@ -199,18 +198,8 @@ def test_an_id_added_twice_keeps_its_first_text() -> None:
     found = index()
     found.add(Item("a", "one two three four five"))
     found.add(Item("a", "six seven eight nine ten"))
-    assert len(found) == 1
     assert found.first_like(Item("b", "one two three four five")) == "a"
     assert found.first_like(Item("b", "six seven eight nine ten")) is None
-
-
-def test_a_file_of_an_earlier_run_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "deeper" / "index.sqlite"
-    for text in ("one two three", "four five six"):
-        found = DuplicateIndex(path, DuplicateSettings())
-        found.add(Item(text, text))
-        assert len(found) == 1
-        found.close()
 
 
 def test_bands_find_nearly_all_at_the_threshold_and_few_far_below() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_verl.data import jsonl
-from steer_verl.data.jsonl import parse_object, read_json, read_jsonl
+from steer_verl.data.jsonl import check_json, parse_object, read_json, read_jsonl
 from steer_verl.errors import DataError
 
 GOOD = b'{"a": 1}'
@@ -174,3 +174,18 @@ def test_a_pipe_and_a_device_are_no_data(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "big.json").write_text("[{}]")
     with pytest.raises(DataError, match="more than 3"):
         list(read_json(tmp_path / "big.json"))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"a": "\ud800"}, "lone surrogate"),
+        ({"\udfff": 1}, "lone surrogate"),
+        ({"a": b"bytes"}, "JSON does not have"),
+        ({"a": float("nan")}, "not finite"),
+    ],
+)
+def test_a_value_that_is_no_json_is_told_wherever_it_came_from(value: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told) as caught:
+        check_json(value)
+    assert len(caught.value.args) == 2

@@ -24,22 +24,19 @@ CELL = 3 * TONES_APART
 """Side of a grid's cell, in levels of the mean red, green and blue."""
 _BITS = 64
 _TABLES = """
+PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384;
 CREATE TABLE image (number INTEGER PRIMARY KEY, pixels TEXT UNIQUE, up INTEGER, name TEXT, shape BLOB, tones BLOB);
 CREATE TABLE block (key INTEGER, image INTEGER, PRIMARY KEY (key, image)) WITHOUT ROWID;
 """
 
 
 class Clusters:
-    """Every image that was added, and which cluster it is in.
-
-    Args:
-        look_bits: bits in which two hashes may differ.
-    """
+    """Every image that was added, and which cluster it is in."""
 
     def __init__(self, look_bits: int) -> None:
         self.look_bits = look_bits
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384; {_TABLES}")
+        self._base.executescript(_TABLES)
 
     def see(self, path: str, image: Image.Image) -> None:
         """An image, by its path in a store, whose name is the digest of its pixels."""
@@ -65,16 +62,14 @@ class Clusters:
 
     def name(self, path: str) -> str:
         """The cluster of an image that was added: the first of the digests in it, whatever the order of adding."""
-        query = "SELECT number FROM image WHERE pixels = ?"
-        return self._root(self._base.execute(query, (Path(path).stem,)).fetchone()[0])[1]
+        (number,) = self._base.execute("SELECT number FROM image WHERE pixels = ?", (Path(path).stem,)).fetchone()
+        return self._root(number)[1]
 
     def _alike(self, look: Look) -> Iterator[int]:
         near = [{(mean + step) // CELL for step in (-TONES_APART - 1, TONES_APART + 1)} for mean in _means(look)]
         keys = [hash((*block, *cell)) for cell in product(*near) for block in self._blocks(look)]
-        query = (
-            "SELECT number, shape, tones FROM image WHERE number IN"
-            f" (SELECT image FROM block WHERE key IN ({','.join('?' * len(keys))}))"
-        )
+        near_by = f"SELECT image FROM block WHERE key IN ({','.join('?' * len(keys))})"
+        query = f"SELECT number, shape, tones FROM image WHERE number IN ({near_by})"
         for number, shape, tones in self._base.execute(query, keys).fetchall():
             if alike(look, Look(int.from_bytes(shape, "big"), tones), self.look_bits):
                 yield number
@@ -87,16 +82,13 @@ class Clusters:
 
     def _root(self, number: int) -> tuple[int, str]:
         """Number and name of the image at the top of a cluster."""
-        way = []
-        while True:
-            up, name = self._base.execute("SELECT up, name FROM image WHERE number = ?", (number,)).fetchone()
-            if up is None:
-                break
-            way.append((number,))
-            number = up
-        for (below,) in way[:-1]:  # shorter the next time
-            self._base.execute("UPDATE image SET up = ? WHERE number = ?", (number, below))
-        return number, name
+        way, up = list[int](), number
+        while up is not None:
+            way.append(up)
+            up, name = self._base.execute("SELECT up, name FROM image WHERE number = ?", (up,)).fetchone()
+        shorter = [(way[-1], below) for below in way[:-2]]
+        self._base.executemany("UPDATE image SET up = ? WHERE number = ?", shorter)
+        return way[-1], name
 
     def _join(self, one: int, other: int) -> None:
         (one, first), (other, second) = self._root(one), self._root(other)

@@ -25,7 +25,6 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from rich.console import Console
 
-from steer_verl.config import Settings
 from steer_verl.data.collect.clusters import Clusters
 from steer_verl.data.collect.pool import Pool
 from steer_verl.data.image_store import ImageStore
@@ -68,7 +67,7 @@ class Collected(Record):
     digest: str
     """Of the seeds."""
     made_by: str = ""
-    """Digest of the settings."""
+    """Digest of the settings and of what is in the files."""
     files: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """File of a source -> its size and time, and the digest of what is in it."""
     folders: dict[str, str] = Field(default_factory=dict)
@@ -88,49 +87,38 @@ def collect(
 ) -> Collected:
     """Make the seeds of a build; nothing is read if neither settings nor files have changed since.
 
-    Args:
-        folder: of the step.
-        images: gets the images.
-        sources: in order.
-        duplicates: when two questions count as one, and when two images are nearly the same.
-        kinds: how seeds are dealt to the kinds of dialogue.
-        splits: which set they serve.
-        rows: in place of ``sources``: seeds whose images are in ``images``.
-        console: where progress and notes are shown.
+    ``folder`` is the step's, ``images`` gets the images; ``rows``, in place of ``sources``, are seeds whose images lie
+    there already. Progress and notes go to the console.
 
     Raises:
-        ConfigError: a source must not be trained on.
-        DataError: a source is not there, or makes no seed.
-        SteerError: the disk is full or cannot be written.
+        SteerError: a source must not be trained on, is not there or makes no seed, or the disk cannot be written.
     """
     if rows is None and (why := training_forbidden(sources, splits)):
         raise ConfigError(why)
     with _told(folder):
-        made_by = "" if rows is not None else _digest([duplicates, kinds, splits, *sources])
         before = _account(folder)
         files = {str(file): _file(file, before) for source in sources for file in source_files(source)}
-        if made_by and before is not None and _unchanged(before, made_by, files):
+        settings = [section.model_dump(mode="json") for section in (duplicates, kinds, splits, *sources)]
+        contents = {name: digest for name, (_, digest) in files.items()}
+        made_by = "" if rows is not None else _digest(json.dumps([VERSION, settings, contents]))
+        same = made_by and before is not None and before.made_by == made_by
+        if before is not None and same and all(_listing(Path(name)) == seen for name, seen in before.folders.items()):
             return before
         (folder / ACCOUNT).unlink(missing_ok=True)
-        pool, clusters = Pool(splits), Clusters(duplicates.look_bits)
-        found = SourceImages(ImageStore(images), clusters.see)
+        clusters = Clusters(duplicates.look_bits)
+        pool, found = Pool(splits, kinds, duplicates, clusters), SourceImages(ImageStore(images), clusters.see)
         for item in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
             pool.add(item)
-        account = _write(folder, pool.deal(kinds, duplicates, clusters)).model_copy(
-            update={"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
-        )
+        made = {"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
+        account = _write(folder, pool.deal()).model_copy(update=made)
         write_whole(folder / ACCOUNT, account.model_dump_json(indent=1) + "\n")
-    for note in account.notes if console else ():
+    for note in account.notes:
         _say(console, note)
     return account
 
 
 def read_seeds(folder: Path) -> Iterator[SourceSeed]:
-    """The seeds of a folder, in their order.
-
-    Raises:
-        DataError: there are none, or a line is none.
-    """
+    """The seeds of a folder, in their order; raises DataError if there are none, or a line is none."""
     path = regular_file(folder / SEEDS)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -169,16 +157,13 @@ def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceS
 
 def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
     reasons, kinds, sides, licenses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    digest = hashlib.blake2b(digest_size=16)
     with atomic(folder / SEEDS) as seeds, atomic(folder / LEFT_OUT) as left_out:
         for item in dealt:
             if isinstance(item, BadRow):
                 left_out.write(item.model_dump_json(exclude_defaults=True).encode() + b"\n")
                 reasons[item.reason] += 1
                 continue
-            line = item.model_dump_json().encode() + b"\n"
-            seeds.write(line)
-            digest.update(line)
+            seeds.write(item.model_dump_json().encode() + b"\n")
             kinds[item.kind.value if item.kind else ""] += 1
             sides[item.side.value if item.side else ""] += 1
             licenses[item.license] += 1
@@ -189,7 +174,7 @@ def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
         kinds=dict(sorted(kinds.items())),
         sides=dict(sorted(sides.items())),
         notes=tuple(_notes(reasons, licenses)),
-        digest=digest.hexdigest(),
+        digest=_digest_of(folder / SEEDS),
     )
 
 
@@ -205,31 +190,17 @@ def _account(folder: Path) -> Collected | None:
     """What was made before, if it is whole."""
     with suppress(OSError, ValidationError):
         account = Collected.model_validate_json((folder / ACCOUNT).read_bytes())
-        digest = hashlib.blake2b((folder / SEEDS).read_bytes(), digest_size=16).hexdigest()
-        if digest == account.digest and (folder / LEFT_OUT).is_file():
+        if _digest_of(folder / SEEDS) == account.digest and (folder / LEFT_OUT).is_file():
             return account
     return None
-
-
-def _unchanged(before: Collected, made_by: str, files: Mapping[str, tuple[str, str]]) -> bool:
-    def contents(known: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-        return {name: digest for name, (_, digest) in known.items()}
-
-    same = before.made_by == made_by and contents(before.files) == contents(files)
-    return same and all(_listing(Path(folder)) == seen for folder, seen in before.folders.items())
 
 
 def _file(path: Path, before: Collected | None) -> tuple[str, str]:
     """Size and time, and digest of a file; one that was not touched since is not read again."""
     stat = regular_file(path).stat()
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
-    if before is not None and before.files.get(str(path), ("",))[0] == stamp:
-        return stamp, before.files[str(path)][1]
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as stream:
-        while part := stream.read(2**20):
-            digest.update(part)
-    return stamp, digest.hexdigest()
+    known = before.files.get(str(path), ("", "")) if before is not None else ("", "")
+    return known if known[0] == stamp else (stamp, _digest_of(path))
 
 
 def _listing(folder: Path) -> str:
@@ -239,12 +210,19 @@ def _listing(folder: Path) -> str:
             found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
     except (OSError, ValueError):
         found = [("", -1)]
-    return hashlib.blake2b(repr(found).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return _digest(repr(found))
 
 
-def _digest(settings: Sequence[Settings]) -> str:
-    plain = json.dumps([VERSION, *(section.model_dump(mode="json") for section in settings)])
-    return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while part := stream.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager

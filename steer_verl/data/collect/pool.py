@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from steer_verl.data.collect.clusters import Clusters
@@ -29,11 +28,12 @@ from steer_verl.data.seed import SetName, SourceSeed
 from steer_verl.data.sources.sets import BadRow
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SplitSettings
 from steer_verl.text import one_line
-from steer_verl.types import DialogueKind, Record
+from steer_verl.types import DialogueKind
 
 PAGE = 500
 _TABLES = """
-CREATE TABLE row (number INTEGER PRIMARY KEY, bench INTEGER, id TEXT, image TEXT, kept INTEGER, value TEXT);
+PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384;
+CREATE TABLE row (number INTEGER PRIMARY KEY, bench INTEGER, id TEXT, kept INTEGER, value TEXT);
 CREATE INDEX by_id ON row (id) WHERE kept;
 CREATE TABLE bench (cluster TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -41,74 +41,55 @@ _COUNTS_AS = {"unsafe": True, "safe": False, "leave_out": None}
 
 
 class Pool:
-    """The rows of a build.
+    """The rows of a build; ``clusters`` have the image of every seed."""
 
-    Args:
-        splits: which sources serve the benchmark alone, and how the seeds of the others are dealt to sets.
-    """
-
-    def __init__(self, splits: SplitSettings) -> None:
-        self.splits = splits
+    def __init__(
+        self, splits: SplitSettings, kinds: ShareSettings, duplicates: DuplicateSettings, clusters: Clusters
+    ) -> None:
+        self.splits, self.kinds, self.clusters = splits, kinds, clusters
+        self._index = DuplicateIndex(duplicates)
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-16384; {_TABLES}")
+        self._base.executescript(_TABLES)
 
     def add(self, item: SourceSeed | BadRow) -> None:
         """A row of a source."""
-        bench = item.source in self.splits.bench_sources
-        image: str | None = None
-        kept: int | None = 0
-        if isinstance(item, SourceSeed):
-            image, kept = item.image, None
-        row = (bench, item.id, image, kept, item.model_dump_json())
-        self._base.execute("INSERT INTO row (bench, id, image, kept, value) VALUES (?, ?, ?, ?, ?)", row)
+        kept = None if isinstance(item, SourceSeed) else False
+        row = (item.source in self.splits.bench_sources, item.id, kept, item.model_dump_json())
+        self._base.execute("INSERT INTO row (bench, id, kept, value) VALUES (?, ?, ?, ?)", row)
 
-    def deal(
-        self, kinds: ShareSettings, duplicates: DuplicateSettings, clusters: Clusters
-    ) -> Iterator[SourceSeed | BadRow]:
-        """Every row in the order of adding: a seed with its cluster, kind and set, or why it is none.
-
-        Args:
-            kinds: how seeds are dealt to kinds.
-            duplicates: what counts as one.
-            clusters: have the image of every seed.
-        """
-        with closing(DuplicateIndex(None, duplicates)) as index:
-            for bench in (1, 0):
-                for number, _, value in self._rows(f"kept IS NULL AND bench = {bench}"):
-                    self._decide(number, SourceSeed.model_validate_json(value), kinds, index)
-        for _, _, image in self._rows("kept AND bench AND image IS NOT NULL", "image"):
-            self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (clusters.name(image),))
+    def deal(self) -> Iterator[SourceSeed | BadRow]:
+        """Every row in the order of adding: a seed with its cluster, kind and set, or why it is none."""
+        for bench in (1, 0):
+            for number, _, value in self._rows(f"kept IS NULL AND bench = {bench}"):
+                seed = SourceSeed.model_validate_json(value)
+                decided = self._decided(seed.model_copy(update={"kind": kind_of(seed, self.kinds)}))
+                row = (isinstance(decided, SourceSeed), decided.model_dump_json(), number)
+                self._base.execute("UPDATE row SET kept = ?, value = ? WHERE number = ?", row)
+        for _, _, value in self._rows("kept AND bench"):
+            if image := SourceSeed.model_validate_json(value).image:
+                self._base.execute("INSERT OR IGNORE INTO bench VALUES (?)", (self.clusters.name(image),))
         for _, kept, value in self._rows("1"):
-            yield self._dealt(SourceSeed.model_validate_json(value), clusters) if kept else _bad(value)
+            yield self._dealt(SourceSeed.model_validate_json(value)) if kept else BadRow.model_validate_json(value)
 
-    def _decide(self, number: int, seed: SourceSeed, kinds: ShareSettings, index: DuplicateIndex) -> None:
-        """Keep a row, with its kind, or leave it out."""
-        kind = kind_of(seed, kinds)
+    def _decided(self, seed: SourceSeed) -> SourceSeed | BadRow:
+        """The seed, if it is kept."""
         item = Item(seed.id, seed.question, Path(seed.image).stem if seed.image else "", by_line=True)
-        value: Record = seed.model_copy(update={"kind": kind})
-        if why := self._why_not(seed, kind, item, index):
-            value = _left_out(seed, *why)
-        else:
-            index.add(item)
-        row = (not why, value.model_dump_json(), number)
-        self._base.execute("UPDATE row SET kept = ?, value = ? WHERE number = ?", row)
-
-    def _why_not(
-        self, seed: SourceSeed, kind: DialogueKind | None, item: Item, index: DuplicateIndex
-    ) -> tuple[str, str] | None:
         trained = self.splits.sft + self.splits.rl > 0 and seed.source not in self.splits.bench_sources
         if trained and forbids_training(seed.source, seed.license):
-            return "licence", f"its terms forbid to train on it ({seed.source}, {seed.license})"
-        if kind is None:
-            return "not_claimed", "no share of `kinds` takes it"
+            return _left_out(seed, "licence", f"its terms forbid to train on it ({seed.source}, {seed.license})")
+        if seed.kind is None:
+            return _left_out(seed, "not_claimed", "no share of `kinds` takes it")
         if self._base.execute("SELECT 1 FROM row WHERE id = ? AND kept", (seed.id,)).fetchone():
-            return "duplicate", "a row of an earlier source has the same question about the same pixels"
-        if like := index.first_like(item):
-            return "near_duplicate", f"nearly the same as {like}"
-        return None
+            return _left_out(
+                seed, "duplicate", "a row of an earlier source has the same question about the same pixels"
+            )
+        if like := self._index.first_like(item):
+            return _left_out(seed, "near_duplicate", f"nearly the same as {like}")
+        self._index.add(item)
+        return seed
 
-    def _dealt(self, seed: SourceSeed, clusters: Clusters) -> SourceSeed | BadRow:
-        cluster = clusters.name(seed.image) if seed.image else seed.id
+    def _dealt(self, seed: SourceSeed) -> SourceSeed | BadRow:
+        cluster = self.clusters.name(seed.image) if seed.image else seed.id
         side = self.splits.side(drawn("side", cluster))
         if seed.source in self.splits.bench_sources:
             side = SetName.BENCH
@@ -117,9 +98,9 @@ class Pool:
             return _left_out(seed, "benchmark_image", what)
         return seed.model_copy(update={"cluster": cluster, "side": side})
 
-    def _rows(self, where: str, column: str = "value") -> Iterator[tuple[int, int, str]]:
-        """Number, ``kept`` and a column of rows, in their order; rows may be changed meanwhile."""
-        query = f"SELECT number, kept, {column} FROM row WHERE number > ? AND {where} ORDER BY number LIMIT {PAGE}"
+    def _rows(self, where: str) -> Iterator[tuple[int, int, str]]:
+        """Number, ``kept`` and value of rows, in their order; rows may be changed meanwhile."""
+        query = f"SELECT number, kept, value FROM row WHERE number > ? AND {where} ORDER BY number LIMIT {PAGE}"
         last = 0
         while page := self._base.execute(query, (last,)).fetchall():
             yield from page
@@ -127,11 +108,7 @@ class Pool:
 
 
 def kind_of(seed: SourceSeed, shares: ShareSettings) -> DialogueKind | None:
-    """The kind of dialogue that is to be made of a seed; ``None``: none.
-
-    It depends on the seed's id and on what its source says of it, and on nothing else: not on other seeds, their order
-    or the machine.
-    """
+    """The kind of dialogue that is to be made of a seed, if any: by its id and what its source says of it alone."""
     unsafe = seed.unsafe if seed.unsafe is not None else _COUNTS_AS[shares.unknown]
     lot = drawn("kind", seed.id)
     if unsafe is None:
@@ -147,7 +124,3 @@ def kind_of(seed: SourceSeed, shares: ShareSettings) -> DialogueKind | None:
 
 def _left_out(seed: SourceSeed, reason: str, what: str) -> BadRow:
     return BadRow(reason=reason, what=one_line(what), id=seed.id, source=seed.source, source_id=seed.source_id)
-
-
-def _bad(value: str) -> BadRow:
-    return BadRow.model_validate_json(value)

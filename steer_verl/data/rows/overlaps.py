@@ -18,7 +18,7 @@ class Overlaps:
     """The good rows of several files, added file by file. Memory grows with ids and images alone."""
 
     def __init__(self) -> None:
-        self._index = DuplicateIndex(None, DuplicateSettings())
+        self._index = DuplicateIndex(DuplicateSettings())
         self._forms: dict[Path, str] = {}
         self._first: dict[Hashable, tuple[Path, int]] = {}
 

@@ -72,7 +72,7 @@ class Gate:
     pixels."""
 
     def __init__(self, images: Path, duplicates: DuplicateSettings) -> None:
-        self._images, self._like = images, DuplicateIndex(None, duplicates)
+        self._images, self._like = images, DuplicateIndex(duplicates)
         self._base = sqlite3.connect("")
         self._base.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES}")
 

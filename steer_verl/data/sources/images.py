@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,7 @@ from steer_verl.images import decode_image, load_image, plain_image, resolve_ima
 
 
 class SourceImages:
-    """Finds the images of rows.
-
-    Args:
-        store: gets each image, re-encoded and named by its pixels.
-        seen: is told of each, with its path in the store.
-    """
+    """Finds the images of rows and puts each into the store; ``seen`` is told of each, with its path there."""
 
     def __init__(self, store: ImageStore, seen: Callable[[str, Image.Image], None] = lambda path, image: None) -> None:
         self.store, self._seen = store, seen
@@ -28,16 +23,10 @@ class SourceImages:
         """Where rows have looked for their images."""
 
     def find(self, value: Any, root: Path, near: str, name: str) -> str | None:
-        """The path in the store of a row's image; ``None`` when the row has none.
+        """The path in the store of a row's image; ``None`` when the row has none; Refused: broken, hostile, no image.
 
-        Args:
-            value: as :class:`~steer_verl.data.sources.sets.Draft` has it.
-            root: folder that a path may not leave; an absolute path must lie in it too.
-            near: the table's folder below it; a path may begin there too.
-            name: says in errors which image it is, where there is no path.
-
-        Raises:
-            Refused: missing, broken, hostile or of another type.
+        ``value`` is as in :class:`~steer_verl.data.sources.sets.Draft`. No path leaves ``root``, an absolute one
+        neither; it may begin in ``near`` too, the table's folder. ``name`` stands in errors where there is no path.
         """
         if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
             name = str(value.get("path") or name)
@@ -51,7 +40,7 @@ class SourceImages:
             elif isinstance(value, Image.Image):
                 image = plain_image(value, name)
             elif all(isinstance(path, str) for path in paths):
-                image = load_image(self._file([place for path in paths for place in _places(path, root, near)], root))
+                image = load_image(self._file(paths, root, near))
             else:
                 raise Refused("image", f"image: a {type(value).__name__}", "give a path, or the bytes of an image file")
         except DataError as error:
@@ -61,22 +50,16 @@ class SourceImages:
         self._seen(path, image)
         return path
 
-    def _file(self, places: list[str], root: Path) -> Path:
-        """The first that is there; else the first one's fault is told."""
+    def _file(self, paths: tuple[str, ...], root: Path, near: str) -> Path:
+        """The first that is there, below the root or the table's folder; else the first one's fault is told."""
         faults = []
-        for place in places:
-            self.folders.add((root / place).parent)
-            try:
-                return resolve_image(place, root=root)
-            except DataError as error:
-                faults.append(error)
+        for path in paths:
+            if Path(path).is_relative_to(root.absolute()):
+                path = str(Path(path).relative_to(root.absolute()))
+            for place in [path] if Path(path).is_absolute() or not near else [path, f"{near}/{path}"]:
+                self.folders.add((root / place).parent)
+                try:
+                    return resolve_image(place, root=root)
+                except DataError as error:
+                    faults.append(error)
         raise faults[0]
-
-
-def _places(path: str, root: Path, near: str) -> Iterator[str]:
-    """Where below the root a path may lead. An absolute one is one from there, if it lies in it."""
-    if Path(path).is_absolute() and Path(path).is_relative_to(root.absolute()):
-        path = str(Path(path).relative_to(root.absolute()))
-    yield path
-    if near and not Path(path).is_absolute():
-        yield f"{near}/{path}"

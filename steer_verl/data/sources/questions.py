@@ -1,4 +1,7 @@
-"""The text of a question that somebody else wrote: trimmed, one Unicode form, no marks, or refused."""
+"""The text of a question that somebody else wrote: trimmed, one Unicode form, no marks, or :class:`Refused`.
+
+A mark is where verl's dataset would put an image, a video or a sound; sets write ``<image>`` before the question.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 def plain_text(text: str) -> str:
     """``text`` in Unicode's NFC form, without control characters but tabs and newlines, and without marks at its ends.
 
-    A mark is where verl's dataset would put an image, a video or a sound; sets write ``<image>`` before the question.
-    Idempotent.
-
-    Raises:
-        Refused: it holds a lone surrogate, which UTF-8 cannot carry.
+    Idempotent. Refused: a lone surrogate, which UTF-8 cannot carry.
     """
     if _SURROGATE.search(text):
         raise Refused("text", "a lone surrogate", "write the character itself, in UTF-8")
@@ -34,11 +33,7 @@ def plain_text(text: str) -> str:
 
 
 def clean_question(text: str, max_chars: int) -> str:
-    """A question as a seed holds it: :func:`plain_text` that says something, at most ``max_chars`` characters long.
-
-    Raises:
-        Refused: no words, too long, a mark in the middle, or a lone surrogate.
-    """
+    """A question as a seed holds it. Refused: no words, too long, or a mark in the middle."""
     text = plain_text(text)
     if inside := [mark for mark in MARKS if mark in text]:
         raise Refused("text", f"the question holds {inside[0]} between its words", "reword it; a seed has one image")
@@ -50,10 +45,6 @@ def clean_question(text: str, max_chars: int) -> str:
 
 
 def clean_answer(text: str) -> str:
-    """The source's own answer as a seed holds it; empty when it holds a mark, which would ask for an image.
-
-    Raises:
-        Refused: it holds a lone surrogate.
-    """
+    """The source's own answer as a seed holds it; empty when it holds a mark, which would ask for an image."""
     text = plain_text(text)
     return "" if any(mark in text for mark in MARKS) else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -22,9 +21,12 @@ from steer_verl.errors import DataError
 from steer_verl.text import one_line
 
 MAX_NAME_CHARS = 300
-ADDED = "its seed has what this one adds"
 FILE_NAME, SPLIT = "file_name", "split"
 """Columns by which the tables of image folders name their images, and rows tell which split they are of."""
+_TWICE = "an earlier row asks the same about the same pixels", "its seed has what this one adds"
+
+Found = tuple[str, int, SourceSeed | Refused]
+"""File, row, and what the row became: there may be several of one row."""
 
 
 def read_source(
@@ -34,19 +36,14 @@ def read_source(
 
     Rows that say the same (the same question about the same pixels) are one seed, with what any of them says; all but
     the first are told as ``duplicate``. So the whole source is read before the first seed is given; memory does not
-    grow with it.
-
-    Args:
-        settings: which source.
-        images: finds its images.
-        tick: is told at each row how much of the source is read, from 0 to 1.
+    grow with it. ``tick`` is told at each row how much of the source is read, from 0 to 1.
 
     Raises:
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
     """
     found = _Merged(settings.limit)
-    for item, file, number in _Source(settings, images, tick).read():
-        if not found.add(item, file, number):
+    for file, row, item in _Source(settings, images, tick).read():
+        if not found.add(item, file, row):
             break
     if not found.seeds:
         first = f"the first of {found.bad} faults: {found.first}" if found.bad else "no row was found"
@@ -55,11 +52,7 @@ def read_source(
 
 
 def source_files(settings: SourceSettings) -> list[Path]:
-    """The files that rows may be read from, in order; none for a dataset that is downloaded by its name.
-
-    Raises:
-        DataError: the pattern of files cannot be used.
-    """
+    """The files that rows may be read from, in order; none for a dataset that is downloaded by its name."""
     place = settings.path or Path(settings.dataset or "")
     if not place.is_dir():
         return [] if settings.path is None else [place]
@@ -74,111 +67,93 @@ class _Source:
     def __init__(self, settings: SourceSettings, images: SourceImages, tick: Callable[[float], None]) -> None:
         self.settings, self.images, self.tick = settings, images, tick
         self.source = SETS[settings.set]
-        self.fitting = 0
-        self.others: list[tuple[str, set[str]]] = []
-        """Tables of another form, and their columns."""
-        self.splits: set[str] = set()
-        """That were not asked for."""
 
-    def read(self) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
-        """Seeds and bad rows, in the order of the rows, each with its file and row."""
-        for begin, share, table in self._tables():
+    def read(self) -> Iterator[Found]:
+        """Seeds and faults, in the order of the rows; then the tables of another form."""
+        fitting, asked = 0, self.settings.split
+        others, splits = dict[str, set[str]](), set[str]()
+        tables = self._tables()
+        count = len(tables) if isinstance(tables, list) else 1
+        for place, table in enumerate(tables):
             try:
                 heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
-                columns, asked = set(chain(*heads)) - {KEY}, self.settings.split
-                form = form_of(self.source, heads)
+                columns, form = set(chain(*heads)) - {KEY}, form_of(self.source, heads)
                 if form is None:
-                    self.others.append((table.name, columns))
+                    others[table.name] = columns
                 elif asked not in (None, table.origin.split) and SPLIT not in columns:
-                    self.splits.add(table.origin.split)
+                    splits.add(table.origin.split)
                 else:
-                    self.fitting += 1
-                    yield from self._rows(form, table, begin, share)
+                    fitting += 1
+                    yield from self._rows(form, table, min(place, count - 1), count)
             except Refused as refused:
-                yield refused.at(table.name, 0), table.name, 0
-        if not self.fitting and (self.others or self.splits):
-            raise self._nothing_fits()
-        for name, columns in self.others:
-            other = Refused("other_form", f"columns {_listed(columns)}", f"not read as {self.source.name}")
-            yield other.at(name, 0), name, 0
+                yield table.name, 0, refused
+        if not fitting and (others or splits):
+            raise self._nothing_fits(others, splits)
+        for name, columns in others.items():
+            hint = f"not read as {self.source.name}"
+            yield name, 0, Refused("other_form", f"columns {_listed(columns)}", hint)
 
-    def _tables(self) -> Iterator[tuple[float, float, Table]]:
-        """Where in the source a table begins, its share, and the table."""
+    def _tables(self) -> Iterable[Table]:
         settings = self.settings
         if settings.dataset is not None:
-            tables: Iterable[Table] = hub_tables(settings.dataset, settings.config, settings.split)
-        elif settings.path is not None and is_saved(settings.path):
-            tables = saved_tables(settings.path, settings.config, settings.split)
-        else:
-            tables = file_tables(settings, self.source.images)
-        share = 1 / len(tables) if isinstance(tables, list) else 1.0
-        for number, table in enumerate(tables):
-            yield min(number * share, 1 - share), share, table
+            return hub_tables(settings.dataset, settings.config, settings.split)
+        if settings.path is not None and is_saved(settings.path):
+            return saved_tables(settings.path, settings.config, settings.split)
+        return file_tables(settings, self.source.images)
 
-    def _rows(
-        self, form: Form, table: Table, begin: float, share: float
-    ) -> Iterator[tuple[SourceSeed | BadRow, str, int]]:
+    def _rows(self, form: Form, table: Table, place: int, count: int) -> Iterator[Found]:
+        asked = self.settings.split
         for number, row in table.rows({*form.columns, *form.more, FILE_NAME, SPLIT}):
-            self.tick(begin + share * table.part)
+            self.tick((place + table.part) / count)
             if isinstance(row, Refused):
-                yield row.at(table.name, number), table.name, number
-            elif self.settings.split is None or row.get(SPLIT, self.settings.split) == self.settings.split:
-                for item in self._row(form, table, number, _with_image(row)):
-                    yield item, table.name, number
+                yield table.name, number, row
+            elif asked is None or row.get(SPLIT, asked) == asked:
+                for item in self._row(form, table, number, Row(_with_image(row))):
+                    yield table.name, number, item
 
-    def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | BadRow]:
+    def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | Refused]:
         try:
             drafts = list(form.read(row, table.origin))
-            if not drafts:
-                raise Refused("field", "no question in it")
         except Refused as refused:
-            yield refused.at(table.name, number)
+            yield refused
             return
+        if not drafts:
+            yield Refused("field", "no question in it")
         for draft in drafts:
             unsafe = self.settings.unsafe if draft.unsafe is None else draft.unsafe
             try:
                 yield self._seed(draft, unsafe, table, number)
             except Refused as refused:
-                yield refused.at(table.name, number, unsafe)
+                refused.unsafe = unsafe
+                yield refused
 
     def _seed(self, draft: Draft, unsafe: bool | None, table: Table, number: int) -> SourceSeed:
         question = clean_question(draft.question, self.settings.max_chars)
         source = draft.source or self.settings.name or self.source.name
         license = one_line(draft.license or self.settings.license or self.source.license)
         _check_names(source, draft.source_id, license)
-        answer, category, facts = clean_answer(draft.answer), plain_text(draft.category), _json(draft.facts)
+        clean = {"answer": clean_answer(draft.answer), "category": plain_text(draft.category), "unsafe": unsafe}
+        try:
+            check_json(draft.facts)
+        except ValueError as error:
+            what, hint = error.args
+            raise Refused("field", f"facts: {what}", hint) from None
         image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
-        return SourceSeed(
-            id=seed_id(question, image),
-            question=question,
-            image=image,
-            unsafe=unsafe,
-            category=category,
-            answer=answer,
-            choice=draft.choice,
-            source=source,
-            source_id=draft.source_id,
-            license=license,
-            facts=facts,
-        )
+        clean |= {"question": question, "image": image, "source": source, "license": license}
+        return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 
-    def _nothing_fits(self) -> DataError:
-        """What was looked for, what was found, and what that may be."""
+    def _nothing_fits(self, others: dict[str, set[str]], splits: set[str]) -> DataError:
         wanted, hint = f"columns {self.source.wanted}", "give the set's own files, or change `set`"
-        found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in self.others[:5])
-        if self.splits:
-            wanted, found, hint = f"the split {self.settings.split}", f"splits {_listed(self.splits)}", "check `split`"
-        elif like := other_set([columns for _, columns in self.others]):
+        found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in [*others.items()][:5])
+        if splits:
+            wanted, found, hint = f"the split {self.settings.split}", f"splits {_listed(splits)}", "check `split`"
+        elif like := other_set(others.values()):
             hint = f"it looks like {like.title}: set: {like.name}"
         return DataError(f"{self.settings.place}: {self.source.name}: looked for {wanted}; found {found}; {hint}")
 
 
 class _Merged:
-    """Seeds and bad rows of one source in the order of their rows, in a file that nobody else sees.
-
-    Args:
-        limit: seeds at most.
-    """
+    """Seeds and bad rows of one source in the order of their rows, in a file that nobody else sees; ``limit`` seeds."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
@@ -188,7 +163,7 @@ class _Merged:
         self._base.execute("PRAGMA journal_mode=OFF")
         self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
 
-    def add(self, item: SourceSeed | BadRow, file: str, row: int) -> bool:
+    def add(self, item: SourceSeed | Refused, file: str, row: int) -> bool:
         """Whether there was room for it. A seed that is there already takes over what the new one adds."""
         if isinstance(item, SourceSeed):
             known = self._base.execute("SELECT value FROM row WHERE id = ?", (item.id,)).fetchone()
@@ -200,9 +175,10 @@ class _Merged:
                 return True
             both = merged(SourceSeed.model_validate_json(known[0]), item).model_dump_json()
             self._base.execute("UPDATE row SET value = ? WHERE id = ?", (both, item.id))
-            item = Refused("duplicate", "an earlier row asks the same about the same pixels", ADDED).at(file, row)
-        self.bad, self.first = self.bad + 1, self.first or item
-        self._base.execute("INSERT INTO row (value) VALUES (?)", (item.model_dump_json(),))
+            item = Refused("duplicate", *_TWICE)
+        bad = item.at(file, row)
+        self.bad, self.first = self.bad + 1, self.first or bad
+        self._base.execute("INSERT INTO row (value) VALUES (?)", (bad.model_dump_json(),))
         return True
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
@@ -211,10 +187,7 @@ class _Merged:
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
-    """A seed with what another row of the same content adds: its answer, or what it says of the question.
-
-    What one row calls unsafe is unsafe.
-    """
+    """A seed with what another row of the same content adds; what one of them calls unsafe is unsafe."""
     update: dict[str, Any] = {name: getattr(first, name) or getattr(other, name) for name in ("category", "source_id")}
     if not first.answer:
         update |= {"answer": other.answer, "choice": other.choice}
@@ -223,23 +196,13 @@ def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
     return first.model_copy(update=update)
 
 
-def _with_image(row: Row) -> Row:
+def _with_image(row: dict[str, Any]) -> dict[str, Any]:
     """A row of an image folder's table names its image by another column."""
     return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
 
 
 def _listed(names: set[str]) -> str:
     return one_line(", ".join(sorted(names)[:20])) or "none"
-
-
-def _json(facts: dict[str, Any]) -> dict[str, Any]:
-    try:
-        check_json(facts)
-        json.dumps(facts, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as error:
-        what = error.args[0] if len(error.args) == 2 else "a value that JSON does not have"
-        raise Refused("field", f"facts: {what}", "write it as a text") from None
-    return facts
 
 
 def _check_names(source: str, source_id: str, license: str) -> None:

@@ -6,14 +6,13 @@ is one function from a row to drafts (sets_risky.py and sets_benign.py have them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from steer_verl.text import one_line
 from steer_verl.types import Record
 
-Row = Mapping[str, Any]
 KEY = "<key>"
 """Column of a row that stands under a key in its JSON file: the key."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -54,10 +53,68 @@ class Refused(Exception):
         what, hint = one_line(what), one_line(hint)
         super().__init__(reason, what, hint)
         self.reason, self.what, self.hint = reason, what, hint
+        self.unsafe: bool | None = None
+        """See :class:`BadRow`."""
 
-    def at(self, file: str, row: int, unsafe: bool | None = None) -> BadRow:
+    def at(self, file: str, row: int) -> BadRow:
         """The account of it."""
-        return BadRow(reason=self.reason, what=self.what, hint=self.hint, file=one_line(file), row=row, unsafe=unsafe)
+        what, hint, unsafe = self.what, self.hint, self.unsafe
+        return BadRow(reason=self.reason, what=what, hint=hint, file=one_line(file), row=row, unsafe=unsafe)
+
+
+class Row(dict[str, Any]):
+    """A row's columns. Each method raises :class:`Refused` for a column that holds something else than it asks for."""
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A column's text; ``default`` for a null or missing one."""
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        return value if isinstance(value, str) else self._not(name, "a text")
+
+    def ident(self, *names: str, default: str | None = None) -> str:
+        """An id, a text or an integer, in the first of these columns that has one; ``default`` where none has."""
+        name = next((name for name in names if self.get(name) is not None), names[0])
+        value = self.get(name)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            self._not(name, "an id")
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise Refused("field", f"{name}: an integer of {value.bit_length()} bits")
+        return str(value)
+
+    def flag(self, name: str, yes: str = "yes", no: str = "no") -> bool | None:
+        """A boolean, or one of two words; ``None`` for a null or missing one."""
+        value = self.get(name)
+        if isinstance(value, str):
+            value = {yes: True, no: False}.get(value.strip().lower(), value)
+        return value if value is None or isinstance(value, bool) else self._not(name, f"{yes} or {no}")
+
+    def elements(self, name: str) -> list[Any]:
+        """A column's list."""
+        value = self.get(name)
+        return value if isinstance(value, list) else self._not(name, "a list")
+
+    def options(self, name: str) -> list[str]:
+        """A column's choices, one letter each."""
+        choices = [Row({name: choice}).text(name) for choice in self.elements(name)]
+        if len(choices) > len(LETTERS):
+            raise Refused("field", f"{name}: {len(choices)} of them")
+        return choices
+
+    def present(self, *names: str) -> dict[str, Any]:
+        """Those columns that hold something, as facts."""
+        return {name: value for name in names if (value := self.get(name)) is not None and value != ""}
+
+    def joined(self, *names: str) -> str:
+        """Texts of several columns, from the broad category to the narrow one."""
+        return " / ".join(part for name in names if (part := self.text(name, "").strip()))
+
+    def _not(self, name: str, wanted: str) -> NoReturn:
+        value = self.get(name)
+        found = repr(value[:40]) if isinstance(value, str | bytes) else f"a {type(value).__name__}"
+        raise Refused("field", f"{name}: " + ("missing" if value is None else f"{found} is not {wanted}"))
 
 
 @dataclass(frozen=True)
@@ -134,78 +191,3 @@ class SourceSet:
     def wanted(self) -> str:
         """Its columns, for people."""
         return " or ".join(form.wanted for form in self.forms)
-
-
-# Each of these raises Refused for a column that holds something else.
-
-
-def text(row: Row, name: str, default: str | None = None) -> str:
-    """A column's text; ``default`` for a null or missing one."""
-    value = row.get(name)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        raise _wrong(name, value, "a text")
-    return value
-
-
-def ident(row: Row, *names: str) -> str:
-    """An id, a text or an integer, in the first of these columns that has one."""
-    name = next((name for name in names if row.get(name) is not None), names[0])
-    value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise _wrong(name, value, "an id")
-    if isinstance(value, int) and value.bit_length() > 64:
-        raise Refused("field", f"{name}: an integer of {value.bit_length()} bits")
-    return str(value)
-
-
-def maybe_ident(row: Row, *names: str) -> str:
-    """The same; empty where no column has one."""
-    return ident(row, *names) if any(row.get(name) is not None for name in names) else ""
-
-
-def flag(row: Row, name: str) -> bool | None:
-    """``yes``/``no`` as a text or a boolean; ``None`` for a null or missing one."""
-    value = row.get(name)
-    if isinstance(value, str):
-        value = {"yes": True, "no": False}.get(value.strip().lower(), value)
-    if not (value is None or isinstance(value, bool)):
-        raise _wrong(name, value, "yes or no")
-    return value
-
-
-def items(row: Row, name: str) -> list[Any]:
-    """A column's list."""
-    value = row.get(name)
-    if not isinstance(value, list):
-        raise _wrong(name, value, "a list")
-    return value
-
-
-def present(row: Row, *names: str) -> dict[str, Any]:
-    """Those columns that hold something, as facts."""
-    return {name: value for name in names if (value := row.get(name)) is not None and value != ""}
-
-
-def joined(row: Row, *names: str) -> str:
-    """Texts of several columns, from the broad category to the narrow one."""
-    return " / ".join(part for name in names if (part := text(row, name, "").strip()))
-
-
-def options(row: Row, name: str) -> list[str]:
-    """A column's choices, one letter each."""
-    choices = [text({name: choice}, name) for choice in items(row, name)]
-    if len(choices) > len(LETTERS):
-        raise Refused("field", f"{name}: {len(choices)} of them")
-    return choices
-
-
-def _wrong(name: str, value: Any, wanted: str) -> Refused:
-    found = "missing" if value is None else f"{shown(value)} is not {wanted}"
-    return Refused("field", f"{name}: {found}")
-
-
-def shown(value: Any) -> str:
-    """A short look at anything."""
-    return repr(value[:40]) if isinstance(value, str | bytes) else f"a {type(value).__name__}"

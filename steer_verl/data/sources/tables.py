@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.jsonl import MAX_LINE_BYTES, Line, read_json, read_jsonl, regular_file
-from steer_verl.data.sources.sets import KEY, Origin, Refused, Row
+from steer_verl.data.jsonl import MAX_LINE_BYTES, read_json, read_jsonl, regular_file
+from steer_verl.data.sources.sets import KEY, Origin, Refused
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 
@@ -47,9 +47,13 @@ class Table:
 
     def heads(self) -> list[set[str]]:
         """Columns: the table's, or those of its first good rows. Raises :class:`Refused` if nothing can be read."""
-        raise NotImplementedError
+        first = list(islice(self.rows(set()), HEADS))
+        if found := [set(row) for _, row in first if isinstance(row, dict)]:
+            return found
+        why = next((f"row {number}: {row.what}" for number, row in first if isinstance(row, Refused)), "it is empty")
+        raise Refused("file", f"no row can be read ({why})", AGAIN)
 
-    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         """Number, from 1, and every row, at least with these of its columns, or why it cannot be read."""
         raise NotImplementedError
 
@@ -57,29 +61,17 @@ class Table:
 class JsonTable(Table):
     """A JSONL or JSON file. A row that stands under a key has it as the column :data:`KEY`."""
 
-    def heads(self) -> list[set[str]]:
-        """See :class:`Table`."""
-        lines = list(islice(self._lines(), HEADS))
-        found = [set(line.value) for line in lines if line.value is not None]
-        if not found:
-            first = f"row {lines[0].number}: {lines[0].what}" if lines else "it is empty"
-            raise Refused("file", f"no row can be read ({first})", AGAIN)
-        return found
-
-    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
-        """See :class:`Table`."""
-        size = max(Path(self.name).stat().st_size, 1)
-        for line in self._lines():
-            self.part += line.size / size
-            if line.value is None:
-                yield line.number, Refused("line", line.what, line.hint)
-            else:
-                yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
-
-    def _lines(self) -> Iterator[Line]:
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         path = Path(self.name)
+        size, read = max(path.stat().st_size, 1), 0
         try:
-            yield from (read_json if path.suffix == ".json" else read_jsonl)(path)
+            for line in (read_json if path.suffix == ".json" else read_jsonl)(path):
+                read += line.size
+                self.part = read / size
+                if line.value is None:
+                    yield line.number, Refused("line", line.what, line.hint)
+                else:
+                    yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
         except DataError as error:
             what, _, hint = str(error).removeprefix(f"{path}: ").rpartition("; ")
             raise Refused("file", what, hint) from None
@@ -89,12 +81,10 @@ class CsvTable(Table):
     """A CSV file with a header, in UTF-8. Values are texts, and an empty one is none; rows are counted after it."""
 
     def heads(self) -> list[set[str]]:
-        """See :class:`Table`."""
         with self._open() as reader:
             return [set(reader.fieldnames or ())]
 
-    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
-        """See :class:`Table`."""
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         with self._open() as reader:
             number = 0
             try:
@@ -103,18 +93,26 @@ class CsvTable(Table):
             except csv.Error as error:  # where the next row begins is not known any more
                 yield number + 1, Refused("file", f"from here on it cannot be read ({error})", AGAIN)
 
-    def _row(self, row: dict[str | Any, Any]) -> Row | Refused:
+    def _row(self, row: dict[str | Any, Any]) -> dict[str, Any] | Refused:
         if None in row or None in row.values():
             return Refused("line", "not as many values as columns", "put quotes around a text with commas or line ends")
         if any("\udc80" <= char <= "\udcff" for text in row.values() if not text.isascii() for char in text):
             return Refused("line", "not UTF-8", "save the file as UTF-8")
         return {name: text or None for name, text in row.items()}
 
+    def _lines(self) -> Iterator[str]:
+        with open(self.name, "rb") as stream:
+            while raw := stream.readline(MAX_LINE_BYTES + 1):
+                if len(raw) > MAX_LINE_BYTES:
+                    raise csv.Error(f"a line longer than {MAX_LINE_BYTES} bytes")
+                # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
+                yield raw.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+
     @contextmanager
     def _open(self) -> Iterator[csv.DictReader[str]]:
         csv.field_size_limit(MAX_LINE_BYTES)
-        with _told("cannot be read"), open(self.name, "rb") as stream:
-            reader = csv.DictReader(_csv_lines(stream))
+        with _told("not readable CSV"):
+            reader = csv.DictReader(self._lines())
             names = list(reader.fieldnames or ())
             if not names or len(set(names)) < len(names):
                 raise Refused("file", "its first line does not name the columns, each once", "write them there")
@@ -122,15 +120,13 @@ class CsvTable(Table):
 
 
 class ParquetTable(Table):
-    """A parquet file."""
+    """A parquet file. A part that is broken is told in one line, and the next part is read."""
 
     def heads(self) -> list[set[str]]:
-        """See :class:`Table`."""
         with self._open() as file:
             return [set(file.schema_arrow.names)]
 
-    def rows(self, wanted: set[str]) -> Iterator[tuple[int, Row | Refused]]:
-        """See :class:`Table`. A part that is broken is told in one line, and the next part is read."""
+    def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         with self._open() as file:
             names = [name for name in file.schema_arrow.names if name in wanted]
             before, total = 0, max(file.metadata.num_rows, 1)
@@ -158,33 +154,34 @@ class ParquetTable(Table):
 def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     """The tables of a file, or of a folder: of the config that is asked for, and of every split.
 
-    Args:
-        settings: with a ``path``.
-        images: folder that the set's authors put its images in, beside the table or beside the table's folder.
-
-    Raises:
-        DataError: there is no table, or the file is a pipe or a device.
+    ``images`` is the folder that the set's authors put its images in, beside the table or beside the table's folder.
     """
-    path = settings.path or Path()
+    path, config = settings.path or Path(), settings.config
     if not path.is_dir():
-        folder = path.absolute().parent
-        origin = Origin(settings.config or folder.name, settings.split or _split(path), path.stem)
-        return [_table(regular_file(path), origin, settings.images or _root(folder, images))]
-    files = tables_in(path, settings.files)
-    taken = [file for file in files if settings.config in (None, file.parent.name)]
-    if not taken:
-        found = ", ".join(sorted({f"{file.parent.name}/{_split(file)}" for file in files})[:20]) or "none"
-        raise DataError(f"{path}: no {', '.join(SUFFIXES)} file is asked for; found: {found}; check config and files")
-    root = settings.images or _root(path.absolute(), images)
-    return [_table(file, Origin(file.parent.name, _split(file), file.stem), root) for file in taken]
+        folder, taken = path.absolute().parent, [regular_file(path)]
+        origins = [Origin(config or folder.name, settings.split or _split(path), path.stem)]
+    else:
+        folder, files = path.absolute(), tables_in(path, settings.files)
+        taken = [file for file in files if config in (None, file.parent.name)]
+        origins = [Origin(file.parent.name, _split(file), file.stem) for file in taken]
+        if not taken:
+            found = ", ".join(sorted({f"{file.parent.name}/{_split(file)}" for file in files})[:20]) or "none"
+            what = f"no {', '.join(SUFFIXES)} file is asked for; found: {found}"
+            raise DataError(f"{path}: {what}; check config and files")
+    # the folder that has the images' folder in it: the table's, or the one above; else the table's
+    beside = next((place for place in (folder, folder.parent) if images and (place / images).is_dir()), folder)
+    root = (settings.images or beside).absolute()
+    kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable}
+    tables = []
+    for file, origin in zip(taken, origins, strict=True):
+        own = file.absolute().parent
+        near = str(own.relative_to(root)) if own != root and own.is_relative_to(root) else ""
+        tables.append(kinds.get(file.suffix, JsonTable)(str(file), origin, root, near))
+    return tables
 
 
 def tables_in(folder: Path, pattern: str | None) -> list[Path]:
-    """The data files of a folder, in the order of their names.
-
-    Raises:
-        DataError: the pattern leads out of the folder, or is none.
-    """
+    """The data files of a folder, in the order of their names; raises DataError for a pattern that leads out of it."""
     if pattern is not None and (not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts):
         raise DataError(f"{folder}: files: {pattern!r} is no pattern of files below it; write one as data/*.json")
     return [
@@ -197,7 +194,7 @@ def tables_in(folder: Path, pattern: str | None) -> list[Path]:
     ]
 
 
-def records(batch: pa.RecordBatch | pa.Table) -> list[Row | Refused]:
+def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
     """The rows of a batch as objects; a row with a value that Python has no form for is told, not the batch."""
     try:
         return list(batch.to_pylist())
@@ -208,26 +205,6 @@ def records(batch: pa.RecordBatch | pa.Table) -> list[Row | Refused]:
         return [Refused("line", what, "save texts as UTF-8, and dates as texts")]
 
 
-def _csv_lines(stream: BinaryIO) -> Iterator[str]:
-    while raw := stream.readline(MAX_LINE_BYTES + 1):
-        if len(raw) > MAX_LINE_BYTES:
-            raise csv.Error(f"a line longer than {MAX_LINE_BYTES} bytes")
-        # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
-        yield raw.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-
-
-def _table(path: Path, origin: Origin, root: Path) -> Table:
-    folder, root = path.absolute().parent, root.absolute()
-    near = str(folder.relative_to(root)) if folder != root and folder.is_relative_to(root) else ""
-    kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable}
-    return kinds.get(path.suffix, JsonTable)(str(path), origin, root, near)
-
-
-def _root(folder: Path, images: str) -> Path:
-    """The folder that has the images' folder in it: the table's, or the one above; else the table's."""
-    return next((place for place in (folder, folder.parent) if images and (place / images).is_dir()), folder)
-
-
 def _split(file: Path) -> str:
     return file.stem.partition("-")[0]
 
@@ -236,8 +213,8 @@ def _split(file: Path) -> str:
 def _told(what: str) -> Iterator[None]:
     try:
         yield
-    except (Refused, csv.Error) as error:
-        raise error if isinstance(error, Refused) else Refused("file", f"not CSV ({error})", AGAIN) from None
+    except Refused:
+        raise
     except Exception as error:  # a reader of hostile bytes raises almost anything
         raise Refused("file", f"{what} ({_first_line(error)})", AGAIN) from None
 
