@@ -18,10 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from steer_verl.data.jsonl import check_json
 from steer_verl.data.rows.flaws import Flaw, RowError, first_flaws, type_flaws
 from steer_verl.text import visible
-from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
-
-FOREIGN_MARKS = ("<video>", "<audio>")
-"""verl's dataset would look for a video or a sound and die (utils/dataset/rl_dataset.py, _build_messages)."""
+from steer_verl.types import FOREIGN_MARKS, IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 KINDS = tuple(kind.value for kind in DialogueKind)
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 
-from steer_verl.data.rows.schema import FOREIGN_MARKS
 from steer_verl.data.sources.sets import Refused
 from steer_verl.text import folded, normalized
-from steer_verl.types import IMAGE_MARK
+from steer_verl.types import FOREIGN_MARKS, IMAGE_MARK
 
 MARKS = (IMAGE_MARK, *FOREIGN_MARKS)
 _HEAD = re.compile(rf"\A(?:\s|{'|'.join(map(re.escape, MARKS))})+")

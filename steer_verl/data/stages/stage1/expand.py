@@ -13,7 +13,6 @@ from itertools import accumulate
 from steer_verl.answer import parse_answer
 from steer_verl.data.drawn import drawn
 from steer_verl.data.duplicates import normalised
-from steer_verl.data.rows.schema import FOREIGN_MARKS
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stages.agents import Agents, Probe
 from steer_verl.data.stages.facts import Facts
@@ -21,7 +20,7 @@ from steer_verl.data.stages.left import Left, Reason, stage
 from steer_verl.data.stages.settings import ExpandSettings
 from steer_verl.models.place import Place
 from steer_verl.text import folded
-from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
+from steer_verl.types import FOREIGN_MARKS, IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 MAX_CHARS = 4000
 """Of a user turn; as ``max_question_chars`` of the training."""
