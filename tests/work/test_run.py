@@ -22,7 +22,8 @@ from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, run
 from steer_verl.work.step import Done, Kept, Outcome, Rejected
-from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper
+from steer_verl.work.store import STATE
+from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper, things
 
 PRINT = {"generator": {"model": "a", "prompt": "1f"}, "kinds": ["benign"], "share": 0.5}
 OTHER = {**PRINT, "generator": {"model": "b", "prompt": "1f"}, "new": 1}
@@ -43,6 +44,29 @@ def test_a_run_is_counted_from_what_lies_on_disk(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.json", [found])
     assert read_manifest(tmp_path / "manifest.json").steps == [found]
     assert json.loads((tmp_path / "manifest.json").read_text())["steps"][0]["in"] == 31
+
+
+def test_an_item_that_holds_something_else_is_worked_again_by_what_it_had(tmp_path: Path) -> None:
+    step = ScriptedStep(odd_ones_out)
+    run(job(tmp_path, step, 12, content=_size), PRINT)
+    step.tries.clear()
+    before, calls = sorted(outcome.id for outcome in read_outcomes(tmp_path)), step.calls.copy()
+    changed = replace(job(tmp_path, step, 12, content=_size), items=_thing_7_is_even_now)
+    found = run(changed, PRINT)
+    assert (found.entered, found.kept, found.rejected) == (12, 7, {"odd": 5})
+    assert step.tries == {"thing 7": 1} and step.calls == calls
+    assert sorted(outcome.id for outcome in read_outcomes(tmp_path)) == before
+    for path in tmp_path.glob(f"shard-*/{STATE}"):
+        path.unlink()  # the outcomes tell what they are of
+    assert run(changed, PRINT).kept == 7 and step.tries == {"thing 7": 1}
+
+
+def _size(item: Thing) -> str:
+    return str(item.size)
+
+
+def _thing_7_is_even_now() -> list[Thing]:
+    return [Thing(id=item.id, size=8 if item.size == 7 else item.size) for item in things(12)]
 
 
 def test_an_unfinished_step_is_counted_with_what_it_has_cost(tmp_path: Path) -> None:
