@@ -19,6 +19,7 @@ from steer_verl.data.build import DIALOGUES, SEEDS, build, make_step
 from steer_verl.data.commands import app
 from steer_verl.data.config import BuildConfig, load_config
 from steer_verl.data.seed import SetName
+from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.mini.sources import mini_sources
 from steer_verl.models.cache import Cache
@@ -162,6 +163,38 @@ def test_a_source_may_grow_at_its_top_and_shrink(seeds: Path, tmp_path: Path) ->
     assert len(ended) == 40 and set(ended.values()) == {1}
     shrunk = made(rows[:20])
     assert sum(text.count("\n") for text in shrunk.values()) <= 20
+
+
+def test_a_row_that_was_corrected_and_a_seed_dealt_to_another_set_are_made_anew_for_nothing(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, mine = http_config(tmp_path, server, perturb={"share": 0.0}), tmp_path / "seeds.jsonl"
+        build(config)
+        asked, rows = server.roles.copy(), lines(mine)
+        mine.write_text("".join(json.dumps({**row, "license": "CC-BY-4.0"}) + "\n" for row in rows))
+        build(config)
+        made = lines(config.out / "sets" / "sft.jsonl")
+        assert len(made) == 4 and {row["license"] for row in made} == {"CC-BY-4.0"}
+        manifest = build(config.model_copy(update={"splits": SplitSettings(sft=0, rl=0, bench=1)}))
+        assert len(lines(config.out / "sets" / "bench.jsonl")) == 4 and not (config.out / "sets/sft.jsonl").exists()
+        assert manifest.steps[1].complete and manifest.steps[1].kept == 4
+        again = server.roles - asked
+        assert not again["probe"] and not again["screen"] and not again["red_user"], "asked as before"
+
+
+def test_an_endpoint_is_proved_before_the_first_item_of_a_source_that_has_grown(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, mine = http_config(tmp_path, server), tmp_path / "seeds.jsonl"
+        build(config)
+        rows = lines(mine)
+        server.faults, server.kinds, asked = 1.0, (status(401),), server.requests
+        mine.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+        assert build(config).steps[1].kept == 3 and server.requests == asked, "nothing is left to work"
+        more = {**rows[0], "question": "What is it called?"}
+        mine.write_text("".join(json.dumps(row) + "\n" for row in [*rows, more]))
+        with pytest.raises(ConfigError, match="refuses the key"):
+            build(config)
 
 
 def test_a_step_goes_to_another_process_as_it_is(built: Path, seeds: Path) -> None:

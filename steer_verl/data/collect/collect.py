@@ -71,7 +71,7 @@ class Collected(Record):
     files: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """File of a source -> its size and time, and the digest of what is in it."""
     folders: dict[str, str] = Field(default_factory=dict)
-    """Folder of images that rows name -> digest of names and sizes."""
+    """Folder of images that rows name -> digest of names, sizes and times."""
 
 
 def collect(
@@ -204,12 +204,13 @@ def _file(path: Path, before: Collected | None) -> tuple[str, str]:
 
 
 def _listing(folder: Path) -> str:
-    """Digest of the names and sizes of a folder's files; of a folder that is not there too."""
+    """Digest of the names, sizes and times of a folder's files; of a folder that is not there too."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
+            stats = ((entry.name, entry.stat()) for entry in entries if entry.is_file())
+            found = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     except (OSError, ValueError):
-        found = [("", -1)]
+        found = [("", -1, -1)]
     return _digest(repr(found))
 
 

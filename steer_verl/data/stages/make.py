@@ -7,6 +7,7 @@ that was had before comes from the cache.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from steer_verl.data.seed import Made, SetName, SourceSeed
@@ -23,19 +24,26 @@ from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Done, Kept, Rejected, value_of
 
+Ready = Callable[[], Awaitable[None]]
+
 
 class MakeStep:
     """SourceSeed -> Made (:class:`~steer_verl.work.step.Step`).
 
     The step closes its agents. The seeds' images lie below ``images``; perturbed ones are written there.
-    Raises ``ConfigError``: the strategies cannot be read.
+    ``ready`` proves that the agents are there. Raises ``ConfigError``: the strategies cannot be read.
     """
 
     name = "dialogues"
 
-    def __init__(self, agents: Agents, settings: StageSettings, images: Path) -> None:
-        self.agents, self.settings, self.images = agents, settings, images
+    def __init__(self, agents: Agents, settings: StageSettings, images: Path, ready: Ready | None = None) -> None:
+        self.agents, self.settings, self.images, self._ready = agents, settings, images, ready
         self.strategies = load_strategies(settings.red_team.strategies)
+
+    async def open(self) -> None:
+        """See :class:`~steer_verl.work.step.Step`."""
+        if self._ready is not None:
+            await self._ready()
 
     async def work(self, item: SourceSeed, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
