@@ -6,6 +6,7 @@ import functools
 import json
 import pickle
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,26 @@ def test_an_endpoint_is_proved_before_the_first_item_of_a_source_that_has_grown(
         mine.write_text("".join(json.dumps(row) + "\n" for row in [*rows, more]))
         with pytest.raises(ConfigError, match="refuses the key"):
             build(config)
+
+
+def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config = http_config(tmp_path, server, perturb={"share": 0.0})
+        build(config, until=SEEDS)
+        choose = server.choose
+
+        def unmount(request: Any) -> Any:
+            if server.role_of(request.body) == "probe":
+                shutil.rmtree(config.images, ignore_errors=True)
+            return choose(request)
+
+        server.choose = unmount
+        with pytest.raises(SteerError, match=r"image.*no item is lost"):
+            build(config)
+        assert not list(read_outcomes(config.step(DIALOGUES)))
+        server.choose = choose
+        assert build(config).steps[1].kept == 4
 
 
 def test_a_step_goes_to_another_process_as_it_is(built: Path, seeds: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -283,3 +284,14 @@ def test_on_a_terminal_one_live_line_is_shown(tmp_path: Path) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     run(job(tmp_path, ScriptedStep(), 12), PRINT, total=12, console=terminal)
     assert "scripted 12/12 · kept 12 · rejected 0" in terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SteerError, match=r"plan\.json: cannot be written \(No space left.*the same command goes on"):
+        run(job(tmp_path, ScriptedStep(), 3), PRINT)
+    monkeypatch.undo()
+    assert run(job(tmp_path, ScriptedStep(), 3), PRINT).kept == 3

@@ -102,7 +102,7 @@ def collect(
         contents = {name: digest for name, (_, digest) in files.items()}
         made_by = "" if rows is not None else _digest(json.dumps([VERSION, settings, contents]))
         same = made_by and before is not None and before.made_by == made_by
-        if before is not None and same and all(_listing(Path(name)) == seen for name, seen in before.folders.items()):
+        if before is not None and same and _images_stayed(before, folder, images):
             return before
         (folder / ACCOUNT).unlink(missing_ok=True)
         clusters = Clusters(duplicates.look_bits)
@@ -193,6 +193,13 @@ def _account(folder: Path) -> Collected | None:
         if _digest_of(folder / SEEDS) == account.digest and (folder / LEFT_OUT).is_file():
             return account
     return None
+
+
+def _images_stayed(before: Collected, folder: Path, images: Path) -> bool:
+    """Whether the sources' images are as they were and those of the seeds are there; none is opened."""
+    if any(_listing(Path(name)) != seen for name, seen in before.folders.items()):
+        return False
+    return all((images / path).is_file() for seed in read_seeds(folder) for path in seed.images)
 
 
 def _file(path: Path, before: Collected | None) -> tuple[str, str]:

@@ -13,14 +13,16 @@ from pathlib import Path
 from steer_verl.data.seed import Made, SetName, SourceSeed
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.judged import screened, selected
-from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.left import Left, stage
 from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.stages.stage1.expand import draw_turns, expanded, probed
 from steer_verl.data.stages.stage1.perturb import is_drawn, perturbed
 from steer_verl.data.stages.stage1.red_team import Attack, load_strategies
 from steer_verl.data.stages.stage2.bootstrap import bootstrapped
 from steer_verl.errors import DataError
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
+from steer_verl.models.replies import AskFault
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Done, Kept, Rejected, value_of
 
@@ -74,7 +76,7 @@ class MakeStep:
             try:
                 return await asyncio.to_thread(perturbed, item, self.images, self.settings.perturb)
             except DataError as error:
-                raise Left(Reason.IMAGE, str(error)) from None
+                raise AgentFailed(AskFault.IMAGE.value, str(error), transient=True) from None
 
     async def _dialogue(self, item: SourceSeed, place: Place) -> tuple[Seed, tuple[str, ...]]:
         """Stage I: the user's side, and the answers where they were written along with it."""
