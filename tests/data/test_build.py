@@ -19,6 +19,7 @@ from benchmarks.data.build import ANSWERS
 from steer_verl.data.build import DIALOGUES, SEEDS, build, make_step
 from steer_verl.data.commands import app
 from steer_verl.data.config import BuildConfig, load_config
+from steer_verl.data.ready import QUESTION
 from steer_verl.data.seed import SetName
 from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
@@ -266,6 +267,18 @@ def test_models_in_every_role_and_an_endpoint_that_dies_and_comes_back(tmp_path:
     names = manifest.steps[1].agents
     assert names["blue_expert"].startswith(f"{MODEL}@blue_expert-") and len(names) == 9
     assert any((config.out / "calls").iterdir())
+
+
+def test_a_gateway_that_finds_every_request_too_large_rejects_no_seed(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, choose = http_config(tmp_path, server), server.choose
+        large = status(413, "<html>413 Request Entity Too Large</html>")
+        server.choose = lambda request: choose(request) if QUESTION in request.text else large
+        with pytest.raises(SteerError, match="no item is lost"):
+            build(config)
+        server.choose = choose
+        assert build(config).steps[1].kept == 4
 
 
 class _dies_after:
