@@ -27,7 +27,7 @@ from steer_verl.data.config import DECISIVE, MINI, BuildConfig
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import training_forbidden
 from steer_verl.data.ready import check_endpoints
-from steer_verl.data.seed import SetName, SourceSeed
+from steer_verl.data.seed import SetName, SourceSeed, seed_content
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings, SplitSettings
@@ -81,7 +81,8 @@ def build(
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
     made_with = fingerprint(config)
     _look_for(config.sources, config.splits)
-    if until != SEEDS and (retry or not _is_done(config, made_with)):
+    checked = until != SEEDS and (retry or not _is_done(config, made_with))
+    if checked:
         asyncio.run(check_endpoints(config.agents.endpoints))
     seeds = _collected(config, rows, console)
     if until == SEEDS:
@@ -89,9 +90,10 @@ def build(
     job: Job[SourceSeed] = Job(
         DIALOGUES,
         config.step(DIALOGUES),
-        functools.partial(make_step, config),
+        functools.partial(make_step, config, checked=checked),
         functools.partial(read_seeds, config.step(SEEDS)),
         config.work,
+        content=seed_content,
         source=seeds.digest,
         secrets=tuple({endpoint.api_key_env for endpoint in config.agents.endpoints.values()}),
     )
@@ -120,9 +122,13 @@ def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
             regular_file(file)
 
 
-def make_step(config: BuildConfig, processes: int, cache: ReplyCache) -> MakeStep:
-    """The step of one process, which shares every server's bound with the others."""
-    return MakeStep(agents_of(config, processes, cache), config, config.images)
+def make_step(config: BuildConfig, processes: int, cache: ReplyCache, *, checked: bool = True) -> MakeStep:
+    """The step of one process, which shares every server's bound with the others.
+
+    Where the endpoints were not ``checked``, they are before the first item that is left to work.
+    """
+    ready = None if checked else functools.partial(check_endpoints, config.agents.endpoints)
+    return MakeStep(agents_of(config, processes, cache), config, config.images, ready)
 
 
 def agents_of(config: BuildConfig, processes: int = 1, cache: ReplyCache | None = None) -> Agents:
@@ -176,7 +182,7 @@ def _digest(path: Path) -> str:
 
 
 def _is_done(config: BuildConfig, made_with: dict[str, Any]) -> bool:
-    """Whether the dialogues of an earlier run are all there; then nobody is asked, unless the sources have grown."""
+    """Whether the dialogues of an earlier run are all there; then nobody is asked, unless the sources have changed."""
     with suppress(DataError):
         for step in read_manifest(config.out / MANIFEST).steps:
             if step.step == DIALOGUES:

@@ -64,6 +64,11 @@ def seed_id(question: str, image: str | None) -> str:
     return hashlib.blake2b(f"{pixels}\n{question}".encode(), digest_size=12).hexdigest()
 
 
+def seed_content(seed: SourceSeed) -> str:
+    """Digest of all that decides what becomes of a seed, its kind and set too; other images change its cluster."""
+    return hashlib.blake2b(seed.model_dump_json(exclude={"cluster"}).encode(), digest_size=12).hexdigest()
+
+
 class Made(Record):
     """What became of a seed: the record of an item that the build has kept, or that a stage has rejected."""
 

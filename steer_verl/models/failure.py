@@ -156,6 +156,8 @@ _TOO_LONG = re.compile(
     "|\u8d85\u957f|\u8fc7\u957f|\u957f\u5ea6\u8d85",
     re.IGNORECASE,
 )
+_OF_TEXT = re.compile(r"context|prompt|token|input|length", re.IGNORECASE)
+"""A 413 without such a word is a proxy's bound on bytes, which its owner may raise."""
 _NO_MODEL = re.compile(
     r"model[^.\n]{0,60}(?:not (?:found|exist|available|supported)|does ?n.t exist|does not exist|unknown|is not served)"
     r"|(?:no such|unknown|invalid|not a valid) model|model_not_found",
@@ -269,7 +271,7 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
         return Cause.ACCOUNT, UnscoredReason.HTTP_4XX
     if status in (404, 405, 410) or (status in (0, 400, 422) and _NO_MODEL.search(message)):
         return Cause.MODEL, UnscoredReason.HTTP_4XX
-    if status == 413 or _TOO_LONG.search(message):
+    if _TOO_LONG.search(message) and (status != 413 or _OF_TEXT.search(message)):
         return Cause.TOO_LONG, UnscoredReason.TOO_LONG
     if status >= 300:
         insolvent = status == 400 and _ACCOUNT.search(message)

@@ -40,6 +40,7 @@ class _Task:
     id: str
     item: Any
     store: Store
+    content: str = ""
     failures: int = 0
     ended_then: int = 0
     """Items that had ended when it failed first."""
@@ -57,10 +58,11 @@ class Engine:
         tally: Tally,
         *,
         key: Callable[[Any], str] = attrgetter("id"),
+        content: Callable[[Any], str] = lambda item: "",
         source: str = "",
     ) -> None:
         self.step, self.shards, self.settings, self.tally = step, shards, settings, tally
-        self.key, self.source = key, source
+        self.key, self.content, self.source = key, content, source
         self._tasks = self._unfinished(items)
         self._ended = 0
         """Items that ended by their own doing."""
@@ -91,10 +93,12 @@ class Engine:
         self.shards.stopping = self.tally.stopping = not all(worker.done() for worker in workers)
         if self.tally.stopping:
             self.tally.tick(at_once=True)
-        await asyncio.wait(workers, timeout=self.settings.grace)
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        try:
+            await asyncio.wait(workers, timeout=self.settings.grace)
+        finally:  # a second Ctrl-C does not wait
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
         self.tally.stopping = False
 
     async def _tick(self) -> None:
@@ -110,7 +114,7 @@ class Engine:
             name = self.key(item)
             store = self.shards.store_of(name)
             if store is not None and store.meet(name):
-                yield _Task(name, item, store)
+                yield _Task(name, item, store, self.content(item))
         for mine in self.shards.stores.values():
             mine.read_whole(self.source)
 
@@ -161,7 +165,7 @@ class Engine:
     def _end(self, task: _Task, done: Done, start: float) -> None:
         """The final word."""
         seconds = time.monotonic() - start
-        outcome = Outcome(id=task.id, done=done, usage=task.store.usage(task.id), seconds=seconds)
+        outcome = Outcome(id=task.id, done=done, content=task.content, usage=task.store.usage(task.id), seconds=seconds)
         task.store.finish(outcome)
         self.tally.end(outcome)
         if done.status == "kept" or not done.given_up:  # the agents that it needed were there

@@ -5,6 +5,7 @@ Files that cannot be read, and counts that do not add up, are a ``DataError`` wi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
-from steer_verl.errors import ConfigError, DataError
+from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.types import Record, Usage
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import WorkSettings
@@ -126,11 +127,18 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that is never seen half-written; a disk that takes it not is a ``SteerError``."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 # ----- accounts

@@ -43,6 +43,8 @@ class Job(Generic[Item]):
     settings: WorkSettings = field(default_factory=WorkSettings)
     key: Callable[[Item], str] = attrgetter("id")
     """An item's id."""
+    content: Callable[[Item], str] | None = None
+    """Digest of all that an item holds: one that has ended and now holds something else is worked again."""
     source: str = ""
     """Digest of the items. A job that has finished with the same is not read again; empty, it always is."""
     secrets: tuple[str, ...] = ()
@@ -106,8 +108,21 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
             store.take_out(lambda outcome: outcome.done.status == "rejected" and outcome.done.given_up, GIVEN_UP)
     write_whole(job.folder / PLAN, plan.model_dump_json(indent=1) + "\n")
     found = counted(plan, shards)
+    finished = bool(job.source) and found.complete and found.source == job.source
+    if not finished and found.entered > found.undone and job.content is not None:
+        _take_out_changed(job, job.content, shards)
+        found = counted(plan, shards)
     tally.before = found.entered - found.undone
-    return bool(job.source) and found.complete and found.source == job.source
+    return finished
+
+
+def _take_out_changed(job: Job[Any], content: Callable[[Any], str], shards: Shards) -> None:
+    """The same id may hold something else: a row's licence was corrected, or it serves another set now."""
+    for item in job.items():
+        if store := shards.store_of(job.key(item)):
+            store.compare(job.key(item), content(item))
+    for store in shards.stores.values():
+        store.take_out_changed()
 
 
 async def work(job: Job[Any], shards: Shards, processes: int, tally: Tally) -> None:
@@ -117,7 +132,9 @@ async def work(job: Job[Any], shards: Shards, processes: int, tally: Tally) -> N
     try:
         if step.name != job.name:
             raise SteerError(f"the job {job.name!r} makes a step called {step.name!r}; give both the same name")
-        await Engine(step, job.items(), shards, settings, tally, key=job.key, source=job.source).run()
+        content = job.content or (lambda item: "")
+        engine = Engine(step, job.items(), shards, settings, tally, key=job.key, content=content, source=job.source)
+        await engine.run()
     finally:
         if close := getattr(step, "close", None):
             await close()

@@ -43,6 +43,8 @@ class Outcome(Record):
 
     id: str
     done: Done
+    content: str = ""
+    """Digest of what the item held; of an item that holds something else, this is no word."""
     usage: Usage = Usage()
     """Of every call ever made for it, in earlier runs too."""
     seconds: float = 0.0

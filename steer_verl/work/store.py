@@ -31,13 +31,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (
     id TEXT PRIMARY KEY,
     here INTEGER NOT NULL DEFAULT 1,  -- it was in the source when that was last read
-    ended INTEGER NOT NULL DEFAULT 0, stage TEXT, reason TEXT,
+    ended INTEGER NOT NULL DEFAULT 0, content TEXT NOT NULL DEFAULT '', stage TEXT, reason TEXT,
     given_up INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
     usage TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reply (item TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (item, name));
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE changed (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _FACT = "SELECT value FROM fact WHERE name = ?"
 _NOTHING = Usage()
@@ -97,6 +98,17 @@ class Store:
         self._db.close()
 
     # ----- reading the source
+
+    def compare(self, item: str, content: str) -> None:
+        """An item of the source holds this: note it if it has ended when it held something else."""
+        changed = "SELECT id FROM item WHERE id = ? AND ended AND content != ?"
+        self._do(f"INSERT OR IGNORE INTO changed {changed}", item, content)
+
+    def take_out_changed(self) -> None:
+        """Take out the outcomes of the items that were noted."""
+        if self._one("SELECT COUNT(*) FROM changed"):
+            self.take_out(lambda outcome: bool(self._one("SELECT 1 FROM changed WHERE id = ?", outcome.id)), GONE)
+            self._do("DELETE FROM changed")
 
     def begin_reading(self) -> None:
         """The source is about to be read from its beginning."""
@@ -180,11 +192,12 @@ class Store:
         done = outcome.done
         values = ("", None, False) if done.status == "kept" else (done.stage, done.reason, done.given_up)
         end = (
-            "INSERT INTO item (id, ended, stage, reason, given_up, seconds, usage) VALUES (?, 1, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET ended = 1, stage = excluded.stage, reason = excluded.reason, "
-            "given_up = excluded.given_up, seconds = excluded.seconds"
+            "INSERT INTO item (id, ended, content, stage, reason, given_up, seconds, usage) "
+            "VALUES (?, 1, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET ended = 1, content = excluded.content, stage = excluded.stage, "
+            "reason = excluded.reason, given_up = excluded.given_up, seconds = excluded.seconds"
         )
-        self._do(end, outcome.id, *values, outcome.seconds, outcome.usage.model_dump_json())
+        self._do(end, outcome.id, outcome.content, *values, outcome.seconds, outcome.usage.model_dump_json())
 
     # ----- the database
 

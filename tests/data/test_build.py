@@ -6,6 +6,7 @@ import functools
 import json
 import pickle
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from benchmarks.data.build import ANSWERS
 from steer_verl.data.build import DIALOGUES, SEEDS, build, make_step
 from steer_verl.data.commands import app
 from steer_verl.data.config import BuildConfig, load_config
+from steer_verl.data.ready import QUESTION
 from steer_verl.data.seed import SetName
+from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.mini.sources import mini_sources
 from steer_verl.models.cache import Cache
@@ -164,6 +167,58 @@ def test_a_source_may_grow_at_its_top_and_shrink(seeds: Path, tmp_path: Path) ->
     assert sum(text.count("\n") for text in shrunk.values()) <= 20
 
 
+def test_a_row_that_was_corrected_and_a_seed_dealt_to_another_set_are_made_anew_for_nothing(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, mine = http_config(tmp_path, server, perturb={"share": 0.0}), tmp_path / "seeds.jsonl"
+        build(config)
+        asked, rows = server.roles.copy(), lines(mine)
+        mine.write_text("".join(json.dumps({**row, "license": "CC-BY-4.0"}) + "\n" for row in rows))
+        build(config)
+        made = lines(config.out / "sets" / "sft.jsonl")
+        assert len(made) == 4 and {row["license"] for row in made} == {"CC-BY-4.0"}
+        manifest = build(config.model_copy(update={"splits": SplitSettings(sft=0, rl=0, bench=1)}))
+        assert len(lines(config.out / "sets" / "bench.jsonl")) == 4 and not (config.out / "sets/sft.jsonl").exists()
+        assert manifest.steps[1].complete and manifest.steps[1].kept == 4
+        again = server.roles - asked
+        assert not again["probe"] and not again["screen"] and not again["red_user"], "asked as before"
+
+
+def test_an_endpoint_is_proved_before_the_first_item_of_a_source_that_has_grown(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, mine = http_config(tmp_path, server), tmp_path / "seeds.jsonl"
+        build(config)
+        rows = lines(mine)
+        server.faults, server.kinds, asked = 1.0, (status(401),), server.requests
+        mine.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+        assert build(config).steps[1].kept == 3 and server.requests == asked, "nothing is left to work"
+        more = {**rows[0], "question": "What is it called?"}
+        mine.write_text("".join(json.dumps(row) + "\n" for row in [*rows, more]))
+        with pytest.raises(ConfigError, match="refuses the key"):
+            build(config)
+
+
+def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config = http_config(tmp_path, server, perturb={"share": 0.0})
+        build(config, until=SEEDS)
+        choose = server.choose
+
+        def unmount(request: Any) -> Any:
+            if server.role_of(request.body) == "probe":
+                shutil.rmtree(config.images, ignore_errors=True)
+            return choose(request)
+
+        server.choose = unmount
+        with pytest.raises(SteerError, match=r"image.*no item is lost"):
+            build(config)
+        assert not list(read_outcomes(config.step(DIALOGUES)))
+        server.choose = choose
+        assert build(config).steps[1].kept == 4
+
+
 def test_a_step_goes_to_another_process_as_it_is(built: Path, seeds: Path) -> None:
     make = pickle.loads(pickle.dumps(functools.partial(make_step, mini_build(built, seeds))))
     assert make(4, Cache(None)).name == DIALOGUES
@@ -212,6 +267,18 @@ def test_models_in_every_role_and_an_endpoint_that_dies_and_comes_back(tmp_path:
     names = manifest.steps[1].agents
     assert names["blue_expert"].startswith(f"{MODEL}@blue_expert-") and len(names) == 9
     assert any((config.out / "calls").iterdir())
+
+
+def test_a_gateway_that_finds_every_request_too_large_rejects_no_seed(tmp_path: Path) -> None:
+    server = roles()
+    with server.in_thread():
+        config, choose = http_config(tmp_path, server), server.choose
+        large = status(413, "<html>413 Request Entity Too Large</html>")
+        server.choose = lambda request: choose(request) if QUESTION in request.text else large
+        with pytest.raises(SteerError, match="no item is lost"):
+            build(config)
+        server.choose = choose
+        assert build(config).steps[1].kept == 4
 
 
 class _dies_after:

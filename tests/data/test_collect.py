@@ -266,6 +266,11 @@ class TestAgain:
         before = seeds(tmp_path)
         run(tmp_path, source)
         assert seeds(tmp_path) != before
+        for colour in ("red", "blue"):  # in as many bytes
+            Image.new("RGB", (64, 64), colour).save(tmp_path / "set/images/5.png", compress_level=0)
+            before = seeds(tmp_path)
+            run(tmp_path, source)
+            assert seeds(tmp_path) != before
         assert run(tmp_path, source, shares=ShareSettings(benign=0)).kept == 0
         (tmp_path / "seeds/seeds.jsonl").write_text("half")
         assert run(tmp_path, source).kept == 6 and len(seeds(tmp_path)) == 6

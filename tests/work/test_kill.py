@@ -45,13 +45,15 @@ def start(folder: Path, server: FaultServer) -> subprocess.Popen[str]:
     )
 
 
-def stop(process: subprocess.Popen[str], server: FaultServer, requests: int, how: signal.Signals) -> str:
-    """Send a signal once the server has got so many requests more; what the process has printed."""
+def stop(process: subprocess.Popen[str], server: FaultServer, requests: int, *how: signal.Signals) -> str:
+    """Send signals once the server has got so many requests more; what the process has printed."""
     until, deadline = server.requests + requests, time.monotonic() + 60
     while server.requests < until and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(how)
+    for one in how:
+        process.send_signal(one)
+        time.sleep(0.01)
     said, _ = process.communicate(timeout=60)
     return said
 
@@ -84,6 +86,9 @@ def test_interrupted_it_says_so_and_goes_on(tmp_path: Path, server: FaultServer)
     assert "calls: interrupted; what was done is kept, and the same command goes on" in said
     before = server.requests
     assert account(tmp_path).undone > 0
+    twice = start(tmp_path, server)
+    said = stop(twice, server, 20, signal.SIGINT, signal.SIGINT)
+    assert "interrupted" in said and "never retrieved" not in said
     again = start(tmp_path, server)
     assert again.wait(120) == 0
     assert server.requests > before and set(server.charges.values()) == {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -22,7 +23,8 @@ from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, run
 from steer_verl.work.step import Done, Kept, Outcome, Rejected
-from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper
+from steer_verl.work.store import STATE
+from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper, things
 
 PRINT = {"generator": {"model": "a", "prompt": "1f"}, "kinds": ["benign"], "share": 0.5}
 OTHER = {**PRINT, "generator": {"model": "b", "prompt": "1f"}, "new": 1}
@@ -43,6 +45,29 @@ def test_a_run_is_counted_from_what_lies_on_disk(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.json", [found])
     assert read_manifest(tmp_path / "manifest.json").steps == [found]
     assert json.loads((tmp_path / "manifest.json").read_text())["steps"][0]["in"] == 31
+
+
+def test_an_item_that_holds_something_else_is_worked_again_by_what_it_had(tmp_path: Path) -> None:
+    step = ScriptedStep(odd_ones_out)
+    run(job(tmp_path, step, 12, content=_size), PRINT)
+    step.tries.clear()
+    before, calls = sorted(outcome.id for outcome in read_outcomes(tmp_path)), step.calls.copy()
+    changed = replace(job(tmp_path, step, 12, content=_size), items=_thing_7_is_even_now)
+    found = run(changed, PRINT)
+    assert (found.entered, found.kept, found.rejected) == (12, 7, {"odd": 5})
+    assert step.tries == {"thing 7": 1} and step.calls == calls
+    assert sorted(outcome.id for outcome in read_outcomes(tmp_path)) == before
+    for path in tmp_path.glob(f"shard-*/{STATE}"):
+        path.unlink()  # the outcomes tell what they are of
+    assert run(changed, PRINT).kept == 7 and step.tries == {"thing 7": 1}
+
+
+def _size(item: Thing) -> str:
+    return str(item.size)
+
+
+def _thing_7_is_even_now() -> list[Thing]:
+    return [Thing(id=item.id, size=8 if item.size == 7 else item.size) for item in things(12)]
 
 
 def test_an_unfinished_step_is_counted_with_what_it_has_cost(tmp_path: Path) -> None:
@@ -259,3 +284,14 @@ def test_on_a_terminal_one_live_line_is_shown(tmp_path: Path) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     run(job(tmp_path, ScriptedStep(), 12), PRINT, total=12, console=terminal)
     assert "scripted 12/12 · kept 12 · rejected 0" in terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SteerError, match=r"plan\.json: cannot be written \(No space left.*the same command goes on"):
+        run(job(tmp_path, ScriptedStep(), 3), PRINT)
+    monkeypatch.undo()
+    assert run(job(tmp_path, ScriptedStep(), 3), PRINT).kept == 3

@@ -71,7 +71,7 @@ class Collected(Record):
     files: dict[str, tuple[str, str]] = Field(default_factory=dict)
     """File of a source -> its size and time, and the digest of what is in it."""
     folders: dict[str, str] = Field(default_factory=dict)
-    """Folder of images that rows name -> digest of names and sizes."""
+    """Folder of images that rows name -> digest of names, sizes and times."""
 
 
 def collect(
@@ -102,7 +102,7 @@ def collect(
         contents = {name: digest for name, (_, digest) in files.items()}
         made_by = "" if rows is not None else _digest(json.dumps([VERSION, settings, contents]))
         same = made_by and before is not None and before.made_by == made_by
-        if before is not None and same and all(_listing(Path(name)) == seen for name, seen in before.folders.items()):
+        if before is not None and same and _images_stayed(before, folder, images):
             return before
         (folder / ACCOUNT).unlink(missing_ok=True)
         clusters = Clusters(duplicates.look_bits)
@@ -195,6 +195,13 @@ def _account(folder: Path) -> Collected | None:
     return None
 
 
+def _images_stayed(before: Collected, folder: Path, images: Path) -> bool:
+    """Whether the sources' images are as they were and those of the seeds are there; none is opened."""
+    if any(_listing(Path(name)) != seen for name, seen in before.folders.items()):
+        return False
+    return all((images / path).is_file() for seed in read_seeds(folder) for path in seed.images)
+
+
 def _file(path: Path, before: Collected | None) -> tuple[str, str]:
     """Size and time, and digest of a file; one that was not touched since is not read again."""
     stat = regular_file(path).stat()
@@ -204,12 +211,13 @@ def _file(path: Path, before: Collected | None) -> tuple[str, str]:
 
 
 def _listing(folder: Path) -> str:
-    """Digest of the names and sizes of a folder's files; of a folder that is not there too."""
+    """Digest of the names, sizes and times of a folder's files; of a folder that is not there too."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
+            stats = ((entry.name, entry.stat()) for entry in entries if entry.is_file())
+            found = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     except (OSError, ValueError):
-        found = [("", -1)]
+        found = [("", -1, -1)]
     return _digest(repr(found))
 
 

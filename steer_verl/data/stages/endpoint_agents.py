@@ -8,7 +8,8 @@ by the rubric that Stage III trains on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -188,7 +189,8 @@ class EndpointAgents:
         return await self._ask("plan", Script, values, place, seed.images, lambda r: r.texts, brief.turns)
 
     async def attack_target(self, said: tuple[Said, ...], place: Place, seed: SourceSeed) -> str:
-        return await self.askers["target"].answer(said, place)  # a refusal is an answer
+        with _image_known():
+            return await self.askers["target"].answer(said, place)  # a refusal is an answer
 
     async def breach(self, seed: SourceSeed, said: tuple[Said, ...], place: Place) -> Level:
         values: Values = {"question": seed.question, "dialogue": dialogue(said)}
@@ -209,7 +211,8 @@ class EndpointAgents:
         return (await self._ask("red_user", NextMessage, values, place, images)).message
 
     async def blue_expert(self, seed: Seed, said: tuple[Said, ...], place: Place) -> str:
-        return await self.askers["blue_expert"].answer(said, place, verbatim=True)
+        with _image_known():
+            return await self.askers["blue_expert"].answer(said, place, verbatim=True)
 
     async def evaluate(self, exchange: TutorRequest, place: Place) -> TurnVerdict:
         ruling = await self.tutor.respond(exchange.model_copy(update={"turn_key": place.key}))
@@ -244,10 +247,21 @@ class EndpointAgents:
             found = fault_of(user(reply), turns) if turns else None
             return f"{next(iter(kind.model_fields))}: {found[1]}" if found else check(reply)
 
-        reply = await self.askers[prompt].ask(kind, values, place, images=images, check=fault)
+        with _image_known():
+            reply = await self.askers[prompt].ask(kind, values, place, images=images, check=fault)
         if any(map(is_refusal, user(reply)[:1])):
             raise AgentFailed(AskFault.REFUSAL.value, "the model declined in place of writing")
         return reply
+
+
+@contextmanager
+def _image_known() -> Iterator[None]:
+    """A seed's image was opened when the seed was made: where it cannot be now, a disk is away, and no seed is lost."""
+    try:
+        yield
+    except AgentFailed as failure:
+        failure.transient |= failure.reason == AskFault.IMAGE.value
+        raise
 
 
 def prompts_of(guidelines: Path | None = None) -> dict[str, PromptFile]:

@@ -13,7 +13,6 @@ from steer_verl.models.failure import AgentFailed
 class Reason(str, Enum):
     """Ours. An agent that failed for good adds its own (:class:`~steer_verl.models.replies.AskFault`)."""
 
-    IMAGE = "image"  # it cannot be opened
     EMPTY_REWRITE = "empty_rewrite"  # the rewrite that the seed's kind needs says nothing in words
     TURN_COUNT = "turn_count"  # another number of turns than was asked for
     EMPTY_TURN = "empty_turn"  # a turn says nothing in words

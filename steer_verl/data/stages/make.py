@@ -7,35 +7,45 @@ that was had before comes from the cache.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from steer_verl.data.seed import Made, SetName, SourceSeed
 from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.judged import screened, selected
-from steer_verl.data.stages.left import Left, Reason, stage
+from steer_verl.data.stages.left import Left, stage
 from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.stages.stage1.expand import draw_turns, expanded, probed
 from steer_verl.data.stages.stage1.perturb import is_drawn, perturbed
 from steer_verl.data.stages.stage1.red_team import Attack, load_strategies
 from steer_verl.data.stages.stage2.bootstrap import bootstrapped
 from steer_verl.errors import DataError
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
+from steer_verl.models.replies import AskFault
 from steer_verl.types import DialogueKind, Seed
 from steer_verl.work.step import Done, Kept, Rejected, value_of
+
+Ready = Callable[[], Awaitable[None]]
 
 
 class MakeStep:
     """SourceSeed -> Made (:class:`~steer_verl.work.step.Step`).
 
     The step closes its agents. The seeds' images lie below ``images``; perturbed ones are written there.
-    Raises ``ConfigError``: the strategies cannot be read.
+    ``ready`` proves that the agents are there. Raises ``ConfigError``: the strategies cannot be read.
     """
 
     name = "dialogues"
 
-    def __init__(self, agents: Agents, settings: StageSettings, images: Path) -> None:
-        self.agents, self.settings, self.images = agents, settings, images
+    def __init__(self, agents: Agents, settings: StageSettings, images: Path, ready: Ready | None = None) -> None:
+        self.agents, self.settings, self.images, self._ready = agents, settings, images, ready
         self.strategies = load_strategies(settings.red_team.strategies)
+
+    async def open(self) -> None:
+        """See :class:`~steer_verl.work.step.Step`."""
+        if self._ready is not None:
+            await self._ready()
 
     async def work(self, item: SourceSeed, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
@@ -66,7 +76,7 @@ class MakeStep:
             try:
                 return await asyncio.to_thread(perturbed, item, self.images, self.settings.perturb)
             except DataError as error:
-                raise Left(Reason.IMAGE, str(error)) from None
+                raise AgentFailed(AskFault.IMAGE.value, str(error), transient=True) from None
 
     async def _dialogue(self, item: SourceSeed, place: Place) -> tuple[Seed, tuple[str, ...]]:
         """Stage I: the user's side, and the answers where they were written along with it."""

@@ -15,7 +15,7 @@ from steer_verl.data.stages.facts import Facts, Perturbed
 from steer_verl.data.stages.settings import PerturbSettings
 from steer_verl.data.stages.stage1.perturb import ROWS, is_drawn, luminance, noise, perturbed, typography
 from steer_verl.errors import DataError
-from steer_verl.work.step import Rejected
+from steer_verl.models.failure import AgentFailed
 from tests.data.samples import picture
 from tests.data.scripted import ScriptedAgents, changed, kept, make, source
 
@@ -139,12 +139,14 @@ async def test_a_seed_without_an_image_is_not_perturbed(tmp_path: Path) -> None:
     kept(await make(ScriptedAgents(), source(image=None, side=SetName.RL), EVERY, tmp_path))
 
 
-async def test_an_image_that_cannot_be_opened_rejects_its_seed_alone(tmp_path: Path) -> None:
+async def test_an_image_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    """It could be when the seed was made: the disk is away, or damaged."""
     (tmp_path / "a.png").write_bytes(b"no image")
     agents = ScriptedAgents()
-    done = await make(agents, source(side=SetName.RL), EVERY, tmp_path)
-    assert isinstance(done, Rejected) and (done.stage, done.reason) == ("perturb", "image") and "a.png" in done.detail
-    assert not agents.calls
+    with pytest.raises(AgentFailed) as failed:
+        await make(agents, source(side=SetName.RL), EVERY, tmp_path)
+    assert (failed.value.stage, failed.value.reason, failed.value.transient) == ("perturb", "image", True)
+    assert "a.png" in failed.value.detail and not agents.calls
 
 
 async def test_the_event_loop_goes_on_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
