@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,7 +113,9 @@ def convert(
 ) -> None:
     """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
     rules = Rules(image_root, trust_paths, require_images, max_chars)
-    with _one_line_errors(), _listener(report) as hear:
+    with _one_line_errors(), _listener(report, (source, target)) as hear:
+        if target.suffix != ".parquet":
+            raise DataError(f"{target}: not the name of a parquet file; give one that ends in .parquet")
         outcome = convert_file(
             source,
             target,
@@ -147,7 +149,7 @@ def check(
     outcomes = {file: Report() for file in files}
     overlaps = Overlaps() if len(outcomes) > 1 else None
     rules = Rules(image_root, trust_paths, require_images, max_chars, compared=overlaps is not None)
-    with _one_line_errors(), _listener(report) as hear:
+    with _one_line_errors(), _listener(report, files) as hear:
         measure = None if student is None else StudentTokens(student, max_tokens)
         for file, outcome in outcomes.items():
             for checked in check_file(file, replace(rules, student=measure)):
@@ -186,8 +188,10 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
 
 
 @contextmanager
-def _listener(report: Path | None) -> Iterator[Callable[[Path, Checked], None]]:
+def _listener(report: Path | None, files: Sequence[Path]) -> Iterator[Callable[[Path, Checked], None]]:
     """Hears of every row: its problems go to the report, its size to the progress bar of its file."""
+    if report and report.resolve() in [file.resolve() for file in files]:
+        raise DataError(f"--report {report}: one of the data files; give another name")
     tasks: dict[Path, TaskID] = {}
     lines = report.open("w", encoding="utf-8") if report else nullcontext()
     with lines as stream, Progress(console=console, transient=True) as progress:

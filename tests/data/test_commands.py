@@ -203,3 +203,17 @@ def test_sft_files_are_opened_by_verls_own_loader_and_that_is_said(folder: Path)
         assert result.exit_code == 0, result.output
         told = "images, as all but verl's SFT trainer will see them: 1 turned upright, as EXIF says"
         assert f"{told} (first: {first})" in result.output.splitlines()
+
+
+def test_no_file_of_the_user_is_written_over(folder: Path) -> None:
+    source, before = folder / "good.jsonl", (folder / "good.jsonl").read_text()
+    for words, told in (
+        (("convert", source, source), "ends in .parquet"),
+        (("convert", source, folder), "ends in .parquet"),
+        (("convert", source, folder / "o.parquet", "--report", folder / "o.parquet"), "give another name"),
+        (("convert", source, folder / "o.parquet", "--report", folder / "." / source.name), "give another name"),
+        (("check", folder / "bad.jsonl", source, "--report", source), "give another name"),
+    ):
+        result = steer_data(*words)
+        assert result.exit_code == 1 and told in result.output, result.output
+    assert source.read_text() == before and not (folder / "o.parquet").exists()

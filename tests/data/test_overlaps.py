@@ -179,3 +179,34 @@ def test_a_bad_row_is_compared_with_nothing(folder: Path) -> None:
     overlaps = Overlaps()
     for file in (one, two):
         assert not any(overlaps.add(file, checked) for checked in check_file(file, Rules(compared=True)))
+
+
+def test_an_image_saved_in_another_format_or_size_is_known(folder: Path) -> None:
+    random.seed(7)
+    for name in ("one", "two"):
+        rough = Image.frombytes("RGB", (12, 9), bytes(random.randrange(256) for _ in range(12 * 9 * 3)))
+        rough.resize((360, 270), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    Image.open(folder / "one.png").save(folder / "one.jpg", quality=85)
+    Image.open(folder / "one.png").resize((200, 150)).save(folder / "small.png")
+    rows = [
+        bench(str(n), image=image, messages_fixed=[f"Who asks for {image}?"])
+        for n, image in enumerate(["one.jpg", "small.png", "two.png", "a.png"])
+    ]
+    learnt = sft("x", images=["one.png"])
+    rows.append(
+        bench(
+            "again",
+            image="one.jpg",
+            messages_fixed=[m["content"].replace("<image>", "") for m in learnt["messages"][::2]],
+        )
+    )
+    result = steer_check(
+        write_rows(folder / "sft.jsonl", [learnt]), write_rows(folder / "bench.jsonl", rows), "--report", folder / "r"
+    )
+    told = [json.loads(line) for line in (folder / "r").read_text().splitlines()]
+    assert result.exit_code == 1 and [(t["row"], t["field"]) for t in told] == [
+        (1, "images"),
+        (2, "images"),
+        (5, "turns"),
+    ]
+    assert told[0]["what"] == told[1]["what"] == "an image that looks like that of row 1 of sft.jsonl"
