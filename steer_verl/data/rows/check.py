@@ -155,10 +155,11 @@ class _FileCheck:
             if isinstance(found, Opened):
                 opened.append(found)
                 continue
-            foreign = self.images.root is not None and isinstance(image, str) and os.path.isabs(image)
-            yield Flaw(
-                field, found.what, found.hint + ", or pass --trust-paths for a file you wrote yourself" * foreign
-            )
+            hint = found.hint
+            if isinstance(image, str) and os.path.isabs(image):
+                moved = "; where they were moved, write the file again with `steer data convert`"
+                hint += moved if self.images.root is None else ", or pass --trust-paths for a file you wrote yourself"
+            yield Flaw(field, found.what, hint)
         if self.rules.require_images and not told.shown:
             yield Flaw("images", "no image", "add one, or leave --require-images out")
 

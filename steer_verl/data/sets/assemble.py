@@ -29,6 +29,7 @@ from steer_verl.data.sets.files import SetFiles, line
 from steer_verl.data.sets.gate import Gate, Offer, SetReason
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings
+from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from steer_verl.records import atomic, write_whole
 from steer_verl.text import one_line
@@ -89,7 +90,7 @@ def assemble(
                 names = files.write(side, filling.rows())
                 reports[side] = filling.report(offered[side], names)
         files.tidy()
-    _write_accounts(out, cards, reports, account or {}, images)
+    _write_accounts(out, cards, reports, account or {}, images, student_format=system_prompt == STUDENT_FORMAT)
     return reports
 
 
@@ -180,7 +181,13 @@ def _offer(outcomes: Iterable[tuple[Outcome, Pointer]], gate: Gate, cards: Mappi
 
 
 def _write_accounts(
-    out: Path, cards: Mapping[SetName, Card], reports: Mapping[SetName, SetReport], account: Account, images: Path
+    out: Path,
+    cards: Mapping[SetName, Card],
+    reports: Mapping[SetName, SetReport],
+    account: Account,
+    images: Path,
+    *,
+    student_format: bool,
 ) -> None:
     """``sets.json`` and the cards; that of an empty set goes."""
     told = {side.value: report.model_dump(mode="json") for side, report in reports.items()}
@@ -195,4 +202,4 @@ def _write_accounts(
         else:
             path.unlink(missing_ok=True)
     filled = {side: card for side, card in cards.items() if card.dialogues}
-    write_whole(out / "sets" / "README.md", readme(filled, steps))
+    write_whole(out / "sets" / "README.md", readme(filled, steps, student_format=student_format))
