@@ -150,6 +150,8 @@ def check(
     overlaps = Overlaps() if len(outcomes) > 1 else None
     rules = Rules(image_root, trust_paths, require_images, max_chars, compared=overlaps is not None)
     with _one_line_errors(), _listener(report, files) as hear:
+        for file in files:  # a slip of the pen is told before the first file is read
+            regular_file(file)
         measure = None if student is None else StudentTokens(student, max_tokens)
         for file, outcome in outcomes.items():
             for checked in check_file(file, replace(rules, student=measure)):

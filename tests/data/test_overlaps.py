@@ -210,3 +210,24 @@ def test_an_image_saved_in_another_format_or_size_is_known(folder: Path) -> None
         (5, "turns"),
     ]
     assert told[0]["what"] == told[1]["what"] == "an image that looks like that of row 1 of sft.jsonl"
+
+
+def test_files_of_one_name_are_told_apart_and_a_number_without_a_source_is_nobodys(folder: Path) -> None:
+    (folder / "old").mkdir()
+    asked = ["<image>What is on the table?", "<image>Who sits at the window?"]
+    here, there = (
+        write_rows(
+            path, [changed(row(path.parent.name, turns=2, images=["a.png"], source_id="7"), "question.0.content", text)]
+        )
+        for path, text in zip((folder / "rl.jsonl", folder / "old" / "rl.jsonl"), asked, strict=True)
+    )
+    result = steer_check(here, there, "--image-root", folder)
+    assert result.exit_code == 0, result.output
+    write_rows(there, [*map(json.loads, here.read_text().splitlines())])
+    result = steer_check(here, there, "--image-root", folder)
+    assert result.exit_code == 1 and f"is row 1 of {here} too" in result.output
+
+
+def test_every_file_is_looked_for_before_the_first_is_read(folder: Path) -> None:
+    result = steer_check(write_rows(folder / "rl.jsonl", [row(0)]), folder / "gone.jsonl")
+    assert result.exit_code == 1 and "gone.jsonl: cannot be read" in result.output and "good rows" not in result.output

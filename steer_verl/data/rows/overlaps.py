@@ -35,7 +35,7 @@ class Overlaps:
         item = Item(f"{len(self._forms)}:{checked.row}", plain_words(told.asked), "+".join(looks))
         flaw = next(self._shared(file, told, checked.images, item), None)
         self._index.add(item)
-        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]
+        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source and told.source_id else [])]
         for key in (*ids, *looks, *(image.pixels for image in checked.images)):
             self._first.setdefault(key, (file, checked.row))
         return () if flaw is None else (Problem.of(flaw, file, checked.row),)
@@ -47,8 +47,8 @@ class Overlaps:
             yield Flaw("source_id", f"{told.source}:{told.source_id} is the source of {other} too", HINT)
         if like := len(self._forms) > 1 and self._index.first_like(item):
             number, _, row = like.partition(":")  # of another file if any row of one is alike: those came first
-            if (other_file := list(self._forms)[int(number) - 1]) != file:
-                yield Flaw("turns", f"nearly the same dialogue and images as row {row} of {other_file.name}", HINT)
+            if (found := list(self._forms)[int(number) - 1]) != file:
+                yield Flaw("turns", f"nearly the same dialogue and images as row {row} of {_name(found, file)}", HINT)
         for image in images:
             alike = (image.pixels, "the same image as"), (self._first_look(image), "an image that looks like that of")
             for digest, what in alike:
@@ -67,4 +67,9 @@ class Overlaps:
     def _elsewhere(self, file: Path, key: Hashable) -> str:
         """The first row of another file that has this, in words."""
         found, row = self._first.get(key, (file, 0))
-        return "" if found == file else f"row {row} of {found.name}"
+        return "" if found == file else f"row {row} of {_name(found, file)}"
+
+
+def _name(file: Path, other: Path) -> str:
+    """What tells a file from another one."""
+    return file.name if file.name != other.name else str(file)
