@@ -127,8 +127,9 @@ def convert(
             system_prompt=_system_prompt(system_prompt, student_format),
         )
     _tell(outcome)
-    if outcome.bad_rows and not skip_bad:
-        _fail(f"{target} was not written: {outcome.bad_rows} bad rows; fix them, or pass --skip-bad to leave them out")
+    if outcome.bad_rows and not (skip_bad and outcome.good_rows):
+        hint = "fix them" + ", or pass --skip-bad to leave them out" * (not skip_bad)
+        _fail(f"{target} was not written: {outcome.bad_rows} of {outcome.rows} rows are bad; {hint}")
     _say(f"wrote {outcome.good_rows} rows to {target}")
 
 
@@ -195,7 +196,7 @@ def _listener(report: Path | None, files: Sequence[Path]) -> Iterator[Callable[[
     if report and report.resolve() in [file.resolve() for file in files]:
         raise DataError(f"--report {report}: one of the data files; give another name")
     tasks: dict[Path, TaskID] = {}
-    lines = report.open("w", encoding="utf-8") if report else nullcontext()
+    lines = report.open("w", encoding="utf-8", errors="replace") if report else nullcontext()
     with lines as stream, Progress(console=console, transient=True) as progress:
 
         def hear(file: Path, checked: Checked) -> None:
@@ -245,8 +246,11 @@ def _counted(counts: Mapping[str, int], most: int | None = None) -> str:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (SteerError, OSError) as error:  # OSError: a report that cannot be written, a full disk
+    except SteerError as error:
         _fail(str(error))
+    except OSError as error:  # a report that cannot be written, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}cannot be written or read ({error.strerror}); check the path, and the room on its disk")
 
 
 def _fail(message: str) -> None:

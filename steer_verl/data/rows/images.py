@@ -57,6 +57,11 @@ class Images:
     def _opened(self, source: str | bytes, root: Path | None, name: str) -> Opened | Flaw:
         try:
             image, changes = image_and_changes(source, root=root, name=name)
+            name.encode()  # a table holds it as text
+        except UnicodeEncodeError:
+            return Flaw(
+                "images", f"image {name}: its path is not UTF-8", "rename the file, or the folder that it is in"
+            )
         except DataError as error:
             what, _, hint = str(error).partition("; ")
             return Flaw("images", what, hint)

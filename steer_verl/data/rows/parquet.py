@@ -131,12 +131,12 @@ def convert(
     data_source: str = DATA_SOURCE,
     system_prompt: str | None = None,
 ) -> Report:
-    """Check a JSONL file and write its good rows; with any bad row nothing is written unless ``skip_bad``.
+    """Check a JSONL file and write its good rows, if any; with a bad row nothing is written unless ``skip_bad``.
 
     ``on_row`` hears of every row, good or bad, as it is checked.
 
     Raises:
-        DataError: the source cannot be read or holds no good row.
+        DataError: the source cannot be read or holds no row.
     """
     report = Report()
 
@@ -146,7 +146,7 @@ def convert(
             on_row(checked)
             if (seed := checked.seed) is not None:
                 yield seed
-        if report.bad_rows and not skip_bad:
+        if report.bad_rows and not (skip_bad and report.good_rows):
             raise _Rejected
 
     with suppress(_Rejected):
