@@ -1,7 +1,7 @@
-"""Logs that outlive a kill and a full disk: JSON lines in a file that no other process writes.
+"""Files that outlive a kill and a full disk: one that is there whole or not at all, and logs.
 
-A line is appended whole or not at all. What a kill leaves behind can be torn: readers pass over it, and over whatever
-else is no record, and warn once a file.
+A log is JSON lines in a file that no other process writes. A line is appended whole or not at all. What a kill leaves
+behind can be torn: readers pass over it, and over whatever else is no record, and warn once a file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import BaseModel
 
-from steer_verl.errors import DataError
+from steer_verl.errors import DataError, SteerError
 
 T = TypeVar("T")
 
@@ -43,6 +43,35 @@ def _process_name(process: int, folder: Path) -> str:
     return f"{socket.gethostname()}-{process}-{max(time.time_ns(), latest + 1)}.jsonl"
 
 
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when its writing ends well; its folder is made when it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is never seen half-written; half a surrogate pair becomes a question mark.
+
+    Raises:
+        SteerError: the disk is full, or cannot be written.
+    """
+    try:
+        with atomic(path) as stream:
+            stream.write(text.encode("utf-8", "replace"))
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None
+
+
 def own_file(folder: str | Path) -> Path:
     """This process's file in ``folder``: no other process, earlier or at the same time, has the same name."""
     return Path(folder) / _process_name(os.getpid(), Path(folder))
@@ -61,7 +90,7 @@ def append(path: Path, record: BaseModel) -> int:
     with _LOCK:
         handle = _opened(path)
         try:
-            return _write_whole(handle, line)
+            return _append_whole(handle, line)
         finally:
             os.close(handle)
 
@@ -87,7 +116,7 @@ def _opened(path: Path) -> int:
         return os.open(path, flags, 0o644)
 
 
-def _write_whole(handle: int, line: bytes) -> int:
+def _append_whole(handle: int, line: bytes) -> int:
     """Append a line; returns where it begins."""
     end = os.fstat(handle).st_size
     before = TORN if end and os.pread(handle, 1, end - 1) != b"\n" else b""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from steer_verl import records
 from steer_verl.errors import DataError
-from steer_verl.records import append, files, lines_at, own_file, read_records
+from steer_verl.records import append, atomic, files, lines_at, own_file, read_records, write_whole
 from steer_verl.types import Scores
 
 parse = Scores.model_validate_json
@@ -287,3 +287,14 @@ def test_a_clock_that_was_set_back_reorders_nothing(tmp_path: Path, monkeypatch:
         names.append(own_file(tmp_path).name)
     assert [path.name for path in files(tmp_path)] == names
     assert list(read_records(tmp_path, parse)) == FIVE[:3]
+
+
+def test_a_file_takes_its_name_only_when_its_writing_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.html"
+    write_whole(path, "first\n")
+    with pytest.raises(KeyboardInterrupt), atomic(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first\n" and [each.name for each in path.parent.iterdir()] == ["page.html"]
+    write_whole(path, "é \ud800\n")
+    assert path.read_text(encoding="utf-8") == "é ?\n"

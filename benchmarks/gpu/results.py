@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from steer_verl.demo.leftovers import write_atomically
 from steer_verl.errors import DataError
+from steer_verl.records import write_whole
 
 PARTS = ("processor", "estimator", "lora", "full")
 """Every part, in the order in which a whole run takes them: the cheap ones first."""
@@ -37,7 +37,7 @@ def machine() -> dict[str, str]:
 
 def save(out: Path, part: str, where: dict[str, str], figures: Figures) -> None:
     """Write ``<out>/<part>.json``, atomically."""
-    write_atomically(out / f"{part}.json", json.dumps({"machine": where, "figures": figures}, indent=1))
+    write_whole(out / f"{part}.json", json.dumps({"machine": where, "figures": figures}, indent=1))
 
 
 def load(out: Path) -> dict[str, Figures]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,7 +113,9 @@ def convert(
 ) -> None:
     """Check every row of SOURCE and write verl's parquet file TARGET. Exit status 1 if rows were refused."""
     rules = Rules(image_root, trust_paths, require_images, max_chars)
-    with _one_line_errors(), _listener(report) as hear:
+    with _one_line_errors(), _listener(report, (source, target)) as hear:
+        if target.suffix != ".parquet":
+            raise DataError(f"{target}: not the name of a parquet file; give one that ends in .parquet")
         outcome = convert_file(
             source,
             target,
@@ -125,8 +127,9 @@ def convert(
             system_prompt=_system_prompt(system_prompt, student_format),
         )
     _tell(outcome)
-    if outcome.bad_rows and not skip_bad:
-        _fail(f"{target} was not written: {outcome.bad_rows} bad rows; fix them, or pass --skip-bad to leave them out")
+    if outcome.bad_rows and not (skip_bad and outcome.good_rows):
+        hint = "fix them" + ", or pass --skip-bad to leave them out" * (not skip_bad)
+        _fail(f"{target} was not written: {outcome.bad_rows} of {outcome.rows} rows are bad; {hint}")
     _say(f"wrote {outcome.good_rows} rows to {target}")
 
 
@@ -147,7 +150,9 @@ def check(
     outcomes = {file: Report() for file in files}
     overlaps = Overlaps() if len(outcomes) > 1 else None
     rules = Rules(image_root, trust_paths, require_images, max_chars, compared=overlaps is not None)
-    with _one_line_errors(), _listener(report) as hear:
+    with _one_line_errors(), _listener(report, files) as hear:
+        for file in files:  # a slip of the pen is told before the first file is read
+            regular_file(file)
         measure = None if student is None else StudentTokens(student, max_tokens)
         for file, outcome in outcomes.items():
             for checked in check_file(file, replace(rules, student=measure)):
@@ -186,10 +191,12 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
 
 
 @contextmanager
-def _listener(report: Path | None) -> Iterator[Callable[[Path, Checked], None]]:
+def _listener(report: Path | None, files: Sequence[Path]) -> Iterator[Callable[[Path, Checked], None]]:
     """Hears of every row: its problems go to the report, its size to the progress bar of its file."""
+    if report and report.resolve() in [file.resolve() for file in files]:
+        raise DataError(f"--report {report}: one of the data files; give another name")
     tasks: dict[Path, TaskID] = {}
-    lines = report.open("w", encoding="utf-8") if report else nullcontext()
+    lines = report.open("w", encoding="utf-8", errors="replace") if report else nullcontext()
     with lines as stream, Progress(console=console, transient=True) as progress:
 
         def hear(file: Path, checked: Checked) -> None:
@@ -239,8 +246,11 @@ def _counted(counts: Mapping[str, int], most: int | None = None) -> str:
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (SteerError, OSError) as error:  # OSError: a report that cannot be written, a full disk
+    except SteerError as error:
         _fail(str(error))
+    except OSError as error:  # a report that cannot be written, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}cannot be written or read ({error.strerror}); check the path, and the room on its disk")
 
 
 def _fail(message: str) -> None:

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from steer_verl.records import write_whole
+
 TOKEN_ENV = "STEER_DEMO_TOKEN"
 SHM = Path("/dev/shm")
 SHM_PREFIXES = ("psm_", "sem.mp-")
@@ -41,7 +43,7 @@ class Claim:
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""
-        write_atomically(path, json.dumps(asdict(self)))
+        write_whole(path, json.dumps(asdict(self)))
 
     @staticmethod
     def load(path: Path) -> Claim | None:
@@ -56,14 +58,6 @@ def claim() -> Claim:
     """A new claim: a token and a short temporary folder."""
     tmp = tempfile.mkdtemp(prefix="steer-", dir="/tmp")
     return Claim(f"{os.getpid()}-{time.time_ns()}", 0, boot_id(), tmp)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
 
 
 def boot_id() -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.demo.leftovers import write_atomically
 from steer_verl.demo.runner import Stage, durations
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan
 from steer_verl.eval.intervals import SURVIVAL, difference, summarize
@@ -14,6 +13,7 @@ from steer_verl.eval.metrics import DialogueMarks
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 from steer_verl.eval.survival import curve_from
+from steer_verl.records import write_whole
 from steer_verl.statistics import Interval
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     gain = gains(marks)
     seconds = durations(stages, plan.out)
     report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
-    write_atomically(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
-    write_atomically(plan.out / "report.md", markdown(summaries, gain))
+    write_whole(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
+    write_whole(plan.out / "report.md", markdown(summaries, gain))
     attacked = summaries["sft"]["attacked"]
     picture = survival_plot(
         {TITLES[name]: curve_from(summary["curve"]) for name, summary in summaries.items()},

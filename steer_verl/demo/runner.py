@@ -23,10 +23,10 @@ from typing import IO, Any
 from steer_verl.demo.child import StageFailed, Tail, child_environment, clear_earlier, run_child
 from steer_verl.demo.cures import cure
 from steer_verl.demo.display import Display
-from steer_verl.demo.leftovers import write_atomically
 from steer_verl.demo.sources import READ
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
+from steer_verl.records import write_whole
 
 STEP = re.compile(r"\bstep:(\d+) - ")
 """How verl's console logger begins a line (utils/logger/aggregate_logger.py:27)."""
@@ -112,7 +112,7 @@ def run_stage(index: int, stage: Stage, key: str, out: Path, display: Display, r
     if _read(_marker(stage, out)).get("begun") != key:
         shutil.rmtree(stage.folder, ignore_errors=True)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(_marker(stage, out), json.dumps({"begun": key}))
+    write_whole(_marker(stage, out), json.dumps({"begun": key}))
     clock, log, began = display.start(index), log_path(stage, out), time.monotonic()
 
     def on_line(line: str) -> None:
@@ -138,7 +138,7 @@ def run_stage(index: int, stage: Stage, key: str, out: Path, display: Display, r
     except StageFailed as error:
         raise StageFailed(explain(stage, log, str(error))) from None
     seconds = time.monotonic() - began
-    write_atomically(_marker(stage, out), json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
+    write_whole(_marker(stage, out), json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
     display.finish(seconds)
 
 

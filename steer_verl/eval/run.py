@@ -22,7 +22,6 @@ from typing import Any
 from rich.console import Console
 
 from steer_verl import __version__
-from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
@@ -35,10 +34,9 @@ from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors, summarize_run
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.models.cache import ReplyCache
-from steer_verl.records import read_records
+from steer_verl.records import atomic, read_records, write_whole
 from steer_verl.text import one_line
 from steer_verl.types import Tutor
-from steer_verl.work.manifest import write_whole
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, run
 

@@ -18,13 +18,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
-from steer_verl.records import read_records
+from steer_verl.records import atomic, read_records, write_whole
 from steer_verl.types import Record, Usage
-from steer_verl.work.manifest import write_whole
 
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.answer import parse_answer
-from steer_verl.data.rows.parquet import atomic
 from steer_verl.errors import ConfigError
 from steer_verl.eval.runs import EvalRun, read_run
+from steer_verl.records import atomic
 from steer_verl.report.browser import browser
 from steer_verl.report.dialogues import CHUNK, chunks, pictures_of, rows
 from steer_verl.report.labels import labelled

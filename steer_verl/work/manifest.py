@@ -5,9 +5,7 @@ Files that cannot be read, and counts that do not add up, are a ``DataError`` wi
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
-from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.records import write_whole
 from steer_verl.types import Record, Usage
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import WorkSettings
@@ -124,21 +123,6 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
         elif old != new or (name in was) != (name in now):
             shown = [json.dumps(one[name])[:60] if name in one else "(none)" for one in (was, now)]
             yield f"{where}{name}: {' -> '.join(shown)}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written; a disk that takes it not is a ``SteerError``."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 # ----- accounts

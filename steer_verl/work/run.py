@@ -17,8 +17,9 @@ from rich.console import Console
 
 from steer_verl.errors import SteerError
 from steer_verl.models.cache import ReplyCache
+from steer_verl.records import write_whole
 from steer_verl.work.engine import Engine
-from steer_verl.work.manifest import PLAN, Plan, StepAccount, account, agreed, counted, read_plan, write_whole
+from steer_verl.work.manifest import PLAN, Plan, StepAccount, account, agreed, counted, read_plan
 from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Step, WorkSettings

@@ -226,6 +226,23 @@ def by_value(value: dict[str, Any], image: Path) -> dict[str, Any]:
     return {**value, "images": [{"bytes": image.read_bytes()}]}
 
 
+def test_a_small_table_of_endless_texts_is_left_in_time(folder: Path) -> None:
+    """A text of one letter, or a list of one value, compresses to nothing."""
+    long, good = "x" * (32 * 2**20), {**sft("good"), "images": [{"bytes": (folder / "a.png").read_bytes()}]}
+    told = {"role": "user", "content": long}
+    rows = [
+        good,
+        {**good, "id": long},
+        {**good, "messages": [told]},
+        {**good, "messages": [{"role": "", "content": ""}] * 2**21},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "sft.parquet", compression="zstd")
+    began = time.monotonic()
+    found = problems(folder / "sft.parquet")
+    assert [(p.row, p.what) for p in found] == [(row, "more than 4194304 characters of text") for row in (2, 3, 4)]
+    assert time.monotonic() - began < 15
+
+
 def test_faults_of_an_sft_table_are_told_with_row_and_field(folder: Path) -> None:
     good = by_value(sft("good"), folder / "a.png")
     bad = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,9 +129,10 @@ def test_rows_without_an_image_are_counted_in_one_line_and_refused_when_asked(fo
 
 def test_no_good_row_is_an_error_even_when_skipping(folder: Path) -> None:
     file = write_rows(folder / "none.jsonl", ["[]"])
-    for source in (file, write_rows(folder / "empty.jsonl", [])):
+    empty = write_rows(folder / "empty.jsonl", [])
+    for source, told in ((file, "row 1: line: "), (file, "1 of 1 rows are bad; fix them"), (empty, "no row to write")):
         result = steer_data("convert", source, folder / "out.parquet", "--skip-bad")
-        assert result.exit_code == 1 and "no row to write" in result.output
+        assert result.exit_code == 1 and told in result.output, result.output
         assert steer_data("check", source).exit_code == 1
     assert not (folder / "out.parquet").exists()
 
@@ -203,3 +205,38 @@ def test_sft_files_are_opened_by_verls_own_loader_and_that_is_said(folder: Path)
         assert result.exit_code == 0, result.output
         told = "images, as all but verl's SFT trainer will see them: 1 turned upright, as EXIF says"
         assert f"{told} (first: {first})" in result.output.splitlines()
+
+
+def test_no_file_of_the_user_is_written_over(folder: Path) -> None:
+    source, before = folder / "good.jsonl", (folder / "good.jsonl").read_text()
+    for words, told in (
+        (("convert", source, source), "ends in .parquet"),
+        (("convert", source, folder), "ends in .parquet"),
+        (("convert", source, folder / "o.parquet", "--report", folder / "o.parquet"), "give another name"),
+        (("convert", source, folder / "o.parquet", "--report", folder / "." / source.name), "give another name"),
+        (("check", folder / "bad.jsonl", source, "--report", source), "give another name"),
+    ):
+        result = steer_data(*words)
+        assert result.exit_code == 1 and told in result.output, result.output
+    assert source.read_text() == before and not (folder / "o.parquet").exists()
+
+
+def test_a_folder_whose_name_is_no_text_is_told(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/\xff"))
+    odd.mkdir()
+    (odd / "a.png").write_bytes((folder / "a.png").read_bytes())
+    source = write_rows(odd / "rows.jsonl", [row(0), "{"])
+    for words in (("check", source), ("convert", source, odd / "o.parquet", "--skip-bad")):
+        result = steer_data(*words, "--report", folder / "report.jsonl")
+        assert isinstance(result.exception, SystemExit) and "its path is not UTF-8" in result.output, result.output
+    assert len((folder / "report.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_place_that_cannot_be_written_is_one_line(folder: Path) -> None:
+    for words in (
+        ("convert", folder / "good.jsonl", "/proc/none/x.parquet"),
+        ("check", folder / "bad.jsonl", "--report", "/dev/full"),
+        ("check", folder / "bad.jsonl", "--report", folder),
+    ):
+        result = steer_data(*words)
+        assert result.exit_code == 1 and "check the path" in result.output and "Errno" not in result.output

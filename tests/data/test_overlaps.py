@@ -179,3 +179,55 @@ def test_a_bad_row_is_compared_with_nothing(folder: Path) -> None:
     overlaps = Overlaps()
     for file in (one, two):
         assert not any(overlaps.add(file, checked) for checked in check_file(file, Rules(compared=True)))
+
+
+def test_an_image_saved_in_another_format_or_size_is_known(folder: Path) -> None:
+    random.seed(7)
+    for name in ("one", "two"):
+        rough = Image.frombytes("RGB", (12, 9), bytes(random.randrange(256) for _ in range(12 * 9 * 3)))
+        rough.resize((360, 270), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    Image.open(folder / "one.png").save(folder / "one.jpg", quality=85)
+    Image.open(folder / "one.png").resize((200, 150)).save(folder / "small.png")
+    rows = [
+        bench(str(n), image=image, messages_fixed=[f"Who asks for {image}?"])
+        for n, image in enumerate(["one.jpg", "small.png", "two.png", "a.png"])
+    ]
+    learnt = sft("x", images=["one.png"])
+    rows.append(
+        bench(
+            "again",
+            image="one.jpg",
+            messages_fixed=[m["content"].replace("<image>", "") for m in learnt["messages"][::2]],
+        )
+    )
+    result = steer_check(
+        write_rows(folder / "sft.jsonl", [learnt]), write_rows(folder / "bench.jsonl", rows), "--report", folder / "r"
+    )
+    told = [json.loads(line) for line in (folder / "r").read_text().splitlines()]
+    assert result.exit_code == 1 and [(t["row"], t["field"]) for t in told] == [
+        (1, "images"),
+        (2, "images"),
+        (5, "turns"),
+    ]
+    assert told[0]["what"] == told[1]["what"] == "an image that looks like that of row 1 of sft.jsonl"
+
+
+def test_files_of_one_name_are_told_apart_and_a_number_without_a_source_is_nobodys(folder: Path) -> None:
+    (folder / "old").mkdir()
+    asked = ["<image>What is on the table?", "<image>Who sits at the window?"]
+    here, there = (
+        write_rows(
+            path, [changed(row(path.parent.name, turns=2, images=["a.png"], source_id="7"), "question.0.content", text)]
+        )
+        for path, text in zip((folder / "rl.jsonl", folder / "old" / "rl.jsonl"), asked, strict=True)
+    )
+    result = steer_check(here, there, "--image-root", folder)
+    assert result.exit_code == 0, result.output
+    write_rows(there, [*map(json.loads, here.read_text().splitlines())])
+    result = steer_check(here, there, "--image-root", folder)
+    assert result.exit_code == 1 and f"is row 1 of {here} too" in result.output
+
+
+def test_every_file_is_looked_for_before_the_first_is_read(folder: Path) -> None:
+    result = steer_check(write_rows(folder / "rl.jsonl", [row(0)]), folder / "gone.jsonl")
+    assert result.exit_code == 1 and "gone.jsonl: cannot be read" in result.output and "good rows" not in result.output

@@ -28,18 +28,22 @@ BENCH_FEATURES: list[dict[str, Any]] = [
 """Columns that some rows alone have cannot be guessed from the first ones."""
 
 _OPENING = """\
-Three sets of multi-turn dialogues about images, made of single-turn questions of other sets: `sft`, `rl` and `bench`.
+Sets of multi-turn dialogues about images, made of single-turn questions of other sets: {names}.
 Each row names its source, and its licence.
 
 ```python
 from datasets import load_dataset
 
-rows = load_dataset("this folder, or its name on the hub", "bench", split="test")
+rows = load_dataset("this folder, or its name on the hub", "{name}", split="{split}")
 ```
 
-Image paths in the JSONL files begin at this folder. The parquet files are what verl trains from: `sft.parquet` holds
-the images, `rl.parquet` names them by where the folder lay when it was written; where it lies elsewhere, write it anew:
-`steer data convert rl.jsonl rl.parquet`."""
+Image paths in the JSONL files begin at this folder. A parquet file is what verl trains from: `sft.parquet` holds its
+images, `rl.parquet` names them by where the folder lay when it was written. Where the folder lies elsewhere, write
+that one again, in the folder:
+
+```bash
+steer data convert rl.jsonl rl.parquet{student_format}
+```"""
 
 
 def check_hub() -> None:
@@ -54,18 +58,30 @@ def check_hub() -> None:
         raise ConfigError("cards need the huggingface_hub package; pip install 'steer-verl[data]'") from None
 
 
-def readme(sets: Mapping[SetName, Card], account: Account) -> str:
-    """The whole file, of the sets that have a row."""
+def readme(sets: Mapping[SetName, Card], account: Account, *, student_format: bool = False) -> str:
+    """The whole file, of the sets that have a row; ``student_format``: rl.parquet has the built-in system prompt."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     licenses = {license for card in sets.values() for license in card.licenses}
-    parts = [f"# {TITLE}", _OPENING, f"**Licence.** {inline(consequence(licenses))}"]
+    parts = [f"# {TITLE}", _opening(sets, student_format), f"**Licence.** {inline(consequence(licenses))}"]
     for side, card in sets.items():
         parts += _of_set(side, card)
     for heading, tables in work(account).items():
         parts += [f"## {heading}", *map(table_markdown, tables)]
     data = DatasetCardData(**_front_matter(sets, licenses))
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
+
+
+def _opening(sets: Mapping[SetName, Card], student_format: bool) -> str:
+    side = next(iter(sets))
+    names = ", ".join(f"`{each.value}`" for each in sets)
+    return _OPENING.format(
+        names=names, name=side.value, split=_split(side), student_format=" --student-format" * student_format
+    )
+
+
+def _split(side: SetName) -> str:
+    return "test" if side is SetName.BENCH else "train"
 
 
 def size_category(rows: int) -> str:
@@ -78,9 +94,8 @@ def size_category(rows: int) -> str:
 
 def _front_matter(sets: Mapping[SetName, Card], licenses: set[str]) -> dict[str, Any]:
     closed = ["non-commercial"] if use_of_set(licenses) == "non-commercial" else []
-    splits = {side: "test" if side is SetName.BENCH else "train" for side in sets}
     # of one format: datasets takes that of the first configuration for all of them
-    files = {side.value: [{"split": split, "path": f"{side.value}.jsonl"}] for side, split in splits.items()}
+    files = {side.value: [{"split": _split(side), "path": f"{side.value}.jsonl"}] for side in sets}
     features = {"dataset_info": [{"config_name": "bench", "features": BENCH_FEATURES}]} if SetName.BENCH in sets else {}
     return {
         "pretty_name": TITLE,

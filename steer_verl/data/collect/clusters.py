@@ -54,7 +54,7 @@ class Clusters:
         added = self._base.execute("INSERT OR IGNORE INTO image (pixels, name, shape, tones) VALUES (?, ?, ?, ?)", row)
         if not added.rowcount or look is None or added.lastrowid is None:
             return
-        for other in self._alike(look):
+        for other, _ in self._alike(look):
             self._join(added.lastrowid, other)
         cell = [mean // CELL for mean in _means(look)]
         keys = {(hash((*block, *cell)), added.lastrowid) for block in self._blocks(look)}
@@ -65,14 +65,19 @@ class Clusters:
         (number,) = self._base.execute("SELECT number FROM image WHERE pixels = ?", (Path(path).stem,)).fetchone()
         return self._root(number)[1]
 
-    def _alike(self, look: Look) -> Iterator[int]:
+    def first_like(self, look: Look) -> str | None:
+        """The digest of the first image added that is like this one by its look."""
+        return min(self._alike(look), default=(0, None))[1]
+
+    def _alike(self, look: Look) -> Iterator[tuple[int, str]]:
+        """Numbers and digests."""
         near = [{(mean + step) // CELL for step in (-TONES_APART - 1, TONES_APART + 1)} for mean in _means(look)]
         keys = [hash((*block, *cell)) for cell in product(*near) for block in self._blocks(look)]
         near_by = f"SELECT image FROM block WHERE key IN ({','.join('?' * len(keys))})"
-        query = f"SELECT number, shape, tones FROM image WHERE number IN ({near_by})"
-        for number, shape, tones in self._base.execute(query, keys).fetchall():
+        query = f"SELECT number, pixels, shape, tones FROM image WHERE number IN ({near_by})"
+        for number, pixels, shape, tones in self._base.execute(query, keys).fetchall():
             if alike(look, Look(int.from_bytes(shape, "big"), tones), self.look_bits):
-                yield number
+                yield number, pixels
 
     def _blocks(self, look: Look) -> Iterator[tuple[int, int]]:
         """Parts of a hash, each with its place."""

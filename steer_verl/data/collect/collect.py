@@ -30,7 +30,6 @@ from steer_verl.data.collect.pool import Pool
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import listed, no_derivatives, training_forbidden
-from steer_verl.data.rows.parquet import atomic
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source, source_files
@@ -38,9 +37,9 @@ from steer_verl.data.sources.sets import BadRow
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.images import load_image
+from steer_verl.records import atomic, write_whole
 from steer_verl.text import clock_text
 from steer_verl.types import Record
-from steer_verl.work.manifest import write_whole
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
 VERSION = 1

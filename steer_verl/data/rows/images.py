@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from steer_verl.data.image_store import pixel_digest
+from steer_verl.data.image_store import Look, look, pixel_digest
 from steer_verl.data.rows.flaws import Flaw
 from steer_verl.errors import DataError
 from steer_verl.images import Change, image_and_changes
@@ -21,6 +21,8 @@ class Opened(NamedTuple):
     """What of it models will see otherwise than it lies in the file."""
     pixels: str = ""
     """Digest of its pixels, if it was asked for."""
+    look: Look | None = None
+    """What is left of it in another format or size, if digests were asked for and it has anything to be known by."""
 
 
 class Images:
@@ -55,8 +57,13 @@ class Images:
     def _opened(self, source: str | bytes, root: Path | None, name: str) -> Opened | Flaw:
         try:
             image, changes = image_and_changes(source, root=root, name=name)
+            name.encode()  # a table holds it as text
+        except UnicodeEncodeError:
+            return Flaw(
+                "images", f"image {name}: its path is not UTF-8", "rename the file, or the folder that it is in"
+            )
         except DataError as error:
             what, _, hint = str(error).partition("; ")
             return Flaw("images", what, hint)
         name = name if isinstance(source, bytes) else str(Path(name).resolve())
-        return Opened(name, changes, pixel_digest(image) if self.digests else "")
+        return Opened(name, changes, pixel_digest(image), look(image)) if self.digests else Opened(name, changes)

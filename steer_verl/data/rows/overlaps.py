@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
+from steer_verl.data.collect.clusters import Clusters
 from steer_verl.data.duplicates import DuplicateIndex, Item
 from steer_verl.data.rows.check import Checked
 from steer_verl.data.rows.flaws import Flaw, Problem
+from steer_verl.data.rows.images import Opened
 from steer_verl.data.rows.schema import Told, plain_words
 from steer_verl.data.sources.settings import DuplicateSettings
 
@@ -18,7 +20,9 @@ class Overlaps:
     """The good rows of several files, added file by file. Memory grows with ids and images alone."""
 
     def __init__(self) -> None:
-        self._index = DuplicateIndex(DuplicateSettings())
+        settings = DuplicateSettings()
+        self._index, self._clusters = DuplicateIndex(settings), Clusters(settings.look_bits)
+        self._first_looks: dict[str, str] = {}
         self._forms: dict[Path, str] = {}
         self._first: dict[Hashable, tuple[Path, int]] = {}
 
@@ -27,30 +31,45 @@ class Overlaps:
         if (told := checked.told) is None:
             return ()
         self._forms[file] = told.form
-        pixels = [image.pixels for image in checked.images]
-        item = Item(f"{len(self._forms)}:{checked.row}", plain_words(told.asked), "+".join(pixels))
-        flaw = next(self._shared(file, told, pixels, item), None)
+        looks = [self._first_look(image) for image in checked.images]
+        item = Item(f"{len(self._forms)}:{checked.row}", plain_words(told.asked), "+".join(looks))
+        flaw = next(self._shared(file, told, checked.images, item), None)
         self._index.add(item)
-        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source_id else [])]
-        for key in (*ids, *pixels):
+        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source and told.source_id else [])]
+        for key in (*ids, *looks, *(image.pixels for image in checked.images)):
             self._first.setdefault(key, (file, checked.row))
         return () if flaw is None else (Problem.of(flaw, file, checked.row),)
 
-    def _shared(self, file: Path, told: Told, pixels: list[str], item: Item) -> Iterator[Flaw]:
+    def _shared(self, file: Path, told: Told, images: Iterable[Opened], item: Item) -> Iterator[Flaw]:
         if other := self._elsewhere(file, ("id", told.id)):
             yield Flaw("id", f"{told.id!r} is {other} too", HINT)
         if other := self._elsewhere(file, ("source", told.source, told.source_id)):
             yield Flaw("source_id", f"{told.source}:{told.source_id} is the source of {other} too", HINT)
         if like := len(self._forms) > 1 and self._index.first_like(item):
             number, _, row = like.partition(":")  # of another file if any row of one is alike: those came first
-            if (other_file := list(self._forms)[int(number) - 1]) != file:
-                yield Flaw("turns", f"nearly the same dialogue and images as row {row} of {other_file.name}", HINT)
-        for digest in pixels:
-            other = self._elsewhere(file, digest)
-            if other and (told.form == "bench" or self._forms[self._first[digest][0]] != told.form):
-                yield Flaw("images", f"the same image as {other}", HINT)
+            if (found := list(self._forms)[int(number) - 1]) != file:
+                yield Flaw("turns", f"nearly the same dialogue and images as row {row} of {_name(found, file)}", HINT)
+        for image in images:
+            alike = (image.pixels, "the same image as"), (self._first_look(image), "an image that looks like that of")
+            for digest, what in alike:
+                other = self._elsewhere(file, digest)
+                if other and (told.form == "bench" or self._forms[self._first[digest][0]] != told.form):
+                    yield Flaw("images", f"{what} {other}", HINT)
+
+    def _first_look(self, image: Opened) -> str:
+        """The digest of the first image that this one is, or looks like: in another format or size it is known."""
+        if image.pixels not in self._first_looks:
+            like = self._clusters.first_like(image.look) if image.look else None
+            self._first_looks[image.pixels] = self._first_looks.get(like, image.pixels) if like else image.pixels
+            self._clusters.add(image.pixels, image.look)
+        return self._first_looks[image.pixels]
 
     def _elsewhere(self, file: Path, key: Hashable) -> str:
         """The first row of another file that has this, in words."""
         found, row = self._first.get(key, (file, 0))
-        return "" if found == file else f"row {row} of {found.name}"
+        return "" if found == file else f"row {row} of {_name(found, file)}"
+
+
+def _name(file: Path, other: Path) -> str:
+    """What tells a file from another one."""
+    return file.name if file.name != other.name else str(file)

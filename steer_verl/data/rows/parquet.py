@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 from steer_verl.data.rows.check import DEFAULT_RULES, Checked, Rules, check_file
 from steer_verl.data.rows.flaws import Problem
@@ -17,6 +15,7 @@ from steer_verl.data.rows.schema import RlRow
 from steer_verl.data.rows.verl import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
 from steer_verl.images import Change
+from steer_verl.records import atomic
 from steer_verl.types import IMAGE_MARK, Seed, UserTurn
 
 KEPT_PROBLEMS = 50
@@ -132,12 +131,12 @@ def convert(
     data_source: str = DATA_SOURCE,
     system_prompt: str | None = None,
 ) -> Report:
-    """Check a JSONL file and write its good rows; with any bad row nothing is written unless ``skip_bad``.
+    """Check a JSONL file and write its good rows, if any; with a bad row nothing is written unless ``skip_bad``.
 
     ``on_row`` hears of every row, good or bad, as it is checked.
 
     Raises:
-        DataError: the source cannot be read or holds no good row.
+        DataError: the source cannot be read or holds no row.
     """
     report = Report()
 
@@ -147,7 +146,7 @@ def convert(
             on_row(checked)
             if (seed := checked.seed) is not None:
                 yield seed
-        if report.bad_rows and not skip_bad:
+        if report.bad_rows and not (skip_bad and report.good_rows):
             raise _Rejected
 
     with suppress(_Rejected):
@@ -175,18 +174,3 @@ def load_seeds(path: Path | str, *, rules: Rules = DEFAULT_RULES) -> list[Seed]:
 
 class _Rejected(Exception):
     """The source has bad rows, so that the target is not wanted."""
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when its writing ends well; its folder is made when it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

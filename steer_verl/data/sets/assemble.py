@@ -24,13 +24,14 @@ from steer_verl.data.cards.card_page import card_page
 from steer_verl.data.cards.figures import Account
 from steer_verl.data.cards.readme import check_hub, readme
 from steer_verl.data.licences import non_commercial
-from steer_verl.data.rows.parquet import atomic
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.files import SetFiles, line
 from steer_verl.data.sets.gate import Gate, Offer, SetReason
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import DuplicateSettings
+from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
+from steer_verl.records import atomic, write_whole
 from steer_verl.text import one_line
 from steer_verl.types import DialogueKind, Record
 from steer_verl.work.outcomes import Pointer
@@ -89,7 +90,7 @@ def assemble(
                 names = files.write(side, filling.rows())
                 reports[side] = filling.report(offered[side], names)
         files.tidy()
-    _write_accounts(out, cards, reports, account or {}, images)
+    _write_accounts(out, cards, reports, account or {}, images, student_format=system_prompt == STUDENT_FORMAT)
     return reports
 
 
@@ -180,24 +181,25 @@ def _offer(outcomes: Iterable[tuple[Outcome, Pointer]], gate: Gate, cards: Mappi
 
 
 def _write_accounts(
-    out: Path, cards: Mapping[SetName, Card], reports: Mapping[SetName, SetReport], account: Account, images: Path
+    out: Path,
+    cards: Mapping[SetName, Card],
+    reports: Mapping[SetName, SetReport],
+    account: Account,
+    images: Path,
+    *,
+    student_format: bool,
 ) -> None:
     """``sets.json`` and the cards; that of an empty set goes."""
     told = {side.value: report.model_dump(mode="json") for side, report in reports.items()}
-    _write(out / "sets" / "sets.json", json.dumps(told, indent=2) + "\n")
+    write_whole(out / "sets" / "sets.json", json.dumps(told, indent=2) + "\n")
     steps: dict[str, Mapping[str, Any]] = {**account}
     for side, report in reports.items():
         own = {f"{side.value} set": {"in": report.offered, "kept": report.kept, "rejected": report.left_out}}
         path = out / "cards" / side.value / "card.html"
         if report.kept:
-            _write(path, card_page(side, cards[side], {**account, **own}, images))
+            write_whole(path, card_page(side, cards[side], {**account, **own}, images))
             steps |= own
         else:
             path.unlink(missing_ok=True)
     filled = {side: card for side, card in cards.items() if card.dialogues}
-    _write(out / "sets" / "README.md", readme(filled, steps))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as stream:
-        stream.write(text.encode("utf-8", "replace"))
+    write_whole(out / "sets" / "README.md", readme(filled, steps, student_format=student_format))

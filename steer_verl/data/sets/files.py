@@ -22,12 +22,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from steer_verl.data.rows.parquet import atomic, write_parquet
+from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.data.rows.schema import rl_row
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.gate import Gate
 from steer_verl.data.stages.facts import Facts
 from steer_verl.images import resolve_image
+from steer_verl.records import atomic
 from steer_verl.text import neutralize, neutralize_turn, unmarked
 from steer_verl.types import Seed, Trajectory, Verdict
 

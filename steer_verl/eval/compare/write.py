@@ -15,8 +15,8 @@ from steer_verl.eval.compare.page import comparison_markdown, comparison_table
 from steer_verl.eval.compare.paired import Difference
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.runs import read_run
+from steer_verl.records import write_whole
 from steer_verl.statistics import interval_dict
-from steer_verl.work.manifest import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

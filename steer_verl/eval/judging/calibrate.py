@@ -27,9 +27,9 @@ from steer_verl.eval.records import Rating
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
+from steer_verl.records import write_whole
 from steer_verl.tutor.labelled import Labelled, Scale, read_labelled
 from steer_verl.types import Usage
-from steer_verl.work.manifest import write_whole
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, run
 from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, value_of

@@ -48,6 +48,12 @@ def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path) -> None:
     ]
 
 
+def test_the_card_speaks_of_the_sets_that_are_there() -> None:
+    text = readme({SetName.BENCH: card_of(seeds(5, SetName.BENCH))}, account())
+    assert "questions of other sets: `bench`." in text and '"bench", split="test"' in text
+    assert '"sft", split="train"' in readme({SetName.SFT: card_of(many(3))}, account())
+
+
 def test_a_whole_card_holds_every_count() -> None:
     card = card_of(many(30))
     text = readme({SetName.SFT: card}, account())

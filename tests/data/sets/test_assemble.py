@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from steer_verl.data.rows.check import Rules
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.data.seed import SetName
 from steer_verl.data.sets.settings import SetSettings
+from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from steer_verl.types import DialogueKind, Seed, UserTurn
 from steer_verl.work.step import Kept, Outcome, Rejected, value_of
@@ -89,6 +91,24 @@ def test_what_is_assembled_passes_the_check_all_sets_at_once(images: Path) -> No
         assert result.exit_code == 0, result.output
     same = CliRunner().invoke(app, ["check", str(out / "sft.parquet"), str(out / "sft.jsonl")])
     assert same.exit_code == 1 and "are in another file too" in same.output
+
+
+@pytest.mark.parametrize("prompt", [None, STUDENT_FORMAT])
+def test_a_folder_of_sets_that_was_moved_trains_after_the_command_of_its_card(
+    images: Path, prompt: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_together(images, rl=seeds("b", 2), system_prompt=prompt)
+    was, here = images.parent / "out" / "sets", images.parent / "elsewhere"
+    rows = pq.read_table(was / "rl.parquet").to_pylist()
+    was.rename(here)
+    monkeypatch.chdir(here)
+    lost = CliRunner().invoke(app, ["check", "rl.parquet"])
+    assert lost.exit_code == 1 and "write the file again with `steer data convert`" in lost.output
+    (command,) = re.findall(r"^steer data (convert .*)$", (here / "README.md").read_text(), re.MULTILINE)
+    assert CliRunner().invoke(app, command.split()).exit_code == 0
+    assert CliRunner().invoke(app, ["check", "rl.parquet"]).exit_code == 0
+    again = json.dumps(pq.read_table("rl.parquet").to_pylist())
+    assert json.loads(again.replace(str(here), str(was))) == rows
 
 
 def test_the_order_in_which_rows_come_changes_nothing(images: Path) -> None:
