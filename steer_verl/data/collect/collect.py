@@ -43,7 +43,7 @@ from steer_verl.types import Record
 from steer_verl.work.manifest import write_whole
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
-VERSION = 1
+VERSION = 2
 """Of what this code makes of the same files: another one makes the seeds anew."""
 SAY_EVERY = 10.0
 """Seconds between two lines of progress."""
