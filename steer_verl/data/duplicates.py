@@ -6,7 +6,9 @@ library), and where a text is long, at its beginning and at its end too. Many qu
 is not "5 - 3".
 
 The index is one SQLite file: memory is the same for a hundred items and for a million. Locality-sensitive hashing cuts
-a signature into bands, so that texts that are alike share a band nearly always; items that share one are compared.
+a signature into bands, so that texts that are alike share a band nearly always; items that share one are compared. A
+band that many share, as texts under one long hint do, takes no more items: there, a text is found by one line of it and
+the other lines as they are, so that time grows with the items and not with their square.
 """
 
 from __future__ import annotations
@@ -33,8 +35,16 @@ if TYPE_CHECKING:
 
 WINDOW = 40
 """Words at the beginning, and at the end, that must be alike by themselves."""
+ENDS = 8
+"""As well, of questions: a short one before or behind a long hint, without a new line."""
 WEIGHTS = (0.05, 0.95)
 """What an unlike pair that shares a band costs, which is only looked at, and what a like pair that shares none does."""
+FULL = 20
+"""Items in a band, from which it takes no more."""
+HEAD = 12
+"""Words that count as the first line of a text that has one line alone."""
+LINES = 8
+"""Of a text that are looked at by themselves; all further ones are the last."""
 _TABLES = """
 PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;
 CREATE TABLE item (number INTEGER PRIMARY KEY, id TEXT UNIQUE, about BLOB, text TEXT, signature BLOB);
@@ -70,6 +80,8 @@ class DuplicateIndex:
     def first_like(self, item: Item) -> str | None:
         """The id of the first item that is like this one; the same one is like it too."""
         text, about, values, keys = self._seen(item)
+        if self._full(keys):
+            keys = [*keys, *self._line_keys(text, about)]
         query = f"SELECT item FROM band WHERE key IN ({','.join('?' * len(keys))})"
         query = f"SELECT id, text, signature FROM item WHERE about = ? AND number IN ({query}) ORDER BY number"
         for name, other, signature in self._base.execute(query, (about, *keys)):
@@ -83,8 +95,29 @@ class DuplicateIndex:
         text, about, values, keys = self._seen(item)
         row = (item.id, about, text, values.tobytes())
         added = self._base.execute("INSERT OR IGNORE INTO item (id, about, text, signature) VALUES (?, ?, ?, ?)", row)
-        if added.rowcount:
-            self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", [(key, added.lastrowid) for key in keys])
+        if not added.rowcount:
+            return
+        if full := self._full(keys):
+            keys = [*keys, *self._line_keys(text, about)]
+            full = self._full(keys)
+        rows = [(key, added.lastrowid) for key in keys if key not in full]
+        self._base.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", rows)
+
+    def _full(self, keys: list[int]) -> set[int]:
+        """Those of bands that take no more items."""
+        query = f"SELECT key FROM band WHERE key IN ({','.join('?' * len(keys))}) GROUP BY key HAVING COUNT(*) >= ?"
+        return {key for (key,) in self._base.execute(query, (*keys, FULL))}
+
+    def _line_keys(self, text: str, about: bytes) -> list[int]:
+        """Of a text whose bands are full: a key for the bands of each line, with the other lines as they are."""
+        words, lines = text.split(), text.split("\n", LINES - 1)
+        if len(lines) == 1:
+            lines = [" ".join(words[:HEAD]), " ".join(words[HEAD:])]
+        keys = []
+        for number, line in enumerate(lines):
+            others = "\n".join(lines[:number] + lines[number + 1 :]).encode("utf-8", "surrogatepass")
+            keys += self._keys(line, b"%d|%s|%s" % (number, about, blake2b(others, digest_size=16).digest()))
+        return keys
 
     def _seen(self, item: Item) -> tuple[str, bytes, np.ndarray, list[int]]:
         """Words; digest of the pixels and of the numbers and signs in their order; signature; a key for each band.
@@ -94,24 +127,31 @@ class DuplicateIndex:
         """
         text = normalised(item.text)
         exact = f"{item.pixels}|{' '.join(filter(_is_exact, text.split()))}".encode("utf-8", "surrogatepass")
-        about, keys = blake2b(exact, digest_size=16).digest(), []
+        about = blake2b(exact, digest_size=16).digest()
         values = _signature(text, self.settings.words, self.settings.permutations)
+        return text, about, values, self._keys(text, about)
+
+    def _keys(self, text: str, about: bytes) -> list[int]:
+        values, keys = _signature(text, self.settings.words, self.settings.permutations), []
         for band in range(self._bands):
             part = values[band * self._width : (band + 1) * self._width].tobytes()
             digest = blake2b(b"%d|%s|%s" % (band, about, part), digest_size=8).digest()
             keys.append(int.from_bytes(digest, "big", signed=True))
-        return text, about, values, keys
+        return keys
 
     def _parts_alike(self, text: str, other: str, by_line: bool) -> bool:
-        one, two = text.split(), other.split()
-        pairs = []
-        if text != other and max(len(one), len(two)) > WINDOW:
-            pairs = [(one[:WINDOW], two[:WINDOW]), (one[-WINDOW:], two[-WINDOW:])]
+        if text == other:
+            return True
         if by_line:
             lines, others = Counter(text.split("\n")), Counter(other.split("\n"))
             own, theirs = (" ".join(rest.elements()).split() for rest in (lines - others, others - lines))
-            pairs.append((own, theirs))
-        return all(self._alike(*pair) for pair in pairs)
+            if not self._alike(own, theirs):
+                return False
+        one, two = text.split(), other.split()
+        if max(len(one), len(two)) <= WINDOW:
+            return True
+        windows = (ENDS, WINDOW) if by_line else (WINDOW,)
+        return all(self._alike(one[:n], two[:n]) and self._alike(one[-n:], two[-n:]) for n in windows)
 
     def _alike(self, one: list[str], two: list[str]) -> bool:
         a, b = shingles(one, self.settings.words), shingles(two, self.settings.words)

@@ -47,6 +47,10 @@ class Line:
     """Of an object of objects: the key that this one stands under."""
 
 
+class NoRows(DataError):
+    """A JSON file that is whole, and no table."""
+
+
 class _Refused(ValueError):
     """(what is wrong, the hint)"""
 
@@ -178,7 +182,9 @@ def _told(path: Path) -> Iterator[None]:
     except RecursionError:
         raise DataError(f"{path}: nested too deeply; flatten it") from None
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); fetch or write the file again") from None
+        lines = str(error).startswith("Extra data")
+        hint = "name it .jsonl if it has one object a line" if lines else "fetch or write the file again"
+        raise DataError(f"{path}: not JSON ({error}); {hint}") from None
 
 
 def _rows_of(value: Any, path: Path) -> list[tuple[str | None, Any]]:
@@ -194,7 +200,7 @@ def _rows_of(value: Any, path: Path) -> list[tuple[str | None, Any]]:
         return _rows_of(inner[0], path)
     if any(map(_is_object, inner)):
         return list(value.items())
-    raise DataError(f"{path}: neither a list of objects nor objects by their ids; write one object a line as .jsonl")
+    raise NoRows(f"{path}: neither a list of objects nor objects by their ids; write one object a line as .jsonl")
 
 
 def _is_object(value: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import tracemalloc
+from collections import Counter
 from itertools import combinations
 
 import pytest
+from PIL import Image, ImageDraw
 
 from steer_verl.data.collect.clusters import TONES_APART, Clusters, alike
 from steer_verl.data.image_store import Look
@@ -58,6 +61,30 @@ def test_it_finds_what_a_comparison_of_all_with_all_finds(seed: int, bits: int) 
             clusters.add(pixels, found[pixels])
             clusters.add(pixels, found[pixels])
         assert {pixels: clusters.name(pixels) for pixels in found} == expected, "whatever the order"
+
+
+def drawing(seed: int) -> Image.Image:
+    """A triangle in thin lines, its corners named."""
+    rng = random.Random(seed)
+    image = Image.new("RGB", (300, 300), "white")
+    corners = [(rng.randint(20, 280), rng.randint(20, 280)) for _ in range(3)]
+    pen = ImageDraw.Draw(image)
+    pen.polygon(corners, outline="black", width=2)
+    for corner, letter in zip(corners, "ABC", strict=True):
+        pen.text(corner, letter, fill="black")
+    return image
+
+
+def test_drawings_in_thin_lines_are_not_one_cluster_and_each_is_its_own_in_another_form() -> None:
+    clusters = Clusters(4)
+    for number in range(150):
+        image, file = drawing(number), io.BytesIO()
+        image.resize((150, 150)).save(file, "JPEG", quality=60)
+        clusters.see(f"{number}.png", image)
+        clusters.see(f"{number}-again.jpg", Image.open(file))
+        assert clusters.name(f"{number}.png") == clusters.name(f"{number}-again.jpg")
+    sizes = Counter(clusters.name(f"{number}.png") for number in range(150))
+    assert max(sizes.values()) <= 3, "they would all serve one set"
 
 
 def test_memory_does_not_grow_with_the_images() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from steer_verl.data import duplicates
-from steer_verl.data.duplicates import WINDOW, DuplicateIndex, Item, bands, normalised, shingles
+from steer_verl.data.duplicates import ENDS, FULL, WINDOW, DuplicateIndex, Item, bands, normalised, shingles
 from steer_verl.data.sources.settings import DuplicateSettings
 from steer_verl.errors import ConfigError
 
@@ -68,7 +68,8 @@ def twin(item: Item, before: Sequence[Item]) -> list[str]:
         exact = [[t for t in tokens if t[0].isdigit() or (len(t) == 1 and t not in "ai")] for tokens in (one, two)]
         if item.pixels != other.pixels or exact[0] != exact[1] or estimate(text, theirs) < 0.8:
             continue
-        ends = near(one[:WINDOW], two[:WINDOW]) and near(one[-WINDOW:], two[-WINDOW:])
+        windows = (ENDS, WINDOW) if item.by_line else (WINDOW,)
+        ends = all(near(one[:n], two[:n]) and near(one[-n:], two[-n:]) for n in windows)
         if max(len(one), len(two)) > WINDOW and text != theirs and not ends:
             continue
         own, rest = (Counter(a.split("\n")) - Counter(b.split("\n")) for a, b in ((text, theirs), (theirs, text)))
@@ -217,6 +218,22 @@ def test_one_question_over_many_images_is_not_compared_with_each() -> None:
     most = found._base.execute("SELECT max(n) FROM (SELECT count(*) AS n FROM band GROUP BY key)").fetchone()
     assert most == (1,)
     assert found.first_like(Item("new", "Find the value of x in the image.", "p7")) == "7"
+
+
+@pytest.mark.parametrize("form", ["{hint}\n{question}", "{question} {hint}", "{hint} {question}"])
+def test_a_short_question_beside_a_long_hint_is_its_own_and_looked_for_in_few(form: str) -> None:
+    hint = "The passage tells how a whale breathes and what it eats, where it lives in winter and who hunts it. " * 4
+    words = ["ka", "lo", "mi", "nu", "po", "ra", "ste", "va", "wo", "xi", "yu", "za", "ble"]
+    asked = dict.fromkeys(f"{a} {b} {c} tell" for a in words for b in words for c in words[:3] if len({a, b, c}) == 3)
+    texts = [form.format(hint=hint, question=question) for question in [*asked][:300]]
+    found = index()
+    for number, text in enumerate(texts):
+        assert found.first_like(Item(f"n{number}", text, by_line=True)) is None, text
+        found.add(Item(str(number), text, by_line=True))
+    (most,) = found._base.execute("SELECT max(n) FROM (SELECT count(*) AS n FROM band GROUP BY key)").fetchone()
+    assert most <= FULL, "time must not grow with the square of the items"
+    for number in (0, 5, 299):
+        assert found.first_like(Item("again", texts[number].upper() + "!", by_line=True)) == str(number)
 
 
 def test_a_missing_library_is_told_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Images that are nearly the same, in clusters: saved in another format or size, an image shows what it showed.
 
 Two images are alike if their pixels are the same, or if their looks are: their difference hashes within ``look_bits``
-bits of 64, and no field of their colour sketches further apart than ``TONES_APART`` levels. A cluster holds whatever
+bits of 64, no field of their colour sketches further apart than ``TONES_APART`` levels, and all fields together no
+further than ``SHARE_APART`` of what they show. A cluster holds whatever
 is alike, directly or by others between. It is found by an index: hashes within k bits share one of k + 1 blocks, and
 colours that are near share a cell of a grid. All of it lies in a file that nobody else sees; memory stays the same.
 """
@@ -20,6 +21,9 @@ from steer_verl.data.image_store import Look, look
 
 TONES_APART = 24
 """Levels of 255. Another size and JPEG together move a field of a photo by 3, of a tiny drawing by up to 17."""
+SHARE_APART = 0.4
+"""Mean difference of the fields, by their mean distance from an image's own colour. The fields of thin drawings are all
+nearly white: line drawings of one style are at 0.5 to 1, and another size and JPEG move them by 0.2."""
 CELL = 3 * TONES_APART
 """Side of a grid's cell, in levels of the mean red, green and blue."""
 _BITS = 64
@@ -106,7 +110,14 @@ def alike(one: Look, other: Look, look_bits: int) -> bool:
     """Whether two images are nearly the same, by their looks."""
     if (one.shape ^ other.shape).bit_count() > look_bits:
         return False
-    return bool(np.abs(_tones(one) - _tones(other)).max() <= TONES_APART)
+    apart = np.abs(_tones(one) - _tones(other))
+    return bool(apart.max() <= TONES_APART and apart.mean() <= SHARE_APART * (_shown(one) + _shown(other)) / 2)
+
+
+def _shown(look: Look) -> float:
+    """How far its fields are from its mean colour."""
+    fields = _tones(look).reshape(-1, 3)
+    return float(np.abs(fields - fields.mean(axis=0)).mean())
 
 
 def _tones(look: Look) -> np.ndarray:

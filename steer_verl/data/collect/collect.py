@@ -42,7 +42,7 @@ from steer_verl.text import clock_text
 from steer_verl.types import Record
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
-VERSION = 1
+VERSION = 2
 """Of what this code makes of the same files: another one makes the seeds anew."""
 SAY_EVERY = 10.0
 """Seconds between two lines of progress."""

@@ -36,10 +36,10 @@ class DatasetTable(Table):
             self.part = number / len(self.dataset)
 
 
-def hub_tables(name: str, config: str | None, split: str | None) -> Iterator[Table]:
+def hub_tables(name: str, config: str | None, split: str | None, images: Path | None) -> Iterator[Table]:
     """The splits of a dataset, of all its configs unless one is named; each is loaded when it is its turn."""
     # files that the library has downloaded or unpacked lie here; rows may name them by absolute paths
-    root = Path(name if Path(name).is_dir() else _library(name).config.HF_CACHE_HOME)
+    root = images or Path(name if Path(name).is_dir() else _library(name).config.HF_CACHE_HOME)
     for one in [config] if config else _loaded(name, "get_dataset_config_names"):
         loaded = _loaded(name, "load_dataset", one, split=split)
         yield from _tables(name, loaded, "" if one == "default" else one, split, root)
@@ -50,14 +50,14 @@ def is_saved(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
-def saved_tables(folder: Path, config: str | None, split: str | None) -> Iterator[Table]:
+def saved_tables(folder: Path, config: str | None, split: str | None, images: Path | None) -> Iterator[Table]:
     """The splits of a saved folder."""
     loaded = _loaded(str(folder), "load_from_disk")
     if isinstance(loaded, dict) and split is not None:
         if split not in loaded:
             raise DataError(f"{folder}: no split {split}; it has {', '.join(loaded)}")
         loaded = loaded[split]
-    yield from _tables(str(folder), loaded, config or "", split or folder.name, folder)
+    yield from _tables(str(folder), loaded, config or "", split or folder.name, images or folder)
 
 
 def _tables(name: str, loaded: Any, config: str, split: str | None, root: Path) -> Iterator[Table]:

@@ -30,7 +30,7 @@ class SourceImages:
         """
         if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
             name = str(value.get("path") or name)
-            value = value.get("bytes") or value.get("path")
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if value is None:
             return None
         paths = value if isinstance(value, tuple) else (value,)
@@ -45,18 +45,20 @@ class SourceImages:
                 raise Refused("image", f"image: a {type(value).__name__}", "give a path, or the bytes of an image file")
         except DataError as error:
             what, _, hint = str(error).partition("; ")
+            hint = "check the path, or set `images` of the source" if what.endswith("no such file") else hint
             raise Refused("image", what, hint) from None
         path = self.store.add(image)
         self._seen(path, image)
         return path
 
     def _file(self, paths: tuple[str, ...], root: Path, near: str) -> Path:
-        """The first that is there, below the root or the table's folder; else the first one's fault is told."""
-        faults = []
+        """The first that is there, below the root, the table's folder or one between; else the first one's fault."""
+        faults, between = [], [place for place in map(str, (Path(near), *Path(near).parents)) if place != "."]
         for path in paths:
             if Path(path).is_relative_to(root.absolute()):
                 path = str(Path(path).relative_to(root.absolute()))
-            for place in [path] if Path(path).is_absolute() or not near else [path, f"{near}/{path}"]:
+            below = [] if Path(path).is_absolute() else [f"{place}/{path}" for place in between]
+            for place in [path, *below]:
                 self.folders.add((root / place).parent)
                 try:
                     return resolve_image(place, root=root)

@@ -67,11 +67,13 @@ class _Source:
     def __init__(self, settings: SourceSettings, images: SourceImages, tick: Callable[[float], None]) -> None:
         self.settings, self.images, self.tick = settings, images, tick
         self.source = SETS[settings.set]
+        self.taken = 0
+        self.splits: set[str] = set()
+        """Rows of the split that is asked for; the splits that are not."""
 
     def read(self) -> Iterator[Found]:
         """Seeds and faults, in the order of the rows; then the tables of another form."""
-        fitting, asked = 0, self.settings.split
-        others, splits = dict[str, set[str]](), set[str]()
+        fitting, asked, splits, others = 0, self.settings.split, self.splits, dict[str, set[str]]()
         tables = self._tables()
         count = len(tables) if isinstance(tables, list) else 1
         for place, table in enumerate(tables):
@@ -87,18 +89,24 @@ class _Source:
                     yield from self._rows(form, table, min(place, count - 1), count)
             except Refused as refused:
                 yield table.name, 0, refused
-        if not fitting and (others or splits):
+        if (splits and not self.taken) or (others and not fitting):
             raise self._nothing_fits(others, splits)
         for name, columns in others.items():
             hint = f"not read as {self.source.name}"
             yield name, 0, Refused("other_form", f"columns {_listed(columns)}", hint)
+        for file in self._packed():
+            yield str(file), 0, Refused("other_form", "packed", "unpack it, if its rows are to be read")
+
+    def _packed(self) -> list[Path]:
+        folder = self.settings.path
+        return [] if folder is None or not folder.is_dir() else tables_in(folder, self.settings.files, packed=True)
 
     def _tables(self) -> Iterable[Table]:
         settings = self.settings
         if settings.dataset is not None:
-            return hub_tables(settings.dataset, settings.config, settings.split)
+            return hub_tables(settings.dataset, settings.config, settings.split, settings.images)
         if settings.path is not None and is_saved(settings.path):
-            return saved_tables(settings.path, settings.config, settings.split)
+            return saved_tables(settings.path, settings.config, settings.split, settings.images)
         return file_tables(settings, self.source.images)
 
     def _rows(self, form: Form, table: Table, place: int, count: int) -> Iterator[Found]:
@@ -107,7 +115,10 @@ class _Source:
             self.tick((place + table.part) / count)
             if isinstance(row, Refused):
                 yield table.name, number, row
-            elif asked is None or row.get(SPLIT, asked) == asked:
+            elif asked is not None and row.get(SPLIT, asked) != asked:
+                self.splits.add(str(row[SPLIT]))
+            else:
+                self.taken += 1
                 for item in self._row(form, table, number, Row(_with_image(row))):
                     yield table.name, number, item
 
@@ -138,6 +149,8 @@ class _Source:
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
+        if draft.image is None and not self.source.text_alone:
+            raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
         image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
         clean |= {"question": question, "image": image, "source": source, "license": license}
         return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))

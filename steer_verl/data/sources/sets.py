@@ -73,11 +73,14 @@ class Row(dict[str, Any]):
         return value if isinstance(value, str) else self._not(name, "a text")
 
     def ident(self, *names: str, default: str | None = None) -> str:
-        """An id, a text or an integer, in the first of these columns that has one; ``default`` where none has."""
+        """An id in the first of these columns that has one; ``default`` where none has. It is a text or an integer, of
+        a column with gaps perhaps written 2.0."""
         name = next((name for name in names if self.get(name) is not None), names[0])
         value = self.get(name)
         if value is None and default is not None:
             return default
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             self._not(name, "an id")
         if isinstance(value, int) and value.bit_length() > 64:
@@ -184,6 +187,8 @@ class SourceSet:
     forms: tuple[Form, ...]
     images: str = ""
     """Folder that the authors' layout has its images in, beside the table or beside the table's folder."""
+    text_alone: bool = False
+    """Whether a row may have no image; elsewhere a missing one is a fault, for the question is about it."""
     training: bool = True
     """Whether its terms let a model be trained on it."""
 

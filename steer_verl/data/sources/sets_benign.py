@@ -26,9 +26,10 @@ def _science(row: Row, origin: Origin) -> Iterator[Draft]:
 
     Its authors' problems.json is keyed by id, and ``image`` a name in a folder of the id.
     """
-    choices, right, image = row.options("choices"), row.get("answer"), row.get("image")
-    if isinstance(right, bool) or not isinstance(right, int) or not 0 <= right < len(choices):
-        raise Refused("field", f"answer: none of {len(choices)} choices")
+    choices, number, image = row.options("choices"), row.ident("answer"), row.get("image")
+    if number not in map(str, range(len(choices))):
+        raise Refused("field", f"answer: {number[:40]!r} is none of {len(choices)} choices, which count from 0")
+    right = int(number)
     lines = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
     question = "\n".join(part for part in (row.text("hint", "").strip(), row.text("question"), *lines) if part)
     category, name = row.joined("subject", "topic"), row.ident(KEY, default="")
@@ -43,8 +44,8 @@ _SCIENCE = Form(("image", "question", "choices", "answer"), _science, ("hint", "
 
 def _align_anything(row: Row, origin: Origin) -> Iterator[Draft]:
     """Everyday instructions about images, harmless as a whole; the better response is the answer."""
-    better = row.get("overall_response")
-    answer = row.text(f"response_{better}", "") if better in (1, 2, "1", "2") else ""
+    better = row.ident("overall_response", default="")
+    answer = row.text(f"response_{better}", "") if better in ("1", "2") else ""
     yield Draft(row.text("question"), row.get("image"), False, answer=answer)
 
 
@@ -73,7 +74,7 @@ _PLAIN = Form(
 BENIGN = (
     SourceSet("geometry3k", "hiyouga/geometry3k", "MIT", (_GEOMETRY,)),
     # the authors' own licence; the copy on the hub drops the NC, and the stricter one counts
-    SourceSet("scienceqa", "derek-thomas/ScienceQA", "CC-BY-NC-SA-4.0", (_SCIENCE,)),
+    SourceSet("scienceqa", "derek-thomas/ScienceQA", "CC-BY-NC-SA-4.0", (_SCIENCE,), text_alone=True),
     SourceSet("align_anything", "PKU-Alignment/align-anything", "CC-BY-NC-4.0", (_ALIGN_ANYTHING,)),
-    SourceSet("plain", "a file of your own", "", (_PLAIN,)),
+    SourceSet("plain", "a file of your own", "", (_PLAIN,), text_alone=True),
 )

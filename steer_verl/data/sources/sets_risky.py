@@ -84,7 +84,8 @@ def _mm_safetybench_authors(row: Row, origin: Origin) -> Iterator[Draft]:
     """A JSON file for each scenario, an object for each question; its three images lie below imgs/."""
     scenario, name = origin.file.lstrip("0123456789-"), row.ident(KEY)
     for split in [origin.split] if origin.split in _PHRASED else _PHRASED:
-        places = tuple(f"imgs/{origin.file}/{split}/{name}.{suffix}" for suffix in ("jpg", "png"))
+        below = [f"{origin.file}/{split}/{name}.{suffix}" for suffix in ("jpg", "png")]
+        places = tuple(f"{folder}{path}" for folder in ("imgs/", "") for path in below)
         yield Draft(row.text(_PHRASED[split]), places, True, scenario, source_id=f"{scenario}/{split}/{name}")
 
 
@@ -189,6 +190,7 @@ RISKY = (
             Form(("Question", "Rephrased Question", "Rephrased Question(SD)"), _mm_safetybench_authors),
         ),
         images="imgs",
+        text_alone=True,
     ),
     SourceSet(
         "vlsbench",
@@ -214,7 +216,5 @@ RISKY = (
         (Form(("id", "redteam_query", "jailbreak_query", "image_path"), _jailbreakv, ("policy", "format")),),
     ),
     SourceSet("figstep", "ThuCCSLab/FigStep", "MIT", (Form(_FIGSTEP, _figstep),), images="images"),
-    SourceSet(
-        "xstest", "Paul/XSTest", "CC-BY-4.0", (Form(("prompt", "type", "focus"), _xstest, ("id", "id_v2", "label")),)
-    ),
+    SourceSet("xstest", "Paul/XSTest", "CC-BY-4.0", (_XSTEST,), text_alone=True),
 )

@@ -6,17 +6,19 @@ What cannot be read is told and passed over: a row, a part of a shard, or a whol
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.data.jsonl import MAX_LINE_BYTES, read_json, read_jsonl, regular_file
+from steer_verl.data.jsonl import MAX_LINE_BYTES, NoRows, read_json, read_jsonl, regular_file
 from steer_verl.data.sources.sets import KEY, Origin, Refused
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
+from steer_verl.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +28,9 @@ BATCH = 16
 """Rows read at once: an image of a row may have up to 64 MB."""
 HEADS = 100
 """Rows of a JSON file that are looked at to know its columns: the first one may be bad."""
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
+DELIMITERS = ",\t;"
 AGAIN = "fetch the file again"
 _BOOKKEEPING = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
@@ -50,8 +54,9 @@ class Table:
         first = list(islice(self.rows(set()), HEADS))
         if found := [set(row) for _, row in first if isinstance(row, dict)]:
             return found
-        why = next((f"row {number}: {row.what}" for number, row in first if isinstance(row, Refused)), "it is empty")
-        raise Refused("file", f"no row can be read ({why})", AGAIN)
+        faults = [(f"row {number}: {row.what}", row.hint) for number, row in first if isinstance(row, Refused)]
+        why, hint = faults[0] if faults else ("it is empty", AGAIN)
+        raise Refused("file", f"no row can be read ({why})", hint)
 
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         """Number, from 1, and every row, at least with these of its columns, or why it cannot be read."""
@@ -65,7 +70,7 @@ class JsonTable(Table):
         path = Path(self.name)
         size, read = max(path.stat().st_size, 1), 0
         try:
-            for line in (read_json if path.suffix == ".json" else read_jsonl)(path):
+            for line in (read_json if path.suffix.lower() == ".json" else read_jsonl)(path):
                 read += line.size
                 self.part = read / size
                 if line.value is None:
@@ -74,11 +79,16 @@ class JsonTable(Table):
                     yield line.number, line.value if line.key is None else {**line.value, KEY: line.key}
         except DataError as error:
             what, _, hint = str(error).removeprefix(f"{path}: ").rpartition("; ")
-            raise Refused("file", what, hint) from None
+            raise Refused("other_form" if isinstance(error, NoRows) else "file", what, hint) from None
 
 
 class CsvTable(Table):
-    """A CSV file with a header, in UTF-8. Values are texts, and an empty one is none; rows are counted after it."""
+    """A CSV file with a header, in UTF-8, whose values commas, tabs or semicolons part. Values are texts, and an empty
+    one is none; rows are counted after the header."""
+
+    ended = False
+    """Whether the last line was read. A row that still took it has a quote that nothing closes: what should have been
+    rows is in it."""
 
     def heads(self) -> list[set[str]]:
         with self._open() as reader:
@@ -89,7 +99,8 @@ class CsvTable(Table):
             number = 0
             try:
                 for number, row in enumerate(reader, start=1):
-                    yield number, self._row(row)
+                    open_quote = Refused("line", "a quote that is not closed: all lines after it are in it", "close it")
+                    yield number, open_quote if self.ended else self._row(row)
             except csv.Error as error:  # where the next row begins is not known any more
                 yield number + 1, Refused("file", f"from here on it cannot be read ({error})", AGAIN)
 
@@ -107,12 +118,17 @@ class CsvTable(Table):
                     raise csv.Error(f"a line longer than {MAX_LINE_BYTES} bytes")
                 # what is no UTF-8 is kept as surrogates, so that it is the fault of its own row only
                 yield raw.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        self.ended = True
 
     @contextmanager
     def _open(self) -> Iterator[csv.DictReader[str]]:
         csv.field_size_limit(MAX_LINE_BYTES)
         with _told("not readable CSV"):
-            reader = csv.DictReader(self._lines())
+            self.ended, lines = False, self._lines()
+            first = next(lines, "")
+            if "\0" in first:
+                raise Refused("file", "not UTF-8", "save the file as UTF-8")
+            reader = csv.DictReader(chain([first], lines), delimiter=max(DELIMITERS, key=first.count))
             names = list(reader.fieldnames or ())
             if not names or len(set(names)) < len(names):
                 raise Refused("file", "its first line does not name the columns, each once", "write them there")
@@ -157,6 +173,8 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     ``images`` is the folder that the set's authors put its images in, beside the table or beside the table's folder.
     """
     path, config = settings.path or Path(), settings.config
+    if path.suffix.lower() in PACKED and not path.is_dir():
+        raise DataError(f"{path}: packed; unpack it, and give the file or folder that was in it")
     if not path.is_dir():
         folder, taken = path.absolute().parent, [regular_file(path)]
         origins = [Origin(config or folder.name, settings.split or _split(path), path.stem)]
@@ -165,29 +183,33 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
         taken = [file for file in files if config in (None, file.parent.name)]
         origins = [Origin(file.parent.name, _split(file), file.stem) for file in taken]
         if not taken:
-            found = ", ".join(sorted({f"{file.parent.name}/{_split(file)}" for file in files})[:20]) or "none"
+            there = {f"{file.parent.name}/{_split(file)}" for file in files}
+            there |= {f"{file.name}, which must be unpacked" for file in tables_in(path, settings.files, packed=True)}
+            found = one_line("; ".join(sorted(there)[:20])) or "none"
             what = f"no {', '.join(SUFFIXES)} file is asked for; found: {found}"
             raise DataError(f"{path}: {what}; check config and files")
     # the folder that has the images' folder in it: the table's, or the one above; else the table's
     beside = next((place for place in (folder, folder.parent) if images and (place / images).is_dir()), folder)
     root = (settings.images or beside).absolute()
-    kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable}
+    kinds: dict[str, type[Table]] = {".parquet": ParquetTable, ".csv": CsvTable, ".tsv": CsvTable}
     tables = []
     for file, origin in zip(taken, origins, strict=True):
         own = file.absolute().parent
         near = str(own.relative_to(root)) if own != root and own.is_relative_to(root) else ""
-        tables.append(kinds.get(file.suffix, JsonTable)(str(file), origin, root, near))
+        tables.append(kinds.get(file.suffix.lower(), JsonTable)(str(file), origin, root, near))
     return tables
 
 
-def tables_in(folder: Path, pattern: str | None) -> list[Path]:
-    """The data files of a folder, in the order of their names; raises DataError for a pattern that leads out of it."""
+def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[Path]:
+    """The data files of a folder in the order of their names, or those that are packed and cannot be read; raises
+    DataError for a pattern that leads out of it."""
     if pattern is not None and (not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts):
         raise DataError(f"{folder}: files: {pattern!r} is no pattern of files below it; write one as data/*.json")
     return [
         file
         for file in sorted(folder.glob(pattern or "**/*"))
-        if file.suffix in SUFFIXES
+        if ((file.suffix.lower() in PACKED and Path(file.stem).suffix.lower()) or file.suffix.lower()) in SUFFIXES
+        and (file.suffix.lower() in PACKED) == packed
         and file.name not in _BOOKKEEPING
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
@@ -195,9 +217,10 @@ def tables_in(folder: Path, pattern: str | None) -> list[Path]:
 
 
 def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
-    """The rows of a batch as objects; a row with a value that Python has no form for is told, not the batch."""
+    """The rows of a batch as objects; NaN, as pandas writes it, is no value. A row with a value that Python has no form
+    for is told, not the batch."""
     try:
-        return list(batch.to_pylist())
+        return [{name: None if value != value else value for name, value in row.items()} for row in batch.to_pylist()]
     except Exception as error:  # a date of the year 300000 too
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in records(batch.slice(at, 1))]
@@ -206,7 +229,8 @@ def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
 
 
 def _split(file: Path) -> str:
-    return file.stem.partition("-")[0]
+    """``train`` of train-00000-of-00004 and train_00; ``SD_TYPO`` is a name as it is."""
+    return re.sub(r"[._]\d+$", "", file.stem.partition("-")[0])
 
 
 @contextmanager

@@ -86,4 +86,4 @@ def test_what_cannot_be_loaded_is_one_line_with_a_cure(tmp_path: Path, monkeypat
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"steer-verl\[data\]"):
-        next(iter(hub.hub_tables("a", None, None)))
+        next(iter(hub.hub_tables("a", None, None, None)))

@@ -34,6 +34,7 @@ from tests.data.sources.samples import (
     inline,
     picture_bytes,
     read,
+    science,
     spa_vl,
     vlguard_safe,
     write_csv,
@@ -242,7 +243,7 @@ def test_of_a_folder_the_sets_own_tables_are_read_and_others_are_told(tmp_path: 
     (seed,), bad = read(tmp_path, set="spa_vl", path=tmp_path)
     assert seed.answer == "Jam."
     assert [(Path(row.file).name, row.reason) for row in bad] == [
-        ("config.json", "file"),
+        ("config.json", "other_form"),
         ("a.csv", "other_form"),
         ("helper.json", "other_form"),
     ]
@@ -460,3 +461,68 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, suffix: str) -> None
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.5 + 2**20, peaks  # pydantic keeps some thousand short texts
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["rows.csv", "ROWS.CSV", "rows.tsv"])
+def test_a_csv_file_by_any_name_and_delimiter_is_read(tmp_path: Path, name: str, delimiter: str) -> None:
+    lines = [["question", "license"], ['"Is it, or\nis it not?"', "MIT"], ["Why; how?", "MIT"]]
+    if delimiter == ";":
+        lines[2][0] = '"Why; how?"'
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text("\ufeff" + "\r\n".join(map(delimiter.join, lines)), encoding="utf-8")
+    for path in (tmp_path / "set", tmp_path / "set" / name):
+        seeds, bad = read(tmp_path, set="plain", path=path)
+        assert [seed.question for seed in seeds] == ["Is it, or\nis it not?", "Why; how?"] and not bad
+
+
+def test_a_quote_that_is_not_closed_swallows_no_rows_unsaid(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('license,question\nMIT,One?\nMIT,"Two?\nMIT,Three?\nMIT,Four?\n')
+    (seed,), (bad,) = read(tmp_path, set="plain", path=path)
+    assert seed.question == "One?" and bad.row == 2 and "not closed" in bad.what
+
+
+def test_a_csv_file_in_another_encoding_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("question,license\nWhat?,MIT\n", encoding="utf-16")
+    with pytest.raises(DataError, match="not UTF-8; save the file as UTF-8"):
+        read(tmp_path, set="plain", path=path)
+
+
+def test_packed_tables_are_told_and_never_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    write_rows(tmp_path / "set/a.jsonl", [plain()])
+    (tmp_path / "set/images.zip").write_bytes(b"PK")
+    (tmp_path / "set/b.jsonl.gz").write_bytes(b"\x1f\x8b")
+    _, (bad,) = read(tmp_path, set="plain", path=tmp_path / "set")
+    assert Path(bad.file).name == "b.jsonl.gz" and bad.reason == "other_form" and "unpack" in bad.hint
+    with pytest.raises(DataError, match="packed; unpack it"):
+        read(tmp_path, set="plain", path=tmp_path / "set/b.jsonl.gz")
+    (tmp_path / "set/a.jsonl").unlink()
+    with pytest.raises(DataError, match=r"b\.jsonl\.gz, which must be unpacked"):
+        read(tmp_path, set="plain", path=tmp_path / "set")
+
+
+def test_numbers_of_a_column_with_gaps_are_what_they_were(tmp_path: Path) -> None:
+    rows = [plain(source_id=3.0, answer=None), plain(question="And?", source_id=float("nan"), answer=float("nan"))]
+    path = write_parquet(tmp_path / "rows.parquet", rows)
+    seeds, bad = read(tmp_path, set="plain", path=path)
+    assert [(seed.source_id, seed.answer) for seed in seeds] == [("3", ""), ("", "")] and not bad
+
+
+def test_an_image_that_should_be_there_is_never_a_question_without_one(tmp_path: Path) -> None:
+    rows = [spa_vl(), spa_vl(image=None), spa_vl(question="And?", image={"bytes": b"", "path": None})]
+    path = write_parquet(tmp_path / "train.parquet", rows)
+    (seed,), bad = read(tmp_path, set="spa_vl", path=path)
+    assert seed.image and [(row.row, row.reason) for row in bad] == [(2, "image"), (3, "image")]
+
+
+def test_a_split_that_no_row_is_of_is_told_with_those_there_are(tmp_path: Path) -> None:
+    rows = {str(n): science(question=f"{n}?", split="train" if n else "test", image=None) for n in range(3)}
+    write_json(tmp_path / "set/problems.json", rows)
+    write_json(tmp_path / "set/pid_splits.json", {"train": ["1", "2"], "test": ["0"]})
+    with pytest.raises(DataError, match="looked for the split val; found splits test, train"):
+        read(tmp_path, set="scienceqa", path=tmp_path / "set", split="val")
+    seeds, (bad,) = read(tmp_path, set="scienceqa", path=tmp_path / "set", split="train")
+    assert [seed.source_id for seed in seeds] == ["1", "2"] and bad.reason == "other_form"

@@ -12,6 +12,7 @@ from steer_verl.data.sources.registry import SETS, form_of, other_set
 from steer_verl.data.sources.sets_risky import FIGSTEP_PROMPT
 from steer_verl.errors import DataError
 from steer_verl.images import load_image
+from tests.data.samples import picture
 from tests.data.sources.samples import (
     beavertails,
     beavertails_pair,
@@ -401,3 +402,28 @@ def test_wrong_columns_are_one_error_with_all_that_is_needed(tmp_path: Path) -> 
         read(
             tmp_path, set="plain", path=write_json(tmp_path / "c.json", [{"question": "?", "colour": 1}]), license="MIT"
         )
+
+
+def test_a_whole_clone_has_its_images_in_a_folder_between(tmp_path: Path) -> None:
+    write_csv(tmp_path / "fig/data/question/safebench.csv", [figstep()])
+    picture(tmp_path / "fig/data/images/SafeBench/query_ForbidQI_1_2_6.png")
+    (seed,), bad = read(tmp_path, set="figstep", path=tmp_path / "fig")
+    assert seed.image and not bad
+    row = {name: "Q" for name in ("Question", "Rephrased Question", "Rephrased Question(SD)")}
+    write_json(tmp_path / "mm/data/processed_questions/01-Illegal_Activitiy.json", {"0": row})
+    for split, colour in (("SD", "red"), ("SD_TYPO", "blue"), ("TYPO", "green")):
+        picture(tmp_path / f"mm/data/imgs/01-Illegal_Activitiy/{split}/0.jpg", colour=colour)
+    seeds, bad = read(tmp_path, set="mm_safetybench", path=tmp_path / "mm")
+    assert len(seeds) == 3 and not bad
+    table = tmp_path / "mm/data/processed_questions"
+    assert len(read(tmp_path, set="mm_safetybench", path=table, images=tmp_path / "mm/data/imgs")[0]) == 3
+
+
+@pytest.mark.parametrize("right", [1, 1.0, "1"])
+def test_right_answers_of_science_and_better_responses_in_any_form_of_a_number(tmp_path: Path, right: Any) -> None:
+    path = write_parquet(tmp_path / "q.parquet", [science(answer=right)])
+    (seed,), _ = read(tmp_path, set="scienceqa", path=path)
+    assert (seed.answer, seed.choice) == ("bread", "B")
+    row = {"image": inline(), "question": "Q?", "response_1": "one", "response_2": "two", "overall_response": right}
+    (seed,), _ = read(tmp_path, set="align_anything", path=write_parquet(tmp_path / "a.parquet", [row]))
+    assert seed.answer == "one"
