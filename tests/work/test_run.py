@@ -290,7 +290,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any, **__: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("steer_verl.records.os.fsync", full)
     with pytest.raises(SteerError, match=r"plan\.json: cannot be written \(No space left.*the same command goes on"):
         run(job(tmp_path, ScriptedStep(), 3), PRINT)
     monkeypatch.undo()
