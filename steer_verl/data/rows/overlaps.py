@@ -60,8 +60,9 @@ class Overlaps:
         """The digest of the first image that this one is, or looks like: in another format or size it is known."""
         if image.pixels not in self._first_looks:
             like = self._clusters.first_like(image.look) if image.look else None
-            self._first_looks[image.pixels] = self._first_looks.get(like, image.pixels) if like else image.pixels
-            self._clusters.add(image.pixels, image.look)
+            if like is None:  # what looks like an earlier one is not compared itself: frames of a film are quick
+                self._clusters.add(image.pixels, image.look)
+            self._first_looks[image.pixels] = like or image.pixels
         return self._first_looks[image.pixels]
 
     def _elsewhere(self, file: Path, key: Hashable) -> str:
