@@ -20,14 +20,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 
+from steer_verl import __version__
 from steer_verl.data.collect.collect import Collected, collect, read_seeds
 from steer_verl.data.config import DECISIVE, MINI, BuildConfig
 from steer_verl.data.jsonl import regular_file
 from steer_verl.data.licences import training_forbidden
 from steer_verl.data.ready import check_endpoints
-from steer_verl.data.seed import SetName, SourceSeed, seed_content
+from steer_verl.data.seed import SourceSeed, seed_content
 from steer_verl.data.sets.assemble import SetReport, assemble
 from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings, SplitSettings
@@ -38,6 +40,7 @@ from steer_verl.data.stages.settings import StageSettings
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
+from steer_verl.records import write_whole
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
 from steer_verl.work.run import Job, run, share
@@ -45,6 +48,9 @@ from steer_verl.work.run import Job, run, share
 SEEDS, DIALOGUES = "seeds", MakeStep.name
 """The two steps; the sets are written after them."""
 MANIFEST = "manifest.json"
+REPORTS = TypeAdapter(dict[str, SetReport])
+MADE_OF = ".made_of"
+"""Digest of what the sets were made of."""
 Rows = Callable[[], Iterable[SourceSeed]]
 
 
@@ -223,15 +229,38 @@ def _account(config: BuildConfig, seeds: Collected) -> Manifest:
     return write_manifest(config.out / MANIFEST, steps)
 
 
-def _write_sets(config: BuildConfig, manifest: Manifest) -> dict[SetName, SetReport]:
-    """The sets and their cards, out of what was kept."""
-    return assemble(
+def _write_sets(config: BuildConfig, manifest: Manifest) -> None:
+    """The sets and their cards, out of what was kept; nothing is opened if they are there and nothing has changed."""
+    prompt = STUDENT_FORMAT if config.student_format else None
+    account = {step.step: step.model_dump(mode="json", by_alias=True) for step in manifest.steps}
+    settings = [section.model_dump(mode="json") for section in (config.sets, config.duplicates)]
+    made_of = hashlib.sha256(json.dumps([__version__, prompt, settings, account]).encode()).hexdigest()
+    stamp = config.out / "sets" / MADE_OF
+    if stamp.is_file() and stamp.read_text() == made_of and _all_there(config.out / "sets"):
+        return
+    stamp.unlink(missing_ok=True)
+    assemble(
         config.out,
         outcome_pointers(config.step(DIALOGUES)),
         read_at,
         config.images,
         settings=config.sets,
         duplicates=config.duplicates,
-        system_prompt=STUDENT_FORMAT if config.student_format else None,
-        account={step.step: step.model_dump(mode="json", by_alias=True) for step in manifest.steps},
+        system_prompt=prompt,
+        account=account,
     )
+    write_whole(stamp, made_of)
+
+
+def _all_there(sets: Path) -> bool:
+    """Whether every file of the sets and every card is where it was written."""
+    with suppress(OSError, ValueError):
+        reports = {
+            name: SetReport.model_validate(one, strict=False)
+            for name, one in json.loads((sets / "sets.json").read_text()).items()
+        }
+        files = [sets / "README.md", sets / "left_out.jsonl"]
+        files += [sets / file for report in reports.values() for file in report.files]
+        files += [sets.parent / "cards" / name / "card.html" for name, report in reports.items() if report.kept]
+        return all(file.is_file() for file in files)
+    return False
