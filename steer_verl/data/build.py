@@ -123,7 +123,8 @@ def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
     for source in sources:
         files = source_files(source)
         if source.path is not None and not files:
-            raise DataError(f"{source.place}: no parquet, JSONL, JSON or CSV file in it; correct sources.path")
+            what = "no parquet, JSONL, JSON or CSV file in it"
+            raise DataError(f"{source.place}: {what}; correct sources.path, or unpack what is in it")
         for file in files:
             regular_file(file)
 

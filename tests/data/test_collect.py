@@ -386,3 +386,12 @@ def test_images_by_value_need_no_folder(tmp_path: Path) -> None:
     picture(tmp_path / "unrelated.png")
     account = run(tmp_path, {"set": "plain", "path": write_rows(tmp_path / "rows.jsonl", [plain("What?")])})
     assert account.folders == {} and list(account.files) == [str(tmp_path / "rows.jsonl")]
+
+
+def test_what_is_wrong_with_rows_is_told_with_the_first_and_where_the_others_are(tmp_path: Path) -> None:
+    rows = [plain("What?"), plain("Why?", image="no.png"), plain("Who?", image="nor.png"), plain("What?")]
+    account = run(tmp_path, {"set": "plain", "path": write_rows(tmp_path / "rows.jsonl", rows)})
+    assert account.rejected == {"duplicate": 1, "image": 2}
+    (note,) = account.notes
+    assert note.startswith("2 rows have faults (left_out.jsonl has them all); the first: ")
+    assert "rows.jsonl: row 2: image " in note and "no.png: no such file" in note

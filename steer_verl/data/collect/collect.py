@@ -44,6 +44,8 @@ from steer_verl.types import Record
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
 VERSION = 2
 """Of what this code makes of the same files: another one makes the seeds anew."""
+FAULTS = ("file", "line", "field", "text", "image")
+"""Reasons to look at one's files; rows that are left out for others are as they should be."""
 SAY_EVERY = 10.0
 """Seconds between two lines of progress."""
 
@@ -156,11 +158,13 @@ def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceS
 
 def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
     reasons, kinds, sides, licenses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    faults = list[BadRow]()
     with atomic(folder / SEEDS) as seeds, atomic(folder / LEFT_OUT) as left_out:
         for item in dealt:
             if isinstance(item, BadRow):
                 left_out.write(item.model_dump_json(exclude_defaults=True).encode() + b"\n")
                 reasons[item.reason] += 1
+                faults += [item] if item.reason in FAULTS and not faults else []
                 continue
             seeds.write(item.model_dump_json().encode() + b"\n")
             kinds[item.kind.value if item.kind else ""] += 1
@@ -172,12 +176,15 @@ def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
         rejected=dict(sorted(reasons.items())),
         kinds=dict(sorted(kinds.items())),
         sides=dict(sorted(sides.items())),
-        notes=tuple(_notes(reasons, licenses)),
+        notes=tuple(_notes(reasons, licenses, faults)),
         digest=_digest_of(folder / SEEDS),
     )
 
 
-def _notes(reasons: Mapping[str, int], licenses: Mapping[str, int]) -> Iterator[str]:
+def _notes(reasons: Mapping[str, int], licenses: Mapping[str, int], faults: Sequence[BadRow]) -> Iterator[str]:
+    if faults:
+        count = sum(reasons.get(reason, 0) for reason in FAULTS)
+        yield f"{count} rows have faults ({LEFT_OUT} has them all); the first: {faults[0]}"
     if closed := [license for license in sorted(licenses) if no_derivatives(license)]:
         count = sum(licenses[license] for license in closed)
         yield f"{count} seeds are under {listed(closed)}, which allows no derived works: do not pass on what is made."

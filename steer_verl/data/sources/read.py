@@ -149,7 +149,7 @@ class _Source:
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
-        if draft.image is None and not self.source.text_alone:
+        if draft.image is None and self.source.pictured:
             raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
         image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
         clean |= {"question": question, "image": image, "source": source, "license": license}

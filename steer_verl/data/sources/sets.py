@@ -187,8 +187,8 @@ class SourceSet:
     forms: tuple[Form, ...]
     images: str = ""
     """Folder that the authors' layout has its images in, beside the table or beside the table's folder."""
-    text_alone: bool = False
-    """Whether a row may have no image; elsewhere a missing one is a fault, for the question is about it."""
+    pictured: bool = False
+    """Whether every question is about an image, so that a row without one is at fault."""
     training: bool = True
     """Whether its terms let a model be trained on it."""
 

@@ -72,9 +72,9 @@ _PLAIN = Form(
 )
 
 BENIGN = (
-    SourceSet("geometry3k", "hiyouga/geometry3k", "MIT", (_GEOMETRY,)),
+    SourceSet("geometry3k", "hiyouga/geometry3k", "MIT", (_GEOMETRY,), pictured=True),
     # the authors' own licence; the copy on the hub drops the NC, and the stricter one counts
-    SourceSet("scienceqa", "derek-thomas/ScienceQA", "CC-BY-NC-SA-4.0", (_SCIENCE,), text_alone=True),
-    SourceSet("align_anything", "PKU-Alignment/align-anything", "CC-BY-NC-4.0", (_ALIGN_ANYTHING,)),
-    SourceSet("plain", "a file of your own", "", (_PLAIN,), text_alone=True),
+    SourceSet("scienceqa", "derek-thomas/ScienceQA", "CC-BY-NC-SA-4.0", (_SCIENCE,)),
+    SourceSet("align_anything", "PKU-Alignment/align-anything", "CC-BY-NC-4.0", (_ALIGN_ANYTHING,), pictured=True),
+    SourceSet("plain", "a file of your own", "", (_PLAIN,)),
 )

@@ -165,6 +165,7 @@ RISKY = (
         "PKU-Alignment/BeaverTails-V",
         "CC-BY-NC-4.0",
         (Form(_BEAVERTAILS, _beavertails), Form(_RATED, _beavertails, _RATED_MORE)),
+        pictured=True,
     ),
     SourceSet(
         "spa_vl",
@@ -174,12 +175,14 @@ RISKY = (
             Form(("image", "question", known), _spa_vl, _SPA_VL)
             for known in ("chosen", "class1", "rejected", "image_name")
         ),
+        pictured=True,
     ),
     SourceSet(
         "vlguard",
         "ys-zong/VLGuard",
         "VLGuard terms of access",  # gated, and without a licence file
         (Form(("id", "image", "safe", "instr-resp"), _vlguard, ("harmful_category", "harmful_subcategory")),),
+        pictured=True,
     ),
     SourceSet(
         "mm_safetybench",
@@ -190,13 +193,13 @@ RISKY = (
             Form(("Question", "Rephrased Question", "Rephrased Question(SD)"), _mm_safetybench_authors),
         ),
         images="imgs",
-        text_alone=True,
     ),
     SourceSet(
         "vlsbench",
         "Foreshhh/vlsbench",
         "Apache-2.0",
         tuple(Form((*_VLSBENCH, image), _vlsbench, _VLSBENCH_MORE) for image in ("image", "image_path")),
+        pictured=True,
     ),
     SourceSet(
         "mossbench",
@@ -208,13 +211,15 @@ RISKY = (
         ),
         images="images",
         training=False,  # "as a test set, but using it as a training set is prohibited" (its authors' README)
+        pictured=True,
     ),
     SourceSet(
         "jailbreakv_28k",
         "JailbreakV-28K/JailBreakV-28k",
         "MIT",
         (Form(("id", "redteam_query", "jailbreak_query", "image_path"), _jailbreakv, ("policy", "format")),),
+        pictured=True,
     ),
-    SourceSet("figstep", "ThuCCSLab/FigStep", "MIT", (Form(_FIGSTEP, _figstep),), images="images"),
-    SourceSet("xstest", "Paul/XSTest", "CC-BY-4.0", (_XSTEST,), text_alone=True),
+    SourceSet("figstep", "ThuCCSLab/FigStep", "MIT", (Form(_FIGSTEP, _figstep),), images="images", pictured=True),
+    SourceSet("xstest", "Paul/XSTest", "CC-BY-4.0", (_XSTEST,)),
 )

@@ -60,7 +60,8 @@ def is_correct(answer: str, reference: str) -> bool:
     if (choice := _CHOICE.fullmatch(reference.strip())) is None:
         return any(_same(claim, reference) for claim in claims)
     letter, text = choice.groups()
-    if any(_same(claim, text) for claim in claims):
+    is_letter = len(text.strip()) == 1 and text.strip().isalpha()  # "A" says which choice, whatever stands under (B)
+    if not is_letter and any(_same(claim, text) for claim in claims):
         return True
     return _letter(claims[0]) == letter
 

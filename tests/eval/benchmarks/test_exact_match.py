@@ -71,6 +71,8 @@ WRONG = [
     ("", CHOICE),
     ("A", CHOICE),
     ("(A) quartz", CHOICE),
+    ("A", "(B) A"),
+    ("The answer is a.", "(B) A"),
     ("A or B", CHOICE),
     ("(A) or (B)", CHOICE),
     ("A, B", CHOICE),
