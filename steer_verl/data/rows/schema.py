@@ -6,6 +6,7 @@ takes a whole file to know (images that open, ids that are new) check.py adds.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,10 +135,10 @@ class Row(BaseModel):
         if is_blank(self.told.id):
             yield Flaw(self.told.id_field, "empty", "give each row its own id")
 
-    @cached_property
+    @property
+    @abstractmethod
     def told(self) -> Told:
         """What it says, in the terms of all forms."""
-        raise NotImplementedError
 
 
 class RowMetadata(BaseModel):

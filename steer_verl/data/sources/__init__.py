@@ -1,1 +1,1 @@
-"""Single-turn questions about pictures, and the public sets and private files they come from."""
+"""Single-turn questions about images, and the public sets and private files they come from."""

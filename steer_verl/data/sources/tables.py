@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ _BOOKKEEPING = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", 
 
 
 @dataclass
-class Table:
+class Table(ABC):
     """Rows of one file, or of one split of a dataset."""
 
     name: str
@@ -58,9 +59,9 @@ class Table:
         why, hint = faults[0] if faults else ("it is empty", AGAIN)
         raise Refused("file", f"no row can be read ({why})", hint)
 
+    @abstractmethod
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         """Number, from 1, and every row, at least with these of its columns, or why it cannot be read."""
-        raise NotImplementedError
 
 
 class JsonTable(Table):
