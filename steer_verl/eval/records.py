@@ -64,6 +64,15 @@ class Unrated(Record):
 Judged = Annotated[Rating | Unrated, Field(discriminator="status")]
 
 
+class Sampling(Record):
+    """How the student's answers are drawn."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_tokens: int = 0
+
+
 class EvalItem(Record):
     """One dialogue of a benchmark before it is played."""
 
@@ -81,6 +90,8 @@ class EvalItem(Record):
     """What is unusual about the row, one word each, such as ``no_picture`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
+    digest: str = ""
+    """Of all its questions and the bytes of their images: the same dialogue has it under any id, path or folder."""
 
 
 class EvalTurn(Record):
@@ -100,6 +111,8 @@ class EvalTurn(Record):
     """The judge's word, or the panel's."""
     opinions: tuple[Judged, ...] = ()
     """What each judge of a panel said; empty when one judged alone."""
+    earlier: tuple[Judged, ...] = ()
+    """What other judges said of the answer before (``steer eval rejudge``), the first one first."""
     tutor: TurnVerdict | None = None
     """What the tutor that attacked said of the answer, on its own scale 1..10; ``None`` where no tutor took part."""
     correct: bool | None = None
@@ -143,6 +156,14 @@ class EvalDialogue(Record):
     facts: dict[str, Any] = Field(default_factory=dict)
     run: int = 0
     """Which training seed's student played it; dialogues of several runs can be pooled."""
+    digest: str = ""
+    """See ``EvalItem.digest``: dialogues of two runs are paired by it."""
+    student: str = ""
+    """Who answered: model and settings. Who rated stands in each rating, who attacked in ``tutor``."""
+    sampling: Sampling | None = None
+    """``None``: not known, as of a log that another program wrote."""
+    tutor: str = ""
+    """Who wrote the later questions; empty where the benchmark's own were asked."""
 
     @property
     def attacked(self) -> bool:
