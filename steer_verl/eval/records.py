@@ -164,6 +164,8 @@ class EvalDialogue(Record):
     """``None``: not known, as of a log that another program wrote."""
     tutor: str = ""
     """Who wrote the later questions; empty where the benchmark's own were asked."""
+    reference: str = ""
+    """See ``EvalItem.reference``."""
 
     @property
     def attacked(self) -> bool:
