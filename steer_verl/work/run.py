@@ -79,9 +79,7 @@ def run(
         SteerError: an endpoint is dead, the step has a fault, an id stands twice, the folder was begun with other
             settings, or another run is at work in it. Nothing is lost, nor by Ctrl-C, and the same command goes on.
     """
-    as_read = json.loads(json.dumps(dict(fingerprint)))
-    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
-    plan = agreed(job.folder, plan, accept_changes=accept_changes)
+    plan = agreed_plan(job, fingerprint, accept_changes)
     with Tally(job.name, total, console) as tally:
         with Shards(job.folder, job.name, job.settings) as shards:
             finished = _prepared(job, plan, shards, retry, tally)
@@ -94,6 +92,17 @@ def run(
             work_on_ray(job, tally)
             found = account(job.folder, agents)
     return found
+
+
+def agreed_plan(job: Job[Any], fingerprint: Mapping[str, Any], accept_changes: bool) -> Plan:
+    """The plan by which a job is to go on; nothing is written, so that a folder that refuses it is left as it is.
+
+    Raises:
+        ConfigError: the folder was begun with other settings.
+    """
+    as_read = json.loads(json.dumps(dict(fingerprint)))
+    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
+    return agreed(job.folder, plan, accept_changes=accept_changes)
 
 
 def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: Callable[[Outcome], bool] | None, tally: Tally) -> bool:
