@@ -27,7 +27,7 @@ MAX_CHARS = 20_000
 MAX_QUANTITY = 100
 """Characters of a number with its unit."""
 
-_CHOICE = re.compile(r"\(([A-Z])\) (.*)", re.DOTALL)
+_CHOICE = re.compile(r"\(([A-Z])\)(?:\s+(.*))?", re.DOTALL)
 _CLAIM = re.compile(r"\banswer\b(?:\s+(?:is|was|should be|would be|must be)\b\s*:?|\s*[:=])[ \t]*", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|neither|nor|never|cannot|except|none)\b|n['\u2019]t\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
@@ -59,7 +59,7 @@ def is_correct(answer: str, reference: str) -> bool:
     claims = _claims(parse_answer(answer).answer[-MAX_CHARS:])
     if (choice := _CHOICE.fullmatch(reference.strip())) is None:
         return any(_same(claim, reference) for claim in claims)
-    letter, text = choice.groups()
+    letter, text = choice.groups(default="")
     is_letter = len(text.strip()) == 1 and text.strip().isalpha()  # "A" says which choice, whatever stands under (B)
     if not is_letter and any(_same(claim, text) for claim in claims):
         return True
