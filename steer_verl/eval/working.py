@@ -44,6 +44,8 @@ class Finished(NamedTuple):
     summary: SummaryJson
     given_up: int
     """Dialogues that were given up because a model failed for the moment."""
+    agreement: Agreement | None = None
+    """Of a judge with the one before it, where answers were rejudged."""
 
     @property
     def incomplete(self) -> int:
