@@ -123,8 +123,8 @@ def _merged(found: Checkpoint, out: Path, trusted: bool) -> Path:
     if ended.returncode != 0:
         words = last_words(log.read_text(errors="replace"))
         raise StudentError(
-            f"student.path: verl's merger could not merge {found.folder} ({words}); see {log}, or save hf_model with the "
-            "checkpoint (actor_rollout_ref.actor.checkpoint.save_contents)"
+            f"student.path: verl's merger could not merge {found.folder} ({words}); see {log}, or save "
+            "hf_model with the checkpoint (actor_rollout_ref.actor.checkpoint.save_contents)"
         )
     (fresh / STAMP).write_text(fingerprint)
     _remove(target)

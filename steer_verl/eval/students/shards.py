@@ -21,7 +21,7 @@ NEEDED = re.compile(
     r"|torch\.storage UntypedStorage"
     r"|torch\.serialization _get_layout"
     r"|torch\._tensor _rebuild_from_type_v2"
-    r"|torch\._utils _rebuild_(?:tensor_v2|parameter|wrapper_subclass)"
+    r"|torch\._utils _rebuild_(?:tensor_v[23]|parameter|wrapper_subclass)"
     r"|torch\.distributed\.tensor DTensor"
     r"|torch\.distributed\.tensor\._dtensor_spec (?:DTensorSpec|TensorMeta|ShardOrderEntry)"
     r"|torch\.distributed\.tensor\.placement_types (?:Shard|_StridedShard|Replicate|Partial)"
@@ -50,9 +50,9 @@ def check_shards(shards: tuple[Path, ...]) -> None:
         try:
             names = foreign_names(shard)
         except Exception as error:  # zipfile and pickletools raise almost anything on hostile bytes
+            why = f"{type(error).__name__}: {str(error)[:200]}"
             raise ConfigError(
-                f"student.path: {shard} is no file that torch.save wrote whole ({type(error).__name__}: {str(error)[:200]}); "
-                "copy the checkpoint again"
+                f"student.path: {shard} is no file that torch.save wrote whole ({why}); copy the checkpoint again"
             ) from None
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
