@@ -44,6 +44,8 @@ class StudentSettings(Settings):
 
     path: Path | None = None
     """A Hugging Face folder, or a checkpoint of verl (``global_step_<n>``, or the folder above: its latest)."""
+    trust_checkpoint: bool = False
+    """Open shards of a checkpoint that may run code: only of somebody you trust."""
     kind: Literal["vllm", "mini"] = "vllm"
     """Who runs ``path``: a vLLM server that is started and stopped for it, or, for the laboratory's students,
     transformers in this process."""
