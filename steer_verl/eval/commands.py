@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from steer_verl.console import stdout
-from steer_verl.errors import ConfigError, SteerError
+from steer_verl.errors import ConfigError
 
 if TYPE_CHECKING:
     from steer_verl.eval.working import Finished
@@ -94,8 +94,7 @@ def compare(
     """Any number of runs side by side: intervals, paired tests on the same dialogues, the paper's figures."""
     from steer_verl.eval.compare.write import compare_folders
 
-    with _resumable():
-        stdout().print(compare_folders(runs, out, baseline))
+    stdout().print(compare_folders(runs, out, baseline))
 
 
 @app.command()
@@ -144,16 +143,13 @@ def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
 
 @contextlib.contextmanager
 def _resumable() -> Iterator[Console]:
-    """Where progress is shown. Ctrl-C and a disk that cannot be used end in one line: nothing is lost."""
+    """Where progress is shown; Ctrl-C loses nothing."""
     console = Console(stderr=True, highlight=False)
     try:
         yield console
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
-    except OSError as error:
-        what = f"{error.filename or 'a file'}: {error.strerror or error}"
-        raise SteerError(f"{what}; see to the disk and its permissions, and the same command goes on") from None
 
 
 def _show(done: Finished, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""``steer eval retry`` over HTTP: only what is missing is asked for, and the figures are those of a run without faults."""
+"""``steer eval retry`` over HTTP: only what is missing is asked for, and then the run is as one without faults."""
 
 from __future__ import annotations
 
