@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from rich.console import Console
 from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
 from steer_verl.eval.judging import EvalJudge, build_judge
+from steer_verl.eval.judging.agreement import agreement_of
 from steer_verl.eval.judging.protocol import case_of
-from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.eval.runs import read_run, with_images
 from steer_verl.eval.step import ended, word_of
@@ -28,10 +29,13 @@ from steer_verl.eval.summary import known_errors
 from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.place import Place
+from steer_verl.records import write_whole
 from steer_verl.settings_file import parse_settings, read_yaml, set_override
+from steer_verl.statistics.intervals import student_t
 from steer_verl.work.run import Job
 from steer_verl.work.step import Done
 
+AGREEMENT = "agreement.json"
 OF_FILE = ("judge", "marks", "work", "retries")
 """What is taken of a run's file."""
 
@@ -88,7 +92,7 @@ def rejudge(
     Raises:
         DataError: the run is none, or holds no dialogue.
     """
-    scipy_stats()
+    student_t(1)
     source, config = read_run(config.run), with_retries(config, retry)
     if not source.dialogues:
         raise DataError(f"{config.run}: a run without dialogues; give another one")
@@ -108,7 +112,7 @@ def rejudge(
         settings=config.work,
         content=lambda one: digest_of([with_images(one, lambda image: "").model_dump_json()]),
     )
-    return worked(
+    done = worked(
         config,
         job,
         {"judge": about.judge, "items": digest_of(one.id for one in source.dialogues)},
@@ -119,6 +123,9 @@ def rejudge(
         retry=retry,
         console=console,
     )
+    agreement = agreement_of(done.run.dialogues, about.mark_settings.fail_below)
+    write_whole(config.out / AGREEMENT, json.dumps(agreement.as_dict(), indent=1, allow_nan=False) + "\n")
+    return done._replace(agreement=agreement)
 
 
 def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequence[str]) -> RejudgeConfig:

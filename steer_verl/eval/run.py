@@ -23,7 +23,6 @@ from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.judging import CALLS, build_judge
-from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.records import EvalItem, Sampling
 from steer_verl.eval.runs import RunAbout, below, with_paths
 from steer_verl.eval.step import NAME, EvalStep
@@ -32,6 +31,7 @@ from steer_verl.eval.summary import known_errors
 from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
 from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
+from steer_verl.statistics.intervals import student_t
 from steer_verl.tutor import build_tutor
 from steer_verl.types import Tutor
 from steer_verl.work.run import Job
@@ -58,7 +58,7 @@ def evaluate(
         DataError: a benchmark is not there.
         SteerError: a student, judge or tutor cannot be asked; the same command goes on.
     """
-    scipy_stats()  # what the figures need is missed now, not after hours of play
+    student_t(1)  # what the figures need is missed now, not after hours of play
     config, items = with_retries(config, retry), config.out / ITEMS
     rows = _write_items(config, items, console)
     step = make_step(config, retry, 1)  # nothing is started yet: only who takes part is told

@@ -18,10 +18,11 @@ from rich.console import Console
 from steer_verl import __version__
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import WorkedSettings
+from steer_verl.eval.judging.agreement import Agreement
 from steer_verl.eval.records import EvalDialogue, EvalEnd
 from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
-from steer_verl.eval.summary import summarize_run
-from steer_verl.eval.summary_shape import SummaryJson
+from steer_verl.eval.shape import Summary
+from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import write_whole
 from steer_verl.text import one_line
@@ -41,7 +42,7 @@ class Finished(NamedTuple):
     """An evaluation that has come to its end."""
 
     run: EvalRun
-    summary: SummaryJson
+    summary: Summary
     given_up: int
     """Dialogues that were given up because a model failed for the moment."""
     agreement: Agreement | None = None
@@ -95,8 +96,8 @@ def worked(
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
     written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, images()))
-    summary = summarize_run(written)
-    write_whole(config.out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    summary = summarize(written)
+    write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
     return Finished(written, summary, done.given_up)
 
