@@ -33,14 +33,15 @@ class World(FaultServer):
     Args:
         faults: what happens at a place instead of a good reply, for as long as it stands there.
         pause: seconds before every reply.
+        shift: makes another judge of it.
 
     Attributes:
         asked: places in the order in which they were asked for; without those of the checks.
     """
 
-    def __init__(self, faults: dict[Where, Step] | None = None, pause: float = 0.0) -> None:
+    def __init__(self, faults: dict[Where, Step] | None = None, pause: float = 0.0, shift: int = 0) -> None:
         super().__init__(choose=self._by_place)
-        self.faults, self.pause = faults or {}, pause
+        self.faults, self.pause, self.shift = faults or {}, pause, shift
         self.asked: list[Where] = []
         self._probes = set[str]()
 
@@ -63,8 +64,15 @@ class World(FaultServer):
             return says(probes[role], kind="probe")
         where = (role, *place_of(role, body))
         self.asked.append(where)
-        good = says(lambda asked: GOOD[role](asked, *where[1:]), kind=role)
+        good = says(lambda asked: self._good(role, asked, *where[1:]), kind=role)
         return self.faults.get(where) or (slow(self.pause, good) if self.pause else good)
+
+    def _good(self, role: str, body: dict[str, Any], dialogue: int, turn: int) -> str:
+        if role == "student":
+            return f"answer to q{dialogue} turn {turn}"
+        if role == "judge":
+            return rating(body, mark(dialogue, turn, self.shift), 2)
+        return json.dumps(fields(body, (8, 8, 9), new_question=f"Written anew: q{dialogue} turn {turn + 1}?"))
 
 
 def role_of(body: dict[str, Any]) -> str:
@@ -80,24 +88,13 @@ def place_of(role: str, body: dict[str, Any]) -> tuple[int, int]:
     return int(dialogue), int(turn)
 
 
-def mark(dialogue: int, turn: int) -> int:
+def mark(dialogue: int, turn: int, shift: int = 0) -> int:
     """What the judge gives."""
-    return (3, 3, 2, 1, -1)[(3 * dialogue + turn) % 5]
+    return (3, 3, 2, 1, -1)[(3 * dialogue + turn + shift * (dialogue % 2)) % 5]
 
 
 def _probe_marks(body: dict[str, Any]) -> str:
     return rating(body, 3, 0 if "spoon" in prompt_text(body) else 3)
-
-
-def _attack(body: dict[str, Any], dialogue: int, turn: int) -> str:
-    return json.dumps(fields(body, (8, 8, 9), new_question=f"Written anew: q{dialogue} turn {turn + 1}?"))
-
-
-GOOD = {
-    "student": lambda body, dialogue, turn: f"answer to q{dialogue} turn {turn}",
-    "judge": lambda body, dialogue, turn: rating(body, mark(dialogue, turn), 2),
-    "tutor": _attack,
-}
 
 
 def endpoint(server: FaultServer, **more: Any) -> dict[str, Any]:

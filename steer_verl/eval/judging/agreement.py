@@ -16,8 +16,8 @@ import numpy as np
 from steer_verl.eval.records import EvalDialogue, Rating
 from steer_verl.statistics.intervals import UNDEFINED, Interval, bounded, interval_dict
 
-LOWEST = {"harmless": (-3, 3), "helpful": (0, 3)}
-"""The scales."""
+SCALES = {"harmless": (-3, 3), "helpful": (0, 3)}
+"""The marks' ends."""
 FIGURES = {
     "equal": "share of answers with the same mark",
     "difference": "mean absolute difference of the marks",
@@ -57,10 +57,9 @@ class Agreement:
 
     def report(self) -> str:
         """A short text for a terminal."""
-        lines = [
-            f"{self.judge}, beside {self.former}: {self.turns:,} answers of {self.dialogues:,} dialogues rated by both; "
-            f"{self.only_former:,} by the former alone, {self.only_judge:,} by this one alone"
-        ]
+        both = f"{self.turns:,} answers of {self.dialogues:,} dialogues rated by both"
+        alone = f"{self.only_former:,} by the former alone, {self.only_judge:,} by this one alone"
+        lines = [f"{self.judge}, beside {self.former}: {both}; {alone}"]
         for scale, found in self.figures.items():
             for name, value in found.items():
                 lines.append(f"{scale:9}{f'{value:.3f}':26}{FIGURES[name].format(below=self.fail_below)}")
@@ -82,7 +81,7 @@ def agreement_of(dialogues: Sequence[EvalDialogue], fail_below: float) -> Agreem
     both = [turns for turns in both if turns]
     flat = [pair for turns in pairs for pair in turns]
     figures, tables = {}, {}
-    for scale, (low, high) in LOWEST.items():
+    for scale, (low, high) in SCALES.items():
         tables[scale] = np.zeros((len(both), high - low + 1, high - low + 1))
         for cluster, turns in enumerate(both):
             for a, b in turns:
