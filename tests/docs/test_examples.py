@@ -146,10 +146,10 @@ def test_the_summary_is_told_whole() -> None:
 
 
 def test_the_calibration_has_the_fields_that_are_written(tmp_path: Path) -> None:
-    from steer_verl.eval.judging.calibration import compare
+    from steer_verl.eval.judging.calibrate import JudgeCalibration
 
     (shown,) = objects(section("formats.md", "calibration.json"))
-    written = compare("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
+    written = JudgeCalibration("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
     assert keys({**shown, "unrated": {}}) == keys({**written, "unrated": {}})
 
 
