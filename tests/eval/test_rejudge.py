@@ -28,7 +28,7 @@ from steer_verl.settings_file import parse_settings
 from steer_verl.statistics.agreement import krippendorff_alpha
 from tests.data.samples import picture
 from tests.eval.synthetic import dialogue
-from tests.eval.test_retry import DOWN, PROSE, _at_once, figures, finished, killed_after, play  # noqa: F401
+from tests.eval.test_retry import DOWN, ON_ITS_WAY, PROSE, _at_once, figures, finished, killed_after, play  # noqa: F401
 from tests.eval.world import ITEMS, TURNS, World, bench, endpoint, mark, recipe, settings, told
 from tests.models.replies import prompt_text
 
@@ -156,7 +156,7 @@ def test_killed_it_goes_on_and_pays_nothing_twice(tmp_path: Path, played: Finish
         killed_after(server, 5, *words)
         killed_after(server, 5, *words)
         finished(*words)
-        assert set(server.paid) == set(PLACES) and set(server.charges.values()) == {1} and len(server.twice) <= 24
+        assert set(server.paid) == set(PLACES) and set(server.charges.values()) == {1} and len(server.twice) <= 2 * ON_ITS_WAY
         assert [t.judged.harmless for t in read_run(tmp_path / "new").dialogues[1].turns] == [
             mark(1, t, 1) for t in (1, 2, 3)
         ]
