@@ -86,6 +86,36 @@ def test_a_question_with_two_responses_is_asked_once(tmp_path: Path) -> None:
     assert len(found) == 2 and len({item.id for item in found}) == 2
 
 
+def test_a_limit_counts_what_is_asked(tmp_path: Path) -> None:
+    """Neither a question's second response nor rows of another kind are of the number."""
+    rows = [beavertails(question=f"Which {n}?", is_response_safe=safe) for n in range(4) for safe in ("no", "yes")]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    assert len(questions(tmp_path, {"set": "beavertails_v", "path": path}, limit=3)) == 3
+    prompts: list[Any] = [{"question": f"{n}?", "license": "MIT", "unsafe": n % 2 == 0} for n in range(10)]
+    source = {"set": "plain", "path": write_rows(tmp_path / "rows.jsonl", ["{", *prompts])}
+    found = questions(tmp_path, source, only="benign", limit=3)
+    assert [item.seed.turns[0].text for item in found] == ["1?", "3?", "5?"]
+    assert [bool(item.unplayable) for item in questions(tmp_path, source, limit=3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("only", ["benign", "red_team"])
+def test_a_row_of_which_nobody_knows_the_kind_is_told_apart(
+    tmp_path: Path, only: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(draw(tmp_path, "train/garden.png", "train/sign.png"))
+    rows = [vlguard_safe(), vlguard_unsafe(safe="perhaps"), vlguard_unsafe(), vlguard_safe(image="gone.png"), 7]
+    path = write_json(tmp_path / "train.json", rows)
+    source: dict[str, Any] = {"set": "vlguard", "path": path}
+    found = questions(tmp_path, source, only=only)
+    assert [bool(item.unplayable) for item in found] == ([False, True] if only == "benign" else [False, False, True])
+    assert (
+        f"2 rows cannot be read and may be of any kind; not counted as {only}; the first: {path}: row 2" in caplog.text
+    )
+    assert len(questions(tmp_path, source)) == 7, "five rows, two of two questions"
+    said = questions(tmp_path, {**source, "unsafe": only == "red_team"}, only=only)
+    assert len(said) == len(found) + 2, "the source's settings say what holds of rows that do not"
+
+
 @pytest.mark.parametrize(("only", "kinds"), [("benign", 2), ("red_team", 4)])
 def test_rows_whose_image_is_missing_count_as_the_kind_that_they_say(tmp_path: Path, only: str, kinds: int) -> None:
     list(draw(tmp_path, "train/garden.png"))
