@@ -85,6 +85,8 @@ WRONG = [
     ("The answer is B.\nWait: the answer is A.", CHOICE),
     ("\\boxed{B} or rather \\boxed{A}", CHOICE),
     ("Bread is not quartz", CHOICE),
+    ("A. quartz", CHOICE),
+    ("The answer is (A), quartz.", CHOICE),
     ("It is bread, not quartz.", CHOICE),
     ("A dog is shown.", "(A) bread"),
     ("<thinking>B</thinking><answer>A</answer>", CHOICE),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from benchmarks.data.public_sets import PUBLIC as PUBLIC_SETS
+from benchmarks.data.public_sets import read as read_public
 from steer_verl.data.sources.registry import SETS
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.paper import MULTI_TURN, OVER_REFUSAL, SINGLE_TURN
@@ -193,3 +194,17 @@ def test_sets_of_which_there_is_no_public_file_here(tmp_path: Path) -> None:
 
 def test_every_public_file_is_in_the_table() -> None:
     assert set(PUBLIC_SETS) == set(KINDS)
+
+
+def test_the_docs_name_every_set_and_the_kinds_that_its_rows_have() -> None:
+    page = (FOLDER.parents[1] / "docs" / "your_benchmark.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    told = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in SETS}
+    assert [*told] == [*SETS]
+    assert all(told[name][:2] == [known.title, known.license] for name, known in SETS.items())
+    for name, place in KINDS:
+        said = read_public(name, place)[1]
+        wanted = {{True: "red_team", False: "benign", None: "not said"}[seed.unsafe] for seed in said}
+        assert all(word in told[name][2] for word in wanted), name
