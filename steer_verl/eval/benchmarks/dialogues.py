@@ -93,10 +93,10 @@ def marked(texts: list[str], images: int) -> list[str]:
 def _mended(draft: Draft, value: Mapping[str, Any], place: Mapping[str, Any], bench: bool) -> list[str]:
     """What can be played of a row that its reader refuses."""
     draft.images = _paths(draft, value.get("image" if bench else "images"))
-    opening, rest = value.get("question"), place.get("rest_messages")
-    texts = _questions(
-        draft, value[BENCH_KEY] if bench else [*_listed(opening), *_listed([] if rest is None else rest)]
-    )
+    asked, rest = value.get(BENCH_KEY), place.get("rest_messages")
+    if not bench:
+        asked = [*_listed(value["question"]), *([] if rest is None else _listed(rest))]
+    texts = _questions(draft, asked)
     draft.facts = _bench_facts(draft, value) if bench else _facts(draft, place.get("facts"))
     marks = sum(text.count(IMAGE_MARK) for text in texts)
     draft.odd("extra_mark", marks > len(draft.images))

@@ -77,17 +77,24 @@ class _Items:
         self.image = cache(_file_digest) if settings.file else _pixels
 
     def read(self, work: Path) -> Iterator[EvalItem]:
-        unknown, first, only = 0, "", self.settings.only
+        only, unknown, first = self.settings.only, 0, ""
         try:
             for draft in self._drafts(work):
-                if only and not (draft.kind or self.settings.kind) and not UNREAD.keys().isdisjoint(draft.oddities):
+                kind = self._kind(draft)
+                if only in (None, kind):
+                    yield self._item(draft, kind or CAUTIOUS)
+                elif kind is None:
                     unknown, first = unknown + 1, first or f"{draft.place}: {draft.unplayable}"
-                elif only in (None, kind := DialogueKind(draft.kind or self.settings.kind or CAUTIOUS)):
-                    yield self._item(draft, kind)
         finally:
             if only and unknown:
                 told = "%s: %d rows cannot be read and may be of any kind; not counted as %s; the first: %s"
                 logger.warning(told, self.name, unknown, only.value, first)
+
+    def _kind(self, draft: Draft) -> DialogueKind | None:
+        """``None``: the row cannot be read, and nobody says what it is."""
+        if said := draft.kind or self.settings.kind:
+            return DialogueKind(said)
+        return CAUTIOUS if UNREAD.keys().isdisjoint(draft.oddities) else None
 
     def _drafts(self, work: Path) -> Iterable[Draft]:
         limit, source = self.settings.limit, self.settings.source
