@@ -52,18 +52,15 @@ def items_of(benchmarks: Mapping[str, BenchmarkSettings], work: Path) -> Iterato
 
 
 def item_digest(seed: Seed, reference: str, *, image: Callable[[str], str] | None = None) -> str:
-    """What a dialogue is, wherever it lies: its kind, the right answer, and of each turn the text and its images.
+    """What a dialogue is, wherever it lies: sha256 of its kind, the right answer, and each turn's text and images.
 
     Args:
         seed: the user's side; its images must be there.
         reference: the right answer of the last turn; empty for none.
         image: path -> what the image is known by; unset, the sha256 of the file's bytes.
 
-    Returns:
-        64 hexadecimal digits.
-
     Raises:
-        OSError: an image is not there any more.
+        DataError: an image is not there any more.
     """
     turns = [[turn.text, [*map(image or _file_digest, turn.images)]] for turn in seed.turns]
     return _digest(seed.kind.value, reference, turns)
@@ -161,4 +158,7 @@ def _pixels(path: str) -> str:
 
 
 def _file_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"image {path}: cannot be read any more ({error.strerror}); start again") from None

@@ -26,11 +26,13 @@ from steer_verl.types import DialogueKind
 from tests.data.samples import write_rows
 from tests.data.sources.samples import (
     beavertails,
+    beavertails_pair,
     draw,
     inline,
     mossbench,
     picture_bytes,
     science,
+    spa_vl,
     vlguard_safe,
     vlguard_unsafe,
     vlsbench,
@@ -79,11 +81,22 @@ def test_mossbench_is_benign_and_its_contrast_is_not(tmp_path: Path) -> None:
     assert [item.seed.kind.value for item in found] == ["benign"]
 
 
-def test_a_question_with_two_responses_is_asked_once(tmp_path: Path) -> None:
-    rows = [beavertails(is_response_safe=safe) for safe in ("no", "yes")]
-    path = write_parquet(tmp_path / "theft/evaluation.parquet", [*rows, beavertails(question="And this?")])
-    found = questions(tmp_path, {"set": "beavertails_v", "path": path})
-    assert len(found) == 2 and len({item.id for item in found}) == 2
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("beavertails_v", beavertails(is_response_safe="no"), beavertails(response="No.", is_response_safe="yes")),
+        ("beavertails_v", beavertails_pair(), beavertails_pair(response_1="No.", safer_response_id=2)),
+        ("spa_vl", spa_vl(), spa_vl(chosen="Honey.", rejected="Why?", image_name="other.png")),
+    ],
+)
+def test_a_question_with_a_row_for_each_response_is_asked_once(
+    tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    rows = [first, second, {**second, "image": inline("blue")}, {**second, "question": "And this?"}]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    found = questions(tmp_path, {"set": name, "path": path})
+    assert len(found) == len({item.id for item in found}) == len({item.digest for item in found}) == 3
+    assert not any(item.unplayable for item in found), "another image or another question is asked"
 
 
 def test_a_limit_counts_what_is_asked(tmp_path: Path) -> None:
