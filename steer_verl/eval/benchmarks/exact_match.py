@@ -129,6 +129,7 @@ def _words(text: str) -> str:
 
 def _plain(text: str) -> str:
     """One spelling of the same: no LaTeX wrapping, one sign for minus, root and degree, single spaces."""
+    text = re.sub(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])", " ", text)  # else NFKC makes 11/2 of one and a half
     text = " ".join(normalized("NFKC", text.replace("\u00b2", "^2").replace("\u00b3", "^3")).split())
     text = text.replace("\u2044", "/")
     text = _NOISE.sub("", _WRAPPING.sub(r"\1", text.replace("\u2212", "-")))

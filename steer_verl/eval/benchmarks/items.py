@@ -84,7 +84,7 @@ class _Items:
                     unknown, first = unknown + 1, first or f"{draft.place}: {draft.unplayable}"
         finally:
             if only and unknown:
-                told = "%s: %d rows cannot be read and may be of any kind; not counted as %s; the first: %s"
+                told = "%s: rows that cannot be read and may be of any kind: %d, not counted as %s; the first: %s"
                 logger.warning(told, self.name, unknown, only.value, first)
 
     def _kind(self, draft: Draft) -> DialogueKind | None:

@@ -74,7 +74,8 @@ def _asked(seed: SourceSeed, place: str, folder: Path) -> Draft:
 def _refused(bad: BadRow, unsafe: bool | None) -> Draft:
     """Of the kind that its row says, where so much could be read."""
     file = Path(bad.file)
-    place, name = f"{bad.file}: row {bad.row}", label(f"{file.parent.name}/{file.stem}/row-{bad.row}")
+    place = f"{bad.file}: row {bad.row}" if bad.row else bad.file
+    name = label(f"{file.parent.name}/{file.stem}/row-{bad.row}")
     draft = Draft(place, name, kind=_KINDS[unsafe if bad.unsafe is None else bad.unsafe])
     word = image_oddity(bad.what) if bad.reason == "image" else _WORDS[bad.reason]
     return draft.refuse(word, f"{bad.what}; {bad.hint}")

@@ -48,7 +48,7 @@ def questions(folder: Path, source: dict[str, Any], **more: Any) -> list[EvalIte
     return list(items_of({"bench": benchmark}, folder / "work"))
 
 
-def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: Path) -> None:
+def test_an_unsafe_set_is_red_team_and_its_images_are_the_runs_own(tmp_path: Path) -> None:
     list(draw(tmp_path, "imgs/7.png"))
     path = write_json(tmp_path / "data.json", [vlsbench(), vlsbench(instruction_id=8, image_path="imgs/gone.png")])
     good, bad = questions(tmp_path, {"set": "vlsbench", "path": path})
@@ -121,9 +121,8 @@ def test_a_row_of_which_nobody_knows_the_kind_is_told_apart(
     source: dict[str, Any] = {"set": "vlguard", "path": path}
     found = questions(tmp_path, source, only=only)
     assert [bool(item.unplayable) for item in found] == ([False, True] if only == "benign" else [False, False, True])
-    assert (
-        f"2 rows cannot be read and may be of any kind; not counted as {only}; the first: {path}: row 2" in caplog.text
-    )
+    told = f"rows that cannot be read and may be of any kind: 2, not counted as {only}; the first: {path}: row 2"
+    assert told in caplog.text
     assert len(questions(tmp_path, source)) == 7, "five rows, two of two questions"
     said = questions(tmp_path, {**source, "unsafe": only == "red_team"}, only=only)
     assert len(said) == len(found) + 2, "the source's settings say what holds of rows that do not"
