@@ -19,14 +19,14 @@ from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
-from steer_verl.errors import ConfigError, StudentError
-from steer_verl.eval.config import ServerSettings
+from steer_verl.errors import ConfigError, SteerError, StudentError, disk_error
+from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
 from steer_verl.processes.child import alone_environment, last_words
-from steer_verl.processes.leftovers import Claim, claim, clear_earlier, processes
+from steer_verl.processes.leftovers import Claim, claim, clear, clear_earlier, processes
 
 HOST = "127.0.0.1"
 POLL = 0.5
@@ -59,10 +59,8 @@ class VllmServer:
 
     Args:
         folder: a Hugging Face folder.
-        settings: how it is served.
+        settings: how it is served, its seed (requests that sample carry their own), and how many requests at once.
         out: folder of its log and of the record of what runs.
-        seed: of vLLM; requests that sample carry their own.
-        places: requests that it works on at once (``--max-num-seqs``).
         tell: shows progress.
 
     Attributes:
@@ -73,16 +71,14 @@ class VllmServer:
         ConfigError: an argument would hide the server from us.
     """
 
-    def __init__(
-        self, folder: Path, settings: ServerSettings, out: Path, *, seed: int, places: int, tell: Tell
-    ) -> None:
+    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Tell) -> None:
         self.folder, self.settings, self.out = folder, settings, out
         self.log, self.record = out / "vllm.log", out / "server.json"
         self.model = self.base_url = ""
-        self._seed, self._places, self._tell = seed, places, tell
+        self._tell = tell
         self._keeper: subprocess.Popen[bytes] | None = None
         self._offset = 0
-        for argument in settings.arguments:
+        for argument in settings.server.arguments:
             if argument.partition("=")[0] in RESERVED:
                 raise ConfigError(f"student.server.arguments: {argument} is set for the server; drop it")
 
@@ -92,14 +88,18 @@ class VllmServer:
         Raises:
             StudentError: it ended or did not answer in time, or another evaluation is at work here; with how to fix it.
         """
-        await self._clear()
+        port = self.settings.server.port
         try:
+            await self._clear()
             for last in (False,) * (PORT_TRIES - 1) + (True,):
-                self._spawn(self.settings.port or free_port())
+                self._spawn(port or free_port())
                 if await self._answers():
                     return
-                if last or self.settings.port or not _port_taken(self._said()):
+                if last or port or not _port_taken(self._said()):
                     raise StudentError(self._died("while it started"))
+        except OSError as error:
+            await self.stop()
+            raise disk_error(error) from None
         except BaseException:
             await self.stop()
             raise
@@ -133,15 +133,15 @@ class VllmServer:
 
     def command(self, port: int) -> list[str]:
         """The command line; what the user adds comes last and therefore wins."""
-        settings = self.settings
+        settings = self.settings.server
         options: dict[str, object] = {
             "--host": HOST,
             "--port": port,
             "--served-model-name": self.model,
             "--tensor-parallel-size": settings.tensor_parallel_size,
             "--dtype": settings.dtype,
-            "--seed": self._seed,
-            "--max-num-seqs": self._places,
+            "--seed": self.settings.seed,
+            "--max-num-seqs": self.settings.max_concurrency,
             "--generation-config": "vllm",  # a folder's own top_k or repetition penalty is none of our settings
             "--limit-mm-per-prompt": json.dumps({"video": 0}),  # no room is kept for what is never sent
             "--max-model-len": settings.max_model_len,
@@ -170,20 +170,24 @@ class VllmServer:
 
     def _spawn(self, port: int) -> None:
         self.model, self.base_url = f"student-{uuid.uuid4().hex[:12]}", f"http://{HOST}:{port}/v1"
-        self.out.mkdir(parents=True, exist_ok=True)
         held = claim()
-        held.save(self.record)
-        with self.log.open("ab") as output:
-            self._offset = output.tell()
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "steer_verl.processes.keeper", str(self.record), *self.command(port)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=held.environment(alone_environment()),
-                start_new_session=True,
-            )
-        held.led_by(self._keeper.pid).save(self.record)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            held.save(self.record)
+            with self.log.open("ab") as output:
+                self._offset = output.tell()
+                self._keeper = subprocess.Popen(
+                    [sys.executable, "-m", "steer_verl.processes.keeper", str(self.record), *self.command(port)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=held.environment(alone_environment()),
+                    start_new_session=True,
+                )
+            held.led_by(self._keeper.pid).save(self.record)
+        except (OSError, SteerError):
+            clear(held)
+            raise
 
     async def _answers(self) -> bool:
         """Wait until it serves our name; ``False``: it ended first.
@@ -192,6 +196,7 @@ class VllmServer:
             StudentError: it does not do so in time, or somebody else answers at its port.
         """
         began = told = time.monotonic()
+        patience = self.settings.server.start_timeout
         connections = Connections(self.base_url)
         client = Server(connections, Limiter(1), self.model, "", BreakerConfig())
         self._tell(f"student: vLLM starts with {self.folder}; its log: {self.log}")
@@ -202,11 +207,11 @@ class VllmServer:
                     self._tell(f"student: vLLM answers after {time.monotonic() - began:.0f} s")
                     return True
                 now = time.monotonic()
-                if now - began > self.settings.start_timeout:
-                    raise StudentError(self._died(f"silent for {self.settings.start_timeout:g} s and was ended"))
+                if now - began > patience:
+                    raise StudentError(self._died(f"silent for {patience:g} s and was ended"))
                 if now - told > TOLD_EVERY:
                     told = now
-                    self._tell(f"student: vLLM is starting, {now - began:.0f} s of {self.settings.start_timeout:g}")
+                    self._tell(f"student: vLLM is starting, {now - began:.0f} s of {patience:g}")
                 await asyncio.sleep(POLL)
             return False
         finally:

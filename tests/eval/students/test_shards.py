@@ -61,13 +61,12 @@ def crafted(folder: Path, content: bytes) -> Path:
     return folder
 
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool]
-
-
-@pytest.mark.parametrize("dtype", [*DTYPES, torch.float8_e4m3fn, torch.uint16], ids=str)
-def test_plain_tensors_pass(tmp_path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    "name", ["float32", "bfloat16", "float16", "float64", "int64", "int32", "uint8", "bool", "float8_e4m3fn", "uint16"]
+)
+def test_plain_tensors_pass(tmp_path: Path, name: str) -> None:
     path = tmp_path / "shard.pt"
-    torch.save(OrderedDict(a=torch.zeros(2, 3).to(dtype), b=torch.nn.Parameter(torch.ones(2))), path)
+    torch.save(OrderedDict(a=torch.zeros(2, 3).to(getattr(torch, name)), b=torch.nn.Parameter(torch.ones(2))), path)
     assert foreign_names(path) == []
 
 
@@ -155,22 +154,15 @@ def test_what_torch_save_does_not_write_is_refused(tmp_path: Path, content: byte
     assert "\n" not in str(told.value)
 
 
-def test_an_archive_with_two_pickles_is_refused(tmp_path: Path) -> None:
-    good = pickle.dumps({}, 2)
-    path = archive(tmp_path / "shard.pt", good)
-    for name in ("archive/data.pkl", "other/data.pkl"):
-        path.unlink()
-        archive(path, good)
-        with zipfile.ZipFile(path, "a") as file, pytest.warns() if name == "archive/data.pkl" else _nothing():
-            file.writestr(name, pickle.dumps(Runs(os.getpid), 2))
-        with pytest.raises(ConfigError, match="torch.save"):
-            check_shards((path,))
-
-
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["archive/data.pkl", "other/data.pkl"])
+def test_an_archive_with_two_pickles_is_refused(tmp_path: Path, second: str) -> None:
+    path = archive(tmp_path / "shard.pt", pickle.dumps({}, 2))
+    check_shards((path,))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(second, pickle.dumps(Runs(os.getpid), 2))
+    with pytest.raises(ConfigError, match=r"is no file that torch\.save wrote"):
+        check_shards((path,))
 
 
 def test_a_pickle_that_swells_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
