@@ -1,17 +1,15 @@
 """One vLLM server of our own: started, waited for, ended; never mistaken for anybody else's.
 
 It listens on 127.0.0.1 and serves the folder under a name that was drawn for this start alone: who answers by that name
-is ours. A keeper process (steer_verl/processes/keeper.py) ends it when this process is gone, however that came about.
+is ours. It ends with this process, however that comes about (steer_verl/processes/keeper.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import socket
-import subprocess
 import sys
 import time
 import uuid
@@ -19,22 +17,21 @@ from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
-from steer_verl.errors import ConfigError, SteerError, StudentError, disk_error
+from steer_verl.errors import ConfigError, StudentError, disk_error
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
 from steer_verl.processes.child import alone_environment, last_words
-from steer_verl.processes.leftovers import Claim, claim, clear, clear_earlier, processes
+from steer_verl.processes.keeper import END, Kept
+from steer_verl.processes.leftovers import clear_earlier
 
 HOST = "127.0.0.1"
 POLL = 0.5
 """Seconds between two looks at a server that is starting."""
 TOLD_EVERY = 15.0
 """Seconds between two lines of progress."""
-END = 40.0
-"""Seconds within which a keeper has ended its server."""
 PORT_TRIES = 3
 """Starts, each at another free port, when somebody else takes the port meanwhile."""
 RESERVED = ("--host", "--port", "--served-model-name", "--model", "--uds", "--api-key", "--root-path")
@@ -73,11 +70,8 @@ class VllmServer:
 
     def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Tell) -> None:
         self.folder, self.settings, self.out = folder, settings, out
-        self.log, self.record = out / "vllm.log", out / "server.json"
         self.model = self.base_url = ""
-        self._tell = tell
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._offset = 0
+        self._tell, self._kept = tell, Kept(out / "server.json", out / "vllm.log")
         for argument in settings.server.arguments:
             if argument.partition("=")[0] in RESERVED:
                 raise ConfigError(f"student.server.arguments: {argument} is set for the server; drop it")
@@ -90,12 +84,12 @@ class VllmServer:
         """
         port = self.settings.server.port
         try:
-            await self._clear()
+            await self._alone()
             for last in (False,) * (PORT_TRIES - 1) + (True,):
                 self._spawn(port or free_port())
                 if await self._answers():
                     return
-                if last or port or not _port_taken(self._said()):
+                if last or port or not _port_taken(self._kept.said()):
                     raise StudentError(self._died("while it started"))
         except OSError as error:
             await self.stop()
@@ -107,7 +101,7 @@ class VllmServer:
     async def ended(self, seconds: float = 0.0) -> bool:
         """Whether it has ended by itself, or does so within so many seconds."""
         end = time.monotonic() + seconds
-        while self._keeper is not None and self._keeper.poll() is None:
+        while self._kept.running:
             if time.monotonic() >= end:
                 return False
             await asyncio.sleep(POLL)
@@ -119,17 +113,7 @@ class VllmServer:
 
     async def stop(self) -> None:
         """End all of it. Nothing of it runs afterwards."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        if keeper.stdin is not None:
-            keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(keeper.wait, END)
-        if keeper.poll() is None:
-            keeper.kill()
-            keeper.wait()
-        await asyncio.to_thread(clear_earlier, self.record)
+        await asyncio.to_thread(self._kept.stop)
 
     def command(self, port: int) -> list[str]:
         """The command line; what the user adds comes last and therefore wins."""
@@ -154,40 +138,22 @@ class VllmServer:
         run = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder)]
         return [*run, *given, *settings.arguments]
 
-    async def _clear(self) -> None:
-        """Take away what a killed run has left; a keeper that still runs is ending it, or is another run's.
+    async def _alone(self) -> None:
+        """Wait for a server that is being ended, and take away what a killed run has left.
 
         Raises:
             StudentError: it is another run's.
         """
-        left = Claim.load(self.record)
         end = time.monotonic() + END / 2
-        while left is not None and left.leader in processes(left) and self.record.exists():
+        while await asyncio.to_thread(lambda: self._kept.is_anothers):
             if time.monotonic() > end:
                 raise StudentError(f"{self.out}: another evaluation is at work here; end it, or choose another out")
             await asyncio.sleep(POLL)
-        await asyncio.to_thread(clear_earlier, self.record)
+        await asyncio.to_thread(clear_earlier, self._kept.record)
 
     def _spawn(self, port: int) -> None:
         self.model, self.base_url = f"student-{uuid.uuid4().hex[:12]}", f"http://{HOST}:{port}/v1"
-        held = claim()
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            held.save(self.record)
-            with self.log.open("ab") as output:
-                self._offset = output.tell()
-                self._keeper = subprocess.Popen(
-                    [sys.executable, "-m", "steer_verl.processes.keeper", str(self.record), *self.command(port)],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=held.environment(alone_environment()),
-                    start_new_session=True,
-                )
-            held.led_by(self._keeper.pid).save(self.record)
-        except (OSError, SteerError):
-            clear(held)
-            raise
+        self._kept.start(self.command(port), alone_environment())
 
     async def _answers(self) -> bool:
         """Wait until it serves our name; ``False``: it ended first.
@@ -199,7 +165,7 @@ class VllmServer:
         patience = self.settings.server.start_timeout
         connections = Connections(self.base_url)
         client = Server(connections, Limiter(1), self.model, "", BreakerConfig())
-        self._tell(f"student: vLLM starts with {self.folder}; its log: {self.log}")
+        self._tell(f"student: vLLM starts with {self.folder}; its log: {self._kept.log}")
         try:
             while not await self.ended():
                 if names := await client.models(10.0, 10.0):
@@ -224,18 +190,11 @@ class VllmServer:
                 f"{', '.join(names[:3]) or 'nothing'}); set another port, or 0 for a free one"
             )
 
-    def _said(self) -> str:
-        with self.log.open("rb") as handle:
-            handle.seek(self._offset)
-            return handle.read().decode(errors="replace")
-
     def _died(self, when: str) -> str:
-        said = self._said()
-        words = last_words(said)
+        words, status = last_words(self._kept.said()), self._kept.status
         hint = next((hint for pattern, hint in HINTS if re.search(pattern, words, re.IGNORECASE)), GENERAL)
-        status = self._keeper.poll() if self._keeper is not None else None
         how = f"ended {when} (exit status {status})" if status is not None else f"was {when}"
-        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {hint} ({self.log})"
+        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {hint} ({self._kept.log})"
 
 
 def free_port() -> int:
