@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from steer_verl.eval.students.answers import KeptAnswers, Setup
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.conversation import conversation, image_paths
 from steer_verl.eval.students.protocol import Messages, Reply
-from steer_verl.images import load_image
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
@@ -60,9 +58,11 @@ class MiniStudentAgent(KeptAnswers):
 
     async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
         """Wait for the batch that answers it; it costs nothing."""
+        from steer_verl.mini.student import open_image
+
         try:
             for path in image_paths(messages):
-                _proven(path)  # one bad image must not fail the batch
+                open_image(path)  # one bad image must not fail the batch
         except DataError as error:
             raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
         mine = _Open(conversation(self.setup.system, messages, None), asyncio.get_running_loop().create_future())
@@ -113,8 +113,3 @@ class MiniStudentAgent(KeptAnswers):
                 seed=settings.seed,
             )
         return self._student
-
-
-@lru_cache(maxsize=4096)
-def _proven(path: str) -> None:
-    load_image(path)

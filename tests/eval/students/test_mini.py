@@ -13,7 +13,7 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student
 from steer_verl.eval.students.mini import MiniStudentAgent
 from steer_verl.mini.model import build
-from steer_verl.mini.student import Generated, MiniStudent
+from steer_verl.mini.student import Generated, MiniStudent, open_image
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from tests.data.samples import picture
@@ -99,6 +99,21 @@ async def test_a_bad_image_fails_alone(folder: Path, tmp_path: Path) -> None:
     assert not isinstance(fine, BaseException) and fine.tokens == TOKENS
     for failure in failed:
         assert isinstance(failure, AgentFailed) and (failure.reason, failure.transient) == ("image", False)
+    await student.close()
+
+
+async def test_another_image_under_the_same_path_is_seen(folder: Path, tmp_path: Path) -> None:
+    cache, recorder = MemoryCache(), Recorder()
+    student = agent(folder, cache)
+    student._student = recorder  # type: ignore[assignment]
+    image = picture(tmp_path / "a.png", colour="red")
+    assert open_image(str(image)).getpixel((0, 0)) == (255, 0, 0)
+    first = await student.answer(asked("Which colour?", image), PLACE)
+    assert await student.answer(asked("Which colour?", image), PLACE) == first
+    picture(image, colour="blue")
+    assert open_image(str(image)).getpixel((0, 0)) == (0, 0, 255)
+    assert (await student.answer(asked("Which colour?", image), PLACE)).text == "2"
+    assert recorder.batches == [1, 1] and len(cache.kept) == 2
     await student.close()
 
 
