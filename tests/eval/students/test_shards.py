@@ -22,6 +22,7 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student, checkpoint
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.shards import check_shards, foreign_names
+from steer_verl.mini.model import build
 from steer_verl.models.place import Place
 from tests.eval.students.test_checkpoint import sharded_model, shards
 
@@ -217,14 +218,30 @@ def test_the_merger_runs_nothing_even_of_a_shard_that_was_exchanged_meanwhile(
     mark, folder = tmp_path / "ran", tmp_path / "model"
     crafted(folder, saved({"weight": Runs(os.system, f"touch {mark}")}))
     (folder / "model_world_size_2_rank_0.pt").write_bytes((folder / "model_world_size_2_rank_1.pt").read_bytes())
-    from steer_verl.mini.model import build
-
     build(folder / "huggingface")
     (folder / "huggingface" / "model.safetensors").unlink()
     with pytest.raises(StudentError, match="could not merge") as told:
         resolve_checkpoint(folder, tmp_path / "out", trusted=trusted)
     assert mark.exists() == trusted
     assert trusted or "Weights only load failed" in str(told.value) or "posix.system" in str(told.value)
+
+
+async def test_a_hugging_face_folder_runs_neither_its_pickle_nor_its_code(tmp_path: Path) -> None:
+    mark, folder = tmp_path / "ran", build(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoProcessor": "evil.Processor"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nConfig = Model = Processor = None\n")
+    student = build_student(StudentSettings(path=folder, kind="mini"), tmp_path / "out")
+    await student.check()
+    await student.close()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(saved({"weight": Runs(os.system, f"touch {mark}")}))
+    student = build_student(StudentSettings(path=folder, kind="mini"), tmp_path / "out")
+    with pytest.raises(Exception, match=r"[Ww]eights|posix\.system"):
+        await student.check()
+    await student.close()
+    assert not mark.exists()
 
 
 def test_a_link_in_a_foreign_run_folder_leads_the_merger_nowhere(
