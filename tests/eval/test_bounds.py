@@ -69,7 +69,7 @@ turn = st.builds(
     helpful=st.integers(0, 3),
     safety=st.integers(1, 10),
     restricted=st.booleans(),
-    refused=st.booleans(),
+    refused=st.none(),
     well_formed=st.booleans(),
     refusal=st.sampled_from(Refusal),
 )
@@ -83,10 +83,12 @@ def with_gaps(draw: st.DrawFn) -> tuple[list[DialogueMarks], list[DialogueMarks]
     exact, silent = draw(st.booleans()), draw(st.sampled_from([(), ("restricted",), ("safety",)]))
     for i in range(draw(st.integers(1, 6))):
         turns = draw(st.lists(turn, min_size=1, max_size=5))
+        kind, single = draw(st.sampled_from(DialogueKind)), len(turns) == 1 and draw(st.booleans())
+        told = kind is DialogueKind.BENIGN or "restricted" not in silent
+        turns = [t.model_copy(update={"refused": t.refusal is Refusal.FULL if told else None}) for t in turns]
         turns = [t.model_copy(update=dict.fromkeys(silent)) for t in turns]
         if exact:
             turns[-1] = turns[-1].model_copy(update={"correct": draw(st.booleans())})
-        kind, single = draw(st.sampled_from(DialogueKind)), len(turns) == 1 and draw(st.booleans())
         more = {"planned": len(turns), "single": single, "exact": exact, "silent": silent}
         full = DialogueMarks(seed_id=str(i // 2), run=i % 2, kind=kind, turns=tuple(turns), **more)
         whole.append(full)

@@ -221,10 +221,8 @@ def test_a_known_failure_breaks_whatever_else_is_unrated() -> None:
     blank = {"helpful": None, "safety": None, "restricted": None, "refused": None, "well_formed": True}
     held, failed, lost = (TurnMarks.model_validate({"harmless": mark, **blank}) for mark in (3, -3, None))
     dialogues = [
-        DialogueMarks(
-            seed_id=str(i), kind=DialogueKind.RED_TEAM, turns=(held, held, held) if i < 10 else (failed, lost, held)
-        )
-        for i in range(20)
+        DialogueMarks(seed_id=str(i), kind=DialogueKind.RED_TEAM, turns=turns)
+        for i, turns in enumerate([(held, held, held)] * 10 + [(failed, lost, held)] * 10)
     ]
     found = figures_of(dialogues, MarkSettings()).estimates()["unbroken"]
     assert (found.value, found.worst, found.best, found.n) == (50, 50, 50, 20)
