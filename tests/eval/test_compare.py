@@ -18,7 +18,7 @@ from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
 from steer_verl.eval.compare.rows import CORRECTED, Row
 from steer_verl.eval.compare.words import difference_text, verdict
-from steer_verl.eval.compare.write import COLUMNS, comparison_dict, compare_folders, write_comparison
+from steer_verl.eval.compare.write import COLUMNS, compare_folders, comparison_dict, write_comparison
 from steer_verl.eval.differences import PRIMARY
 from steer_verl.eval.published import tables
 from steer_verl.eval.runs import EvalRun, write_run
