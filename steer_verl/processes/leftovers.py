@@ -127,8 +127,8 @@ def clear_earlier(record: Path) -> bool:
     left = Claim.load(record)
     if left is not None and left.is_at_work:
         raise SteerError(
-            f"{record}: the run that wrote it is at work (process {left.maker}), here or in a folder that this is a copy "
-            "of; wait for it, or remove this file from the copy"
+            f"{record}: the run that wrote it is at work (process {left.maker}), here or in a folder that this is a "
+            "copy of; wait for it, or remove this file from the copy"
         )
     if left is not None:
         clear(left)
