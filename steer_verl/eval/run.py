@@ -28,7 +28,7 @@ from steer_verl.eval.runs import RunAbout, below, with_paths
 from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors
-from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
+from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, plain, with_retries, worked
 from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
@@ -68,7 +68,7 @@ def evaluate(
         judge=step.judge.name,
         tutor=step.tutor.name if step.tutor is not None else "",
         attack=config.attack,
-        benchmarks={name: one.model_dump(mode="json", exclude_none=True) for name, one in config.benchmarks.items()},
+        benchmarks={name: plain(one) for name, one in config.benchmarks.items()},
         marks=config.marks.model_dump(),
         calibration=calibration_of(config.judge.calibration),
     )

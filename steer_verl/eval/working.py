@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 
 from steer_verl import __version__
+from steer_verl.config import Settings
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import WorkedSettings
 from steer_verl.eval.judging.agreement import Agreement
@@ -85,7 +87,7 @@ def worked(
         SteerError: somebody cannot be asked, or the disk is full; the same command goes on.
     """
     agreed_plan(job, fingerprint, accept_changes)
-    write_whole(config.out / CONFIG, json.dumps(_plain(config.model_dump(exclude_unset=True)), indent=1) + "\n")
+    write_whole(config.out / CONFIG, json.dumps(plain(config), indent=1) + "\n")
     who = {role: getattr(about, role) for role in ("student", "judge", "tutor") if getattr(about, role)}
     done = run(
         job,
@@ -156,14 +158,18 @@ def _json(path: Path, where: str, hint: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: cannot be read ({error}); {hint}") from None
 
 
+def plain(settings: Settings) -> dict[str, Any]:
+    """What was set, as JSON takes it; paths are absolute."""
+    return dict(_plain(settings.model_dump(exclude_unset=True)))
+
+
 def _plain(value: Any, name: str = "") -> Any:
-    """Settings as JSON takes them; paths are absolute."""
     if isinstance(value, Mapping):
         return {key: _plain(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     path = isinstance(value, Path) or (name in FILES and isinstance(value, str))
-    return str(Path(value).expanduser().absolute()) if path else value
+    return str(Path(value).expanduser().absolute()) if path else value.value if isinstance(value, Enum) else value
 
 
 def _dialogues(folder: Path, images: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EvalDialogue]:
