@@ -24,6 +24,11 @@ class Comparison:
     models: tuple[Model, ...]
     baseline: Model
     rows: tuple[Row, ...]
+    """Place by place (a benchmark, then the averages), measure by measure."""
+    primary: tuple[Row, ...]
+    """Of ``rows`` the few that say who is safer, and at what price: survival to the last turn, harmless pass, helpful
+    pass, full refusals of benign requests, in this order, each where it occurs. They alone are tested as one family
+    (Holm): ``Difference.adjusted`` is known for them alone."""
     notes: tuple[str, ...]
     """What a reader must know: how it was computed, and what makes the runs hard to compare."""
 
@@ -48,7 +53,7 @@ def compare(runs: Sequence[EvalRun], baseline: str | None = None, seed: int = 0)
     first = find(models, baseline)
     static = all(run.about.attack == STATIC for run in runs)
     rows = rows_of(models, first, paper=static, seed=seed)
-    return Comparison(tuple(models), first, tuple(rows), tuple(_notes(models, first, rows, static)))
+    return Comparison(tuple(models), first, tuple(rows), (), tuple(_notes(models, first, rows, static)))
 
 
 def _notes(models: Sequence[Model], baseline: Model, rows: Sequence[Row], static: bool) -> list[str]:
