@@ -6,7 +6,10 @@ stay: a run that was killed, and the tasks of a cluster, find their places by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from steer_verl.eval.benchmarks.dialogues import dialogue_items
 from steer_verl.eval.benchmarks.questions import question_items
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
+from steer_verl.types import Seed
 
 
 def items_of(benchmarks: Mapping[str, BenchmarkSettings], work: Path) -> Iterator[EvalItem]:
@@ -39,6 +43,43 @@ def items_of(benchmarks: Mapping[str, BenchmarkSettings], work: Path) -> Iterato
             raise DataError(f"benchmark {name}: no row to play in {place}; check the path, `split` and `only`")
 
 
+def item_digest(seed: Seed, reference: str, *, image: Callable[[str], str] | None = None) -> str:
+    """What a dialogue is, wherever it lies: its kind, the right answer, and of each turn the text and its images.
+
+    Args:
+        seed: the user's side; its images must be there.
+        reference: the right answer of the last turn; empty for none.
+        image: path -> what the image is known by; unset, the sha256 of the file's bytes.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: an image is not there any more.
+    """
+    turns = [[turn.text, [*map(image or _file_digest, turn.images)]] for turn in seed.turns]
+    return _digest(seed.kind.value, reference, turns)
+
+
 def _items(name: str, settings: BenchmarkSettings, work: Path) -> Iterator[EvalItem]:
     read = dialogue_items(name, settings) if settings.file else question_items(name, settings, work)
-    return (item for item in read if settings.only in (None, item.seed.kind))
+    image = cache(_file_digest) if settings.file else _pixels
+    for item in read:
+        if settings.only in (None, item.seed.kind):
+            digest = item_digest(item.seed, item.reference, image=image)
+            if item.unplayable:  # its id, for several broken lines are several items; the reason's words, not its paths
+                digest = _digest(digest, item.id.removeprefix(f"{name}/"), item.oddities)
+            yield item.model_copy(update={"digest": digest})
+
+
+def _digest(*content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _pixels(path: str) -> str:
+    """Of an image in a store, which is named by its pixels: its bytes differ from one version of Pillow to another."""
+    return Path(path).stem
+
+
+def _file_digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
