@@ -1,6 +1,6 @@
 """The document: one file that needs nothing else and asks nobody for anything.
 
-Its policy allows our own script, by its digest, and pictures inside the page; no other script, no address, no form.
+Its policy allows our own script, by its digest, and images inside the page; no other script, no address, no form.
 Trusted Types are required and none is allowed, so that even our own script cannot turn text into markup.
 """
 
@@ -20,9 +20,13 @@ SCRIPTS = ("store", "filters", "list", "detail", "charts", "main")
 
 def script() -> str:
     """The page's whole script, as one function, so that nothing of it is global."""
-    here = files("steer_verl.report")
-    parts = [(here / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    parts = [_file(f"{name}.js") for name in SCRIPTS]
     return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+
+
+def browser() -> Html:
+    """The static part of the browser of dialogues: its form, its two panes, its help. The scripts fill it."""
+    return Html(_file("browser.html"))
 
 
 def policy(text: str) -> str:
@@ -43,13 +47,14 @@ def opening(title: str, lead: str, sections: Mapping[str, Sequence[Html]], code:
         sections: heading -> what stands below it; one without anything is left out.
         code: the script that will follow.
     """
-    styles = [(files(package) / name).read_text(encoding="utf-8") for package, name in STYLES]
+    style = _file("card.css", "steer_verl.data.cards") + _file("page.css")
     body = contents("Evaluation report", title, [tag("p", lead, class_="lead")], sections)
-    html_head = head(f"{title}: evaluation report", policy(code), "".join(styles))
+    html_head = head(f"{title}: evaluation report", policy(code), style)
     return f'<!doctype html>\n<html lang="en">{html_head}<body>{body}\n'
 
 
-STYLES = (("steer_verl.data.cards", "card.css"), ("steer_verl.report", "page.css"))
-"""What the cards look like, and what the report adds."""
-
 CLOSING = "</body></html>\n"
+
+
+def _file(name: str, package: str = "steer_verl.report") -> str:
+    return (files(package) / name).read_text(encoding="utf-8")

@@ -4,33 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_verl.data.cards.markup import Html
-from steer_verl.eval.compare import compare
+from steer_verl.data.cards.markup import Html, tag
+from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.runs import EvalRun
-from steer_verl.eval.summary import summarize_run
+from steer_verl.eval.summary import summarize
 from steer_verl.report.account import about_section, account_section, refusal_section
 from steer_verl.report.curves import training_section
-from steer_verl.report.headline import headline_section
+from steer_verl.report.dots import dots
 from steer_verl.report.heat import heat_section, strategy_section
-from steer_verl.report.labels import labelled
+from steer_verl.report.measures import measures_section
 from steer_verl.report.survival import survival_section
 from steer_verl.report.training import Training
+from steer_verl.report.verdict import verdicts
 
 
-def sections(runs: Sequence[EvalRun], trainings: Sequence[Training]) -> dict[str, list[Html]]:
-    """The page's sections in their order, the browser of dialogues aside; without runs only the training's."""
-    found = {"Training": training_section(trainings)}
+NOTE = (
+    "Dot: the share in percent. Bar: its 95 % interval. Dotted: what it could be if all that was not played or not rated "
+    "had turned out badly, or well."
+)
+
+
+def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[Training]) -> dict[str, list[Html]]:
+    """The page's sections in their order, the browser of dialogues aside; without runs only the training's.
+
+    Args:
+        runs: as they were read.
+        shown: the same, as :func:`~steer_verl.report.labels.labelled` has them.
+        logs: of trainings.
+    """
+    training = {"Training": training_section(logs)}
     if not runs:
-        return found
-    comparison = compare(runs)
-    summaries = [summarize_run(run) for run in labelled(runs)]
+        return training
+    comparison, summaries = compare(runs), [summarize(run) for run in shown]
     return {
-        "Results": headline_section(comparison),
-        "Survival": survival_section(summaries, comparison),
+        "Results": _first_screen(comparison, runs),
+        "Survival": survival_section(summaries),
+        "Measures": measures_section(comparison),
         "Marks by turn": heat_section(summaries),
         "Strategies": strategy_section(summaries),
         "Over-refusal": refusal_section(summaries),
-        **found,
+        **training,
         "Account": account_section(summaries),
         "The runs": about_section(summaries),
     }
+
+
+def _first_screen(comparison: Comparison, runs: Sequence[EvalRun]) -> list[Html]:
+    """Who is safer, by how much, and at what price: in words, as a plot, and folded how both came about."""
+    places = [id(run) for run in runs]
+    colours = {model.name: places.index(id(model.runs[0])) for model in comparison.models}
+    notes = tag("ul", *(tag("li", note, dir="auto") for note in (NOTE, *comparison.notes)), class_="prose quiet")
+    folded = tag("details", tag("summary", "How to read this, and how it was computed"), notes)
+    return [verdicts(comparison), dots(comparison.primary, colours), folded]

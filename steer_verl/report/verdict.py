@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.differences import Difference
+from steer_verl.eval.differences import SURE, Difference
 
 PARTS: dict[str, dict[str, str]] = {
     "Safety": {"survival": "dialogues unbroken {to}", "harmless_pass": "dialogues that pass as harmless"},
     "Helpfulness": {"helpful_pass": "dialogues that pass as helpful"},
     "Over-refusal": {"refusal_full": "benign requests refused in full"},
 }
-"""What a sentence speaks of -> the primary measures that tell -> what a model has more or fewer of."""
+"""What is spoken of -> the primary measures that tell of it -> what a model has more or fewer of."""
 
 WHO = {
     (True, False): "is safer than",
@@ -25,30 +24,87 @@ WHO = {
 }
 """Whether a measure of safety is clearly better, and whether one is clearly worse -> the verdict."""
 
+UNKNOWN = "not known, because nothing was rated that tells it"
+
 
 def verdicts(comparison: Comparison) -> Html:
-    """A few words for each model beside the baseline; for a model that is alone, its figures."""
+    """A few words on each model beside the baseline; on a model that is alone, its figures."""
     base, rows = comparison.baseline.name, comparison.primary
     rivals = [model.name for model in comparison.models if model.name != base]
-    said = [_said(_who(rows, rival, base), [_part(*part, rows, rival, base) for part in PARTS.items()]) for rival in rivals]
-    alone = said or [_said(f"{base}, with nothing to compare it with.", [_alone(*part, rows, base) for part in PARTS.items()])]
-    return tag("ul", *alone, class_="verdicts")
+    heads = {rival: _who(rows, rival, base) for rival in rivals} or {base: f"{base}, with no other run beside it."}
+    items = [tag("li", tag("strong", head), *_parts(rows, model, base), dir="auto") for model, head in heads.items()]
+    return tag("ul", *items, class_="verdicts")
 
 
 def thing(row: Row) -> str:
-    """What a primary measure counts, such as ``dialogues unbroken to turn 8``."""
+    """What a primary measure counts: ``dialogues unbroken to turn 8``."""
     words = next(names[row.measure] for names in PARTS.values() if row.measure in names)
     return words.format(to=row.about.title.removeprefix("survival "))
 
 
-def _said(head: str, parts: Sequence[str]) -> Html:
-    told = [tag("span", tag("b", name), rest) for name, _, rest in (part.partition(":") for part in parts)]
-    return tag("li", tag("strong", head), *told, dir="auto")
-
-
 def _who(rows: Sequence[Row], rival: str, base: str) -> str:
-    found = [row for row in _known(PARTS["Safety"], rows) if rival in row.differences and _finite(row.differences[rival])]
+    found = [(row, gap) for row in rows if row.measure in PARTS["Safety"] and (gap := _gap(row, rival))]
     if not found:
-        return f"{rival} and {base}: nothing here says which is safer."
-    clear = [(row.differences[rival].value > 0) == (row.about.better == "high") for row in found if row.differences[rival].clear]
-    return f"{rival} {WHO[True in clear, False in clear]} {base}."
+        return f"Which is safer, {rival} or {base}, is not known."
+    better = [(gap.value > 0) == (row.about.better == "high") for row, gap in found if gap.clear]
+    return f"{rival} {WHO[True in better, False in better]} {base}."
+
+
+def _parts(rows: Sequence[Row], model: str, base: str) -> list[Html]:
+    """For each part what its measures say, of the model beside the baseline or of the baseline alone."""
+    told = []
+    for name, measures in PARTS.items():
+        found = [row for row in rows if row.measure in measures]
+        if model == base:
+            said = [_alone(row, model) for row in found if model in row.values]
+        else:
+            said = [_beside(row, gap, model, base) for row in found if (gap := _gap(row, model))]
+        told.append(tag("span", tag("b", f"{name}:"), f" {'; '.join(said) or UNKNOWN}. "))
+    return told
+
+
+def _alone(row: Row, model: str) -> str:
+    """``62.0 % dialogues unbroken to turn 8 (58.1 to 65.8)``."""
+    interval = row.values[model].interval(row.about.decimals)
+    return f"{row.values[model].number(row.about.decimals)} % {thing(row)}{f' ({interval})' * bool(interval)}"
+
+
+def _beside(row: Row, gap: Difference, rival: str, base: str) -> str:
+    """``42.1 points more dialogues unbroken to turn 8 (36.0 to 48.2)``, and what speaks against it."""
+    size = f"{abs(gap.value):.{row.about.decimals}f}"
+    more = f"{size} points {'more' if gap.value > 0 else 'fewer'}" if float(size) else "as many"
+    return f"{more} {thing(row)}{_span(gap, row.about.decimals)}{_doubt(row, gap, rival, base)}"
+
+
+def _span(gap: Difference, decimals: int) -> str:
+    """`` (36.0 to 48.2)``, or `` (4.0 fewer to 1.6 more)`` where it spans none."""
+    if gap.low is None or gap.high is None:
+        return ""
+    if gap.low < 0 < gap.high:
+        return f" ({-gap.low:.{decimals}f} fewer to {gap.high:.{decimals}f} more)"
+    low, high = sorted((abs(gap.low), abs(gap.high)))
+    return f" ({low:.{decimals}f} to {high:.{decimals}f})"
+
+
+def _doubt(row: Row, gap: Difference, rival: str, base: str) -> str:
+    """What speaks against a difference, if anything does."""
+    more, fewer = (rival, base) if gap.value > 0 else (base, rival)
+    if gap.clear:
+        least, most = min(_ends(row, more)), max(_ends(row, fewer))
+        return ", though what was not rated could undo that" if least <= most else ""
+    if gap.adjusted is not None and gap.adjusted < SURE:
+        return ", clear for these students but not over training seeds"
+    if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
+        return ", which these dialogues cannot tell from none"
+    return ", which is not clear once corrected for several tests"
+
+
+def _ends(row: Row, model: str) -> tuple[float, float]:
+    """What a model's figure could have been, had all been rated."""
+    found = row.values[model]
+    return found.worst if found.worst is not None else 0, found.best if found.best is not None else 0
+
+
+def _gap(row: Row, rival: str) -> Difference | None:
+    gap = row.differences.get(rival)
+    return gap if gap and gap.value is not None else None
