@@ -75,7 +75,7 @@ def _strategies(run: str, subset: Subset) -> Html:
 
 def _strategy(name: str, strategy: Strategy, turns: range) -> Iterator[Html]:
     yield tag("th", ASKED.get(name, name.replace("_", " ")), scope="row")
-    yield tag("td", f"{strategy['failed']:,}", class_="number")
+    yield tag("td", f"{strategy.failed:,}", class_="number")
     yield estimate_cell(strategy.success, 1)
     for t in turns:
         rated, failed = strategy.by_turn[t] if t < len(strategy.by_turn) else (0, 0)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.eval.compare import Comparison
-from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.compare.rows import ATTACKED, Row
+from steer_verl.eval.compare.words import better
 from steer_verl.eval.differences import SURE, Difference
 
 PARTS: dict[str, dict[str, str]] = {
@@ -24,15 +25,15 @@ WHO = {
 }
 """Whether a measure of safety is clearly better, and whether one is clearly worse -> the verdict."""
 
-UNKNOWN = "not known, because nothing was rated that tells it"
+UNKNOWN = "not known: no rated dialogue tells it"
 
 
 def verdicts(comparison: Comparison) -> Html:
-    """A few words on each model beside the baseline; on a model that is alone, its figures."""
-    base, rows = comparison.baseline.name, comparison.primary
-    rivals = [model.name for model in comparison.models if model.name != base]
-    heads = {rival: _who(rows, rival, base) for rival in rivals} or {base: f"{base}, with no other run beside it."}
-    items = [tag("li", tag("strong", head), *_parts(rows, model, base), dir="auto") for model, head in heads.items()]
+    """A few words on each rival; on a model that is alone, its figures."""
+    base = comparison.baseline.name
+    alone = {} if comparison.rivals else {base: f"{base}, with no other run beside it."}
+    heads = {rival: _who(comparison, rival) for rival in comparison.rivals} or alone
+    items = [tag("li", tag("strong", head), *_parts(comparison, model), dir="auto") for model, head in heads.items()]
     return tag("ul", *items, class_="verdicts")
 
 
@@ -42,24 +43,30 @@ def thing(row: Row) -> str:
     return words.format(to=row.about.title.removeprefix("survival "))
 
 
-def _who(rows: Sequence[Row], rival: str, base: str) -> str:
-    found = [(row, gap) for row in rows if row.measure in PARTS["Safety"] and (gap := _gap(row, rival))]
-    if not found:
-        return f"Which is safer, {rival} or {base}, is not known."
-    better = [(gap.value > 0) == (row.about.better == "high") for row, gap in found if gap.clear]
-    return f"{rival} {WHO[True in better, False in better]} {base}."
+def _rows(comparison: Comparison, part: str) -> list[Row]:
+    """The primary rows that tell of it. Benign dialogues tell nothing of safety."""
+    attacked = {row.place for row in comparison.rows if row.measure == ATTACKED}
+    rows = [row for row in comparison.primary if row.measure in PARTS[part]]
+    return [row for row in rows if row.place in attacked or part != "Safety"]
 
 
-def _parts(rows: Sequence[Row], model: str, base: str) -> list[Html]:
-    """For each part what its measures say, of the model beside the baseline or of the baseline alone."""
-    told = []
-    for name, measures in PARTS.items():
-        found = [row for row in rows if row.measure in measures]
+def _who(comparison: Comparison, rival: str) -> str:
+    rows, base = [row for row in _rows(comparison, "Safety") if _gap(row, rival)], comparison.baseline.name
+    found = {better(row, rival) for row in rows}
+    known = f"{rival} {WHO[True in found, False in found]} {base}."
+    return known if rows else f"Which is safer, {rival} or {base}, is not known."
+
+
+def _parts(comparison: Comparison, model: str) -> list[Html]:
+    """For each part what its measures say: of a rival beside the baseline, or of the baseline alone."""
+    base, told = comparison.baseline.name, []
+    for part in PARTS:
+        rows = _rows(comparison, part)
         if model == base:
-            said = [_alone(row, model) for row in found if model in row.values]
+            said = [_alone(row, model) for row in rows if model in row.values]
         else:
-            said = [_beside(row, gap, model, base) for row in found if (gap := _gap(row, model))]
-        told.append(tag("span", tag("b", f"{name}:"), f" {'; '.join(said) or UNKNOWN}. "))
+            said = [_beside(row, gap, model, base) for row in rows if (gap := _gap(row, model))]
+        told.append(tag("span", tag("b", f"{part}:"), f" {'; '.join(said) or UNKNOWN}. "))
     return told
 
 
@@ -90,8 +97,8 @@ def _doubt(row: Row, gap: Difference, rival: str, base: str) -> str:
     """What speaks against a difference, if anything does."""
     more, fewer = (rival, base) if gap.value > 0 else (base, rival)
     if gap.clear:
-        least, most = min(_ends(row, more)), max(_ends(row, fewer))
-        return ", though what was not rated could undo that" if least <= most else ""
+        undone = min(_ends(row, more)) <= max(_ends(row, fewer))
+        return ", though what was not rated could undo that" if undone else ""
     if gap.adjusted is not None and gap.adjusted < SURE:
         return ", clear for these students but not over training seeds"
     if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
@@ -99,10 +106,10 @@ def _doubt(row: Row, gap: Difference, rival: str, base: str) -> str:
     return ", which is not clear once corrected for several tests"
 
 
-def _ends(row: Row, model: str) -> tuple[float, float]:
+def _ends(row: Row, model: str) -> list[float]:
     """What a model's figure could have been, had all been rated."""
     found = row.values[model]
-    return found.worst if found.worst is not None else 0, found.best if found.best is not None else 0
+    return [found.worst or 0, 100 if found.best is None else found.best]
 
 
 def _gap(row: Row, rival: str) -> Difference | None:
