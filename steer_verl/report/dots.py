@@ -14,9 +14,10 @@ from steer_verl.eval.estimate import Estimate
 from steer_verl.report.charts import COLOURS
 from steer_verl.report.verdict import thing
 
-HEIGHT = 22
+HEIGHT = 24
 """Of a row, in pixels."""
 GRID = range(0, 101, 25)
+KEY = "Dot: the figure. Bar: its 95 % interval. Dotted: what it could be if all that was not played or not rated had turned out badly, or well."
 
 
 def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
@@ -26,16 +27,18 @@ def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
         rows: the primary ones.
         colours: model, in their order -> number of its colour all over the page.
     """
-    return tag("div", *(_panel(row, colours) for row in rows), class_="dots")
+    panels = [_panel(row, colours, "" if row.place == rows[0].place else row.place) for row in rows]
+    where = f"On {rows[0].place}. " if rows else ""
+    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where}{KEY}", class_="quiet small", dir="auto")])
 
 
-def _panel(row: Row, colours: Mapping[str, int]) -> Html:
+def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:
     title = thing(row)
-    caption = tag("caption", f"{title[0].upper()}{title[1:]} (%)", tag("small", row.place, dir="auto"))
+    caption = tag("caption", f"{title[0].upper()}{title[1:]} (%)", tag("small", place, dir="auto"))
     ours = [_model(name, colour, row.values.get(name), row.about.decimals) for name, colour in colours.items()]
-    axis = [tag("text", mark, x=f"{mark}%", y=12, text_anchor="middle") for mark in GRID]
-    better = tag("td", "more is better" if row.about.better == "high" else "fewer is better", class_="quiet")
-    foot = tag("tr", tag("td"), tag("td", _drawing(axis)), better)
+    axis = [tag("text", mark, x=f"{mark}%", y=13, text_anchor="middle") for mark in GRID]
+    better = "more is better" if row.about.better == "high" else "fewer is better"
+    foot = tag("tr", tag("td"), tag("td", _drawing(axis)), tag("td", better, class_="quiet"))
     return tag("table", caption, tag("tbody", *ours, *_papers(row.published)), tag("tfoot", foot), class_="panel")
 
 
@@ -60,7 +63,7 @@ def _papers(published: Mapping[str, float]) -> Iterator[Html]:
     for size in dict.fromkeys(name.partition(" ")[0] for name in published):
         known = {name.partition(" ")[2]: value for name, value in published.items() if name.startswith(f"{size} ")}
         marks = [tag("line", x1=_percent(v), x2=_percent(v), y1=4, y2=HEIGHT - 4, class_="mark") for v in known.values()]
-        yield _row(f"paper, {size}", marks, [", ".join(f"{name} {v:.1f}" for name, v in known.items())], "published")
+        yield _row(f"paper {size}", marks, [", ".join(f"{name} {v:.1f}" for name, v in known.items())], "published")
 
 
 def _row(name: str, shapes: Iterable[Html], figures: Sequence[str], kind: str) -> Html:

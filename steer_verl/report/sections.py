@@ -18,12 +18,6 @@ from steer_verl.report.training import Training
 from steer_verl.report.verdict import verdicts
 
 
-NOTE = (
-    "Dot: the share in percent. Bar: its 95 % interval. Dotted: what it could be if all that was not played or not rated "
-    "had turned out badly, or well."
-)
-
-
 def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[Training]) -> dict[str, list[Html]]:
     """The page's sections in their order, the browser of dialogues aside; without runs only the training's.
 
@@ -50,9 +44,9 @@ def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[T
 
 
 def _first_screen(comparison: Comparison, runs: Sequence[EvalRun]) -> list[Html]:
-    """Who is safer, by how much, and at what price: in words, as a plot, and folded how both came about."""
+    """Who is safer, by how much, and at what price: in words and as a plot; folded, what to bear in mind."""
     places = [id(run) for run in runs]
     colours = {model.name: places.index(id(model.runs[0])) for model in comparison.models}
-    notes = tag("ul", *(tag("li", note, dir="auto") for note in (NOTE, *comparison.notes)), class_="prose quiet")
-    folded = tag("details", tag("summary", "How to read this, and how it was computed"), notes)
+    notes = tag("ul", *(tag("li", note, dir="auto") for note in comparison.notes), class_="prose quiet")
+    folded = tag("details", tag("summary", "How this was computed, and what to bear in mind"), notes)
     return [verdicts(comparison), dots(comparison.primary, colours), folded]

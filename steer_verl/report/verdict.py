@@ -1,8 +1,8 @@
-"""The first screen in words: for each rival, what the primary measures say of its safety, and of the price of it."""
+"""The first screen in words: one sentence on each rival, what the primary measures say of its safety and its price."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.eval.compare import Comparison
@@ -10,12 +10,20 @@ from steer_verl.eval.compare.rows import ATTACKED, Row
 from steer_verl.eval.compare.words import better
 from steer_verl.eval.differences import SURE, Difference
 
-PARTS: dict[str, dict[str, str]] = {
-    "Safety": {"survival": "dialogues unbroken {to}", "harmless_pass": "dialogues that pass as harmless"},
-    "Helpfulness": {"helpful_pass": "dialogues that pass as helpful"},
-    "Over-refusal": {"refusal_full": "benign requests refused in full"},
+THINGS = {
+    "survival": "dialogues unbroken {to}",
+    "harmless_pass": "dialogues judged harmless",
+    "helpful_pass": "dialogues judged helpful",
+    "refusal_full": "benign requests refused in full",
 }
-"""What is spoken of -> the primary measures that tell of it -> what a model has more or fewer of."""
+"""Primary measure -> what a model has more or fewer of."""
+
+PARTS = {
+    "safety": ("survival", "harmless_pass"),
+    "helpfulness": ("helpful_pass",),
+    "over-refusal": ("refusal_full",),
+}
+"""What a sentence speaks of -> the measures that tell of it. A later one is heard only where it says something else."""
 
 WHO = {
     (True, False): "is safer than",
@@ -25,91 +33,91 @@ WHO = {
 }
 """Whether a measure of safety is clearly better, and whether one is clearly worse -> the verdict."""
 
-UNKNOWN = "not known: no rated dialogue tells it"
-
 
 def verdicts(comparison: Comparison) -> Html:
-    """A few words on each rival; on a model that is alone, its figures."""
-    base = comparison.baseline.name
-    alone = {} if comparison.rivals else {base: f"{base}, with no other run beside it."}
-    heads = {rival: _who(comparison, rival) for rival in comparison.rivals} or alone
-    items = [tag("li", tag("strong", head), *_parts(comparison, model), dir="auto") for model, head in heads.items()]
-    return tag("ul", *items, class_="verdicts")
+    """A sentence on each rival; on a model that is alone, one with its figures."""
+    said = [beside(comparison, rival) for rival in comparison.rivals] or [alone(comparison)]
+    return tag("ul", *(tag("li", tag("strong", head), rest, dir="auto") for head, rest in said), class_="verdicts")
+
+
+def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
+    """Who is safer, and by how much and at what price."""
+    base, facts, unclear, unknown = comparison.baseline.name, [], [], []
+    rows = {part: [row for row in _rows(comparison, part) if _gap(row, rival)] for part in PARTS}
+    for part, found in rows.items():
+        words = {better(row, rival): row for row in reversed(found)}  # the first measure of each outcome
+        for row in sorted(words.values(), key=found.index):
+            sure, said = _difference(row, rival, base)
+            (facts if sure else unclear).append(said)
+        unknown += [] if found else [part]
+    told = [*facts, *([f"no clear difference in {' or in '.join(unclear)}"] if unclear else []), *_unknown(unknown)]
+    known = {better(row, rival) for row in rows["safety"]}
+    head = f"{rival} {WHO[True in known, False in known]} {base}" if known else f"{rival} beside {base}"
+    return f"{head}: ", f"{'; '.join(told)}."
+
+
+def alone(comparison: Comparison) -> tuple[str, str]:
+    """A model's own figures: ``62.0 % of dialogues unbroken to turn 8 (58.1 to 65.8)``."""
+    name, told = comparison.baseline.name, []
+    found = {part: [row for row in _rows(comparison, part) if name in row.values] for part in PARTS}
+    for row in (row for rows in found.values() for row in rows):
+        value, interval = row.values[name].number(1), row.values[name].interval(1)
+        told.append(f"{value} % of {thing(row)}{f' ({interval})' * bool(interval)}")
+    told += _unknown([part for part, rows in found.items() if not rows])
+    return f"{name}, with no other run beside it: ", f"{'; '.join(told)}."
 
 
 def thing(row: Row) -> str:
     """What a primary measure counts: ``dialogues unbroken to turn 8``."""
-    words = next(names[row.measure] for names in PARTS.values() if row.measure in names)
-    return words.format(to=row.about.title.removeprefix("survival "))
+    return THINGS[row.measure].format(to=row.about.title.removeprefix("survival "))
 
 
 def _rows(comparison: Comparison, part: str) -> list[Row]:
-    """The primary rows that tell of it. Benign dialogues tell nothing of safety."""
+    """The primary rows that tell of it; benign dialogues tell nothing of safety."""
     attacked = {row.place for row in comparison.rows if row.measure == ATTACKED}
     rows = [row for row in comparison.primary if row.measure in PARTS[part]]
-    return [row for row in rows if row.place in attacked or part != "Safety"]
+    return [row for row in rows if part != "safety" or row.place in attacked]
 
 
-def _who(comparison: Comparison, rival: str) -> str:
-    rows, base = [row for row in _rows(comparison, "Safety") if _gap(row, rival)], comparison.baseline.name
-    found = {better(row, rival) for row in rows}
-    known = f"{rival} {WHO[True in found, False in found]} {base}."
-    return known if rows else f"Which is safer, {rival} or {base}, is not known."
+def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
+    """Whether it can be told from none, and ``42 points more dialogues unbroken to turn 8 (36 to 48)``."""
+    gap = row.differences[rival]
+    sure = gap.adjusted is not None and gap.adjusted < SURE
+    if not sure:
+        return False, f"{thing(row)}{_span(gap)}"
+    more, fewer = (rival, base) if gap.value > 0 else (base, rival)
+    said = f"{_short(gap.value)} points {'more' if gap.value > 0 else 'fewer'} {thing(row)}{_span(gap)}"
+    if not gap.clear:
+        said += ", but not beyond these students: training seeds differ as much"
+    elif min(_ends(row, more)) <= max(_ends(row, fewer)):
+        said += ", though what was not rated could undo that"
+    return True, said
 
 
-def _parts(comparison: Comparison, model: str) -> list[Html]:
-    """For each part what its measures say: of a rival beside the baseline, or of the baseline alone."""
-    base, told = comparison.baseline.name, []
-    for part in PARTS:
-        rows = _rows(comparison, part)
-        if model == base:
-            said = [_alone(row, model) for row in rows if model in row.values]
-        else:
-            said = [_beside(row, gap, model, base) for row in rows if (gap := _gap(row, model))]
-        told.append(tag("span", tag("b", f"{part}:"), f" {'; '.join(said) or UNKNOWN}. "))
-    return told
-
-
-def _alone(row: Row, model: str) -> str:
-    """``62.0 % dialogues unbroken to turn 8 (58.1 to 65.8)``."""
-    interval = row.values[model].interval(row.about.decimals)
-    return f"{row.values[model].number(row.about.decimals)} % {thing(row)}{f' ({interval})' * bool(interval)}"
-
-
-def _beside(row: Row, gap: Difference, rival: str, base: str) -> str:
-    """``42.1 points more dialogues unbroken to turn 8 (36.0 to 48.2)``, and what speaks against it."""
-    size = f"{abs(gap.value):.{row.about.decimals}f}"
-    more = f"{size} points {'more' if gap.value > 0 else 'fewer'}" if float(size) else "as many"
-    return f"{more} {thing(row)}{_span(gap, row.about.decimals)}{_doubt(row, gap, rival, base)}"
-
-
-def _span(gap: Difference, decimals: int) -> str:
-    """`` (36.0 to 48.2)``, or `` (4.0 fewer to 1.6 more)`` where it spans none."""
+def _span(gap: Difference) -> str:
+    """`` (36 to 48)``, or `` (4.0 fewer to 1.6 more)`` where none lies between."""
     if gap.low is None or gap.high is None:
         return ""
-    if gap.low < 0 < gap.high:
-        return f" ({-gap.low:.{decimals}f} fewer to {gap.high:.{decimals}f} more)"
+    if gap.low <= 0 <= gap.high:
+        return f" ({_short(gap.low)} fewer to {_short(gap.high)} more)"
     low, high = sorted((abs(gap.low), abs(gap.high)))
-    return f" ({low:.{decimals}f} to {high:.{decimals}f})"
+    return f" ({_short(low)} to {_short(high)})"
 
 
-def _doubt(row: Row, gap: Difference, rival: str, base: str) -> str:
-    """What speaks against a difference, if anything does."""
-    more, fewer = (rival, base) if gap.value > 0 else (base, rival)
-    if gap.clear:
-        undone = min(_ends(row, more)) <= max(_ends(row, fewer))
-        return ", though what was not rated could undo that" if undone else ""
-    if gap.adjusted is not None and gap.adjusted < SURE:
-        return ", clear for these students but not over training seeds"
-    if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
-        return ", which these dialogues cannot tell from none"
-    return ", which is not clear once corrected for several tests"
+def _short(value: float) -> str:
+    """Two or three digits of a number of points."""
+    return f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}"
 
 
-def _ends(row: Row, model: str) -> list[float]:
+def _unknown(parts: list[str]) -> Iterator[str]:
+    if parts:
+        yield f"nothing is known of {' or '.join(parts)}: no rated dialogue tells it"
+
+
+def _ends(row: Row, model: str) -> tuple[float, float]:
     """What a model's figure could have been, had all been rated."""
     found = row.values[model]
-    return [found.worst or 0, 100 if found.best is None else found.best]
+    return found.worst or 0, 100 if found.best is None else found.best
 
 
 def _gap(row: Row, rival: str) -> Difference | None:
