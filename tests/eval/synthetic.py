@@ -60,6 +60,7 @@ def dialogue(
         detail="" if played == planned else "the server closed the connection",
         oddities=("no_picture",) if rng.random() < 0.05 else (),
         run=run,
+        digest=f"{benchmark} {i}",
     )
 
 

@@ -78,14 +78,15 @@ def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> 
     for run, found in there[1:]:
         names = f"{first.name} ({first.folder}) and {run.name} ({run.folder})"
         same = known.keys() & found.keys()
-        if not set(known.values()) & set(found.values()):
+        theirs = set(known.values())
+        if theirs.isdisjoint(found.values()):
             why = f"{len(same)} ids stand for other questions or images" if same else "nor one id"
             raise DataError(
                 f"{benchmark}: {names} have not one dialogue of it in common ({why}); leave one of them out, or "
                 "evaluate both on the same file"
             )
         other = sum(
-            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in known.values()
+            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs
             for i in same
         )
         if other:

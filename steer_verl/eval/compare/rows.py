@@ -11,6 +11,7 @@ from steer_verl.eval.compare.models import Model
 from steer_verl.eval.differences import PRIMARY, Difference, average_differences, differences
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import Figures, average, over_seeds
+from steer_verl.eval.measures import MEASURES
 from steer_verl.eval.shape import MeasureAbout
 from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
@@ -112,7 +113,7 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
             place=place,
             benchmarks=tuple(benchmarks),
             measure=measure,
-            about=about_of(measure, last),
+            about=_about(measure, last),
             values=_of(values, measure),
             differences=_of(gaps, measure),
             published=_published(benchmarks, measure, last) if paper or not last else {},
@@ -151,3 +152,12 @@ def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dic
         curves = published.survival(benchmarks[0])
         return {model: s[t] for model, s in curves.items() if (t := int(turn or last or 0)) in s}
     return published.passes(benchmarks[0], measure, single=not last)
+
+
+def _about(measure: str, last: int | None) -> MeasureAbout:
+    name, _, turn = measure.partition(":")
+    if name == "survival":
+        return MeasureAbout(title=f"survival to turn {turn or last}", unit="%", decimals=1, per="dialogue", better="high")
+    if name == "mean_turns":
+        return MeasureAbout(title=f"turns survived of {last}", unit="turns", decimals=2, per="dialogue", better="high")
+    return MEASURES[name].about
