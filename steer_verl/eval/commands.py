@@ -33,7 +33,7 @@ def run(
     """Play every dialogue of some benchmarks with a student and rate every answer. Start it again to go on."""
     from steer_verl.eval.config import EvalConfig
     from steer_verl.eval.run import evaluate
-    from steer_verl.eval.summary import summarize_run
+    from steer_verl.eval.summary import summarize
     from steer_verl.eval.summary_table import summary_table
     from steer_verl.settings_file import load_settings
 
@@ -45,7 +45,7 @@ def run(
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
-    stdout().print(summary_table(summarize_run(done)))
+    stdout().print(summary_table(summarize(done)))
     console.print(f"{done.folder}: next, `steer report {done.folder}`", markup=False, soft_wrap=True)
 
 

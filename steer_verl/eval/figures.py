@@ -24,7 +24,10 @@ from steer_verl.eval.jackknife import Jackknife, beside, mean, of_ratios, of_sur
 from steer_verl.eval.marks import DialogueMarks, Key, grid_of
 from steer_verl.eval.measures import MEASURES, SCALES, Measure
 from steer_verl.eval.survival import Lives, lives_of, restricted_mean
-from steer_verl.statistics.intervals import Interval, json_number, over_repetitions
+from steer_verl.statistics.agreement import Detection, corrected, rogan_gladen
+from steer_verl.statistics.intervals import Interval, effective_number, json_number, over_repetitions
+
+FAILED = "failed_turns"
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,21 @@ class Figures:
         counts = risk_CT.sum(axis=0), self.lives.possible_NT.sum(axis=0)
         rows = zip(found.value_F, *ends, *counts, *100 * self.lives.hazard_bounds_2T[::-1], strict=True)
         return [_estimate(*row) for row in rows]
+
+
+    def corrected(self, known: Detection) -> Estimate:
+        """The share of failing turns, corrected for the judge's errors (Rogan and Gladen); bounds likewise."""
+        seen, k = self.estimates()[FAILED], list(self.measures).index(FAILED)
+        if seen.value is None:
+            return seen
+        found = self.jackknife(0)
+        arrays = (array[[k]] for array in (found.value_F, found.variance_F, found.n_F))
+        n = effective_number(*arrays, SCALES["%"], found.freedom_F[[k]])
+        fixed = corrected(seen.value / 100, min(float(n[0]), seen.n), known)
+        rates = known.sensitivity.value, known.specificity.value
+        worst, best = (100 * rogan_gladen(end / 100, *rates) for end in (seen.worst, seen.best))
+        ends = (100 * fixed.value, 100 * fixed.low, 100 * fixed.high)
+        return _estimate(*ends, seen.n, seen.of, worst, best)
 
 
 def figures_of(

@@ -26,15 +26,15 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.judging import build_judge
-from steer_verl.eval.library import scipy_stats
 from steer_verl.eval.records import EvalDialogue, EvalItem
 from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
-from steer_verl.eval.summary import known_errors, summarize_run
+from steer_verl.eval.summary import known_errors, summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records, write_whole
+from steer_verl.statistics.intervals import student_t
 from steer_verl.text import one_line
 from steer_verl.types import Tutor
 from steer_verl.work.outcomes import read_outcomes
@@ -59,7 +59,7 @@ def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Conso
         DataError: a benchmark is not there.
         SteerError: a student, judge or tutor cannot be asked; the same command goes on.
     """
-    scipy_stats()  # what the figures need is missed now, not after hours of play
+    student_t(1)  # what the figures need is missed now, not after hours of play
     items = config.out / ITEMS
     total = _write_items(config, items, console)
     step = make_step(config, 1)  # nothing is started yet: only who takes part is told
@@ -83,8 +83,8 @@ def evaluate(config: EvalConfig, *, accept_changes: bool = False, console: Conso
     account = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, console=console)
     spent = {"usage": account.usage, "seconds": account.seconds, "date": _now()}
     done = write_run(config.out, about.model_copy(update=spent), _dialogues(config.out / "work"))
-    summary = summarize_run(done)
-    write_whole(config.out / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    summary = summarize(done)
+    write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
     return done
 

@@ -4,7 +4,7 @@
 
     out/run.json          who was evaluated on what by whom (RunAbout)
     out/dialogues.jsonl   every item of every benchmark, one EvalDialogue a line, sorted by id
-    out/summary.json      the measures with intervals (steer_verl/eval/summary_shape.py)
+    out/summary.json      the measures with intervals (steer_verl/eval/shape.py)
     out/summary.md        the same to be read
     out/work/             the records by which a killed run goes on (steer_verl/work)
 """

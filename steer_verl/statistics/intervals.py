@@ -92,14 +92,19 @@ def share(hits: int, of: int) -> Interval:
 def bounded(
     value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
 ) -> Ends:
-    """The interval of a figure on a scale.
+    """The interval of a figure on a scale; for the arguments see :func:`effective_number`."""
+    return _on_scale(value, effective_number(value, variance, n, scale, freedom), n, scale)
 
-    The effective number of observations is m (1 - m) / variance (m: the figure brought to 0..1), less what Student's t
-    takes for few of them (Korn and Graubard, Survey Methodology 24, 1998), which is not taken below ``n``: of a plain
-    share this leaves Wilson's interval.
+
+def effective_number(
+    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
+) -> np.ndarray:
+    """As many independent yes-or-no observations would have the same variance: m (1 - m) / variance (m: the figure
+    brought to 0..1), less what Student's t takes for few of them (Korn and Graubard, Survey Methodology 24, 1998), which
+    is not taken below ``n``: of a plain share this leaves Wilson's interval. ``n`` where the variance is unknown.
 
     Args:
-        value: Shape (F,).
+        value: Shape (F,), as all.
         variance: Its jackknife variance; NaN where it is unknown.
         n: Independent observations behind it.
         scale: Least and greatest value.
@@ -110,7 +115,7 @@ def bounded(
         plain = m * (1 - m) * whole * (scale[1] - scale[0]) ** 2 / variance
         careful = plain / whole * (Z / student_t(freedom)) ** 2
         effective = np.fmax(careful, np.fmin(plain, n))
-    return _on_scale(value, np.where(np.isnan(effective), n, effective), n, scale)
+    return np.asarray(np.where(np.isnan(effective), n, effective))
 
 
 def over_repetitions(values: Sequence[float], n: float, scale: Scale) -> Interval:
