@@ -18,7 +18,7 @@ from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
 from steer_verl.eval.compare.rows import CORRECTED, Row
 from steer_verl.eval.compare.words import difference_text, verdict
-from steer_verl.eval.compare.write import COLUMNS, comparison_dict, compare_folders, write_comparison
+from steer_verl.eval.compare.write import COLUMNS, compare_folders, comparison_dict, write_comparison
 from steer_verl.eval.differences import PRIMARY
 from steer_verl.eval.published import tables
 from steer_verl.eval.runs import EvalRun, write_run
@@ -103,7 +103,7 @@ def test_over_refusal_has_a_place_of_its_own() -> None:
     kind = DialogueKind.BENIGN
     benign = compare([make_run(n, {"xstest": 30}, seed=s, turns=(1, 1), kind=kind) for s, n in enumerate("ab")])
     assert [r.measure for r in benign.primary] == ["helpful_pass", "refusal_full"]
-    assert verdict(benign, "b").startswith("b beside a: helpful pass ")
+    assert verdict(benign, "b").startswith("b beside a: helpful pass: ")
 
 
 def test_averages_take_what_all_models_have(compared: Comparison) -> None:
@@ -166,7 +166,7 @@ def test_the_baseline_is_chosen_by_name_or_folder() -> None:
 
 def test_one_model_alone_is_shown() -> None:
     comparison = compare([BASE])
-    assert comparison.rivals == () and [r.measure for r in comparison.primary][0] == "survival"
+    assert comparison.rivals == () and comparison.primary[0].measure == "survival"
     assert "## Differences" not in comparison_markdown(comparison) and "survival to turn" in shown(comparison)
 
 
@@ -272,11 +272,11 @@ def test_corrected_failures_stand_where_a_judge_was_calibrated() -> None:
 
 def test_the_verdict_says_who_how_much_and_at_what_price() -> None:
     said = verdict(compare([mixed("base", 1, 0.7), mixed("ours", 2, 0.98)]), "ours")
+    gap = r"\(\+[\d.]+ \[\+[\d.]+ to \+[\d.]+\], clearly better\)"
     assert re.match(
-        r"ours is safer than base: survival to turn \d+ [\d.]+ against [\d.]+ \(%\), \+[\d.]+ \[\+[\d.]+ to \+[\d.]+\], "
-        r"clearly better; harmless pass .*\. The price: helpful pass .*; benign: full refusal .*, no clear difference\.$",
-        said,
+        rf"ours is safer than base: survival to turn \d+: [\d.]+ % against [\d.]+ % {gap}, harmless pass", said
     )
+    assert re.search(r"\. The price: helpful pass: .*, benign: full refusal: .*, no clear difference\)\.$", said)
     assert "base is less safe than ours" in verdict(compare([mixed("ours", 2, 0.98), mixed("base", 1, 0.7)]), "base")
 
 
@@ -285,7 +285,7 @@ def test_from_folders_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str
         write_run(tmp_path / run.name, run.about, run.dialogues)
     stdout().print(compare_folders([tmp_path / "base", tmp_path / "ours"], tmp_path / "out"))
     said = capsys.readouterr().out
-    assert said.startswith("ours is safer than base: survival") and "Who is safer, and at what price" in said
+    assert said.startswith("ours is safer than base: survival") and "Safety and its price" in said
     page = (tmp_path / "out" / "comparison.md").read_text()
     headings = re.findall("^#+ (.*)", page, re.M)
     assert headings == ["Comparison", "Models", "Every figure", "Differences", "Beside the paper", "Notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING
 from steer_verl.data.cards.markdown import inline
 from steer_verl.eval import published
 from steer_verl.eval.compare import Comparison
-from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.compare.words import difference_text, title, value_text, verdict
+from steer_verl.eval.compare.rows import ATTACKED, Row
+from steer_verl.eval.compare.words import SAFETY, difference_text, title, value_text, verdict
+from steer_verl.eval.differences import PRIMARY
 from steer_verl.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-SHORT = ("harmless_pass", "helpful_pass", "joint_pass", "survival", "mean_turns", "refusal_full", "correct")
+SHORT = (*PRIMARY, "correct")
 """Measures of the terminal's second table."""
 
 MAX_NOTE = 2000
@@ -50,16 +52,19 @@ def comparison_table(comparison: Comparison) -> Group:
     from rich.text import Text
 
     told = [verdict(comparison, rival) for rival in comparison.rivals]
-    shown = [row for row in comparison.rows if row.measure in SHORT and row not in comparison.primary]
-    first = _rich("Who is safer, and at what price", _primary(comparison))
-    rest = _rich("By place", _table({**_values(comparison), **_gaps(comparison, p=False)}, shown))
+    attacked = {row.place for row in comparison.rows if row.measure == ATTACKED}
+    rest = [row for row in comparison.rows if row.measure in SHORT and row not in comparison.primary]
+    shown = [row for row in rest if row.place in attacked or row.measure not in SAFETY]
+    tables = [_rich("Safety and its price", _primary(comparison))]
+    if shown:
+        tables.append(_rich("By place", _table({**_values(comparison), **_gaps(comparison, p=False)}, shown)))
     notes = [Text(one_line(note, MAX_NOTE), style="dim") for note in comparison.notes]
-    return Group(*(Text(one_line(text, MAX_NOTE)) for text in told), first, rest, *notes)
+    return Group(*(Text(one_line(text, MAX_NOTE)) for text in told), *tables, *notes)
 
 
 def _primary(comparison: Comparison) -> Lines:
     """The primary figures: a line for each model, and for its difference to the baseline."""
-    lines = [["", *(f"{row.place}: {title(row)}" for row in comparison.primary)]]
+    lines = [["", *(f"{title(row)}, {row.place}" for row in comparison.primary)]]
     for name, cell in {**_values(comparison), **_gaps(comparison)}.items():
         lines.append([name, *map(cell, comparison.primary)])
     return lines
@@ -110,6 +115,8 @@ def _rich(heading: str, lines: Lines) -> Table:
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
     for i, head in enumerate(lines[0]):
         table.add_column(Text(one_line(head)), justify="right" if i and head else "left")
+    words = lines[0].count("")  # the first columns: places and measures
     for line in lines[1:]:
-        table.add_row(*(Text(one_line(cell)) for cell in line))
+        cells = [one_line(cell) for cell in line]
+        table.add_row(*map(Text, cells[:words]), *(Text(re.sub(r"[,;] | (?=\[)", "\n", cell)) for cell in cells[words:]))
     return table

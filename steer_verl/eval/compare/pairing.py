@@ -86,8 +86,7 @@ def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> 
                 "evaluate both on the same file"
             )
         other = sum(
-            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs
-            for i in same
+            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs for i in same
         )
         if other:
             yield f"{benchmark}: {other} of {len(same)} ids stand for other questions or images in {names}; not paired."

@@ -81,7 +81,7 @@ def primary_of(rows: Sequence[Row]) -> list[Row]:
         return widest.place if widest else ""
 
     attacked, benign = place(ATTACKED), place("refusal_full")
-    places = {measure: benign if measure == "refusal_full" else attacked or benign for measure in PRIMARY}
+    places = dict.fromkeys(PRIMARY, attacked) | {"helpful_pass": attacked or benign, "refusal_full": benign}
     chosen = [row for measure in PRIMARY for row in rows if row.measure == measure and row.place == places[measure]]
     return _adjusted(chosen)
 
@@ -141,7 +141,7 @@ def _of(found: Mapping[str, Mapping[str, T]], measure: str) -> dict[str, T]:
 def _kept(measure: str, last: int | None) -> bool:
     """Of survival by turn, what the paper's can stand beside."""
     name, _, turn = measure.partition(":")
-    return name != "survival" or not turn or (int(turn) in PAPERS_TURNS and int(turn) != last)
+    return name != "survival" or not turn or (int(turn) in PAPERS_TURNS and int(turn) < (last or 0))
 
 
 def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dict[str, float]:
@@ -155,9 +155,9 @@ def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dic
 
 
 def _about(measure: str, last: int | None) -> MeasureAbout:
-    name, _, turn = measure.partition(":")
-    if name == "survival":
-        return MeasureAbout(title=f"survival to turn {turn or last}", unit="%", decimals=1, per="dialogue", better="high")
-    if name == "mean_turns":
-        return MeasureAbout(title=f"turns survived of {last}", unit="turns", decimals=2, per="dialogue", better="high")
-    return MEASURES[name].about
+    if measure in MEASURES:
+        return MEASURES[measure].about
+    title, unit, decimals = f"survival to turn {measure.partition(':')[2] or last}", "%", 1
+    if measure == "mean_turns":
+        title, unit, decimals = f"turns survived of {last}", "turns", 2
+    return MeasureAbout(title=title, unit=unit, decimals=decimals, per="dialogue", better="high")

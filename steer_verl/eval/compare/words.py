@@ -27,9 +27,8 @@ def verdict(comparison: Comparison, rival: str) -> str:
     words = {frozenset({True}): "is safer than", frozenset({False}): "is less safe than"}
     unclear = "is safer in one way and less safe in another than" if found else "is not clearly safer or less safe than"
     said = words.get(frozenset(found), unclear) if safety else "beside"
-    told = "; ".join(_fact(row, rival, comparison) for row in safety or price)
-    cost = "; ".join(_fact(row, rival, comparison) for row in price) if safety else ""
-    return f"{pair % said}: {told}.{f' The price: {cost}.' * bool(cost)}"
+    told, cost = (", ".join(_fact(row, rival, comparison) for row in rows) for rows in (safety or price, price))
+    return f"{pair % said}: {told}.{f' The price: {cost}.' * bool(safety and price)}"
 
 
 def better(row: Row, rival: str) -> bool | None:
@@ -41,11 +40,11 @@ def better(row: Row, rival: str) -> bool | None:
 
 
 def _fact(row: Row, rival: str, comparison: Comparison) -> str:
-    """``survival to turn 8 61.0 against 42.0 (%), +19.0 [+14.2 to +23.8], clearly better``."""
+    """``survival to turn 8: 61.0 % against 42.0 % (+19.0 [+14.2 to +23.8], clearly better)``."""
     decimals, values = row.about.decimals, row.values
-    sides = [values[name].number(decimals) for name in (rival, comparison.baseline.name)]
+    sides = [f"{values[name].number(decimals)} {row.about.unit}" for name in (rival, comparison.baseline.name)]
     gap = difference_text(row.differences[rival], decimals, p=False)
-    return f"{row.about.title} {' against '.join(sides)} ({row.about.unit}), {gap}, {FOUND[better(row, rival)]}"
+    return f"{row.about.title}: {' against '.join(sides)} ({gap}, {FOUND[better(row, rival)]})"
 
 
 def difference_text(d: Difference | None, decimals: int, *, p: bool = True, counts: bool = False) -> str:
