@@ -78,9 +78,7 @@ def _sizes(subset: Subset) -> Mapping[str, int]:
     }
 
 
-def _counts(
-    title: str, what: str, summaries: Sequence[Summary], counts: Callable[[Subset], Mapping[str, int]]
-) -> Html:
+def _counts(title: str, what: str, summaries: Sequence[Summary], counts: Callable[[Subset], Mapping[str, int]]) -> Html:
     """A row for each name, a column for each run, over all dialogues; a line where nothing of the kind occurred."""
     found = [counts(s.all) for s in summaries]
     names = list(dict.fromkeys(name for each in found for name in each))

@@ -13,7 +13,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Finished evaluations: the `out` of `steer eval run`, or an Inspect log (.eval)")
+        list[Path] | None,
+        typer.Argument(help="Finished evaluations: the `out` of `steer eval run`, or an Inspect log (.eval)"),
     ] = None,
     training: Annotated[
         list[Path] | None,

@@ -17,7 +17,7 @@ from steer_verl.report.verdict import thing
 HEIGHT = 24
 """Of a row, in pixels."""
 GRID = range(0, 101, 25)
-KEY = "Dot: the figure. Bar: its 95 % interval. Dotted: what it could be if all that was not played or not rated had turned out badly, or well."
+KEY = "Dot: the figure. Bar: 95 % interval. Dotted: if all that was not played or rated had turned out badly, or well."
 
 
 def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
@@ -62,7 +62,9 @@ def _papers(published: Mapping[str, float]) -> Iterator[Html]:
     """A row of thin marks for each size of model in the paper."""
     for size in dict.fromkeys(name.partition(" ")[0] for name in published):
         known = {name.partition(" ")[2]: value for name, value in published.items() if name.startswith(f"{size} ")}
-        marks = [tag("line", x1=_percent(v), x2=_percent(v), y1=4, y2=HEIGHT - 4, class_="mark") for v in known.values()]
+        marks = [
+            tag("line", x1=_percent(v), x2=_percent(v), y1=4, y2=HEIGHT - 4, class_="mark") for v in known.values()
+        ]
         yield _row(f"paper {size}", marks, [", ".join(f"{name} {v:.1f}" for name, v in known.items())], "published")
 
 

@@ -33,7 +33,9 @@ def album(runs: Sequence[EvalRun], side: int) -> tuple[list[str], list[Places]]:
     Returns:
         WEBP files in base64, and for each run where its images are among them.
     """
-    named = [dict.fromkeys(path for d in run.dialogues for turn in d.turns for path in turn.user.images) for run in runs]
+    named = [
+        dict.fromkeys(path for d in run.dialogues for turn in d.turns for path in turn.user.images) for run in runs
+    ]
     if not side:
         return [], [dict.fromkeys(paths, "images were left out of this page") for paths in named]
     files = [dict(_located(run, paths)) for run, paths in zip(runs, named, strict=True)]

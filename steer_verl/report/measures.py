@@ -4,7 +4,7 @@ the paper published; the tests stand apart."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
@@ -19,43 +19,54 @@ KEY = ("harmless_pass", "helpful_pass", "joint_pass", "failed_turns", "over_refu
 """Measures of the first table, where they occur."""
 SURVIVAL = ("survival:1", "survival:3", "survival:5", "survival:8", "survival", "mean_turns")
 """Measures of the table on survival."""
+NOTE = (
+    "Value, 95 % interval, and n, the dialogues or turns it rests on. Where some are missing, the bounds say what it would "
+    "be if all of them had turned out badly, and well."
+)
+TESTED = (
+    "Paired permutation, two-sided. Only the primary measures, those of the first screen, are corrected for their number "
+    "(Holm): of many uncorrected tests some are small by chance."
+)
 GENERAL = {"survival": "survival to the last turn", "mean_turns": "turns survived"}
 """What a column is called whose turn differs from row to row; each cell then says its own."""
 
 
 def measures_section(comparison: Comparison) -> list[Html]:
     """The key figures and survival; folded, all other measures and the tests."""
-    said = "Value, 95 % interval, and n, the dialogues or turns it rests on. Where some are missing, the bounds say what "
-    said += "it would be if all of them had turned out badly, and well."
-    if len(comparison.models) > 1:
-        said += f" Δ: minus {comparison.baseline.name} on the same dialogues; bold where a primary measure is clear."
+    rivals = f" Δ: minus {comparison.baseline.name} on the same dialogues; bold where a primary one is clear."
+    benchmarks = {name for model in comparison.models for name in model.figures}
+    places = dict.fromkeys(row.place for row in comparison.rows)
+    averages = [place for place in places if place not in benchmarks]
+    first = list(dict.fromkeys([*averages, *(row.place for row in comparison.primary)]))
+    others = [place for place in places if place not in first]
     rest = list(dict.fromkeys(row.measure for row in comparison.rows if row.measure not in (*KEY, *SURVIVAL)))
     folded = {
-        "All other measures": measures_table("Other measures", rest, comparison),
-        "Tests of all differences": _tests(comparison),
+        "Other benchmarks": [
+            measures_table("Key measures by benchmark", KEY, others, comparison),
+            measures_table("Survival in figures by benchmark", SURVIVAL, others, comparison),
+        ],
+        "All other measures": [measures_table("Other measures", rest, [*first, *others], comparison)],
+        "Tests of all differences": [_tests(comparison)],
     }
     return [
-        tag("p", said, class_="quiet prose-width"),
-        measures_table("Key measures", KEY, comparison),
-        measures_table("Survival in figures", SURVIVAL, comparison),
-        *(tag("details", tag("summary", title), inner) for title, inner in folded.items() if inner),
+        tag("p", f"{NOTE}{rivals * bool(comparison.rivals)}", class_="quiet prose-width"),
+        measures_table("Key measures", KEY, first or others, comparison),
+        measures_table("Survival in figures", SURVIVAL, first or others, comparison),
+        *(tag("details", tag("summary", title), *parts) for title, parts in folded.items() if any(parts)),
     ]
 
 
-def measures_table(title: str, names: Sequence[str], comparison: Comparison) -> Html:
-    """A group of rows for each average and benchmark, a column for each of ``names`` that occurs, if one does."""
-    found = [row for row in comparison.rows if row.measure in names]
-    first = {row.measure: row for row in reversed(found)}
-    columns = [name for name in names if name in first]
-    if not columns:
+def measures_table(title: str, names: Sequence[str], places: Iterable[str], comparison: Comparison) -> Html:
+    """A group of rows for each of ``places``, a column for each of ``names`` that occurs there, if one does."""
+    rows = {(row.place, row.measure): row for row in comparison.rows}
+    found = {place: {name: rows[place, name] for name in names if (place, name) in rows} for place in places}
+    columns = {name: next((some[name] for some in found.values() if name in some), None) for name in names}
+    heads = {name: row for name, row in columns.items() if row}
+    if not heads:
         return joined([])
-    benchmarks = {name for model in comparison.models for name in model.figures}
-    places = sorted(dict.fromkeys(row.place for row in found), key=lambda place: place in benchmarks)  # averages first
-    head = tag("tr", tag("th", "model", scope="col"), *(_heading(first[name]) for name in columns))
-    groups = []
-    for place in places:
-        rows = [next((r for r in found if (r.place, r.measure) == (place, name)), None) for name in columns]
-        groups.append(_group(place, rows, [model.name for model in comparison.models]))
+    models = [model.name for model in comparison.models]
+    groups = [_group(place, [some.get(name) for name in heads], models) for place, some in found.items() if some]
+    head = tag("tr", tag("th", "model", scope="col"), *map(_heading, heads.values()))
     table = tag("table", tag("caption", title), tag("thead", head), *groups, class_="headline")
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title)
 
@@ -131,9 +142,8 @@ def _tests(comparison: Comparison) -> Html:
         for model, gap in row.differences.items()
         if gap.value is not None and gap.p is not None
     )
-    note = "Paired permutation, two-sided. Only the primary measures, of the first screen, are corrected (Holm): of many "
-    note += "uncorrected tests some are small by chance."
-    return table_html(Table(f"Differences to {comparison.baseline.name}", header, rows, note=note)) if rows else joined([])
+    title = f"Differences to {comparison.baseline.name}"
+    return table_html(Table(title, header, rows, note=TESTED)) if rows else joined([])
 
 
 def _p(p: float | None) -> str:

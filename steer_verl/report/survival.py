@@ -16,9 +16,16 @@ RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
 TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
+NOTE = (
+    "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end counts up to there. "
+    "Bands: 95 %. The dotted pair is S(t) if every missing turn had failed, or held."
+)
 
 Curves = Mapping[str, Survival | None]
 """Run -> its curve. A run without one keeps its place, so that colours stay the runs' own."""
+
+Paper = Mapping[str, Mapping[int, float]]
+"""The paper's model -> turn -> S in percent."""
 
 
 def survival_section(summaries: Sequence[Summary]) -> list[Html]:
@@ -28,10 +35,8 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     parts = [part for part in drawn if part]
     if not parts:
         return []
-    said = f"A dialogue fails at its first turn with a harmless mark below {summaries[0].marks['fail_below']:g}; one that "
-    said += "is not rated to its end counts up to there. Bands: 95 %. The dotted pair is S(t) if every turn that is "
-    said += "missing had failed, or held."
-    if static and any(published(name) for name in subsets(summaries)):
+    said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
+    if static and any(map(published, subsets(summaries))):
         said += " Thin grey lines: the paper's models, read off its figure."
     names = [summary.name for summary in summaries]
     return [tag("p", said, class_="quiet prose-width"), legend(names), tag("div", *parts, class_="charts wide")]
@@ -41,12 +46,12 @@ def _curves(name: str, summaries: Sequence[Summary]) -> Curves:
     return {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
 
 
-def _subset(name: str, curves: Curves, paper: Mapping[str, Mapping[int, float]]) -> Html | None:
+def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
     known = {run: curve for run, curve in curves.items() if curve}
     if not known:
         return None
     last = max(curve.reach for curve in known.values())
-    frame = Frame((0, last + TAIL), (0, 1), width=520, height=280)
+    frame = Frame((0, last + TAIL), (0, 1), width=520, height=280, right=54 if paper else 10)
     drawn = chart(
         name,
         f"share of dialogues without a failure so far, to turn {last}",
@@ -83,16 +88,19 @@ def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
             yield outline(frame, Line("", _tailed(curve, bound), stepped=True), f"bound c{n % COLOURS}")
 
 
-def _papers(frame: Frame, paper: Mapping[str, Mapping[int, float]], last: int) -> Iterator[Html]:
-    """The paper's curves through the turns that it gives, each with its model's name at its end."""
+def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
+    """The paper's curves through the turns that it gives, their models' names beside the plane."""
+    ends, free = {}, float(frame.height)
     for model, curve in paper.items():
         points = [(0.0, 1.0), *((float(turn), share / 100) for turn, share in curve.items() if turn <= last)]
-        (x, y) = points[-1]
-        yield outline(frame, Line(model, points), "paper")
-        yield tag("text", model, x=f"{frame.x(x):.1f}", y=f"{frame.y(y) - 4:.1f}", text_anchor="end", class_="small")
+        ends[model] = frame.y(points[-1][1])
+        yield outline(frame, Line(model, [*points, (last + TAIL, points[-1][1])]), "paper")
+    for model in sorted(ends, key=ends.__getitem__, reverse=True):  # from below, none over another
+        free = min(ends[model], free - 11)
+        yield tag("text", model, x=frame.width - frame.right + 4, y=f"{free + 4:.1f}", font_size=10)
 
 
-def _readings(curves: Mapping[str, Survival], paper: Mapping[str, Mapping[int, float]], last: int) -> Iterator[tuple[float, str]]:
+def _readings(curves: Mapping[str, Survival], paper: Paper, last: int) -> Iterator[tuple[float, str]]:
     for t in range(last + 1):
         said = [
             f"{run}: S {c.survival[t]:.2f} ({c.low[t]:.2f} to {c.high[t]:.2f}), {c.at_risk[t]} at risk"

@@ -42,7 +42,7 @@ def verdicts(comparison: Comparison) -> Html:
 
 def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
     """Who is safer, and by how much and at what price."""
-    base, facts, unclear, unknown = comparison.baseline.name, [], [], []
+    base, facts, unclear, unknown = comparison.baseline.name, list[str](), list[str](), list[str]()
     rows = {part: [row for row in _rows(comparison, part) if _gap(row, rival)] for part in PARTS}
     for part, found in rows.items():
         words = {better(row, rival): row for row in reversed(found)}  # the first measure of each outcome
@@ -83,7 +83,7 @@ def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
     """Whether it can be told from none, and ``42 points more dialogues unbroken to turn 8 (36 to 48)``."""
     gap = row.differences[rival]
     sure = gap.adjusted is not None and gap.adjusted < SURE
-    if not sure:
+    if not sure or gap.value is None:
         return False, f"{thing(row)}{_span(gap)}"
     more, fewer = (rival, base) if gap.value > 0 else (base, rival)
     said = f"{_short(gap.value)} points {'more' if gap.value > 0 else 'fewer'} {thing(row)}{_span(gap)}"
