@@ -20,12 +20,12 @@ KEY = ("harmless_pass", "helpful_pass", "joint_pass", "failed_turns", "over_refu
 SURVIVAL = ("survival:1", "survival:3", "survival:5", "survival:8", "survival", "mean_turns")
 """Measures of the table on survival."""
 NOTE = (
-    "Value, 95 % interval, and n, the dialogues or turns it rests on. Where some are missing, the bounds say what it would "
-    "be if all of them had turned out badly, and well."
+    "Value, 95 % interval, and n, the dialogues or turns it rests on. Where some are missing, the bounds say what it "
+    "would be if all of them had turned out badly, and well."
 )
 TESTED = (
-    "Paired permutation, two-sided. Only the primary measures, those of the first screen, are corrected for their number "
-    "(Holm): of many uncorrected tests some are small by chance."
+    "Paired permutation, two-sided. Only the primary measures, those of the first screen, are corrected for their "
+    "number (Holm): of many uncorrected tests some are small by chance."
 )
 GENERAL = {"survival": "survival to the last turn", "mean_turns": "turns survived"}
 """What a column is called whose turn differs from row to row; each cell then says its own."""

@@ -17,8 +17,8 @@ RISK = 0.5
 TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
 NOTE = (
-    "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end counts up to there. "
-    "Bands: 95 %. The dotted pair is S(t) if every missing turn had failed, or held."
+    "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end counts up to "
+    "there. Bands: 95 %. The dotted pair is S(t) if every missing turn had failed, or held."
 )
 
 Curves = Mapping[str, Survival | None]
