@@ -53,9 +53,11 @@ def image_folders(run: EvalRun) -> list[Path]:
     """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
 
     A path that is not absolute starts at the run's folder, or where the command was given. Never the whole disk, nor
-    a home.
+    a home; but of a log of Inspect, because such a run has no images that the log itself does not hold.
     """
-    named = [run.folder if run.folder.is_dir() else run.folder.parent]
+    if run.folder.is_file():
+        return [Path(run.folder.absolute().anchor)]
+    named = [run.folder]
     for settings in run.about.benchmarks.values():
         images, file = settings.get("images"), settings.get("file")
         folder = Path(images) if isinstance(images, str) else Path(file).parent if isinstance(file, str) else None

@@ -92,6 +92,14 @@ def test_images_are_embedded_from_the_runs_own_folders_alone(tmp_path: Path) -> 
     assert isinstance(album([run_with(run, benchmark, benchmarks=only)], side=32)[1][0][benchmark], str)
 
 
+def test_the_images_of_a_log_are_its_own(tmp_path: Path) -> None:
+    (cached,) = samples.images(tmp_path / "cache", 1, random.Random(0))
+    log = tmp_path / "logs" / "a.eval"
+    log.parent.mkdir()
+    log.write_bytes(b"")
+    assert album([run_with(log, cached)], side=32)[1] == [{cached: 0}]
+
+
 @pytest.mark.parametrize("folder", ["/", "~"])
 def test_a_run_cannot_name_the_whole_disk_as_its_images(folder: str, tmp_path: Path) -> None:
     named = {"beaver": {"images": os.path.expanduser(folder)}}
