@@ -8,7 +8,7 @@ from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Cell, Table, percent
 from steer_verl.eval.shape import Subset, Summary
-from steer_verl.report.words import ALL, subset_of, subsets
+from steer_verl.report.parts import ALL, subset_of, subsets
 
 LEVELS = ("full", "partial", "none", "unsaid", "unrated", "unplayed")
 

@@ -12,7 +12,7 @@ from steer_verl.data.cards.tables import Table
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.differences import Difference
-from steer_verl.eval.estimate import Estimate
+from steer_verl.report.parts import estimate_cell, grid, line, quiet
 from steer_verl.statistics.intervals import Interval
 
 KEY = ("harmless_pass", "helpful_pass", "joint_pass", "failed_turns", "over_refusal", "correct", "unrated")
@@ -49,7 +49,7 @@ def measures_section(comparison: Comparison) -> list[Html]:
         "Tests of all differences": [_tests(comparison)],
     }
     return [
-        tag("p", f"{NOTE}{rivals * bool(comparison.rivals)}", class_="quiet prose-width"),
+        quiet(f"{NOTE}{rivals * bool(comparison.rivals)}"),
         measures_table("Key measures", KEY, first or others, comparison),
         measures_table("Survival in figures", SURVIVAL, first or others, comparison),
         *(tag("details", tag("summary", title), *parts) for title, parts in folded.items() if any(parts)),
@@ -66,20 +66,7 @@ def measures_table(title: str, names: Sequence[str], places: Iterable[str], comp
         return joined([])
     models = [model.name for model in comparison.models]
     groups = [_group(place, [some.get(name) for name in heads], models) for place, some in found.items() if some]
-    head = tag("tr", tag("th", "model", scope="col"), *map(_heading, heads.values()))
-    table = tag("table", tag("caption", title), tag("thead", head), *groups, class_="headline")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title)
-
-
-def estimate_cell(found: Estimate, decimals: int, *more: Html, title: str = "", short: bool = False) -> Html:
-    """A table's cell: figure and interval; unless it is to be ``short`` what it rests on and, where something is
-    missing, what it could come to; then ``more``."""
-    parts = [tag("small", title)] if title else []
-    parts += [tag("b", found.number(decimals)), tag("span", found.interval(decimals))]
-    if not short:
-        parts.append(tag("small", f"n {found.n:,}" + (f" of {found.of:,}" if found.of > found.n else "")))
-        parts += [tag("small", f"bounds {bounds}")] if (bounds := found.bounds(decimals)) else []
-    return tag("td", *parts, *more, class_="estimate")
+    return grid(title, "headline", ["model", *map(_heading, heads.values())], *groups)
 
 
 def _heading(row: Row) -> Html:
@@ -93,13 +80,9 @@ def _group(place: str, rows: Sequence[Row | None], models: Sequence[str]) -> Htm
     known = [row for row in rows if row]
     there = [model for model in models if any(model in row.values for row in known)]
     papers = dict.fromkeys(paper for row in known for paper in row.published)
-    ours = [_line(model, [_cell(row, model) for row in rows]) for model in there]
-    theirs = [_line(f"paper, {paper}", [_published(row, paper) for row in rows], "published") for paper in papers]
+    ours = [line(model, *(_cell(row, model) for row in rows)) for model in there]
+    theirs = [line(f"paper, {paper}", *(_published(row, paper) for row in rows), kind="published") for paper in papers]
     return tag("tbody", title, *ours, *theirs)
-
-
-def _line(name: str, cells: Sequence[Html], kind: str | None = None) -> Html:
-    return tag("tr", tag("th", name, scope="row", dir="auto"), *cells, class_=kind)
 
 
 def _cell(row: Row | None, model: str) -> Html:

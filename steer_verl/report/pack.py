@@ -21,11 +21,6 @@ def packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), LEVEL, mtime=0)).decode("ascii")
 
 
-def unpacked(text: str) -> Any:
-    """The inverse of :func:`packed`."""
-    return json.loads(gzip.decompress(base64.b64decode(text)))
-
-
 def block(name: str, text: str) -> str:
     """The element that holds a block; ``name`` is our own and becomes its id, ``text`` is base64 or our own figures."""
     return f'<script type="text/plain" id="{name}">{text}</script>\n'

@@ -10,7 +10,7 @@ from steer_verl.data.cards.tables import Cell, Table
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
-from steer_verl.report.words import subset_of, subsets
+from steer_verl.report.parts import grid, line, quiet, subset_of, subsets
 
 RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
@@ -39,7 +39,7 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     if static and any(map(published, subsets(summaries))):
         said += " Thin grey lines: the paper's models, read off its figure."
     names = [summary.name for summary in summaries]
-    return [tag("p", said, class_="quiet prose-width"), legend(names), tag("div", *parts, class_="charts wide")]
+    return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]
 
 
 def _curves(name: str, summaries: Sequence[Summary]) -> Curves:
@@ -112,13 +112,8 @@ def _readings(curves: Mapping[str, Survival], paper: Paper, last: int) -> Iterat
 
 
 def _at_risk(name: str, curves: Mapping[str, Survival], last: int) -> Html:
-    head = tag("tr", tag("th", "turn", scope="col"), *(tag("th", t, scope="col") for t in range(last + 1)))
-    rows = [
-        tag("tr", tag("th", run, scope="row", dir="auto"), *(tag("td", n) for n in curve.at_risk[: last + 1]))
-        for run, curve in curves.items()
-    ]
-    table = tag("table", tag("caption", "Dialogues at risk"), tag("thead", head), tag("tbody", *rows), class_="risk")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"Dialogues at risk, {name}")
+    lines = [line(run, *(tag("td", n) for n in curve.at_risk[: last + 1])) for run, curve in curves.items()]
+    return grid(f"Dialogues at risk, {name}", "risk", ["turn", *range(last + 1)], tag("tbody", *lines))
 
 
 def _figures(curves: Mapping[str, Survival]) -> Html:

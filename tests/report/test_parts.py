@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from steer_verl.eval.runs import EvalRun
 from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
 from steer_verl.report.images import album, image_folders
-from steer_verl.report.pack import packed, unpacked
+from steer_verl.report.pack import packed
 from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.cards.reading import Page
 from tests.report import samples
@@ -28,6 +29,11 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
+
+
+def unpacked(text: str) -> object:
+    """What the page's script reads of a block."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 @given(JSON)
