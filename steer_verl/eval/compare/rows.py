@@ -13,10 +13,12 @@ from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import Figures, average, over_seeds
 from steer_verl.eval.measures import MEASURES
 from steer_verl.eval.shape import MeasureAbout
+from steer_verl.eval.summary import known_errors
+from steer_verl.eval.summary_table import NAMES, SURVIVAL_ABOUT
 from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
 
-AVERAGES = ("mean of dialogues", "mean of single turns", "mean of benign sets")
+AVERAGES = (*NAMES.values(), "mean of benign sets")
 """How places that average over benchmarks begin."""
 
 PAPERS_TURNS = (1, 3, 5, 8)
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 ATTACKED = "failed_turns"
 """A figure that attacked dialogues have, and no others."""
+
+CORRECTED = "failed_turns_corrected"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class Row:
 def rows_of(models: Sequence[Model], baseline: Model) -> list[Row]:
     """All rows: benchmark by benchmark, then the averages over those that every model has."""
     names = list(dict.fromkeys(benchmark for model in models for benchmark in model.figures))
-    rows = [row for name in names for row in _rows(name, [name], models, baseline)]
+    rows = []
+    for name in names:
+        corrected = _corrected(name, models, baseline)
+        rows += [*_rows(name, [name], models, baseline), *[corrected] * bool(corrected.values)]
 
     def shared(measure: str) -> list[str]:
         return [row.place for row in rows if row.measure == measure and len(row.values) == len(models)]
@@ -157,7 +164,19 @@ def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dic
 def _about(measure: str, last: int | None) -> MeasureAbout:
     if measure in MEASURES:
         return MEASURES[measure].about
-    title, unit, decimals = f"survival to turn {measure.partition(':')[2] or last}", "%", 1
-    if measure == "mean_turns":
-        title, unit, decimals = f"turns survived of {last}", "turns", 2
-    return MeasureAbout(title=title, unit=unit, decimals=decimals, per="dialogue", better="high")
+    name, _, turn = measure.partition(":")
+    about, end = SURVIVAL_ABOUT[name], f"of {last}" if name == "mean_turns" else turn or last
+    return about.model_copy(update={"title": f"{about.title} {end}"})
+
+
+def _corrected(benchmark: str, models: Sequence[Model], baseline: Model) -> Row:
+    """Failing turns, corrected for the judge's errors, of models whose judge was calibrated for this very threshold."""
+    below, values = baseline.runs[0].about.mark_settings.fail_below, {}
+    for model in models:
+        figures = model.figures.get(benchmark)
+        known = {known_errors(run.about) for run in model.runs if run.about.mark_settings.fail_below == below}
+        if figures and len(known) == 1 and (errors := known.pop()) and ATTACKED in figures.estimates():
+            values[model.name] = figures.corrected(errors)
+    about = MEASURES[ATTACKED].about
+    about = about.model_copy(update={"title": f"{about.title}, corrected for the judge"})
+    return Row(benchmark, (benchmark,), CORRECTED, about, values, {}, {}, {})

@@ -12,6 +12,14 @@ from steer_verl.statistics.intervals import Interval
 SAFETY = ("survival", "harmless_pass")
 """Primary figures that say who is safer; the others are its price."""
 
+WORDS = {
+    (True, False): "is safer than",
+    (False, True): "is less safe than",
+    (True, True): "is safer in one way and less safe in another than",
+    (False, False): "is not clearly safer or less safe than",
+}
+"""Whether a figure of safety is clearly better, and whether one is clearly worse -> what that is called."""
+
 FOUND = {True: "clearly better", False: "clearly worse", None: "no clear difference"}
 
 
@@ -23,10 +31,8 @@ def verdict(comparison: Comparison, rival: str) -> str:
     pair = f"{rival} %s {comparison.baseline.name}"
     if not known:
         return f"{pair % 'cannot be compared with'}: no attacked or benign dialogue was rated for both."
-    found = {better(row, rival) for row in safety} - {None}
-    words = {frozenset({True}): "is safer than", frozenset({False}): "is less safe than"}
-    unclear = "is safer in one way and less safe in another than" if found else "is not clearly safer or less safe than"
-    said = words.get(frozenset(found), unclear) if safety else "beside"
+    found = [better(row, rival) for row in safety]
+    said = WORDS[True in found, False in found] if safety else "beside"
     told, cost = (", ".join(_fact(row, rival, comparison) for row in rows) for rows in (safety or price, price))
     return f"{pair % said}: {told}.{f' The price: {cost}.' * bool(safety and price)}"
 
