@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from steer_verl.eval import published
@@ -17,6 +16,7 @@ from steer_verl.eval.summary import known_errors
 from steer_verl.eval.summary_table import NAMES, SURVIVAL_ABOUT
 from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
+from steer_verl.types import Record
 
 AVERAGES = (*NAMES.values(), "mean of benign sets")
 """How places that average over benchmarks begin."""
@@ -34,8 +34,7 @@ ATTACKED = "failed_turns"
 CORRECTED = "failed_turns_corrected"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Record):
     """One figure in one place."""
 
     place: str
@@ -46,11 +45,11 @@ class Row:
     about: MeasureAbout
     values: Mapping[str, Estimate]
     """Model -> its figure over all of its own dialogues."""
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Difference] = {}
     """Model -> what it has over the baseline on the dialogues of both."""
-    published: Mapping[str, float]
+    published: Mapping[str, float] = {}
     """The paper's model -> its figure."""
-    seeds: Mapping[str, Interval]
+    seeds: Mapping[str, Interval] = {}
     """Pooled model -> mean over its training seeds."""
 
 
@@ -99,7 +98,7 @@ def _adjusted(rows: Sequence[Row]) -> list[Row]:
     found = [dict(row.differences) for row in rows]
     for (i, model, _), p in zip(tests, holm([p for *_, p in tests]), strict=True):
         found[i][model] = found[i][model].model_copy(update={"adjusted": p})
-    return [replace(row, differences=some) for row, some in zip(rows, found, strict=True)]
+    return [row.model_copy(update={"differences": some}) for row, some in zip(rows, found, strict=True)]
 
 
 def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseline: Model) -> list[Row]:
@@ -179,4 +178,4 @@ def _corrected(benchmark: str, models: Sequence[Model], baseline: Model) -> Row:
             values[model.name] = figures.corrected(errors)
     about = MEASURES[ATTACKED].about
     about = about.model_copy(update={"title": f"{about.title}, corrected for the judge"})
-    return Row(benchmark, (benchmark,), CORRECTED, about, values, {}, {}, {})
+    return Row(place=benchmark, benchmarks=(benchmark,), measure=CORRECTED, about=about, values=values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.differences import Difference
@@ -65,7 +63,7 @@ def difference_text(d: Difference | None, decimals: int, *, p: bool = True, coun
         shown = d.p if d.adjusted is None else d.adjusted
         said = "p < 0.001" if shown < 0.001 else f"p {shown:.3f}"
         text += f", uncorrected {said}" if d.adjusted is None else f", {said}{' *' * d.clear}"
-    if d.over_seeds and math.isfinite(d.over_seeds.low):
+    if d.over_seeds:
         text += f"; over seeds {_signed(d.over_seeds.value, d.over_seeds.low, d.over_seeds.high, decimals)}"
     return text + f" ({d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})" * counts
 
@@ -83,7 +81,7 @@ def title(row: Row) -> str:
 
 
 def _seeds(over: Interval | None, decimals: int) -> str:
-    if over is None or not math.isfinite(over.low):
+    if over is None:
         return ""
     return f"; over seeds {over.value:.{decimals}f} [{over.low:.{decimals}f} to {over.high:.{decimals}f}]"
 
