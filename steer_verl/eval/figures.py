@@ -30,7 +30,7 @@ from steer_verl.statistics.intervals import Interval, effective_number, json_num
 FAILED = "failed_turns"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figures:
     """Dialogues of one benchmark, or of several together, ready to be measured."""
 
