@@ -27,8 +27,10 @@ from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.eval.compare import compare as compare_runs
 from steer_verl.eval.compare.write import comparison_dict
 from steer_verl.eval.config import EvalConfig
+from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.eval.runs import RunAbout, read_run
+from steer_verl.eval.shape import Subset, Summary
 from steer_verl.tutor.labelled import LabelledSet, read_labelled
 from steer_verl.types import Seed, Trajectory
 from tests.docs.pages import DOCS, PAGES, ROOT, SPAN, blocks, name, section
@@ -136,15 +138,13 @@ def test_labelled_answers_are_read(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_told_whole() -> None:
-    from steer_verl.eval.summary_shape import EstimateJson, SubsetJson, SummaryJson
-
     (shown,) = objects(section("formats.md", "summary.json"))
-    assert shown.keys() == EstimateJson.__annotations__.keys()
+    assert shown.keys() == Estimate.model_fields.keys()
     page = (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.M)
-    assert {key for first, _ in rows for key in SPAN.findall(first)} == SummaryJson.__annotations__.keys()
+    assert {key for first, _ in rows for key in SPAN.findall(first)} == Summary.model_fields.keys()
     named = next(SPAN.findall(told) for first, told in rows if first == "`benchmarks`")
-    assert set(named) <= SubsetJson.__annotations__.keys()
+    assert set(named) <= Subset.model_fields.keys()
 
 
 def test_the_comparison_is_told_whole(tmp_path: Path) -> None:
