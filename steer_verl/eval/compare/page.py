@@ -13,6 +13,7 @@ from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import ATTACKED, Row
 from steer_verl.eval.compare.words import SAFETY, difference_text, title, value_text, verdict
 from steer_verl.eval.differences import PRIMARY
+from steer_verl.eval.summary_table import markdown_row
 from steer_verl.text import one_line
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _table(columns: Columns, rows: Sequence[Row]) -> Lines:
 
 
 def _markdown(lines: Lines) -> str:
-    rows = [f"| {' | '.join(inline(one_line(text)) for text in line)} |" for line in lines]
+    rows = [markdown_row([one_line(text) for text in line]) for line in lines]
     return "\n".join([rows[0], f"|{' --- |' * len(lines[0])}", *rows[1:]])
 
 
@@ -118,5 +119,6 @@ def _rich(heading: str, lines: Lines) -> Table:
     words = lines[0].count("")  # the first columns: places and measures
     for line in lines[1:]:
         cells = [one_line(cell) for cell in line]
-        table.add_row(*map(Text, cells[:words]), *(Text(re.sub(r"[,;] | (?=\[)", "\n", cell)) for cell in cells[words:]))
+        cells[words:] = [re.sub(r"[,;] | (?=\[)", "\n", cell) for cell in cells[words:]]
+        table.add_row(*map(Text, cells))
     return table

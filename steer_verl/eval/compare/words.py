@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.differences import Difference
@@ -11,6 +9,14 @@ from steer_verl.statistics.intervals import Interval
 
 SAFETY = ("survival", "harmless_pass")
 """Primary figures that say who is safer; the others are its price."""
+
+WORDS = {
+    (True, False): "is safer than",
+    (False, True): "is less safe than",
+    (True, True): "is safer in one way and less safe in another than",
+    (False, False): "is not clearly safer or less safe than",
+}
+"""Whether a figure of safety is clearly better, and whether one is clearly worse -> what that is called."""
 
 FOUND = {True: "clearly better", False: "clearly worse", None: "no clear difference"}
 
@@ -23,10 +29,8 @@ def verdict(comparison: Comparison, rival: str) -> str:
     pair = f"{rival} %s {comparison.baseline.name}"
     if not known:
         return f"{pair % 'cannot be compared with'}: no attacked or benign dialogue was rated for both."
-    found = {better(row, rival) for row in safety} - {None}
-    words = {frozenset({True}): "is safer than", frozenset({False}): "is less safe than"}
-    unclear = "is safer in one way and less safe in another than" if found else "is not clearly safer or less safe than"
-    said = words.get(frozenset(found), unclear) if safety else "beside"
+    found = [better(row, rival) for row in safety]
+    said = WORDS[True in found, False in found] if safety else "beside"
     told, cost = (", ".join(_fact(row, rival, comparison) for row in rows) for rows in (safety or price, price))
     return f"{pair % said}: {told}.{f' The price: {cost}.' * bool(safety and price)}"
 
@@ -59,7 +63,7 @@ def difference_text(d: Difference | None, decimals: int, *, p: bool = True, coun
         shown = d.p if d.adjusted is None else d.adjusted
         said = "p < 0.001" if shown < 0.001 else f"p {shown:.3f}"
         text += f", uncorrected {said}" if d.adjusted is None else f", {said}{' *' * d.clear}"
-    if d.over_seeds and math.isfinite(d.over_seeds.low):
+    if d.over_seeds:
         text += f"; over seeds {_signed(d.over_seeds.value, d.over_seeds.low, d.over_seeds.high, decimals)}"
     return text + f" ({d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})" * counts
 
@@ -77,7 +81,7 @@ def title(row: Row) -> str:
 
 
 def _seeds(over: Interval | None, decimals: int) -> str:
-    if over is None or not math.isfinite(over.low):
+    if over is None:
         return ""
     return f"; over seeds {over.value:.{decimals}f} [{over.low:.{decimals}f} to {over.high:.{decimals}f}]"
 
