@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +47,8 @@ def row(measure: str, values: Mapping[str, Estimate], difference: Difference | N
     about = MeasureAbout(title=TITLES[measure], unit="%", decimals=1, per="dialogue", better=better)
     place = "moss" if measure == "refusal_full" else "beaver"
     differences = {"ours": difference} if difference else {}
-    return Row(place, (place,), measure, about, values, differences, **{"published": {}, "seeds": {}, **more})
+    ours = {"values": values, "differences": differences, "published": {}, "seeds": {}, **more}
+    return Row(place=place, benchmarks=(place,), measure=measure, about=about, **ours)
 
 
 def compared(*rows: Row, models: tuple[Model, ...] = (BASE, RIVAL)) -> Comparison:
@@ -126,7 +126,8 @@ def test_every_rival_has_a_sentence_and_hostile_names_are_text() -> None:
     name = "<img src=x> & co"
     values = {**PAIR, name: figure(40.0)}
     survival = row("survival", values, gap(42.0, 36.0, 48.0))
-    both = replace(survival, differences={**survival.differences, name: gap(20, 14, 26)})
+    gaps = {**survival.differences, name: gap(20, 14, 26)}
+    both = survival.model_copy(update={"differences": gaps})
     comparison = compared(both, models=(BASE, RIVAL, Model(name, (), {})))
     page = Page(verdicts(comparison))
     assert page.text.count("is safer than base") == 2 and name in page.text and not page.all("img")
