@@ -18,7 +18,6 @@ from steer_verl.answer import parse_answer
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Harmless, Helpful, Rating, Refusal
 from steer_verl.types import AttackStrategy, DialogueKind, QuestionOrigin, Record, Score, Verdict
 
-
 Key = tuple[str, str]
 """Of a dialogue, whoever plays it: benchmark, and digest or id."""
 

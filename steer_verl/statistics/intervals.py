@@ -90,24 +90,24 @@ def share(hits: int, of: int) -> Interval:
 
 
 def bounded(
-    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
+    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: Scale | np.ndarray, freedom: np.ndarray
 ) -> Ends:
     """The interval of a figure on a scale; for the arguments see :func:`effective_number`."""
     return _on_scale(value, effective_number(value, variance, n, scale, freedom), n, scale)
 
 
 def effective_number(
-    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
+    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: Scale | np.ndarray, freedom: np.ndarray
 ) -> np.ndarray:
     """As many independent yes-or-no observations would have the same variance: m (1 - m) / variance (m: the figure
-    brought to 0..1), less what Student's t takes for few of them (Korn and Graubard, Survey Methodology 24, 1998), which
-    is not taken below ``n``: of a plain share this leaves Wilson's interval. ``n`` where the variance is unknown.
+    brought to 0..1), less what Student's t takes for few of them (Korn and Graubard, Survey Methodology 24, 1998). That
+    is not taken below ``n``: of a plain share it leaves Wilson's interval. ``n`` where the variance is unknown.
 
     Args:
         value: Shape (F,), as all.
         variance: Its jackknife variance; NaN where it is unknown.
         n: Independent observations behind it.
-        scale: Least and greatest value.
+        scale: Least and greatest value: two numbers, or (2, F).
         freedom: Degrees of freedom of ``variance``.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -167,7 +167,7 @@ def _hidden(n: np.ndarray | float) -> np.ndarray:
     return np.asarray(Z**2 / (n + Z**2))
 
 
-def _brought(value: np.ndarray | float, scale: tuple[np.ndarray, np.ndarray] | Scale) -> np.ndarray:
+def _brought(value: np.ndarray | float, scale: Scale | np.ndarray) -> np.ndarray:
     """Onto 0..1."""
     return np.clip((value - scale[0]) / (scale[1] - scale[0]), 0, 1)
 
@@ -176,7 +176,7 @@ def _on_scale(
     value: np.ndarray | float,
     effective: np.ndarray | float,
     n: np.ndarray | float,
-    scale: tuple[np.ndarray, np.ndarray] | Scale,
+    scale: Scale | np.ndarray,
 ) -> Ends:
     """Wilson's interval for ``effective`` observations, never narrower than what ``n`` equal ones allow."""
     m, (bottom, span), hidden = _brought(value, scale), (scale[0], scale[1] - scale[0]), _hidden(n)

@@ -11,8 +11,8 @@ from steer_verl.data.cards.markdown import inline
 from steer_verl.eval import published
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import ATTACKED, Row
-from steer_verl.eval.compare.words import SAFETY, difference_text, title, value_text, verdict
-from steer_verl.eval.differences import PRIMARY
+from steer_verl.eval.compare.words import PARTS, sentences
+from steer_verl.eval.differences import PRIMARY, Difference
 from steer_verl.eval.summary_table import markdown_row
 from steer_verl.text import one_line
 
@@ -37,7 +37,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """The whole page: who is safer at what price, who was compared, every figure, the paper's, and notes."""
     beside = [row for row in comparison.rows if row.published]
     gaps = [row for row in comparison.rows if row.differences]
-    parts = ["# Comparison", *(f"- {inline(verdict(comparison, rival))}" for rival in comparison.rivals)]
+    parts = ["# Comparison", *(f"- **{inline(head).strip()}** {inline(rest)}" for head, rest in sentences(comparison))]
     parts += [_markdown(_primary(comparison)), "## Models", _markdown(_who(comparison))]
     parts += ["## Every figure", _markdown(_table(_values(comparison), comparison.rows))]
     if gaps:
@@ -52,15 +52,15 @@ def comparison_table(comparison: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    told = [verdict(comparison, rival) for rival in comparison.rivals]
+    told = [Text(one_line(head + rest, MAX_NOTE)) for head, rest in sentences(comparison)]
     attacked = {row.place for row in comparison.rows if row.measure == ATTACKED}
     rest = [row for row in comparison.rows if row.measure in SHORT and row not in comparison.primary]
-    shown = [row for row in rest if row.place in attacked or row.measure not in SAFETY]
+    shown = [row for row in rest if row.place in attacked or row.measure not in PARTS["safety"]]
     tables = [_rich("Safety and its price", _primary(comparison))]
     if shown:
         tables.append(_rich("By place", _table({**_values(comparison), **_gaps(comparison, p=False)}, shown)))
     notes = [Text(one_line(note, MAX_NOTE), style="dim") for note in comparison.notes]
-    return Group(*(Text(one_line(text, MAX_NOTE)) for text in told), *tables, *notes)
+    return Group(*told, *tables, *notes)
 
 
 def _primary(comparison: Comparison) -> Lines:
@@ -82,14 +82,44 @@ def _who(comparison: Comparison) -> Lines:
 
 
 def _values(comparison: Comparison) -> Columns:
-    return {model.name: partial(value_text, model=model.name) for model in comparison.models}
+    return {model.name: partial(value_cell, model=model.name) for model in comparison.models}
+
+
+def value_cell(row: Row, model: str) -> str:
+    """``81.2 [78.0 to 84.1]``, bounds where something is missing, and the mean over training seeds."""
+    if model not in row.values:
+        return "-"
+    decimals, over = row.about.decimals, row.seeds.get(model)
+    seeds = f"; over seeds {_spelled(over.value, over.low, over.high, f'.{decimals}f')}" if over else ""
+    return row.values[model].text(decimals, bounds="; bounds ") + seeds
 
 
 def _gaps(comparison: Comparison, *, p: bool = True, counts: bool = False) -> Columns:
     def cell(row: Row, rival: str) -> str:
-        return difference_text(row.differences.get(rival), row.about.decimals, p=p, counts=counts)
+        return difference_cell(row.differences.get(rival), row.about.decimals, p=p, counts=counts)
 
     return {f"{rival} - {comparison.baseline.name}": partial(cell, rival=rival) for rival in comparison.rivals}
+
+
+def difference_cell(d: Difference | None, decimals: int, *, p: bool = True, counts: bool = False) -> str:
+    """``+3.1 [+0.4 to +5.8], p 0.02 *``, what it is over seeds, and the pairs (``counts``); a dash where it is unknown.
+
+    The star says that a primary difference is clear; a p that was not corrected says so.
+    """
+    if d is None or d.value is None:
+        return "-"
+    text = _spelled(d.value, d.low, d.high, f"+.{decimals}f")
+    if p and d.p is not None:
+        shown = d.p if d.adjusted is None else d.adjusted
+        said = "p < 0.001" if shown < 0.001 else f"p {shown:.3f}"
+        text += f", uncorrected {said}" if d.adjusted is None else f", {said}{' *' * d.clear}"
+    if over := d.over_seeds:
+        text += f"; over seeds {_spelled(over.value, over.low, over.high, f'+.{decimals}f')}"
+    return text + f" ({d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})" * counts
+
+
+def _spelled(value: float, low: float | None, high: float | None, form: str) -> str:
+    return f"{value:{form}}{'' if low is None or high is None else f' [{low:{form}} to {high:{form}}]'}"
 
 
 def _papers() -> Columns:
@@ -97,6 +127,11 @@ def _papers() -> Columns:
         return f"{row.published[model]:.2f}" if model in row.published else "-"
 
     return {f"paper: {model}": partial(cell, model=model) for model in published.MODELS}
+
+
+def title(row: Row) -> str:
+    """``harmless pass (%)``."""
+    return f"{row.about.title} ({row.about.unit})"
 
 
 def _table(columns: Columns, rows: Sequence[Row]) -> Lines:

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from steer_verl.eval import published
 from steer_verl.eval.compare.models import Model
-from steer_verl.eval.differences import PRIMARY, Difference, average_differences, differences
+from steer_verl.eval.differences import PRIMARY, Difference, average_differences
 from steer_verl.eval.estimate import Estimate
-from steer_verl.eval.figures import Figures, average, over_seeds
+from steer_verl.eval.figures import average, over_seeds
 from steer_verl.eval.measures import MEASURES
 from steer_verl.eval.shape import MeasureAbout
 from steer_verl.eval.summary import known_errors
@@ -108,9 +108,11 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
         if all(name in model.figures for name in benchmarks)
     }
     last = min(found.reach for side in there.values() for found in side) or None
-    values = {name: _estimates(side, last) for name, side in there.items()}
-    base = there.get(baseline.name)
-    gaps = {name: _gaps(side, base, last) for name, side in there.items() if base and name != baseline.name}
+    values = {name: average(side, last) for name, side in there.items()}
+    base, gaps = there.get(baseline.name), {}
+    for name, side in there.items():
+        if base and name != baseline.name:
+            gaps[name] = average_differences(list(zip(side, base, strict=True)), last=last)
     seeds = {name: over_seeds(side, last) for name, side in there.items()}
     paper = all(run.about.attack == STATIC for model in models for run in model.runs)
     measures = dict.fromkeys(measure for found in values.values() for measure in found)
@@ -128,15 +130,6 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
         for measure in measures
         if _kept(measure, last)
     ]
-
-
-def _estimates(side: Sequence[Figures], last: int | None) -> dict[str, Estimate]:
-    return side[0].estimates(last) if len(side) == 1 else average(side, last)
-
-
-def _gaps(side: Sequence[Figures], base: Sequence[Figures], last: int | None) -> dict[str, Difference]:
-    pairs = list(zip(side, base, strict=True))
-    return differences(*pairs[0], last=last) if len(pairs) == 1 else average_differences(pairs, last=last)
 
 
 def _of(found: Mapping[str, Mapping[str, T]], measure: str) -> dict[str, T]:

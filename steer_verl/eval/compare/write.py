@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
-from steer_verl.eval.compare.words import verdict
+from steer_verl.eval.compare.words import beside
 from steer_verl.eval.differences import Difference
 from steer_verl.eval.runs import read_run
 from steer_verl.records import write_whole
@@ -76,7 +76,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
         ],
         "baseline": comparison.baseline.name,
         "marks": comparison.baseline.runs[0].about.mark_settings.model_dump(),
-        "verdicts": {rival: verdict(comparison, rival) for rival in comparison.rivals},
+        "verdicts": {rival: "".join(beside(comparison, rival)) for rival in comparison.rivals},
         "primary": [_plain(row) for row in comparison.primary],
         "rows": [_plain(row) for row in comparison.rows],
         "notes": list(comparison.notes),
