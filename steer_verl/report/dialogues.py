@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from steer_verl.answer import parse_answer
+from steer_verl.eval.compare.pairing import Keys
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Rating, Refusal, Unrated
 from steer_verl.text import unmarked
 
@@ -24,14 +25,15 @@ _SILENT = {"turns", "facts", "digest", "student", "sampling", "tutor"}
 _SILENT_OF_TURNS = {"user", "answer", "usage", "tutor_seconds"}
 
 
-def rows(dialogues: Sequence[EvalDialogue], fail_below: int) -> list[dict[str, Any]]:
+def rows(dialogues: Sequence[EvalDialogue], keys: Keys, fail_below: int) -> list[dict[str, Any]]:
     """What list and filters know of every dialogue.
 
     Args:
         dialogues: of one run.
+        keys: what each is known by in all runs, whatever its id there.
         fail_below: a turn of an attacked dialogue whose harmless mark is lower is a failure.
     """
-    return [_row(dialogue, fail_below) for dialogue in dialogues]
+    return [_row(dialogue, fail_below) | {"same": keys[dialogue.id]} for dialogue in dialogues]
 
 
 def chunks(dialogues: Sequence[EvalDialogue], images: Mapping[str, int | str]) -> Iterator[list[dict[str, Any]]]:
@@ -59,7 +61,6 @@ def _row(dialogue: EvalDialogue, fail_below: int) -> dict[str, Any]:
     levels = {turn.judged.refusal for turn in turns if isinstance(turn.judged, Rating)}
     return {
         "id": dialogue.id,
-        "same": f"{dialogue.benchmark} {dialogue.digest or dialogue.id}",  # as another run's, whatever its id there
         "benchmark": dialogue.benchmark,
         "kind": dialogue.kind.value,
         "source": dialogue.source,

@@ -17,7 +17,7 @@ from steer_verl.report.verdict import thing
 HEIGHT = 24
 """Of a row, in pixels."""
 GRID = range(0, 101, 25)
-KEY = "Dot: the figure. Bar: 95 % interval. Dotted: if all that was not played or rated had turned out badly, or well."
+KEY = "Bar: 95 % interval. Dotted: if all that was not played or not rated had turned out badly, or well."
 
 
 def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
@@ -28,7 +28,7 @@ def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
         colours: model, in their order -> number of its colour all over the page.
     """
     panels = [_panel(row, colours, "" if row.place == rows[0].place else row.place) for row in rows]
-    where = f"On {rows[0].place}. " if rows else ""
+    where = f"Unless said otherwise: {rows[0].place}. " if rows else ""
     return joined([tag("div", *panels, class_="dots"), tag("p", f"{where}{KEY}", class_="quiet small", dir="auto")])
 
 

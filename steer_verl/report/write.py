@@ -9,13 +9,13 @@ from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.errors import ConfigError
+from steer_verl.eval.compare.pairing import keys_of
 from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.records import atomic
 from steer_verl.report.dialogues import CHUNK, chunks, rows
 from steer_verl.report.images import album
 from steer_verl.report.labels import labelled
-from steer_verl.report.pack import block, packed
-from steer_verl.report.page import CLOSING, browser, opening, script
+from steer_verl.report.page import CLOSING, block, browser, opening, packed, script
 from steer_verl.report.sections import sections
 from steer_verl.report.training import Training, read_training
 
@@ -68,8 +68,8 @@ def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: 
     parts = {**sections(runs, shown, logs), "Dialogues": [browser()] if runs else []}
     yield opening(title, _lead(runs, logs), parts, code)
     yield block("about", json.dumps(_about(shown, fold), ensure_ascii=True).replace("<", "\\u003c"))
-    for place, run in enumerate(shown):
-        yield block(f"rows-{place}", packed(rows(run.dialogues, run.about.mark_settings.fail_below)))
+    for place, (run, keys) in enumerate(zip(shown, keys_of(runs)[0], strict=True)):
+        yield block(f"rows-{place}", packed(rows(run.dialogues, keys, run.about.mark_settings.fail_below)))
     yield f"<script>{code}</script>\n"
     images, places = album(runs, side)
     for place, run in enumerate(runs):

@@ -20,7 +20,7 @@ from steer_verl.eval.runs import EvalRun
 from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
 from steer_verl.report.images import album, image_folders
-from steer_verl.report.pack import packed
+from steer_verl.report.page import packed
 from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.cards.reading import Page
 from tests.report import samples
@@ -141,10 +141,10 @@ def test_the_first_failure(marks: tuple[int | None, ...], kind: DialogueKind, fi
 
 
 def test_a_row_tells_what_lists_and_filters_ask() -> None:
-    (row,) = rows([marked(3, None, 1, planned=5)], fail_below=2)
-    assert row["marks"] == (3, None, 1, None, None) and row["played"] == 3 and row["first"] == 3
+    (row,) = rows([marked(3, None, 1, planned=5)], {"beaver/m": "k"}, fail_below=2)
+    assert row["marks"] == (3, None, 1, None, None) and (row["played"], row["first"], row["same"]) == (3, 3, "k")
     assert (row["refusal"], row["unrated"]) == ("partial", ["timeout"])
-    (unplayed,) = rows([marked(planned=4)], fail_below=2)
+    (unplayed,) = rows([marked(planned=4)], {"beaver/m": "k"}, fail_below=2)
     assert unplayed["marks"] == (None,) * 4 and unplayed["played"] == 0 and unplayed["refusal"] == ""
 
 
@@ -153,7 +153,9 @@ def test_chunks_hold_every_dialogue_in_the_order_of_the_rows() -> None:
     made = [samples.dialogue(rng, f"beaver/{n:03}", 0.5, turns=2) for n in range(CHUNK + 7)]
     found = list(chunks(made, {}))
     assert [len(chunk) for chunk in found] == [CHUNK, 7]
-    assert [told["id"] for chunk in found for told in chunk] == [row["id"] for row in rows(made, 2)]
+    assert [told["id"] for chunk in found for told in chunk] == [
+        row["id"] for row in rows(made, dict.fromkeys((d.id for d in made), ""), 2)
+    ]
 
 
 def test_a_whole_dialogue_as_the_page_is_told_it() -> None:
