@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steer_verl.types import (
+    MAX_TURNS,
     AttackStrategy,
     DialogueKind,
     Exchange,
@@ -87,7 +88,7 @@ class EvalItem(Record):
     reference: str = ""
     """The right answer of the last turn, where the benchmark has one (exact match)."""
     oddities: tuple[str, ...] = ()
-    """What is unusual about the row, one word each, such as ``no_picture`` or ``one_turn``: counted, never dropped."""
+    """What is unusual about the row, one word each, such as ``no_image`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
     digest: str = ""
@@ -143,7 +144,7 @@ class EvalDialogue(Record):
     source_id: str = ""
     license: str = ""
     category: str = ""
-    planned: Annotated[int, Field(ge=0)]
+    planned: Annotated[int, Field(ge=0, le=MAX_TURNS)]
     """User turns that the item has; with ``turns`` fewer, the rest was not played."""
     turns: tuple[EvalTurn, ...] = ()
     end: EvalEnd

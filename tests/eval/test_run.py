@@ -65,7 +65,7 @@ def test_a_run_is_written_and_read_back(tmp_path: Path, student: Checked) -> Non
     assert {dialogue.run for dialogue in done.dialogues} == {4}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["benchmarks"]["own"]["ends"] == {"completed": 6, "unplayable": 1}
-    assert summary["benchmarks"]["own"]["oddities"] == {"picture_missing": 1, "no_picture": 6, "one_turn": 1}
+    assert summary["benchmarks"]["own"]["oddities"] == {"image_missing": 1, "no_image": 6, "one_turn": 1}
     assert "ours" in (tmp_path / "out" / "summary.md").read_text()
 
 
