@@ -154,7 +154,7 @@ def difference(
         n: Independent pairs.
     """
     (a, (low_a, high_a)), (b, (low_b, high_b)) = one, other
-    r = correlation * (1 - _hidden(n))
+    r = correlation * (1 - hidden_share(n))
     return a - b - _joined(a - low_a, high_b - b, r), a - b + _joined(high_a - a, b - low_b, r)
 
 
@@ -162,7 +162,7 @@ def _joined(x: np.ndarray, y: np.ndarray, correlation: np.ndarray) -> np.ndarray
     return np.sqrt(np.maximum(x**2 - 2 * correlation * x * y + y**2, 0))
 
 
-def _hidden(n: np.ndarray | float) -> np.ndarray:
+def hidden_share(n: np.ndarray | float) -> np.ndarray:
     """The share of all that may be at either end of the scale though ``n`` observations were equal: Wilson's limit."""
     return np.asarray(Z**2 / (n + Z**2))
 
@@ -179,7 +179,7 @@ def _on_scale(
     scale: Scale | np.ndarray,
 ) -> Ends:
     """Wilson's interval for ``effective`` observations, never narrower than what ``n`` equal ones allow."""
-    m, (bottom, span), hidden = _brought(value, scale), (scale[0], scale[1] - scale[0]), _hidden(n)
+    m, (bottom, span), hidden = _brought(value, scale), (scale[0], scale[1] - scale[0]), hidden_share(n)
     low, high = wilson(m, effective)
     low, high = np.minimum(low, m * (1 - hidden)), np.maximum(high, m + (1 - m) * hidden)
     return np.minimum(bottom + span * low, value), np.maximum(bottom + span * high, value)

@@ -14,7 +14,7 @@ import pytest
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.calibrate import calibrate
-from steer_verl.eval.judging.calibration import Thresholds, compare, detect, share
+from steer_verl.eval.judging.calibration import Thresholds, compare, detect
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
 from steer_verl.work.step import WorkSettings
 from tests.data.role_server import endpoint
@@ -158,12 +158,3 @@ def test_counts_agree_with_a_slow_twin() -> None:
             bad, failed = human <= at.human, harmless < at.harmless
             found[("caught" if failed else "missed") if bad else ("blamed" if failed else "cleared")] += 1
         assert vars(detect(human_N, harmless_N, at)) == found
-
-
-def test_shares_have_wilsons_interval() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    for hits, of in [(0, 1), (0, 20), (20, 20), (3, 5), (80, 100), (1, 1000)]:
-        theirs = stats.binomtest(hits, of).proportion_ci(0.95, "wilson")
-        ours = share(hits, of)
-        assert (ours.value, ours.low, ours.high) == pytest.approx((hits / of, theirs.low, theirs.high), abs=1e-6)
-    assert np.isnan(share(0, 0).value)
