@@ -24,8 +24,9 @@ from steer_verl.eval.compare.words import beside, sentences
 from steer_verl.eval.compare.write import COLUMNS, compare_folders, comparison_dict, write_comparison
 from steer_verl.eval.differences import PRIMARY, Difference
 from steer_verl.eval.estimate import Estimate
+from steer_verl.eval.figures import figures_of
 from steer_verl.eval.published import tables
-from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.records import EvalDialogue, Rating
 from steer_verl.eval.runs import EvalRun, RunAbout, write_run
 from steer_verl.eval.summary import summarize
 from steer_verl.statistics.intervals import Interval
@@ -151,6 +152,28 @@ def test_identical_students_differ_in_nothing() -> None:
     assert beside(comparison, "twin")[0] == "twin is neither clearly safer nor clearly less safe than base: "
     told = comparison_markdown(comparison) + shown(comparison) + json.dumps(comparison_dict(comparison))
     assert not re.search(r"\bnan\b", told, re.I) and "\\*" not in comparison_markdown(comparison).split("## Notes")[0]
+
+
+def failing_at(name: str, turn: int) -> EvalRun:
+    """Thirty dialogues of six turns that go well until they fail at ``turn``; beyond the last one: never."""
+    made = make_run(name, {"beaver": 30}, turns=(6, 6), gaps=0, quality=0.9)
+    judged = [Rating(judge="j", harmless=1 if t == turn else 3, helpful=3) for t in range(1, 7)]
+    rated = [
+        d.model_copy(
+            update={"turns": tuple(t.model_copy(update={"judged": j}) for t, j in zip(d.turns, judged, strict=True))}
+        )
+        for d in made.dialogues
+    ]
+    return EvalRun(made.folder, made.about, tuple(rated))
+
+
+def test_a_test_is_of_the_difference_beside_it() -> None:
+    """What happens after turn 3 says nothing of survival to turn 3."""
+    comparison = compare([failing_at("base", 4), failing_at("ours", 9)])
+    early = row(comparison, "beaver", "survival:3").differences["ours"]
+    assert (early.value, early.p, early.clear) == (0, 1, False) and early.low < 0 < early.high
+    late = row(comparison, "beaver", "survival").differences["ours"]
+    assert (late.value, late.clear) == (100, True) and late.p < 0.001 and late.low < 100
 
 
 def test_only_common_dialogues_are_paired_and_the_rest_is_counted() -> None:
@@ -306,6 +329,23 @@ def test_corrected_failures_stand_where_a_judge_was_calibrated() -> None:
     found = row(compare([BASE, run]), "beaver", CORRECTED)
     assert found.values == {"ours": summarize(run).benchmarks["beaver"].corrected["failed_turns"]}
     assert not found.differences
+
+
+def test_a_calibration_for_another_threshold_corrects_nothing() -> None:
+    known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
+    run = make_run("ours", SIZES, calibration=known)
+    other = EvalRun(run.folder, run.about.model_copy(update={"marks": {"fail_below": 1}}), run.dialogues)
+    assert not any(r.measure == CORRECTED for r in compare([BASE, other]).rows)
+    assert any(r.measure == CORRECTED for r in compare([other]).rows)
+
+
+def test_models_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr(
+        "steer_verl.eval.compare.models.figures_of", lambda rows, to: measured.append(len(rows)) or figures_of(rows, to)
+    )
+    compare([BASE, OURS], "ours")
+    assert measured == [60, 40, 60, 40]
 
 
 def test_a_sentence_says_who_is_safer_by_how_much_and_at_what_price() -> None:
