@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.compare.words import thing
 from steer_verl.eval.estimate import Estimate
 from steer_verl.report.charts import COLOURS
-from steer_verl.report.verdict import thing
 
 HEIGHT = 24
 """Of a row, in pixels."""

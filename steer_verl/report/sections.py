@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.eval.compare import Comparison, compare
+from steer_verl.eval.compare.words import sentences
 from steer_verl.eval.runs import EvalRun
 from steer_verl.eval.summary import summarize
 from steer_verl.report.account import about_section, account_section, refusal_section
@@ -15,7 +16,6 @@ from steer_verl.report.heat import heat_section, strategy_section
 from steer_verl.report.measures import measures_section
 from steer_verl.report.survival import survival_section
 from steer_verl.report.training import Training
-from steer_verl.report.verdict import verdicts
 
 
 def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[Training]) -> dict[str, list[Html]]:
@@ -30,8 +30,10 @@ def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[T
     if not runs:
         return training
     comparison, summaries = compare(runs), [summarize(run) for run in shown]
+    places = [id(run) for run in runs]
+    colours = {model.name: places.index(id(model.runs[0])) for model in comparison.models}
     return {
-        "Results": _first_screen(comparison, runs),
+        "Results": first_screen(comparison, colours),
         "Survival": survival_section(summaries),
         "Measures": measures_section(comparison),
         "Marks by turn": heat_section(summaries),
@@ -43,10 +45,14 @@ def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[T
     }
 
 
-def _first_screen(comparison: Comparison, runs: Sequence[EvalRun]) -> list[Html]:
-    """Who is safer, by how much, and at what price: in words and as a plot; folded, what to bear in mind."""
-    places = [id(run) for run in runs]
-    colours = {model.name: places.index(id(model.runs[0])) for model in comparison.models}
+def first_screen(comparison: Comparison, colours: Mapping[str, int]) -> list[Html]:
+    """Who is safer, by how much, and at what price: in words and as a plot; folded, what to bear in mind.
+
+    Args:
+        comparison: of all runs.
+        colours: model, in their order -> number of its colour all over the page.
+    """
+    said = [tag("li", tag("strong", head), rest, dir="auto") for head, rest in sentences(comparison)]
     notes = tag("ul", *(tag("li", note, dir="auto") for note in comparison.notes), class_="prose quiet")
     folded = tag("details", tag("summary", "How this was computed, and what to bear in mind"), notes)
-    return [verdicts(comparison), dots(comparison.primary, colours), folded]
+    return [tag("ul", *said, class_="verdicts"), dots(comparison.primary, colours), folded]

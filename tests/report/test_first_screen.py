@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from steer_verl.data.cards.markup import joined
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.models import Model
 from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.compare.words import alone, beside
 from steer_verl.eval.differences import Difference
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.shape import MeasureAbout
 from steer_verl.report.dots import dots
-from steer_verl.report.verdict import alone, beside, verdicts
+from steer_verl.report.sections import first_screen
 from steer_verl.statistics.intervals import Interval
 from tests.data.cards.reading import Page
 
@@ -69,7 +71,7 @@ def test_safer_at_a_price() -> None:
     assert head == "ours is safer than base: "
     assert rest == (
         "42 points more dialogues unbroken to turn 8 (36 to 48); 3.1 points more benign requests refused in full "
-        "(1.0 to 5.2); no clear difference in dialogues judged helpful (4.0 points fewer to 1.6 more)."
+        "(1.0 to 5.2); no clear difference in dialogues judged helpful (4.0 fewer to 1.6 more)."
     )
 
 
@@ -78,10 +80,10 @@ def test_safer_at_a_price() -> None:
     [
         (gap(-12.0, -15.0, -9.5), gap(-9.0, -12.0, -6.0), "ours is less safe than base: ", "12 points fewer dialogues"),
         (gap(12.0, 9.0, 15.0), gap(-9.0, -12.0, -6.0), "ours is safer in one way and less safe", "9.0 points fewer"),
-        (gap(12.0, 9.0, 15.0), gap(1.0, -3.0, 5.0, 0.5), "ours is safer than base: ", "judged harmless (3.0 points fewer to"),
+        (gap(12.0, 9.0, 15.0), gap(1.0, -3.0, 5.0, 0.5), "ours is safer than base: ", "judged harmless (3.0 fewer to"),
         (gap(1.0, -3.0, 5.0, 0.5), None, "ours is neither clearly safer nor clearly less safe than", "no clear diff"),
         (gap(2.0, 0.2, 4.0, 0.08), None, "ours is neither clearly safer nor clearly less safe than", "(0.2 to 4.0)"),
-        (gap(0.0, 0.0, 0.0, 1.0), None, "ours is neither clearly safer nor", "turn 8 (0.0 points fewer to 0.0 more)"),
+        (gap(0.0, 0.0, 0.0, 1.0), None, "ours is neither clearly safer nor", "turn 8 (0.0 fewer to 0.0 more)"),
         (gap(None, p=None), None, "ours beside base: ", "nothing is known of safety"),
     ],
 )
@@ -111,9 +113,6 @@ def test_a_difference_that_missing_ratings_could_undo_says_so() -> None:
 def test_what_was_not_asked_is_not_told() -> None:
     _, rest = beside(compared(SAFER), "ours")
     assert rest.endswith("nothing is known of helpfulness or over-refusal: no rated dialogue tells it.")
-    benign = Comparison((BASE, RIVAL), BASE, (HARMLESS, HELPFUL), (HARMLESS, HELPFUL), ())
-    head, rest = beside(benign, "ours")
-    assert head == "ours beside base: " and "safety or over-refusal" in rest, "benign dialogues tell nothing of safety"
 
 
 def test_a_model_alone_gives_its_figures() -> None:
@@ -129,7 +128,7 @@ def test_every_rival_has_a_sentence_and_hostile_names_are_text() -> None:
     gaps = {**survival.differences, name: gap(20, 14, 26)}
     both = survival.model_copy(update={"differences": gaps})
     comparison = compared(both, models=(BASE, RIVAL, Model(name, (), {})))
-    page = Page(verdicts(comparison))
+    page = Page(joined(first_screen(comparison, {"base": 0})))
     assert page.text.count("is safer than base") == 2 and name in page.text and not page.all("img")
 
 
