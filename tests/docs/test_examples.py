@@ -133,16 +133,17 @@ def test_labelled_answers_are_read(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_told_whole() -> None:
-    from steer_verl.eval.summary_shape import EstimateJson, SubsetJson, SummaryJson
+    from steer_verl.eval.estimate import Estimate
+    from steer_verl.eval.shape import Subset, Summary
 
     (shown,) = objects(section("formats.md", "summary.json"))
-    assert shown.keys() == EstimateJson.__annotations__.keys()
+    assert Estimate.model_validate(shown) and shown.keys() == Estimate.model_fields.keys()
     rows = re.findall(
         r"^\| (`.*?) \| (.*) \|$", (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0], re.M
     )
-    assert {key for first, _ in rows for key in SPAN.findall(first)} == SummaryJson.__annotations__.keys()
+    assert {key for first, _ in rows for key in SPAN.findall(first)} == Summary.model_fields.keys()
     named = next(SPAN.findall(told) for first, told in rows if first == "`benchmarks`")
-    assert set(named) <= SubsetJson.__annotations__.keys()
+    assert set(named) <= Subset.model_fields.keys()
 
 
 def test_the_calibration_has_the_fields_that_are_written(tmp_path: Path) -> None:
