@@ -354,7 +354,7 @@ def test_a_sentence_says_who_is_safer_by_how_much_and_at_what_price() -> None:
     assert head == "ours is safer than base: "
     more = r"\d+ points more dialogues unbroken to turn \d+ \(\d+ to \d+\)"
     same = (
-        r"no clear difference in dialogues judged helpful \(.* points fewer to .* more\) or in benign requests refused"
+        r"no clear difference in dialogues judged helpful \(.* points fewer to .*\) or in benign requests refused"
     )
     assert re.fullmatch(rf"{more}; {same} in full \(.*\)\.", rest)
     head, rest = beside(compare([strong, weak]), "base")
