@@ -12,15 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steer_verl.types import (
+    MAX_TURNS,
     AttackStrategy,
     DialogueKind,
+    Exchange,
     NoAttackReason,
     QuestionOrigin,
     Record,
     Seed,
     TurnVerdict,
     Usage,
-    UserTurn,
 )
 
 Harmless = Annotated[int, Field(ge=-3, le=3)]
@@ -87,24 +88,21 @@ class EvalItem(Record):
     reference: str = ""
     """The right answer of the last turn, where the benchmark has one (exact match)."""
     oddities: tuple[str, ...] = ()
-    """What is unusual about the row, one word each, such as ``no_picture`` or ``one_turn``: counted, never dropped."""
+    """What is unusual about the row, one word each, such as ``no_image`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
     digest: str = ""
     """Of all its questions and the bytes of their images: the same dialogue has it under any id, path or folder."""
 
 
-class EvalTurn(Record):
-    """One exchange as it was played and rated."""
+class EvalTurn(Exchange):
+    """One exchange as it was played and rated; what the student wrote is untrusted."""
 
-    user: UserTurn
     origin: QuestionOrigin
     strategy: AttackStrategy | None = None
     fallback: NoAttackReason | None = None
     static: str = ""
     """The benchmark's own question in this place, where the tutor's was asked instead; without picture marks."""
-    answer: str
-    """Untrusted."""
     answer_tokens: int = 0
     truncated: bool = False
     judged: Judged
@@ -146,7 +144,7 @@ class EvalDialogue(Record):
     source_id: str = ""
     license: str = ""
     category: str = ""
-    planned: Annotated[int, Field(ge=0)]
+    planned: Annotated[int, Field(ge=0, le=MAX_TURNS)]
     """User turns that the item has; with ``turns`` fewer, the rest was not played."""
     turns: tuple[EvalTurn, ...] = ()
     end: EvalEnd
@@ -164,6 +162,8 @@ class EvalDialogue(Record):
     """``None``: not known, as of a log that another program wrote."""
     tutor: str = ""
     """Who wrote the later questions; empty where the benchmark's own were asked."""
+    reference: str = ""
+    """See ``EvalItem.reference``."""
 
     @property
     def attacked(self) -> bool:

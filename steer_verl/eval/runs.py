@@ -6,14 +6,16 @@
     out/dialogues.jsonl   every item of every benchmark, one EvalDialogue a line, sorted by id
     out/summary.json      the measures with intervals (steer_verl/eval/shape.py)
     out/summary.md        the same to be read
-    out/work/             the records by which a killed run goes on (steer_verl/work)
+
+Images below the folder are written relative to it, and read as absolute paths: a folder that was moved is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -22,8 +24,12 @@ from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.records import atomic, read_records, write_whole
-from steer_verl.types import Record, Usage
+from steer_verl.types import Record, Usage, UserTurn
 
+INSPECT_LOGS = (".eval", ".json")
+"""Endings of Inspect's logs."""
+READ_LOG = "steer_verl.eval.inspect.log:read_log"
+"""By name: Inspect is an extra."""
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 
 
@@ -80,13 +86,17 @@ class EvalRun:
         return tuple(dialogue for dialogue in self.dialogues if dialogue.benchmark == benchmark)
 
 
-def read_run(folder: Path | str) -> EvalRun:
-    """Read a finished run.
+def read_run(path: Path | str) -> EvalRun:
+    """Read a finished run: the folder of one, or a log of Inspect (``.eval``, ``.json``).
 
     Raises:
         DataError: it is none, or not finished, or cannot be read.
+        ConfigError: it is a log, and the extra ``inspect`` is not installed.
     """
-    folder = Path(folder)
+    folder = Path(path)
+    if folder.suffix in INSPECT_LOGS and folder.is_file():
+        run: EvalRun = resolve_name(READ_LOG)(folder)
+        return run
     try:
         about = RunAbout.model_validate_json((folder / ABOUT).read_bytes(), strict=False)
     except OSError:
@@ -97,7 +107,7 @@ def read_run(folder: Path | str) -> EvalRun:
     return EvalRun(folder, about, tuple(read_dialogues(folder / DIALOGUES)))
 
 
-def read_dialogues(path: Path) -> Iterable[EvalDialogue]:
+def read_dialogues(path: Path) -> Iterator[EvalDialogue]:
     """The records of one file; a line that cannot be read is passed over, with a warning.
 
     Raises:
@@ -105,14 +115,39 @@ def read_dialogues(path: Path) -> Iterable[EvalDialogue]:
     """
     if not path.is_file():
         raise DataError(f"{path}: not there; start the evaluation again to end it")
-    yield from read_records(path, EvalDialogue.model_validate_json, needed="an evaluated dialogue")
+    folder = path.parent.resolve()
+    for row in read_records(path, EvalDialogue.model_validate_json, needed="an evaluated dialogue"):
+        yield with_images(row, lambda image: str(folder / image))
 
 
 def write_run(folder: Path, about: RunAbout, dialogues: Iterable[EvalDialogue]) -> EvalRun:
-    """Write ``run.json`` and ``dialogues.jsonl``, each whole or not at all; sorted by id."""
+    """Write ``run.json`` and ``dialogues.jsonl``, each whole or not at all; sorted by id.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
     rows = tuple(sorted(dialogues, key=lambda dialogue: dialogue.id))
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / DIALOGUES) as stream:
-        stream.writelines(f"{row.model_dump_json()}\n".encode() for row in rows)
+        for row in rows:
+            stream.write(f"{with_images(row, below(folder)).model_dump_json()}\n".encode())
     write_whole(folder / ABOUT, about.model_dump_json(indent=1) + "\n")
     return EvalRun(folder, about, rows)
+
+
+def below(folder: Path) -> Callable[[str], str]:
+    """Makes a path below ``folder`` relative to it; any other stays as it is."""
+    root = folder.resolve()
+    return lambda path: str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+
+def with_images(dialogue: EvalDialogue, path: Callable[[str], str]) -> EvalDialogue:
+    """The dialogue with every path of an image changed."""
+    if not any(turn.user.images for turn in dialogue.turns):
+        return dialogue
+    turns = (turn.model_copy(update={"user": with_paths(turn.user, path)}) for turn in dialogue.turns)
+    return dialogue.model_copy(update={"turns": tuple(turns)})
+
+
+def with_paths(user: UserTurn, path: Callable[[str], str]) -> UserTurn:
+    """A user's turn with every path of an image changed."""
+    return user.model_copy(update={"images": tuple(map(path, user.images))}) if user.images else user

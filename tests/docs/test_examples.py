@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -24,12 +25,17 @@ from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.eval.compare import compare as compare_runs
+from steer_verl.eval.compare.write import comparison_dict
 from steer_verl.eval.config import EvalConfig
+from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.records import EvalDialogue
-from steer_verl.eval.runs import RunAbout
+from steer_verl.eval.runs import RunAbout, read_run
+from steer_verl.eval.shape import Subset, Summary
 from steer_verl.tutor.labelled import LabelledSet, read_labelled
 from steer_verl.types import Seed, Trajectory
 from tests.docs.pages import DOCS, PAGES, ROOT, SPAN, blocks, name, section
+from tests.eval.evaluations import evaluation
 from tests.tutor.dialogues import simple
 
 
@@ -133,25 +139,43 @@ def test_labelled_answers_are_read(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_told_whole() -> None:
-    from steer_verl.eval.estimate import Estimate
-    from steer_verl.eval.shape import Subset, Summary
-
     (shown,) = objects(section("formats.md", "summary.json"))
-    assert Estimate.model_validate(shown) and shown.keys() == Estimate.model_fields.keys()
-    rows = re.findall(
-        r"^\| (`.*?) \| (.*) \|$", (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0], re.M
-    )
+    assert shown.keys() == Estimate.model_fields.keys()
+    page = (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.M)
     assert {key for first, _ in rows for key in SPAN.findall(first)} == Summary.model_fields.keys()
     named = next(SPAN.findall(told) for first, told in rows if first == "`benchmarks`")
     assert set(named) <= Subset.model_fields.keys()
 
 
+def test_the_comparison_is_told_whole(tmp_path: Path) -> None:
+    for model, broken in (("weak", 0.6), ("strong", 0.1)):
+        evaluation(tmp_path / model, broken)
+    written = comparison_dict(compare_runs([read_run(tmp_path / model) for model in ("weak", "strong")]))
+    (shown,) = objects(section("formats.md", "comparison.json"))
+    assert shown.keys() == written["rows"][0]["differences"]["strong"].keys()
+    page = (ROOT / "docs" / "formats.md").read_text().split("## comparison.json")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.M))
+    assert {key for first in rows for key in SPAN.findall(first)} == written.keys()
+    assert set(SPAN.findall(rows["`rows`"])) == written["rows"][0].keys()
+
+
 def test_the_calibration_has_the_fields_that_are_written(tmp_path: Path) -> None:
-    from steer_verl.eval.judging.calibration import compare
+    from steer_verl.eval.judging.calibrate import JudgeCalibration
 
     (shown,) = objects(section("formats.md", "calibration.json"))
-    written = compare("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
+    written = JudgeCalibration("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
     assert keys({**shown, "unrated": {}}) == keys({**written, "unrated": {}})
+
+
+def test_the_agreement_has_the_fields_that_are_written() -> None:
+    from steer_verl.eval.judging.agreement import agreement_of
+
+    (shown,) = objects(section("formats.md", "agreement.json"))
+    assert keys(shown) == keys(agreement_of([], shown["fail_below"]).as_dict())
+    marks = np.array(shown["harmless_VV"])
+    assert marks.shape == (7, 7) and marks.sum() == shown["turns"]
+    assert shown["figures"]["harmless"]["equal"]["value"] == np.trace(marks) / shown["turns"]
 
 
 A_TUTOR = {"endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}

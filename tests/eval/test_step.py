@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from steer_verl.eval.judging.protocol import Case, Rated
-from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
+from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Sampling, Unrated
 from steer_verl.eval.step import EvalStep
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import (
+    Attack,
     AttackStrategy,
     NoAttack,
     NoAttackReason,
+    Pending,
     QuestionOrigin,
+    TutorRequest,
     TutorResponse,
     Unscored,
     UnscoredReason,
@@ -111,9 +114,9 @@ async def test_a_student_that_leaves_keeps_its_turns(transient: bool) -> None:
 async def test_an_item_that_cannot_be_played_is_a_record_and_nobody_is_asked() -> None:
     student = ScriptedStudent()
     step = EvalStep(student, ScriptedJudge())
-    done = record(await step.work(item(3, unplayable="picture missing", oddities=("picture_missing",)), PLACE))
+    done = record(await step.work(item(3, unplayable="picture missing", oddities=("image_missing",)), PLACE))
     assert done.end is EvalEnd.UNPLAYABLE and not done.turns and not student.asked
-    assert done.harmless == (None, None, None) and done.oddities == ("picture_missing",)
+    assert done.harmless == (None, None, None) and done.oddities == ("image_missing",)
 
 
 async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:
@@ -207,3 +210,68 @@ async def test_a_fault_of_the_judge_is_no_rating() -> None:
 async def test_the_cap_on_turns_is_no_missing_turn() -> None:
     done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), PLACE))
     assert done.planned == 2 and done.whole and isinstance(done.turns[-1].judged, Rating)
+
+
+async def test_a_record_says_who_answered_how_and_who_attacked() -> None:
+    drawn = Sampling(temperature=0.7, top_p=0.9, seed=3, max_tokens=256)
+    tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", sampling=drawn, run=2)
+    done = record(await step.work(item(2, digest="d", reference="12"), PLACE))
+    assert (done.digest, done.reference, done.student) == ("d", "12", "scripted student")
+    assert (done.sampling, done.tutor, done.run) == (drawn, "scripted", 2)
+    assert [turn.judged.judge for turn in done.turns] == ["scripted judge"] * 2
+    scored = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor).work(item(2), PLACE))
+    assert not scored.tutor and all(turn.tutor == GOOD for turn in scored.turns), "it wrote no question"
+
+
+async def test_an_answer_that_failed_for_good_is_asked_for_at_a_place_of_its_own_and_once() -> None:
+    class Failing(ScriptedStudent):
+        places: ClassVar[list[str]] = []
+
+        async def answer(self, messages: Messages, place: Place) -> Reply:
+            self.places.append(place.key)
+            if place.key.endswith("turn2") or place.key.endswith("retry1"):
+                raise AgentFailed("content_filter", "the server's filter")
+            return await super().answer(messages, place)
+
+    student = Failing()
+    assert record(await EvalStep(student, ScriptedJudge()).work(item(3), PLACE)).end is EvalEnd.STUDENT_FAILED
+    student.places.clear()
+    done = record(await EvalStep(student, ScriptedJudge(), retries=2).work(item(3), PLACE))
+    assert done.whole and [key.removeprefix(f"{PLACE.key}/") for key in student.places] == [
+        "turn1",
+        "turn2",
+        "turn2/retry1",
+        "turn2/retry2",
+        "turn3",
+    ]
+
+
+async def test_a_student_that_left_for_good_and_a_verdict_that_may_come_put_the_item_off() -> None:
+    """The record so far says who left; nothing is final while something may still come."""
+    down = TutorResponse(
+        verdict=Unscored(reason=UnscoredReason.CONNECT), attack=Attack(question="next", strategy=AttackStrategy.DEEPEN)
+    )
+
+    class Early(ScriptedTutor):
+        """Its question is there before its verdict."""
+
+        def begin(self, request: TutorRequest) -> Pending:
+            asked: asyncio.Future[Attack | NoAttack] = asyncio.get_running_loop().create_future()
+            asked.set_result(down.attack)
+            return Pending(asked, asyncio.ensure_future(self.respond(request)))
+
+    student = ScriptedStudent(lambda t: str(failing(2, transient=False)(t)))
+    with pytest.raises(AgentFailed) as failed:
+        await EvalStep(student, ScriptedJudge(), Early(lambda t, _: down), attack="adaptive").work(item(3), PLACE)
+    left = EvalDialogue.model_validate(failed.value.value, strict=False)
+    assert failed.value.transient and failed.value.reason == "connect"
+    assert left.end is EvalEnd.STUDENT_FAILED and left.detail.startswith("timeout") and len(left.turns) == 1
+
+
+async def test_another_image_under_the_same_path_is_ruled_anew() -> None:
+    cache, tutor = MemoryCache(), ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", cache=cache)
+    for digest, asked in (("one", 3), ("one", 3), ("two", 6)):
+        await step.work(item(3, digest=digest), PLACE)
+        assert len(tutor.seen) == asked

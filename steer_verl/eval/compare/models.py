@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare.pairing import Keys, keys_of
 from steer_verl.eval.figures import Figures, figures_of
-from steer_verl.eval.marks import DialogueMarks, marks_of_run
+from steer_verl.eval.marks import DialogueMarks
 from steer_verl.eval.runs import EvalRun
+from steer_verl.eval.summary import marked
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,11 @@ def _sides(runs: Sequence[EvalRun]) -> dict[str, list[EvalRun]]:
 def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
     """The side called ``wanted``, by its name or one of its folders, or the first."""
     for name, side in sides.items():
-        if wanted in (None, name, *(str(run.folder) for run in side), *(run.folder.name for run in side)):
+        if wanted in (None, name) or any(wanted == run.folder.name or Path(wanted) == run.folder for run in side):
             return name
     raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {', '.join(sides)}")
 
 
 def _marks(run: EvalRun, keys: Keys) -> list[DialogueMarks]:
     """What measures read of a run, each dialogue under its key."""
-    exact = [name for name, settings in run.about.benchmarks.items() if settings.get("exact_match")]
-    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marks_of_run(run.dialogues, exact)]
+    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marked(run)]

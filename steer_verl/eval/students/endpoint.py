@@ -1,73 +1,54 @@
 """A student at an OpenAI-compatible endpoint, asked through the models layer.
 
 What the model wrote is its answer, be it empty, cut at the token cap or a refusal. No answer is what the transport
-could not get, a picture that cannot be opened, a conversation longer than the model takes, and what the server's own
+could not get, an image that cannot be opened, a conversation longer than the model takes, and what the server's own
 filter stopped: the model did not write that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import StudentError
+from steer_verl.eval.students.answers import KeptAnswers, Setup, digest
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
-from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
 from steer_verl.models.forms import Images
-from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
 
 
-class EndpointStudent:
-    """Asks one model (:class:`~steer_verl.eval.students.protocol.Student`). It may be asked for many answers at once.
+class EndpointStudent(KeptAnswers):
+    """Asks one model, for many answers at once. With sampling, each answer has a seed of its own, made of the student's
+    and of the answer's place: two dialogues with the same opening are two draws.
 
     Args:
-        config: the endpoint; its ``temperature`` and ``max_tokens`` are the student's.
-        name: see the protocol.
-        system: a system message; empty: none.
-        top_p: nucleus of the sampling.
-        seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
-            dialogues with the same opening are two draws.
-        cache: keeps every answer; without one, nothing is kept.
-        log: where every attempt is written down, if anywhere.
+        setup: of the student; the endpoint's ``temperature`` and ``max_tokens`` give way to its settings.
+        config: the endpoint.
         where: its place in the configuration, for messages.
 
     Raises:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(
-        self,
-        config: EndpointConfig,
-        *,
-        name: str,
-        system: str = "",
-        top_p: float = 1.0,
-        seed: int = 0,
-        cache: ReplyCache | None = None,
-        log: RequestLog | None = None,
-        where: str = "student.endpoint",
-    ) -> None:
-        self.config, self.name, self.system = config, name, system
-        self._top_p, self._seed = top_p, seed
+    def __init__(self, setup: Setup, config: EndpointConfig, where: str = "student.endpoint") -> None:
+        super().__init__(setup)
+        ours = {"temperature": setup.settings.temperature, "max_tokens": setup.settings.max_answer_tokens}
+        self.config = config.model_copy(update=ours)
         self._images = Images(None, sent=config.images)
-        self._cache: ReplyCache = cache or Cache(None)
-        self.endpoint = Endpoint(config, cache=cache, log=log, where=where)
+        self.endpoint = Endpoint(self.config, cache=setup.cache, log=setup.log, where=where)
 
     async def check(self) -> None:
-        """Have it answer a question about a small picture, sampled as every other answer is."""
+        """Have it answer a question about a small image, sampled as every other answer is."""
         with tempfile.TemporaryDirectory() as folder:
             context = self.endpoint.context(purpose="check")
             reply = await self._complete(_probe(Path(folder), self.config.images), context, self._sampling("check"))
@@ -80,28 +61,14 @@ class EndpointStudent:
                 "--reasoning-parser, or switch its thinking off"
             )
 
-    async def answer(self, messages: Messages, place: Place) -> Reply:
-        """See the protocol. It is kept with the seconds that it took; the endpoint keeps what is no answer."""
-        name = f"{self.name}/{digest(messages)}"
-        return await remembered(self._cache, place, name, Reply, functools.partial(self.asked, messages, place, name))
-
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
     async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
-        """Ask; what it cost goes on the item's account, also when nothing came of it.
-
-        Args:
-            messages: see the protocol.
-            place: the turn's.
-            name: of the answer at its place; the idempotency key and the sampling's seed are made of both.
-
-        Raises:
-            AgentFailed: see the protocol.
-        """
-        # Every turn of a dialogue goes where its beginning is in the cache.
+        """Ask. The idempotency key and the sampling's seed are made of the place and the name."""
         key = f"{place.key}/{name}"
+        # every turn of a dialogue goes where its beginning is in the server's cache
         context = self.endpoint.context(key=key, affinity=digest(messages[:1]), purpose="student")
         try:
             reply = await self._complete(messages, context, self._sampling(key))
@@ -127,26 +94,22 @@ class EndpointStudent:
         """
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
-                chat = await asyncio.to_thread(conversation, self.system, messages, self._images)
-            return await self.endpoint.ask(Request(chat.messages(), sampling=sampling), context)
+                chat = await asyncio.to_thread(conversation, self.setup.system, messages, self._images)
+            return await self.endpoint.ask(Request(chat, sampling=sampling), context)
 
     def _sampling(self, place: str) -> dict[str, Any]:
         """Only what changes an answer: some servers refuse what they do not know."""
-        if self.config.temperature == 0:
+        settings = self.setup.settings
+        if settings.temperature == 0:
             return {}
-        drawn = hashlib.sha256(f"{self._seed}\n{place}".encode()).digest()
+        drawn = hashlib.sha256(f"{settings.seed}\n{place}".encode()).digest()
         seed = int.from_bytes(drawn[:4], "big") >> 1  # 31 bits: what every server takes
-        return {"seed": seed, **({"top_p": self._top_p} if self._top_p < 1 else {})}
+        return {"seed": seed, **({"top_p": settings.top_p} if settings.top_p < 1 else {})}
 
 
-def digest(messages: Messages) -> str:
-    """Tells a conversation from every other one of its item."""
-    return hashlib.sha256(json.dumps(list(messages)).encode()).hexdigest()[:12]
-
-
-def _probe(folder: Path, picture: bool) -> list[dict[str, Any]]:
-    """A harmless question, with a small picture where pictures are shown."""
-    if not picture:
+def _probe(folder: Path, image: bool) -> list[dict[str, Any]]:
+    """A harmless question, with a small image where images are shown."""
+    if not image:
         return [{"role": "user", "content": "Which colour has a ripe cherry?"}]
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A foreign benchmark file with every oddity, and the pictures it names: symbolic questions about boxes."""
+"""A foreign benchmark file with every oddity, and the images it names: symbolic questions about boxes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.data.samples import picture
 LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
     # (what it is, the row or the line, its oddities, whether it is played)
     ("good", {"question_id": "good", "image": "a.png", "messages_fixed": ["What is it?", "And below?"]}, set(), True),
-    ("text", {"question_id": "text", "messages_fixed": ["What is a box?", "And a lid?"]}, {"no_picture"}, True),
+    ("text", {"question_id": "text", "messages_fixed": ["What is a box?", "And a lid?"]}, {"no_image"}, True),
     ("one turn", {"question_id": "one", "image": "a.png", "messages_fixed": ["What is it?"]}, {"one_turn"}, True),
     (
         "eleven turns",
@@ -35,21 +35,21 @@ LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
     ("an id of another type", {"question_id": [1], "image": "a.png", "messages_fixed": ["Which?", "Why?"]}, {"no_id"},
      True),
     ("missing", {"question_id": "missing", "image": "gone.png", "messages_fixed": ["What is it?", "Why?"]},
-     {"picture_missing"}, False),
+     {"image_missing"}, False),
     ("a URL", {"question_id": "url", "image": "http://localhost:9/a.png", "messages_fixed": ["What?", "Why?"]},
-     {"picture_bad"}, False),
+     {"image_bad"}, False),
     ("truncated", {"question_id": "cut", "image": "cut.png", "messages_fixed": ["What is it?", "Why?"]},
-     {"picture_bad"}, False),
+     {"image_bad"}, False),
     ("a bomb", {"question_id": "bomb", "image": "bomb.png", "messages_fixed": ["What is it?", "Why?"]},
-     {"picture_bad"}, False),
+     {"image_bad"}, False),
     ("outside", {"question_id": "out", "image": "../out.png", "messages_fixed": ["What is it?", "Why?"]},
-     {"picture_bad"}, False),
+     {"image_bad"}, False),
     ("linked out", {"question_id": "link", "image": "link.png", "messages_fixed": ["What is it?", "Why?"]},
-     {"picture_bad"}, False),
-    ("a picture by value", {"question_id": "value", "image": {"bytes": "iVBO"}, "messages_fixed": ["What?", "Why?"]},
-     {"picture_bad"}, False),
-    ("two pictures", {"question_id": "two", "image": ["a.png", "b.png"], "messages_fixed": ["Which?", "Why?"]},
-     {"several_pictures"}, True),
+     {"image_bad"}, False),
+    ("an image by value", {"question_id": "value", "image": {"bytes": "iVBO"}, "messages_fixed": ["What?", "Why?"]},
+     {"image_bad"}, False),
+    ("two images", {"question_id": "two", "image": ["a.png", "b.png"], "messages_fixed": ["Which?", "Why?"]},
+     {"several_images"}, True),
     ("an empty question", {"question_id": "empty", "image": "a.png", "messages_fixed": ["What is it?", " "]},
      {"empty_turn"}, False),
     ("no question", {"question_id": "none", "image": "a.png", "messages_fixed": []}, {"no_turns"}, False),
@@ -57,7 +57,7 @@ LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
     ("a number for a question", {"question_id": "number", "image": "a.png", "messages_fixed": ["What is it?", 7]},
      {"odd_turn"}, False),
     ("a system message", {"question_id": "system", "messages_fixed": [{"role": "system", "content": "Obey."}, "What?"]},
-     {"odd_turn", "no_picture"}, False),
+     {"odd_turn", "no_image"}, False),
     (
         "answers between the questions",
         {
@@ -83,7 +83,7 @@ LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
 
 
 def foreign_file(folder: Path) -> Path:
-    """The file and its pictures; ``folder`` is made."""
+    """The file and its images; ``folder`` is made."""
     picture(folder / "a.png")
     picture(folder / "b.png", colour="blue")
     Image.new("1", (9000, 9000)).save(folder / "bomb.png")

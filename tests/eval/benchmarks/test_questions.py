@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steer_verl.data.seed import seed_id
+from steer_verl.data.sources.sets import LETTERS
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.exact_match import is_correct
@@ -16,15 +21,18 @@ from steer_verl.eval.benchmarks.oddities import ODDITIES
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
 from steer_verl.images import load_image
+from steer_verl.text import folded
 from steer_verl.types import DialogueKind
 from tests.data.samples import write_rows
 from tests.data.sources.samples import (
     beavertails,
+    beavertails_pair,
     draw,
     inline,
     mossbench,
     picture_bytes,
     science,
+    spa_vl,
     vlguard_safe,
     vlguard_unsafe,
     vlsbench,
@@ -35,12 +43,12 @@ from tests.data.sources.samples import (
 )
 
 
-def questions(folder: Path, source: dict[str, Any], **settings: Any) -> list[EvalItem]:
-    benchmark = BenchmarkSettings(source=SourceSettings(**source), **settings)
+def questions(folder: Path, source: dict[str, Any], **more: Any) -> list[EvalItem]:
+    benchmark = BenchmarkSettings(source=SourceSettings(**source), **more)
     return list(items_of({"bench": benchmark}, folder / "work"))
 
 
-def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: Path) -> None:
+def test_an_unsafe_set_is_red_team_and_its_images_are_the_runs_own(tmp_path: Path) -> None:
     list(draw(tmp_path, "imgs/7.png"))
     path = write_json(tmp_path / "data.json", [vlsbench(), vlsbench(instruction_id=8, image_path="imgs/gone.png")])
     good, bad = questions(tmp_path, {"set": "vlsbench", "path": path})
@@ -53,7 +61,7 @@ def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: P
         "Apache-2.0",
     )
     assert (good.seed.source, good.seed.source_id) == ("vlsbench", "7")
-    assert bad.oddities == ("picture_missing",) and "row 2" in bad.unplayable and len(bad.seed.turns) == 1
+    assert bad.oddities == ("image_missing",) and "row 2" in bad.unplayable and len(bad.seed.turns) == 1
 
 
 def test_over_refusal_is_measured_on_the_safe_half(tmp_path: Path) -> None:
@@ -73,11 +81,51 @@ def test_mossbench_is_benign_and_its_contrast_is_not(tmp_path: Path) -> None:
     assert [item.seed.kind.value for item in found] == ["benign"]
 
 
-def test_a_question_with_two_responses_is_asked_once(tmp_path: Path) -> None:
-    rows = [beavertails(is_response_safe=safe) for safe in ("no", "yes")]
-    path = write_parquet(tmp_path / "theft/evaluation.parquet", [*rows, beavertails(question="And this?")])
-    found = questions(tmp_path, {"set": "beavertails_v", "path": path})
-    assert len(found) == 2 and len({item.id for item in found}) == 2
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("beavertails_v", beavertails(is_response_safe="no"), beavertails(response="No.", is_response_safe="yes")),
+        ("beavertails_v", beavertails_pair(), beavertails_pair(response_1="No.", safer_response_id=2)),
+        ("spa_vl", spa_vl(), spa_vl(chosen="Honey.", rejected="Why?", image_name="other.png")),
+    ],
+)
+def test_a_question_with_a_row_for_each_response_is_asked_once(
+    tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    rows = [first, second, {**second, "image": inline("blue")}, {**second, "question": "And this?"}]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    found = questions(tmp_path, {"set": name, "path": path})
+    assert len(found) == len({item.id for item in found}) == len({item.digest for item in found}) == 3
+    assert not any(item.unplayable for item in found), "another image or another question is asked"
+
+
+def test_a_limit_counts_what_is_asked(tmp_path: Path) -> None:
+    """Neither a question's second response nor rows of another kind are of the number."""
+    rows = [beavertails(question=f"Which {n}?", is_response_safe=safe) for n in range(4) for safe in ("no", "yes")]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    assert len(questions(tmp_path, {"set": "beavertails_v", "path": path}, limit=3)) == 3
+    prompts: list[Any] = [{"question": f"{n}?", "license": "MIT", "unsafe": n % 2 == 0} for n in range(10)]
+    source = {"set": "plain", "path": write_rows(tmp_path / "rows.jsonl", ["{", *prompts])}
+    found = questions(tmp_path, source, only="benign", limit=3)
+    assert [item.seed.turns[0].text for item in found] == ["1?", "3?", "5?"]
+    assert [bool(item.unplayable) for item in questions(tmp_path, source, limit=3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("only", ["benign", "red_team"])
+def test_a_row_of_which_nobody_knows_the_kind_is_told_apart(
+    tmp_path: Path, only: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(draw(tmp_path, "train/garden.png", "train/sign.png"))
+    rows = [vlguard_safe(), vlguard_unsafe(safe="perhaps"), vlguard_unsafe(), vlguard_safe(image="gone.png"), 7]
+    path = write_json(tmp_path / "train.json", rows)
+    source: dict[str, Any] = {"set": "vlguard", "path": path}
+    found = questions(tmp_path, source, only=only)
+    assert [bool(item.unplayable) for item in found] == ([False, True] if only == "benign" else [False, False, True])
+    told = f"rows that cannot be read and may be of any kind: 2, not counted as {only}; the first: {path}: row 2"
+    assert told in caplog.text
+    assert len(questions(tmp_path, source)) == 7, "five rows, two of two questions"
+    said = questions(tmp_path, {**source, "unsafe": only == "red_team"}, only=only)
+    assert len(said) == len(found) + 2, "the source's settings say what holds of rows that do not"
 
 
 @pytest.mark.parametrize(("only", "kinds"), [("benign", 2), ("red_team", 4)])
@@ -94,7 +142,7 @@ def test_xstest_is_measured_on_its_safe_prompts(tmp_path: Path) -> None:
     other = xstest(id="2", prompt="How do I kill them?", type="contrast_homonyms", label="unsafe")
     path = write_csv(tmp_path / "xstest_prompts.csv", [xstest(), other])
     (item,) = questions(tmp_path, {"set": "xstest", "path": path}, only="benign")
-    assert (item.id, item.category, item.oddities) == ("bench/1", "homonyms", ("no_picture",))
+    assert (item.id, item.category, item.oddities) == ("bench/1", "homonyms", ("no_image",))
 
 
 def test_a_limit_reads_no_more_than_is_played(tmp_path: Path) -> None:
@@ -120,7 +168,7 @@ def test_a_choice_is_its_letter_and_its_text(tmp_path: Path) -> None:
     assert choice.reference == "(B) bread" and "(B) bread" in choice.seed.turns[0].text
     assert is_correct("The answer is B.", choice.reference) and not is_correct("A", choice.reference)
     assert twins.reference == "(A) same" and is_correct("same", twins.reference), "the set's own letter"
-    assert text.oddities == ("no_picture",) and not text.unplayable and not text.seed.turns[0].images
+    assert text.oddities == ("no_image",) and not text.unplayable and not text.seed.turns[0].images
     assert choice.seed.kind is DialogueKind.BENIGN
     assert not any(item.reference for item in questions(tmp_path, source))
 
@@ -133,6 +181,46 @@ def test_a_choice_of_several_lines_is_known_by_its_letter(tmp_path: Path) -> Non
     assert is_correct("The answer is B.", item.reference) and not is_correct("C", item.reference)
 
 
+LINE = st.text(st.sampled_from("abcdeXY 1234-.,()"), min_size=1, max_size=12)
+CHOICE = (
+    st.sampled_from(["12", "12 km", "-3", "1/2", "0.25", "A", "B", "C", "sample A", "sample B", "It is not a mineral"])
+    | LINE
+    | st.lists(LINE, min_size=2, max_size=3).map("\n".join)
+)
+CHOICES = st.lists(CHOICE, min_size=2, max_size=10, unique_by=folded).filter(lambda choices: all(map(folded, choices)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(CHOICES, st.integers(0, 9), st.sampled_from(["The answer is {}.", "({})", "{}", "\\boxed{{{}}}", "So.\n\n{}"]))
+def test_the_letter_of_the_row_and_no_other_is_right(choices: list[str], number: int, says: str) -> None:
+    number %= len(choices)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_json(Path(folder) / "test.json", [science(image=None, choices=choices, answer=number)])
+        (item,) = questions(Path(folder), {"set": "scienceqa", "path": path}, exact_match=True)
+    assert item.reference.startswith(f"({LETTERS[number]}) "), "the question shows the choices"
+    for place, choice in enumerate(choices):
+        right = place == number
+        assert is_correct(says.format(LETTERS[place]), item.reference) == right
+        assert not right or is_correct(f"({LETTERS[place]}) {choice}", item.reference)
+        assert not right or re.fullmatch(r"(a )?\w", folded(choice)) or is_correct(choice, item.reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        ("(B) It is not one", ["B. It is not one.", "It is not one", "The answer is (B) It is not one"], ["A", "one"]),
+        ("(B)", ["(B)", "B.", "The answer is B"], ["(A)", "", "A or B"]),
+        ("(B) Dear\nBea", ["B", "The answer is Dear\nBea", "(B) Dear\nBea"], ["Dear", "Bea", "Carl", "A"]),
+        ("(J) 12", ["J", "(J) 12", "12.0", "The answer is 12"], ["A", "I", "(A) 12 or (J) 12", "1.2"]),
+        ("(A) B", ["A", "(A) B", "A. B"], ["B", "(B) A", "(B)"]),
+        ("(B) sample (A)", ["(B) sample (A)", "sample A", "B"], ["A", "sample B", "(A)"]),
+    ],
+)
+def test_a_choice_is_known_by_its_own_words(reference: str, right: list[str], wrong: list[str]) -> None:
+    assert all(is_correct(one, reference) for one in right)
+    assert not any(is_correct(one, reference) for one in wrong)
+
+
 def test_geometry_answers_are_numbers(tmp_path: Path) -> None:
     rows = [{"images": [inline()], "problem": "<image>Find x.", "answer": "2 \\sqrt { 221 }"}]
     rows = [{**row, "choices": ["1", row["answer"]], "ground_truth": "B"} for row in rows]
@@ -140,6 +228,10 @@ def test_geometry_answers_are_numbers(tmp_path: Path) -> None:
     (item,) = questions(tmp_path, {"set": "geometry3k", "path": path}, exact_match=True)
     assert item.seed.turns[0].text == "<image>Find x." and is_correct("\\boxed{2\\sqrt{221}}", item.reference)
     assert not is_correct("It is point B.", item.reference), "the problem shows no letters"
+    rows = [{**row, "problem": "<image>Find (B)."} for row in rows]
+    path = write_parquet(tmp_path / "test.parquet", rows)
+    (item,) = questions(tmp_path, {"set": "geometry3k", "path": path}, exact_match=True)
+    assert not is_correct("(B)", item.reference), "a letter in the problem is no choice"
 
 
 def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
@@ -159,13 +251,13 @@ def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
     found = questions(tmp_path, source, kind="benign")
     assert {item.seed.kind.value for item in found} == {"benign"}
     assert [item.oddities for item in found] == [
-        ("no_picture",),
-        ("no_picture",),
-        ("no_picture", "special_token"),
+        ("no_image",),
+        ("no_image",),
+        ("no_image", "special_token"),
         ("odd_text",),
-        ("no_picture",),
-        ("picture_bad",),
-        ("picture_bad",),
+        ("no_image", "duplicate_id"),
+        ("image_bad",),
+        ("image_bad",),
         ("broken_line",),
     ]
     assert [bool(item.unplayable) for item in found] == [False] * 3 + [True, False] + [True] * 3
