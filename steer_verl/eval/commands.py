@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from steer_verl.console import stdout
-from steer_verl.errors import ConfigError
+from steer_verl.errors import ConfigError, SteerError
 
 app = typer.Typer(
     help="Measure any model on dialogues or under adaptive attack, with intervals; compare runs.",
@@ -110,3 +110,23 @@ def calibrate(
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
     stdout().print(found.report(), markup=False)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a training run's transcripts")],
+    out: Annotated[Path, typer.Option(help="The log to write: FILE.eval")],
+) -> None:
+    """Write a run, or the transcripts of a training run, as a log of Inspect; `inspect view` shows it."""
+    from steer_verl.eval.inspect.log import write_log
+    from steer_verl.eval.inspect.training import write_transcripts
+    from steer_verl.eval.runs import ABOUT, read_run
+
+    if out.suffix != ".eval":
+        raise ConfigError(f"--out {out}: a log's name ends in .eval")
+    try:
+        write_log(read_run(run), out) if (run / ABOUT).is_file() or run.is_file() else write_transcripts(run, out)
+    except OSError as error:
+        raise SteerError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    told = f"{out}: next, `inspect view --log-dir {out.parent}`"
+    Console(stderr=True, highlight=False).print(told, markup=False, soft_wrap=True)

@@ -1,0 +1,112 @@
+"""Turns of a dialogue as chat messages of Inspect, and anybody's chat messages as turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageUser,
+    Content,
+    ContentImage,
+    ContentText,
+)
+
+from steer_verl.dialogue import user_message
+from steer_verl.errors import DataError
+from steer_verl.eval.inspect.images import bytes_of, kept
+from steer_verl.eval.records import EvalTurn
+from steer_verl.text import neutralize
+from steer_verl.types import IMAGE_MARK, Turn, UserTurn
+
+UNSEEN = "[an image that is not in the log]"
+
+Shown = Callable[[str], str]
+"""Path of an image -> its ``data:`` URI; raises ``DataError``."""
+
+
+class Said(NamedTuple):
+    """A question of a log and its answer; ``None``: nobody answered."""
+
+    user: UserTurn
+    answer: str | None
+
+
+def conversation(turns: Iterable[EvalTurn | Turn], shown: Shown, model: str) -> list[ChatMessage]:
+    """Turns as messages; each question says where it came from."""
+    said: list[ChatMessage] = []
+    for turn in turns:
+        asked = {"origin": turn.origin.value} | ({"strategy": turn.strategy.value} if turn.strategy else {})
+        said += [user(turn.user, shown, asked), assistant(turn.answer, model)]
+    return said
+
+
+def user(turn: UserTurn, shown: Shown, metadata: dict[str, str] | None = None) -> ChatMessageUser:
+    """A user turn; an image that cannot be shown is words."""
+    content = user_message(turn)["content"]
+    parts = content if isinstance(content, str) else [_part(block, shown) for block in content]
+    return ChatMessageUser(content=parts, metadata=metadata)
+
+
+def assistant(answer: str, model: str) -> ChatMessageAssistant:
+    """An answer as it came."""
+    return ChatMessageAssistant(content=answer, model=model, source="generate")
+
+
+def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
+    """The dialogue between user and assistant.
+
+    What the system and tools said is passed over. Messages of one side in a row are one, and whatever the assistant
+    said before its user did is no answer.
+    """
+    asked: list[ChatMessage] = []
+    answered: list[str] = []
+    for message in messages:
+        if message.role == "user":
+            if asked and answered:
+                yield Said(_turn(asked), _joined(answered))
+                asked, answered = [], []
+            asked.append(message)
+        elif message.role == "assistant" and asked and (message.text or not message.tool_calls):
+            answered.append(message.text)
+    if asked:
+        yield Said(_turn(asked), _joined(answered) if answered else None)
+
+
+def images(messages: Iterable[ChatMessage]) -> Iterator[bytes]:
+    """Every image that the messages hold."""
+    for message in messages:
+        for part in [] if isinstance(message.content, str) else message.content:
+            if isinstance(part, ContentImage) and (data := bytes_of(part.image)) is not None:
+                yield data
+
+
+def _part(block: dict[str, str], shown: Shown) -> Content:
+    if block["type"] == "text":
+        return ContentText(text=block["text"])
+    try:
+        return ContentImage(image=shown(block["image"]))
+    except DataError:
+        return ContentText(text=UNSEEN)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "\n\n".join(filter(None, texts))
+
+
+def _turn(asked: Iterable[ChatMessage]) -> UserTurn:
+    text, paths = "", list[str]()
+    for message in asked:
+        text += "\n\n" if text else ""
+        for part in [ContentText(text=message.content)] if isinstance(message.content, str) else message.content:
+            words = f"[{part.type}]"
+            if isinstance(part, ContentText):
+                words = neutralize(part.text)
+            elif isinstance(part, ContentImage):
+                data = bytes_of(part.image)
+                words = UNSEEN if data is None else IMAGE_MARK
+                paths += [] if data is None else [kept(data)]
+            text += words if not text or text.endswith(("\n", IMAGE_MARK)) or words == IMAGE_MARK else f"\n{words}"
+    return UserTurn(text=text, images=tuple(paths))
