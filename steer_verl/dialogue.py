@@ -49,6 +49,11 @@ T = TypeVar("T")
 
 NOTHING = Spent()
 
+NOBODY = TutorResponse(
+    verdict=Unscored(reason=UnscoredReason.NO_TUTOR), attack=NoAttack(reason=NoAttackReason.LAST_TURN)
+)
+"""The response where there is no tutor."""
+
 
 def begin(tutor: Tutor, request: TutorRequest) -> Pending:
     """Ask a tutor; its question is there early if it can do that (:class:`~steer_verl.types.EarlyTutor`)."""
@@ -111,7 +116,8 @@ class Dialogue:
 
     Args:
         seed: The user's side; its later turns are the tutor's hints and the fallback.
-        tutor: Judges every answer and writes the next question.
+        tutor: Judges every answer and writes the next question; ``None``: the seed's own questions are asked, and every
+            answer is ``Unscored`` (``no_tutor``).
         attack: ``adaptive`` asks the tutor's questions, ``static`` the seed's (ablation without feedback dynamics).
         max_turns: Play at most this many turns of the seed.
         max_question_chars: A longer tutor question is not usable.
@@ -126,7 +132,7 @@ class Dialogue:
     def __init__(
         self,
         seed: Seed,
-        tutor: Tutor,
+        tutor: Tutor | None,
         *,
         attack: str = "adaptive",
         max_turns: int = 10,
@@ -138,18 +144,19 @@ class Dialogue:
     ) -> None:
         self.seed = seed
         self.tutor = tutor
-        self.adaptive = attack == "adaptive"
+        self.adaptive = attack == "adaptive" and tutor is not None
         self.max_question_chars = max_question_chars
         self.key = key
         self.special_tokens = special_tokens
-        self.unscored_ends = unscored_ends
+        self.unscored_ends = unscored_ends and tutor is not None
         self.holdout = holdout
         self.limit = min(len(seed.turns), max_turns)
         self.stop: StopReason | None = None
         self.detail = ""
         self._played: list[_Played] = []
-        self._open: UserTurn | None = None
-        self.asked: dict[str, Any] = {}
+        self.question: UserTurn | None = None
+        """The open one."""
+        self._asked: dict[str, Any] = {}
         """Of the open question: ``origin``, ``strategy`` and ``fallback``, as its turn will have them."""
 
     def open(self) -> UserTurn:
@@ -164,7 +171,9 @@ class Dialogue:
         Waits for the question alone. Verdicts come with :meth:`settled`; one that is known to be missing ends a
         dialogue here.
         """
-        user, static_next_turn = self._open_question(), self.static_next_turn
+        user, static_next_turn = self.question, self.static_next_turn
+        if user is None:
+            raise RuntimeError(f"dialogue {self.seed.id} has no open question")
         request = TutorRequest(
             seed=self.seed,
             turns=self.exchanges,
@@ -173,13 +182,13 @@ class Dialogue:
             static_next_turn=static_next_turn if self.adaptive else None,
             turn_key=self.turn_key,
         )
-        told = {**self.asked, "answer_tokens": answer_tokens, "truncated": truncated, **dict(spent)}
-        pending = begin(self.tutor, request)
+        told = {**self._asked, "answer_tokens": answer_tokens, "truncated": truncated, **dict(spent)}
+        pending = begin(self.tutor, request) if self.tutor is not None else Pending.of(NOBODY)
         audit = None
         if self.holdout is not None:
             audit = asyncio.ensure_future(self.holdout.judge(request.model_copy(update={"static_next_turn": None})))
         self._played.append(_Played(Exchange(user=user, answer=answer), told, pending, audit))
-        self._open = None
+        self.question = None
         if static_next_turn is None:
             whole = self.limit == len(self.seed.turns)
             self.end(StopReason.COMPLETED if whole else StopReason.TURN_LIMIT)
@@ -194,25 +203,24 @@ class Dialogue:
 
     def end(self, reason: StopReason, detail: str = "") -> None:
         """End the dialogue here; a question that is still open was never asked."""
-        self.stop, self.detail, self._open = reason, detail, None
+        self.stop, self.detail, self.question = reason, detail, None
 
     def abandon(self) -> None:
         """Wait for no verdict any more: what is not there will not be."""
         for played in self._played:
             played.cancel()
 
-    async def verdict(self, number: int) -> Turn:
-        """Turn ``number`` (from 0), once its verdict is there. An exception of the tutor's is raised."""
-        played = self._played[number]
-        return played.turn(await played.pending.response)
-
     async def settled(self) -> tuple[Turn, ...]:
-        """Every turn, once all verdicts and the held-out judge's scores are there; a tutor's exception is raised."""
-        for played in self._played:
-            await played.pending.response
+        """Every turn, once all verdicts and the held-out judge's scores are there, or have failed.
+
+        Then a tutor's exception is raised: what was asked for beside it has come to its end.
+        """
         audits = [played.audit for played in self._played if played.audit is not None]
-        if audits:
-            await asyncio.wait(audits)
+        verdicts = [played.pending.response for played in self._played]
+        if verdicts:
+            await asyncio.wait([*verdicts, *audits])
+        for verdict in verdicts:
+            verdict.result()
         return self.turns
 
     @property
@@ -242,7 +250,7 @@ class Dialogue:
         history: list[dict[str, Any]] = []
         for exchange in self.exchanges:
             history += [user_message(exchange.user), {"role": "assistant", "content": exchange.answer}]
-        return history + ([user_message(self._open)] if self._open else [])
+        return history + ([user_message(self.question)] if self.question else [])
 
     def trajectory(self, **meta: Any) -> Trajectory:
         """The record of what was played. ``meta`` fills ``step``, ``uid``, ``rollout`` and ``validate_run``.
@@ -267,11 +275,6 @@ class Dialogue:
             audit=tuple(audits),
             **meta,
         )
-
-    def _open_question(self) -> UserTurn:
-        if self._open is None:
-            raise RuntimeError(f"dialogue {self.seed.id} has no open question")
-        return self._open
 
     def _next(self, attack: Attack | NoAttack | None, static_next_turn: UserTurn) -> UserTurn:
         if attack is None:
@@ -298,9 +301,9 @@ class Dialogue:
         strategy: AttackStrategy | None = None,
         fallback: NoAttackReason | None = None,
     ) -> UserTurn:
-        self.asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
-        self._open = neutralize_turn(user, self.special_tokens)
-        return self._open
+        self._asked = {"origin": origin, "strategy": strategy, "fallback": fallback}
+        self.question = neutralize_turn(user, self.special_tokens)
+        return self.question
 
 
 def _audited(audit: asyncio.Future[JudgeResult]) -> JudgeResult:

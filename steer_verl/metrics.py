@@ -31,7 +31,7 @@ from steer_verl.types import (
 )
 
 LOST_REASONS = (
-    *(reason.value for reason in UnscoredReason if reason is not UnscoredReason.ABANDONED),
+    *(reason.value for reason in UnscoredReason if reason.value not in ("abandoned", "no_tutor")),
     *(stop.value for stop in StopReason if stop.status is Status.LOST),
 )
 """What :attr:`~steer_verl.types.Trajectory.lost` can be."""

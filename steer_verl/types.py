@@ -73,6 +73,7 @@ class UnscoredReason(str, Enum):
     SCHEMA = "schema"
     OUT_OF_RANGE = "out_of_range"
     ABANDONED = "abandoned"  # the dialogue was lost before the verdict came
+    NO_TUTOR = "no_tutor"  # nobody judges in this dialogue
 
     @property
     def may_pass(self) -> bool:

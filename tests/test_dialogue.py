@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from steer_verl.dialogue import Dialogue, user_message
-from steer_verl.types import NoAttackReason, QuestionOrigin, Status, StopReason, UserTurn
+from steer_verl.types import NoAttackReason, QuestionOrigin, Status, StopReason, Unscored, UnscoredReason, UserTurn
 from tests.scripted import GOOD, LOST, ScriptedTutor, play, ruling, seed
 
 
@@ -109,3 +109,11 @@ async def test_a_dialogue_that_is_not_over_has_no_record() -> None:
     dialogue.open()
     with pytest.raises(RuntimeError, match="not over"):
         dialogue.trajectory()
+
+
+async def test_without_a_tutor_the_seeds_own_questions_are_asked_and_nobody_judges() -> None:
+    for attack in ("static", "adaptive"):
+        dialogue = Dialogue(seed(3), None, attack=attack)
+        assert [user.text for user in await play(dialogue)] == [f"static question {t}" for t in range(3)]
+        assert [turn.origin for turn in dialogue.turns] == [QuestionOrigin.SEED, *[QuestionOrigin.STATIC] * 2]
+        assert {turn.verdict for turn in dialogue.turns} == {Unscored(reason=UnscoredReason.NO_TUTOR)}

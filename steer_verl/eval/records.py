@@ -14,13 +14,13 @@ from pydantic import Field
 from steer_verl.types import (
     AttackStrategy,
     DialogueKind,
+    Exchange,
     NoAttackReason,
     QuestionOrigin,
     Record,
     Seed,
     TurnVerdict,
     Usage,
-    UserTurn,
 )
 
 Harmless = Annotated[int, Field(ge=-3, le=3)]
@@ -94,17 +94,14 @@ class EvalItem(Record):
     """Of all its questions and the bytes of their images: the same dialogue has it under any id, path or folder."""
 
 
-class EvalTurn(Record):
-    """One exchange as it was played and rated."""
+class EvalTurn(Exchange):
+    """One exchange as it was played and rated; what the student wrote is untrusted."""
 
-    user: UserTurn
     origin: QuestionOrigin
     strategy: AttackStrategy | None = None
     fallback: NoAttackReason | None = None
     static: str = ""
     """The benchmark's own question in this place, where the tutor's was asked instead; without picture marks."""
-    answer: str
-    """Untrusted."""
     answer_tokens: int = 0
     truncated: bool = False
     judged: Judged

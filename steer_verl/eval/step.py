@@ -8,39 +8,26 @@ record so far is what becomes of it.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
 
-from steer_verl.answer import parse_answer
-from steer_verl.dialogue import user_message
+from steer_verl.dialogue import Dialogue
 from steer_verl.eval.benchmarks.exact_match import is_correct
-from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
-from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Unrated
-from steer_verl.eval.sides import Question, RememberedTutor, StaticSide, TutoredSide, UserSide
-from steer_verl.eval.students.protocol import Reply, Student
+from steer_verl.eval.judging.protocol import EvalJudge, Rated, case_of
+from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Sampling, Unrated
+from steer_verl.eval.students.protocol import Messages, Reply, Student
+from steer_verl.eval.tutor import RememberedTutor
 from steer_verl.models.cache import Cache, ReplyCache
 from steer_verl.models.failure import AgentFailed
-from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.text import unmarked
-from steer_verl.types import Turn, Tutor, Usage
+from steer_verl.types import Exchange, QuestionOrigin, Spent, Turn, Tutor, Unscored, UnscoredReason, UserTurn
 from steer_verl.work.step import Done, Kept, value_of
 
 NAME = "evaluate"
-
-
-@dataclasses.dataclass
-class _Played:
-    """One turn under way."""
-
-    question: Question
-    reply: Reply
-    rating: asyncio.Task[Rated]
-    reacted: bool = False
-    """The user's side has heard the answer and has asked on, or has ended."""
-    tutored: asyncio.Future[Turn] | None = None
-    """What the tutor made of the answer, if there is one."""
+SAME = ("user", "origin", "strategy", "fallback", "answer", "answer_tokens", "truncated", "usage")
+"""Fields that a turn has as it was played."""
+UNHEARD = (UnscoredReason.NO_TUTOR, UnscoredReason.ABANDONED)
+"""Reasons of a turn of which no tutor has said anything."""
 
 
 class EvalStep:
@@ -53,6 +40,8 @@ class EvalStep:
         attack: ``adaptive`` or ``static``.
         max_turns: of a dialogue.
         run: which training seed's student it is.
+        sampling: how its answers are drawn, for the record.
+        retries: how often a student that failed for good is asked again.
         cache: keeps the tutor's rulings; without one, nothing is kept.
     """
 
@@ -67,11 +56,14 @@ class EvalStep:
         attack: str = "static",
         max_turns: int = 10,
         run: int = 0,
+        sampling: Sampling | None = None,
+        retries: int = 0,
         cache: ReplyCache | None = None,
     ) -> None:
         self.student, self.judge, self.tutor = student, judge, tutor
         self.cache: ReplyCache = cache or Cache(None)
         self.attack, self.max_turns, self.run = attack, max_turns, run
+        self.sampling, self.retries = sampling, retries
 
     async def open(self) -> None:
         """Prove that everybody is there, before the first item.
@@ -91,141 +83,127 @@ class EvalStep:
     async def work(self, item: EvalItem, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         if item.unplayable:
-            return Kept(value=value_of(self._record(item, (), (), EvalEnd.UNPLAYABLE, item.unplayable)))
-        played: list[_Played] = []
-        failure: AgentFailed | None = None
+            return Kept(value=value_of(self._record(item, (), EvalEnd.UNPLAYABLE, item.unplayable)))
+        tutor = RememberedTutor(self.tutor, self.cache, place, item.digest) if self.tutor is not None else None
+        dialogue = Dialogue(
+            item.seed, tutor, attack=self.attack, max_turns=self.max_turns, key=place.key, unscored_ends=False
+        )
+        ratings: list[asyncio.Task[Rated]] = []
         try:
-            try:
-                await self._play(item, place, played)
-            except AgentFailed as failed:
-                failure = failed
-            ratings = await asyncio.gather(*(turn.rating for turn in played), return_exceptions=True)
-            heard = await asyncio.gather(*(_heard(turn) for turn in played), return_exceptions=True)
+            left = await _failure(self._play(item, dialogue, ratings, place))
+            left = await _failure(dialogue.settled()) or left
+            rated = await asyncio.gather(*ratings, return_exceptions=True)
         finally:
-            for turn in played:
-                turn.rating.cancel()
-                if turn.tutored is not None:
-                    turn.tutored.cancel()
-        failure = failure or next((one for one in heard if isinstance(one, AgentFailed)), None)
-        return self._done(item, played, ratings, heard, failure)
+            dialogue.abandon()
+            for rating in ratings:
+                rating.cancel()
+        end = EvalEnd.COMPLETED
+        if left is not None:
+            end = EvalEnd.STUDENT_FAILED if dialogue.question is not None else EvalEnd.TUTOR_FAILED
+        words = [word_of(self.judge, one) for one in rated]
+        turns = [_turn(item, n, turn, words[n]) for n, turn in enumerate(dialogue.turns)]
+        return ended(self._record(item, turns, end, f"{left.reason}: {left.detail}" if left else ""), left, *rated)
 
-    async def _play(self, item: EvalItem, place: Place, played: list[_Played]) -> None:
-        """Ask and answer; ``played`` grows by each turn that has an answer."""
-        side = self._side(item, place)
-        messages: list[dict[str, Any]] = []
-        said: tuple[Said, ...] = ()
-        question: Question | None = side.open()
+    async def _play(self, item: EvalItem, dialogue: Dialogue, ratings: list[asyncio.Task[Rated]], place: Place) -> None:
+        """Ask and answer to the end; the next turn is played while an answer is rated.
+
+        Raises:
+            AgentFailed: of the student, whose question is open then, or of the tutor.
+        """
+        question: UserTurn | None = dialogue.open()
         while question is not None:
-            part = place.part(f"turn{len(played) + 1}")
-            messages.append(user_message(question.user))
-            reply = await self.student.answer(messages, part)
-            messages.append({"role": "assistant", "content": reply.text})
-            user = Said(role="user", text=unmarked(question.user.text), images=question.user.images)
-            said = (*said, user, Said(role="assistant", text=parse_answer(reply.text).answer))
-            # the next turn is played while this one is rated
-            last = len(played) + 1 == self._planned(item)
-            case = Case(said=said, reference=item.reference if last else "", facts=item.seed.facts)
-            turn = _Played(question, reply, asyncio.create_task(self.judge.rate(case, part)))
-            played.append(turn)
-            reaction = await side.react(reply.text, part)
-            turn.reacted, question = True, reaction.question
-            if reaction.turn is not None:  # the verdict is awaited with the ratings
-                turn.tutored = asyncio.ensure_future(reaction.turn)
+            turn = place.part(f"turn{len(ratings) + 1}")
+            reply = await self._answer(dialogue.messages, turn)
+            exchanges = (*dialogue.exchanges, Exchange(user=question, answer=reply.text))
+            reference = item.reference if len(exchanges) == dialogue.limit else ""
+            case = case_of(exchanges, reference=reference, facts=item.seed.facts)
+            ratings.append(asyncio.create_task(self.judge.rate(case, turn)))
+            question = await dialogue.respond(
+                reply.text,
+                answer_tokens=reply.tokens,
+                truncated=reply.truncated,
+                spent=Spent(student_seconds=reply.seconds),
+            )
 
-    def _planned(self, item: EvalItem) -> int:
-        return min(len(item.seed.turns), self.max_turns)
+    async def _answer(self, messages: Messages, turn: Place) -> Reply:
+        """The student's answer: kept as it is, or asked for again where it failed for good before."""
+        *again, last = turn.tries(self.retries)
+        for place in again:
+            try:
+                return await self.student.answer(messages, place)
+            except AgentFailed as failed:
+                if failed.transient:
+                    raise
+        return await self.student.answer(messages, last)
 
-    def _side(self, item: EvalItem, place: Place) -> UserSide:
-        if self.tutor is None:
-            return StaticSide(item.seed, self.max_turns)
-        tutor = RememberedTutor(self.tutor, self.cache)
-        return TutoredSide(item.seed, tutor, attack=self.attack, max_turns=self.max_turns, key=place.key)
-
-    def _done(
-        self,
-        item: EvalItem,
-        played: Sequence[_Played],
-        ratings: Sequence[Rated | BaseException],
-        heard: Sequence[Turn | BaseException | None],
-        failure: AgentFailed | None,
-    ) -> Done:
-        """The record, or the failure of the moment that puts the item off, with the record so far."""
-        failures = [failure, *(rating for rating in ratings if isinstance(rating, AgentFailed))]
-        for fault in (*ratings, *heard):
-            if isinstance(fault, BaseException) and not isinstance(fault, AgentFailed):
-                raise fault
-        judged = [rating if isinstance(rating, Rated) else _unrated(self.judge, rating) for rating in ratings]
-        end = _end(played, heard) if failure else EvalEnd.COMPLETED
-        detail = "" if failure is None else f"{failure.reason}: {failure.detail}"
-        tutored = [turn if isinstance(turn, Turn) else None for turn in heard]
-        value = value_of(self._record(item, played, judged, end, detail, tutored))
-        passing = next((one for one in failures if one is not None and one.transient), None)
-        if passing is not None:
-            raise AgentFailed(passing.reason, passing.detail, transient=True, value=value)
-        return Kept(value=value)
-
-    def _record(
-        self,
-        item: EvalItem,
-        played: Sequence[_Played],
-        ratings: Sequence[Rated],
-        end: EvalEnd,
-        detail: str,
-        tutored: Sequence[Turn | None] = (),
-    ) -> EvalDialogue:
-        planned = self._planned(item)
-        turns = [_turn(turn, rated, heard) for turn, rated, heard in zip(played, ratings, tutored, strict=True)]
+    def _record(self, item: EvalItem, turns: Sequence[EvalTurn], end: EvalEnd, detail: str) -> EvalDialogue:
+        seed, planned = item.seed, min(len(item.seed.turns), self.max_turns)
         if item.reference and len(turns) == planned:
-            turns[-1] = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})
+            last = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})
+            turns = (*turns[:-1], last)
         empty = ("empty_answer",) if any(not turn.answer.strip() for turn in turns) else ()
         return EvalDialogue(
             id=item.id,
             benchmark=item.benchmark,
-            kind=item.seed.kind,
-            source=item.seed.source,
-            source_id=item.seed.source_id,
-            license=item.seed.license,
+            kind=seed.kind,
+            source=seed.source,
+            source_id=seed.source_id,
+            license=seed.license,
             category=item.category,
+            reference=item.reference,
             planned=planned,
             turns=tuple(turns),
             end=end,
             detail=detail,
             oddities=(*item.oddities, *empty),
-            facts=item.seed.facts,
+            facts=seed.facts,
+            digest=item.digest,
             run=self.run,
+            student=self.student.name,
+            sampling=self.sampling,
+            tutor=self.tutor.name if self.tutor is not None and self.attack == "adaptive" else "",
         )
 
 
-async def _heard(played: _Played) -> Turn | None:
-    return None if played.tutored is None else await played.tutored
+def word_of(judge: EvalJudge, rated: Rated | BaseException) -> Rated:
+    """A judge's word; where it failed, ``Unrated``. Whatever else was raised is raised."""
+    if isinstance(rated, AgentFailed):
+        return Rated(judged=Unrated(judge=judge.name, reason=rated.reason, detail=rated.detail))
+    if isinstance(rated, BaseException):
+        raise rated
+    return rated
 
 
-def _turn(played: _Played, rated: Rated, tutored: Turn | None) -> EvalTurn:
-    question = played.question
+def ended(record: EvalDialogue, *failures: object) -> Done:
+    """The record.
+
+    Raises:
+        AgentFailed: one of the failures may pass, so that the item is put off; it holds the record so far.
+    """
+    for one in failures:
+        if isinstance(one, AgentFailed) and one.transient:
+            raise AgentFailed(one.reason, one.detail, transient=True, value=value_of(record))
+    return Kept(value=value_of(record))
+
+
+def _turn(item: EvalItem, number: int, turn: Turn, rated: Rated) -> EvalTurn:
+    heard = not isinstance(turn.verdict, Unscored) or turn.verdict.reason not in UNHEARD
+    written = turn.origin is QuestionOrigin.TUTOR
     return EvalTurn(
-        user=question.user,
-        origin=question.origin,
-        strategy=question.strategy,
-        fallback=question.fallback,
-        static=question.static,
-        answer=played.reply.text,
-        answer_tokens=played.reply.tokens,
-        truncated=played.reply.truncated,
+        **{name: getattr(turn, name) for name in SAME},
+        static=unmarked(item.seed.turns[number].text) if written else "",
         judged=rated.judged,
         opinions=rated.opinions,
-        tutor=tutored.verdict if tutored else None,
-        seconds=round(played.reply.seconds, 3),
-        tutor_seconds=round(tutored.tutor_seconds, 3) if tutored else 0.0,
-        usage=tutored.usage if tutored else Usage(),
+        tutor=turn.verdict if heard else None,
+        seconds=round(turn.student_seconds, 3),
+        tutor_seconds=round(turn.tutor_seconds, 3),
     )
 
 
-def _end(played: Sequence[_Played], heard: Sequence[Turn | BaseException | None]) -> EvalEnd:
-    """Who left the dialogue: an answer that nobody has reacted to was the student's last good deed."""
-    unheard = any(isinstance(turn, AgentFailed) for turn in heard)
-    return EvalEnd.TUTOR_FAILED if unheard or (played and not played[-1].reacted) else EvalEnd.STUDENT_FAILED
-
-
-def _unrated(judge: EvalJudge, failure: BaseException) -> Rated:
-    assert isinstance(failure, AgentFailed)
-    return Rated(judged=Unrated(judge=judge.name, reason=failure.reason, detail=failure.detail))
+async def _failure(work: Awaitable[object]) -> AgentFailed | None:
+    """What an agent failed with in ``work``, if one did."""
+    try:
+        await work
+    except AgentFailed as failed:
+        return failed
+    return None

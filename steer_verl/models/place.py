@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from steer_verl.types import Usage
@@ -24,3 +24,8 @@ class Place:
     def part(self, name: str) -> Place:
         """A place inside this one; ``name`` is unique in it."""
         return Place(f"{self.key}/{name}", self.spend)
+
+    def tries(self, retries: int) -> Iterator[Place]:
+        """This place, and a further one for each time that what failed here for good is asked for again."""
+        yield self
+        yield from (self.part(f"retry{number}") for number in range(1, retries + 1))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from steer_verl.eval.judging.protocol import Case, Rated
-from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
+from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Sampling, Unrated
 from steer_verl.eval.step import EvalStep
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
@@ -207,3 +207,46 @@ async def test_a_fault_of_the_judge_is_no_rating() -> None:
 async def test_the_cap_on_turns_is_no_missing_turn() -> None:
     done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), PLACE))
     assert done.planned == 2 and done.whole and isinstance(done.turns[-1].judged, Rating)
+
+
+async def test_a_record_says_who_answered_how_and_who_attacked() -> None:
+    drawn = Sampling(temperature=0.7, top_p=0.9, seed=3, max_tokens=256)
+    tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", sampling=drawn, run=2)
+    done = record(await step.work(item(2, digest="d", reference="12"), PLACE))
+    assert (done.digest, done.reference, done.student) == ("d", "12", "scripted student")
+    assert (done.sampling, done.tutor, done.run) == (drawn, "scripted", 2)
+    assert [turn.judged.judge for turn in done.turns] == ["scripted judge"] * 2
+    scored = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor).work(item(2), PLACE))
+    assert not scored.tutor and all(turn.tutor == GOOD for turn in scored.turns), "it wrote no question"
+
+
+async def test_an_answer_that_failed_for_good_is_asked_for_at_a_place_of_its_own_and_once() -> None:
+    class Failing(ScriptedStudent):
+        places: ClassVar[list[str]] = []
+
+        async def answer(self, messages: Messages, place: Place) -> Reply:
+            self.places.append(place.key)
+            if place.key.endswith("turn2") or place.key.endswith("retry1"):
+                raise AgentFailed("content_filter", "the server's filter")
+            return await super().answer(messages, place)
+
+    student = Failing()
+    assert record(await EvalStep(student, ScriptedJudge()).work(item(3), PLACE)).end is EvalEnd.STUDENT_FAILED
+    student.places.clear()
+    done = record(await EvalStep(student, ScriptedJudge(), retries=2).work(item(3), PLACE))
+    assert done.whole and [key.removeprefix(f"{PLACE.key}/") for key in student.places] == [
+        "turn1",
+        "turn2",
+        "turn2/retry1",
+        "turn2/retry2",
+        "turn3",
+    ]
+
+
+async def test_another_image_under_the_same_path_is_ruled_anew() -> None:
+    cache, tutor = MemoryCache(), ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", cache=cache)
+    for digest, asked in (("one", 3), ("one", 3), ("two", 6)):
+        await step.work(item(3, digest=digest), PLACE)
+        assert len(tutor.seen) == asked

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pydantic import Field
 
+from steer_verl.answer import parse_answer
 from steer_verl.eval.records import Judged
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
-from steer_verl.types import Record
+from steer_verl.text import unmarked
+from steer_verl.types import Exchange, Record
 
 
 class Case(Record):
@@ -21,6 +24,15 @@ class Case(Record):
     """The benchmark's own right answer, where it has one."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Ground truth for a judge that is made of rules; no model sees it."""
+
+
+def case_of(exchanges: Iterable[Exchange], *, reference: str = "", facts: dict[str, Any] | None = None) -> Case:
+    """The case of the last answer: the dialogue so far as its user reads it, without the student's drafts."""
+    said: list[Said] = []
+    for one in exchanges:
+        said.append(Said(role="user", text=unmarked(one.user.text), images=one.user.images))
+        said.append(Said(role="assistant", text=parse_answer(one.answer).answer))
+    return Case(said=tuple(said), reference=reference, facts=facts or {})
 
 
 class Rated(Record):
