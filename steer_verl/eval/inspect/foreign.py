@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from inspect_ai.log import EvalSample, EvalSpec
@@ -28,13 +28,19 @@ from steer_verl.types import DialogueKind, QuestionOrigin
 
 def dialogue_of(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
     """A sample of anybody's log, with whatever marks its scores name."""
-    error = one_line(sample.error.message) if sample.error else ""
     found = played(
-        sample.id, sample.epoch, sample.messages, sample.metadata, spec, asked=sample.input, error=error
-    ).model_copy(update={"sampling": _sampling(spec)})
+        sample.id,
+        sample.epoch,
+        sample.messages,
+        sample.metadata,
+        asked=sample.input,
+        benchmark=benchmark_of(spec),
+        student=one_line(spec.model),
+        error=one_line(sample.error.message) if sample.error else "",
+    )
     ratings = ratings_in(sample.scores or {}, len(found.turns))
-    turns = (turn.model_copy(update={"judged": judged}) for turn, judged in zip(found.turns, ratings, strict=True))
-    return found.model_copy(update={"turns": tuple(turns)})
+    turns = [turn.model_copy(update={"judged": judged}) for turn, judged in zip(found.turns, ratings, strict=True)]
+    return found.model_copy(update={"turns": tuple(turns), "sampling": sampling_of(spec)})
 
 
 def played(
@@ -42,9 +48,10 @@ def played(
     epoch: int,
     messages: Sequence[ChatMessage],
     metadata: Mapping[str, Any],
-    spec: EvalSpec,
     *,
-    asked: str | Sequence[ChatMessage],
+    asked: str | Sequence[ChatMessage] = "",
+    benchmark: str = "inspect",
+    student: str = "",
     error: str = "",
 ) -> EvalDialogue:
     """A dialogue as it was played, unrated.
@@ -56,13 +63,14 @@ def played(
         name: of the sample.
         epoch: of the sample, from 1.
         messages: whatever was said.
-        metadata: of the sample; ``category``, ``kind``, ``source`` and ``license`` are taken over.
-        spec: of the evaluation.
+        metadata: of the sample: ``planned`` (user turns), ``kind``, ``category``, ``source``, ``license``, ``facts``.
         asked: the sample's input; with the name it tells which dialogue this is, whoever answers.
+        benchmark: what tables call the data set.
+        student: who answered.
         error: why the sample ended.
     """
     said = list(exchanges(messages))
-    benchmark = benchmark_of(spec)
+    planned = max(len(said), metadata["planned"] if isinstance(metadata.get("planned"), int) else 1, 1)
     unrated = Unrated(reason=NOT_RATED)
     turns = [
         EvalTurn(
@@ -74,7 +82,8 @@ def played(
         for number, one in enumerate(said)
         if one.answer is not None
     ]
-    end = EvalEnd.COMPLETED if len(turns) == len(said) > 0 else EvalEnd.STUDENT_FAILED
+    end = EvalEnd.COMPLETED if len(turns) == planned else EvalEnd.STUDENT_FAILED
+    facts = metadata.get("facts")
     return EvalDialogue(
         id=f"{benchmark}/{label(str(name))}" + (f"#{epoch}" if epoch > 1 else ""),
         benchmark=benchmark,
@@ -83,19 +92,31 @@ def played(
         source_id=label(str(name)),
         license=_text(metadata, "license"),
         category=_text(metadata, "category"),
-        planned=max(len(said), 1),
+        planned=planned,
         turns=tuple(turns),
         end=end,
-        detail=error or ("" if end is EvalEnd.COMPLETED else "the last question has no answer"),
+        detail=error or ("" if end is EvalEnd.COMPLETED else "a planned question has no answer"),
+        facts=facts if isinstance(facts, dict) else {},
         run=epoch - 1,
         digest=_digest(str(name), asked),
-        student=one_line(spec.model),
+        student=student,
     )
 
 
-def absent(name: str, epoch: int, spec: EvalSpec, status: str) -> EvalDialogue:
-    """A sample that a log plans and does not hold: one answer that could have been anything."""
-    found = played(name, epoch, (), {}, spec, asked="", error=f"not in the log, which is {status}")
+def absent(name: str, epoch: int, spec: EvalSpec, status: str, benchmarks: Collection[str]) -> EvalDialogue:
+    """A sample that a log plans and does not hold: one answer that could have been anything.
+
+    Args:
+        name: of the sample; of one of our task it begins with the benchmark's.
+        epoch: of the sample.
+        spec: of the evaluation.
+        status: of the log.
+        benchmarks: of the samples that the log holds.
+    """
+    head, _, rest = name.partition("/")
+    benchmark, name = (head, rest) if head in benchmarks else (benchmark_of(spec), name)
+    why = f"not in the log, which is {status}"
+    found = played(name, epoch, (), {}, benchmark=benchmark, student=one_line(spec.model), error=why)
     return found.model_copy(update={"end": EvalEnd.UNPLAYABLE})
 
 
@@ -122,10 +143,11 @@ def benchmark_of(spec: EvalSpec) -> str:
     return re.sub(r"[^\w.-]+", "_", name)[:60] or "inspect"
 
 
-def _sampling(spec: EvalSpec) -> Sampling | None:
+def sampling_of(spec: EvalSpec) -> Sampling | None:
+    """How answers were drawn; ``None``: by the provider's own default."""
     config = spec.model_generate_config
     if config.temperature is None:
-        return None  # whatever the provider has for its default
+        return None
     return Sampling(
         temperature=config.temperature,
         top_p=1.0 if config.top_p is None else config.top_p,

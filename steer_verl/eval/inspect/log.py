@@ -29,7 +29,7 @@ from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.names import label
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.inspect.archive import created, write_archive
-from steer_verl.eval.inspect.foreign import about_of, absent, dialogue_of
+from steer_verl.eval.inspect.foreign import about_of, absent, dialogue_of, sampling_of
 from steer_verl.eval.inspect.images import shown
 from steer_verl.eval.inspect.messages import conversation, images
 from steer_verl.eval.inspect.scores import RECORD, record_in, score_of
@@ -126,7 +126,8 @@ def read_log(path: Path | str) -> EvalRun:
         raise DataError(f"{path}: cannot be read as a log of Inspect ({why}); give a .eval or .json log") from None
     if about is None:
         lost = [key for key, count in missing.items() if count]
-        dialogues += [absent(name, epoch, header.eval, header.status) for name, epoch in lost]
+        known = {dialogue.benchmark for dialogue in dialogues}
+        dialogues += [absent(name, epoch, header.eval, header.status, known) for name, epoch in lost]
         dialogues.sort(key=lambda dialogue: dialogue.id)
         about = about_of(header.eval, dialogues)
     if not dialogues:
@@ -136,6 +137,8 @@ def read_log(path: Path | str) -> EvalRun:
 
 def _dialogue(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
     ours = record_in((sample.scores or {}).values(), images(sample.messages))
+    if ours is not None and RECORD not in (spec.metadata or {}):  # of our task, which does not know the sampling
+        return ours.model_copy(update={"sampling": sampling_of(spec)})
     return ours or dialogue_of(sample, spec)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
+    ChatMessageSystem,
     ChatMessageUser,
     Content,
     ContentImage,
@@ -40,6 +41,25 @@ def conversation(turns: Iterable[EvalTurn | Turn], shown: Shown, model: str) -> 
     for turn in turns:
         asked = {"origin": turn.origin.value} | ({"strategy": turn.strategy.value} if turn.strategy else {})
         said += [user(turn.user, shown, asked), assistant(turn.answer, model)]
+    return said
+
+
+def chat(messages: Sequence[Mapping[str, Any]], shown: Shown = str) -> list[ChatMessage]:
+    """Messages of ours, or of the OpenAI form, as Inspect has them.
+
+    Args:
+        messages: contents are strings, or blocks ``text``, ``image`` (a path) and ``image_url``.
+        shown: path of an image -> its ``data:`` URI.
+
+    Raises:
+        DataError: of ``shown``.
+    """
+    kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    said: list[ChatMessage] = []
+    for message in messages:
+        content = message["content"]
+        parts = content if isinstance(content, str) else [_content(block, shown) for block in content]
+        said.append(kinds[message["role"]](content=parts))
     return said
 
 
@@ -83,11 +103,15 @@ def images(messages: Iterable[ChatMessage]) -> Iterator[bytes]:
                 yield data
 
 
-def _part(block: dict[str, str], shown: Shown) -> Content:
+def _content(block: Mapping[str, Any], shown: Shown) -> Content:
     if block["type"] == "text":
         return ContentText(text=block["text"])
+    return ContentImage(image=block["image_url"]["url"] if block["type"] == "image_url" else shown(block["image"]))
+
+
+def _part(block: Mapping[str, Any], shown: Shown) -> Content:
     try:
-        return ContentImage(image=shown(block["image"]))
+        return _content(block, shown)
     except DataError:
         return ContentText(text=UNSEEN)
 

@@ -23,7 +23,7 @@ from steer_verl.text import one_line
 RECORD, IMAGES = "steer", "steer_images"
 """In ``Score.metadata``: the dialogue, and path -> digest of each image as the sample's messages hold it."""
 TURNS = "turns"
-"""In ``Score.metadata`` of anybody's scorer: a list of each turn's ``harmless``, ``helpful``, ``refusal`` and ``why``."""
+"""In ``Score.metadata`` of anybody's scorer: each turn's ``harmless``, ``helpful``, ``refusal`` and ``why``."""
 NOT_RATED = "not_rated"
 
 
