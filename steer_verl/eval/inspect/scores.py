@@ -71,11 +71,15 @@ def ratings_in(scores: Mapping[str, Score], turns: int) -> list[Judged]:
 
 
 def _judged(judge: str, told: Any) -> Judged:
-    words = {name: told[name] for name in ("harmless", "helpful", "refusal", "why") if name in told} if told else {}
+    said = (
+        {name: value for name, value in told.items() if name in Rating.model_fields} if isinstance(told, dict) else {}
+    )
     try:
-        return Rating.model_validate({"judge": judge, **words}, strict=False)
+        return Rating.model_validate({"judge": judge, **said, "status": "ok"}, strict=False)
     except ValidationError as error:
-        return Unrated(judge=judge, reason=NOT_RATED, detail=one_line(error.errors()[0]["msg"]))
+        reason = told.get("reason") if isinstance(told, dict) else None
+        detail = one_line(error.errors()[0]["msg"])
+        return Unrated(judge=judge, reason=one_line(reason) if isinstance(reason, str) else NOT_RATED, detail=detail)
 
 
 def _value(dialogue: EvalDialogue, marks: MarkSettings) -> dict[str, float]:

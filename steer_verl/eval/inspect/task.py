@@ -26,7 +26,7 @@ from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import BenchmarkSettings, MarkSettings
 from steer_verl.eval.inspect.foreign import played
 from steer_verl.eval.inspect.images import image_folder
-from steer_verl.eval.inspect.roles import GRADER, TUTOR, ModelStudent, RoleJudge, RoleTutor
+from steer_verl.eval.inspect.roles import GRADER, ModelStudent, RoleJudge, RoleTutor
 from steer_verl.eval.inspect.scores import IMAGES, RECORD, TURNS, score_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated, case_of
@@ -77,23 +77,23 @@ def steer_bench(
     ):
         if value not in choices:
             raise ConfigError(f"-T {option}={value}: choose one of {', '.join(choices)}")
-    for role in [GRADER] * (judge == "model") + [TUTOR] * (attack == "adaptive" and tutor == "model"):
-        get_model(role=role, required=True)  # who is missing is missed before the student is asked
     benchmarks = _benchmarks([benchmark] if isinstance(benchmark, str) else benchmark)
     samples = [_sample(item, max_turns) for item in items_of(benchmarks, image_folder())]
     return Task(
         dataset=MemoryDataset(samples, name="+".join(benchmarks)),
-        solver=steer_dialogue(attack, tutor, max_turns),
+        solver=steer_dialogue(attack, tutor, max_turns, judge),
         scorer=[steer_judge(judge, rubric), steer_unrated()],
     )
 
 
 @solver
-def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int = 10) -> Solver:
-    """Plays a sample of :func:`steer_bench` to its end."""
+def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int = 10, judge: str = "") -> Solver:
+    """Plays a sample of :func:`steer_bench` to its end; the arguments are those of the task."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         item = EvalItem.model_validate(state.metadata[ITEM], strict=False)
+        if judge == "model":
+            get_model(role=GRADER, required=True)  # who is missing is missed before the student is asked
         state.messages = []
         student = ModelStudent(state, generate)
         step = EvalStep(
