@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stages
-from steer_verl.demo.report import ROWS, cell, plain
+from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
-from steer_verl.eval.intervals import difference, difference_over_runs, estimate, over_runs, reach, statistic
-from steer_verl.eval.metrics import MEASURES, DialogueMarks
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.differences import Difference, differences
+from steer_verl.eval.estimate import ranged
+from steer_verl.eval.figures import Figures, figures_of, over_seeds, values_by_seed
 from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
-from steer_verl.statistics import Interval
+from steer_verl.statistics.intervals import UNDEFINED, Interval
 from steer_verl.text import clock_text
 
 PAPER: dict[str, tuple[float, float]] = {
@@ -56,8 +59,8 @@ TITLES = {**ROWS, "harmless_pass": ("harmless pass (%)", 1), "helpful_pass": ("h
 SHOWN = (*HEADLINE, "decision", "over_refusal", "well_formed")
 OTHERS = tuple(name for name in STUDENTS if name != FULL)
 
-Marks = Mapping[str, Mapping[int, Sequence[DialogueMarks]]]
-"""Student -> training seed -> its dialogues."""
+Marks = Mapping[str, Figures]
+"""Student -> the figures of its dialogues over all training seeds."""
 
 
 class Change(NamedTuple):
@@ -66,9 +69,9 @@ class Change(NamedTuple):
     each: tuple[float, ...]
     """The difference in each seed, paired by dialogue."""
     over: Interval
-    """Over seeds, each one observation (Student's t); no bounds for a single seed."""
+    """Over seeds, each one observation (Student's t, on the scale); undefined for a single seed."""
     pooled: Interval
-    """Of these very students: all dialogues pooled, paired, bootstrap over dialogues."""
+    """Of these very students: all dialogues pooled, paired by dialogue."""
 
     @property
     def shown(self) -> Interval:
@@ -82,28 +85,34 @@ def read(run: Ablations, seeds: Sequence[int], attack: str = "adaptive") -> Mark
     Raises:
         DataError: an evaluation cannot be read.
     """
-    return {name: {s: marked(read_run(run.played(s, name, attack))) for s in seeds} for name in STUDENTS}
+    played = {name: [read_run(run.played(seed, name, attack)) for seed in seeds] for name in STUDENTS}
+    return {name: figures_of([m for one in runs for m in marked(one)], MarkSettings()) for name, runs in played.items()}
 
 
-def value(name: str, dialogues: Sequence[DialogueMarks]) -> float:
-    """A measure of some dialogues, without resampling."""
-    return float(statistic(name, dialogues)(np.ones((1, len(dialogues))))[0])
-
-
-def mean(name: str, runs: Mapping[int, Sequence[DialogueMarks]]) -> Interval:
+def mean(name: str, found: Figures) -> Interval:
     """A measure of one student, mean over seeds; of a single seed, with the interval over its dialogues."""
-    if len(runs) == 1:
-        return estimate(name, *runs.values())
-    return over_runs([value(name, dialogues) for dialogues in runs.values()], MEASURES[name].scale)
+    if len(found.runs) > 1:
+        return over_seeds([found])[name]
+    figure = found.estimates()[name]
+    return _interval(figure.value, figure.low, figure.high)
 
 
 def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change:
     """What a measure is without a part, minus what it is with it."""
     after, before = marks[student], marks[against]
-    values = [[value(name, side[seed]) for seed in before] for side in (after, before)]
-    each = tuple(a - b for a, b in zip(*values, strict=True))
-    pooled = difference(name, [d for runs in after.values() for d in runs], [d for r in before.values() for d in r])
-    return Change(each, difference_over_runs(*values, MEASURES[name].scale), pooled)
+    values, others = values_by_seed([after]), values_by_seed([before])
+    each = tuple(values[seed][name] - others[seed][name] for seed in others)
+    found = _differences(after, before)[name]
+    return Change(each, found.over_seeds or UNDEFINED, _interval(found.value, found.low, found.high))
+
+
+@lru_cache(maxsize=64)
+def _differences(after: Figures, before: Figures) -> dict[str, Difference]:
+    return differences(after, before)
+
+
+def _interval(*ends: float | None) -> Interval:
+    return Interval(*(float("nan") if end is None else end for end in ends))
 
 
 def verdict(found: Change) -> str:
@@ -122,7 +131,7 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         f"Machine: {_machine()}.",
         _played(run, marks, seeds),
         "## Does each part help?",
-        "Without the part minus the full method, mean over seeds with Student's t interval (of a single seed: over its "
+        "Without the part minus the full method, mean over seeds, each one observation (of a single seed: over its "
         "dialogues); below zero the part helps. Safety is the tutor's, by whose scores GRPO is paid; whether a "
         "dialogue is unbroken, and an answer helpful, says a judge who pays nobody.",
         answers(marks),
@@ -134,7 +143,7 @@ def page(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
         "## Students",
         students(marks, SHOWN),
         "## Differences to the full method",
-        "*Pooled*: paired by dialogue, bootstrap over dialogues, what is true of these very students. *Over seeds*: "
+        "*Pooled*: paired by dialogue, what is true of these very students. *Over seeds*: "
         "each training seed is one observation, what another seed may show.",
         *(differences(name, marks, seeds) for name in SHOWN),
     ]
@@ -207,11 +216,11 @@ def _lower(found: Change) -> str:
 
 def students(marks: Marks, names: Sequence[str]) -> str:
     """Measures of each student: mean over seeds with its interval."""
-    found = [
-        [STUDENTS[student].title, *(cell(plain(mean(name, runs)), TITLES[name][1]) for name in names)]
-        for student, runs in marks.items()
+    rows = [
+        [STUDENTS[student].title, *(_text(mean(name, found), name) for name in names)]
+        for student, found in marks.items()
     ]
-    return _table(["mean over seeds", *(_title(name, marks) for name in names)], found)
+    return _table(["mean over seeds", *(_title(name, marks) for name in names)], rows)
 
 
 def differences(name: str, marks: Marks, seeds: Sequence[int]) -> str:
@@ -266,14 +275,14 @@ def plot(marks: Marks, seeds: Sequence[int], path: Path) -> None:
 
 
 def _played(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
-    first = next(iter(marks[FULL].values()))
-    attacked = sum(d.attacked for d in first)
+    first = marks[FULL].of_run(seeds[0])
+    attacked = first.lives.there_N.sum()
     return (
         f"Training seeds: {_list(seeds)}. Every seed draws its own data, order and sampling for Stages II and III; the "
         "pretrained base is one model for all of them, as in the paper. GRPO takes "
-        f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first)} dialogues a seed on "
+        f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first.key_N)} dialogues a seed on "
         f"unseen scenes ({attacked} of seed {seeds[0]}'s attacked), greedy decoding, under the adaptive attack. "
-        "Intervals: 95 %, cut at the ends of the scale, not corrected for the number of comparisons."
+        "Intervals: 95 %, within the scale, not corrected for the number of comparisons."
     )
 
 
@@ -282,11 +291,15 @@ def _list(seeds: Sequence[int]) -> str:
 
 
 def _title(name: str, marks: Marks) -> str:
-    return TITLES[name][0].format(turn=min(reach(dialogues) for dialogues in marks[FULL].values()))
+    return TITLES[name][0].format(turn=marks[FULL].reach)
 
 
-def _signed(interval: Interval, name: str) -> str:
-    return cell(plain(interval), TITLES[name][1], signed=True)
+def _text(found: Interval, name: str, *, signed: bool = False) -> str:
+    return ranged(found.value, found.low, found.high, TITLES[name][1], signed=signed)
+
+
+def _signed(found: Interval, name: str) -> str:
+    return _text(found, name, signed=True)
 
 
 def _table(header: Sequence[str], found: Sequence[Sequence[str]]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from steer_verl.demo.child import child_environment, run_child
 from steer_verl.demo.data import build_data
 from steer_verl.mini.model import build
+from steer_verl.processes.child import child_environment, run_child
 from steer_verl.report.training import Step, parse_step
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini"

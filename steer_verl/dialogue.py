@@ -215,12 +215,11 @@ class Dialogue:
 
         Then a tutor's exception is raised: what was asked for beside it has come to its end.
         """
-        audits = [played.audit for played in self._played if played.audit is not None]
-        verdicts = [played.pending.response for played in self._played]
-        if verdicts:
-            await asyncio.wait([*verdicts, *audits])
-        for verdict in verdicts:
-            verdict.result()
+        for waited in ([p.pending.response for p in self._played], [p.audit for p in self._played if p.audit]):
+            if waited:
+                await asyncio.wait(waited)
+        for played in self._played:
+            played.pending.response.result()
         return self.turns
 
     @property

@@ -1,5 +1,7 @@
 """Errors that a user can act on. Each message is one line: what is wrong, where, and how to fix it."""
 
+import errno
+import os
 import re
 
 MAX_MESSAGE = 4000
@@ -38,6 +40,30 @@ class StudentError(SteerError):
 
 class UnscoredError(SteerError):
     """A turn without scores was asked for a number."""
+
+
+def disk_error(error: OSError, path: str | os.PathLike[str] = "", what: str = "read or written") -> SteerError:
+    """What the system refused, such as to write to a full disk, as one line: its own words, and how to fix it.
+
+    Args:
+        error: names the file itself, unless ``path`` does.
+        path: the file.
+        what: that could not be done to it.
+    """
+    where = path or error.filename
+    hint = _HINTS.get(error.errno or 0, "check the path")
+    return SteerError(f"{f'{where}: ' if where else ''}cannot be {what} ({error.strerror or error}); {hint}")
+
+
+_ROOM = "make room for it, and the same command goes on"
+_PLACE = "name a place that you may write to"
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _PLACE),
+    errno.ENOTDIR: "part of this path is a file: name another place",
+    errno.EISDIR: "it is a folder: name a file",
+    errno.EMFILE: "too many files are open: `ulimit -n 4096` allows more",
+}
 
 
 def _one_line(message: str) -> str:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from steer_verl.eval.survival import Curve
 
 COLOURS = ("#8a8f98", "#d97706", "#1d6fb8", "#2e8b57", "#9b4f96")
 INK, GRID = "#22272e", "#e3e6ea"
 TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns."""
+
+
+class Curve(NamedTuple):
+    """S(t) at t = 0, 1, ... as far as it is known, and its 95 % band."""
+
+    survival: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+    @property
+    def last(self) -> int:
+        """Its last turn."""
+        return len(self.survival) - 1
 
 
 def survival_plot(
@@ -22,7 +33,7 @@ def survival_plot(
     """Draw S(t) of each curve as steps with its 95 % band and write a PNG.
 
     Args:
-        curves: Label -> curve, in the order of the legend. A curve ends at the last turn any of its dialogues reached.
+        curves: Label -> curve, in the order of the legend.
         path: Where the image goes; its folder is made.
         title: One line above the axes.
         subtitle: A smaller second line: what was played, how often.
@@ -103,14 +114,14 @@ def reliability_plot(
 
 def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:
     turns = [*range(end + 1), end + TAIL]
-    s, low, high = (_held(values, end) for values in (curve.survival, curve.low, curve.high))
+    s, low, high = (_held(values, end) for values in curve)
     axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
     axes.step(turns, s, where="post", color=colour, linewidth=2.2, label=label)
     axes.plot(turns[1:-1], s[1:-1], "o", color=colour, markersize=3.4)
     return label, curve.survival[end], colour
 
 
-def _held(values: tuple[float, ...], last: int) -> list[float]:
+def _held(values: Sequence[float], last: int) -> list[float]:
     """The values up to ``last``, the final one twice, so that the last step can be seen."""
     return [*values[: last + 1], values[last]]
 

@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 
 from pydantic import BaseModel
 
-from steer_verl.errors import DataError, SteerError
+from steer_verl.errors import DataError, disk_error
 
 T = TypeVar("T")
 
@@ -54,6 +54,10 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and not error.filename:  # a full disk does not say which file it was
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,8 +72,7 @@ def write_whole(path: Path, text: str) -> None:
         with atomic(path) as stream:
             stream.write(text.encode("utf-8", "replace"))
     except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None
+        raise disk_error(error, path, "written") from None
 
 
 def own_file(folder: str | Path) -> Path:

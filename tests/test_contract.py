@@ -389,8 +389,8 @@ def test_verl_lays_out_a_checkpoint_as_we_look_for_it() -> None:
 
 
 def test_verls_merger_takes_our_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """steer_verl/eval/students/merge.py."""
-    from steer_verl.eval.students.merge import merger_arguments
+    """steer_verl/eval/students/checkpoint.py."""
+    from steer_verl.eval.students.checkpoint import merger_arguments
 
     merger = importlib.import_module("verl.model_merger.base_model_merger")
     monkeypatch.setattr("sys.argv", ["merger", *merger_arguments(tmp_path / "shards", tmp_path / "hf")])

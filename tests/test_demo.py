@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_verl.demo import leftovers, runner
-from steer_verl.demo.child import StageFailed, Tail, clear_earlier, run_child
+from steer_verl.demo import runner
 from steer_verl.demo.cures import GENERAL, cure
 from steer_verl.demo.display import Display
-from steer_verl.demo.leftovers import SHM, TOKEN_ENV, Claim, claim, processes
 from steer_verl.demo.runner import Stage, is_done, metric, run, stage_key
 from steer_verl.demo.timing import Clock, Typical, pace
 from steer_verl.errors import SteerError
+from steer_verl.processes.child import StageFailed, Tail, run_child
+from steer_verl.processes.leftovers import Claim, processes
 from steer_verl.text import clock_text
 
 WRITE = "import sys,pathlib; p=pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True,exist_ok=True); "
@@ -155,7 +155,7 @@ run([stage], out, Display([("Slow", stage.typical, 6)], Console()))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_interrupted_it_goes_on_where_it_was_and_leaves_nothing_behind(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "slow").mkdir(parents=True)
     first = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=subprocess.DEVNULL)
@@ -167,12 +167,12 @@ def test_interrupted_it_goes_on_where_it_was_and_leaves_nothing_behind(tmp_path:
     first.send_signal(how)
     first.wait(timeout=20)
     if how is signal.SIGKILL:  # it could not clean up: the next run does, a process in a session of its own included
-        assert alive(stray) and Path(claimed.tmp).exists()
+        assert alive(stray) and claimed.folder.exists()
     else:
         assert not alive(stray) and not (tmp_path / "running.json").exists()
     second = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=30)
     assert second.returncode == 0, second.stderr
-    assert not alive(stray) and not Path(claimed.tmp).exists() and not processes(claimed)
+    assert not alive(stray) and not claimed.folder.exists() and not processes(claimed)
     assert log.read_text().count("step:3") == 1 and "step:4" in log.read_text()
 
 
@@ -212,42 +212,6 @@ def test_output_is_read_as_it_grows(tmp_path: Path) -> None:
     )
     assert seen == ["a", "b", "c", "half whole"]
     assert Tail(tmp_path / "log").lines() == seen
-
-
-def test_shared_memory_seen_with_the_run_is_removed_unless_it_is_in_use() -> None:
-    left = claim()
-    foreign, orphan = (SHM / f"psm_steer{os.getpid()}{letter}" for letter in "ab")
-    foreign.touch()
-    orphan.touch()
-    used = shared_memory.SharedMemory(name=f"psm_steer{os.getpid()}c", create=True, size=16)
-    try:
-        leftovers.clear(left, {orphan.name, used.name})
-        assert foreign.exists() and not orphan.exists() and (SHM / used.name).exists()
-        assert not Path(left.tmp).exists() and len(left.tmp) < 40
-    finally:
-        used.close()
-        used.unlink()
-        foreign.unlink()
-
-
-def test_processes_of_an_earlier_boot_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = replace(claim(), boot="another")
-    child = subprocess.Popen(["sleep", "30"], env={**os.environ, TOKEN_ENV: left.token})
-    try:
-        wait_for(lambda: processes(left) == [child.pid])
-        leftovers.clear(left)
-        assert child.poll() is None
-        leftovers.clear(replace(left, boot=leftovers.boot_id()))
-        assert child.wait(timeout=5) == -signal.SIGTERM
-    finally:
-        child.kill()
-        child.wait()
-
-
-def test_a_torn_record_is_no_record(tmp_path: Path) -> None:
-    (tmp_path / "running.json").write_text('{"token": "x", "sess')
-    assert clear_earlier(tmp_path / "running.json") is False
-    assert not (tmp_path / "running.json").exists()
 
 
 def test_the_time_left_learns_from_what_is_seen() -> None:

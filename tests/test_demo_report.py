@@ -23,7 +23,7 @@ def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.Captur
     assert report["gain"]["helpfulness"]["value"] == 0
     assert json.loads((tmp_path / "report.json").read_text()) == report
     table = (tmp_path / "report.md").read_text()
-    assert "| unbroken to the end (%) | 0.0 [0.0, 0.0] | 70.0 [" in table and "| 100.0 [100.0, 100.0] |" in table
+    assert "| unbroken to the end (%) | 0.0 [0.0 to 8.8] | 70.0 [" in table and "| 100.0 [91.2 to 100.0] |" in table
     assert (tmp_path / "survival.png").read_bytes().startswith(b"\x89PNG")
     assert "<!doctype html>" in (tmp_path / "report.html").read_text()[:50].lower()
     shown = capsys.readouterr().out
@@ -37,7 +37,7 @@ def test_the_benchmark_states_each_demand_and_whether_it_is_met(tmp_path: Path) 
         for name, broken in (("base", 1.0), ("sft", 0.4), ("grpo", 0.1), ("sft-static", 0.0)):
             evaluation(plan.out / "eval" / name, broken, plan.seed)
     marks = mini.collect(plans)
-    assert {m.run for m in marks["grpo"]} == {0, 1} and len(marks["grpo"]) == 120
+    assert marks["grpo"].runs == (0, 1) and len(marks["grpo"].key_N) == 120
     assert all(demand.met for demand in mini.demands(marks, [0, 1]))
     text = mini.report(marks, [0, 1], [{"data": 61.0, "eval-sft-static": 9.0}] * 2, "the command")
     assert "| data | 1:01 | 1:01 |" in text and "in all | 1:01 | 1:01 |" in text and "the command" in text
@@ -67,7 +67,7 @@ def benchmark() -> Any:
 
 def test_what_is_undefined_is_a_dash() -> None:
     assert cell({"value": None, "low": None, "high": None}, 1) == "-"
-    assert cell({"value": 1.25, "low": -0.5, "high": 3.0}, 1, signed=True) == "+1.2 [-0.5, +3.0]"
+    assert cell({"value": 1.25, "low": -0.5, "high": 3.0}, 1, signed=True) == "+1.2 [-0.5 to +3.0]"
 
 
 def test_stages_follow_each_other_and_train_by_verl_itself(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def measure(plan: Plan, keep: Callable[[Figures], None]) -> Figures:
 
     A run that ends badly is told by ``ended`` and its log, not raised: its steps are good.
     """
-    from steer_verl.demo.child import StageFailed, clear_earlier, run_child
+    from steer_verl.processes.child import StageFailed, run_child
+    from steer_verl.processes.leftovers import clear_earlier
 
     card = Card() if find_spec("pynvml") else None
     changes = overrides(plan)

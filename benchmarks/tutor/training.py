@@ -37,11 +37,11 @@ from aiohttp import web
 
 from steer_verl.config import steer_config, tcsr_config
 from steer_verl.data.rows.parquet import load_seeds
-from steer_verl.demo.child import StageFailed, child_environment, run_child
 from steer_verl.demo.data import build_data
-from steer_verl.demo.leftovers import Claim, processes
 from steer_verl.mini.model import build
 from steer_verl.models.log import Attempt, read_log
+from steer_verl.processes.child import StageFailed, child_environment, run_child
+from steer_verl.processes.leftovers import Claim, processes
 from steer_verl.records import read_records
 from steer_verl.report.training import parse_step
 from steer_verl.rewards import trajectory_rewards

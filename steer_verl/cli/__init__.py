@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steer_verl.errors import SteerError
+from steer_verl.errors import SteerError, disk_error
 
 app = typer.Typer(
     help="Tutor-in-the-loop GRPO for vision-language models, as a verl plugin.",
@@ -129,6 +129,7 @@ def main(args: list[str] | None = None) -> None:
     """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
     try:
         app(args=args)
-    except SteerError as error:
-        typer.secho(f"steer: {error}", fg="red", err=True)
+    except (SteerError, OSError) as error:  # OSError: a folder that cannot be written, a full disk
+        told = disk_error(error) if isinstance(error, OSError) else error
+        typer.secho(f"steer: {told}", fg="red", err=True)
         sys.exit(1)

@@ -20,7 +20,7 @@ from steer_verl.cli.tutor_config import read_config
 from steer_verl.cli.tutor_reports import calibration_page, print_log, print_replay, write_calibration, write_json
 from steer_verl.config import TutorConfig
 from steer_verl.console import stdout
-from steer_verl.errors import DataError, SteerError
+from steer_verl.errors import DataError, SteerError, disk_error
 from steer_verl.models.cache import Cache
 from steer_verl.models.log import read_log, summary
 from steer_verl.rubric import BREACH_SAFETY
@@ -183,7 +183,8 @@ def _one_line_errors(interrupted: str = "the same command goes on from here") ->
     try:
         yield
     except (SteerError, OSError) as error:  # OSError: a file that cannot be written, a full disk
-        console.print(str(error), style="bold red", markup=False, soft_wrap=True)
+        told = disk_error(error) if isinstance(error, OSError) else error
+        console.print(str(told), style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print(f"interrupted; {interrupted}", style="yellow", markup=False)

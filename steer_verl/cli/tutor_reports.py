@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from steer_verl.models.log import Summary
-from steer_verl.statistics import Interval
+from steer_verl.statistics.intervals import Interval
 from steer_verl.tutor.calibrate import FIGURES, Calibration
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ figure. A breach is safety <= {calibration.threshold:g}.
 {_markdown(figures, "figure", "value (95 % interval)")}
 
 Breaches: {known.caught} caught, {known.missed} missed. Safe answers: {known.cleared} cleared, {known.blamed} called \
-breaches. `corrected_pass_rate` of `steer_verl.statistics` corrects pass rates by these counts.
+breaches. `corrected_pass_rate` of `steer_verl.statistics.agreement` corrects pass rates by these counts.
 
 {_markdown(levels, "human level", "answers", "tutor's mean", "spread (sd)")}
 """

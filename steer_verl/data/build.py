@@ -44,6 +44,7 @@ from steer_verl.records import write_whole
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
 from steer_verl.work.run import Job, run, share
+from steer_verl.work.step import given_up
 
 SEEDS, DIALOGUES = "seeds", MakeStep.name
 """The two steps; the sets are written after them."""
@@ -104,7 +105,15 @@ def build(
         secrets=tuple({endpoint.api_key_env for endpoint in config.agents.endpoints.values()}),
     )
     try:
-        run(job, made_with, total=seeds.kept, accept_changes=accept_changes, retry=retry, ray=ray, console=console)
+        run(
+            job,
+            made_with,
+            total=seeds.kept,
+            accept_changes=accept_changes,
+            retry=given_up if retry else None,
+            ray=ray,
+            console=console,
+        )
     finally:  # a run that stops leaves its account too
         manifest = _account(config, seeds)
     _write_sets(config, manifest)

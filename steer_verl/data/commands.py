@@ -24,7 +24,7 @@ from steer_verl.data.rows.schema import MAX_TURN_CHARS
 from steer_verl.data.rows.tokens import MAX_TOKENS, StudentTokens
 from steer_verl.data.rows.verl import DATA_SOURCE
 from steer_verl.data.student_format import STUDENT_FORMAT
-from steer_verl.errors import MAX_MESSAGE, DataError, SteerError
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError, disk_error
 from steer_verl.images import Change
 from steer_verl.text import one_line
 
@@ -249,8 +249,7 @@ def _one_line_errors() -> Iterator[None]:
     except SteerError as error:
         _fail(str(error))
     except OSError as error:  # a report that cannot be written, a full disk
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}cannot be written or read ({error.strerror}); check the path, and the room on its disk")
+        _fail(str(disk_error(error)))
 
 
 def _fail(message: str) -> None:

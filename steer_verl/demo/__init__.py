@@ -2,8 +2,6 @@
 
 =============  ==================================================================================
 ``stages``     what is run, in which order, from which inputs, and how long it usually takes
-``child``      one child process: log, time limit, and an end that leaves nothing behind
-``leftovers``  what a killed run leaves on the machine, and taking it away
 ``timing``     how long it will still take
 ``display``    showing that
 ``cures``      what to do when a stage fails

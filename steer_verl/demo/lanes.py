@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from steer_verl.demo.child import clear_earlier
 from steer_verl.demo.display import Display
-from steer_verl.demo.runner import Stage, held, is_done, locked, run_stage, stage_keys, terminable
+from steer_verl.demo.runner import Stage, held, is_done, locked, run_stage, stage_keys
 from steer_verl.errors import SteerError
+from steer_verl.processes.child import terminable
+from steer_verl.processes.leftovers import clear_earlier
 
 POLL = 2.0
 """Seconds between two looks when everything that could begin is begun."""

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from steer_verl.demo.runner import Stage, durations
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan
-from steer_verl.eval.intervals import SURVIVAL, difference, summarize
-from steer_verl.eval.metrics import DialogueMarks
-from steer_verl.eval.runs import read_run
+from steer_verl.eval.differences import differences
+from steer_verl.eval.estimate import ranged
+from steer_verl.eval.figures import Figures, figures_of
+from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.eval.summary import marked
-from steer_verl.eval.survival import curve_from
 from steer_verl.records import write_whole
-from steer_verl.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from steer_verl.plots import Curve
+
 ROWS: dict[str, tuple[str, int]] = {
     "safety": ("safety under attack (1-10)", 2),
     "safety_min": ("lowest safety (1-10)", 2),
-    SURVIVAL: ("survival to turn {turn} (%)", 1),
+    "survival": ("survival to turn {turn} (%)", 1),
     "unbroken": ("unbroken to the end (%)", 1),
     "helpfulness": ("benign helpfulness (%)", 1),
     "over_refusal": ("over-refusal (%)", 1),
@@ -48,20 +49,20 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     from steer_verl.report.write import write_report as write_page
 
     runs = {name: read_run(plan.out / "eval" / name) for name in STUDENTS}
-    marks = {name: marked(run) for name, run in runs.items()}
-    summaries = {name: _summary(dialogues) for name, dialogues in marks.items()}
-    gain = gains(marks)
+    figures = {name: figures_of(marked(run), run.about.mark_settings) for name, run in runs.items()}
+    last = min(found.reach for found in figures.values())
+    summaries = {name: _summary(runs[name], figures[name], last) for name in STUDENTS}
+    gain = {name: d.model_dump() for name, d in differences(figures["grpo"], figures["sft"], last=last).items()}
     seconds = durations(stages, plan.out)
     report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
     write_whole(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
     write_whole(plan.out / "report.md", markdown(summaries, gain))
-    attacked = summaries["sft"]["attacked"]
     picture = survival_plot(
-        {TITLES[name]: curve_from(summary["curve"]) for name, summary in summaries.items()},
+        {TITLES[name]: curve_of(found) for name, found in figures.items()},
         plan.out / "survival.png",
         "Survival under adaptive attack",
-        f"{attacked} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
-        summaries["sft"]["survival_turn"],
+        f"{summaries['sft']['attacked']} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
+        last,
     )
     page = write_page(
         [runs[name].folder for name in PAGE_ORDER],
@@ -76,29 +77,30 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     return report
 
 
-def _summary(dialogues: Sequence[DialogueMarks]) -> dict[str, Any]:
-    return {"attack": "adaptive", **summarize(dialogues)}
+def _summary(run: EvalRun, found: Figures, last: int) -> dict[str, Any]:
+    """Every figure of one student, as plain JSON values."""
+    return {
+        "attack": run.about.attack,
+        "dialogues": len(run.dialogues),
+        "attacked": sum(d.attacked for d in run.dialogues),
+        "turns": sum(len(d.turns) for d in run.dialogues),
+        "survival_turn": last,
+        "measures": {name: figure.model_dump() for name, figure in found.estimates(last).items()},
+    }
 
 
-def gains(marks: Mapping[str, Sequence[DialogueMarks]]) -> dict[str, dict[str, float | None]]:
-    """What GRPO added to SFT in every measure, paired by dialogue."""
-    found = {name: difference(name, marks["grpo"], marks["sft"]) for name in ROWS}
-    return {name: plain(interval) for name, interval in found.items()}
+def curve_of(found: Figures) -> Curve:
+    """Survival with its band, up to the last turn that a dialogue reached."""
+    from steer_verl.plots import Curve
+
+    figures, end = found.estimates(), int(found.risks_C2T[:, 1].any(axis=0).sum())
+    turns = [figures[f"survival:{t}"] for t in range(1, end + 1)]
+    return Curve(*([1.0, *(getattr(s, name) / 100 for s in turns)] for name in ("value", "low", "high")))
 
 
-def plain(interval: Interval) -> dict[str, float | None]:
-    """An interval for JSON: what is undefined is null."""
-    values = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {key: value if value == value else None for key, value in values.items()}
-
-
-def cell(values: Mapping[str, float | None], decimals: int, *, signed: bool = False) -> str:
-    """``value [low, high]``; a dash when it is undefined."""
-    value, low, high = (values[key] for key in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return "-"
-    sign = "+" if signed else ""
-    return f"{value:{sign}.{decimals}f} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+def cell(values: Mapping[str, Any] | None, decimals: int, *, signed: bool = False) -> str:
+    """``value [low to high]`` of a figure in ``report.json``; a dash when it is undefined."""
+    return "-" if values is None else ranged(*(values[k] for k in ("value", "low", "high")), decimals, signed=signed)
 
 
 def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: bool = True) -> list[list[str]]:
@@ -106,9 +108,9 @@ def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: b
     rows = []
     for name, (title, decimals) in ROWS.items():
         title = title.format(turn=next(iter(summaries.values()))["survival_turn"])
-        students = [cell(summary["measures"][name], decimals) for summary in summaries.values()]
+        students = [cell(summary["measures"].get(name), decimals) for summary in summaries.values()]
         students = students if intervals else [text.partition(" ")[0] for text in students]
-        rows.append([title, *students, cell(gain[name], decimals, signed=True)])
+        rows.append([title, *students, cell(gain.get(name), decimals, signed=True)])
     return rows
 
 
@@ -139,5 +141,5 @@ def _note(summaries: Mapping[str, Any]) -> str:
     first = next(iter(summaries.values()))
     return (
         f"{first['dialogues']} dialogues on unseen scenes, {first['attacked']} of them attacked ({first['attack']}), "
-        "the same for each student. Intervals: 95 %, bootstrap over dialogues; differences are paired by dialogue."
+        "the same for each student. Intervals: 95 %, over dialogues; differences are paired by dialogue."
     )

@@ -11,21 +11,20 @@ import hashlib
 import json
 import re
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
-from steer_verl.demo.child import StageFailed, Tail, child_environment, clear_earlier, run_child
 from steer_verl.demo.cures import cure
 from steer_verl.demo.display import Display
 from steer_verl.demo.sources import READ
 from steer_verl.demo.timing import Typical
 from steer_verl.errors import SteerError
+from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
+from steer_verl.processes.leftovers import clear_earlier
 from steer_verl.records import write_whole
 
 STEP = re.compile(r"\bstep:(\d+) - ")
@@ -223,17 +222,3 @@ def locked(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Within, a SIGTERM is like Ctrl-C, so that children are ended on the way out."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

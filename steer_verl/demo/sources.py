@@ -17,7 +17,7 @@ READ = {".py", ".yaml", ".md", ".jinja", ".txt"}
 _TALK = ("cli", "doctor", "plots.py", "preflight", "report")
 """Commands hand their arguments on; the others check before and show afterwards."""
 
-_MEASURING = ("demo", "eval", "mini/student.py", "statistics.py")
+_MEASURING = ("demo", "eval", "mini/student.py", "processes", "statistics")
 _JUDGE = "mini/judge.py"
 """Of evaluations, and GRPO's held-out judge: its scores are in the transcripts."""
 

@@ -1,15 +1,20 @@
-"""``steer eval``: measure a model, compare runs, learn a judge's errors."""
+"""``steer eval``: measure a model, ask again for what is missing, rejudge, compare runs, learn a judge's errors."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from steer_verl.console import stdout
-from steer_verl.errors import ConfigError, SteerError
+from steer_verl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from steer_verl.eval.working import Finished
 
 app = typer.Typer(
     help="Measure any model on dialogues or under adaptive attack, with intervals; compare runs.",
@@ -33,30 +38,49 @@ def run(
     """Play every dialogue of some benchmarks with a student and rate every answer. Start it again to go on."""
     from steer_verl.eval.config import EvalConfig
     from steer_verl.eval.run import evaluate
-    from steer_verl.eval.summary import summarize_run
-    from steer_verl.eval.summary_table import summary_table
     from steer_verl.settings_file import load_settings
 
-    file, overrides = _split(settings)
-    config = load_settings(EvalConfig, file, overrides)
-    console = Console(stderr=True, highlight=False)
-    try:
-        done = evaluate(config, accept_changes=accept_changes, console=console)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here", style="yellow")
-        raise typer.Exit(130) from None
-    stdout().print(summary_table(summarize_run(done)))
-    console.print(f"{done.folder}: next, `steer report {done.folder}`", markup=False, soft_wrap=True)
+    config = load_settings(EvalConfig, *_split(settings))
+    with _resumable() as console:
+        _show(evaluate(config, accept_changes=accept_changes, console=console), console)
 
 
-def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
-    """The file, if the first word is one, and the overrides."""
-    first = settings[0]
-    if "=" in first and not Path(first).is_file():
-        return None, settings
-    if wrong := [word for word in settings[1:] if "=" not in word]:
-        raise ConfigError(f"{wrong[0]!r}: not of the form key=value; only the first word may be a file")
-    return Path(first), settings[1:]
+@app.command()
+def retry(
+    out: Annotated[Path, typer.Argument(help="Folder of `steer eval run` or `rejudge`, whose settings it holds")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="key=value that is otherwise now: judge.endpoint.base_url=...")
+    ] = None,
+    accept_changes: AcceptChanges = False,
+) -> None:
+    """Ask again for what is missing in a folder: given up, not rated, left by student or tutor, or not playable then.
+
+    What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more. Killed,
+    the same command goes on.
+    """
+    from steer_verl.eval.retry import retry_folder
+
+    with _resumable() as console:
+        _show(retry_folder(out, settings or (), accept_changes=accept_changes, console=console), console)
+
+
+@app.command()
+def rejudge(
+    run: Annotated[Path, typer.Argument(help="Finished run: a folder, or a log of Inspect (.eval); it stays as it is")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(help="YAML file of a run, whose `judge` is taken, then key=value: judge.endpoint.model=NAME"),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new run; the same command goes on in it")],
+    accept_changes: AcceptChanges = False,
+) -> None:
+    """Rate the answers of a run by another judge, panel or rubric, and tell how far it agrees with the former."""
+    from steer_verl.eval.rejudge import rejudge as rate
+    from steer_verl.eval.rejudge import rejudge_settings
+
+    config = rejudge_settings(run, out, *_split(settings))
+    with _resumable() as console:
+        _show(rate(config, accept_changes=accept_changes, console=console), console)
 
 
 @app.command()
@@ -91,12 +115,10 @@ def calibrate(
     from steer_verl.settings_file import load_settings
     from steer_verl.tutor.labelled import Scale
 
-    file, overrides = _split(settings)
     if scale is not None and scale not in [known.value for known in Scale]:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(known.value for known in Scale)}")
-    judge = load_settings(JudgeFile, file, overrides).judge
-    console = Console(stderr=True, highlight=False)
-    try:
+    judge = load_settings(JudgeFile, *_split(settings)).judge
+    with _resumable() as console:
         found = learn(
             labelled,
             judge,
@@ -106,10 +128,44 @@ def calibrate(
             accept_changes=accept_changes,
             console=console,
         )
+    stdout().print(found.report(), markup=False)
+
+
+def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
+    """The file, if the first word is one, and the overrides."""
+    first = settings[0]
+    if "=" in first and not Path(first).is_file():
+        return None, settings
+    if wrong := [word for word in settings[1:] if "=" not in word]:
+        raise ConfigError(f"{wrong[0]!r}: not of the form key=value; only the first word may be a file")
+    return Path(first), settings[1:]
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[Console]:
+    """Where progress is shown; Ctrl-C loses nothing."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        yield console
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
-    stdout().print(found.report(), markup=False)
+
+
+def _show(done: Finished, console: Console) -> None:
+    """The table, the judges' agreement, what is missing, and what to do next."""
+    from steer_verl.eval.summary_table import summary_table
+
+    folder = done.run.folder
+    stdout().print(summary_table(done.summary))
+    if done.agreement is not None:
+        stdout().print(done.agreement.report(), markup=False)
+    if done.incomplete or done.given_up:
+        what = f"{done.incomplete:,} of {len(done.run.dialogues):,} dialogues are not whole"
+        what += f", {done.given_up:,} were given up while a model failed" if done.given_up else ""
+        told = f"{what}: `steer eval retry {folder}` asks again for what is missing"
+        console.print(told, style="yellow", markup=False, soft_wrap=True)
+    console.print(f"{folder}: next, `steer report {folder}`", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -124,9 +180,6 @@ def export(
 
     if out.suffix != ".eval":
         raise ConfigError(f"--out {out}: a log's name ends in .eval")
-    try:
-        write_log(read_run(run), out) if (run / ABOUT).is_file() or run.is_file() else write_transcripts(run, out)
-    except OSError as error:
-        raise SteerError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    write_log(read_run(run), out) if (run / ABOUT).is_file() or run.is_file() else write_transcripts(run, out)
     told = f"{out}: next, `inspect view --log-dir {out.parent}`"
     Console(stderr=True, highlight=False).print(told, markup=False, soft_wrap=True)

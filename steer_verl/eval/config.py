@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from steer_verl.config import EndpointConfig, Settings, TutorConfig
 from steer_verl.data.sources.settings import SourceSettings
@@ -44,6 +44,8 @@ class StudentSettings(Settings):
 
     path: Path | None = None
     """A Hugging Face folder, or a checkpoint of verl (``global_step_<n>``, or the folder above: its latest)."""
+    trust_checkpoint: bool = False
+    """Open shards of a checkpoint that may run code: only of somebody you trust."""
     kind: Literal["vllm", "mini"] = "vllm"
     """Who runs ``path``: a vLLM server that is started and stopped for it, or, for the laboratory's students,
     transformers in this process."""
@@ -79,7 +81,7 @@ class BenchmarkSettings(Settings):
     source: SourceSettings | None = None
     """A public set of single-turn questions, or a file of your own, as Stage I reads it."""
     images: Path | None = None
-    """Folder of the pictures of ``file``, which no path may leave. Unset: the file's own folder."""
+    """Folder of the images of ``file``, which no path may leave. Unset: the file's own folder."""
     kind: DialogueKind | None = None
     """What every dialogue of it is, where the rows do not say: ``benign`` rows are measured for over-refusal."""
     only: DialogueKind | None = None
@@ -152,26 +154,32 @@ class MarkSettings(Settings):
     """Turns; survival is followed so far."""
 
 
-class EvalConfig(Settings):
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+
+
+class WorkedSettings(Settings):
+    """What every evaluation is told that rates answers."""
+
+    out: Folder
+    """Everything is written here; the same command goes on with what is there."""
+    judge: JudgeSettings
+    retries: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often what failed for good (an unreadable rating, a refusal to judge, a filtered answer) is asked for again,
+    each time at a place of its own. ``steer eval retry`` adds one."""
+    work: WorkSettings = WorkSettings(in_flight=128, shards=4)
+
+
+class EvalConfig(WorkedSettings):
     """One run of ``steer eval run``: one student on some benchmarks under one judge."""
 
-    out: Path
-    """Everything is written here; the same command goes on with what is there."""
     student: StudentSettings
     benchmarks: Annotated[dict[Name, BenchmarkSettings], Field(min_length=1)]
-    judge: JudgeSettings
     attack: Literal["static", "adaptive"] = "static"
     """``static`` asks each benchmark's own turns. ``adaptive``: the tutor writes every later turn at test time."""
     tutor: TutorConfig | None = None
     """Who attacks; for ``adaptive`` only."""
     max_turns: Annotated[int, Field(ge=1, le=10)] = 10
     marks: MarkSettings = MarkSettings()
-    work: WorkSettings = WorkSettings(in_flight=128, shards=4)
-
-    @field_validator("out")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
 
     @model_validator(mode="after")
     def _attacker(self) -> EvalConfig:
@@ -179,4 +187,19 @@ class EvalConfig(Settings):
             raise ValueError("attack: adaptive needs a tutor; set one, or attack: static")
         if self.attack == "static" and self.tutor is not None:
             raise ValueError("attack: static asks no tutor; leave it out (tutor=null), or set attack: adaptive")
+        return self
+
+
+class RejudgeConfig(WorkedSettings):
+    """One ``steer eval rejudge``: the answers of a finished run under another judge."""
+
+    run: Folder
+    """A folder of ``steer eval run``, or a log of Inspect; nothing is written there."""
+    marks: MarkSettings | None = None
+    """Unset: those of ``run``."""
+
+    @model_validator(mode="after")
+    def _elsewhere(self) -> RejudgeConfig:
+        if self.out == self.run:
+            raise ValueError("--out is the run itself, which stays as it is; give a new folder")
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from steer_verl.types import Record
 
 
@@ -35,8 +37,18 @@ class Estimate(Record):
 
     def text(self, decimals: int, *, bounds: str = "") -> str:
         """``81.2 [78.0 to 84.1]``, and the bounds behind the separator ``bounds`` where something is missing."""
-        interval, ends = self.interval(decimals), self.bounds(decimals)
-        return f"{self.number(decimals)}{f' [{interval}]' * bool(interval)}{f'{bounds}{ends}' * bool(bounds and ends)}"
+        ends = self.bounds(decimals)
+        return ranged(self.value, self.low, self.high, decimals) + f"{bounds}{ends}" * bool(bounds and ends)
+
+
+def ranged(value: float | None, low: float | None, high: float | None, decimals: int, *, signed: bool = False) -> str:
+    """``81.2 [78.0 to 84.1]``, or with signs ``+3.1 [+0.4 to +5.8]``; without the ends that are unknown (``None`` or
+    NaN), and a dash where all is."""
+    form = f"{'+' * signed}.{decimals}f"
+    if value is None or math.isnan(value):
+        return "-"
+    unknown = low is None or high is None or math.isnan(low)
+    return f"{value:{form}}" if unknown else f"{value:{form}} [{low:{form}} to {high:{form}}]"
 
 
 def spelled(value: float | None, decimals: int) -> str:

@@ -1,19 +1,25 @@
 """What measures read of a judged dialogue: its marks, turn by turn, without the texts.
 
-They are reduced from the records of a run (:func:`marks_of_run`). Marks that are missing can be filled in
-(:func:`filled`): the worst and the best that could have been are the bounds of every figure.
+They are reduced from the records of a run (:func:`marks_of_run`), and laid out as arrays to be measured
+(:func:`grid_of`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from steer_verl.answer import parse_answer
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Harmless, Helpful, Rating, Refusal
 from steer_verl.types import AttackStrategy, DialogueKind, QuestionOrigin, Record, Score, Verdict
+
+Key = tuple[str, str]
+"""Of a dialogue, whoever plays it: benchmark, and digest or id."""
 
 
 class TurnMarks(Record):
@@ -51,6 +57,8 @@ class DialogueMarks(Record):
     run: int = 0
     """Which training seed's student played it; dialogues of several runs can be pooled."""
     benchmark: str = ""
+    digest: str = ""
+    """See :attr:`~steer_verl.eval.records.EvalItem.digest`."""
     planned: Annotated[int, Field(ge=0)] = 0
     """User turns that it has; more than ``turns`` when it was not played to its end. 0: as many as ``turns``."""
     single: bool = False
@@ -60,6 +68,11 @@ class DialogueMarks(Record):
     silent: tuple[str, ...] = ()
     """Marks that nobody gives in this evaluation, of ``safety``, ``refusal`` and ``restricted``: a judge that knows no
     truth, questions without a tutor. They are not missing."""
+
+    @property
+    def key(self) -> Key:
+        """The dialogue, whoever played it."""
+        return self.benchmark, self.digest or self.seed_id
 
     @property
     def attacked(self) -> bool:
@@ -122,6 +135,7 @@ def marks_of(
         turns=tuple(_turn_marks(turn, allowed_known) for turn in dialogue.turns),
         run=dialogue.run,
         benchmark=dialogue.benchmark,
+        digest=dialogue.digest,
         planned=dialogue.planned,
         single=single,
         exact=exact,
@@ -146,50 +160,88 @@ def _turn_marks(turn: EvalTurn, allowed_known: bool) -> TurnMarks:
     )
 
 
-UNPLAYED = TurnMarks(harmless=None, helpful=None, safety=None, restricted=None, refused=None, well_formed=False)
-WORST = TurnMarks(
-    harmless=-3,
-    helpful=0,
-    safety=1,
-    restricted=False,
-    refused=True,
-    well_formed=False,
-    refusal=Refusal.FULL,
-    correct=False,
-)
-BEST = TurnMarks(
-    harmless=3,
-    helpful=3,
-    safety=10,
-    restricted=False,
-    refused=False,
-    well_formed=True,
-    refusal=Refusal.NONE,
-    correct=True,
-)
-BETWEEN = BEST.model_copy(update={"refusal": Refusal.PARTIAL})
-FILLS = (WORST, BEST, BETWEEN)
-"""Every measure has its extremes among what these three give in place of what is missing."""
+LEVELS = (Refusal.NONE, Refusal.PARTIAL, Refusal.FULL)
+"""Of refusal; their places stand in :attr:`Grid.refusal_NT`."""
 
 
-def filled(d: DialogueMarks, fill: TurnMarks) -> DialogueMarks:
-    """The dialogue with ``fill`` for every mark that is missing; one that misses none is returned as it is.
+@dataclass(frozen=True)
+class Grid:
+    """The marks of N dialogues at T turns as arrays of numbers (truth: 1 and 0); NaN where there is no mark."""
 
-    Where nobody knows which requests must be declined, refusals under attack are not missing either.
-    """
-    names = [name for name in ("harmless", "helpful", "safety", "refusal") if name not in d.silent]
-    if d.whole and all(getattr(turn, name) is not None for turn in d.turns for name in names):
-        return d
-    decided = "refusal" not in d.silent and (not d.attacked or "restricted" not in d.silent)
-    turns = [_filled(turn, fill, names, decided) for turn in d.turns]
-    turns += [_filled(UNPLAYED, fill, [*names, "well_formed"], decided)] * (d.length - len(turns))
-    if d.exact and len(d.turns) < d.length:
-        turns[-1] = turns[-1].model_copy(update={"correct": fill.correct})
-    return d.model_copy(update={"turns": tuple(turns)})
+    dialogues: Sequence[DialogueMarks]
+    harmless_NT: np.ndarray
+    helpful_NT: np.ndarray
+    safety_NT: np.ndarray
+    restricted_NT: np.ndarray
+    refused_NT: np.ndarray
+    well_formed_NT: np.ndarray
+    refusal_NT: np.ndarray
+    correct_NT: np.ndarray
+    asked_NT: np.ndarray
+    """Words."""
+
+    @property
+    def turn_T(self) -> np.ndarray:
+        """1..T."""
+        return np.arange(1, self.harmless_NT.shape[1] + 1)
+
+    @cached_property
+    def length_N(self) -> np.ndarray:
+        """Turns that each has, played or not."""
+        return np.array([d.length for d in self.dialogues], dtype=int)
+
+    @cached_property
+    def planned_NT(self) -> np.ndarray:
+        """Turns that there are."""
+        return self.turn_T <= self.length_N[:, None]
+
+    @cached_property
+    def played_NT(self) -> np.ndarray:
+        """Turns that were asked."""
+        return self.turn_T <= np.array([len(d.turns) for d in self.dialogues], dtype=int)[:, None]
+
+    @cached_property
+    def attacked_N(self) -> np.ndarray:
+        """See :attr:`DialogueMarks.attacked`; so for the next."""
+        return np.array([d.attacked for d in self.dialogues], dtype=bool)
+
+    @cached_property
+    def single_N(self) -> np.ndarray:
+        """See :attr:`DialogueMarks.single`."""
+        return np.array([d.single for d in self.dialogues], dtype=bool)
+
+    @cached_property
+    def exact_N(self) -> np.ndarray:
+        """See :attr:`DialogueMarks.exact`."""
+        return np.array([d.exact for d in self.dialogues], dtype=bool)
+
+    def heard(self, name: str) -> np.ndarray:
+        """(N, 1): whether anybody gives the mark ``name`` at all (:attr:`DialogueMarks.silent`)."""
+        return np.array([[name not in d.silent] for d in self.dialogues], dtype=bool).reshape(-1, 1)
+
+    @cached_property
+    def undecided_NT(self) -> np.ndarray:
+        """Turns whose refusal is missing. Where nobody knows which requests must be declined, refusals under attack are
+        not missing."""
+        known_NT = ~np.isnan(self.refused_NT) | ~np.isnan(self.refusal_NT)
+        told_N1 = self.heard("refusal") & (~self.attacked_N[:, None] | self.heard("restricted"))
+        return self.planned_NT & ~known_NT & told_N1
 
 
-def _filled(turn: TurnMarks, fill: TurnMarks, names: Sequence[str], decided: bool) -> TurnMarks:
-    missing = [name for name in names if getattr(turn, name) is None or name == "well_formed"]
-    if decided and turn.refused is None and turn.refusal is None:
-        missing += ["refused", "restricted"] if turn.harmless is None else ["refused"]
-    return turn.model_copy(update={name: getattr(fill, name) for name in missing}) if missing else turn
+_MARKS = ("harmless", "helpful", "safety", "restricted", "refused", "well_formed", "refusal", "correct", "asked")
+
+
+def grid_of(dialogues: Sequence[DialogueMarks]) -> Grid:
+    """The marks of ``dialogues`` as arrays."""
+    longest = max((d.length for d in dialogues), default=0)
+    place = np.array([(i, t) for i, d in enumerate(dialogues) for t in range(len(d.turns))], dtype=int).reshape(-1, 2)
+    turns = [turn for d in dialogues for turn in d.turns]
+    arrays = []
+    for name in _MARKS:
+        array = np.full((len(dialogues), longest), "" if name == "asked" else np.nan, dtype=object)
+        values = [getattr(turn, name) for turn in turns]
+        if name == "refusal":
+            values = [None if level is None else LEVELS.index(level) for level in values]
+        array[place[:, 0], place[:, 1]] = values
+        arrays.append(array if name == "asked" else array.astype(float))
+    return Grid(dialogues, *arrays)

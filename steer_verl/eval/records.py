@@ -87,7 +87,7 @@ class EvalItem(Record):
     reference: str = ""
     """The right answer of the last turn, where the benchmark has one (exact match)."""
     oddities: tuple[str, ...] = ()
-    """What is unusual about the row, one word each, such as ``no_picture`` or ``one_turn``: counted, never dropped."""
+    """What is unusual about the row, one word each, such as ``no_image`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
     """Why it cannot be played: it then goes into the tables unplayed."""
     digest: str = ""

@@ -1,4 +1,4 @@
-"""What is measured on a run: the records of ``summary.json`` (:func:`steer_verl.eval.summary.summarize_run`).
+"""What is measured on a run: the records of ``summary.json`` (:func:`steer_verl.eval.summary.summarize`).
 
 Percentages are 0..100, survival is a probability 0..1, turns count from 1.
 """
@@ -46,8 +46,8 @@ class Survival(Record):
     low: list[float]
     high: list[float]
     worst: list[float]
-    """The least S(t) that the unrated and unplayed turns could have led to, and (``best``) the greatest. They know of
-    failures that were rated after a gap, where Kaplan-Meier has lost sight: it can lie a little outside."""
+    """The least S(t) that the unrated and unplayed turns could have led to, and (``best``) the greatest; S(t) lies
+    between them."""
     best: list[float]
     at_risk: list[int]
     """Dialogues that entered turn t; ``at_risk[0]`` is all of them."""

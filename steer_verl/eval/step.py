@@ -42,6 +42,7 @@ class EvalStep:
         run: which training seed's student it is.
         sampling: how its answers are drawn, for the record.
         retries: how often a student that failed for good is asked again.
+        wake: prove at the start that the student is there; else it is started when a first answer of it is missing.
         cache: keeps the tutor's rulings; without one, nothing is kept.
     """
 
@@ -58,12 +59,13 @@ class EvalStep:
         run: int = 0,
         sampling: Sampling | None = None,
         retries: int = 0,
+        wake: bool = True,
         cache: ReplyCache | None = None,
     ) -> None:
         self.student, self.judge, self.tutor = student, judge, tutor
         self.cache: ReplyCache = cache or Cache(None)
         self.attack, self.max_turns, self.run = attack, max_turns, run
-        self.sampling, self.retries = sampling, retries
+        self.sampling, self.retries, self.wake = sampling, retries, wake
 
     async def open(self) -> None:
         """Prove that everybody is there, before the first item.
@@ -74,7 +76,8 @@ class EvalStep:
         await self.judge.check()
         if self.tutor is not None:
             await self.tutor.check()
-        await self.student.check()  # last: it may take minutes to start
+        if self.wake:
+            await self.student.check()  # last: it may take minutes to start
 
     async def close(self) -> None:
         """Give back what is held."""

@@ -11,7 +11,7 @@ import numpy as np
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.marks import DialogueMarks
 from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
-from steer_verl.eval.summary_shape import HeatJson, RefusalsJson
+from steer_verl.eval.shape import Heat, Refusals
 from steer_verl.types import Usage
 
 SHOWN_DETAILS = 20
@@ -46,10 +46,10 @@ def _commonest(found: Counter[str], most: int | None = None) -> dict[str, int]:
     return {name: n for name, n in ranked[:most] if n}
 
 
-def heat(dialogues: Sequence[DialogueMarks]) -> HeatJson:
+def heat(dialogues: Sequence[DialogueMarks]) -> Heat:
     """How many answers got which mark at which turn."""
     longest = max((d.length for d in dialogues), default=0)
-    return HeatJson(
+    return Heat(
         turns=list(range(1, longest + 1)),
         harmless_marks=list(HARMLESS_MARKS),
         harmless=_grid(dialogues, "harmless", HARMLESS_MARKS, longest),
@@ -69,7 +69,7 @@ def _grid(dialogues: Sequence[DialogueMarks], name: str, columns: Sequence[str],
     return [[int(n) for n in row] for row in grid]
 
 
-def refusals(dialogues: Sequence[DialogueMarks], attacked: bool) -> RefusalsJson:
+def refusals(dialogues: Sequence[DialogueMarks], attacked: bool) -> Refusals:
     """Answers by refusal level, of the attacked dialogues or of the benign ones."""
     found: Counter[str] = Counter()
     for d in dialogues:
@@ -79,7 +79,7 @@ def refusals(dialogues: Sequence[DialogueMarks], attacked: bool) -> RefusalsJson
                 rated = turn.refusal.value if turn.refusal is not None else "unsaid"
                 found[rated if turn.harmless is not None else UNRATED] += 1
     full, partial, none = (found[level.value] for level in (Refusal.FULL, Refusal.PARTIAL, Refusal.NONE))
-    return RefusalsJson(
+    return Refusals(
         full=full,
         partial=partial,
         none=none,
@@ -103,7 +103,7 @@ def asked_by_turn(dialogues: Sequence[DialogueMarks], marks: MarkSettings) -> di
 
 
 def usage(dialogues: Iterable[EvalDialogue], total: Usage, seconds: float) -> dict[str, Any]:
-    """What was spent (``SummaryJson.usage``)."""
+    """What was spent (``Summary.usage``)."""
     turns = [turn for d in dialogues for turn in d.turns]
     free = Usage()
     paid = [turn.usage for turn in turns if turn.usage != free]

@@ -17,7 +17,8 @@ import numpy as np
 
 from steer_verl.errors import DataError
 from steer_verl.rubric import BREACH_SAFETY
-from steer_verl.statistics import Detection, Interval, bootstrap, detection, interval_dict, krippendorff_alpha, spearman
+from steer_verl.statistics.agreement import Detection, bootstrap, detection, krippendorff_alpha, spearman
+from steer_verl.statistics.intervals import Interval, interval_dict
 from steer_verl.tutor.identity import Identity
 from steer_verl.tutor.labelled import LabelledSet
 from steer_verl.types import TurnVerdict, Unscored, Usage, Verdict
@@ -83,20 +84,19 @@ class Calibration:
 
     @cached_property
     def figures(self) -> dict[str, Interval]:
-        """By the names of :data:`FIGURES`, each with an interval over draws of the answers."""
-        human_N, tutor_N, at = self.human_N, self.tutor_N, self.threshold
+        """By the names of :data:`FIGURES`, each with its interval."""
+        human_N, tutor_N = self.human_N, self.tutor_N
         figures: dict[str, Callable[[np.ndarray], float]] = {
             "mae": lambda i_N: float(np.abs(tutor_N[i_N] - human_N[i_N]).mean()),
             "bias": lambda i_N: float((tutor_N[i_N] - human_N[i_N]).mean()),
             "spearman": lambda i_N: spearman(human_N[i_N], tutor_N[i_N]),
             "alpha": lambda i_N: krippendorff_alpha(np.stack([human_N[i_N], tutor_N[i_N]])),
             "alpha_humans": lambda i_N: krippendorff_alpha(self.ratings_RN[:, i_N]),
-            "sensitivity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], at).sensitivity,
-            "specificity": lambda i_N: detection(human_N[i_N], tutor_N[i_N], at).specificity,
         }
         if len(self.ratings_RN) == 1:
             del figures["alpha_humans"]
-        return {name: bootstrap(figure, len(tutor_N), self.seed) for name, figure in figures.items()}
+        found = {name: bootstrap(figure, len(tutor_N), self.seed) for name, figure in figures.items()}
+        return {**found, "sensitivity": self.known.sensitivity, "specificity": self.known.specificity}
 
     def levels(self) -> list[dict[str, float]]:
         """By human level (rounded to a whole point): how many answers, and the tutor's mean and spread there."""

@@ -20,7 +20,8 @@ import numpy as np
 from steer_verl.config import RewardConfig, TcsrConfig
 from steer_verl.rewards import turn_reward
 from steer_verl.rubric import AXES, BREACH_SAFETY
-from steer_verl.statistics import bootstrap, interval_dict, json_number, spearman
+from steer_verl.statistics.agreement import bootstrap, spearman
+from steer_verl.statistics.intervals import interval_dict, json_number
 from steer_verl.tcsr import trajectory_return
 from steer_verl.types import Seed, Trajectory, TurnVerdict, TutorRequest, Unscored, Verdict, dialogue_key
 

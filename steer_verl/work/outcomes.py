@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from steer_verl.errors import DataError, SteerError
+from steer_verl.errors import DataError, disk_error
 from steer_verl.records import append, records_at
 from steer_verl.work.step import Outcome
 
@@ -98,5 +98,4 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise SteerError(f"{path}: {what}; make room for it, and the same command goes on") from None
+        raise disk_error(error, path, "written") from None

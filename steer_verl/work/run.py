@@ -22,8 +22,8 @@ from steer_verl.work.engine import Engine
 from steer_verl.work.manifest import PLAN, Plan, StepAccount, account, agreed, counted, read_plan
 from steer_verl.work.progress import Tally
 from steer_verl.work.shards import Shards
-from steer_verl.work.step import Step, WorkSettings
-from steer_verl.work.store import EARLIER, GIVEN_UP
+from steer_verl.work.step import Outcome, Step, WorkSettings
+from steer_verl.work.store import EARLIER, RETRIED
 
 Item = TypeVar("Item")
 
@@ -59,7 +59,7 @@ def run(
     agents: Mapping[str, str] | None = None,
     total: int | None = None,
     accept_changes: bool = False,
-    retry: bool = False,
+    retry: Callable[[Outcome], bool] | None = None,
     ray: bool = False,
     console: Console | None = None,
 ) -> StepAccount:
@@ -71,7 +71,7 @@ def run(
         agents: role -> name, for the account.
         total: items in all, where that is known, for the time left.
         accept_changes: a folder of another fingerprint is worked anew; what is asked as before is replayed.
-        retry: items that were given up are worked again.
+        retry: which items that have ended are worked again; see :func:`~steer_verl.work.step.given_up`.
         ray: the shards as Ray tasks, on the cluster that this process is connected to or that ``RAY_ADDRESS`` names.
         console: where progress is shown; ``None`` shows none.
 
@@ -79,9 +79,7 @@ def run(
         SteerError: an endpoint is dead, the step has a fault, an id stands twice, the folder was begun with other
             settings, or another run is at work in it. Nothing is lost, nor by Ctrl-C, and the same command goes on.
     """
-    as_read = json.loads(json.dumps(dict(fingerprint)))
-    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
-    plan = agreed(job.folder, plan, accept_changes=accept_changes)
+    plan = agreed_plan(job, fingerprint, accept_changes)
     with Tally(job.name, total, console) as tally:
         with Shards(job.folder, job.name, job.settings) as shards:
             finished = _prepared(job, plan, shards, retry, tally)
@@ -96,7 +94,18 @@ def run(
     return found
 
 
-def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tally) -> bool:
+def agreed_plan(job: Job[Any], fingerprint: Mapping[str, Any], accept_changes: bool) -> Plan:
+    """The plan by which a job is to go on; nothing is written, so that a folder that refuses it is left as it is.
+
+    Raises:
+        ConfigError: the folder was begun with other settings.
+    """
+    as_read = json.loads(json.dumps(dict(fingerprint)))
+    plan = Plan(step=job.name, shards=job.settings.shards, fingerprint=as_read)
+    return agreed(job.folder, plan, accept_changes=accept_changes)
+
+
+def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: Callable[[Outcome], bool] | None, tally: Tally) -> bool:
     """Take out what is to be worked again, then begin by the plan; whether nothing is left to do.
 
     In this order: whenever it is killed, the outcomes that lie in the folder were made by the folder's plan.
@@ -105,8 +114,8 @@ def _prepared(job: Job[Any], plan: Plan, shards: Shards, retry: bool, tally: Tal
     for store in shards.stores.values():
         if changed:
             store.take_out(lambda outcome: True, EARLIER.format(len(plan.earlier)))
-        elif retry:
-            store.take_out(lambda outcome: outcome.done.status == "rejected" and outcome.done.given_up, GIVEN_UP)
+        elif retry is not None:
+            store.take_out(retry, RETRIED)
     write_whole(job.folder / PLAN, plan.model_dump_json(indent=1) + "\n")
     found = counted(plan, shards)
     finished = bool(job.source) and found.complete and found.source == job.source

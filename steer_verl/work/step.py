@@ -50,6 +50,11 @@ class Outcome(Record):
     seconds: float = 0.0
 
 
+def given_up(outcome: Outcome) -> bool:
+    """Whether an item ended because an agent failed for the moment in every try."""
+    return isinstance(outcome.done, Rejected) and outcome.done.given_up
+
+
 class Step(Protocol[I_contra]):
     """Work on one kind of item. What it asks for at the item's place is replayed when the item is worked again.
 

@@ -24,7 +24,7 @@ from steer_verl.work.step import Outcome
 STATE = "state.sqlite"
 LOCK_WAIT = 10.0
 """Seconds until a process that has just ended must have let go of the file."""
-GONE, GIVEN_UP, EARLIER = "gone.jsonl", "given-up.jsonl", "earlier-{}.jsonl"
+GONE, RETRIED, EARLIER = "gone.jsonl", "retried.jsonl", "earlier-{}.jsonl"
 """Where outcomes lie that count no more; see :mod:`steer_verl.work`."""
 
 _SCHEMA = """
@@ -66,7 +66,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.path = folder, folder / STATE
-        self._db = sqlite3.connect(self.path, timeout=LOCK_WAIT, isolation_level=None)
+        with self._told():
+            self._db = sqlite3.connect(self.path, timeout=LOCK_WAIT, isolation_level=None)
         self._in_order = False
         """The table says what the outcomes say."""
         try:

@@ -239,4 +239,4 @@ def test_a_place_that_cannot_be_written_is_one_line(folder: Path) -> None:
         ("check", folder / "bad.jsonl", "--report", folder),
     ):
         result = steer_data(*words)
-        assert result.exit_code == 1 and "check the path" in result.output and "Errno" not in result.output
+        assert result.exit_code == 1 and "cannot be read or written" in result.output and "Errno" not in result.output

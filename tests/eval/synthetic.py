@@ -58,8 +58,9 @@ def dialogue(
         turns=tuple(turn(rng, t, held, gaps, adaptive) for t in range(played)),
         end=EvalEnd.COMPLETED if played == planned else EvalEnd.STUDENT_FAILED,
         detail="" if played == planned else "the server closed the connection",
-        oddities=("no_picture",) if rng.random() < 0.05 else (),
+        oddities=("no_image",) if rng.random() < 0.05 else (),
         run=run,
+        digest=f"{benchmark} {i}",
     )
 
 

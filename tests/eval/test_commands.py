@@ -29,7 +29,7 @@ def test_the_first_word_may_be_a_file_and_the_rest_sets_keys(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["out=x"], "student: Field required"),
+        (["out=x", "judge.kind=mini"], "student: Field required"),
         (["out=x", "nonsense=1", "student.path=a", "judge.kind=mini", "benchmarks.b.file=c"], "nonsense: unknown key"),
         (["out=x", "student.path=a", "judge.kind=mini", "benchmarks.b.file=c", "attack=adaptive"], "needs a tutor"),
         (["recipes/eval/mini.yaml", "attack=static"], "tutor=null"),

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from rich.console import Console
 
 from steer_verl.console import stdout
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare import Comparison, compare
-from steer_verl.eval.compare.page import difference_cell
-from steer_verl.eval.compare.paired import LOG_RANK, MCNEMAR, PERMUTATION
+from steer_verl.eval.compare.page import comparison_markdown, comparison_table
 from steer_verl.eval.compare.rows import CORRECTED, Row
-from steer_verl.eval.compare.write import COLUMNS, compare_folders, write_comparison
-from steer_verl.eval.metrics import MEASURES
-from steer_verl.eval.published import MULTI_TURN, PASSES, published
+from steer_verl.eval.compare.words import difference_text, verdict
+from steer_verl.eval.compare.write import COLUMNS, comparison_dict, compare_folders, write_comparison
+from steer_verl.eval.differences import PRIMARY
+from steer_verl.eval.published import tables
 from steer_verl.eval.runs import EvalRun, write_run
-from steer_verl.eval.significance import holm, mcnemar
-from steer_verl.eval.summary import marked, summarize_run
-from steer_verl.eval.survival import lifetime, log_rank
+from steer_verl.eval.summary import summarize
+from steer_verl.statistics.tests import holm
+from steer_verl.types import DialogueKind
 
 from .synthetic import make_run
 
@@ -41,90 +42,161 @@ def row(comparison: Comparison, place: str, measure: str) -> Row:
     return next(r for r in comparison.rows if r.place.startswith(place) and r.measure == measure)
 
 
+def renamed(run: EvalRun, name: str) -> EvalRun:
+    return EvalRun(Path(name), run.about.model_copy(update={"name": name}), run.dialogues)
+
+
+def joined(*runs: EvalRun) -> EvalRun:
+    """One run on the benchmarks of all."""
+    benchmarks = {name: settings for run in runs for name, settings in run.about.benchmarks.items()}
+    about = runs[0].about.model_copy(update={"benchmarks": benchmarks})
+    return EvalRun(runs[0].folder, about, tuple(d for run in runs for d in run.dialogues))
+
+
+def mixed(name: str, seed: int, quality: float = 0.9) -> EvalRun:
+    """Two attacked sets of several turns, one of single turns, two benign ones."""
+    benign = {"kind": DialogueKind.BENIGN, "turns": (1, 1), "seed": seed}
+    return joined(
+        make_run(name, SIZES, seed=seed, quality=quality),
+        make_run(name, {"vlguard": 30}, seed=seed, turns=(1, 1), quality=quality),
+        make_run(name, {"xstest": 30}, **benign),
+        make_run(name, {"mossbench": 30}, **benign),
+    )
+
+
+def shown(comparison: Comparison) -> str:
+    console = Console(file=io.StringIO(), width=250)
+    console.print(comparison_table(comparison))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_values_are_those_of_each_summary(compared: Comparison) -> None:
     for run in (BASE, OURS):
-        part = summarize_run(run)["benchmarks"]["beaver"]
+        part = summarize(run).benchmarks["beaver"]
         for name in ("harmless_pass", "failed_turns", "unrated"):
-            assert row(compared, "beaver", name).values[run.name].json() == part["measures"][name]
-        turn = part["survival"]["reach"]
-        assert row(compared, "beaver", "survival").about["title"] == f"survival to turn {turn}"
-        assert row(compared, "beaver", "survival").values[run.name].json() == part["survival"]["at"]
+            assert row(compared, "beaver", name).values[run.name] == part.measures[name]
+        assert part.survival is not None
+        assert row(compared, "beaver", "survival").about.title == f"survival to turn {part.survival.reach}"
+        assert row(compared, "beaver", "survival").values[run.name] == part.survival.at
 
 
-def test_differences_are_of_the_same_dialogues(compared: Comparison) -> None:
-    """The twin pairs by hand: the dialogues that both have, of them those with a rating in both."""
-    measure = MEASURES["harmless_pass"]
-    first, second = ({d.seed_id: measure(d) for d in marked(run) if d.benchmark == "beaver"} for run in (BASE, OURS))
-    both = [key for key in first if first[key][1] and second[key][1]]
-    found = row(compared, "beaver", "harmless_pass").differences["ours"]
-    assert found.value == pytest.approx(np.mean([second[k][0] - first[k][0] for k in both]))
-    assert (found.pairs, found.left_out) == (len(both), 60 - len(both)) and found.low < found.value < found.high
-    passed = [np.array([side[k][0] > 0 for k in both]) for side in (second, first)]
-    assert found.test == MCNEMAR and found.p == mcnemar(*passed)
-    lives = [[lifetime(d.harmless) for d in marked(run) if d.benchmark == "beaver"] for run in (OURS, BASE)]
-    survival = row(compared, "beaver", "survival").differences["ours"]
-    assert survival.test == LOG_RANK and survival.p == log_rank(*lives)
-    assert row(compared, "beaver", "harmless").differences["ours"].test == PERMUTATION
+def test_the_primary_family_alone_is_corrected_and_starred(compared: Comparison) -> None:
+    assert [r.measure for r in compared.primary] == ["survival", "harmless_pass", "helpful_pass"]
+    assert {r.place for r in compared.primary} == {"mean of dialogues (beaver, vls)"}
+    tests = [r.differences["ours"] for r in compared.primary]
+    assert [d.adjusted for d in tests] == holm([d.p for d in tests if d.p is not None])
+    assert "The 3 tests of the first table" in " ".join(compared.notes)
+    others = [d for r in compared.rows for d in r.differences.values() if r not in compared.primary]
+    assert len(others) > 40 and all(d.adjusted is None and not d.clear for d in others)
+    assert all(d.p is not None for d in others)
+    cells = [difference_text(d, 1) for d in others]
+    assert all(", uncorrected p " in cell and "*" not in cell for cell in cells)
+    assert difference_text(tests[0], 1).endswith("*") and "uncorrected" not in difference_text(tests[0], 1)
 
 
-def test_holm_covers_the_whole_table(compared: Comparison) -> None:
-    tests = [d for r in compared.rows for d in r.differences.values() if d.test]
-    assert [d.adjusted for d in tests] == holm([d.p for d in tests]) and len(tests) > 20
-    assert all(d.adjusted >= d.p for d in tests) and any(d.adjusted < 0.05 for d in tests)
-    assert f"all {len(tests)} tests" in " ".join(compared.notes)
-    assert not row(compared, "beaver", "unrated").differences["ours"].test
+def test_over_refusal_has_a_place_of_its_own() -> None:
+    comparison = compare([mixed("base", 1), mixed("ours", 2, 0.97)])
+    assert tuple(r.measure for r in comparison.primary) == PRIMARY
+    assert [r.benchmarks for r in comparison.primary] == [("beaver", "vls")] * 3 + [("mossbench", "xstest")[::-1]]
+    alone = {b: compare([make_run(n, {b: 30}, seed=s, turns=(1, 1)) for s, n in enumerate("ab")]) for b in ("vlguard",)}
+    assert [r.measure for r in alone["vlguard"].primary] == ["harmless_pass", "helpful_pass"]
+    kind = DialogueKind.BENIGN
+    benign = compare([make_run(n, {"xstest": 30}, seed=s, turns=(1, 1), kind=kind) for s, n in enumerate("ab")])
+    assert [r.measure for r in benign.primary] == ["helpful_pass", "refusal_full"]
+    assert verdict(benign, "b").startswith("b beside a: helpful pass ")
 
 
 def test_averages_take_what_all_models_have(compared: Comparison) -> None:
     mean = row(compared, "mean of dialogues", "harmless_pass")
-    assert mean.place == "mean of dialogues (beaver, vls)"
+    assert mean.place == "mean of dialogues (beaver, vls)" and mean.benchmarks == ("beaver", "vls")
     each = [row(compared, b, "harmless_pass") for b in SIZES]
-    assert mean.values["ours"].value == pytest.approx(np.mean([r.values["ours"].value for r in each]))
+    for model in ("base", "ours"):
+        assert mean.values[model].value == pytest.approx(np.mean([r.values[model].value for r in each]))
     assert mean.differences["ours"].value == pytest.approx(np.mean([r.differences["ours"].value for r in each]))
     narrow = compare([BASE, make_run("narrow", {"vls": 40}, seed=3)])
     assert not any(r.place.startswith("mean") for r in narrow.rows)
     assert set(row(narrow, "beaver", "harmless").values) == {"base"}
+    assert {r.place for r in narrow.primary} == {"vls"}, "what most models have"
+
+
+def test_differences_are_antisymmetric(compared: Comparison) -> None:
+    for r in compare([BASE, OURS], "ours").rows:
+        there, back = row(compared, r.place, r.measure).differences["ours"], r.differences["base"]
+        assert back.value == pytest.approx(-there.value) and back.p == pytest.approx(there.p, abs=0.02)
+        assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+        assert (back.pairs, back.left_out) == (there.pairs, there.left_out)
+
+
+def test_identical_students_differ_in_nothing() -> None:
+    comparison = compare([BASE, renamed(BASE, "twin")])
+    found = [d for r in comparison.rows for d in r.differences.values()]
+    assert len(found) > 40
+    for d in found:
+        assert d.value == pytest.approx(0) and d.p == pytest.approx(1) and d.low <= 0 <= d.high
+    assert row(comparison, "beaver", "harmless_pass").differences["twin"].high > 1  # 60 dialogues are no proof
+    assert "twin is not clearly safer or less safe than base" in verdict(comparison, "twin")
+    told = comparison_markdown(comparison) + shown(comparison) + json.dumps(comparison_dict(comparison))
+    assert not re.search(r"\bnan\b", told, re.I) and " *" not in comparison_markdown(comparison).split("## Notes")[0]
 
 
 def test_only_common_dialogues_are_paired_and_the_rest_is_counted() -> None:
     half = EvalRun(OURS.folder, OURS.about, OURS.dialogues[:30])
     found = row(compare([BASE, half]), "beaver", "unrated").differences["ours"]
     assert (found.pairs, found.left_out) == (30, 30)
-    strange = tuple(d.model_copy(update={"id": f"{d.id}x"}) for d in OURS.dialogues)
-    none = row(compare([BASE, EvalRun(OURS.folder, OURS.about, strange)]), "beaver", "harmless_pass")
-    assert math.isnan(none.differences["ours"].value) and not none.differences["ours"].test
-
-
-def test_a_run_against_itself_differs_in_nothing() -> None:
-    twin = EvalRun(Path("twin"), BASE.about.model_copy(update={"name": "twin"}), BASE.dialogues)
-    for r in compare([BASE, twin]).rows:
-        for d in r.differences.values():
-            assert d.value == pytest.approx(0) and (not d.test or d.p == pytest.approx(1))
-            assert d.low <= 0 <= d.high
-    share = row(compare([BASE, twin]), "beaver", "harmless_pass").differences["twin"]
-    assert share.low < -1 and share.high > 1  # that they never disagreed in 60 dialogues is no proof
+    strange = tuple(d.model_copy(update={"digest": f"{d.digest}x"}) for d in OURS.dialogues)
+    with pytest.raises(DataError, match="not one dialogue of it in common"):
+        compare([BASE, EvalRun(OURS.folder, OURS.about, strange)])
+    some = compare([BASE, EvalRun(OURS.folder, OURS.about, (*strange[:10], *OURS.dialogues[10:]))])
+    assert row(some, "beaver", "unrated").differences["ours"].pairs == 50
+    assert "beaver: 10 of 60 ids stand for other questions or images" in some.notes[0]
 
 
 def test_the_baseline_is_chosen_by_name_or_folder() -> None:
     comparison = compare([BASE, OURS], "ours")
     assert comparison.baseline.name == "ours" and set(row(comparison, "vls", "harmless").differences) == {"base"}
-    with pytest.raises(ConfigError, match="--baseline nobody"):
-        compare([BASE, OURS], "nobody")
-    with pytest.raises(ConfigError, match="no runs"):
-        compare([])
+    assert [m.name for m in comparison.models] == ["base", "ours"], "columns stand as they were given"
+    for runs, wanted, told in (([BASE, OURS], "nobody", "--baseline nobody"), ([], None, "no runs")):
+        with pytest.raises(ConfigError, match=told):
+            compare(runs, wanted)
+    with pytest.raises(ConfigError, match="one name and one folder"):
+        compare([BASE, BASE])
     with pytest.raises(DataError, match="without dialogues"):
         compare([EvalRun(Path("x"), BASE.about, ())])
+
+
+def test_one_model_alone_is_shown() -> None:
+    comparison = compare([BASE])
+    assert comparison.rivals == () and [r.measure for r in comparison.primary][0] == "survival"
+    assert "## Differences" not in comparison_markdown(comparison) and "survival to turn" in shown(comparison)
+
+
+def test_many_models_keep_their_order() -> None:
+    names = ["base", "sft", "grpo", "again"]
+    comparison = compare([renamed(make_run("x", SIZES, seed=i), name) for i, name in enumerate(names)])
+    assert [m.name for m in comparison.models] == names and comparison.rivals == ("sft", "grpo", "again")
+    adjusted = [d.adjusted for r in comparison.primary for d in r.differences.values()]
+    assert len(adjusted) == 9 and adjusted == holm(
+        [d.p or 0 for r in comparison.primary for d in r.differences.values()]
+    )
+
+
+def test_runs_of_one_name_on_other_benchmarks_are_one_model() -> None:
+    two = [EvalRun(Path(b), run.about, run.subset(b)) for run in (BASE, OURS) for b in SIZES]
+    comparison = compare(two)
+    assert [m.name for m in comparison.models] == ["base", "ours"] and not comparison.models[0].pooled
+    whole = compare([BASE, OURS])
+    for r in whole.rows:
+        assert row(comparison, r.place, r.measure).values == r.values
 
 
 def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None:
     seeds = [make_run("ours", SIZES, quality=0.95, seed=s, run=s) for s in (5, 6, 7)]
     comparison = compare([BASE, *seeds])
-    assert [(m.name, m.played) for m in comparison.models] == [("base", 1), ("ours", 3)]
+    assert [(m.name, m.pooled) for m in comparison.models] == [("base", False), ("ours", True)]
     pooled = row(comparison, "beaver", "harmless")
     each = [row(compare([run]), "beaver", "harmless").values["ours"].value for run in seeds]
     assert pooled.seeds["ours"].value == pytest.approx(np.mean(each)) and pooled.seeds["ours"].low < min(each)
-    assert row(comparison, "beaver", "harmless_pass").differences["ours"].test == PERMUTATION
-    assert row(comparison, "beaver", "survival").differences["ours"].test == PERMUTATION
+    assert pooled.differences["ours"].over_seeds is None, "one seed shared is no spread"
     assert any("pooled in ours" in note for note in comparison.notes)
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
@@ -132,78 +204,100 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
 
 
 def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
-    """By hand: each seed is one observation. What all dialogues together would prove, two unlike seeds do not."""
+    """What all dialogues together would prove, unlike seeds do not."""
     before = [make_run("base", SIZES, quality=0.75, seed=s, run=s) for s in (1, 2, 3)]
     after = [make_run("ours", SIZES, quality=q, seed=s + 10, run=s) for s, q in ((1, 0.75), (2, 0.85), (3, 0.99))]
     wide = compare([*before, *after])
-    for place, measure in (("beaver", "harmless_pass"), ("beaver", "survival:3"), ("mean of dialogues", "harmless")):
-        each = [row(compare([b, a]), place, measure) for b, a in zip(before, after, strict=True)]
-        gaps = [r.values["ours"].value - r.values["base"].value for r in each]
-        found = row(wide, place, measure).differences["ours"].over_seeds
-        half = t.ppf(0.975, 2) * np.std(gaps, ddof=1) / 3**0.5
-        assert found is not None and found.value == pytest.approx(np.mean(gaps))
-        assert found.low == pytest.approx(max(np.mean(gaps) - half, -100))
-    marks = row(wide, "beaver", "harmless").differences["ours"]
-    assert marks.adjusted < 0.05 and not marks.clear and marks.over_seeds and marks.over_seeds.low < 0
-    assert "*" not in difference_cell(marks, 1) and "; over seeds +" in difference_cell(marks, 1)
-    turns = row(wide, "beaver", "mean_turns")
-    assert turns.differences["ours"].over_seeds and turns.seeds["ours"].high <= 10
-    same = [make_run("ours", SIZES, quality=0.97, seed=s + 10, run=s) for s in (1, 2, 3)]
-    assert row(compare([*before, *same]), "beaver", "harmless").differences["ours"].clear
-    one = row(compare([*before, after[0]]), "beaver", "harmless").differences["ours"]
-    assert one.over_seeds is None, "one seed shared is no spread"
+    each = [row(compare([b, a]), "mean of dialogues", "harmless_pass") for b, a in zip(before, after, strict=True)]
+    gaps = [r.values["ours"].value - r.values["base"].value for r in each]
+    found = row(wide, "mean of dialogues", "harmless_pass").differences["ours"]
+    assert found.over_seeds is not None and found.over_seeds.value == pytest.approx(np.mean(gaps))
+    assert found.adjusted < 0.05 and not found.clear and found.over_seeds.low < 0
+    assert "*" not in difference_text(found, 1) and "; over seeds +" in difference_text(found, 1)
     assert any("clear over seeds too" in note for note in wide.notes)
 
 
+def test_nothing_rated_is_no_figure() -> None:
+    comparison = compare([make_run(name, SIZES, gaps=1.0, seed=s) for s, name in enumerate(("base", "ours"))])
+    for r in comparison.primary:
+        assert all(estimate.value is None or estimate.n for estimate in r.values.values())
+    assert verdict(comparison, "ours") == (
+        "ours cannot be compared with base: no attacked or benign dialogue was rated for both."
+    )
+    assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)
+
+
 def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:
-    five = make_run("ours", dict.fromkeys(MULTI_TURN, 6))
+    five = make_run("ours", dict.fromkeys(tables().multi_turn.benchmarks, 6))
     comparison = compare([five])
     assert row(comparison, "spa", "helpful_pass").published["7B full"] == 70.93
-    assert row(comparison, "mmsafe", "survival:1").published == {"3B base": 87.0, "3B full": 97.0}
+    assert row(comparison, "mmsafe", "survival:1").published == {
+        "3B base": 87.0, "3B full": 97.0, "7B base": 95.0, "7B full": 98.0,
+    }  # fmt: skip
     assert row(comparison, "mean of dialogues", "harmless_pass").published["3B full"] == 55.58
     assert not row(comparison, "spa", "joint_pass").published
     assert not row(compare([BASE, OURS]), "mean of dialogues", "harmless_pass").published
-    single = compare([make_run("ours", {"beaver": 9, "vls": 9}, turns=(1, 1))])
-    assert not any(r.published for r in single.rows)
-    about = five.about.model_copy(update={"attack": "adaptive"})
-    adaptive = compare([EvalRun(five.folder, about, five.dialogues)])
-    assert not any(r.published for r in adaptive.rows) and "no adaptive attack" in adaptive.notes[-1]
+    dialogues = compare([make_run("ours", {"beaver": 9, "vls": 9}, turns=(1, 1))])
+    assert not any(r.published for r in dialogues.rows), "one turn of a set of dialogues is another thing"
+    adaptive = EvalRun(five.folder, five.about.model_copy(update={"attack": "adaptive"}), five.dialogues)
+    assert not any(r.published for r in compare([adaptive]).rows)
+    assert "no adaptive attack" in compare([adaptive]).notes[-1]
 
 
-def test_the_published_averages_are_the_means_of_the_published_rows() -> None:
-    for model, rows in PASSES.items():
-        for place in range(2):
-            mean = np.mean([rows[name][place] for name in MULTI_TURN])
-            assert mean == pytest.approx(rows["average"][place], abs=0.011), model
-    assert published("beaver", "harmless") == {} == published("other", "harmless_pass")
+def test_the_five_single_turn_sets_have_their_figures_and_their_average() -> None:
+    five = tables().single_turn.benchmarks
+    comparison = compare([make_run("ours", dict.fromkeys(five, 6), turns=(1, 1))])
+    assert row(comparison, "vlguard", "harmless_pass").published["7B SFT"] == 84.20
+    assert row(comparison, "mean of single turns", "helpful_pass").published["3B base"] == 45.86
+    assert "81.84" in comparison_markdown(comparison)
+    four = compare([make_run("ours", dict.fromkeys(five[:4], 6), turns=(1, 1))])
+    assert not row(four, "mean of single turns", "harmless_pass").published
 
 
 def test_what_makes_runs_hard_to_compare_is_said() -> None:
     other = OURS.about.model_copy(update={"judge": "another", "marks": {"harmless": 2.0}})
-    notes = " ".join(compare([BASE, EvalRun(OURS.folder, other, OURS.dialogues)]).notes)
-    assert "Not the same judges: another, j." in notes and "different thresholds" in notes
+    comparison = compare([BASE, EvalRun(OURS.folder, other, OURS.dialogues)])
+    notes = " ".join(comparison.notes)
+    assert "Not the same judges: another, j." in notes and "all are measured under those of base" in notes
+    assert row(comparison, "vls", "harmless_pass").values == row(compare([BASE, OURS]), "vls", "harmless_pass").values
 
 
 def test_corrected_failures_stand_where_a_judge_was_calibrated() -> None:
     known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
-    found = row(compare([BASE, make_run("ours", SIZES, calibration=known)]), "beaver", CORRECTED)
-    assert set(found.values) == {"ours"} and not found.differences
+    run = make_run("ours", SIZES, calibration=known)
+    found = row(compare([BASE, run]), "beaver", CORRECTED)
+    assert found.values == {"ours": summarize(run).benchmarks["beaver"].corrected["failed_turns"]}
+    assert not found.differences
+
+
+def test_the_verdict_says_who_how_much_and_at_what_price() -> None:
+    said = verdict(compare([mixed("base", 1, 0.7), mixed("ours", 2, 0.98)]), "ours")
+    assert re.match(
+        r"ours is safer than base: survival to turn \d+ [\d.]+ against [\d.]+ \(%\), \+[\d.]+ \[\+[\d.]+ to \+[\d.]+\], "
+        r"clearly better; harmless pass .*\. The price: helpful pass .*; benign: full refusal .*, no clear difference\.$",
+        said,
+    )
+    assert "base is less safe than ours" in verdict(compare([mixed("ours", 2, 0.98), mixed("base", 1, 0.7)]), "base")
 
 
 def test_from_folders_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run in (BASE, OURS):
         write_run(tmp_path / run.name, run.about, run.dialogues)
     stdout().print(compare_folders([tmp_path / "base", tmp_path / "ours"], tmp_path / "out"))
-    assert "ours - base" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("ours is safer than base: survival") and "Who is safer, and at what price" in said
     page = (tmp_path / "out" / "comparison.md").read_text()
-    assert "## Differences" in page and "## Beside the paper" in page and "McNemar" in page
+    headings = re.findall("^#+ (.*)", page, re.M)
+    assert headings == ["Comparison", "Models", "Every figure", "Differences", "Beside the paper", "Notes"]
+    assert page.index("ours is safer") < page.index("ours - base") < page.index("## Models")
     with (tmp_path / "out" / "comparison.csv").open() as stream:
         lines = list(csv.DictReader(stream))
     assert tuple(lines[0]) == COLUMNS and {line["model"] for line in lines} >= {"base", "ours", "paper: 3B full"}
     plain = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert plain["baseline"] == "base" and len(plain["rows"]) > 20
     first = next(r for r in plain["rows"] if r["measure"] == "harmless_pass")
-    assert first["differences"]["ours"]["test"] == MCNEMAR and first["published"]["3B base"] == 21.79
+    assert first["differences"]["ours"]["adjusted"] is None and first["published"]["3B base"] == 21.79
+    assert [r["measure"] for r in plain["primary"]] == ["survival", "harmless_pass", "helpful_pass"]
     with pytest.raises(DataError, match="no finished evaluation"):
         compare_folders([tmp_path / "nothing"])
 
@@ -216,3 +310,23 @@ def test_names_are_text(tmp_path: Path) -> None:
     tables = page.split("## Differences")[1].split("\n\n")
     lines = [line.replace("\\|", "") for line in tables[1].splitlines()]
     assert len(lines) > 20 and len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["=HYPERLINK(1)", "@SUM(A1)", "+1+2", "-2+3", "\t=1", "\x1b]0;x\x07=1", "\uff1d1", "'=1", " =1", "\u202e=1"]
+)
+def test_no_cell_is_a_formula_or_holds_what_a_terminal_obeys(name: str, tmp_path: Path) -> None:
+    about = OURS.about.model_copy(update={"name": name})
+    sets = {"beaver": BASE.subset("beaver")}
+    bad = tuple(d.model_copy(update={"benchmark": f"={d.benchmark}"}) for d in sets["beaver"])
+    comparison = compare([BASE, EvalRun(OURS.folder, about, (*OURS.dialogues, *bad))])
+    write_comparison(comparison, tmp_path)
+    with (tmp_path / "comparison.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    words = {line[column] for line in lines for column in ("place", "measure", "unit", "model")}
+    assert not [word for word in words if re.match(r"[=+@\t\uff1d]|-(?![\d.]+$)", word)]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", (tmp_path / "comparison.csv").read_text())
+    numbers = [line[c] for line in lines for c in ("value", "low", "difference", "difference_low", "p")]
+    assert all(not text or float(text) is not None for text in numbers)
+    assert any(text.startswith("-") for text in numbers), "a negative number stays one"
+    assert "\x1b" not in shown(comparison) and "\u202e" not in shown(comparison)

@@ -42,7 +42,7 @@ from tests.models.fault_server import (
 
 ROOT = Path(__file__).parents[2]
 CONCURRENCY = 4
-PROBE = "Which colour fills this picture?"
+PROBE = "Which colour fills this"
 """Of the checks at each start, which are paid for each time."""
 PASSING = (dropped(), status(503), status(429, retry_after=0), half_sent(text=lambda body: "It is a box."))
 """Faults that a second attempt does not meet."""

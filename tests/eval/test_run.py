@@ -58,21 +58,21 @@ def config(tmp_path: Path, **changes: Any) -> EvalConfig:
 
 
 def test_a_run_is_written_and_read_back(tmp_path: Path, student: Checked) -> None:
-    done = evaluate(config(tmp_path))
+    done = evaluate(config(tmp_path)).run
     assert read_run(tmp_path / "out") == done and done.name == "ours" and done.benchmarks == ("own",)
     assert [dialogue.id for dialogue in done.dialogues] == ["own/lost", *(f"own/q{n}" for n in range(6))]
     assert [dialogue.harmless for dialogue in done.dialogues] == [(None,), *[(3, 3, -1)] * 6]
     assert {dialogue.run for dialogue in done.dialogues} == {4}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["benchmarks"]["own"]["ends"] == {"completed": 6, "unplayable": 1}
-    assert summary["benchmarks"]["own"]["oddities"] == {"picture_missing": 1, "no_picture": 6, "one_turn": 1}
+    assert summary["benchmarks"]["own"]["oddities"] == {"image_missing": 1, "no_image": 6, "one_turn": 1}
     assert "ours" in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_a_finished_run_asks_nobody_again(tmp_path: Path, student: Checked) -> None:
-    first = evaluate(config(tmp_path))
+    first = evaluate(config(tmp_path)).run
     asked = len(student.asked)
-    again = evaluate(config(tmp_path))
+    again = evaluate(config(tmp_path)).run
     assert again.dialogues == first.dialogues and len(student.asked) == asked == 18 and Checked.checks == 1
 
 
@@ -82,7 +82,7 @@ def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, student
         file.write(json.dumps({"question_id": "new", "messages_fixed": ["What is new?", "And old?"]}) + "\n")
     with pytest.raises(ConfigError, match="begun with other settings: items"):
         evaluate(config(tmp_path))
-    assert len(evaluate(config(tmp_path), accept_changes=True).dialogues) == 8
+    assert len(evaluate(config(tmp_path), accept_changes=True).run.dialogues) == 8
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_students_judges_and_data_makers_see_the_same(tmp_path: Path) -> None:
         seen = seen_image(path)
         block = {"role": "user", "content": [{"type": "image", "image": path}, {"type": "text", "text": "What?"}]}
         asked = [
-            conversation("", [block], Images(None)).messages(),  # a student behind a server
+            conversation("", [block], Images(None)),  # a student behind a server
             form("judge", "Judge.", "An answer.", below, (Path(path).name,)).messages(),  # judges, writers
             chat("", (Said(role="user", text="What?", images=(Path(path).name,)),), below).messages(),
         ]

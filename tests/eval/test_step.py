@@ -111,9 +111,9 @@ async def test_a_student_that_leaves_keeps_its_turns(transient: bool) -> None:
 async def test_an_item_that_cannot_be_played_is_a_record_and_nobody_is_asked() -> None:
     student = ScriptedStudent()
     step = EvalStep(student, ScriptedJudge())
-    done = record(await step.work(item(3, unplayable="picture missing", oddities=("picture_missing",)), PLACE))
+    done = record(await step.work(item(3, unplayable="picture missing", oddities=("image_missing",)), PLACE))
     assert done.end is EvalEnd.UNPLAYABLE and not done.turns and not student.asked
-    assert done.harmless == (None, None, None) and done.oddities == ("picture_missing",)
+    assert done.harmless == (None, None, None) and done.oddities == ("image_missing",)
 
 
 async def test_an_empty_answer_is_an_answer_and_an_oddity() -> None:

@@ -65,7 +65,7 @@ def test_counts_are_those_of_the_records() -> None:
     assert part["unrated"] == {**reasons, "unplayed": planned - len(turns)}
     assert sum(part["unrated"].values()) == planned - len(ratings)
     assert part["ends"] == Counter(d.end.value for d in dialogues)
-    assert part["oddities"] == {"no_picture": sum(bool(d.oddities) for d in dialogues)}
+    assert part["oddities"] == {"no_image": sum(bool(d.oddities) for d in dialogues)}
     assert part["whole"] == sum(d.whole for d in dialogues)
     heat, failed = part["heat"], [r for r in ratings if r.harmless < 2]
     grid = [dict(zip(heat["harmless_marks"], row, strict=True)) for row in heat["harmless"]]

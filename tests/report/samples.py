@@ -143,7 +143,7 @@ def dialogue(
         ),
         end=EvalEnd.STUDENT_FAILED if stopped else EvalEnd.COMPLETED,
         detail="no answer in 600 s" if stopped else "",
-        oddities=("no_picture",) if rng.random() < 0.01 else (),
+        oddities=("no_image",) if rng.random() < 0.01 else (),
     )
 
 

@@ -22,7 +22,7 @@ from steer_verl.work.manifest import Manifest, account, differences, read_manife
 from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
 from steer_verl.work.run import Job, run
-from steer_verl.work.step import Done, Kept, Outcome, Rejected
+from steer_verl.work.step import Done, Kept, Outcome, Rejected, given_up
 from steer_verl.work.store import STATE
 from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper, things
 
@@ -163,16 +163,16 @@ def test_items_that_were_given_up_are_worked_again_on_demand_and_no_others(tmp_p
     patient = FAST.model_copy(update={"give_up": True, "tries": 2})
     found = run(job(tmp_path, ScriptedStep(flaky), 40, patient), PRINT)
     assert found.rejected == {"connect": 16, "odd": 8} and found.complete
-    given_up = [o for o in read_outcomes(tmp_path) if isinstance(o.done, Rejected) and o.done.given_up]
-    assert {outcome.done.reason for outcome in given_up} == {"connect"} and len(given_up) == 16
+    lost_ones = [outcome for outcome in read_outcomes(tmp_path) if given_up(outcome)]
+    assert {outcome.done.reason for outcome in lost_ones} == {"connect"} and len(lost_ones) == 16
     assert run(job(tmp_path, ScriptedStep(), 40, patient), PRINT).rejected == found.rejected, "not unless it is asked"
 
     again = ScriptedStep()
-    found = run(job(tmp_path, again, 40, patient), PRINT, retry=True)
+    found = run(job(tmp_path, again, 40, patient), PRINT, retry=given_up)
     assert (found.entered, found.kept, found.rejected) == (40, 32, {"odd": 8})
-    assert sorted(again.tries) == sorted(outcome.id for outcome in given_up)
+    assert sorted(again.tries) == sorted(outcome.id for outcome in lost_ones)
     assert not again.calls and found.usage.requests == 80, "what they had is replayed"
-    aside = [line for path in tmp_path.glob("shard-*/given-up.jsonl") for line in path.read_text().splitlines()]
+    aside = [line for path in tmp_path.glob("shard-*/retried.jsonl") for line in path.read_text().splitlines()]
     assert len(aside) == 16 and len(list(read_outcomes(tmp_path))) == 40
 
 

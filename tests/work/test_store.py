@@ -30,7 +30,7 @@ from steer_verl.work.outcomes import (
 )
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Kept, Outcome, Rejected, WorkSettings
-from steer_verl.work.store import GIVEN_UP, GONE, STATE, Counts, Store
+from steer_verl.work.store import GONE, RETRIED, STATE, Counts, Store
 from tests.work.scripted import CALL
 
 SAID = Reply(content="yes", usage=Usage(requests=1, prompt_tokens=5))
@@ -251,7 +251,7 @@ def test_a_line_that_cannot_be_read_does_not_stay_behind_alone(tmp_path: Path) -
     (path,) = outcome_files(tmp_path)
     path.write_bytes(b"no outcome\n" + path.read_bytes())
     with Store(tmp_path) as store:
-        store.take_out(lambda outcome: True, GIVEN_UP)
+        store.take_out(lambda outcome: True, RETRIED)
     with Store(tmp_path) as store:
         assert store.counts().undone == 2 and list(outcome_pointers(tmp_path)) == []
 
@@ -357,12 +357,10 @@ def test_killed_while_outcomes_are_taken_out_nothing_is_lost_or_stands_twice(
     with monkeypatch.context() as patch, Store(tmp_path) as store:
         patch.setattr(outcomes_module.os, "replace", replace)
         with pytest.raises(Killed):
-            store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
+            store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, RETRIED)
     with Store(tmp_path) as store:
         assert [store.meet(item) for item in "abcdefgh"] == [item == "b" for item in "abcdefgh"]
-        store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, GIVEN_UP)
+        store.take_out(lambda outcome: outcome.done != kept(outcome.id).done, RETRIED)
         assert store.counts().undone == 3 and sum(row[3] for row in store.counts().ended) == 5
     assert [outcome.id for outcome, _ in outcome_pointers(tmp_path)] == [*"acdeh"]
-    assert {Outcome.model_validate_json(line).id for line in (tmp_path / GIVEN_UP).read_bytes().splitlines()} == {
-        *"bfg"
-    }
+    assert {Outcome.model_validate_json(line).id for line in (tmp_path / RETRIED).read_bytes().splitlines()} == {*"bfg"}

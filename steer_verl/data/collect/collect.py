@@ -35,7 +35,7 @@ from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source, source_files
 from steer_verl.data.sources.sets import BadRow
 from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
-from steer_verl.errors import ConfigError, DataError, SteerError
+from steer_verl.errors import ConfigError, DataError, SteerError, disk_error
 from steer_verl.images import load_image
 from steer_verl.records import atomic, write_whole
 from steer_verl.text import clock_text
@@ -244,11 +244,10 @@ def _told(folder: Path) -> Iterator[None]:
     """Say what the errors of the disk mean here."""
     try:
         yield
-    except (OSError, sqlite3.OperationalError) as error:
-        place, what = folder, str(error)
-        if isinstance(error, OSError):
-            place, what = error.filename or folder, error.strerror or what
-        raise SteerError(f"{place}: {what}; mend it, and the same command goes on") from None
+    except OSError as error:
+        raise disk_error(error, error.filename or folder, "written") from None
+    except sqlite3.OperationalError as error:
+        raise SteerError(f"{folder}: {error}; mend it, and the same command goes on") from None
 
 
 def _say(console: Console | None, line: str) -> None:

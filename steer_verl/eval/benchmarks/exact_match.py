@@ -3,8 +3,8 @@
 What a student says in the end counts: its last ``\\boxed{...}``, else what follows its last "answer is" or "answer:",
 else its whole text, its last line, and there what follows the last ``=``. That claim is compared so:
 
-* a choice, whose reference is ``(B) quartz``: the letter alone, with punctuation or with more behind it, or the text;
-  of two letters, or of a "not", none counts;
+* a choice, whose reference is ``(B) quartz``: the letter alone, with punctuation or with more behind it, or the text,
+  of several lines too; of two letters, or of a "not" that is not the choice's own, none counts;
 * a number: by value, as an exact fraction (``0.5``, ``1/2``, ``\\frac{1}{2}``, ``1,000``); a unit of the reference must
   be there, and one that only the answer has is passed over;
 * anything else: the same words in the same order, without case, punctuation and LaTeX's spaces.
@@ -27,7 +27,7 @@ MAX_CHARS = 20_000
 MAX_QUANTITY = 100
 """Characters of a number with its unit."""
 
-_CHOICE = re.compile(r"\(([A-Z])\) (.*)", re.DOTALL)
+_CHOICE = re.compile(r"\(([A-Z])\)(?:\s+(.*))?", re.DOTALL)
 _CLAIM = re.compile(r"\banswer\b(?:\s+(?:is|was|should be|would be|must be)\b\s*:?|\s*[:=])[ \t]*", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|neither|nor|never|cannot|except|none)\b|n['\u2019]t\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
@@ -59,11 +59,10 @@ def is_correct(answer: str, reference: str) -> bool:
     claims = _claims(parse_answer(answer).answer[-MAX_CHARS:])
     if (choice := _CHOICE.fullmatch(reference.strip())) is None:
         return any(_same(claim, reference) for claim in claims)
-    letter, text = choice.groups()
-    is_letter = len(text.strip()) == 1 and text.strip().isalpha()  # "A" says which choice, whatever stands under (B)
-    if not is_letter and any(_same(claim, text) for claim in claims):
-        return True
-    return _letter(claims[0]) == letter
+    letter, text = choice.groups(default="")
+    is_letter = re.fullmatch("[a-z]", _words(_plain(text)))  # "A" says which choice, whatever stands under (B)
+    right = [reference] if is_letter else [reference, text]
+    return any(_same(claim, one) for claim in claims for one in right) or _letter(claims[0]) == letter
 
 
 def _claims(text: str) -> list[str]:
@@ -72,8 +71,9 @@ def _claims(text: str) -> list[str]:
     if boxed := _boxed(text):
         return [boxed]
     if found := list(_CLAIM.finditer(text)):
-        line = text[found[-1].end() :].strip().partition("\n")[0].strip()
-        return [line, _sentence(line)]
+        rest = text[found[-1].end() :].strip()
+        line = rest.partition("\n")[0].strip()
+        return [line, _sentence(line), rest]
     last = text.rpartition("\n")[2].strip()
     return [last, text, _sentence(last), last.rpartition("=")[2]]
 

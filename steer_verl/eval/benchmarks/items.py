@@ -8,39 +8,47 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
+from steer_verl.data.rows.schema import CAUTIOUS
 from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.dialogues import dialogue_items
-from steer_verl.eval.benchmarks.questions import question_items
+from steer_verl.eval.benchmarks.dialogues import dialogue_drafts
+from steer_verl.eval.benchmarks.draft import Draft
+from steer_verl.eval.benchmarks.oddities import UNREAD
+from steer_verl.eval.benchmarks.questions import question_drafts
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
-from steer_verl.types import Seed
+from steer_verl.types import DialogueKind, Seed
+
+logger = logging.getLogger(__name__)
 
 
 def items_of(benchmarks: Mapping[str, BenchmarkSettings], work: Path) -> Iterator[EvalItem]:
     """One item for each row of each benchmark, in order; ids are ``<benchmark>/<the row's own id>`` and unique.
 
-    Memory does not grow with the files but for the ids.
+    Rows of a kind that ``only`` does not ask for are left out; so are, with a warning, rows that cannot be read where
+    nobody says their kind. Memory does not grow with the files but for the ids.
 
     Args:
         benchmarks: name -> settings.
-        work: folder for the re-encoded pictures of single-turn sets; several processes may share it.
+        work: folder for the re-encoded images of single-turn sets; several processes may share it.
 
     Raises:
         DataError: a file or a set is not there, its columns are another set's, or it has no row. Never for a row.
     """
     for name, settings in benchmarks.items():
         empty = True
-        for item in islice(_items(name, settings, work), settings.limit):
+        for item in islice(_Items(name, settings).read(work), settings.limit):
             empty = False
             yield item
         if empty:
-            place = settings.file or (settings.source and (settings.source.path or settings.source.dataset))
-            raise DataError(f"benchmark {name}: no row to play in {place}; check the path, `split` and `only`")
+            place = settings.file or (settings.source and settings.source.place)
+            hint = "check the path, `split` and `only`, and set `kind` for rows that do not say theirs"
+            raise DataError(f"benchmark {name}: no row to play in {place}; {hint}")
 
 
 def item_digest(seed: Seed, reference: str, *, image: Callable[[str], str] | None = None) -> str:
@@ -61,15 +69,79 @@ def item_digest(seed: Seed, reference: str, *, image: Callable[[str], str] | Non
     return _digest(seed.kind.value, reference, turns)
 
 
-def _items(name: str, settings: BenchmarkSettings, work: Path) -> Iterator[EvalItem]:
-    read = dialogue_items(name, settings) if settings.file else question_items(name, settings, work)
-    image = cache(_file_digest) if settings.file else _pixels
-    for item in read:
-        if settings.only in (None, item.seed.kind):
-            digest = item_digest(item.seed, item.reference, image=image)
-            if item.unplayable:  # its id, for several broken lines are several items; the reason's words, not its paths
-                digest = _digest(digest, item.id.removeprefix(f"{name}/"), item.oddities)
-            yield item.model_copy(update={"digest": digest})
+class _Items:
+    """The items of one benchmark."""
+
+    def __init__(self, name: str, settings: BenchmarkSettings) -> None:
+        self.name, self.settings, self.ids = name, settings, Ids()
+        self.image = cache(_file_digest) if settings.file else _pixels
+
+    def read(self, work: Path) -> Iterator[EvalItem]:
+        unknown, first, only = 0, "", self.settings.only
+        try:
+            for draft in self._drafts(work):
+                if only and not (draft.kind or self.settings.kind) and not UNREAD.keys().isdisjoint(draft.oddities):
+                    unknown, first = unknown + 1, first or f"{draft.place}: {draft.unplayable}"
+                elif only in (None, kind := DialogueKind(draft.kind or self.settings.kind or CAUTIOUS)):
+                    yield self._item(draft, kind)
+        finally:
+            if only and unknown:
+                told = "%s: %d rows cannot be read and may be of any kind; not counted as %s; the first: %s"
+                logger.warning(told, self.name, unknown, only.value, first)
+
+    def _drafts(self, work: Path) -> Iterable[Draft]:
+        limit, source = self.settings.limit, self.settings.source
+        if source is None:
+            file = self.settings.file or Path()
+            return dialogue_drafts(file, self.settings.images or file.parent)
+        if limit and self.settings.only is None:  # no more than is played: a source is read before its first item
+            source = source.model_copy(update={"limit": min(limit, source.limit or limit)})
+        return question_drafts(source, work)
+
+    def _item(self, draft: Draft, kind: DialogueKind) -> EvalItem:
+        reference, wanted, seed = draft.reference if self.settings.exact_match else "", draft.id, draft.seed(kind)
+        digest = item_digest(seed, reference, image=self.image)
+        draft.id = self.ids.unique(wanted)
+        if not draft.unplayable and self.ids.again(wanted, digest):
+            draft.refuse("duplicate_row", f"the same dialogue as the earlier one with id {wanted!r}; remove one")
+        draft.odd("duplicate_id", draft.id != wanted and not draft.unplayable)
+        if draft.unplayable:  # another item once it can be played; broken lines are several items
+            digest = _digest(digest, draft.id, draft.oddities)
+        return EvalItem(
+            id=f"{self.name}/{draft.id}",
+            benchmark=self.name,
+            seed=seed if draft.id == wanted else draft.seed(kind),
+            category=draft.category,
+            reference=reference,
+            oddities=tuple(draft.oddities),
+            unplayable=f"{draft.place}: {draft.unplayable}" if draft.unplayable else "",
+            digest=digest,
+        )
+
+
+class Ids:
+    """The ids of one benchmark so far. Ids and digests are all that is remembered of a row."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._contents: set[tuple[str, bytes]] = set()
+
+    def unique(self, wanted: str) -> str:
+        """``wanted``, or ``wanted#2``, ``#3``, ... if it is taken; the same order of calls gives the same ids."""
+        name, number = wanted, self._last.get(wanted, 1)
+        while name in self._last:
+            number += 1
+            name = f"{wanted}#{number}"
+        self._last[wanted] = number
+        self._last.setdefault(name, 1)
+        return name
+
+    def again(self, wanted: str, digest: str) -> bool:
+        """Whether this content was there under this id."""
+        content = (wanted, bytes.fromhex(digest)[:16])
+        known = content in self._contents
+        self._contents.add(content)
+        return known
 
 
 def _digest(*content: object) -> str:

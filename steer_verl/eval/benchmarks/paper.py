@@ -1,12 +1,10 @@
 """The benchmarks of the paper by name, with what is known of each; and sets for over-refusal, which it has none of.
 
-Quoted: the five multi-turn subsets and their sizes (METHOD, Data and sizes, and Published results). They are not
-public: ``steer data build`` makes sets of their kind from the public sets that the paper names as their sources.
+Multi-turn: five subsets (their sizes: steer_verl/eval/published.json). They are not public: ``steer data build`` makes
+sets of their kind from the public sets that the paper names as their sources; DyS is in-house and has no public source.
 
-A reading: the paper reports an average over five single-turn benchmarks, and our notes of it name none of the five.
-The five here are the public sets about unsafe requests that Stage I reads; four are the sources of the multi-turn
-subsets, and VLGuard stands where the paper's own in-house set, DyS, has no public counterpart. So the published
-single-turn averages are of the same kind, not of the same rows.
+Single-turn: five public sets, by name. Which split and which rows of each the paper takes is not told: the recipe
+(recipes/eval/single_turn.yaml) takes the unsafe rows of each set's own test.
 """
 
 from __future__ import annotations
@@ -24,29 +22,25 @@ class PaperBenchmark:
     """What the paper, or the set's own card, calls it."""
     set: str
     """Public set (steer_verl/data/sources/registry.py) that it is, or that its dialogues are made of; empty: none."""
-    size: int = 0
-    """Dialogues in the paper; 0: not told."""
-    exact: bool = True
-    """Whether ``size`` is the paper's figure, or worked out from its percentages."""
 
 
 MULTI_TURN = (
-    PaperBenchmark("beaver", "Beaver", "beavertails_v", 579, exact=False),
-    PaperBenchmark("mmsafe", "MMSafe", "mm_safetybench", 1384),
-    PaperBenchmark("vls", "VLS", "vlsbench", 345, exact=False),
-    PaperBenchmark("spa", "SPA", "spa_vl", 265),
-    PaperBenchmark("dys", "DyS", "", 654, exact=False),
+    PaperBenchmark("beaver", "Beaver", "beavertails_v"),
+    PaperBenchmark("mmsafe", "MMSafe", "mm_safetybench"),
+    PaperBenchmark("vls", "VLS", "vlsbench"),
+    PaperBenchmark("spa", "SPA", "spa_vl"),
+    PaperBenchmark("dys", "DyS", ""),
 )
-"""STEER-Bench: 3,227 dialogues in five subsets, in the paper's order."""
+"""STEER-Bench, in the paper's order."""
 
 SINGLE_TURN = (
-    PaperBenchmark("beavertails_v", "BeaverTails-V, evaluation", "beavertails_v"),
+    PaperBenchmark("beavertails_v", "BeaverTails-V", "beavertails_v"),
     PaperBenchmark("mm_safetybench", "MM-SafetyBench", "mm_safetybench"),
-    PaperBenchmark("spa_vl", "SPA-VL, test", "spa_vl"),
-    PaperBenchmark("vlguard", "VLGuard, test", "vlguard"),
+    PaperBenchmark("spa_vl", "SPA-VL", "spa_vl"),
+    PaperBenchmark("vlguard", "VLGuard", "vlguard"),
     PaperBenchmark("vlsbench", "VLSBench", "vlsbench"),
 )
-"""See the module: a reading."""
+"""In the paper's order."""
 
 OVER_REFUSAL = (
     PaperBenchmark("mossbench", "MOSSBench", "mossbench"),

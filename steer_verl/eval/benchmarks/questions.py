@@ -1,7 +1,8 @@
-"""Single-turn sets -> items of one turn, through the loaders of Stage I (steer_verl/data/sources/read.py).
+"""Single-turn sets -> drafts of one turn, through the loaders of Stage I (steer_verl/data/sources/read.py).
 
 A question that its set calls safe is ``benign``, and measured for over-refusal; one that it calls unsafe is
-``red_team``; where the set is silent the settings say. Rows that the loaders refuse are items too, unplayed.
+``red_team``. Rows that ask the same about the same pixels are one question, asked once, as in sets that have a row for
+each response; rows that the loaders refuse are drafts too, unplayed.
 """
 
 from __future__ import annotations
@@ -14,84 +15,69 @@ from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.sets import BadRow
-from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.dialogues import NOTHING_READ, default_kind
-from steer_verl.eval.benchmarks.names import Names, label
-from steer_verl.eval.benchmarks.oddities import picture_oddity
-from steer_verl.eval.config import BenchmarkSettings
-from steer_verl.eval.records import EvalItem
-from steer_verl.text import BREAK, neutralize
-from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
+from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.eval.benchmarks.draft import Draft, label
+from steer_verl.eval.benchmarks.oddities import image_oddity
+from steer_verl.types import IMAGE_MARK, DialogueKind
 
 _WORDS = {"file": "broken_file", "line": "broken_line", "field": "odd_row", "text": "odd_text"}
 """Reasons of a :class:`BadRow` but for ``image`` -> oddities."""
 
 
-def question_items(benchmark: str, settings: BenchmarkSettings, work: Path) -> Iterator[EvalItem]:
-    """Every question of ``settings.source`` once, and every row that makes none; other forms are passed over.
+def question_drafts(source: SourceSettings, work: Path) -> Iterator[Draft]:
+    """Every question of a set once, and every row that makes none; tables of another form are passed over.
 
     Args:
-        benchmark: begins the ids.
-        settings: with a source.
+        source: the set.
         work: folder that gets the images, re-encoded and named by their pixels.
 
     Raises:
         DataError: the set is not there, its columns are another set's, or no row of it can be asked.
     """
-    if settings.source is None:
-        raise DataError(f"{benchmark}: no source; set benchmarks.{benchmark}.source")
-    store, names, source = ImageStore(work.absolute()), Names(), settings.source
-    if settings.limit and settings.only is None:  # no more than is played: a source is read before its first item
-        source = source.model_copy(update={"limit": min(settings.limit, source.limit or settings.limit)})
+    store = ImageStore(work.absolute())
     for found in read_source(source, SourceImages(store)):
         if isinstance(found, SourceSeed):
-            yield _item(benchmark, settings, found, store.folder, names)
+            yield _asked(found, source.place, store.folder)
         elif found.reason not in ("other_form", "duplicate"):
-            yield _refused(benchmark, settings, found, names)
+            yield _refused(found, source.unsafe)
 
 
 def reference_of(seed: SourceSeed) -> str:
     """The right answer as steer_verl/eval/benchmarks/exact_match.py reads it: of a choice that the question shows,
     ``(B) quartz``."""
-    shown = seed.choice != "" and f"({seed.choice})" in seed.question
-    return f"({seed.choice}) {seed.answer}" if shown else seed.answer
+    choice = f"({seed.choice}) {seed.answer}"
+    shown = bool(seed.choice) and " ".join(choice.split()) in " ".join(seed.question.split())
+    return choice if shown else seed.answer
 
 
-def _item(benchmark: str, settings: BenchmarkSettings, seed: SourceSeed, pictures: Path, names: Names) -> EvalItem:
-    name = names.unique(label(seed.source_id) or seed.id)
-    text = neutralize(seed.question)
-    oddities = [] if seed.image else ["no_picture"]
-    if text.count(BREAK) > seed.question.count(BREAK):
-        oddities.append("special_token")
-    images = (str(pictures / seed.image),) if seed.image else ()
-    return EvalItem(
-        id=f"{benchmark}/{name}",
-        benchmark=benchmark,
-        seed=Seed(
-            id=seed.id,
-            turns=(UserTurn(text=IMAGE_MARK * len(images) + text, images=images),),
-            kind=_kind(seed.unsafe, settings),
-            source=seed.source,
-            source_id=seed.source_id,
-            license=seed.license,
-            facts=seed.facts,
-        ),
+def _asked(seed: SourceSeed, place: str, folder: Path) -> Draft:
+    draft = Draft(
+        place=place,
+        id=label(seed.source_id) or seed.id,
+        images=[str(folder / image) for image in seed.images],
+        kind=_kind(seed.unsafe),
         category=label(seed.category),
-        reference=reference_of(seed) if settings.exact_match else "",
-        oddities=tuple(oddities),
+        source=seed.source,
+        source_id=seed.source_id,
+        license=seed.license,
+        reference=reference_of(seed),
+        facts=seed.facts,
     )
+    draft.odd("no_image", not seed.images)
+    draft.ask([IMAGE_MARK * len(seed.images) + seed.question])
+    return draft
 
 
-def _kind(unsafe: bool | None, settings: BenchmarkSettings) -> DialogueKind:
-    if unsafe is None:
-        return default_kind(settings)
-    return DialogueKind.RED_TEAM if unsafe else DialogueKind.BENIGN
-
-
-def _refused(benchmark: str, settings: BenchmarkSettings, bad: BadRow, names: Names) -> EvalItem:
+def _refused(bad: BadRow, unsafe: bool | None) -> Draft:
     """Of the kind that its row says, where so much could be read."""
     file = Path(bad.file)
-    name = names.unique(label(f"{file.parent.name}/{file.stem}/row-{bad.row}"))
-    word = picture_oddity(bad.what) if bad.reason == "image" else _WORDS[bad.reason]
-    seed = Seed(id=name, turns=(NOTHING_READ,), kind=_kind(bad.unsafe, settings))
-    return EvalItem(id=f"{benchmark}/{name}", benchmark=benchmark, seed=seed, oddities=(word,), unplayable=str(bad))
+    place, name = f"{bad.file}: row {bad.row}", label(f"{file.parent.name}/{file.stem}/row-{bad.row}")
+    draft = Draft(place, name, kind=_kind(unsafe if bad.unsafe is None else bad.unsafe))
+    word = image_oddity(bad.what) if bad.reason == "image" else _WORDS[bad.reason]
+    return draft.refuse(word, f"{bad.what}; {bad.hint}")
+
+
+def _kind(unsafe: bool | None) -> str:
+    if unsafe is None:
+        return ""
+    return (DialogueKind.RED_TEAM if unsafe else DialogueKind.BENIGN).value

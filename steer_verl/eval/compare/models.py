@@ -1,4 +1,4 @@
-"""The two sides of a comparison: models, each made of one finished run or of several training seeds' runs."""
+"""The sides of a comparison: models, each made of one finished run or of several."""
 
 from __future__ import annotations
 
@@ -6,25 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.contributions import Contributions, Key, contributions
-from steer_verl.eval.life_table import LifeTable, life_table
-from steer_verl.eval.marks import DialogueMarks
+from steer_verl.eval.compare.pairing import Keys, keys_of
+from steer_verl.eval.figures import Figures, figures_of
+from steer_verl.eval.marks import DialogueMarks, marks_of_run
 from steer_verl.eval.runs import EvalRun
-from steer_verl.eval.summary import SHOWN, marked
-
-
-@dataclass(frozen=True)
-class Seed:
-    """One training seed's student on one benchmark."""
-
-    values_K: np.ndarray
-    """The measures."""
-    survival_T: np.ndarray
-    """S(t) of its attacked dialogues of several turns, t = 1..T."""
 
 
 @dataclass(frozen=True)
@@ -33,99 +19,70 @@ class Model:
 
     name: str
     runs: tuple[EvalRun, ...]
-    """Several: of different training seeds."""
-    marks: tuple[DialogueMarks, ...]
-    found: Mapping[str, Contributions]
-    """Benchmark -> what its dialogues add to the measures."""
-    lives: Mapping[str, LifeTable]
-    """Benchmark -> its attacked dialogues of several turns, where there are any."""
-    single: frozenset[str]
-    """Benchmarks of one turn."""
-    attacked: frozenset[str]
-    """Benchmarks with attacked dialogues."""
-
-    seeds: Mapping[str, Mapping[int, Seed]]
-    """Benchmark -> training seed -> its student alone; empty unless several are pooled."""
-
-    @property
-    def played(self) -> int:
-        """How many training seeds' students played."""
-        return len({d.run for d in self.marks})
+    """Several: of different training seeds, or on different benchmarks."""
+    figures: Mapping[str, Figures]
+    """Benchmark -> its dialogues, in the order of the runs."""
 
     @property
     def pooled(self) -> bool:
-        """Whether it was more than one."""
-        return self.played > 1
-
-    def keys(self, benchmark: str) -> frozenset[Key]:
-        """The dialogues of a benchmark."""
-        return frozenset(self.found[benchmark].keys)
+        """Whether students of several training seeds played one benchmark."""
+        return any(len(found.runs) > 1 for found in self.figures.values())
 
 
-def models_of(runs: Sequence[EvalRun], settings: MarkSettings) -> list[Model]:
-    """The models of ``runs``, in their order, under the thresholds ``settings``.
+def models_of(runs: Sequence[EvalRun], baseline: str | None) -> tuple[list[Model], Model, list[str]]:
+    """The models of ``runs`` in their order, the one that the others are compared with, and notes on their pairing.
 
-    Runs of one name are one model when their training seeds (``student.run``) differ; otherwise each stands for itself
-    and is told apart by its folder.
+    Runs of one name are one model unless a training seed (``student.run``) played one benchmark in two of them: then
+    each stands for itself and is told apart by its folder. All are measured under the baseline's thresholds.
 
     Raises:
-        DataError: a run has no dialogues.
+        ConfigError: no run is called ``baseline``, or two have one name and one folder.
+        DataError: a run has no dialogues, or two have a benchmark of which nothing is common.
     """
+    if empty := [run for run in runs if not run.dialogues]:
+        raise DataError(f"{empty[0].folder}: a run without dialogues; leave it out")
+    sides = _sides(runs)
+    first = _find(sides, baseline)
+    ordered = [*sides[first], *(run for name, side in sides.items() if name != first for run in side)]
+    keys, notes = keys_of(ordered)
+    keys_by_run = dict(zip(map(id, ordered), keys, strict=True))
+    thresholds = sides[first][0].about.mark_settings
+    models = []
+    for name, side in sides.items():
+        marks = [mark for run in side for mark in _marks(run, keys_by_run[id(run)])]
+        benchmarks = dict.fromkeys(benchmark for run in side for benchmark in run.benchmarks)
+        names = [*benchmarks, *sorted({mark.benchmark for mark in marks} - benchmarks.keys())]
+        rows = {name: [mark for mark in marks if mark.benchmark == name] for name in names}
+        figures = {benchmark: figures_of(some, thresholds) for benchmark, some in rows.items() if some}
+        models.append(Model(name, tuple(side), figures))
+    return models, next(model for model in models if model.name == first), notes
+
+
+def _sides(runs: Sequence[EvalRun]) -> dict[str, list[EvalRun]]:
     groups: dict[str, list[EvalRun]] = {}
     for run in runs:
         groups.setdefault(run.name, []).append(run)
-    named: list[tuple[str, list[EvalRun]]] = []
+    sides: dict[str, list[EvalRun]] = {}
     for name, group in groups.items():
-        seeds = Counter(seed for run in group for seed in {d.run for d in run.dialogues})
-        if len(group) == 1 or max(seeds.values(), default=0) == 1:
-            named.append((name, group))
+        played = Counter(part for run in group for part in {(d.run, d.benchmark) for d in run.dialogues})
+        if max(played.values()) == 1:
+            sides[name] = group
         else:
-            named += [(f"{name} ({run.folder})", [run]) for run in group]
-    return [_model(name, group, settings) for name, group in named]
+            sides |= {f"{name} ({run.folder})": [run] for run in group}
+    if sum(map(len, sides.values())) < len(runs):
+        raise ConfigError("two of the runs have one name and one folder; give each run once")
+    return sides
 
 
-def find(models: Sequence[Model], wanted: str | None) -> Model:
-    """The model that others are compared with: ``wanted``, by its name or one of its folders, or the first.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if wanted is None:
-        return models[0]
-    for model in models:
-        if wanted in (model.name, *(str(run.folder) for run in model.runs), *(run.folder.name for run in model.runs)):
-            return model
-    known = ", ".join(model.name for model in models)
-    raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {known}")
+def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
+    """The side called ``wanted``, by its name or one of its folders, or the first."""
+    for name, side in sides.items():
+        if wanted in (None, name, *(str(run.folder) for run in side), *(run.folder.name for run in side)):
+            return name
+    raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {', '.join(sides)}")
 
 
-def _model(name: str, runs: Sequence[EvalRun], settings: MarkSettings) -> Model:
-    marks = tuple(mark for run in runs for mark in marked(run))
-    if not marks:
-        raise DataError(f"{runs[0].folder}: a run without dialogues; leave it out")
-    by_benchmark: dict[str, list[DialogueMarks]] = {benchmark: [] for run in runs for benchmark in run.benchmarks}
-    for mark in marks:
-        by_benchmark.setdefault(mark.benchmark, []).append(mark)
-    sets = {benchmark: rows for benchmark, rows in by_benchmark.items() if rows}
-    tables = {benchmark: life_table(rows, settings) for benchmark, rows in sets.items()}
-    runs_of = {benchmark: sorted({d.run for d in rows}) for benchmark, rows in sets.items()}
-    return Model(
-        name=name,
-        runs=tuple(runs),
-        marks=marks,
-        found={benchmark: contributions(rows, SHOWN, settings) for benchmark, rows in sets.items()},
-        lives={benchmark: table for benchmark, table in tables.items() if table.dialogues},
-        single=frozenset(benchmark for benchmark, rows in sets.items() if all(d.single for d in rows)),
-        attacked=frozenset(benchmark for benchmark, rows in sets.items() if any(d.attacked for d in rows)),
-        seeds={
-            benchmark: {run: _seed([d for d in rows if d.run == run], settings) for run in runs_of[benchmark]}
-            for benchmark, rows in sets.items()
-            if len(runs_of[benchmark]) > 1
-        },
-    )
-
-
-def _seed(rows: Sequence[DialogueMarks], settings: MarkSettings) -> Seed:
-    lives = life_table(rows, settings)
-    survival_T = lives.survival_T if lives.dialogues else np.full(settings.horizon, np.nan)
-    return Seed(contributions(rows, SHOWN, settings).values_K, survival_T)
+def _marks(run: EvalRun, keys: Keys) -> list[DialogueMarks]:
+    """What measures read of a run, each dialogue under its key."""
+    exact = [name for name, settings in run.about.benchmarks.items() if settings.get("exact_match")]
+    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marks_of_run(run.dialogues, exact)]

@@ -1,153 +1,115 @@
-"""A comparison to read: Markdown, and a table for the terminal."""
+"""A comparison to read: Markdown, and tables for a terminal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from steer_verl.data.cards.markdown import inline
+from steer_verl.eval import published
 from steer_verl.eval.compare import Comparison
-from steer_verl.eval.compare.paired import Difference
 from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.contributions import Estimate
-from steer_verl.eval.published import MODELS, SINGLE_TURN_AVERAGE
-from steer_verl.eval.summary_shape import EstimateJson
-from steer_verl.eval.summary_table import NAMES, NEXT_LINE, cell, markdown_row
+from steer_verl.eval.compare.words import difference_text, title, value_text, verdict
 from steer_verl.text import one_line
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 SHORT = ("harmless_pass", "helpful_pass", "joint_pass", "survival", "mean_turns", "refusal_full", "correct")
-"""Measures of the terminal's table."""
+"""Measures of the terminal's second table."""
 
 MAX_NOTE = 2000
 """Characters of one note."""
 
+Lines = list[list[str]]
+"""Cells, line by line; the first is the header."""
+
+Columns = dict[str, Callable[[Row], str]]
+"""Header -> the cell of a row."""
+
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The whole page: who was compared, every figure, the paper's, and what a reader must know."""
-    names = [model.name for model in comparison.models]
-    parts = ["# Comparison", _who(comparison), _table(["", "", *names], comparison, _values)]
-    rivals = [name for name in names if name != comparison.baseline.name]
-    if rivals:
-        header = ["", "", *(f"{name} - {comparison.baseline.name}" for name in rivals)]
-        parts += ["## Differences", _table(header, comparison, _gaps)]
-    if any(row.published for row in comparison.rows):
-        parts += ["## Beside the paper", _table(["", "", *names, *MODELS], comparison, _beside)]
-    if any(row.place.startswith(NAMES["single_turn"]) for row in comparison.rows):
-        parts.append(_single_turn())
+    """The whole page: who is safer at what price, who was compared, every figure, the paper's, and notes."""
+    beside = [row for row in comparison.rows if row.published]
+    gaps = [row for row in comparison.rows if row.differences]
+    parts = ["# Comparison", *(f"- {inline(verdict(comparison, rival))}" for rival in comparison.rivals)]
+    parts += [_markdown(_primary(comparison)), "## Models", _markdown(_who(comparison))]
+    parts += ["## Every figure", _markdown(_table(_values(comparison), comparison.rows))]
+    if gaps:
+        parts += ["## Differences", _markdown(_table(_gaps(comparison, counts=True), gaps))]
+    if beside:
+        parts += ["## Beside the paper", _markdown(_table({**_values(comparison), **_papers()}, beside))]
     return "\n\n".join([*parts, "## Notes", *(f"- {inline(note)}" for note in comparison.notes)]) + "\n"
 
 
-def _who(comparison: Comparison) -> str:
-    rows = [["model", "student", "judge", "attack", "dialogues", "folder"]]
+def comparison_table(comparison: Comparison) -> Group:
+    """For a terminal: a sentence on each model, the primary figures, then the measures of :data:`SHORT` by place."""
+    from rich.console import Group
+    from rich.text import Text
+
+    told = [verdict(comparison, rival) for rival in comparison.rivals]
+    shown = [row for row in comparison.rows if row.measure in SHORT and row not in comparison.primary]
+    first = _rich("Who is safer, and at what price", _primary(comparison))
+    rest = _rich("By place", _table({**_values(comparison), **_gaps(comparison, p=False)}, shown))
+    notes = [Text(one_line(note, MAX_NOTE), style="dim") for note in comparison.notes]
+    return Group(*(Text(one_line(text, MAX_NOTE)) for text in told), first, rest, *notes)
+
+
+def _primary(comparison: Comparison) -> Lines:
+    """The primary figures: a line for each model, and for its difference to the baseline."""
+    lines = [["", *(f"{row.place}: {title(row)}" for row in comparison.primary)]]
+    for name, cell in {**_values(comparison), **_gaps(comparison)}.items():
+        lines.append([name, *map(cell, comparison.primary)])
+    return lines
+
+
+def _who(comparison: Comparison) -> Lines:
+    lines = [["model", "student", "judge", "attack", "dialogues", "folder"]]
     for model in comparison.models:
         for run in model.runs:
             about = run.about
             attack = f"{about.attack} {about.tutor}".strip()
-            rows.append([model.name, about.student, about.judge, attack, str(len(run.dialogues)), str(run.folder)])
-    return _markdown(rows)
+            lines.append([model.name, about.student, about.judge, attack, str(len(run.dialogues)), str(run.folder)])
+    return lines
 
 
-def _table(header: list[str], comparison: Comparison, cells: Callable[[Row, Comparison], list[str]]) -> str:
-    found = [cells(row, comparison) for row in comparison.rows]
-    return _markdown([header, *(row for row in found if row)])
+def _values(comparison: Comparison) -> Columns:
+    return {model.name: partial(value_text, model=model.name) for model in comparison.models}
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [markdown_row([one_line(text) for text in row]) for row in rows]
-    return "\n".join([lines[0], "| " + " | ".join(["---"] * len(rows[0])) + " |", *lines[1:]])
+def _gaps(comparison: Comparison, *, p: bool = True, counts: bool = False) -> Columns:
+    def cell(row: Row, rival: str) -> str:
+        return difference_text(row.differences.get(rival), row.about.decimals, p=p, counts=counts)
+
+    return {f"{rival} - {comparison.baseline.name}": partial(cell, rival=rival) for rival in comparison.rivals}
 
 
-def _values(row: Row, comparison: Comparison) -> list[str]:
-    return [row.place, f"{row.about['title']} ({row.about['unit']})", *_estimates(row, comparison)]
+def _papers() -> Columns:
+    def cell(row: Row, model: str) -> str:
+        return f"{row.published[model]:.2f}" if model in row.published else "-"
+
+    return {f"paper: {model}": partial(cell, model=model) for model in published.MODELS}
 
 
-def _estimates(row: Row, comparison: Comparison) -> list[str]:
-    figures = [row.values.get(model.name) for model in comparison.models]
-    decimals = row.about["decimals"]
-    return [
-        cell(_json(figure), decimals, bounds="; bounds ") + _seeds(row, model.name, decimals)
-        for figure, model in zip(figures, comparison.models, strict=True)
-    ]
+def _table(columns: Columns, rows: Sequence[Row]) -> Lines:
+    return [["", "", *columns], *([row.place, title(row), *(cell(row) for cell in columns.values())] for row in rows)]
 
 
-def _json(figure: Estimate | None) -> EstimateJson | None:
-    return figure.json() if figure else None
+def _markdown(lines: Lines) -> str:
+    rows = [f"| {' | '.join(inline(one_line(text)) for text in line)} |" for line in lines]
+    return "\n".join([rows[0], f"|{' --- |' * len(lines[0])}", *rows[1:]])
 
 
-def _seeds(row: Row, model: str, decimals: int) -> str:
-    interval = row.seeds.get(model)
-    if interval is None or not math.isfinite(interval.low):
-        return ""
-    return f"; over seeds {interval.value:.{decimals}f} [{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]"
-
-
-def _gaps(row: Row, comparison: Comparison) -> list[str]:
-    if not row.differences:
-        return []
-    rivals = [model.name for model in comparison.models if model is not comparison.baseline]
-    cells = [difference_cell(row.differences.get(name), row.about["decimals"], counts=True) for name in rivals]
-    return [row.place, f"{row.about['title']} ({row.about['unit']})", *cells]
-
-
-def difference_cell(d: Difference | None, decimals: int, *, counts: bool = False) -> str:
-    """``+3.1 [+0.4, +5.8], p 0.02 *``, and what it is over seeds: the star says that the difference is clear
-    (:attr:`~steer_verl.eval.compare.paired.Difference.clear`); a dash for what is unknown."""
-    if d is None or not math.isfinite(d.value):
-        return "-"
-    text = f"{d.value:+.{decimals}f} [{d.low:+.{decimals}f}, {d.high:+.{decimals}f}]"
-    if math.isfinite(d.adjusted):
-        p = "p < 0.001" if d.adjusted < 0.001 else f"p {d.adjusted:.3f}"
-        text += f", {p}{' *' if d.clear else ''}"
-    over = d.over_seeds
-    if over is not None and math.isfinite(over.low):
-        text += f"; over seeds {over.value:+.{decimals}f} [{over.low:+.{decimals}f}, {over.high:+.{decimals}f}]"
-    if counts:
-        text += f" ({d.test + ', ' if d.test else ''}{d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})"
-    return text
-
-
-def _beside(row: Row, comparison: Comparison) -> list[str]:
-    if not row.published:
-        return []
-    papers = [f"{row.published[name]:.2f}" if name in row.published else "-" for name in MODELS]
-    ours = [cell(_json(figure), 1) for figure in (row.values.get(m.name) for m in comparison.models)]
-    return [row.place, row.about["title"], *ours, *papers]
-
-
-def _single_turn() -> str:
-    said = [f"{model} {harmless:.2f} / {helpful:.2f}" for model, (harmless, helpful) in SINGLE_TURN_AVERAGE.items()]
-    return (
-        "The paper's single-turn means (harmless / helpful pass) over five sets that it need not share with these: "
-        f"{'; '.join(said)}."
-    )
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """The headline for a terminal: the measures of :data:`SHORT`."""
+def _rich(heading: str, lines: Lines) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    caption = Text("\n".join(one_line(note, MAX_NOTE) for note in comparison.notes))
-    table = Table(title="Comparison", title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
-    names = [model.name for model in comparison.models]
-    rivals = [name for name in names if name != comparison.baseline.name]
-    table.add_column("")
-    table.add_column("")
-    for name in (*names, *(f"{name} - {comparison.baseline.name}" for name in rivals)):
-        table.add_column(Text(one_line(name)), justify="right")
-    last = ""
-    for row in comparison.rows:
-        if row.measure in SHORT:
-            decimals = row.about["decimals"]
-            values = [row.values.get(name) for name in names]
-            cells = [cell(_json(value), decimals, bounds=NEXT_LINE) for value in values]
-            gaps = [difference_cell(row.differences.get(name), decimals) for name in rivals]
-            place = one_line(row.place) if row.place != last else ""
-            table.add_row(*map(Text, (place, f"{row.about['title']} ({row.about['unit']})", *cells, *gaps)))
-            last = row.place
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
+    for i, head in enumerate(lines[0]):
+        table.add_column(Text(one_line(head)), justify="right" if i and head else "left")
+    for line in lines[1:]:
+        table.add_row(*(Text(one_line(cell)) for cell in line))
     return table

@@ -5,41 +5,44 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
-from steer_verl.eval.compare.paired import Difference
 from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.compare.words import verdict
+from steer_verl.eval.differences import Difference
 from steer_verl.eval.runs import read_run
 from steer_verl.records import write_whole
-from steer_verl.statistics import interval_dict
+from steer_verl.statistics.intervals import interval_dict
+from steer_verl.text import one_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 MARKDOWN, CSV, JSON = "comparison.md", "comparison.csv", "comparison.json"
 
 COLUMNS = (
     *("place", "measure", "unit", "model", "value", "low", "high", "n", "of", "worst", "best"),
-    *("difference", "difference_low", "difference_high", "pairs", "left_out", "test", "p", "p_holm"),
+    *("difference", "difference_low", "difference_high", "pairs", "left_out", "p", "p_holm"),
     *("seeds_difference", "seeds_low", "seeds_high"),
 )
-"""Of the CSV; the paper's models are called ``paper: <model>``."""
+"""Of the CSV; the paper's models are called ``paper: <model>``. ``p_holm``: of primary figures alone."""
 
 
-def compare_folders(folders: Sequence[Path], out: Path | None = None, baseline: str | None = None) -> Table:
+def compare_folders(folders: Sequence[Path], out: Path | None = None, baseline: str | None = None) -> Group:
     """``steer eval compare``: read finished evaluations, compare them, and write the comparison into ``out`` if given.
 
     Returns:
-        The table for the terminal.
+        The tables for the terminal.
 
     Raises:
-        ConfigError: no folders, no such baseline, or scipy is not installed.
-        DataError: a folder holds no finished evaluation.
+        ConfigError: see :func:`~steer_verl.eval.compare.compare`.
+        DataError: see there; and a folder holds no finished evaluation.
+        SteerError: ``out`` cannot be written.
     """
     comparison = compare([read_run(folder) for folder in folders], baseline)
     if out is not None:
@@ -49,7 +52,6 @@ def compare_folders(folders: Sequence[Path], out: Path | None = None, baseline: 
 
 def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, Path, Path]:
     """Write ``comparison.md``, ``comparison.csv`` and ``comparison.json`` into ``out``, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     paths = out / MARKDOWN, out / CSV, out / JSON
     write_whole(paths[0], comparison_markdown(comparison))
     write_whole(paths[1], _csv(comparison))
@@ -60,7 +62,7 @@ def write_comparison(comparison: Comparison, out: Path) -> tuple[Path, Path, Pat
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain JSON; what is undefined is null."""
     return {
-        "version": 1,
+        "version": 2,
         "models": [
             {
                 "name": model.name,
@@ -69,12 +71,14 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
                     run.about.model_dump(mode="json", include={"student", "judge", "tutor", "attack", "date"})
                     for run in model.runs
                 ],
-                "dialogues": len(model.marks),
+                "dialogues": sum(len(run.dialogues) for run in model.runs),
             }
             for model in comparison.models
         ],
         "baseline": comparison.baseline.name,
         "marks": comparison.baseline.runs[0].about.mark_settings.model_dump(),
+        "verdicts": {rival: verdict(comparison, rival) for rival in comparison.rivals},
+        "primary": [_row_dict(row) for row in comparison.primary],
         "rows": [_row_dict(row) for row in comparison.rows],
         "notes": list(comparison.notes),
     }
@@ -83,9 +87,10 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
 def _row_dict(row: Row) -> dict[str, Any]:
     return {
         "place": row.place,
+        "benchmarks": list(row.benchmarks),
         "measure": row.measure,
-        "about": row.about,
-        "values": {model: estimate.json() for model, estimate in row.values.items()},
+        "about": row.about.model_dump(),
+        "values": {model: estimate.model_dump() for model, estimate in row.values.items()},
         "differences": {model: _difference_dict(d) for model, d in row.differences.items()},
         "published": dict(row.published),
         "seeds": {model: interval_dict(interval) for model, interval in row.seeds.items()},
@@ -94,11 +99,7 @@ def _row_dict(row: Row) -> dict[str, Any]:
 
 def _difference_dict(d: Difference) -> dict[str, Any]:
     over = None if d.over_seeds is None else interval_dict(d.over_seeds)
-    return {**_plain(vars(d)), "over_seeds": over}
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    return {**d.model_dump(exclude={"over_seeds"}), "clear": d.clear, "over_seeds": over}
 
 
 def _csv(comparison: Comparison) -> str:
@@ -106,20 +107,35 @@ def _csv(comparison: Comparison) -> str:
     table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     table.writeheader()
     for row in comparison.rows:
-        place = {"place": row.place, "measure": row.measure, "unit": row.about["unit"]}
-        for model, estimate in row.values.items():
-            table.writerow(
-                {**place, "model": model, **estimate.json(), **_difference_cells(row.differences.get(model))}
-            )
-        for model, value in row.published.items():
-            table.writerow({**place, "model": f"paper: {model}", "value": value})
+        place = {"place": row.place, "measure": row.measure, "unit": row.about.unit}
+        lines: list[dict[str, Any]] = [
+            {**place, "model": model, **estimate.model_dump(), **_difference_cells(row.differences.get(model))}
+            for model, estimate in row.values.items()
+        ]
+        lines += [{**place, "model": f"paper: {model}", "value": value} for model, value in row.published.items()]
+        table.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
     return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A number as it is; words without what a terminal obeys, and never a formula to a spreadsheet: a quote before
+    them, as OWASP has it (CSV injection), unless they are a number or a range of numbers."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text[:1] in FORMULA and not re.fullmatch(r"[-+][\d.]+", text) else text
+
+
+FORMULA = (*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What begins a formula: the last four are full-width."""
 
 
 def _difference_cells(d: Difference | None) -> dict[str, Any]:
     if d is None:
         return {}
-    named = {"difference": d.value, "difference_low": d.low, "difference_high": d.high, "p": d.p, "p_holm": d.adjusted}
     over = {} if d.over_seeds is None else interval_dict(d.over_seeds)
-    seeds = {"seeds_difference": over.get("value"), "seeds_low": over.get("low"), "seeds_high": over.get("high")}
-    return {**_plain(named), "pairs": d.pairs, "left_out": d.left_out, "test": d.test, **seeds}
+    return {
+        **{"difference": d.value, "difference_low": d.low, "difference_high": d.high},
+        **{"pairs": d.pairs, "left_out": d.left_out, "p": d.p, "p_holm": d.adjusted},
+        **{"seeds_difference": over.get("value"), "seeds_low": over.get("low"), "seeds_high": over.get("high")},
+    }

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,14 @@ from steer_verl.eval.inspect.images import image_folder
 from steer_verl.eval.inspect.roles import GRADER, ModelStudent, RoleJudge, RoleTutor
 from steer_verl.eval.inspect.scores import IMAGES, RECORD, TURNS, score_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
-from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated, case_of
+from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.judging.request import judge_prompt
 from steer_verl.eval.records import EvalDialogue, EvalItem, Unrated
 from steer_verl.eval.step import EvalStep
 from steer_verl.models.place import Place
 from steer_verl.settings_file import load_settings
 from steer_verl.text import unmarked
-from steer_verl.types import Exchange, Tutor
+from steer_verl.types import Tutor
 
 ITEM, UNRATED = "item", "unrated"
 """In a sample's metadata: the item that is played; how many planned answers nobody has rated."""
@@ -177,20 +176,10 @@ class _Later:
 
 
 async def _rated(dialogue: EvalDialogue, judge: EvalJudge, place: Place) -> EvalDialogue:
-    """The dialogue with a rating of every answer."""
-    said = [Exchange(user=turn.user, answer=turn.answer) for turn in dialogue.turns]
-
-    async def rate(number: int) -> Rated:
-        reference = dialogue.reference if number == dialogue.planned else ""
-        case = case_of(said[:number], reference=reference, facts=dialogue.facts)
-        return await judge.rate(case, place.part(f"turn{number}"))
-
-    words = await asyncio.gather(*(rate(number) for number in range(1, len(said) + 1)))
-    turns = (
-        turn.model_copy(update={"judged": word.judged, "opinions": word.opinions})
-        for turn, word in zip(dialogue.turns, words, strict=True)
-    )
-    return dialogue.model_copy(update={"turns": tuple(turns)})
+    """The dialogue with a rating of every answer, the first that it gets."""
+    done = await RejudgeStep(judge).work(dialogue, place)
+    rated = EvalDialogue.model_validate(done.value, strict=False)
+    return rated.model_copy(update={"turns": tuple(turn.model_copy(update={"earlier": ()}) for turn in rated.turns)})
 
 
 def _tutor(kind: str) -> Tutor:

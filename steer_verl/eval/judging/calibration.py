@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from steer_verl.errors import DataError
-from steer_verl.statistics import Detection, Interval, bootstrap, interval_dict, krippendorff_alpha, spearman
+from steer_verl.statistics.agreement import Detection, bootstrap, krippendorff_alpha, spearman
+from steer_verl.statistics.intervals import Interval, interval_dict
 from steer_verl.tutor.labelled import LabelledSet
 from steer_verl.types import Usage
-
-Z_95 = 1.959964
 
 FIGURES = {
     "sensitivity": "share of people's bad answers that are bad to the judge",
@@ -136,8 +135,8 @@ def compare(
         unrated=unrated,
         known=known,
         figures={
-            "sensitivity": share(known.caught, known.caught + known.missed),
-            "specificity": share(known.cleared, known.cleared + known.blamed),
+            "sensitivity": known.sensitivity,
+            "specificity": known.specificity,
             **_agreement(human_N, 1 + 1.5 * (harmless_N[rated_N] + 3), seed),
         },
         thresholds=thresholds,
@@ -151,16 +150,6 @@ def detect(human_N: np.ndarray, harmless_N: np.ndarray, thresholds: Thresholds) 
     bad_N, failed_N = human_N <= thresholds.human, harmless_N < thresholds.harmless
     cells = (bad_N & failed_N, bad_N & ~failed_N, ~bad_N & ~failed_N, ~bad_N & failed_N)
     return Detection(*(int(cell.sum()) for cell in cells))
-
-
-def share(hits: int, of: int) -> Interval:
-    """A share with Wilson's 95 % interval, which stays honest at 0 and 1; NaN for none of none."""
-    if not of:
-        return Interval(np.nan, np.nan, np.nan)
-    rate, extra = hits / of, Z_95**2 / of
-    middle = (rate + extra / 2) / (1 + extra)
-    half = Z_95 * (rate * (1 - rate) / of + extra / (4 * of)) ** 0.5 / (1 + extra)
-    return Interval(rate, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _agreement(human_N: np.ndarray, judge_N: np.ndarray, seed: int) -> dict[str, Interval]:

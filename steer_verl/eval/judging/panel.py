@@ -1,7 +1,8 @@
-"""A panel of judges: their scores combined, and what each of them said beside it.
+"""A panel of one or more judges: their scores combined, and what each of them said beside it.
 
-A member that fails for good (a refusal, an unreadable reply) is one opinion less. One that fails for the moment puts
-the answer off: the others' replies are kept by then, and are not paid for again.
+A member that fails for good (a refusal, an unreadable reply) is one opinion less; where too few are left, those that
+failed are asked again as often as ``steer eval retry`` says. One that fails for the moment puts the answer off: the
+others' replies are kept by then, and are not paid for again.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ class PanelJudge:
     """See :class:`~steer_verl.eval.judging.protocol.EvalJudge`.
 
     Args:
-        members: two or more; their names differ.
+        members: their names differ. One alone speaks for itself.
         combine: of each score over those who rated; a half is rounded down.
         quorum: with fewer ratings an answer is unrated; ``None``: all must rate.
+        retries: how often a member that failed for good is asked again, each time at a place of its own.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class PanelJudge:
         *,
         combine: Literal["min", "median", "mean"] = "median",
         quorum: int | None = None,
+        retries: int = 0,
     ) -> None:
-        self.members, self.combine = tuple(members), combine
+        self.members, self.combine, self.retries = tuple(members), combine, retries
         self.quorum = quorum or len(self.members)
         names = ", ".join(member.name for member in self.members)
-        self.name = f"{combine} of {self.quorum}/{len(self.members)}: {names}"
+        self.name = names if len(self.members) == 1 else f"{combine} of {self.quorum}/{len(self.members)}: {names}"
 
     async def check(self) -> None:
         """Check every member, one after the other.
@@ -54,13 +57,21 @@ class PanelJudge:
 
     async def rate(self, case: Case, place: Place) -> Rated:
         """Ask all members at the same time; see :meth:`EvalJudge.rate`."""
-        words = await asyncio.gather(*(member.rate(case, place) for member in self.members), return_exceptions=True)
-        opinions: list[Judged] = []
-        for word in words:
-            if isinstance(word, BaseException):  # only now, so that no other member's call is cut short
-                raise word
-            opinions.append(word.judged)
-        return Rated(judged=combined(self.name, opinions, self.combine, self.quorum), opinions=tuple(opinions))
+        words: dict[int, Rated] = {}
+        for where in place.tries(self.retries):
+            rated = {n for n, word in words.items() if isinstance(word.judged, Rating)}
+            if words and len(rated) >= self.quorum:
+                break
+            missing = [n for n in range(len(self.members)) if n not in rated]
+            asked = (self.members[n].rate(case, where) for n in missing)
+            for n, word in zip(missing, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+                if isinstance(word, BaseException):  # only now, so that no other member's call is cut short
+                    raise word
+                words[n] = word
+        opinions = tuple(word.judged for _, word in sorted(words.items()))
+        if len(opinions) == 1:
+            return Rated(judged=opinions[0])
+        return Rated(judged=combined(self.name, opinions, self.combine, self.quorum), opinions=opinions)
 
     async def close(self) -> None:
         """Close every member, also when one of them fails to."""

@@ -5,29 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
+from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.conversation import system_prompt
-from steer_verl.eval.students.protocol import Student
+from steer_verl.eval.students.protocol import Student, Tell
 from steer_verl.models.cache import ReplyCache
-from steer_verl.models.log import RequestLog, open_log
+from steer_verl.models.log import open_log
 from steer_verl.work.run import share
 
-OURS = ("temperature", "max_tokens")
-"""Settings of an endpoint that the student's own take the place of."""
+OURS = {"temperature": "temperature", "max_tokens": "max_answer_tokens"}
+"""Settings of an endpoint -> the student's own, which take their place."""
 
 CALLS, OWN = "calls", "student"
 """Folders of a run: the attempts at every model, and what a student in a folder needs."""
 
 SAY_NOTHING = frozenset({"/", "huggingface", "hf", "actor", "checkpoints"})
 """Names of folders that tell no model from another."""
-
-Tell = Callable[[str], None]
 
 
 def build_student(
@@ -51,14 +48,35 @@ def build_student(
     Raises:
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
+    system = system_prompt(settings.system_prompt)
     if settings.endpoint is not None:
-        return _at_endpoint(settings, settings.endpoint, processes, cache, open_log(str(out / CALLS)))
+        from steer_verl.eval.students.endpoint import EndpointStudent
+
+        config = _asked_by_several(settings.endpoint, processes)
+        name = _named(config.model, settings, system, images=config.images)
+        log = open_log(str(out / CALLS))
+        return EndpointStudent.sampling(settings, config, name=name, system=system, cache=cache, log=log)
     if processes > 1:
         raise ConfigError(
             "student.path: one process serves it, but several are to ask; run on this machine alone, or serve it with "
             "`vllm serve` and set student.endpoint"
         )
-    return _in_folder(settings, Path(str(settings.path)), out, cache, tell or _to_stderr)
+    from steer_verl.eval.students.checkpoint import find_checkpoint
+
+    path = Path(str(settings.path))
+    decisive: dict[str, Any] = {"weights": find_checkpoint(path).fingerprint, "kind": settings.kind}
+    if settings.kind == "mini":
+        from steer_verl.eval.students.mini import MiniStudentAgent
+
+        name = _named(_folder_name(path), settings, system, **decisive)
+        return MiniStudentAgent(settings, out / OWN, name=name, system=system, cache=cache)
+    from steer_verl.eval.students.served import ServedStudent
+
+    decisive |= {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
+    name = _named(_folder_name(path), settings, system, **decisive)
+    log = open_log(str(out / CALLS))
+    tell = tell or (lambda line: print(line, file=sys.stderr, flush=True))
+    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, cache=cache, log=log)
 
 
 def student_label(settings: StudentSettings) -> str:
@@ -68,34 +86,28 @@ def student_label(settings: StudentSettings) -> str:
     return settings.endpoint.model if settings.endpoint is not None else _folder_name(Path(str(settings.path)))
 
 
-def _at_endpoint(
-    settings: StudentSettings,
-    endpoint: EndpointConfig,
-    processes: int,
-    cache: ReplyCache | None,
-    log: RequestLog | None,
-) -> Student:
-    from steer_verl.eval.students.endpoint import EndpointStudent
+def system_prompt(setting: Path | str) -> str:
+    """The system message that ``StudentSettings.system_prompt`` asks for; empty: none.
 
-    for name in OURS:
+    Raises:
+        ConfigError: the file cannot be read or is empty.
+    """
+    if setting in ("none", "student_format"):
+        return STUDENT_FORMAT if setting == "student_format" else ""
+    try:
+        text = Path(setting).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"student.system_prompt: cannot read {setting} ({error}); give a UTF-8 text file") from None
+    if not text:
+        raise ConfigError(f"student.system_prompt: {setting} is empty; write a prompt into it, or set none")
+    return text
+
+
+def _asked_by_several(endpoint: EndpointConfig, processes: int) -> EndpointConfig:
+    for name, ours in OURS.items():
         if name in endpoint.model_fields_set:
-            ours = {"max_tokens": "max_answer_tokens"}.get(name, name)
             raise ConfigError(f"student.endpoint.{name}: the student's own decides; set student.{ours} instead")
-    system = system_prompt(settings.system_prompt)
-    changes = {
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_answer_tokens,
-        "max_concurrency": share(endpoint.max_concurrency, processes),
-    }
-    return EndpointStudent(
-        endpoint.model_copy(update=changes),
-        name=_named(endpoint.model, settings, system, images=endpoint.images),
-        system=system,
-        top_p=settings.top_p,
-        seed=settings.seed,
-        cache=cache,
-        log=log,
-    )
+    return endpoint.model_copy(update={"max_concurrency": share(endpoint.max_concurrency, processes)})
 
 
 def _named(model: str, settings: StudentSettings, system: str, **more: Any) -> str:
@@ -112,29 +124,7 @@ def _named(model: str, settings: StudentSettings, system: str, **more: Any) -> s
     return f"{model}@{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
-def _in_folder(settings: StudentSettings, path: Path, out: Path, cache: ReplyCache | None, tell: Tell) -> Student:
-    from steer_verl.eval.students.checkpoint import find_checkpoint
-
-    system = system_prompt(settings.system_prompt)
-    weights = find_checkpoint(path).fingerprint
-    if settings.kind == "mini":
-        from steer_verl.eval.students.mini import MiniStudentAgent
-
-        name = _named(_folder_name(path), settings, system, weights=weights, kind="mini")
-        return MiniStudentAgent(settings, out / OWN, name=name, system=system, cache=cache)
-    from steer_verl.eval.students.served import ServedStudent
-
-    server = {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
-    name = _named(_folder_name(path), settings, system, weights=weights, kind="vllm", **server)
-    log = open_log(str(out / CALLS))
-    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, cache=cache, log=log)
-
-
 def _folder_name(path: Path) -> str:
     """The last part of a path that says something."""
     parts = [part for part in path.expanduser().resolve().parts if part not in SAY_NOTHING]
     return parts[-1] if len(parts) > 1 else "student"
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,26 +1,26 @@
 """A student at an OpenAI-compatible endpoint, asked through the models layer.
 
 What the model wrote is its answer, be it empty, cut at the token cap or a refusal. No answer is what the transport
-could not get, a picture that cannot be opened, a conversation longer than the model takes, and what the server's own
+could not get, an image that cannot be opened, a conversation longer than the model takes, and what the server's own
 filter stopped: the model did not write that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import StudentError
+from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import KeptAnswers, digest
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
-from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
 from steer_verl.models.forms import Images
@@ -30,7 +30,7 @@ from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
 
 
-class EndpointStudent:
+class EndpointStudent(KeptAnswers):
     """Asks one model (:class:`~steer_verl.eval.students.protocol.Student`). It may be asked for many answers at once.
 
     Args:
@@ -40,7 +40,7 @@ class EndpointStudent:
         top_p: nucleus of the sampling.
         seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
             dialogues with the same opening are two draws.
-        cache: keeps every answer; without one, nothing is kept.
+        cache: keeps every answer, and what is no answer for good.
         log: where every attempt is written down, if anywhere.
         where: its place in the configuration, for messages.
 
@@ -60,14 +60,20 @@ class EndpointStudent:
         log: RequestLog | None = None,
         where: str = "student.endpoint",
     ) -> None:
-        self.config, self.name, self.system = config, name, system
+        super().__init__(name, cache)
+        self.config, self.system = config, system
         self._top_p, self._seed = top_p, seed
         self._images = Images(None, sent=config.images)
-        self._cache: ReplyCache = cache or Cache(None)
         self.endpoint = Endpoint(config, cache=cache, log=log, where=where)
 
+    @classmethod
+    def sampling(cls, settings: StudentSettings, config: EndpointConfig, **more: Any) -> EndpointStudent:
+        """One at ``config`` that samples as the settings say; ``more`` are the other arguments."""
+        ours = {"temperature": settings.temperature, "max_tokens": settings.max_answer_tokens}
+        return cls(config.model_copy(update=ours), top_p=settings.top_p, seed=settings.seed, **more)
+
     async def check(self) -> None:
-        """Have it answer a question about a small picture, sampled as every other answer is."""
+        """Have it answer a question about a small image, sampled as every other answer is."""
         with tempfile.TemporaryDirectory() as folder:
             context = self.endpoint.context(purpose="check")
             reply = await self._complete(_probe(Path(folder), self.config.images), context, self._sampling("check"))
@@ -80,28 +86,14 @@ class EndpointStudent:
                 "--reasoning-parser, or switch its thinking off"
             )
 
-    async def answer(self, messages: Messages, place: Place) -> Reply:
-        """See the protocol. It is kept with the seconds that it took; the endpoint keeps what is no answer."""
-        name = f"{self.name}/{digest(messages)}"
-        return await remembered(self._cache, place, name, Reply, functools.partial(self.asked, messages, place, name))
-
     async def close(self) -> None:
         """Give the connections back."""
         await self.endpoint.close()
 
     async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
-        """Ask; what it cost goes on the item's account, also when nothing came of it.
-
-        Args:
-            messages: see the protocol.
-            place: the turn's.
-            name: of the answer at its place; the idempotency key and the sampling's seed are made of both.
-
-        Raises:
-            AgentFailed: see the protocol.
-        """
-        # Every turn of a dialogue goes where its beginning is in the cache.
+        """Ask. The idempotency key and the sampling's seed are made of the place and the name."""
         key = f"{place.key}/{name}"
+        # every turn of a dialogue goes where its beginning is in the server's cache
         context = self.endpoint.context(key=key, affinity=digest(messages[:1]), purpose="student")
         try:
             reply = await self._complete(messages, context, self._sampling(key))
@@ -128,7 +120,7 @@ class EndpointStudent:
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
                 chat = await asyncio.to_thread(conversation, self.system, messages, self._images)
-            return await self.endpoint.ask(Request(chat.messages(), sampling=sampling), context)
+            return await self.endpoint.ask(Request(chat, sampling=sampling), context)
 
     def _sampling(self, place: str) -> dict[str, Any]:
         """Only what changes an answer: some servers refuse what they do not know."""
@@ -139,14 +131,9 @@ class EndpointStudent:
         return {"seed": seed, **({"top_p": self._top_p} if self._top_p < 1 else {})}
 
 
-def digest(messages: Messages) -> str:
-    """Tells a conversation from every other one of its item."""
-    return hashlib.sha256(json.dumps(list(messages)).encode()).hexdigest()[:12]
-
-
-def _probe(folder: Path, picture: bool) -> list[dict[str, Any]]:
-    """A harmless question, with a small picture where pictures are shown."""
-    if not picture:
+def _probe(folder: Path, image: bool) -> list[dict[str, Any]]:
+    """A harmless question, with a small image where images are shown."""
+    if not image:
         return [{"role": "user", "content": "Which colour has a ripe cherry?"}]
     from PIL import Image
 

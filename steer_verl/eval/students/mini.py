@@ -8,7 +8,6 @@ its batches, and with them its greedy answers to the last digit, are the same in
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import KeptAnswers
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
-from steer_verl.eval.students.conversation import image_paths, safe_messages
-from steer_verl.eval.students.endpoint import digest
+from steer_verl.eval.students.conversation import conversation, image_paths
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.images import load_image
-from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
@@ -42,7 +41,7 @@ class _Open:
     reply: asyncio.Future[Reply]
 
 
-class MiniStudentAgent:
+class MiniStudentAgent(KeptAnswers):
     """See the module (:class:`~steer_verl.eval.students.protocol.Student`).
 
     Args:
@@ -56,9 +55,9 @@ class MiniStudentAgent:
     def __init__(
         self, settings: StudentSettings, out: Path, *, name: str, system: str, cache: ReplyCache | None = None
     ) -> None:
-        self.settings, self.out, self.name = settings, out, name
+        super().__init__(name, cache)
+        self.settings, self.out = settings, out
         self._system = system
-        self._cache: ReplyCache = cache or Cache(None)
         self._student: MiniStudent | None = None
         self._waiting: list[_Open] = []
         self._work: asyncio.Task[None] | None = None
@@ -67,24 +66,20 @@ class MiniStudentAgent:
         """Load the model."""
         await asyncio.to_thread(self._load)
 
-    async def answer(self, messages: Messages, place: Place) -> Reply:
-        """See the protocol."""
-        name, work = f"{self.name}/{digest(messages)}", functools.partial(self._generated, messages)
-        return await remembered(self._cache, place, name, Reply, work)
-
     async def close(self) -> None:
         """Let the model go."""
         if self._work is not None:
             await asyncio.gather(self._work, return_exceptions=True)
         self._student = None
 
-    async def _generated(self, messages: Messages) -> Reply:
+    async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
+        """Wait for the batch that answers it; it costs nothing."""
         try:
             for path in image_paths(messages):
-                _proven(path)  # one bad picture must not fail the batch
+                _proven(path)  # one bad image must not fail the batch
         except DataError as error:
             raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
-        mine = _Open(safe_messages(self._system, messages), asyncio.get_running_loop().create_future())
+        mine = _Open(conversation(self._system, messages, None), asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._answer_all())
@@ -125,7 +120,7 @@ class MiniStudentAgent:
 
             settings = self.settings
             self._student = MiniStudent.load(
-                resolve_checkpoint(Path(str(settings.path)), self.out),
+                resolve_checkpoint(Path(str(settings.path)), self.out, trusted=settings.trust_checkpoint),
                 temperature=settings.temperature,
                 top_p=settings.top_p,
                 max_tokens=settings.max_answer_tokens,

@@ -1,7 +1,7 @@
 """One vLLM server of our own: started, waited for, ended; never mistaken for anybody else's.
 
 It listens on 127.0.0.1 and serves the folder under a name that was drawn for this start alone: who answers by that name
-is ours. A keeper process (keeper.py) ends it when this process is gone, however that came about.
+is ours. A keeper process (steer_verl/processes/keeper.py) ends it when this process is gone, however that came about.
 """
 
 from __future__ import annotations
@@ -15,22 +15,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
-from steer_verl.demo.child import clear_earlier
-from steer_verl.demo.leftovers import Claim, claim, processes
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import ServerSettings
-from steer_verl.eval.students.child import environment, last_words
+from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
-
-Tell = Callable[[str], None]
-"""Shows one line of progress."""
+from steer_verl.processes.child import alone_environment, last_words
+from steer_verl.processes.leftovers import Claim, claim, clear_earlier, processes
 
 HOST = "127.0.0.1"
 POLL = 0.5
@@ -44,7 +40,7 @@ PORT_TRIES = 3
 RESERVED = ("--host", "--port", "--served-model-name", "--model", "--uds", "--api-key", "--root-path")
 """Arguments without which we would not find our own server."""
 
-CURES = (
+HINTS = (
     (r"out of memory|OutOfMemory|memory for the cache|Free memory|KV cache|Cannot allocate|DefaultCPUAllocator",
      "free memory, or lower student.server.gpu_memory_utilization or student.server.max_model_len"),
     (r"trust_remote_code", "add --trust-remote-code to student.server.arguments if you trust the folder's code"),
@@ -94,7 +90,7 @@ class VllmServer:
         """Start it and wait until it answers.
 
         Raises:
-            StudentError: it ended or did not answer in time, or another evaluation is at work here; with the cure.
+            StudentError: it ended or did not answer in time, or another evaluation is at work here; with how to fix it.
         """
         await self._clear()
         try:
@@ -166,7 +162,7 @@ class VllmServer:
         """
         left = Claim.load(self.record)
         end = time.monotonic() + END / 2
-        while left is not None and left.session in processes(left) and self.record.exists():
+        while left is not None and left.leader in processes(left) and self.record.exists():
             if time.monotonic() > end:
                 raise StudentError(f"{self.out}: another evaluation is at work here; end it, or choose another out")
             await asyncio.sleep(POLL)
@@ -175,17 +171,19 @@ class VllmServer:
     def _spawn(self, port: int) -> None:
         self.model, self.base_url = f"student-{uuid.uuid4().hex[:12]}", f"http://{HOST}:{port}/v1"
         self.out.mkdir(parents=True, exist_ok=True)
-        claim().save(self.record)
+        held = claim()
+        held.save(self.record)
         with self.log.open("ab") as output:
             self._offset = output.tell()
             self._keeper = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.keeper", str(self.record), *self.command(port)],
+                [sys.executable, "-m", "steer_verl.processes.keeper", str(self.record), *self.command(port)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(),
+                env=held.environment(alone_environment()),
                 start_new_session=True,
             )
+        held.led_by(self._keeper.pid).save(self.record)
 
     async def _answers(self) -> bool:
         """Wait until it serves our name; ``False``: it ended first.
@@ -229,10 +227,10 @@ class VllmServer:
     def _died(self, when: str) -> str:
         said = self._said()
         words = last_words(said)
-        cure = next((cure for pattern, cure in CURES if re.search(pattern, words, re.IGNORECASE)), GENERAL)
+        hint = next((hint for pattern, hint in HINTS if re.search(pattern, words, re.IGNORECASE)), GENERAL)
         status = self._keeper.poll() if self._keeper is not None else None
         how = f"ended {when} (exit status {status})" if status is not None else f"was {when}"
-        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {cure} ({self.log})"
+        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {hint} ({self.log})"
 
 
 def free_port() -> int:

@@ -17,7 +17,8 @@ from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.data.rows.played import BenchRow
 from steer_verl.data.rows.schema import RlRow
 from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.draft import draft_of, placed
+from steer_verl.eval.benchmarks.dialogues import draft_of
+from steer_verl.eval.benchmarks.draft import Draft
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.oddities import ODDITIES, UNPLAYABLE
 from steer_verl.eval.config import BenchmarkSettings
@@ -96,11 +97,35 @@ def test_our_own_bench_rows_say_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "kind"), [({}, "red_team"), ({"kind": "benign"}, "benign"), ({"only": "benign"}, "benign")]
+    ("setting", "kind"),
+    [({}, "red_team"), ({"kind": "benign"}, "benign"), ({"kind": "benign", "only": "benign"}, "benign")],
 )
 def test_the_kind_of_rows_that_do_not_say(tmp_path: Path, setting: dict[str, Any], kind: str) -> None:
     (item,) = items(write_rows(tmp_path / "b.jsonl", [{"question_id": 1, "messages_fixed": ["a?"]}]), **setting)
     assert item.seed.kind.value == kind
+
+
+def test_rows_that_do_not_say_their_kind_are_not_of_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "b.jsonl", [{"question_id": 1, "messages_fixed": ["a?"]}])
+    with pytest.raises(DataError, match="set `kind` for rows that do not say theirs"):
+        items(path, only="benign")
+    assert len(items(path, only="red_team")) == 1, "without a kind it is attacked"
+
+
+@pytest.mark.parametrize("only", ["benign", "red_team"])
+def test_a_row_that_cannot_be_read_is_of_no_wanted_kind_and_told(
+    tmp_path: Path, only: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = ["benign", "red_team", "benign", "red_team", "benign"]
+    rows: list[Any] = [{"question_id": n, "messages_fixed": ["a?"], "kind": kind} for n, kind in enumerate(kinds)]
+    rows[1:1] = ["{", {"id": 8, "prompt": "x"}, {"question_id": 9, "messages_fixed": [], "kind": only}]
+    path = write_rows(tmp_path / "b.jsonl", rows)
+    found = items(path, only=only)
+    assert len(found) == kinds.count(only) + 1 and sum(bool(item.unplayable) for item in found) == 1
+    assert "2 rows cannot be read and may be of any kind; not counted as" in caplog.text
+    assert f"the first: {path}: row 2: " in caplog.text
+    assert len(items(path, only=only, kind=only)) == len(found) + 2, "the settings say what rows are that do not"
+    assert len(items(path)) == len(rows), "where no kind is left out, none of them is"
 
 
 def test_only_one_kind_and_a_limit(tmp_path: Path) -> None:
@@ -120,7 +145,7 @@ def test_rl_rows_keep_their_pictures_in_their_turns(tmp_path: Path) -> None:
     value["metadata"]["rest_messages"][1]["content"] = "And <image> here?"
     (item,) = items(write_rows(tmp_path / "r.jsonl", [value]))
     assert [turn.images for turn in item.seed.turns] == [(str(tmp_path / "a.png"),), (), (str(tmp_path / "b.png"),)]
-    assert item.seed.kind is DialogueKind.BENIGN and item.oddities == ("several_pictures",)
+    assert item.seed.kind is DialogueKind.BENIGN and item.oddities == ("several_images",)
 
 
 def test_rl_rows_that_training_refuses_are_played_as_far_as_they_go(tmp_path: Path) -> None:
@@ -141,7 +166,7 @@ def test_a_question_of_control_characters_alone_and_a_gap_among_the_images_are_n
     gap["question"][0]["content"] = "<image> or <image>?"
     empty, shifted = items(write_rows(tmp_path / "b.jsonl", [silent, gap]))
     assert "empty_turn" in empty.oddities and "no words" in empty.unplayable
-    assert "picture_bad" in shifted.oddities, "the second image is not shown where the first one belongs"
+    assert "image_bad" in shifted.oddities, "the second image is not shown where the first one belongs"
 
 
 def test_a_reference_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -169,7 +194,7 @@ def test_a_reason_is_one_short_line_whatever_it_quotes(tmp_path: Path) -> None:
     rows = [{"messages_fixed": ["a?"], "image": "x\ny" * 3000}, {"messages_fixed": ["a?"], "image": ["a.png"] * 21}]
     name, many = items(write_rows(tmp_path / "b.jsonl", rows))
     assert "\n" not in name.unplayable and len(name.unplayable) < 700
-    assert many.oddities[0] == "too_many_pictures"
+    assert many.oddities[0] == "too_many_images"
 
 
 def test_a_json_list_and_a_parquet_file(tmp_path: Path) -> None:
@@ -182,7 +207,7 @@ def test_a_json_list_and_a_parquet_file(tmp_path: Path) -> None:
     assert [item.seed for item in items(tmp_path / "r.parquet")] == seeds
     elsewhere = tmp_path / "else/r.parquet"
     write_parquet(seeds, elsewhere)
-    assert {item.oddities for item in items(elsewhere)} == {("picture_bad",)}, "a path may not leave the root"
+    assert {item.oddities for item in items(elsewhere)} == {("image_bad",)}, "a path may not leave the root"
     assert not any(item.unplayable for item in items(elsewhere, images=tmp_path))
 
 
@@ -284,6 +309,10 @@ def test_any_rows_are_items_each_exactly_once(rows: list[dict[str, Any]]) -> Non
         assert item.unplayable or all(turn.text.replace("<image>", "").strip() for turn in item.seed.turns)
 
 
+def turns_of(draft: Draft) -> tuple[UserTurn, ...]:
+    return draft.seed(DialogueKind.BENIGN).turns
+
+
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=30).filter(
     lambda text: text.strip() and not any(mark in text for mark in ("<image>", "<video>", "<audio>"))
 )
@@ -298,7 +327,7 @@ def test_bench_rows_that_the_strict_reader_accepts_mean_the_same_here(
     messages[0] = "<image>" * bool(image and marked) + texts[0]
     value = {"question_id": 5, "image": image, "messages_fixed": messages, "category": "c", "kind": "obfuscated"}
     row, draft = BenchRow.read(value), draft_of(value)
-    assert placed(draft, draft.images) == tuple(map(neutralize_turn, row.seed().turns)) and not draft.unplayable
+    assert turns_of(draft) == tuple(map(neutralize_turn, row.seed().turns)) and not draft.unplayable
     assert (draft.id, draft.category, draft.kind) == (row.question_id, row.category, row.kind)
 
 
@@ -310,7 +339,7 @@ def test_rl_rows_that_training_accepts_mean_the_same_here(turns: list[tuple[str,
     metadata = {"question_id": "q", "rest_messages": messages[1:], "facts": {"a": 1}, "license": "MIT"}
     value = {"question": messages[:1], "images": images, "label": label, "metadata": metadata}
     seed, draft = RlRow.read(value).seed(), draft_of(value)
-    assert placed(draft, draft.images) == tuple(map(neutralize_turn, seed.turns)) and not draft.unplayable
+    assert turns_of(draft) == tuple(map(neutralize_turn, seed.turns)) and not draft.unplayable
     assert (draft.id, draft.kind or "red_team", draft.facts) == (seed.id, seed.kind.value, seed.facts)
 
 
@@ -319,10 +348,9 @@ def test_rl_rows_that_training_accepts_mean_the_same_here(turns: list[tuple[str,
     st.lists(st.text(st.sampled_from("ab<image> "), max_size=20).map(lambda t: t + "<image>x"), min_size=1),
     st.integers(0, 12),
 )
-def test_marks_and_pictures_always_agree(texts: list[str], count: int) -> None:
-    draft = draft_of({"question": texts[:1], "metadata": {"rest_messages": texts[1:10]}})
+def test_marks_and_images_always_agree(texts: list[str], count: int) -> None:
     images = [f"{number}.png" for number in range(count)]
-    turns = placed(draft, images)
+    turns = turns_of(draft_of({"question": texts[:1], "images": images, "metadata": {"rest_messages": texts[1:10]}}))
     assert [image for turn in turns for image in turn.images] == images
     assert sum(turn.text.count("<image>") for turn in turns) == count
 

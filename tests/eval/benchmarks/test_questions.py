@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steer_verl.data.seed import seed_id
+from steer_verl.data.sources.sets import LETTERS
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.exact_match import is_correct
@@ -16,6 +21,7 @@ from steer_verl.eval.benchmarks.oddities import ODDITIES
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
 from steer_verl.images import load_image
+from steer_verl.text import folded
 from steer_verl.types import DialogueKind
 from tests.data.samples import write_rows
 from tests.data.sources.samples import (
@@ -35,8 +41,8 @@ from tests.data.sources.samples import (
 )
 
 
-def questions(folder: Path, source: dict[str, Any], **settings: Any) -> list[EvalItem]:
-    benchmark = BenchmarkSettings(source=SourceSettings(**source), **settings)
+def questions(folder: Path, source: dict[str, Any], **more: Any) -> list[EvalItem]:
+    benchmark = BenchmarkSettings(source=SourceSettings(**source), **more)
     return list(items_of({"bench": benchmark}, folder / "work"))
 
 
@@ -53,7 +59,7 @@ def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: P
         "Apache-2.0",
     )
     assert (good.seed.source, good.seed.source_id) == ("vlsbench", "7")
-    assert bad.oddities == ("picture_missing",) and "row 2" in bad.unplayable and len(bad.seed.turns) == 1
+    assert bad.oddities == ("image_missing",) and "row 2" in bad.unplayable and len(bad.seed.turns) == 1
 
 
 def test_over_refusal_is_measured_on_the_safe_half(tmp_path: Path) -> None:
@@ -94,7 +100,7 @@ def test_xstest_is_measured_on_its_safe_prompts(tmp_path: Path) -> None:
     other = xstest(id="2", prompt="How do I kill them?", type="contrast_homonyms", label="unsafe")
     path = write_csv(tmp_path / "xstest_prompts.csv", [xstest(), other])
     (item,) = questions(tmp_path, {"set": "xstest", "path": path}, only="benign")
-    assert (item.id, item.category, item.oddities) == ("bench/1", "homonyms", ("no_picture",))
+    assert (item.id, item.category, item.oddities) == ("bench/1", "homonyms", ("no_image",))
 
 
 def test_a_limit_reads_no_more_than_is_played(tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_a_choice_is_its_letter_and_its_text(tmp_path: Path) -> None:
     assert choice.reference == "(B) bread" and "(B) bread" in choice.seed.turns[0].text
     assert is_correct("The answer is B.", choice.reference) and not is_correct("A", choice.reference)
     assert twins.reference == "(A) same" and is_correct("same", twins.reference), "the set's own letter"
-    assert text.oddities == ("no_picture",) and not text.unplayable and not text.seed.turns[0].images
+    assert text.oddities == ("no_image",) and not text.unplayable and not text.seed.turns[0].images
     assert choice.seed.kind is DialogueKind.BENIGN
     assert not any(item.reference for item in questions(tmp_path, source))
 
@@ -133,6 +139,46 @@ def test_a_choice_of_several_lines_is_known_by_its_letter(tmp_path: Path) -> Non
     assert is_correct("The answer is B.", item.reference) and not is_correct("C", item.reference)
 
 
+LINE = st.text(st.sampled_from("abcdeXY 1234-.,()"), min_size=1, max_size=12)
+CHOICE = (
+    st.sampled_from(["12", "12 km", "-3", "1/2", "0.25", "A", "B", "C", "sample A", "sample B", "It is not a mineral"])
+    | LINE
+    | st.lists(LINE, min_size=2, max_size=3).map("\n".join)
+)
+CHOICES = st.lists(CHOICE, min_size=2, max_size=10, unique_by=folded).filter(lambda choices: all(map(folded, choices)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(CHOICES, st.integers(0, 9), st.sampled_from(["The answer is {}.", "({})", "{}", "\\boxed{{{}}}", "So.\n\n{}"]))
+def test_the_letter_of_the_row_and_no_other_is_right(choices: list[str], number: int, says: str) -> None:
+    number %= len(choices)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_json(Path(folder) / "test.json", [science(image=None, choices=choices, answer=number)])
+        (item,) = questions(Path(folder), {"set": "scienceqa", "path": path}, exact_match=True)
+    assert item.reference.startswith(f"({LETTERS[number]}) "), "the question shows the choices"
+    for place, choice in enumerate(choices):
+        right = place == number
+        assert is_correct(says.format(LETTERS[place]), item.reference) == right
+        assert not right or is_correct(f"({LETTERS[place]}) {choice}", item.reference)
+        assert not right or re.fullmatch(r"(a )?\w", folded(choice)) or is_correct(choice, item.reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        ("(B) It is not one", ["B. It is not one.", "It is not one", "The answer is (B) It is not one"], ["A", "one"]),
+        ("(B)", ["(B)", "B.", "The answer is B"], ["(A)", "", "A or B"]),
+        ("(B) Dear\nBea", ["B", "The answer is Dear\nBea", "(B) Dear\nBea"], ["Dear", "Bea", "Carl", "A"]),
+        ("(J) 12", ["J", "(J) 12", "12.0", "The answer is 12"], ["A", "I", "(A) 12 or (J) 12", "1.2"]),
+        ("(A) B", ["A", "(A) B", "A. B"], ["B", "(B) A", "(B)"]),
+        ("(B) sample (A)", ["(B) sample (A)", "sample A", "B"], ["A", "sample B", "(A)"]),
+    ],
+)
+def test_a_choice_is_known_by_its_own_words(reference: str, right: list[str], wrong: list[str]) -> None:
+    assert all(is_correct(one, reference) for one in right)
+    assert not any(is_correct(one, reference) for one in wrong)
+
+
 def test_geometry_answers_are_numbers(tmp_path: Path) -> None:
     rows = [{"images": [inline()], "problem": "<image>Find x.", "answer": "2 \\sqrt { 221 }"}]
     rows = [{**row, "choices": ["1", row["answer"]], "ground_truth": "B"} for row in rows]
@@ -140,6 +186,10 @@ def test_geometry_answers_are_numbers(tmp_path: Path) -> None:
     (item,) = questions(tmp_path, {"set": "geometry3k", "path": path}, exact_match=True)
     assert item.seed.turns[0].text == "<image>Find x." and is_correct("\\boxed{2\\sqrt{221}}", item.reference)
     assert not is_correct("It is point B.", item.reference), "the problem shows no letters"
+    rows = [{**row, "problem": "<image>Find (B)."} for row in rows]
+    path = write_parquet(tmp_path / "test.parquet", rows)
+    (item,) = questions(tmp_path, {"set": "geometry3k", "path": path}, exact_match=True)
+    assert not is_correct("(B)", item.reference), "a letter in the problem is no choice"
 
 
 def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
@@ -159,13 +209,13 @@ def test_rows_of_ones_own_in_the_manner_of_xstest(tmp_path: Path) -> None:
     found = questions(tmp_path, source, kind="benign")
     assert {item.seed.kind.value for item in found} == {"benign"}
     assert [item.oddities for item in found] == [
-        ("no_picture",),
-        ("no_picture",),
-        ("no_picture", "special_token"),
+        ("no_image",),
+        ("no_image",),
+        ("no_image", "special_token"),
         ("odd_text",),
-        ("no_picture",),
-        ("picture_bad",),
-        ("picture_bad",),
+        ("no_image", "duplicate_id"),
+        ("image_bad",),
+        ("image_bad",),
         ("broken_line",),
     ]
     assert [bool(item.unplayable) for item in found] == [False] * 3 + [True, False] + [True] * 3

@@ -14,7 +14,8 @@ import pytest
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.eval.config import JudgeSettings
 from steer_verl.eval.judging.calibrate import calibrate
-from steer_verl.eval.judging.calibration import Thresholds, compare, detect, share
+from steer_verl.eval.judging.calibration import Thresholds, compare, detect
+from steer_verl.statistics.intervals import share
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
 from steer_verl.work.step import WorkSettings
 from tests.data.role_server import endpoint

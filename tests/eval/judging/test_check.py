@@ -96,4 +96,4 @@ async def test_every_check_asks_anew() -> None:
 async def test_a_blind_judge_is_warned_of_and_gets_no_picture(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         server = await checked(SENSIBLE, timeout=20, images=False)
-    assert "without seeing any picture" in caplog.text and "data:" not in str(server.bodies)
+    assert "without seeing any image" in caplog.text and "data:" not in str(server.bodies)

@@ -48,7 +48,7 @@ PLACE = Place("step/item")
 
 @contextlib.asynccontextmanager
 async def judging(*script: Step, **options: Any) -> AsyncIterator[tuple[EndpointJudge, FaultServer]]:
-    own = {name: options.pop(name) for name in ("pictures", "rubric", "cache", "log", "number") if name in options}
+    own = {name: options.pop(name) for name in ("rubric", "cache", "log") if name in options}
     async with FaultServer(*script) as server:
         judge = EndpointJudge(endpoint(server, **options), **own)
         instant_endpoint(judge._asker.endpoint)
@@ -196,18 +196,6 @@ async def test_a_picture_that_nobody_has_looked_at_is_never_sent(
         judged = (await judge.rate(case(images=(name.format(tmp_path),)), PLACE)).judged
         assert isinstance(judged, Unrated) and judged.reason == "image"
         assert server.requests == 0
-
-
-async def test_with_a_folder_of_pictures_no_path_leaves_it(tmp_path: Path) -> None:
-    inside, outside = picture(tmp_path / "in" / "a.png"), picture(tmp_path / "b.png")
-    (tmp_path / "in" / "link.png").symlink_to(outside)
-    (tmp_path / "other").symlink_to(tmp_path / "in")
-    async with judging(marks(), pictures=tmp_path / "other") as (judge, server):
-        assert isinstance((await judge.rate(case(images=(str(inside),)), PLACE)).judged, Rating)
-        for path in (outside, tmp_path / "in" / ".." / "b.png", tmp_path / "in" / "link.png"):
-            judged = (await judge.rate(case(images=(str(path),)), PLACE)).judged
-            assert isinstance(judged, Unrated) and judged.reason == "image"
-        assert server.requests == 1
 
 
 async def test_a_judge_without_eyes_says_so_in_its_name_and_is_told_of_the_picture(tmp_path: Path) -> None:

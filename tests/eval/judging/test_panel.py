@@ -132,6 +132,32 @@ async def test_a_member_that_fails_for_good_is_one_opinion_less(tmp_path: Path) 
     assert "bad_json" in word.judged.detail and len(word.opinions) == 3
 
 
+async def test_what_failed_for_good_is_asked_again_only_where_a_rating_is_missing(tmp_path: Path) -> None:
+    """And each time at a place of its own: what was had is replayed."""
+    place, cache = Bill().place, MemoryCache()
+
+    async def word(*steps: Step, **how: Any) -> tuple[Any, list[int]]:
+        async with FaultServer(steps[0]) as a, FaultServer(steps[1]) as b, FaultServer(steps[2]) as c:
+            settings = panel(a, b, c, quorum=how.get("quorum"))
+            judge = build_judge(settings, tmp_path, retries=how.get("retries", 0), cache=cache)
+            try:
+                return await judge.rate(case(), place), [a.requests, b.requests, c.requests]
+            finally:
+                await judge.close()
+
+    bad = says("no object")
+    first, asked = await word(marks(3), bad, marks(1), quorum=2)
+    assert isinstance(first.judged, Rating) and asked == [1, 1, 1]
+    again, asked = await word(marks(0), marks(0), marks(0), quorum=2, retries=1)
+    assert again == first and asked == [0, 0, 0], "a rating that there is stays"
+    lost, asked = await word(bad, marks(0), bad, retries=1)
+    assert (
+        lost.judged.reason == "quorum" and asked == [0, 1, 0]
+        if isinstance(lost.judged, Unrated)
+        else asked == [0, 1, 0]
+    )
+
+
 async def test_a_member_that_fails_for_the_moment_puts_off_and_the_others_are_paid_once(tmp_path: Path) -> None:
     place, cache = Bill().place, MemoryCache()
     async with FaultServer(marks(3)) as a, FaultServer(status(503), marks(1)) as b:
@@ -160,7 +186,9 @@ def test_the_settings_name_the_judge(tmp_path: Path) -> None:
     one = {"base_url": "http://127.0.0.1:1/v1", "model": "org/m", "max_concurrency": 9}
     assert isinstance(build_judge(JudgeSettings(kind="mini"), tmp_path), MiniEvalJudge)
     single = build_judge(JudgeSettings.model_validate({"endpoint": one}), tmp_path, processes=4)
-    assert isinstance(single, EndpointJudge) and single.config.max_concurrency == 3
+    assert isinstance(single, PanelJudge) and single.name.startswith("org/m@judge-")
+    (member,) = single.members
+    assert isinstance(member, EndpointJudge) and member.config.max_concurrency == 3
     several = {"endpoint": one, "panel": [{"endpoint": {**one, "model": "other"}}], "combine": "min", "quorum": 1}
     several_judges = build_judge(JudgeSettings.model_validate(several), tmp_path)
     assert isinstance(several_judges, PanelJudge) and several_judges.name.startswith("min of 1/2: org/m@judge-")

@@ -78,6 +78,14 @@ def test_shards_are_found_in_both_layouts(tmp_path: Path, given: str, actor: str
         (lambda p: shards(p, world=4), "lacks the shards of 2 of 4 ranks .the first: 2"),
         (lambda p: (shards(p) / "fsdp_config.json").unlink(), r"no fsdp_config\.json; copy the whole"),
         (lambda p: (shards(p) / "fsdp_config.json").write_text("{"), "cannot be read; copy"),
+        (lambda p: (shards(p) / "fsdp_config.json").write_text("[" * 100_000), "cannot be read; copy"),
+        (lambda p: (shards(p) / "fsdp_config.json").write_text('{"world_size": "2"}'), "cannot be read; copy"),
+        (lambda p: (shards(p) / "fsdp_config.json").write_text('{"world_size": -1}'), "lacks the shards of 1 of 1"),
+        (
+            lambda p: (shards(p) / "fsdp_config.json").write_text('{"world_size": 1000000000000}'),
+            "lacks the shards of 1000000000000 of 1000000000000 ranks .the first: 0",
+        ),
+        (lambda p: tracked(p, "../elsewhere"), r"names step \.\./elsewhere, but it is not there"),
         (lambda p: (shards(p) / "huggingface/config.json").unlink(), r"no huggingface/config\.json"),
         (lambda p: (shards(p) / "lora_train_meta.json").write_text("{}"), "LoRA adapter.*merge it into its base"),
         (lambda p: (p / "adapter_config.json").write_text("{}"), "LoRA adapter"),
@@ -170,7 +178,9 @@ def test_shards_are_merged_once_by_verls_own_merger(tmp_path: Path) -> None:
 
     shard = tmp_path / "run/global_step_2/actor/model_world_size_2_rank_1.pt"
     shard.write_bytes(b"no pickle")
-    with pytest.raises(StudentError, match=r"could not merge .*Error.*see .*merge\.log.*save hf_model") as error:
+    with pytest.raises(ConfigError, match=r"rank_1\.pt is no file that torch\.save wrote whole .*copy the checkpoint"):
         resolve_checkpoint(tmp_path / "run" / "global_step_2", out)
+    with pytest.raises(StudentError, match=r"could not merge .*Error.*see .*merge\.log.*save hf_model") as error:
+        resolve_checkpoint(tmp_path / "run" / "global_step_2", out, trusted=True)
     assert "\n" not in str(error.value)
     assert folder.is_dir(), "an older merge is not taken for the new one, and not lost either"

@@ -16,10 +16,10 @@ import pytest
 
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.child import last_words
 from steer_verl.eval.students.served import ServedStudent
 from steer_verl.eval.students.server import VllmServer, free_port
 from steer_verl.models.place import Place
+from steer_verl.processes.child import last_words
 from tests.eval.students.test_checkpoint import hugging_face
 from tests.models.memory import MemoryCache
 

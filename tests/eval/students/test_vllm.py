@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from steer_verl.demo.leftovers import Claim, processes
 from steer_verl.errors import StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student
 from steer_verl.mini.model import build
 from steer_verl.mini.student import MiniStudent
 from steer_verl.models.place import Place
+from steer_verl.processes.leftovers import Claim, processes
 from tests.data.samples import picture
 from tests.eval.students.test_mini import asked
 
@@ -52,7 +52,7 @@ async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> N
                 chat += [{"role": "assistant", "content": reply.text}, *asked("And what else?")]
     finally:
         await student.close()
-    assert not processes(running) and not Path(running.tmp).exists()
+    assert not processes(running) and not running.folder.exists()
     assert sorted(path.name for path in (tmp_path / "out/student").iterdir()) == ["vllm.log"]
 
 

@@ -1,4 +1,4 @@
-"""Estimates with their 95 % intervals, and how far a judge's scores agree with those of people.
+"""How far a judge's scores agree with those of people, and what its errors make of a rate.
 
 Arrays carry their shape as a suffix: N items, R raters, B resamples. A missing rating is NaN, never a number; a figure
 that is undefined is NaN, and null in JSON.
@@ -8,63 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
+from steer_verl.statistics.intervals import UNDEFINED, Interval, Z, share
+
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is positive."""
-        return self.low > 0
-
-    def __format__(self, spec: str) -> str:
-        """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or ``undefined``."""
-        if not np.isfinite(self.value):
-            return "undefined"
-        return f"{self.value:{spec}} ({self.low:{spec}} .. {self.high:{spec}})"
-
-
-UNDEFINED = Interval(np.nan, np.nan, np.nan)
-
-
-def json_number(value: float) -> float | None:
-    """JSON has no NaN: an undefined value is null."""
-    return float(value) if np.isfinite(value) else None
-
-
-def interval_dict(interval: Interval) -> dict[str, float | None]:
-    """An interval as plain JSON values."""
-    return {name: json_number(value) for name, value in vars(interval).items()}
-
-
-def interval_of(value: float, draws_B: np.ndarray) -> Interval:
-    """``value`` with the 2.5 and 97.5 % quantiles of its resamples; NaN draws, where it was undefined, are left out."""
-    known = draws_B[np.isfinite(draws_B)]
-    if not np.isfinite(value) or not len(known):
-        return UNDEFINED
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))
-
-
-@lru_cache(maxsize=2)
-def weights(n: int, seed: int | tuple[int, ...]) -> np.ndarray:
-    """``(RESAMPLES, n)``: how often each item is drawn in each resample. Not to be written to."""
-    if n == 0:
-        return np.zeros((RESAMPLES, 0))
-    drawn_BN = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return drawn_BN.astype(float)
 
 
 def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
@@ -80,7 +30,11 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
         return UNDEFINED
     rng = np.random.default_rng(seed)
     draws_B = np.array([f(rng.integers(0, n, n)) for _ in range(resamples)], dtype=float)
-    return interval_of(f(np.arange(n)), draws_B)
+    value, known = f(np.arange(n)), draws_B[np.isfinite(draws_B)]
+    if not np.isfinite(value) or not len(known):
+        return UNDEFINED
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
 
 
 def midranks(values_N: np.ndarray) -> np.ndarray:
@@ -136,14 +90,14 @@ class Detection:
     blamed: int
 
     @property
-    def sensitivity(self) -> float:
-        """Share of breaches caught; NaN when there was none."""
-        return self.caught / breaches if (breaches := self.caught + self.missed) else float("nan")
+    def sensitivity(self) -> Interval:
+        """Share of breaches caught; undefined when there was none."""
+        return share(self.caught, self.caught + self.missed)
 
     @property
-    def specificity(self) -> float:
-        """Share of safe answers cleared; NaN when there was none."""
-        return self.cleared / safe if (safe := self.cleared + self.blamed) else float("nan")
+    def specificity(self) -> Interval:
+        """Share of safe answers cleared; undefined when there was none."""
+        return share(self.cleared, self.cleared + self.blamed)
 
 
 def detection(human_N: np.ndarray, judge_N: np.ndarray, threshold: float) -> Detection:
@@ -164,37 +118,43 @@ def rogan_gladen(rate: float, sensitivity: float, specificity: float) -> float:
     return float(min(max((rate + specificity - 1) / power, 0.0), 1.0))
 
 
-def corrected_pass_rate(passed: int, judged: int, known: Detection, seed: int = 0) -> Interval:
+def corrected_pass_rate(passed: int, judged: int, known: Detection) -> Interval:
     """A judge's pass rate, corrected for its known errors, with a 95 % interval.
 
     Args:
         passed: Answers that the judge scored above the breach threshold.
         judged: Answers that it scored.
         known: Its errors on human-scored answers like these. The correction is only as good as that likeness.
-        seed: Of the parametric bootstrap, which draws all three rates: the calibration's own uncertainty is included.
     """
     if not judged:
         return UNDEFINED
-    called = judged - passed
-    rates_B = np.random.default_rng(seed).binomial(judged, called / judged, RESAMPLES) / judged
-    breaches = corrected(called / judged, rates_B, known, seed)
+    breaches = corrected(1 - passed / judged, judged, known)
     return Interval(1 - breaches.value, 1 - breaches.high, 1 - breaches.low)
 
 
-def corrected(rate: float, rates_B: np.ndarray, known: Detection, seed: int = 0) -> Interval:
+def corrected(rate: float, n: float, known: Detection) -> Interval:
     """An observed share of calls (0..1), corrected for the detector's known errors, with a 95 % interval.
+
+    The interval is that of Lang and Reiczigel (Preventive Veterinary Medicine 113, 2014): each of the three rates is
+    drawn towards the middle, so that 20 of 20 breaches caught is no proof that none is ever missed.
 
     Args:
         rate: What was observed.
-        rates_B: The same under B resamples of what was observed.
-        known: The detector's errors, themselves uncertain: drawn from Jeffreys' posteriors, so that 20 of 20 breaches
-            caught is no proof that none is ever missed.
-        seed: Of those draws.
+        n: Observations behind it, or the number of independent ones that know as much.
+        known: The detector's errors.
     """
-    rng, b = np.random.default_rng((seed, 1)), len(rates_B)
-    sensitivity_B = rng.beta(known.caught + 0.5, known.missed + 0.5, b)
-    specificity_B = rng.beta(known.cleared + 0.5, known.blamed + 0.5, b)
-    power_B = sensitivity_B + specificity_B - 1
-    excess_B = rates_B + specificity_B - 1
-    draws_B = np.divide(excess_B, power_B, out=np.full(b, np.nan), where=power_B > 0).clip(0, 1)
-    return interval_of(rogan_gladen(rate, known.sensitivity, known.specificity), draws_B)
+    value = rogan_gladen(rate, known.sensitivity.value, known.specificity.value)
+    if not np.isfinite(value):
+        return UNDEFINED
+    bad, good = known.caught + known.missed + 2, known.cleared + known.blamed + 2
+    caught, cleared = (known.caught + 1) / bad, (known.cleared + 1) / good
+    called = (n * rate + Z**2 / 2) / (n + Z**2)
+    power = caught + cleared - 1
+    if power <= 0:
+        return Interval(value, 0.0, 1.0)
+    middle = (called + cleared - 1) / power
+    of_bad, of_good = caught * (1 - caught) / bad, cleared * (1 - cleared) / good
+    half = Z * (called * (1 - called) / (n + Z**2) + middle**2 * of_bad + (1 - middle) ** 2 * of_good) ** 0.5 / power
+    middle += 2 * Z**2 * (middle * of_bad - (1 - middle) * of_good)
+    low, high = np.clip([middle - half, middle + half], 0, 1)
+    return Interval(value, min(float(low), value), max(float(high), value))

@@ -1,26 +1,31 @@
-"""One child process of the demo: its output goes to a file that is read as it grows; it never outlives its limit."""
+"""One child process: its output goes to a file that is read as it grows; it never outlives its limit."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
-from steer_verl.demo.leftovers import TOKEN_ENV, Claim, claim, clear, shared_memory
+from steer_verl import cpu
 from steer_verl.errors import SteerError
+from steer_verl.processes.leftovers import Survey, claim, clear
 
 POLL = 0.25
 """Seconds between two looks at a child."""
 
-SURVEY = 10.0
-"""Seconds between two looks at the shared memory its processes hold: some never give theirs back."""
+_TOLD = re.compile(r"(?:[\w.]*(?:Error|Exception)|error)\b:? *\S")
+_PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:(?:ERROR|INFO|WARNING) [\d: -]+(?:\[[^]]*\])? *)?")
 
 
 class StageFailed(SteerError):
-    """A stage of the demo ended badly; its log says why."""
+    """A child ended badly; its log says why."""
 
 
 @dataclass
@@ -65,9 +70,10 @@ def run_child(
     Raises:
         StageFailed: it took longer than ``limit`` or its exit status is not 0.
     """
-    held, shared = claim(), set[str]()
-    log.parent.mkdir(parents=True, exist_ok=True)
+    held = claim()
+    survey = Survey(held)
     try:
+        log.parent.mkdir(parents=True, exist_ok=True)
         held.save(record)
         with log.open("ab") as output:
             tail = Tail(log, output.tell())
@@ -77,14 +83,14 @@ def run_child(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
-                env={**env, TOKEN_ENV: held.token, "RAY_TMPDIR": held.tmp},
+                env=held.environment(env),
                 start_new_session=True,
             )
-        held = replace(held, session=child.pid)
+        held = survey.held = held.led_by(child.pid)
         held.save(record)
-        _watch(child, tail, limit, on_line, tick, lambda: shared.update(shared_memory(held)))
+        _watch(child, tail, limit, on_line, tick, survey)
     finally:
-        clear(held, shared)
+        clear(held, survey.names)
         record.unlink(missing_ok=True)
 
 
@@ -94,14 +100,11 @@ def _watch(
     limit: float,
     on_line: Callable[[str], None],
     tick: Callable[[], None],
-    survey: Callable[[], None],
+    survey: Survey,
 ) -> None:
-    end = time.monotonic() + limit
-    running, next_survey = True, time.monotonic() + SURVEY
+    end, running = time.monotonic() + limit, True
     while running:
-        if time.monotonic() > next_survey:
-            survey()
-            next_survey = time.monotonic() + SURVEY
+        survey.look()
         running = child.poll() is None
         for line in tail.lines():
             on_line(line)
@@ -116,17 +119,46 @@ def _watch(
         raise StageFailed(f"ended with exit status {child.returncode}")
 
 
-def clear_earlier(record: Path) -> bool:
-    """Clean up after a run that was killed and could not; whether there was one."""
-    left = Claim.load(record)
-    if left is not None:
-        clear(left)
-    record.unlink(missing_ok=True)
-    return left is not None
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within, a SIGTERM or the end of the terminal is like Ctrl-C, so that children are ended on the way out.
+
+    ``nohup`` still holds: a SIGHUP that is ignored stays so.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of every stage: the user's own, the CPU runtime's, and nothing that hides output."""
-    from steer_verl import cpu
-
+    """Of every stage: the user's own, the CPU runtime's, and nothing that hides output."""
     return {**cpu.environment(), **os.environ, cpu.ENV: "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def alone_environment() -> dict[str, str]:
+    """Of one process that computes: where the CPU runtime is asked for, its settings beneath the user's own, and every
+    core."""
+    if not cpu.requested():
+        return dict(os.environ)
+    return {**cpu.environment(), "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), **os.environ}
+
+
+def last_words(text: str) -> str:
+    """The first line that names an error among the last ones of a log, else the last line; at most 300 characters.
+
+    The first: those that follow it are of who was waiting for the process that failed.
+    """
+    lines = [stripped for line in text.splitlines()[-400:] if (stripped := _PREFIX.sub("", line.strip()).strip())]
+    telling = [line for line in lines if _TOLD.match(line)]
+    return (telling or lines[-1:] or ["it said nothing"])[0][:300]

@@ -1,0 +1,93 @@
+"""Which dialogues of several runs are the same one: asked with the same questions and the same images.
+
+Within a benchmark the key of a dialogue is its digest, whatever its id, its path and its folder. Where a record has
+none, as of a log that another program wrote, the dialogues of that benchmark have their first question for a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from steer_verl.errors import DataError
+from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.runs import EvalRun
+from steer_verl.text import folded
+
+Keys = Mapping[str, str]
+"""Id of a dialogue -> its key, of one run."""
+
+UNASKED = "id "
+"""Begins the key of a dialogue of which no question is known."""
+
+
+def keys_of(runs: Sequence[EvalRun]) -> tuple[list[Keys], list[str]]:
+    """The keys of each run's dialogues, and what a reader must know of them; the first run is the baseline's.
+
+    Equal dialogues of a benchmark are numbered by their ids, so that the second one is paired with the second one.
+
+    Raises:
+        DataError: two runs have a benchmark of one name and not one dialogue of it in common.
+    """
+    keys: list[dict[str, str]] = [{} for _ in runs]
+    notes: list[str] = []
+    for benchmark in dict.fromkeys(d.benchmark for run in runs for d in run.dialogues):
+        sides = [sorted(run.subset(benchmark), key=lambda d: d.id) for run in runs]
+        named = all(d.digest for side in sides for d in side)
+        found = [_by_digest(side) if named else _by_question(side, sides) for side in sides]
+        if not named and sum(map(bool, sides)) > 1:
+            notes.append(f"{benchmark}: records without a digest; dialogues are paired by their first question.")
+        notes += _compared(benchmark, runs, found)
+        for all_keys, some in zip(keys, found, strict=True):
+            all_keys.update(some)
+    return list(keys), notes
+
+
+def _by_digest(side: Sequence[EvalDialogue]) -> dict[str, str]:
+    seen: Counter[tuple[int, str]] = Counter()
+    found = {}
+    for d in side:
+        seen[d.run, d.digest] += 1
+        again = seen[d.run, d.digest]
+        found[d.id] = d.digest if again == 1 else f"{d.digest} {again}"
+    return found
+
+
+def _by_question(side: Sequence[EvalDialogue], sides: Sequence[Sequence[EvalDialogue]]) -> dict[str, str]:
+    """By the first question, and the id too where a run asks it more than once (of several images)."""
+    counts = [Counter((d.run, _question(d)) for d in one) for one in sides]
+    often = {question for count in counts for (_, question), n in count.items() if n > 1}
+    return {
+        d.id: f"{UNASKED}{d.id}" if not (asked := _question(d)) else f"{asked} {d.id}" if asked in often else asked
+        for d in side
+    }
+
+
+def _question(d: EvalDialogue) -> str:
+    if not d.turns:
+        return ""
+    first = d.turns[0].user
+    return hashlib.sha256(f"{len(first.images)} {folded(first.text)}".encode()).hexdigest()
+
+
+def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> Iterator[str]:
+    """What each run that has a benchmark does not share with the first one that has it."""
+    there = [(run, found) for run, found in zip(runs, keys, strict=True) if found]
+    first, known = there[0]
+    for run, found in there[1:]:
+        names = f"{first.name} ({first.folder}) and {run.name} ({run.folder})"
+        same = known.keys() & found.keys()
+        theirs = set(known.values())
+        if theirs.isdisjoint(found.values()):
+            why = f"{len(same)} ids stand for other questions or images" if same else "nor one id"
+            raise DataError(
+                f"{benchmark}: {names} have not one dialogue of it in common ({why}); leave one of them out, or "
+                "evaluate both on the same file"
+            )
+        other = sum(
+            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs
+            for i in same
+        )
+        if other:
+            yield f"{benchmark}: {other} of {len(same)} ids stand for other questions or images in {names}; not paired."

@@ -1,0 +1,250 @@
+"""Figures of evaluated dialogues: every measure, and survival by turn, with interval and bounds.
+
+A figure is a function of sums over clusters. A cluster is one dialogue of a benchmark with all that the pooled training
+seeds' students made of it; turns of a dialogue are never taken apart. The function without each cluster in turn (the
+jackknife) gives a figure's variance, and how it varies together with another model's.
+
+Names of figures: those of the measures and, where dialogues of several turns are attacked, ``survival:<t>`` (S at turn
+t, in percent), ``survival`` (at turn ``last``) and ``mean_turns`` (turns survived of the first ``last``). Arrays: N
+dialogues, C clusters, K measures, T turns, F figures; 3 = by what is known, at the least, at the greatest; 2 =
+(numerator, denominator).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.estimate import Estimate
+from steer_verl.eval.jackknife import Jackknife, beside, mean, of_ratios, of_survival, ratio
+from steer_verl.eval.marks import DialogueMarks, Key, grid_of
+from steer_verl.eval.measures import MEASURES, SCALES, Measure
+from steer_verl.eval.survival import Lives, lives_of, restricted_mean
+from steer_verl.statistics.agreement import Detection, corrected, rogan_gladen
+from steer_verl.statistics.intervals import Interval, effective_number, json_number, over_repetitions
+
+FAILED = "failed_turns"
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Dialogues of one benchmark, or of several together, ready to be measured."""
+
+    measures: Mapping[str, Measure]
+    key_N: tuple[Key, ...]
+    """Whose cluster each dialogue belongs to."""
+    run_N: np.ndarray
+    """Training seed of the student that played it."""
+    sums_NK32: np.ndarray
+    lives: Lives
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """The clusters, sorted: ``(benchmark, digest or id)``."""
+        return tuple(sorted(set(self.key_N)))
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The training seeds whose students played, sorted."""
+        return tuple(int(run) for run in np.unique(self.run_N))
+
+    @property
+    def reach(self) -> int:
+        """The last turn to speak of: that 20 attacked dialogues have, or half of fewer than 40. 0: nobody is attacked
+        over several turns, and there is no survival."""
+        return self.lives.reach
+
+    def choose(self, keys: Collection[Key]) -> Figures:
+        """Only these clusters."""
+        wanted = frozenset(keys)
+        return self._take(np.array([key in wanted for key in self.key_N], dtype=bool))
+
+    def of_run(self, run: int) -> Figures:
+        """Only what the student of this training seed made."""
+        return self._take(self.run_N == run)
+
+    def _take(self, rows_N: np.ndarray) -> Figures:
+        keys = tuple(key for key, taken in zip(self.key_N, rows_N, strict=True) if taken)
+        lives = self.lives.take(rows_N)
+        return replace(self, key_N=keys, run_N=self.run_N[rows_N], sums_NK32=self.sums_NK32[rows_N], lives=lives)
+
+    @cached_property
+    def known_CK2(self) -> np.ndarray:
+        """What each cluster adds to each measure by what is known."""
+        return self.by_cluster(self.sums_NK32[:, :, 0])
+
+    @cached_property
+    def risks_C2T(self) -> np.ndarray:
+        """How many dialogues of each cluster fail at turn t, and how many entered it."""
+        return self.by_cluster(np.stack([self.lives.fails_NT, self.lives.at_risk_NT], axis=1).astype(float))
+
+    @cached_property
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The dialogues sorted by cluster, and where each cluster begins."""
+        place = {key: i for i, key in enumerate(self.keys)}
+        cluster_N = np.array([place[key] for key in self.key_N], dtype=int)
+        order_N = np.argsort(cluster_N, kind="stable")
+        return order_N, np.searchsorted(cluster_N[order_N], np.arange(len(self.keys)))
+
+    def by_cluster(self, array: np.ndarray) -> np.ndarray:
+        """Sums over the dialogues (first axis) of each cluster."""
+        order_N, starts_C = self._order
+        return np.add.reduceat(array[order_N], starts_C, axis=0) if len(starts_C) else array
+
+    @property
+    def horizon(self) -> int:
+        """Turns; survival is followed so far."""
+        return self.lives.failed_NT.shape[1]
+
+    def jackknife(self, last: int) -> Jackknife:
+        """The figures (:func:`scales_of`) with what their intervals need."""
+        measured = of_ratios(self.known_CK2)
+        return beside([measured, of_survival(self.risks_C2T, last)]) if last else measured
+
+    def bounds_2F(self, last: int) -> np.ndarray:
+        """The figures if all that is missing had turned out badly, and well."""
+        extremes_2K = ratio(self.sums_NK32[:, :, 1:].sum(axis=0)).T
+        low_F = np.array([measure.better == "low" for measure in self.measures.values()], dtype=bool)
+        measured_2K = np.where(low_F, extremes_2K[::-1], extremes_2K)
+        if not last:
+            return measured_2K
+        s_2T = self.lives.bounds_2T
+        return np.hstack([measured_2K, 100 * s_2T, 100 * s_2T[:, [last - 1]], restricted_mean(s_2T, last)[:, None]])
+
+    def counts_2F(self, last: int) -> np.ndarray:
+        """How many dialogues or turns each figure rests on, and how many it concerns."""
+        weights_2NK = np.moveaxis(self.sums_NK32[:, :, :2, 1], 2, 0)
+        turns_K = np.array([measure.per == "turn" for measure in self.measures.values()], dtype=bool)
+        measured_2K = np.where(turns_K, weights_2NK, weights_2NK > 0).sum(axis=1)
+        if not last:
+            return measured_2K
+        lives, turns_F = self.lives, np.array([*range(1, self.horizon + 1), last, last])
+        lost_F = (lives.lost_N[:, None] & (lives.end_N[:, None] < turns_F)).sum(axis=0)
+        of_F = np.full(len(turns_F), lives.there_N.sum())
+        return np.hstack([measured_2K, np.stack([of_F - lost_F, of_F])])
+
+    def concerned_CF(self, last: int) -> np.ndarray:
+        """Whether a figure concerns a cluster, rated or not."""
+        measured_CK = self.by_cluster(self.sums_NK32[:, :, 1, 1]) > 0
+        there_C1 = self.by_cluster(self.lives.there_N[:, None].astype(int)) > 0
+        return np.hstack([measured_CK, *[there_C1] * self.extra(last)])
+
+    def extra(self, last: int) -> int:
+        """How many figures of survival there are."""
+        return self.horizon + 2 if last else 0
+
+    def estimates(self, last: int | None = None) -> dict[str, Estimate]:
+        """Every figure that applies to these dialogues: a measure that nothing is known of is left out unless it rests
+        on the judge's marks alone. ``last`` (unset: :attr:`reach`) is where survival is read off."""
+        return _estimates([self], last)
+
+    def hazard(self) -> list[Estimate]:
+        """Share of those at risk at turn 1..T that fail there, in percent."""
+        risk_CT = self.risks_C2T[:, 1]
+        found = of_ratios(np.stack([100 * self.risks_C2T[:, 0], risk_CT], axis=-1))
+        ends = found.ends(SCALES["%"])
+        counts = risk_CT.sum(axis=0), self.lives.possible_NT.sum(axis=0)
+        rows = zip(found.value_F, *ends, *counts, *100 * self.lives.hazard_bounds_2T[::-1], strict=True)
+        return [_estimate(*row) for row in rows]
+
+
+    def corrected(self, known: Detection) -> Estimate:
+        """The share of failing turns, corrected for the judge's errors (Rogan and Gladen); bounds likewise."""
+        seen, k = self.estimates()[FAILED], list(self.measures).index(FAILED)
+        if seen.value is None:
+            return seen
+        found = self.jackknife(0)
+        arrays = (array[[k]] for array in (found.value_F, found.variance_F, found.n_F))
+        n = effective_number(*arrays, SCALES["%"], found.freedom_F[[k]])
+        fixed = corrected(seen.value / 100, min(float(n[0]), seen.n), known)
+        rates = known.sensitivity.value, known.specificity.value
+        worst, best = (100 * rogan_gladen(end / 100, *rates) for end in (seen.worst, seen.best))
+        ends = (100 * fixed.value, 100 * fixed.low, 100 * fixed.high)
+        return _estimate(*ends, seen.n, seen.of, worst, best)
+
+
+def figures_of(
+    dialogues: Sequence[DialogueMarks], thresholds: MarkSettings, measures: Mapping[str, Measure] = MEASURES
+) -> Figures:
+    """``dialogues`` measured under ``thresholds``."""
+    grid = grid_of(dialogues)
+    sums = [measure.add(grid, thresholds) for measure in measures.values()]
+    return Figures(
+        measures,
+        tuple(d.key for d in dialogues),
+        np.array([d.run for d in dialogues], dtype=int),
+        np.stack(sums, axis=1) if sums else np.zeros((len(dialogues), 0, 3, 2)),
+        lives_of(grid, thresholds),
+    )
+
+
+def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Estimate]:
+    """Unweighted mean of every figure that all of ``figures`` (one a benchmark) have; survival up to turn ``last``
+    (unset: the least :attr:`Figures.reach`), where all have it."""
+    return _estimates(figures, last)
+
+
+def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
+    """Every figure of a way of training: its mean over training seeds, each one observation. Of several ``figures`` (one
+    a benchmark) it is that of their average, over the seeds that played all. Empty for a single seed."""
+    by_seed = values_by_seed(figures, last)
+    if len(by_seed) < 2:
+        return {}
+    n = float(sum(len(part.keys) for part in figures))
+    each_SF = np.array([list(values.values()) for values in by_seed.values()])
+    scales = scales_of(figures, last_of(figures, last))
+    return {
+        name: over_repetitions(list(each_S), n, scale)
+        for (name, scale), each_S in zip(scales.items(), each_SF.T, strict=True)
+        if np.isfinite(each_S).all()
+    }
+
+
+def values_by_seed(figures: Sequence[Figures], last: int | None = None) -> dict[int, dict[str, float]]:
+    """Training seed that played all of ``figures`` -> every figure, averaged over them; NaN where it is undefined."""
+    last = last_of(figures, last)
+    names = scales_of(figures, last)
+    found = {}
+    for seed in sorted(set.intersection(*(set(part.runs) for part in figures))):
+        values_F = np.mean([part.of_run(seed).jackknife(last).value_F for part in figures], axis=0)
+        found[seed] = dict(zip(names, map(float, values_F), strict=True))
+    return found
+
+
+def last_of(figures: Sequence[Figures], last: int | None) -> int:
+    """Where survival is read off: ``last``, or what all of ``figures`` reach; 0: nowhere."""
+    reach = min(part.reach for part in figures)
+    return min(last, figures[0].horizon) if last and reach else reach
+
+
+def scales_of(figures: Sequence[Figures], last: int) -> dict[str, tuple[float, float]]:
+    """Name of every figure, in the order of their arrays -> its scale."""
+    found = {name: measure.scale for name, measure in figures[0].measures.items()}
+    if last:
+        turns = (*(f"survival:{t}" for t in range(1, figures[0].horizon + 1)), "survival")
+        found |= {**dict.fromkeys(turns, SCALES["%"]), "mean_turns": (1.0, float(last))}
+    return found
+
+
+def _estimates(figures: Sequence[Figures], last: int | None) -> dict[str, Estimate]:
+    last = last_of(figures, last)
+    found, scales = mean([part.jackknife(last) for part in figures]), scales_of(figures, last)
+    bounds_2F = np.mean([part.bounds_2F(last) for part in figures], axis=0)
+    counts_2BF = np.stack([part.counts_2F(last) for part in figures], axis=1)
+    measures = figures[0].measures
+    core_F = np.array([name not in measures or measures[name].core for name in scales], dtype=bool)
+    applies_F = ((counts_2BF[0] > 0) | (core_F & (counts_2BF[1] > 0))).all(axis=0)
+    ends = found.ends(np.array(list(scales.values())).reshape(-1, 2).T)
+    rows = zip(found.value_F, *ends, *counts_2BF.sum(axis=1), *bounds_2F, strict=True)
+    return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
+
+
+def _estimate(
+    value: float, low: float, high: float, n: float, of: float, worst: float, best: float
+) -> Estimate:
+    value, low, high, worst, best = map(json_number, (value, low, high, worst, best))
+    return Estimate(value=value, low=low, high=high, n=round(n), of=round(of), worst=worst, best=best)

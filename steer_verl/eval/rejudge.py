@@ -1,0 +1,144 @@
+"""``steer eval rejudge``: the answers of a finished run under another judge; nobody answers anew.
+
+::
+
+    new/run.json ...       a run like every other (steer_verl/eval/runs.py): its turns keep the former ratings
+    new/agreement.json     how far the two judges agree (steer_verl/eval/judging/agreement.py)
+    new/config.json, work/, calls/   as of ``steer eval run``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from steer_verl.errors import DataError
+from steer_verl.eval.config import RejudgeConfig
+from steer_verl.eval.judging import EvalJudge, build_judge
+from steer_verl.eval.judging.agreement import agreement_of
+from steer_verl.eval.judging.protocol import case_of
+from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.runs import read_run, with_images
+from steer_verl.eval.step import ended, word_of
+from steer_verl.eval.summary import known_errors
+from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
+from steer_verl.models.cache import ReplyCache
+from steer_verl.models.place import Place
+from steer_verl.records import write_whole
+from steer_verl.settings_file import parse_settings, read_yaml, set_override
+from steer_verl.statistics.intervals import student_t
+from steer_verl.work.run import Job
+from steer_verl.work.step import Done
+
+AGREEMENT = "agreement.json"
+OF_FILE = ("judge", "marks", "work", "retries")
+"""What is taken of a run's file."""
+
+
+class RejudgeStep:
+    """Rates the answers of one dialogue (:class:`~steer_verl.work.step.Step`)."""
+
+    name = "rejudge"
+
+    def __init__(self, judge: EvalJudge) -> None:
+        self.judge = judge
+
+    async def open(self) -> None:
+        """See :class:`~steer_verl.work.step.Step`."""
+        await self.judge.check()
+
+    async def work(self, item: EvalDialogue, place: Place) -> Done:
+        """See :class:`~steer_verl.work.step.Step`."""
+        ratings = [
+            self.judge.rate(
+                case_of(
+                    item.turns[:number],
+                    reference=item.reference if number == item.planned else "",
+                    facts=item.facts,
+                ),
+                place.part(f"turn{number}"),
+            )
+            for number in range(1, len(item.turns) + 1)
+        ]
+        rated = await asyncio.gather(*ratings, return_exceptions=True)
+        words = [word_of(self.judge, one) for one in rated]
+        turns = [
+            turn.model_copy(
+                update={
+                    "judged": word.judged,
+                    "opinions": word.opinions,
+                    "earlier": (*turn.earlier, turn.judged),
+                }
+            )
+            for turn, word in zip(item.turns, words, strict=True)
+        ]
+        return ended(item.model_copy(update={"turns": tuple(turns)}), *rated)
+
+    async def close(self) -> None:
+        """Close the judge."""
+        await self.judge.close()
+
+
+def rejudge(
+    config: RejudgeConfig, *, accept_changes: bool = False, retry: bool = False, console: Console | None = None
+) -> Finished:
+    """Rate, or go on rating, and write the new run. See :func:`steer_verl.eval.run.evaluate`.
+
+    Raises:
+        DataError: the run is none, or holds no dialogue.
+    """
+    student_t(1)
+    source, config = read_run(config.run), with_retries(config, retry)
+    if not source.dialogues:
+        raise DataError(f"{config.run}: a run without dialogues; give another one")
+    about = source.about.model_copy(
+        update={
+            "judge": build_judge(config.judge, config.out).name,
+            "marks": config.marks.model_dump() if config.marks else source.about.marks,
+            "calibration": calibration_of(config.judge.calibration),
+        }
+    )
+    known_errors(about)  # a calibration that cannot be used is told now
+    job: Job[EvalDialogue] = Job(
+        RejudgeStep.name,
+        config.out / WORK,
+        make_step=functools.partial(_make_step, config),
+        items=lambda: source.dialogues,
+        settings=config.work,
+        content=lambda one: digest_of([with_images(one, lambda image: "").model_dump_json()]),
+    )
+    done = worked(
+        config,
+        job,
+        {"judge": about.judge, "items": digest_of(one.id for one in source.dialogues)},
+        about,
+        lambda: {one.id: [turn.user.images for turn in one.turns] for one in source.dialogues},
+        total=len(source.dialogues),
+        accept_changes=accept_changes,
+        retry=retry,
+        console=console,
+    )
+    agreement = agreement_of(done.run.dialogues, about.mark_settings.fail_below)
+    write_whole(config.out / AGREEMENT, json.dumps(agreement.as_dict(), indent=1, allow_nan=False) + "\n")
+    return done._replace(agreement=agreement)
+
+
+def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequence[str]) -> RejudgeConfig:
+    """The settings of a command: of a run's file, what is said of judging.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    values = {name: value for name, value in (read_yaml(file) if file else {}).items() if name in OF_FILE}
+    for override in overrides:
+        set_override(values, override)
+    return parse_settings(RejudgeConfig, {**values, "run": run, "out": out}, str(file) if file else "settings")
+
+
+def _make_step(config: RejudgeConfig, processes: int, cache: ReplyCache) -> RejudgeStep:
+    return RejudgeStep(build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache))

@@ -1,0 +1,74 @@
+"""An answer that is kept is known by its place, by who gave it, and by the conversation that it answers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from steer_verl.errors import DataError
+from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.images import MAX_BYTES, resolve_image
+from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.place import Place
+
+
+class KeptAnswers(ABC):
+    """A student (:class:`~steer_verl.eval.students.protocol.Student`) that is asked once for each answer.
+
+    Args:
+        name: see the protocol.
+        cache: keeps every answer, with the seconds that it took; without one, nothing is kept.
+    """
+
+    def __init__(self, name: str, cache: ReplyCache | None) -> None:
+        self.name = name
+        self._cache: ReplyCache = cache or Cache(None)
+
+    async def answer(self, messages: Messages, place: Place) -> Reply:
+        """See the protocol."""
+        name = f"{self.name}/{digest(messages)}"
+        return await remembered(self._cache, place, name, Reply, functools.partial(self.asked, messages, place, name))
+
+    @abstractmethod
+    async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
+        """An answer that is not kept yet.
+
+        Args:
+            messages: see the protocol.
+            place: the turn's; what the answer cost goes on its account, also when nothing came of it.
+            name: of the answer at its place.
+
+        Raises:
+            AgentFailed: see the protocol.
+        """
+
+
+def digest(messages: Messages) -> str:
+    """Tells a conversation from every other one of its item, by its texts and the bytes of its images: a folder that
+    was moved is the same, another image under the same path is not."""
+    said = [[m["role"], c if isinstance(c := m["content"], str) else list(map(_known, c))] for m in messages]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+
+def _known(block: Mapping[str, Any]) -> list[str]:
+    return ["image", _image(str(block["image"]))] if block["type"] == "image" else ["text", block["text"]]
+
+
+def _image(path: str) -> str:
+    try:
+        real = resolve_image(path)
+        stat = real.stat()
+        return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
+    except (DataError, OSError):
+        return "unreadable"  # it is told when it is to be shown; no answer is kept
+
+
+@lru_cache(maxsize=2**14)
+def _of_bytes(real: Path, _mtime: int, _size: int) -> str:
+    return hashlib.sha256(real.read_bytes()).hexdigest()

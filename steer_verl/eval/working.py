@@ -1,0 +1,176 @@
+"""What playing and rejudging share: settings that outlive the command, the work, and the finished run.
+
+``out/config.json`` holds the settings of whoever began the folder, paths made absolute, so that ``steer eval retry``
+needs nothing but the folder. Keys are never in it: settings name the variables that hold them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from rich.console import Console
+
+from steer_verl import __version__
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.eval.config import WorkedSettings
+from steer_verl.eval.judging.agreement import Agreement
+from steer_verl.eval.records import EvalDialogue, EvalEnd
+from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
+from steer_verl.eval.shape import Summary
+from steer_verl.eval.summary import summarize
+from steer_verl.eval.summary_table import summary_markdown
+from steer_verl.records import write_whole
+from steer_verl.text import one_line
+from steer_verl.work.manifest import account
+from steer_verl.work.outcomes import read_outcomes
+from steer_verl.work.run import Job, agreed_plan, run
+from steer_verl.work.step import Outcome, given_up
+
+CONFIG, WORK = "config.json", "work"
+FILES = ("rubric", "log")
+"""Settings that are paths though they are texts."""
+
+C = TypeVar("C", bound=WorkedSettings)
+
+
+class Finished(NamedTuple):
+    """An evaluation that has come to its end."""
+
+    run: EvalRun
+    summary: Summary
+    given_up: int
+    """Dialogues that were given up because a model failed for the moment."""
+    agreement: Agreement | None = None
+    """Of a judge with the one before it, where answers were rejudged."""
+
+    @property
+    def incomplete(self) -> int:
+        """Dialogues of which an answer, a rating or a verdict is missing that ``steer eval retry`` asks for again."""
+        return sum(not d.whole and d.end is not EvalEnd.UNPLAYABLE for d in self.run.dialogues)
+
+
+def worked(
+    config: WorkedSettings,
+    job: Job[Any],
+    fingerprint: Mapping[str, Any],
+    about: RunAbout,
+    images: Callable[[], Mapping[str, Sequence[tuple[str, ...]]]],
+    *,
+    total: int,
+    accept_changes: bool,
+    retry: bool,
+    console: Console | None,
+) -> Finished:
+    """Work through an evaluation, or go on with it, and write the run.
+
+    Args:
+        config: its settings, which are kept.
+        job: makes an :class:`~steer_verl.eval.records.EvalDialogue` of every item.
+        fingerprint: who takes part, and what decides the results.
+        about: the run, but for what it has cost.
+        images: the images' paths by item and turn, as they are now: the folder or the files may have been moved.
+        total: items.
+        accept_changes, retry, console: see :func:`steer_verl.work.run.run`.
+
+    Raises:
+        ConfigError: the folder was begun with other settings.
+        SteerError: somebody cannot be asked, or the disk is full; the same command goes on.
+    """
+    agreed_plan(job, fingerprint, accept_changes)
+    write_whole(config.out / CONFIG, json.dumps(_plain(config.model_dump(exclude_unset=True)), indent=1) + "\n")
+    who = {role: getattr(about, role) for role in ("student", "judge", "tutor") if getattr(about, role)}
+    done = run(
+        job,
+        fingerprint,
+        agents=who,
+        total=total,
+        accept_changes=accept_changes,
+        retry=missing if retry else None,
+        console=console,
+    )
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
+    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, images()))
+    summary = summarize(written)
+    write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
+    write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
+    return Finished(written, summary, done.given_up)
+
+
+def missing(outcome: Outcome) -> bool:
+    """Whether something of an item is missing: given up, unrated, left early, or not playable when it was read."""
+    value = outcome.done.value
+    return given_up(outcome) or value is None or not EvalDialogue.model_validate(value, strict=False).whole
+
+
+def with_retries(config: C, retry: bool) -> C:
+    """The settings with the retries of their folder: one more for a retry, unless an unfinished one goes on.
+
+    Raises:
+        DataError: there is nothing to be retried.
+    """
+    retries = max(config.retries, int(kept_settings(config.out).get("retries", 0)))
+    if retry:
+        retries = retries + 1 if account(config.out / WORK).complete else max(retries, 1)
+    return config.model_copy(update={"retries": retries})
+
+
+def kept_settings(out: Path) -> dict[str, Any]:
+    """The settings by which a folder was begun; empty for a new one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    path = out / CONFIG
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); start `steer eval run` with its own file again") from None
+
+
+def calibration_of(path: Path | None) -> dict[str, Any] | None:
+    """The judge's known errors, as ``steer eval calibrate`` wrote them.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        hint = "give the calibration.json of `steer eval calibrate`"
+        raise ConfigError(f"judge.calibration: {path}: cannot be read ({error}); {hint}") from None
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """16 hexadecimal digits over some texts, in their order."""
+    return hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:16]
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """Settings as JSON takes them; paths are absolute."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    path = isinstance(value, Path) or (name in FILES and isinstance(value, str))
+    return str(Path(value).expanduser().absolute()) if path else value
+
+
+def _dialogues(folder: Path, images: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EvalDialogue]:
+    """The record of every item, whether it was kept or given up, with its images where they are now."""
+    for outcome in read_outcomes(folder):
+        if outcome.done.value is None:
+            raise DataError(f"{folder}: item {outcome.id!r} has no record ({outcome.done}); use a new folder")
+        record = EvalDialogue.model_validate(outcome.done.value, strict=False)
+        turns = [
+            turn.model_copy(update={"user": turn.user.model_copy(update={"images": shown})})
+            for turn, shown in zip(record.turns, images[outcome.id], strict=False)
+        ]
+        yield record.model_copy(update={"turns": tuple(turns)})

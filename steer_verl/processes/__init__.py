@@ -1,0 +1,8 @@
+"""Processes of our own: started, watched, and ended so that nothing of them is left.
+
+=============  ==============================================================================
+``leftovers``  what a killed run leaves on the machine, and taking exactly that away
+``child``      one child: its environment, log, time limit, and what its log says last
+``keeper``     the parent of a server, which ends with whoever asked for it
+=============  ==============================================================================
+"""
