@@ -16,9 +16,8 @@ from typing import Any
 from inspect_ai.log import EvalSample, EvalSpec
 from inspect_ai.model import ChatMessage, ModelConfig
 
-from steer_verl.eval.benchmarks.names import label
-from steer_verl.eval.inspect.images import digest
-from steer_verl.eval.inspect.messages import exchanges, images
+from steer_verl.eval.benchmarks.draft import label
+from steer_verl.eval.inspect.messages import exchanges
 from steer_verl.eval.inspect.scores import NOT_RATED, ratings_in
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalTurn, Sampling, Unrated
 from steer_verl.eval.runs import RunAbout
@@ -33,14 +32,14 @@ def dialogue_of(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
         sample.epoch,
         sample.messages,
         sample.metadata,
-        asked=sample.input,
-        benchmark=benchmark_of(spec),
+        benchmark=_text(sample.metadata, "benchmark") or benchmark_of(spec),
         student=one_line(spec.model),
         error=one_line(sample.error.message) if sample.error else "",
     )
     ratings = ratings_in(sample.scores or {}, len(found.turns))
     turns = [turn.model_copy(update={"judged": judged}) for turn, judged in zip(found.turns, ratings, strict=True)]
-    return found.model_copy(update={"turns": tuple(turns), "sampling": sampling_of(spec)})
+    digest = _digest(sample) if (spec.config.epochs or 1) > 1 else ""
+    return found.model_copy(update={"turns": tuple(turns), "sampling": sampling_of(spec), "digest": digest})
 
 
 def played(
@@ -49,7 +48,6 @@ def played(
     messages: Sequence[ChatMessage],
     metadata: Mapping[str, Any],
     *,
-    asked: str | Sequence[ChatMessage] = "",
     benchmark: str = "inspect",
     student: str = "",
     error: str = "",
@@ -64,7 +62,6 @@ def played(
         epoch: of the sample, from 1.
         messages: whatever was said.
         metadata: of the sample: ``planned`` (user turns), ``kind``, ``category``, ``source``, ``license``, ``facts``.
-        asked: the sample's input; with the name it tells which dialogue this is, whoever answers.
         benchmark: what tables call the data set.
         student: who answered.
         error: why the sample ended.
@@ -85,7 +82,7 @@ def played(
     end = EvalEnd.COMPLETED if len(turns) == planned else EvalEnd.STUDENT_FAILED
     facts = metadata.get("facts")
     return EvalDialogue(
-        id=f"{benchmark}/{label(str(name))}" + (f"#{epoch}" if epoch > 1 else ""),
+        id=f"{benchmark}/{label(str(name)).removeprefix(f'{benchmark}/')}" + (f"#{epoch}" if epoch > 1 else ""),
         benchmark=benchmark,
         kind=_kind(metadata.get("kind")),
         source=_text(metadata, "source"),
@@ -98,7 +95,6 @@ def played(
         detail=error or ("" if end is EvalEnd.COMPLETED else "a planned question has no answer"),
         facts=facts if isinstance(facts, dict) else {},
         run=epoch - 1,
-        digest=_digest(str(name), asked),
         student=student,
     )
 
@@ -113,8 +109,8 @@ def absent(name: str, epoch: int, spec: EvalSpec, status: str, benchmarks: Colle
         status: of the log.
         benchmarks: of the samples that the log holds.
     """
-    head, _, rest = name.partition("/")
-    benchmark, name = (head, rest) if head in benchmarks else (benchmark_of(spec), name)
+    head = name.partition("/")[0]
+    benchmark = head if head in benchmarks else benchmark_of(spec)
     why = f"not in the log, which is {status}"
     found = played(name, epoch, (), {}, benchmark=benchmark, student=one_line(spec.model), error=why)
     return found.model_copy(update={"end": EvalEnd.UNPLAYABLE})
@@ -172,7 +168,7 @@ def _text(metadata: Mapping[str, Any], name: str) -> str:
     return label(value) if isinstance(value, str) else ""
 
 
-def _digest(name: str, asked: str | Sequence[ChatMessage]) -> str:
-    words = asked if isinstance(asked, str) else [message.text for message in asked if message.role == "user"]
-    shown = [] if isinstance(asked, str) else [digest(image) for image in images(asked)]
-    return hashlib.sha256(json.dumps([name, words, shown]).encode()).hexdigest()
+def _digest(sample: EvalSample) -> str:
+    """What holds a sample's epochs together. Without epochs there is none: runs are then paired by their questions."""
+    asked = sample.input if isinstance(sample.input, str) else [message.text for message in sample.input]
+    return hashlib.sha256(json.dumps([sample.id, asked]).encode()).hexdigest()

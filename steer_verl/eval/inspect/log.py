@@ -26,7 +26,7 @@ from inspect_ai.log import (
 from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput
 
 from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.names import label
+from steer_verl.eval.benchmarks.draft import label
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.inspect.archive import created, write_archive
 from steer_verl.eval.inspect.foreign import about_of, absent, dialogue_of, sampling_of
@@ -136,7 +136,8 @@ def read_log(path: Path | str) -> EvalRun:
 
 
 def _dialogue(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
-    ours = record_in((sample.scores or {}).values(), images(sample.messages))
+    told = [score.metadata or {} for score in (sample.scores or {}).values()]
+    ours = record_in([*told, sample.metadata], images(sample.messages))
     if ours is not None and RECORD not in (spec.metadata or {}):  # of our task, which does not know the sampling
         return ours.model_copy(update={"sampling": sampling_of(spec)})
     return ours or dialogue_of(sample, spec)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from inspect_ai.log import read_eval_log_async
 from inspect_ai.log._samples import sample_active
-from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import CachePolicy, GenerateConfig, Model, get_model
 from inspect_ai.solver import Generate, TaskState
 
 from steer_verl.errors import DataError
@@ -157,9 +158,14 @@ TASKS: dict[str, str] = {}
 
 
 async def _task_id(log: str) -> str:
-    if log not in TASKS:
-        TASKS[log] = (await read_eval_log_async(log, header_only=True)).eval.task_id
-    return TASKS[log]
+    for patience in (0.1, 0.2, 0.4, 0.8):
+        if log in TASKS:
+            break
+        try:
+            TASKS[log] = (await read_eval_log_async(log, header_only=True)).eval.task_id
+        except Exception:  # it is being written at this moment
+            await asyncio.sleep(patience)
+    return TASKS.setdefault(log, PurePath(log).stem.rpartition("_")[2])  # where Inspect puts it unless told otherwise
 
 
 def _role(role: str) -> Model:
@@ -167,12 +173,8 @@ def _role(role: str) -> Model:
 
 
 async def _asked(role: str, messages: list[dict[str, Any]], place: str) -> Reply:
-    output = await _role(role).generate(chat(messages), cache=await policy(place, role))
-    return _reply(output)
-
-
-def _reply(output: ModelOutput) -> Reply:
     """What a filter took is a refusal: the same request would meet it again."""
+    output = await _role(role).generate(chat(messages), cache=await policy(place, role))
     filtered = output.completion or "filtered" if output.stop_reason == "content_filter" else ""
     return Reply(content=output.completion, finish_reason=output.stop_reason, refusal=filtered)
 

@@ -43,21 +43,18 @@ def score_of(dialogue: EvalDialogue, images: Mapping[str, str], marks: MarkSetti
     return Score(value=_value(dialogue, marks), explanation=words, metadata=told)
 
 
-def record_in(scores: Iterable[Score], images: Iterable[bytes]) -> EvalDialogue | None:
-    """The dialogue that :func:`score_of` put into one of ``scores``, its images as files of this machine."""
-    for score in scores:
-        told = score.metadata or {}
-        if RECORD in told:
-            dialogue = EvalDialogue.model_validate(told[RECORD], strict=False)
-            held = {digest(image): image for image in images}
-            names: dict[str, str] = told.get(IMAGES, {})
+def record_in(told: Iterable[Mapping[str, Any]], images: Iterable[bytes]) -> EvalDialogue | None:
+    """The dialogue in the first metadata that hold one (:data:`RECORD`), its images as files of this machine."""
+    found = next((one for one in told if RECORD in one), None)
+    if found is None:
+        return None
+    held, names = {digest(image): image for image in images}, found.get(IMAGES, {})
 
-            def path(was: str, held: Mapping[str, bytes] = held, names: Mapping[str, str] = names) -> str:
-                image = held.get(names.get(was, ""))
-                return absent(was) if image is None else kept(image, was)
+    def path(was: str) -> str:
+        image = held.get(names.get(was, ""))
+        return absent(was) if image is None else kept(image, was)
 
-            return with_images(dialogue, path)
-    return None
+    return with_images(EvalDialogue.model_validate(found[RECORD], strict=False), path)
 
 
 def ratings_in(scores: Mapping[str, Score], turns: int) -> list[Judged]:
@@ -71,15 +68,13 @@ def ratings_in(scores: Mapping[str, Score], turns: int) -> list[Judged]:
 
 
 def _judged(judge: str, told: Any) -> Judged:
-    said = (
-        {name: value for name, value in told.items() if name in Rating.model_fields} if isinstance(told, dict) else {}
-    )
+    words = told if isinstance(told, dict) else {}
+    said = {name: value for name, value in words.items() if name in Rating.model_fields}
     try:
         return Rating.model_validate({"judge": judge, **said, "status": "ok"}, strict=False)
     except ValidationError as error:
-        reason = told.get("reason") if isinstance(told, dict) else None
-        detail = one_line(error.errors()[0]["msg"])
-        return Unrated(judge=judge, reason=one_line(reason) if isinstance(reason, str) else NOT_RATED, detail=detail)
+        reason, detail = one_line(str(words.get("reason", NOT_RATED))), one_line(error.errors()[0]["msg"])
+        return Unrated(judge=judge, reason=reason, detail=detail)
 
 
 def _value(dialogue: EvalDialogue, marks: MarkSettings) -> dict[str, float]:

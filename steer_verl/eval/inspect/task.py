@@ -31,6 +31,7 @@ from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.judging.request import judge_prompt
 from steer_verl.eval.records import EvalDialogue, EvalItem, Unrated
+from steer_verl.eval.rejudge import RejudgeStep
 from steer_verl.eval.step import EvalStep
 from steer_verl.models.place import Place
 from steer_verl.settings_file import load_settings
@@ -91,6 +92,9 @@ def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int 
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         item = EvalItem.model_validate(state.metadata[ITEM], strict=False)
+        place = Place(item.id)
+        if state.epoch > 1:
+            item = item.model_copy(update={"id": f"{item.id}#{state.epoch}"})
         if judge == "model":
             get_model(role=GRADER, required=True)  # who is missing is missed before the student is asked
         state.messages = []
@@ -103,7 +107,7 @@ def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int 
             max_turns=max_turns,
             run=state.epoch - 1,
         )
-        done = await step.work(item, Place(item.id))
+        done = await step.work(item, place)
         student.state.metadata |= {RECORD: done.value, IMAGES: student.held}
         return student.state
 

@@ -11,7 +11,7 @@ from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import Score
 
 from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.names import label
+from steer_verl.eval.benchmarks.draft import label
 from steer_verl.eval.inspect.archive import created, write_archive
 from steer_verl.eval.inspect.images import shown
 from steer_verl.eval.inspect.messages import conversation

@@ -1,4 +1,4 @@
-"""``inspect`` as a user runs it: in a process of its own, which finds us by the entry point as after ``pip install``."""
+"""``inspect`` as a user runs it: in a process of its own, which finds us by the entry point, as once installed."""
 
 from __future__ import annotations
 

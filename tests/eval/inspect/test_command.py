@@ -12,22 +12,12 @@ from aiohttp import web
 
 from steer_verl.eval.runs import read_run
 from steer_verl.mini.model import build
-from tests.data.samples import picture
 from tests.eval.inspect.command import inspect, inspected
+from tests.eval.inspect.rows import bench
 from tests.models.fault_server import FaultServer, Request, Step
 from tests.models.replies import completion, nonce_of, prompt_text
 
 TURNS = 3
-
-
-def bench(folder: Path, dialogues: int) -> None:
-    """Dialogues of three turns with an image in the second."""
-    picture(folder / "a.png", (40, 40))
-    rows = [
-        {"question_id": f"q{n}", "image": "a.png", "messages_fixed": [f"Question {n}?", "<image>And this?", "How so?"]}
-        for n in range(dialogues)
-    ]
-    (folder / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Held(FaultServer):
@@ -88,19 +78,8 @@ async def test_a_student_in_a_folder(tmp_path: Path) -> None:
     build(tmp_path / "student")
     bench(tmp_path, 2)
     task = ("steer_verl/steer_bench", "-T", "benchmark=bench.jsonl", "-T", "judge=mini", "--log-dir", "logs")
-    said = await inspected(
-        tmp_path,
-        "eval",
-        *task,
-        "--model",
-        "steer/student",
-        "-M",
-        "kind=mini",
-        "--max-tokens",
-        "6",
-        "--temperature",
-        "0",
-    )
+    model = ("--model", "steer/student", "-M", "kind=mini", "--max-tokens", "6", "--temperature", "0")
+    said = await inspected(tmp_path, "eval", *task, *model)
     (log,) = (tmp_path / "logs").glob("*.eval")
     run = read_run(log)
     assert "steer_unrated" in said and run.about.name == "steer/student"

@@ -21,10 +21,12 @@ from inspect_ai.scorer import Score, Scorer, Target, includes, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 
+from steer_verl.eval.estimate import Estimate
+from steer_verl.eval.figures import figures_of
 from steer_verl.eval.inspect.task import steer_judge
+from steer_verl.eval.marks import marks_of_run
 from steer_verl.eval.records import EvalEnd, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, read_run
-from steer_verl.eval.summary import summarize_run
 from steer_verl.images import image_uri
 from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.samples import picture
@@ -72,11 +74,9 @@ def logged(folder: Path, scorer: Any, samples: int = 4, **more: Any) -> Path:
     return Path(log.location.removeprefix("file://"))
 
 
-def survival(run: EvalRun) -> tuple[Any, ...]:
-    """Survival to the last turn: value, and the bounds if something is missing."""
-    summary = summarize_run(run)
-    found = summary["benchmarks"][run.benchmarks[0]]["survival"]
-    return found["points"][-1] if isinstance(found, dict) else found
+def survival(run: EvalRun) -> Estimate:
+    """To the last turn."""
+    return figures_of(marks_of_run(run.dialogues), run.about.mark_settings).estimates()["survival"]
 
 
 def test_their_solver_and_our_scorer(tmp_path: Path) -> None:
@@ -133,9 +133,7 @@ def test_systems_tools_and_images(tmp_path: Path) -> None:
         metadata={"kind": "benign", "category": "law", "planned": 3},
         messages=[
             ChatMessageSystem(content="Be good."),
-            ChatMessageUser(
-                content=[ContentText(text="See <image>"), ContentImage(image=uri), ContentText(text="Ok?")]
-            ),
+            ChatMessageUser(content=[ContentText(text="<image>"), ContentImage(image=uri), ContentText(text="Ok?")]),
             ChatMessageAssistant(content="", tool_calls=[call]),
             ChatMessageTool(content="seen", tool_call_id="1"),
             ChatMessageAssistant(content="A box."),
@@ -168,7 +166,13 @@ def test_a_sample_that_is_not_there_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".eval", ".json"])
 def test_figures_of_a_log_show_what_is_missing(tmp_path: Path, ending: str) -> None:
-    path = logged(tmp_path, names_marks())
-    write_eval_log(read_eval_log(path), tmp_path / f"theirs{ending}")
-    run = read_run(tmp_path / f"theirs{ending}")
-    assert len(run.dialogues) == 4 and survival(run)
+    def found(name: str, scorer: Any, **more: Any) -> Estimate:
+        path = tmp_path / f"{name}{ending}"
+        write_eval_log(read_eval_log(logged(tmp_path / name, scorer, **more)), path)
+        return survival(read_run(path))
+
+    theirs = found("theirs", includes())
+    assert (theirs.value, theirs.worst, theirs.best) == (None, 0, 100)
+    judge = models.judge(lambda request: -1 if "Question 2" in request else 3)
+    ours = found("ours", steer_judge(), model_roles={"grader": judge})
+    assert (ours.value, ours.worst, ours.best) == (75, 75, 75)
