@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 import typer.main
+from inspect_ai._cli.main import inspect
 
 from steer_verl.cli import app
 from tests.docs.pages import DOCS, PAGES, ROOT, command_lines, name, prose, words
@@ -96,6 +97,8 @@ def test_command_lines_are_real(page: Path) -> None:
         try:
             if args and args[0].split("/")[-1] == "steer":
                 check_steer(args[1:])
+            elif args[:1] == ["inspect"]:
+                parses(inspect, args[1:], "inspect")
             elif args[:1] == ["make"]:
                 assert set(args[1:]) <= set(targets)
             elif args[:2] == ["python", "-m"] and args[2].startswith(("benchmarks.", "steer_verl.")):
