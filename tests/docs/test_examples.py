@@ -138,9 +138,7 @@ def test_the_summary_is_told_whole() -> None:
     (shown,) = objects(section("formats.md", "summary.json"))
     assert shown.keys() == EstimateJson.__annotations__.keys()
     rows = re.findall(
-        r"^\| (`.*?) \| (.*) \|$",
-        (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0],
-        re.M,
+        r"^\| (`.*?) \| (.*) \|$", (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0], re.M
     )
     assert {key for first, _ in rows for key in SPAN.findall(first)} == SummaryJson.__annotations__.keys()
     named = next(SPAN.findall(told) for first, told in rows if first == "`benchmarks`")

@@ -70,9 +70,10 @@ def parses(command: Any, args: list[str], called: str) -> None:
         if type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError"):
             return
         raise
-    if not hasattr(command, "resolve_command"):
+    left = [*context._protected_args, *context.args]
+    if not hasattr(command, "resolve_command") or not left:
         return
-    inner_name, inner, inner_args = command.resolve_command(context, [*context._protected_args, *context.args])
+    inner_name, inner, inner_args = command.resolve_command(context, left)
     if called == "steer" and inner_name in HANDED_ON:
         module = importlib.import_module(HANDED_ON[inner_name])
         parses(typer.main.get_command(module.app), inner_args, f"steer {inner_name}")
