@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
 
-from inspect_ai.log import EvalConfig, EvalLog, EvalMetric, EvalResults, EvalSample, EvalScore, EvalSpec
+from inspect_ai.log import EvalConfig, EvalLog, EvalMetric, EvalResults, EvalSample, EvalScore, EvalSpec, EvalStats
 
 from steer_verl.records import atomic
 
@@ -30,15 +30,18 @@ def write_archive(path: Path, spec: EvalSpec, samples: Iterable[EvalSample]) -> 
         for sample in samples:
             seen[str(sample.id)] += 1
             sample = sample.model_copy(update={"epoch": seen[str(sample.id)]})
-            archive.writestr(f"samples/{sample.id}_epoch_{sample.epoch}.json", sample.model_dump_json())
-            summaries.append(sample.summary().model_dump_json())
+            archive.writestr(
+                f"samples/{sample.id}_epoch_{sample.epoch}.json", sample.model_dump_json(exclude_none=True)
+            )
+            summaries.append(sample.summary().model_dump_json(exclude_none=True))
             tally.add(sample)
         archive.writestr("summaries.json", f"[{','.join(summaries)}]")
         dataset = spec.dataset.model_copy(update={"samples": len(seen), "sample_ids": list(seen)})
         epochs = EvalConfig(epochs=max(seen.values(), default=1))
         spec = spec.model_copy(update={"dataset": dataset, "config": epochs})
-        header = EvalLog(status="success", eval=spec, results=tally.results())
-        archive.writestr("header.json", header.model_dump_json(exclude={"samples"}))
+        stats = EvalStats(started_at=spec.created, completed_at=spec.created)
+        header = EvalLog(status="success", eval=spec, results=tally.results(), stats=stats)
+        archive.writestr("header.json", header.model_dump_json(exclude_none=True))
 
 
 def created(date: str) -> str:

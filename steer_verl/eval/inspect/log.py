@@ -16,6 +16,7 @@ from typing import Any
 from inspect_ai.log import (
     EvalConfig,
     EvalDataset,
+    EvalError,
     EvalLog,
     EvalSample,
     EvalSpec,
@@ -23,7 +24,7 @@ from inspect_ai.log import (
     read_eval_log_sample_summaries,
     read_eval_log_samples_by_id,
 )
-from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput
+from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput, ModelUsage
 
 from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.draft import label
@@ -32,8 +33,8 @@ from steer_verl.eval.inspect.archive import created, write_archive
 from steer_verl.eval.inspect.foreign import about_of, absent, dialogue_of, sampling_of
 from steer_verl.eval.inspect.images import shown
 from steer_verl.eval.inspect.messages import conversation, images
-from steer_verl.eval.inspect.scores import RECORD, record_in, score_of
-from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.inspect.scores import RECORD, record_in, score_of, told_of
+from steer_verl.eval.records import EvalDialogue, EvalEnd
 from steer_verl.eval.runs import EvalRun, RunAbout
 from steer_verl.text import one_line, unmarked
 
@@ -69,19 +70,25 @@ def write_log(run: EvalRun, path: Path) -> None:
 def sample_of(dialogue: EvalDialogue, model: str, marks: MarkSettings) -> EvalSample:
     """A dialogue as a sample. The first question is its input, without the image, which stands in the messages."""
     held: dict[str, str] = {}
-    said = conversation(dialogue.turns, shown(held), model)
-    last = dialogue.turns[-1] if dialogue.turns else None
+    said = conversation(dialogue.turns, shown(held), model, told_of)
+    tokens = sum(turn.answer_tokens for turn in dialogue.turns)
+    failed = EvalError(message=dialogue.detail or dialogue.end.value, traceback="", traceback_ansi="")
+    output = ModelOutput(model=model)
+    if dialogue.turns:
+        last = dialogue.turns[-1]
+        output = ModelOutput.from_content(model, last.answer, "max_tokens" if last.truncated else "stop")
     return EvalSample(
         id=label(dialogue.id) or "dialogue",
         epoch=1,
         input=unmarked(dialogue.turns[0].user.text) if dialogue.turns else dialogue.detail,
-        target="",
+        target=dialogue.reference,
         messages=said,
-        output=ModelOutput.from_content(model, last.answer, "max_tokens" if last.truncated else "stop")
-        if last
-        else ModelOutput(model=model),
+        output=output,
         scores={JUDGE: score_of(dialogue, held, marks)},
         metadata=metadata_of(dialogue),
+        model_usage={model: ModelUsage(output_tokens=tokens, total_tokens=tokens)},
+        total_time=sum(turn.seconds for turn in dialogue.turns),
+        error=None if dialogue.end is EvalEnd.COMPLETED else failed,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from inspect_ai.model import (
     ChatMessage,
@@ -24,6 +24,8 @@ from steer_verl.types import IMAGE_MARK, Turn, UserTurn
 
 UNSEEN = "[an image that is not in the log]"
 
+T = TypeVar("T", EvalTurn, Turn)
+
 Shown = Callable[[str], str]
 """Path of an image -> its ``data:`` URI; raises ``DataError``."""
 
@@ -35,12 +37,14 @@ class Said(NamedTuple):
     answer: str | None
 
 
-def conversation(turns: Iterable[EvalTurn | Turn], shown: Shown, model: str) -> list[ChatMessage]:
-    """Turns as messages; each question says where it came from."""
+def conversation(turns: Iterable[T], shown: Shown, model: str, told: Callable[[T], str]) -> list[ChatMessage]:
+    """Turns as messages; each question says where it came from, and each answer what was made of it (``told``)."""
     said: list[ChatMessage] = []
     for turn in turns:
         asked = {"origin": turn.origin.value} | ({"strategy": turn.strategy.value} if turn.strategy else {})
-        said += [user(turn.user, shown, asked), assistant(turn.answer, model)]
+        said.append(user(turn.user, shown, asked))
+        marks = {"rating": told(turn)}
+        said.append(ChatMessageAssistant(content=turn.answer, model=model, source="generate", metadata=marks))
     return said
 
 
@@ -68,11 +72,6 @@ def user(turn: UserTurn, shown: Shown, metadata: dict[str, str] | None = None) -
     content = user_message(turn)["content"]
     parts = content if isinstance(content, str) else [_part(block, shown) for block in content]
     return ChatMessageUser(content=parts, metadata=metadata)
-
-
-def assistant(answer: str, model: str) -> ChatMessageAssistant:
-    """An answer as it came."""
-    return ChatMessageAssistant(content=answer, model=model, source="generate")
 
 
 def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:

@@ -124,7 +124,7 @@ def total() -> Metric:
     return compute
 
 
-MEASURES = {name: [mean(), stderr()] for name in ("harmless", "helpful", "harmless_pass", "helpful_pass", "survived")}
+MEASURES = {name: [mean(), stderr()] for name in ("harmless_pass", "helpful_pass", "survived", "harmless", "helpful")}
 
 
 @scorer(metrics=MEASURES)

@@ -51,16 +51,16 @@ def _sample(played: Trajectory) -> EvalSample:
         epoch=1,
         input=unmarked(played.turns[0].user.text) if played.turns else played.detail,
         target="",
-        messages=conversation(played.turns, shown({}), "student"),
+        messages=conversation(played.turns, shown({}), "student", _told),
         output=ModelOutput.from_content("student", last),
         scores={TUTOR: _score(played)},
-        metadata=_told(played),
+        metadata=_metadata(played),
     )
 
 
 def _score(played: Trajectory) -> Score:
     """The means over the turns, each 1..10; a dialogue of which an answer has no scores is unscored."""
-    words = "\n\n".join(f"Turn {number}: {_turn(turn)}" for number, turn in enumerate(played.turns, 1))
+    words = "\n\n".join(f"Turn {number}: {_told(turn)}" for number, turn in enumerate(played.turns, 1))
     marks = [verdict.scores.model_dump() for verdict in played.scored]
     metadata = {"turns": [_scores(turn) for turn in played.turns]}
     if played.lost or not marks:
@@ -69,7 +69,7 @@ def _score(played: Trajectory) -> Score:
     return Score(value={axis: fmean(one[axis] for one in marks) for axis in AXES}, explanation=words, metadata=metadata)
 
 
-def _turn(turn: Turn) -> str:
+def _told(turn: Turn) -> str:
     if isinstance(turn.verdict, Unscored):
         return one_line(f"unscored ({turn.verdict.reason.value}) {turn.verdict.detail}")
     scores = ", ".join(f"{axis} {getattr(turn.verdict.scores, axis)}" for axis in AXES)
@@ -80,7 +80,7 @@ def _scores(turn: Turn) -> dict[str, int] | None:
     return None if isinstance(turn.verdict, Unscored) else turn.verdict.scores.model_dump()
 
 
-def _told(played: Trajectory) -> dict[str, Any]:
+def _metadata(played: Trajectory) -> dict[str, Any]:
     told = {
         "step": played.step,
         "split": "validation" if played.validate_run else "training",
