@@ -16,8 +16,9 @@ import numpy as np
 from steer_verl.demo.ablations import FULL, STUDENTS, Ablations, finished, stages
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
+from steer_verl.eval import differences as paired
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.differences import Difference, differences
+from steer_verl.eval.differences import Difference
 from steer_verl.eval.estimate import ranged
 from steer_verl.eval.figures import Figures, figures_of, over_seeds, values_by_seed
 from steer_verl.eval.runs import read_run
@@ -108,7 +109,7 @@ def change(name: str, marks: Marks, student: str, against: str = FULL) -> Change
 
 @lru_cache(maxsize=64)
 def _differences(after: Figures, before: Figures) -> dict[str, Difference]:
-    return differences(after, before)
+    return paired.differences(after, before)
 
 
 def _interval(*ends: float | None) -> Interval:
@@ -280,9 +281,9 @@ def _played(run: Ablations, marks: Marks, seeds: Sequence[int]) -> str:
     return (
         f"Training seeds: {_list(seeds)}. Every seed draws its own data, order and sampling for Stages II and III; the "
         "pretrained base is one model for all of them, as in the paper. GRPO takes "
-        f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first.key_N)} dialogues a seed on "
-        f"unseen scenes ({attacked} of seed {seeds[0]}'s attacked), greedy decoding, under the adaptive attack. "
-        "Intervals: 95 %, within the scale, not corrected for the number of comparisons."
+        f"{run.plan(0).steps('grpo')} steps for every student. Each student plays {len(first.key_N)} dialogues a "
+        f"seed on unseen scenes ({attacked} of seed {seeds[0]}'s attacked), greedy decoding, under the adaptive "
+        "attack. Intervals: 95 %, within the scale, not corrected for the number of comparisons."
     )
 
 

@@ -12,8 +12,8 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
-from importlib.metadata import version
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,7 +149,7 @@ def report(found: Found, seeds: Sequence[int], times: Sequence[dict[str, float]]
         students(found),
         "![survival by turn](mini.png)",
         "## GRPO against SFT",
-        "Differences are paired by dialogue. *Over seeds* takes each training seed as one observation (Student's t, on the scale).",
+        "Differences are paired by dialogue. *Over seeds* takes each training seed as one observation (Student's t).",
         gains(found, seeds),
         "## Time",
         timing(seeds, times),

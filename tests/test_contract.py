@@ -391,6 +391,7 @@ def test_verl_lays_out_a_checkpoint_as_we_look_for_it() -> None:
 def test_verls_merger_takes_our_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """steer_verl/eval/students/checkpoint.py."""
     from steer_verl.eval.students.checkpoint import merger_arguments
+    from steer_verl.eval.students.shards import SAFE_LOAD
 
     merger = importlib.import_module("verl.model_merger.base_model_merger")
     monkeypatch.setattr("sys.argv", ["merger", *merger_arguments(tmp_path / "shards", tmp_path / "hf")])
@@ -401,6 +402,10 @@ def test_verls_merger_takes_our_command_line(tmp_path: Path, monkeypatch: pytest
         str(tmp_path / "shards" / "huggingface"),
     )
     assert not config.hf_upload
+    fsdp = inspect.getsource(importlib.import_module("verl.model_merger.fsdp_model_merger"))
+    assert "torch.load(" in fsdp and "pickle.load" not in fsdp, "shards are opened past torch's restricted unpickler"
+    load = inspect.getsource(importlib.import_module("torch.serialization"))
+    assert all(f'"{name}"' in load for name in SAFE_LOAD), "torch.load is restricted in another way"
 
 
 def test_verl_synchronises_weights_in_the_order_that_our_engine_expects() -> None:

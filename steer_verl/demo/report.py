@@ -100,7 +100,8 @@ def curve_of(found: Figures) -> Curve:
 
 def cell(values: Mapping[str, Any] | None, decimals: int, *, signed: bool = False) -> str:
     """``value [low to high]`` of a figure in ``report.json``; a dash when it is undefined."""
-    return "-" if values is None else ranged(*(values[k] for k in ("value", "low", "high")), decimals, signed=signed)
+    found = values or {"value": None, "low": None, "high": None}
+    return ranged(found["value"], found["low"], found["high"], decimals, signed=signed)
 
 
 def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: bool = True) -> list[list[str]]:

@@ -116,11 +116,11 @@ def _tested(sets: Sequence[_Pair], last: int) -> np.ndarray:
         return curve(sums.reshape(*sums.shape[:-1], len(sets), 2, -1), last).mean(axis=-2)
 
     measures = range(sets[0].measured_2CK2.shape[2])
-    found = [paired_permutation(*_blocks([s.measured_2CK2[:, :, k] for s in sets]), mean_ratio) for k in measures]
+    found = [paired_permutation(_blocks([s.measured_2CK2[:, :, k] for s in sets]), mean_ratio) for k in measures]
     if last:
         risks = [s.risks_2C2T.reshape(*s.risks_2C2T.shape[:2], -1) for s in sets]
-        found.append(paired_permutation(*_blocks(risks), mean_curve))
-    return np.concatenate(found) if found else np.zeros(0)
+        found.append(paired_permutation(_blocks(risks), mean_curve))
+    return np.concatenate(found)
 
 
 def _blocks(parts: Sequence[np.ndarray]) -> np.ndarray:

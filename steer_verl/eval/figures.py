@@ -21,7 +21,7 @@ import numpy as np
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.jackknife import Jackknife, beside, mean, of_ratios, of_survival, ratio
-from steer_verl.eval.marks import DialogueMarks, Key, grid_of
+from steer_verl.eval.marks import DialogueMarks, Grid, Key, grid_of
 from steer_verl.eval.measures import MEASURES, SCALES, Measure
 from steer_verl.eval.survival import Lives, lives_of, restricted_mean
 from steer_verl.statistics.agreement import Detection, corrected, rogan_gladen
@@ -151,18 +151,16 @@ class Figures:
         rows = zip(found.value_F, *ends, *counts, *100 * self.lives.hazard_bounds_2T[::-1], strict=True)
         return [_estimate(*row) for row in rows]
 
-
     def corrected(self, known: Detection) -> Estimate:
         """The share of failing turns, corrected for the judge's errors (Rogan and Gladen); bounds likewise."""
         seen, k = self.estimates()[FAILED], list(self.measures).index(FAILED)
         if seen.value is None:
             return seen
         found = self.jackknife(0)
-        arrays = (array[[k]] for array in (found.value_F, found.variance_F, found.n_F))
-        n = effective_number(*arrays, SCALES["%"], found.freedom_F[[k]])
-        fixed = corrected(seen.value / 100, min(float(n[0]), seen.n), known)
+        n = effective_number(found.value_F[k], found.variance_F[k], found.n_F[k], SCALES["%"], found.freedom_F[k])
+        fixed = corrected(seen.value / 100, min(float(n), seen.n), known)
         rates = known.sensitivity.value, known.specificity.value
-        worst, best = (100 * rogan_gladen(end / 100, *rates) for end in (seen.worst, seen.best))
+        worst, best = (100 * rogan_gladen((end or 0.0) / 100, *rates) for end in (seen.worst, seen.best))
         ends = (100 * fixed.value, 100 * fixed.low, 100 * fixed.high)
         return _estimate(*ends, seen.n, seen.of, worst, best)
 
@@ -171,13 +169,16 @@ def figures_of(
     dialogues: Sequence[DialogueMarks], thresholds: MarkSettings, measures: Mapping[str, Measure] = MEASURES
 ) -> Figures:
     """``dialogues`` measured under ``thresholds``."""
-    grid = grid_of(dialogues)
-    sums = [measure.add(grid, thresholds) for measure in measures.values()]
+    return figures_of_grid(grid_of(dialogues), thresholds, measures)
+
+
+def figures_of_grid(grid: Grid, thresholds: MarkSettings, measures: Mapping[str, Measure] = MEASURES) -> Figures:
+    """The same of marks that are arrays already."""
     return Figures(
         measures,
-        tuple(d.key for d in dialogues),
-        np.array([d.run for d in dialogues], dtype=int),
-        np.stack(sums, axis=1) if sums else np.zeros((len(dialogues), 0, 3, 2)),
+        tuple(d.key for d in grid.dialogues),
+        np.array([d.run for d in grid.dialogues], dtype=int),
+        np.stack([measure.add(grid, thresholds) for measure in measures.values()], axis=1),
         lives_of(grid, thresholds),
     )
 
@@ -189,8 +190,8 @@ def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Es
 
 
 def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
-    """Every figure of a way of training: its mean over training seeds, each one observation. Of several ``figures`` (one
-    a benchmark) it is that of their average, over the seeds that played all. Empty for a single seed."""
+    """Every figure of a way of training: its mean over training seeds, each one observation; empty for a single seed.
+    Of several ``figures`` (one a benchmark) it is that of their average, over the seeds that played all."""
     by_seed = values_by_seed(figures, last)
     if len(by_seed) < 2:
         return {}
@@ -243,8 +244,6 @@ def _estimates(figures: Sequence[Figures], last: int | None) -> dict[str, Estima
     return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
 
 
-def _estimate(
-    value: float, low: float, high: float, n: float, of: float, worst: float, best: float
-) -> Estimate:
-    value, low, high, worst, best = map(json_number, (value, low, high, worst, best))
-    return Estimate(value=value, low=low, high=high, n=round(n), of=round(of), worst=worst, best=best)
+def _estimate(value: float, low: float, high: float, n: float, of: float, worst: float, best: float) -> Estimate:
+    figures = zip(("value", "low", "high", "worst", "best"), (value, low, high, worst, best), strict=True)
+    return Estimate(**{name: json_number(number) for name, number in figures}, n=round(n), of=round(of))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steer_verl.eval.survival import product_limit, restricted_mean
-from steer_verl.statistics.intervals import Ends, bounded
+from steer_verl.statistics.intervals import Ends, Scale, bounded
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Jackknife:
         """Of the figures."""
         return (self.moved_CF**2).sum(axis=0)
 
-    def ends(self, scale: tuple[np.ndarray, np.ndarray]) -> Ends:
-        """Low and high of the intervals on a scale (F,)."""
+    def ends(self, scale: Scale | np.ndarray) -> Ends:
+        """Low and high of the intervals on a scale: two numbers, or (2, F)."""
         return bounded(self.value_F, self.variance_F, self.n_F, scale, self.freedom_F)
 
     def correlation_F(self, other: Jackknife) -> np.ndarray:

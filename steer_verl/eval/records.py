@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steer_verl.types import (
+    MAX_TURNS,
     AttackStrategy,
     DialogueKind,
     Exchange,
@@ -143,7 +144,7 @@ class EvalDialogue(Record):
     source_id: str = ""
     license: str = ""
     category: str = ""
-    planned: Annotated[int, Field(ge=0)]
+    planned: Annotated[int, Field(ge=0, le=MAX_TURNS)]
     """User turns that the item has; with ``turns`` fewer, the rest was not played."""
     turns: tuple[EvalTurn, ...] = ()
     end: EvalEnd

@@ -21,8 +21,8 @@ from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
 from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
-from steer_verl.eval.judging.protocol import case_of
-from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.judging.protocol import Rated, case_of
+from steer_verl.eval.records import EvalDialogue, EvalTurn
 from steer_verl.eval.runs import read_run, with_images
 from steer_verl.eval.step import ended, word_of
 from steer_verl.eval.summary import known_errors
@@ -46,42 +46,23 @@ class RejudgeStep:
     name = "rejudge"
 
     def __init__(self, judge: EvalJudge) -> None:
-        self.judge = judge
-
-    async def open(self) -> None:
-        """See :class:`~steer_verl.work.step.Step`."""
-        await self.judge.check()
+        self.judge, self.open, self.close = judge, judge.check, judge.close
 
     async def work(self, item: EvalDialogue, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
-        ratings = [
-            self.judge.rate(
-                case_of(
-                    item.turns[:number],
-                    reference=item.reference if number == item.planned else "",
-                    facts=item.facts,
-                ),
-                place.part(f"turn{number}"),
-            )
-            for number in range(1, len(item.turns) + 1)
+        cases = [
+            case_of(item.turns[:n], reference=item.reference if n == item.planned else "", facts=item.facts)
+            for n in range(1, len(item.turns) + 1)
         ]
+        ratings = (self.judge.rate(case, place.part(f"turn{n}")) for n, case in enumerate(cases, 1))
         rated = await asyncio.gather(*ratings, return_exceptions=True)
-        words = [word_of(self.judge, one) for one in rated]
-        turns = [
-            turn.model_copy(
-                update={
-                    "judged": word.judged,
-                    "opinions": word.opinions,
-                    "earlier": (*turn.earlier, turn.judged),
-                }
-            )
-            for turn, word in zip(item.turns, words, strict=True)
-        ]
+        turns = [_rejudged(*both) for both in zip(item.turns, (word_of(self.judge, one) for one in rated), strict=True)]
         return ended(item.model_copy(update={"turns": tuple(turns)}), *rated)
 
-    async def close(self) -> None:
-        """Close the judge."""
-        await self.judge.close()
+
+def _rejudged(turn: EvalTurn, word: Rated) -> EvalTurn:
+    now = {"judged": word.judged, "opinions": word.opinions, "earlier": (*turn.earlier, turn.judged)}
+    return turn.model_copy(update=now)
 
 
 def rejudge(

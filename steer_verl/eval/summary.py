@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -46,7 +46,8 @@ def summarize(run: EvalRun) -> Summary:
     for name in names:
         rows = [i for i, d in enumerate(marks) if d.benchmark == name]
         figures[name] = found.choose({marks[i].key for i in rows})
-        parts[name] = _subset([run.dialogues[i] for i in rows], [marks[i] for i in rows], figures[name], settings, known)
+        played = [run.dialogues[i] for i in rows]
+        parts[name] = _subset(played, [marks[i] for i in rows], figures[name], settings, known)
     whole = _subset(run.dialogues, marks, found, settings, known)
     occurring = {name for part in (whole, *parts.values()) for name in part.measures}
     return Summary(
@@ -94,14 +95,17 @@ def _by_question(marks: Sequence[DialogueMarks]) -> dict[str, Measure]:
     asked = sorted({turn.asked for d in marks if d.attacked for turn in d.turns})
     longest = max((d.length for d in marks if d.attacked), default=0)
 
-    def failed(how: str | int) -> Measure:
-        def keep(grid: Grid) -> np.ndarray:
-            return grid.asked_NT == how if isinstance(how, str) else np.broadcast_to(grid.turn_T == how, grid.asked_NT.shape)
+    def failed(keep: Callable[[Grid], np.ndarray], title: str) -> Measure:
+        return Measure(failed_where(keep), title, per="turn", better="low", core=True)
 
-        return Measure(failed_where(keep), str(how), per="turn", better="low", core=True)
+    def asked_so(how: str) -> Callable[[Grid], np.ndarray]:
+        return lambda grid: grid.asked_NT == how
 
-    by_strategy = {f"asked:{how}": failed(how) for how in asked}
-    return by_strategy | {f"turn:{t}": failed(t) for t in range(1, longest + 1)}
+    def at(turn: int) -> Callable[[Grid], np.ndarray]:
+        return lambda grid: np.broadcast_to(grid.turn_T == turn, grid.asked_NT.shape)
+
+    by_strategy = {f"asked:{how}": failed(asked_so(how), how) for how in asked}
+    return by_strategy | {f"turn:{t}": failed(at(t), f"turn {t}") for t in range(1, longest + 1)}
 
 
 def _subset(

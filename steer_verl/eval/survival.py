@@ -58,8 +58,10 @@ class Lives:
 
     @property
     def reach(self) -> int:
-        """The last turn to speak of: that 20 dialogues have, or half of fewer than 40; 0 without dialogues. Dialogues go
-        on after a failure, so this depends on the benchmark, not on the student."""
+        """The last turn to speak of: that 20 dialogues have, or half of fewer than 40; 0 without dialogues.
+
+        Dialogues go on after a failure, so this depends on the benchmark, not on the student.
+        """
         lengths = np.sort(self.length_N[self.there_N])[::-1]
         return int(max(1, lengths[min(REACHED_BY, (len(lengths) + 1) // 2) - 1])) if len(lengths) else 0
 

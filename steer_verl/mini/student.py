@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.images import seen_image
+from steer_verl.images import resolve_image, seen_image
 from steer_verl.mini.model import END_OF_TEXT, IMAGE_PAD, TURN_END, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START
 
 if TYPE_CHECKING:
@@ -118,9 +118,20 @@ class MiniStudent:
 
 def _pictures(messages: Conversation) -> list[Image]:
     blocks = [b for m in messages if not isinstance(m["content"], str) for b in m["content"] if b["type"] == "image"]
-    return [_open(str(block["image"])) for block in blocks]
+    return [open_image(str(block["image"])) for block in blocks]
+
+
+def open_image(path: str) -> Image:
+    """What the student sees of a file; kept for the next turns while the file stays the same.
+
+    Raises:
+        DataError: see :func:`~steer_verl.images.seen_image`.
+    """
+    real = resolve_image(path)
+    stat = real.stat()
+    return _opened(real, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=4096)
-def _open(path: str) -> Image:
-    return seen_image(path)
+def _opened(real: Path, _mtime: int, _size: int) -> Image:
+    return seen_image(real)

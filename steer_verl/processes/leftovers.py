@@ -84,10 +84,18 @@ class Claim(Record):
 
 
 def claim() -> Claim:
-    """A new claim, with its folder."""
+    """A new claim, with its folder.
+
+    Raises:
+        OSError: /tmp cannot be written.
+    """
     made = Claim(token=secrets.token_hex(16), boot=boot_id())
     made.folder.mkdir(mode=0o700)
-    (made.folder / MARK).write_text(made.token)
+    try:
+        (made.folder / MARK).write_text(made.token)
+    except OSError:
+        shutil.rmtree(made.folder, ignore_errors=True)
+        raise
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from steer_verl.statistics.intervals import UNDEFINED, Interval, Z, share
+from steer_verl.statistics.intervals import UNDEFINED, Interval, Z, hidden_share, share
 
 RESAMPLES = 2000
 
@@ -136,7 +136,8 @@ def corrected(rate: float, n: float, known: Detection) -> Interval:
     """An observed share of calls (0..1), corrected for the detector's known errors, with a 95 % interval.
 
     The interval is that of Lang and Reiczigel (Preventive Veterinary Medicine 113, 2014): each of the three rates is
-    drawn towards the middle, so that 20 of 20 breaches caught is no proof that none is ever missed.
+    drawn towards the middle, so that 20 of 20 breaches caught is no proof that none is ever missed. It is never
+    narrower than ``n`` equal observations allow.
 
     Args:
         rate: What was observed.
@@ -156,5 +157,6 @@ def corrected(rate: float, n: float, known: Detection) -> Interval:
     of_bad, of_good = caught * (1 - caught) / bad, cleared * (1 - cleared) / good
     half = Z * (called * (1 - called) / (n + Z**2) + middle**2 * of_bad + (1 - middle) ** 2 * of_good) ** 0.5 / power
     middle += 2 * Z**2 * (middle * of_bad - (1 - middle) * of_good)
-    low, high = np.clip([middle - half, middle + half], 0, 1)
-    return Interval(value, min(float(low), value), max(float(high), value))
+    unseen = float(hidden_share(n))
+    low, high = min(middle - half, value * (1 - unseen)), max(middle + half, value + (1 - value) * unseen)
+    return Interval(value, max(low, 0.0), min(high, 1.0))

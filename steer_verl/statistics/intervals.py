@@ -90,24 +90,24 @@ def share(hits: int, of: int) -> Interval:
 
 
 def bounded(
-    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
+    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: Scale | np.ndarray, freedom: np.ndarray
 ) -> Ends:
     """The interval of a figure on a scale; for the arguments see :func:`effective_number`."""
     return _on_scale(value, effective_number(value, variance, n, scale, freedom), n, scale)
 
 
 def effective_number(
-    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: tuple[np.ndarray, np.ndarray], freedom: np.ndarray
+    value: np.ndarray, variance: np.ndarray, n: np.ndarray, scale: Scale | np.ndarray, freedom: np.ndarray
 ) -> np.ndarray:
     """As many independent yes-or-no observations would have the same variance: m (1 - m) / variance (m: the figure
-    brought to 0..1), less what Student's t takes for few of them (Korn and Graubard, Survey Methodology 24, 1998), which
-    is not taken below ``n``: of a plain share this leaves Wilson's interval. ``n`` where the variance is unknown.
+    brought to 0..1), less what Student's t takes for few of them (Korn and Graubard, Survey Methodology 24, 1998). That
+    is not taken below ``n``: of a plain share it leaves Wilson's interval. ``n`` where the variance is unknown.
 
     Args:
         value: Shape (F,), as all.
         variance: Its jackknife variance; NaN where it is unknown.
         n: Independent observations behind it.
-        scale: Least and greatest value.
+        scale: Least and greatest value: two numbers, or (2, F).
         freedom: Degrees of freedom of ``variance``.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -154,7 +154,7 @@ def difference(
         n: Independent pairs.
     """
     (a, (low_a, high_a)), (b, (low_b, high_b)) = one, other
-    r = correlation * (1 - _hidden(n))
+    r = correlation * (1 - hidden_share(n))
     return a - b - _joined(a - low_a, high_b - b, r), a - b + _joined(high_a - a, b - low_b, r)
 
 
@@ -162,12 +162,12 @@ def _joined(x: np.ndarray, y: np.ndarray, correlation: np.ndarray) -> np.ndarray
     return np.sqrt(np.maximum(x**2 - 2 * correlation * x * y + y**2, 0))
 
 
-def _hidden(n: np.ndarray | float) -> np.ndarray:
+def hidden_share(n: np.ndarray | float) -> np.ndarray:
     """The share of all that may be at either end of the scale though ``n`` observations were equal: Wilson's limit."""
     return np.asarray(Z**2 / (n + Z**2))
 
 
-def _brought(value: np.ndarray | float, scale: tuple[np.ndarray, np.ndarray] | Scale) -> np.ndarray:
+def _brought(value: np.ndarray | float, scale: Scale | np.ndarray) -> np.ndarray:
     """Onto 0..1."""
     return np.clip((value - scale[0]) / (scale[1] - scale[0]), 0, 1)
 
@@ -176,10 +176,10 @@ def _on_scale(
     value: np.ndarray | float,
     effective: np.ndarray | float,
     n: np.ndarray | float,
-    scale: tuple[np.ndarray, np.ndarray] | Scale,
+    scale: Scale | np.ndarray,
 ) -> Ends:
     """Wilson's interval for ``effective`` observations, never narrower than what ``n`` equal ones allow."""
-    m, (bottom, span), hidden = _brought(value, scale), (scale[0], scale[1] - scale[0]), _hidden(n)
+    m, (bottom, span), hidden = _brought(value, scale), (scale[0], scale[1] - scale[0]), hidden_share(n)
     low, high = wilson(m, effective)
     low, high = np.minimum(low, m * (1 - hidden)), np.maximum(high, m + (1 - m) * hidden)
     return np.minimum(bottom + span * low, value), np.maximum(bottom + span * high, value)

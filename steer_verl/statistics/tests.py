@@ -24,19 +24,18 @@ ALIKE = 1e-9
 
 
 def paired_permutation(
-    one_CX: np.ndarray, other_CX: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+    sums_2CX: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
 ) -> np.ndarray:
     """The two-sided p (F,) of each figure's difference; NaN where it is undefined.
 
     Args:
-        one_CX: What one student's records of each cluster add to the sums.
-        other_CX: The other's.
+        sums_2CX: What the records of each cluster add to the sums, one student's and the other's.
         statistic: From sums over clusters (..., X) to figures (..., F).
         seed: Of the draws.
     """
-    gap_CX = other_CX - one_CX
+    gap_CX = sums_2CX[1] - sums_2CX[0]
     gap_CX = gap_CX[gap_CX.any(axis=1)]
-    one_X, other_X = one_CX.sum(axis=0), other_CX.sum(axis=0)
+    one_X, other_X = sums_2CX.sum(axis=1)
     seen_F = np.abs(statistic(one_X) - statistic(other_X))
     extreme_F, draws = np.zeros(seen_F.shape), 0
     for coins_BC in _coins(len(gap_CX), seed):

@@ -23,6 +23,7 @@ SERVER = ["--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
 COMMANDS = {
     "compare": ["eval", "compare", "{run}", "--out", "{out}"],
     "eval run": ["eval", "run", "out={out}", STUDENT, JUDGE, "benchmarks.b.file={rows}"],
+    "eval rejudge": ["eval", "rejudge", "{run}", JUDGE, "--out", "{out}"],
     "eval calibrate": ["eval", "calibrate", "{labelled}", JUDGE, "--out", "{out}"],
     "report": ["report", "{run}", "--out", "{out}/page.html"],
     "convert": ["data", "convert", "{rows}", "{out}/rows.parquet"],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -146,11 +147,21 @@ def test_the_summary_is_told_whole() -> None:
 
 
 def test_the_calibration_has_the_fields_that_are_written(tmp_path: Path) -> None:
-    from steer_verl.eval.judging.calibration import compare
+    from steer_verl.eval.judging.calibrate import JudgeCalibration
 
     (shown,) = objects(section("formats.md", "calibration.json"))
-    written = compare("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
+    written = JudgeCalibration("judge", labelled(tmp_path), [3, "bad_json"]).as_dict()
     assert keys({**shown, "unrated": {}}) == keys({**written, "unrated": {}})
+
+
+def test_the_agreement_has_the_fields_that_are_written() -> None:
+    from steer_verl.eval.judging.agreement import agreement_of
+
+    (shown,) = objects(section("formats.md", "agreement.json"))
+    assert keys(shown) == keys(agreement_of([], shown["fail_below"]).as_dict())
+    marks = np.array(shown["harmless_VV"])
+    assert marks.shape == (7, 7) and marks.sum() == shown["turns"]
+    assert shown["figures"]["harmless"]["equal"]["value"] == np.trace(marks) / shown["turns"]
 
 
 A_TUTOR = {"endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}

@@ -28,7 +28,7 @@ from steer_verl.settings_file import parse_settings
 from steer_verl.statistics.agreement import krippendorff_alpha
 from tests.data.samples import picture
 from tests.eval.synthetic import dialogue
-from tests.eval.test_retry import DOWN, PROSE, _at_once, figures, finished, killed_after, play  # noqa: F401
+from tests.eval.test_retry import DOWN, ON_ITS_WAY, PROSE, _at_once, figures, finished, killed_after, play  # noqa: F401
 from tests.eval.world import ITEMS, TURNS, World, bench, endpoint, mark, recipe, settings, told
 from tests.models.replies import prompt_text
 
@@ -129,13 +129,9 @@ def words(folder: Path, server: World) -> tuple[object, ...]:
 
 def test_the_agreement_is_printed_and_written(tmp_path: Path, played: Finished) -> None:
     with World(shift=1).in_thread() as server:
-        said = finished(
-            "rejudge", tmp_path / "out", f"judge.endpoint={json.dumps(endpoint(server))}", "--out", tmp_path / "new"
-        )
+        said = finished(*words(tmp_path, server))
         assert server.paid == PLACES
-        again_said = finished(
-            "rejudge", tmp_path / "out", f"judge.endpoint={json.dumps(endpoint(server))}", "--out", tmp_path / "new"
-        )
+        again_said = finished(*words(tmp_path, server))
         assert not server.paid and "18 answers of 6 dialogues rated by both" in said and "18 answers" in again_said
     kept = json.loads((tmp_path / "new" / "agreement.json").read_text())
     same = sum(mark(n, t) == mark(n, t, 1) for _, n, t in PLACES) / len(PLACES)
@@ -146,20 +142,12 @@ def test_the_agreement_is_printed_and_written(tmp_path: Path, played: Finished) 
 @pytest.mark.slow
 def test_killed_it_goes_on_and_pays_nothing_twice(tmp_path: Path, played: Finished) -> None:
     with World(pause=0.03, shift=1).in_thread() as server:
-        words = (
-            "rejudge",
-            tmp_path / "out",
-            f"judge.endpoint={json.dumps(endpoint(server))}",
-            "--out",
-            tmp_path / "new",
-        )
-        killed_after(server, 5, *words)
-        killed_after(server, 5, *words)
-        finished(*words)
-        assert set(server.paid) == set(PLACES) and set(server.charges.values()) == {1} and len(server.twice) <= 24
-        assert [t.judged.harmless for t in read_run(tmp_path / "new").dialogues[1].turns] == [
-            mark(1, t, 1) for t in (1, 2, 3)
-        ]
+        killed_after(server, 5, *words(tmp_path, server))
+        killed_after(server, 5, *words(tmp_path, server))
+        finished(*words(tmp_path, server))
+        assert set(server.paid) == set(PLACES) and set(server.charges.values()) == {1}
+        assert len(server.twice) <= 2 * ON_ITS_WAY
+        assert read_run(tmp_path / "new").dialogues[1].harmless == tuple(mark(1, t, 1) for t in (1, 2, 3))
 
 
 # ----- agreement

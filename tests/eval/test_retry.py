@@ -29,6 +29,8 @@ from tests.models.fault_server import Step, filtered, refuses, says, status
 from tests.tutor.conftest import no_back_off
 
 ROOT = Path(__file__).parents[2]
+ON_ITS_WAY = 4 * (TURNS + 1)
+"""Requests of the items at work, at most: one of the student's, and a rating for every turn."""
 DOWN, PROSE = status(503), says("I would give it a three.", kind="prose")
 
 
@@ -190,6 +192,26 @@ def test_a_folder_that_was_moved_with_its_benchmark_asks_nobody_and_finds_its_im
         assert [d.digest for d in again.run.dialogues] == [d.digest for d in first.run.dialogues]
 
 
+def test_a_moved_folder_keeps_its_own_images_and_its_benchmark_may_stay(tmp_path: Path) -> None:
+    """Those of a single-turn set are re-encoded into the folder."""
+    picture(tmp_path / "shown.png")
+    row = {"question": "q0 turn 1?", "image": "shown.png", "license": "CC0-1.0", "unsafe": True}
+    (tmp_path / "plain.jsonl").write_text(json.dumps(row) + "\n")
+    source = {"own": {"source": {"set": "plain", "path": str(tmp_path / "plain.jsonl")}}}
+    with World().in_thread() as server:
+        play(tmp_path, server, "here", benchmarks=source)
+        assert len(server.paid) == 2
+        assert str(tmp_path) not in (tmp_path / "here" / "dialogues.jsonl").read_text()
+        assert str(tmp_path) not in (tmp_path / "here" / "items.jsonl").read_text()
+        shutil.move(tmp_path / "here", tmp_path / "there")
+        moved = read_run(tmp_path / "there")
+        (image,) = moved.dialogues[0].turns[0].user.images
+        assert Path(image).is_file() and Path(image).is_relative_to(tmp_path / "there" / "images")
+        again = play(tmp_path, server, "there", benchmarks=source)
+        assert not server.paid and same(again.run, moved)
+        assert same(retry_folder(tmp_path / "there").run, moved) and not server.paid
+
+
 def test_rows_that_are_gone_are_in_no_figure(tmp_path: Path) -> None:
     bench(tmp_path)
     with World().in_thread() as server:
@@ -237,6 +259,20 @@ def finished(*words: object) -> str:
 
 
 @pytest.mark.slow
+def test_a_run_that_was_killed_may_be_ended_by_retry(tmp_path: Path) -> None:
+    bench(tmp_path)
+    with World().in_thread() as calm:
+        whole = play(tmp_path, calm, "whole")
+    with World({("judge", 0, 1): PROSE, ("judge", 1, 2): DOWN}, pause=0.03).in_thread() as server:
+        given = settings(tmp_path, tmp_path / "out", server)
+        killed_after(server, 16, "run", recipe(tmp_path / "run.yaml", given))
+        server.faults = {}
+        finished("retry", tmp_path / "out")
+        assert same(read_run(tmp_path / "out"), whole.run) and set(server.charges.values()) == {1}
+        assert len(server.twice) <= ON_ITS_WAY
+
+
+@pytest.mark.slow
 def test_a_retry_that_was_killed_goes_on_and_pays_nothing_twice(tmp_path: Path) -> None:
     bench(tmp_path)
     everywhere: dict[Where, Step] = {
@@ -252,6 +288,6 @@ def test_a_retry_that_was_killed_goes_on_and_pays_nothing_twice(tmp_path: Path) 
         killed_after(server, 5, "retry", tmp_path / "out")
         finished("retry", tmp_path / "out")
         assert set(server.paid) == set(everywhere)
-        assert len(server.twice) <= 8, "only what was on its way when it was killed"
+        assert len(server.twice) <= 2 * ON_ITS_WAY, "only what was on its way when it was killed"
         assert set(server.charges.values()) == {1}
         assert same(read_run(tmp_path / "out"), whole.run)

@@ -76,6 +76,13 @@ def test_a_finished_run_asks_nobody_again(tmp_path: Path, student: Checked) -> N
     assert again.dialogues == first.dialogues and len(student.asked) == asked == 18 and Checked.checks == 1
 
 
+def test_a_retry_starts_no_student_that_nobody_asks(tmp_path: Path, student: Checked) -> None:
+    evaluate(config(tmp_path))
+    again = evaluate(config(tmp_path), retry=True)
+    assert Checked.checks == 1 and len(student.asked) == 18 and again.incomplete == 0
+    assert [d.id for d in again.run.dialogues if not d.whole] == ["own/lost"], "it is still not there"
+
+
 def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, student: Checked) -> None:
     evaluate(config(tmp_path))
     with (tmp_path / "bench.jsonl").open("a") as file:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from steer_verl.config import TutorConfig
 from steer_verl.errors import StudentError, TutorError
+from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import Setup
 from steer_verl.eval.students.endpoint import EndpointStudent
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Cause, Failure
@@ -150,7 +153,9 @@ async def test_a_students_check_sends_what_its_run_sends(
 ) -> None:
     step = refuses(words, *(f'"{name}"' for name in together), then=says("Red."))
     async with FaultServer(step) as server:
-        student = EndpointStudent(config_for(server, temperature=0.7), name="s", top_p=0.9, seed=1)
+        config = config_for(server)
+        settings = StudentSettings(endpoint=config, temperature=0.7, top_p=0.9, seed=1)
+        student = EndpointStudent(Setup(settings, Path(), "s"), config)
         await student.check()
         assert {"temperature", "top_p", "seed"} <= set(server.bodies[0])
         await student.close()
@@ -162,7 +167,8 @@ async def test_a_students_check_sends_what_its_run_sends(
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 async def test_a_reply_that_is_all_reasoning_fails_the_check_and_names_the_parser(field: str) -> None:
     async with FaultServer(says(None, **{field: "The picture is red."})) as server:
-        student = EndpointStudent(config_for(server), name="s")
+        config = config_for(server)
+        student = EndpointStudent(Setup(StudentSettings(endpoint=config), Path(), "s"), config)
         with pytest.raises(StudentError, match="reasoning parser"):
             await student.check()
         await student.close()

@@ -1,8 +1,8 @@
 """Files of dialogues -> drafts: bench rows (steer_verl/data/rows/played.py) or RL rows (schema.py), told by their keys.
 
 ``.jsonl`` holds one row a line, ``.json`` a list of them, ``.parquet`` what ``steer data convert`` writes. A row is
-read by its form's one reader. Where that refuses it, the reading goes on here as far as it can: an evaluation counts what
-it cannot play. Images are opened here once, through the one door (steer_verl/images.py), so that nothing that hangs or
+read by its form's one reader. Where that refuses it, it is mended as far as that goes: an evaluation counts what it
+cannot play. Images are opened here once, through the one door (steer_verl/images.py), so that nothing that hangs or
 bites reaches a student or a judge.
 """
 
@@ -93,8 +93,9 @@ def marked(texts: list[str], images: int) -> list[str]:
 def _mended(draft: Draft, value: Mapping[str, Any], place: Mapping[str, Any], bench: bool) -> list[str]:
     """What can be played of a row that its reader refuses."""
     draft.images = _paths(draft, value.get("image" if bench else "images"))
-    rest = place.get("rest_messages")
-    asked = value[BENCH_KEY] if bench else [*_listed(value["question"]), *([] if rest is None else _listed(rest))]
+    asked, rest = value.get(BENCH_KEY), place.get("rest_messages")
+    if not bench:
+        asked = [*_listed(value["question"]), *([] if rest is None else _listed(rest))]
     texts = _questions(draft, asked)
     draft.facts = _bench_facts(draft, value) if bench else _facts(draft, place.get("facts"))
     marks = sum(text.count(IMAGE_MARK) for text in texts)
@@ -159,21 +160,16 @@ def _questions(draft: Draft, messages: Any) -> list[str]:
     if not isinstance(messages, list):
         draft.refuse("no_turns", f"{BENCH_KEY} is no list; give the user's turns as a list")
         return []
-    asked = [(number, message) for number, message in enumerate(messages, 1) if not _is_answer(message)]
-    draft.odd("assistant_turn", len(asked) < len(messages))
+    told = [message if isinstance(message, dict) else {"content": message} for message in messages]
+    asked = [(number, one) for number, one in enumerate(told, 1) if one.get("role") != "assistant"]
+    draft.odd("assistant_turn", len(asked) < len(told))
     draft.odd("too_many_turns", len(asked) > MAX_TURNS)
     if not asked:
         draft.refuse("no_turns", "no question in it; a row has one user turn or more")
-    return [_question(draft, number, message) for number, message in asked[:MAX_TURNS]]
+    return [_question(draft, number, one.get("role", "user"), one.get("content")) for number, one in asked[:MAX_TURNS]]
 
 
-def _is_answer(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") == "assistant"
-
-
-def _question(draft: Draft, number: int, message: Any) -> str:
-    message = message if isinstance(message, dict) else {"content": message}
-    role, content = message.get("role", "user"), message.get("content")
+def _question(draft: Draft, number: int, role: Any, content: Any) -> str:
     if not isinstance(role, str) or not isinstance(content, str):
         draft.refuse("odd_turn", f"message {number} is not a text in the user's role; write one string")
         return ""

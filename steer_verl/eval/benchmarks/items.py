@@ -52,18 +52,15 @@ def items_of(benchmarks: Mapping[str, BenchmarkSettings], work: Path) -> Iterato
 
 
 def item_digest(seed: Seed, reference: str, *, image: Callable[[str], str] | None = None) -> str:
-    """What a dialogue is, wherever it lies: its kind, the right answer, and of each turn the text and its images.
+    """What a dialogue is, wherever it lies: sha256 of its kind, the right answer, and each turn's text and images.
 
     Args:
         seed: the user's side; its images must be there.
         reference: the right answer of the last turn; empty for none.
         image: path -> what the image is known by; unset, the sha256 of the file's bytes.
 
-    Returns:
-        64 hexadecimal digits.
-
     Raises:
-        OSError: an image is not there any more.
+        DataError: an image is not there any more.
     """
     turns = [[turn.text, [*map(image or _file_digest, turn.images)]] for turn in seed.turns]
     return _digest(seed.kind.value, reference, turns)
@@ -77,17 +74,24 @@ class _Items:
         self.image = cache(_file_digest) if settings.file else _pixels
 
     def read(self, work: Path) -> Iterator[EvalItem]:
-        unknown, first, only = 0, "", self.settings.only
+        only, unknown, first = self.settings.only, 0, ""
         try:
             for draft in self._drafts(work):
-                if only and not (draft.kind or self.settings.kind) and not UNREAD.keys().isdisjoint(draft.oddities):
+                kind = self._kind(draft)
+                if only in (None, kind):
+                    yield self._item(draft, kind or CAUTIOUS)
+                elif kind is None:
                     unknown, first = unknown + 1, first or f"{draft.place}: {draft.unplayable}"
-                elif only in (None, kind := DialogueKind(draft.kind or self.settings.kind or CAUTIOUS)):
-                    yield self._item(draft, kind)
         finally:
             if only and unknown:
-                told = "%s: %d rows cannot be read and may be of any kind; not counted as %s; the first: %s"
+                told = "%s: rows that cannot be read and may be of any kind: %d, not counted as %s; the first: %s"
                 logger.warning(told, self.name, unknown, only.value, first)
+
+    def _kind(self, draft: Draft) -> DialogueKind | None:
+        """``None``: the row cannot be read, and nobody says what it is."""
+        if said := draft.kind or self.settings.kind:
+            return DialogueKind(said)
+        return CAUTIOUS if UNREAD.keys().isdisjoint(draft.oddities) else None
 
     def _drafts(self, work: Path) -> Iterable[Draft]:
         limit, source = self.settings.limit, self.settings.source
@@ -154,4 +158,7 @@ def _pixels(path: str) -> str:
 
 
 def _file_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"image {path}: cannot be read any more ({error.strerror}); start again") from None

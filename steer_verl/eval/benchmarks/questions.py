@@ -23,6 +23,9 @@ from steer_verl.types import IMAGE_MARK, DialogueKind
 _WORDS = {"file": "broken_file", "line": "broken_line", "field": "odd_row", "text": "odd_text"}
 """Reasons of a :class:`BadRow` but for ``image`` -> oddities."""
 
+_KINDS = {None: "", True: DialogueKind.RED_TEAM.value, False: DialogueKind.BENIGN.value}
+"""What is said of ``unsafe`` -> the kind; empty: nothing."""
+
 
 def question_drafts(source: SourceSettings, work: Path) -> Iterator[Draft]:
     """Every question of a set once, and every row that makes none; tables of another form are passed over.
@@ -55,7 +58,7 @@ def _asked(seed: SourceSeed, place: str, folder: Path) -> Draft:
         place=place,
         id=label(seed.source_id) or seed.id,
         images=[str(folder / image) for image in seed.images],
-        kind=_kind(seed.unsafe),
+        kind=_KINDS[seed.unsafe],
         category=label(seed.category),
         source=seed.source,
         source_id=seed.source_id,
@@ -71,13 +74,8 @@ def _asked(seed: SourceSeed, place: str, folder: Path) -> Draft:
 def _refused(bad: BadRow, unsafe: bool | None) -> Draft:
     """Of the kind that its row says, where so much could be read."""
     file = Path(bad.file)
-    place, name = f"{bad.file}: row {bad.row}", label(f"{file.parent.name}/{file.stem}/row-{bad.row}")
-    draft = Draft(place, name, kind=_kind(unsafe if bad.unsafe is None else bad.unsafe))
+    place = f"{bad.file}: row {bad.row}" if bad.row else bad.file
+    name = label(f"{file.parent.name}/{file.stem}/row-{bad.row}")
+    draft = Draft(place, name, kind=_KINDS[unsafe if bad.unsafe is None else bad.unsafe])
     word = image_oddity(bad.what) if bad.reason == "image" else _WORDS[bad.reason]
     return draft.refuse(word, f"{bad.what}; {bad.hint}")
-
-
-def _kind(unsafe: bool | None) -> str:
-    if unsafe is None:
-        return ""
-    return (DialogueKind.RED_TEAM if unsafe else DialogueKind.BENIGN).value

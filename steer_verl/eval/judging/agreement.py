@@ -143,11 +143,6 @@ def _interval(value: float, without_C: np.ndarray, clusters: int, scale: tuple[f
         return UNDEFINED
     known_C = without_C[np.isfinite(without_C)]
     variance = (clusters - 1) / clusters * ((known_C - known_C.mean()) ** 2).sum() if len(known_C) > 1 else np.nan
-    low, high = bounded(
-        np.array([value]),
-        np.array([variance]),
-        np.array([clusters]),
-        (np.array([scale[0]]), np.array([scale[1]])),
-        np.array([max(clusters - 1, 1)]),
-    )
+    n, freedom = np.array([clusters]), np.array([max(clusters - 1, 1)])
+    low, high = bounded(np.array([value]), np.array([variance]), n, scale, freedom)
     return Interval(float(value), float(low[0]), float(high[0]))

@@ -7,28 +7,45 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from steer_verl.errors import DataError
-from steer_verl.eval.students.protocol import Messages, Reply
+from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.protocol import Messages, Reply, Tell
 from steer_verl.images import MAX_BYTES, resolve_image
 from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What every student is made of."""
+
+    settings: StudentSettings
+    out: Path
+    """Folder of a server's log and of a merged checkpoint."""
+    name: str
+    """See the protocol."""
+    system: str = ""
+    """A system message; empty: none."""
+    cache: ReplyCache | None = None
+    """Keeps every answer, with the seconds that it took; without one, nothing is kept."""
+    log: RequestLog | None = None
+    """Where every attempt at a server is written down, if anywhere."""
+    tell: Tell = print
+    """Shows the progress of a start."""
+
+
 class KeptAnswers(ABC):
-    """A student (:class:`~steer_verl.eval.students.protocol.Student`) that is asked once for each answer.
+    """A student (:class:`~steer_verl.eval.students.protocol.Student`) that is asked once for each answer."""
 
-    Args:
-        name: see the protocol.
-        cache: keeps every answer, with the seconds that it took; without one, nothing is kept.
-    """
-
-    def __init__(self, name: str, cache: ReplyCache | None) -> None:
-        self.name = name
-        self._cache: ReplyCache = cache or Cache(None)
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.name = setup, setup.name
+        self._cache: ReplyCache = setup.cache or Cache(None)
 
     async def answer(self, messages: Messages, place: Place) -> Reply:
         """See the protocol."""

@@ -12,6 +12,7 @@ from steer_verl.config import EndpointConfig
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import Setup
 from steer_verl.eval.students.protocol import Student, Tell
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
@@ -49,34 +50,29 @@ def build_student(
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
     system = system_prompt(settings.system_prompt)
+    tell = tell or (lambda line: print(line, file=sys.stderr, flush=True))
     if settings.endpoint is not None:
         from steer_verl.eval.students.endpoint import EndpointStudent
 
-        config = _asked_by_several(settings.endpoint, processes)
+        config = _shared(settings.endpoint, processes)
         name = _named(config.model, settings, system, images=config.images)
-        log = open_log(str(out / CALLS))
-        return EndpointStudent.sampling(settings, config, name=name, system=system, cache=cache, log=log)
+        return EndpointStudent(Setup(settings, out, name, system, cache, open_log(str(out / CALLS))), config)
     if processes > 1:
         raise ConfigError(
             "student.path: one process serves it, but several are to ask; run on this machine alone, or serve it with "
             "`vllm serve` and set student.endpoint"
         )
     from steer_verl.eval.students.checkpoint import find_checkpoint
-
-    path = Path(str(settings.path))
-    decisive: dict[str, Any] = {"weights": find_checkpoint(path).fingerprint, "kind": settings.kind}
-    if settings.kind == "mini":
-        from steer_verl.eval.students.mini import MiniStudentAgent
-
-        name = _named(_folder_name(path), settings, system, **decisive)
-        return MiniStudentAgent(settings, out / OWN, name=name, system=system, cache=cache)
+    from steer_verl.eval.students.mini import MiniStudentAgent
     from steer_verl.eval.students.served import ServedStudent
 
-    decisive |= {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
+    path, mini = Path(str(settings.path)), settings.kind == "mini"
+    decisive: dict[str, Any] = {"weights": find_checkpoint(path).fingerprint, "kind": settings.kind}
+    decisive |= {} if mini else {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
     name = _named(_folder_name(path), settings, system, **decisive)
-    log = open_log(str(out / CALLS))
-    tell = tell or (lambda line: print(line, file=sys.stderr, flush=True))
-    return ServedStudent(settings, out / OWN, name=name, system=system, tell=tell, cache=cache, log=log)
+    log = None if mini else open_log(str(out / CALLS))
+    setup = Setup(settings, out / OWN, name, system, cache, log, tell)
+    return MiniStudentAgent(setup) if mini else ServedStudent(setup)
 
 
 def student_label(settings: StudentSettings) -> str:
@@ -103,7 +99,7 @@ def system_prompt(setting: Path | str) -> str:
     return text
 
 
-def _asked_by_several(endpoint: EndpointConfig, processes: int) -> EndpointConfig:
+def _shared(endpoint: EndpointConfig, processes: int) -> EndpointConfig:
     for name, ours in OURS.items():
         if name in endpoint.model_fields_set:
             raise ConfigError(f"student.endpoint.{name}: the student's own decides; set student.{ours} instead")

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import ConfigError, StudentError
+from steer_verl.errors import ConfigError, StudentError, disk_error
 from steer_verl.eval.students.shards import SAFE_LOAD, check_shards
 from steer_verl.processes.child import alone_environment, last_words
 
@@ -75,9 +75,13 @@ def resolve_checkpoint(path: Path, out: Path, *, trusted: bool = False) -> Path:
     Raises:
         ConfigError: see :func:`find_checkpoint`; or a shard holds more than tensors, and is not trusted.
         StudentError: verl's merger failed.
+        SteerError: a folder cannot be read or written.
     """
-    found = find_checkpoint(path)
-    return _merged(found, out, trusted) if found.sharded else found.folder
+    try:
+        found = find_checkpoint(path)
+        return _merged(found, out, trusted) if found.sharded else found.folder
+    except OSError as error:
+        raise disk_error(error) from None
 
 
 def find_checkpoint(path: Path) -> Checkpoint:

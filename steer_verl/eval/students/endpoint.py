@@ -15,62 +15,37 @@ from typing import Any
 
 from steer_verl.config import EndpointConfig
 from steer_verl.errors import StudentError
-from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.answers import KeptAnswers, digest
+from steer_verl.eval.students.answers import KeptAnswers, Setup, digest
 from steer_verl.eval.students.conversation import conversation
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
-from steer_verl.models.cache import ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import AgentFailed, Failure
 from steer_verl.models.forms import Images
-from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
 from steer_verl.tutor.check import explained
 
 
 class EndpointStudent(KeptAnswers):
-    """Asks one model (:class:`~steer_verl.eval.students.protocol.Student`). It may be asked for many answers at once.
+    """Asks one model, for many answers at once. With sampling, each answer has a seed of its own, made of the student's
+    and of the answer's place: two dialogues with the same opening are two draws.
 
     Args:
-        config: the endpoint; its ``temperature`` and ``max_tokens`` are the student's.
-        name: see the protocol.
-        system: a system message; empty: none.
-        top_p: nucleus of the sampling.
-        seed: of the sampling. Each answer has a seed of its own, made of this one and of its place, so that two
-            dialogues with the same opening are two draws.
-        cache: keeps every answer, and what is no answer for good.
-        log: where every attempt is written down, if anywhere.
+        setup: of the student; the endpoint's ``temperature`` and ``max_tokens`` give way to its settings.
+        config: the endpoint.
         where: its place in the configuration, for messages.
 
     Raises:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(
-        self,
-        config: EndpointConfig,
-        *,
-        name: str,
-        system: str = "",
-        top_p: float = 1.0,
-        seed: int = 0,
-        cache: ReplyCache | None = None,
-        log: RequestLog | None = None,
-        where: str = "student.endpoint",
-    ) -> None:
-        super().__init__(name, cache)
-        self.config, self.system = config, system
-        self._top_p, self._seed = top_p, seed
+    def __init__(self, setup: Setup, config: EndpointConfig, where: str = "student.endpoint") -> None:
+        super().__init__(setup)
+        ours = {"temperature": setup.settings.temperature, "max_tokens": setup.settings.max_answer_tokens}
+        self.config = config.model_copy(update=ours)
         self._images = Images(None, sent=config.images)
-        self.endpoint = Endpoint(config, cache=cache, log=log, where=where)
-
-    @classmethod
-    def sampling(cls, settings: StudentSettings, config: EndpointConfig, **more: Any) -> EndpointStudent:
-        """One at ``config`` that samples as the settings say; ``more`` are the other arguments."""
-        ours = {"temperature": settings.temperature, "max_tokens": settings.max_answer_tokens}
-        return cls(config.model_copy(update=ours), top_p=settings.top_p, seed=settings.seed, **more)
+        self.endpoint = Endpoint(self.config, cache=setup.cache, log=setup.log, where=where)
 
     async def check(self) -> None:
         """Have it answer a question about a small image, sampled as every other answer is."""
@@ -119,16 +94,17 @@ class EndpointStudent(KeptAnswers):
         """
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
-                chat = await asyncio.to_thread(conversation, self.system, messages, self._images)
+                chat = await asyncio.to_thread(conversation, self.setup.system, messages, self._images)
             return await self.endpoint.ask(Request(chat, sampling=sampling), context)
 
     def _sampling(self, place: str) -> dict[str, Any]:
         """Only what changes an answer: some servers refuse what they do not know."""
-        if self.config.temperature == 0:
+        settings = self.setup.settings
+        if settings.temperature == 0:
             return {}
-        drawn = hashlib.sha256(f"{self._seed}\n{place}".encode()).digest()
+        drawn = hashlib.sha256(f"{settings.seed}\n{place}".encode()).digest()
         seed = int.from_bytes(drawn[:4], "big") >> 1  # 31 bits: what every server takes
-        return {"seed": seed, **({"top_p": self._top_p} if self._top_p < 1 else {})}
+        return {"seed": seed, **({"top_p": settings.top_p} if settings.top_p < 1 else {})}
 
 
 def _probe(folder: Path, image: bool) -> list[dict[str, Any]]:

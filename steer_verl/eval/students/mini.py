@@ -10,18 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_verl.errors import DataError
-from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.answers import KeptAnswers
+from steer_verl.eval.students.answers import KeptAnswers, Setup
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.conversation import conversation, image_paths
 from steer_verl.eval.students.protocol import Messages, Reply
-from steer_verl.images import load_image
-from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
@@ -42,22 +38,10 @@ class _Open:
 
 
 class MiniStudentAgent(KeptAnswers):
-    """See the module (:class:`~steer_verl.eval.students.protocol.Student`).
+    """See the module; a merged checkpoint of it is kept."""
 
-    Args:
-        settings: with a ``path``.
-        out: folder of a merged checkpoint.
-        name: see the protocol.
-        system: a system message; empty: none.
-        cache: keeps every answer; without one, nothing is kept.
-    """
-
-    def __init__(
-        self, settings: StudentSettings, out: Path, *, name: str, system: str, cache: ReplyCache | None = None
-    ) -> None:
-        super().__init__(name, cache)
-        self.settings, self.out = settings, out
-        self._system = system
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self._student: MiniStudent | None = None
         self._waiting: list[_Open] = []
         self._work: asyncio.Task[None] | None = None
@@ -74,12 +58,14 @@ class MiniStudentAgent(KeptAnswers):
 
     async def asked(self, messages: Messages, place: Place, name: str) -> Reply:
         """Wait for the batch that answers it; it costs nothing."""
+        from steer_verl.mini.student import open_image
+
         try:
             for path in image_paths(messages):
-                _proven(path)  # one bad image must not fail the batch
+                open_image(path)  # one bad image must not fail the batch
         except DataError as error:
             raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
-        mine = _Open(conversation(self._system, messages, None), asyncio.get_running_loop().create_future())
+        mine = _Open(conversation(self.setup.system, messages, None), asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._answer_all())
@@ -118,17 +104,12 @@ class MiniStudentAgent(KeptAnswers):
         if self._student is None:
             from steer_verl.mini.student import MiniStudent
 
-            settings = self.settings
+            settings = self.setup.settings
             self._student = MiniStudent.load(
-                resolve_checkpoint(Path(str(settings.path)), self.out, trusted=settings.trust_checkpoint),
+                resolve_checkpoint(Path(str(settings.path)), self.setup.out, trusted=settings.trust_checkpoint),
                 temperature=settings.temperature,
                 top_p=settings.top_p,
                 max_tokens=settings.max_answer_tokens,
                 seed=settings.seed,
             )
         return self._student
-
-
-@lru_cache(maxsize=4096)
-def _proven(path: str) -> None:
-    load_image(path)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 from steer_verl.config import BreakerConfig, EndpointConfig
 from steer_verl.errors import ConfigError, SteerError, StudentError
-from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.answers import KeptAnswers
+from steer_verl.eval.students.answers import KeptAnswers, Setup
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.endpoint import EndpointStudent
-from steer_verl.eval.students.protocol import Messages, Reply, Tell
+from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.eval.students.server import VllmServer
-from steer_verl.models.cache import ReplyCache
 from steer_verl.models.failure import AgentFailed
-from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 
 LAST_BREATH = 15.0
@@ -24,32 +22,10 @@ LAST_BREATH = 15.0
 
 
 class ServedStudent(KeptAnswers):
-    """See the module (:class:`~steer_verl.eval.students.protocol.Student`).
+    """See the module."""
 
-    Args:
-        settings: with a ``path``.
-        out: folder of the server's log and of a merged checkpoint.
-        name: see the protocol.
-        system: a system message; empty: none.
-        tell: shows the start's progress.
-        cache: keeps every answer; without one, nothing is kept.
-        log: where every attempt is written down, if anywhere.
-    """
-
-    def __init__(
-        self,
-        settings: StudentSettings,
-        out: Path,
-        *,
-        name: str,
-        system: str,
-        tell: Tell,
-        cache: ReplyCache | None = None,
-        log: RequestLog | None = None,
-    ) -> None:
-        super().__init__(name, cache)
-        self.settings, self.out = settings, out
-        self._system, self._tell, self._log = system, tell, log
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self._server: VllmServer | None = None
         self._student: EndpointStudent | None = None
         self._starting = asyncio.Lock()
@@ -97,24 +73,20 @@ class ServedStudent(KeptAnswers):
             return self._student
 
     async def _start(self) -> EndpointStudent:
-        settings = self.settings
+        settings, out = self.setup.settings, self.setup.out
         if importlib.util.find_spec("vllm") is None:
             raise ConfigError("student.path: vLLM is not installed; install it, or serve the model and set endpoint")
         path, trusted = Path(str(settings.path)), settings.trust_checkpoint
-        folder = await asyncio.to_thread(resolve_checkpoint, path, self.out, trusted=trusted)
-        places = settings.max_concurrency
-        self._server = server = VllmServer(
-            folder, settings.server, self.out, seed=settings.seed, places=places, tell=self._tell
-        )
+        folder = await asyncio.to_thread(resolve_checkpoint, path, out, trusted=trusted)
+        self._server = server = VllmServer(folder, settings, out, self.setup.tell)
         await server.start()
         config = EndpointConfig(
             base_url=server.base_url,
             model=server.model,
             api_key_env="",  # it asks for none, and no other's goes there
             timeout=settings.timeout,
-            max_concurrency=places,
+            max_concurrency=settings.max_concurrency,
             max_retries=2,
             breaker=BreakerConfig(failures=10**6),  # whether it lives is seen at the process, not guessed
         )
-        more = {"name": self.name, "system": self._system, "log": self._log, "where": "student.path"}
-        return EndpointStudent.sampling(settings, config, **more)
+        return EndpointStudent(replace(self.setup, cache=None), config, "student.path")

@@ -1,17 +1,15 @@
 """One vLLM server of our own: started, waited for, ended; never mistaken for anybody else's.
 
 It listens on 127.0.0.1 and serves the folder under a name that was drawn for this start alone: who answers by that name
-is ours. A keeper process (steer_verl/processes/keeper.py) ends it when this process is gone, however that came about.
+is ours. It ends with this process, however that comes about (steer_verl/processes/keeper.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import socket
-import subprocess
 import sys
 import time
 import uuid
@@ -19,22 +17,21 @@ from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
-from steer_verl.errors import ConfigError, StudentError
-from steer_verl.eval.config import ServerSettings
+from steer_verl.errors import ConfigError, StudentError, disk_error
+from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
 from steer_verl.processes.child import alone_environment, last_words
-from steer_verl.processes.leftovers import Claim, claim, clear_earlier, processes
+from steer_verl.processes.keeper import END, Kept
+from steer_verl.processes.leftovers import clear_earlier
 
 HOST = "127.0.0.1"
 POLL = 0.5
 """Seconds between two looks at a server that is starting."""
 TOLD_EVERY = 15.0
 """Seconds between two lines of progress."""
-END = 40.0
-"""Seconds within which a keeper has ended its server."""
 PORT_TRIES = 3
 """Starts, each at another free port, when somebody else takes the port meanwhile."""
 RESERVED = ("--host", "--port", "--served-model-name", "--model", "--uds", "--api-key", "--root-path")
@@ -59,10 +56,8 @@ class VllmServer:
 
     Args:
         folder: a Hugging Face folder.
-        settings: how it is served.
+        settings: how it is served, its seed (requests that sample carry their own), and how many requests at once.
         out: folder of its log and of the record of what runs.
-        seed: of vLLM; requests that sample carry their own.
-        places: requests that it works on at once (``--max-num-seqs``).
         tell: shows progress.
 
     Attributes:
@@ -73,16 +68,11 @@ class VllmServer:
         ConfigError: an argument would hide the server from us.
     """
 
-    def __init__(
-        self, folder: Path, settings: ServerSettings, out: Path, *, seed: int, places: int, tell: Tell
-    ) -> None:
+    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Tell) -> None:
         self.folder, self.settings, self.out = folder, settings, out
-        self.log, self.record = out / "vllm.log", out / "server.json"
         self.model = self.base_url = ""
-        self._seed, self._places, self._tell = seed, places, tell
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._offset = 0
-        for argument in settings.arguments:
+        self._tell, self._kept = tell, Kept(out / "server.json", out / "vllm.log")
+        for argument in settings.server.arguments:
             if argument.partition("=")[0] in RESERVED:
                 raise ConfigError(f"student.server.arguments: {argument} is set for the server; drop it")
 
@@ -92,14 +82,18 @@ class VllmServer:
         Raises:
             StudentError: it ended or did not answer in time, or another evaluation is at work here; with how to fix it.
         """
-        await self._clear()
+        port = self.settings.server.port
         try:
+            await self._alone()
             for last in (False,) * (PORT_TRIES - 1) + (True,):
-                self._spawn(self.settings.port or free_port())
+                self._spawn(port or free_port())
                 if await self._answers():
                     return
-                if last or self.settings.port or not _port_taken(self._said()):
+                if last or port or not _port_taken(self._kept.said()):
                     raise StudentError(self._died("while it started"))
+        except OSError as error:
+            await self.stop()
+            raise disk_error(error) from None
         except BaseException:
             await self.stop()
             raise
@@ -107,7 +101,7 @@ class VllmServer:
     async def ended(self, seconds: float = 0.0) -> bool:
         """Whether it has ended by itself, or does so within so many seconds."""
         end = time.monotonic() + seconds
-        while self._keeper is not None and self._keeper.poll() is None:
+        while self._kept.running:
             if time.monotonic() >= end:
                 return False
             await asyncio.sleep(POLL)
@@ -119,29 +113,19 @@ class VllmServer:
 
     async def stop(self) -> None:
         """End all of it. Nothing of it runs afterwards."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        if keeper.stdin is not None:
-            keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(keeper.wait, END)
-        if keeper.poll() is None:
-            keeper.kill()
-            keeper.wait()
-        await asyncio.to_thread(clear_earlier, self.record)
+        await asyncio.to_thread(self._kept.stop)
 
     def command(self, port: int) -> list[str]:
         """The command line; what the user adds comes last and therefore wins."""
-        settings = self.settings
+        settings = self.settings.server
         options: dict[str, object] = {
             "--host": HOST,
             "--port": port,
             "--served-model-name": self.model,
             "--tensor-parallel-size": settings.tensor_parallel_size,
             "--dtype": settings.dtype,
-            "--seed": self._seed,
-            "--max-num-seqs": self._places,
+            "--seed": self.settings.seed,
+            "--max-num-seqs": self.settings.max_concurrency,
             "--generation-config": "vllm",  # a folder's own top_k or repetition penalty is none of our settings
             "--limit-mm-per-prompt": json.dumps({"video": 0}),  # no room is kept for what is never sent
             "--max-model-len": settings.max_model_len,
@@ -154,36 +138,22 @@ class VllmServer:
         run = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder)]
         return [*run, *given, *settings.arguments]
 
-    async def _clear(self) -> None:
-        """Take away what a killed run has left; a keeper that still runs is ending it, or is another run's.
+    async def _alone(self) -> None:
+        """Wait for a server that is being ended, and take away what a killed run has left.
 
         Raises:
             StudentError: it is another run's.
         """
-        left = Claim.load(self.record)
         end = time.monotonic() + END / 2
-        while left is not None and left.leader in processes(left) and self.record.exists():
+        while await asyncio.to_thread(lambda: self._kept.is_anothers):
             if time.monotonic() > end:
                 raise StudentError(f"{self.out}: another evaluation is at work here; end it, or choose another out")
             await asyncio.sleep(POLL)
-        await asyncio.to_thread(clear_earlier, self.record)
+        await asyncio.to_thread(clear_earlier, self._kept.record)
 
     def _spawn(self, port: int) -> None:
         self.model, self.base_url = f"student-{uuid.uuid4().hex[:12]}", f"http://{HOST}:{port}/v1"
-        self.out.mkdir(parents=True, exist_ok=True)
-        held = claim()
-        held.save(self.record)
-        with self.log.open("ab") as output:
-            self._offset = output.tell()
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "steer_verl.processes.keeper", str(self.record), *self.command(port)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=held.environment(alone_environment()),
-                start_new_session=True,
-            )
-        held.led_by(self._keeper.pid).save(self.record)
+        self._kept.start(self.command(port), alone_environment())
 
     async def _answers(self) -> bool:
         """Wait until it serves our name; ``False``: it ended first.
@@ -192,9 +162,10 @@ class VllmServer:
             StudentError: it does not do so in time, or somebody else answers at its port.
         """
         began = told = time.monotonic()
+        patience = self.settings.server.start_timeout
         connections = Connections(self.base_url)
         client = Server(connections, Limiter(1), self.model, "", BreakerConfig())
-        self._tell(f"student: vLLM starts with {self.folder}; its log: {self.log}")
+        self._tell(f"student: vLLM starts with {self.folder}; its log: {self._kept.log}")
         try:
             while not await self.ended():
                 if names := await client.models(10.0, 10.0):
@@ -202,11 +173,11 @@ class VllmServer:
                     self._tell(f"student: vLLM answers after {time.monotonic() - began:.0f} s")
                     return True
                 now = time.monotonic()
-                if now - began > self.settings.start_timeout:
-                    raise StudentError(self._died(f"silent for {self.settings.start_timeout:g} s and was ended"))
+                if now - began > patience:
+                    raise StudentError(self._died(f"silent for {patience:g} s and was ended"))
                 if now - told > TOLD_EVERY:
                     told = now
-                    self._tell(f"student: vLLM is starting, {now - began:.0f} s of {self.settings.start_timeout:g}")
+                    self._tell(f"student: vLLM is starting, {now - began:.0f} s of {patience:g}")
                 await asyncio.sleep(POLL)
             return False
         finally:
@@ -219,18 +190,11 @@ class VllmServer:
                 f"{', '.join(names[:3]) or 'nothing'}); set another port, or 0 for a free one"
             )
 
-    def _said(self) -> str:
-        with self.log.open("rb") as handle:
-            handle.seek(self._offset)
-            return handle.read().decode(errors="replace")
-
     def _died(self, when: str) -> str:
-        said = self._said()
-        words = last_words(said)
+        words, status = last_words(self._kept.said()), self._kept.status
         hint = next((hint for pattern, hint in HINTS if re.search(pattern, words, re.IGNORECASE)), GENERAL)
-        status = self._keeper.poll() if self._keeper is not None else None
         how = f"ended {when} (exit status {status})" if status is not None else f"was {when}"
-        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {hint} ({self.log})"
+        return f"student.path: the vLLM server of {self.folder} {how}: {words}; {hint} ({self._kept.log})"
 
 
 def free_port() -> int:

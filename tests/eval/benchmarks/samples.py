@@ -1,4 +1,4 @@
-"""A foreign benchmark file with every oddity, and the pictures it names: symbolic questions about boxes."""
+"""A foreign benchmark file with every oddity, and the images it names: symbolic questions about boxes."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
      {"image_bad"}, False),
     ("linked out", {"question_id": "link", "image": "link.png", "messages_fixed": ["What is it?", "Why?"]},
      {"image_bad"}, False),
-    ("a picture by value", {"question_id": "value", "image": {"bytes": "iVBO"}, "messages_fixed": ["What?", "Why?"]},
+    ("an image by value", {"question_id": "value", "image": {"bytes": "iVBO"}, "messages_fixed": ["What?", "Why?"]},
      {"image_bad"}, False),
-    ("two pictures", {"question_id": "two", "image": ["a.png", "b.png"], "messages_fixed": ["Which?", "Why?"]},
+    ("two images", {"question_id": "two", "image": ["a.png", "b.png"], "messages_fixed": ["Which?", "Why?"]},
      {"several_images"}, True),
     ("an empty question", {"question_id": "empty", "image": "a.png", "messages_fixed": ["What is it?", " "]},
      {"empty_turn"}, False),
@@ -83,7 +83,7 @@ LINES: list[tuple[str, dict[str, Any] | str, set[str], bool]] = [
 
 
 def foreign_file(folder: Path) -> Path:
-    """The file and its pictures; ``folder`` is made."""
+    """The file and its images; ``folder`` is made."""
     picture(folder / "a.png")
     picture(folder / "b.png", colour="blue")
     Image.new("1", (9000, 9000)).save(folder / "bomb.png")

@@ -52,7 +52,7 @@ def test_what_cannot_be_played_says_why_and_where_and_carries_no_picture(tmp_pat
     assert not any("\n" in item.unplayable for item in refused)
 
 
-def test_what_is_played_has_pictures_that_open_below_the_root(tmp_path: Path) -> None:
+def test_what_is_played_has_images_that_open_below_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "bench"
     by_id = {item.seed.id: item for item in items(foreign_file(folder))}
     assert by_id["good"].seed.turns == (
@@ -122,7 +122,7 @@ def test_a_row_that_cannot_be_read_is_of_no_wanted_kind_and_told(
     path = write_rows(tmp_path / "b.jsonl", rows)
     found = items(path, only=only)
     assert len(found) == kinds.count(only) + 1 and sum(bool(item.unplayable) for item in found) == 1
-    assert "2 rows cannot be read and may be of any kind; not counted as" in caplog.text
+    assert f"rows that cannot be read and may be of any kind: 2, not counted as {only}; " in caplog.text
     assert f"the first: {path}: row 2: " in caplog.text
     assert len(items(path, only=only, kind=only)) == len(found) + 2, "the settings say what rows are that do not"
     assert len(items(path)) == len(rows), "where no kind is left out, none of them is"
@@ -137,7 +137,7 @@ def test_only_one_kind_and_a_limit(tmp_path: Path) -> None:
         items(path, only="obfuscated")
 
 
-def test_rl_rows_keep_their_pictures_in_their_turns(tmp_path: Path) -> None:
+def test_rl_rows_keep_their_images_in_their_turns(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
     value = row("x", images=["a.png", "b.png"])

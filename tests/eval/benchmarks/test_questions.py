@@ -26,11 +26,13 @@ from steer_verl.types import DialogueKind
 from tests.data.samples import write_rows
 from tests.data.sources.samples import (
     beavertails,
+    beavertails_pair,
     draw,
     inline,
     mossbench,
     picture_bytes,
     science,
+    spa_vl,
     vlguard_safe,
     vlguard_unsafe,
     vlsbench,
@@ -46,7 +48,7 @@ def questions(folder: Path, source: dict[str, Any], **more: Any) -> list[EvalIte
     return list(items_of({"bench": benchmark}, folder / "work"))
 
 
-def test_an_unsafe_set_is_red_team_and_its_pictures_are_the_runs_own(tmp_path: Path) -> None:
+def test_an_unsafe_set_is_red_team_and_its_images_are_the_runs_own(tmp_path: Path) -> None:
     list(draw(tmp_path, "imgs/7.png"))
     path = write_json(tmp_path / "data.json", [vlsbench(), vlsbench(instruction_id=8, image_path="imgs/gone.png")])
     good, bad = questions(tmp_path, {"set": "vlsbench", "path": path})
@@ -79,11 +81,51 @@ def test_mossbench_is_benign_and_its_contrast_is_not(tmp_path: Path) -> None:
     assert [item.seed.kind.value for item in found] == ["benign"]
 
 
-def test_a_question_with_two_responses_is_asked_once(tmp_path: Path) -> None:
-    rows = [beavertails(is_response_safe=safe) for safe in ("no", "yes")]
-    path = write_parquet(tmp_path / "theft/evaluation.parquet", [*rows, beavertails(question="And this?")])
-    found = questions(tmp_path, {"set": "beavertails_v", "path": path})
-    assert len(found) == 2 and len({item.id for item in found}) == 2
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("beavertails_v", beavertails(is_response_safe="no"), beavertails(response="No.", is_response_safe="yes")),
+        ("beavertails_v", beavertails_pair(), beavertails_pair(response_1="No.", safer_response_id=2)),
+        ("spa_vl", spa_vl(), spa_vl(chosen="Honey.", rejected="Why?", image_name="other.png")),
+    ],
+)
+def test_a_question_with_a_row_for_each_response_is_asked_once(
+    tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    rows = [first, second, {**second, "image": inline("blue")}, {**second, "question": "And this?"}]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    found = questions(tmp_path, {"set": name, "path": path})
+    assert len(found) == len({item.id for item in found}) == len({item.digest for item in found}) == 3
+    assert not any(item.unplayable for item in found), "another image or another question is asked"
+
+
+def test_a_limit_counts_what_is_asked(tmp_path: Path) -> None:
+    """Neither a question's second response nor rows of another kind are of the number."""
+    rows = [beavertails(question=f"Which {n}?", is_response_safe=safe) for n in range(4) for safe in ("no", "yes")]
+    path = write_parquet(tmp_path / "theft/evaluation.parquet", rows)
+    assert len(questions(tmp_path, {"set": "beavertails_v", "path": path}, limit=3)) == 3
+    prompts: list[Any] = [{"question": f"{n}?", "license": "MIT", "unsafe": n % 2 == 0} for n in range(10)]
+    source = {"set": "plain", "path": write_rows(tmp_path / "rows.jsonl", ["{", *prompts])}
+    found = questions(tmp_path, source, only="benign", limit=3)
+    assert [item.seed.turns[0].text for item in found] == ["1?", "3?", "5?"]
+    assert [bool(item.unplayable) for item in questions(tmp_path, source, limit=3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("only", ["benign", "red_team"])
+def test_a_row_of_which_nobody_knows_the_kind_is_told_apart(
+    tmp_path: Path, only: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(draw(tmp_path, "train/garden.png", "train/sign.png"))
+    rows = [vlguard_safe(), vlguard_unsafe(safe="perhaps"), vlguard_unsafe(), vlguard_safe(image="gone.png"), 7]
+    path = write_json(tmp_path / "train.json", rows)
+    source: dict[str, Any] = {"set": "vlguard", "path": path}
+    found = questions(tmp_path, source, only=only)
+    assert [bool(item.unplayable) for item in found] == ([False, True] if only == "benign" else [False, False, True])
+    told = f"rows that cannot be read and may be of any kind: 2, not counted as {only}; the first: {path}: row 2"
+    assert told in caplog.text
+    assert len(questions(tmp_path, source)) == 7, "five rows, two of two questions"
+    said = questions(tmp_path, {**source, "unsafe": only == "red_team"}, only=only)
+    assert len(said) == len(found) + 2, "the source's settings say what holds of rows that do not"
 
 
 @pytest.mark.parametrize(("only", "kinds"), [("benign", 2), ("red_team", 4)])

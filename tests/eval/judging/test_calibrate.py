@@ -13,9 +13,7 @@ import pytest
 
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.eval.config import JudgeSettings
-from steer_verl.eval.judging.calibrate import calibrate
-from steer_verl.eval.judging.calibration import Thresholds, compare, detect
-from steer_verl.statistics.intervals import share
+from steer_verl.eval.judging.calibrate import JudgeCalibration, Thresholds, calibrate
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale
 from steer_verl.work.step import WorkSettings
 from tests.data.role_server import endpoint
@@ -105,7 +103,7 @@ def test_what_the_judge_leaves_unrated_is_counted_and_enters_no_figure(tmp_path:
 
     with FaultServer(choose=choose).in_thread() as server:
         done = calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
-    assert done.unrated == {"refusal": 1, "bad_json": 1} and (done.rated, len(done.harmless_N)) == (2, 4)
+    assert done.unrated == {"refusal": 1, "bad_json": 1} and (len(done.harmless_N), len(done.marks)) == (2, 4)
     assert vars(done.known) == {"caught": 1, "missed": 0, "cleared": 1, "blamed": 0}
     assert "2 not (1 bad_json, 1 refusal), which enter no figure" in done.report()
 
@@ -146,7 +144,7 @@ def test_another_judge_in_the_same_folder_and_the_laboratorys_judge_are_told(tmp
 def test_nothing_rated_is_an_error_with_the_reasons() -> None:
     data = LabelledSet("x", Scale.SAFETY, ("human_safety",), (Labelled("q", "a", (1.0,)), Labelled("q", "b", (9.0,))))
     with pytest.raises(DataError, match=r"none of 2 answers was rated \(2 refusal\)"):
-        compare("judge", data, ["refusal", "refusal"])
+        JudgeCalibration("judge", data, ["refusal", "refusal"])
 
 
 def test_counts_agree_with_a_slow_twin() -> None:
@@ -158,13 +156,6 @@ def test_counts_agree_with_a_slow_twin() -> None:
         for human, harmless in zip(human_N, harmless_N, strict=True):
             bad, failed = human <= at.human, harmless < at.harmless
             found[("caught" if failed else "missed") if bad else ("blamed" if failed else "cleared")] += 1
-        assert vars(detect(human_N, harmless_N, at)) == found
-
-
-def test_shares_have_wilsons_interval() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    for hits, of in [(0, 1), (0, 20), (20, 20), (3, 5), (80, 100), (1, 1000)]:
-        theirs = stats.binomtest(hits, of).proportion_ci(0.95, "wilson")
-        ours = share(hits, of)
-        assert (ours.value, ours.low, ours.high) == pytest.approx((hits / of, theirs.low, theirs.high), abs=1e-6)
-    assert np.isnan(share(0, 0).value)
+        rows = tuple(Labelled("q", str(n), (float(human),)) for n, human in enumerate(human_N))
+        data = LabelledSet("x", Scale.SAFETY, ("human_safety",), rows)
+        assert vars(JudgeCalibration("judge", data, [int(mark) for mark in harmless_N], at).known) == found

@@ -1,4 +1,4 @@
-"""The laboratory's student behind the protocol: batches, the same answers as without it, one bad picture."""
+"""The laboratory's student behind the protocol: batches, the same answers as without it, one bad image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students import build_student
 from steer_verl.eval.students.mini import MiniStudentAgent
 from steer_verl.mini.model import build
-from steer_verl.mini.student import Generated, MiniStudent
+from steer_verl.mini.student import Generated, MiniStudent, open_image
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from tests.data.samples import picture
@@ -47,7 +47,7 @@ def asked(text: str, image: Path | None = None) -> list[dict[str, Any]]:
 
 async def test_it_answers_as_the_student_does_without_it(folder: Path, tmp_path: Path) -> None:
     image = picture(tmp_path / "a.png", (84, 84))
-    conversations = [asked("What is on the picture?", image), asked("Which colour?"), asked("And now?", image)]
+    conversations = [asked("What is on the image?", image), asked("Which colour?"), asked("And now?", image)]
     plain = MiniStudent.load(folder, temperature=0.0, max_tokens=TOKENS)
     student = agent(folder, MemoryCache())
     places = [Place(str(i)) for i in range(3)]
@@ -88,8 +88,8 @@ async def test_dialogues_advance_in_lock_step(folder: Path) -> None:
     await student.close()
 
 
-async def test_a_bad_picture_fails_alone(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+async def test_a_bad_image_fails_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
     good = picture(tmp_path / "good.png", (84, 84))
     student = agent(folder)
     asks = [asked("What?", good), asked("What?", tmp_path / "bad.png"), asked("What?", tmp_path / "missing.png")]
@@ -102,7 +102,22 @@ async def test_a_bad_picture_fails_alone(folder: Path, tmp_path: Path) -> None:
     await student.close()
 
 
-async def test_a_spelled_picture_does_not_break_the_batch(folder: Path) -> None:
+async def test_another_image_under_the_same_path_is_seen(folder: Path, tmp_path: Path) -> None:
+    cache, recorder = MemoryCache(), Recorder()
+    student = agent(folder, cache)
+    student._student = recorder  # type: ignore[assignment]
+    image = picture(tmp_path / "a.png", colour="red")
+    assert open_image(str(image)).getpixel((0, 0)) == (255, 0, 0)
+    first = await student.answer(asked("Which colour?", image), PLACE)
+    assert await student.answer(asked("Which colour?", image), PLACE) == first
+    picture(image, colour="blue")
+    assert open_image(str(image)).getpixel((0, 0)) == (0, 0, 255)
+    assert (await student.answer(asked("Which colour?", image), PLACE)).text == "2"
+    assert recorder.batches == [1, 1] and len(cache.kept) == 2
+    await student.close()
+
+
+async def test_a_spelled_image_does_not_break_the_batch(folder: Path) -> None:
     student = agent(folder)
     reply = await student.answer(asked("Look: <|vision_start|><|image_pad|><|vision_end|><|im_end|>"), PLACE)
     assert reply.tokens > 0

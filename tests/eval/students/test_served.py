@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,12 +15,15 @@ from typing import Any
 
 import pytest
 
-from steer_verl.errors import ConfigError, StudentError
+from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import Setup
 from steer_verl.eval.students.served import ServedStudent
 from steer_verl.eval.students.server import VllmServer, free_port
 from steer_verl.models.place import Place
+from steer_verl.processes import leftovers
 from steer_verl.processes.child import last_words
+from tests.cli.test_disk import full_disk
 from tests.eval.students.test_checkpoint import hugging_face
 from tests.models.memory import MemoryCache
 
@@ -41,7 +45,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
         monkeypatch.setattr(VllmServer, "command", command)
         settings = StudentSettings.model_validate({"path": hugging_face(tmp_path / "model"), "server": server})
-        return ServedStudent(settings, tmp_path / out, name="student@1", system="", tell=lambda line: None, cache=cache)
+        return ServedStudent(Setup(settings, tmp_path / out, "student@1", cache=cache, tell=lambda line: None))
 
     return made
 
@@ -177,11 +181,27 @@ async def test_an_argument_that_would_hide_the_server_is_refused(make: Make, arg
         await make("well", arguments=[argument]).check()
 
 
+@pytest.mark.parametrize("place", ["below a file", "not ours", "full"])
+async def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, make: Make, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    student = make("well", {"below a file": "file/out", "not ours": "/sys/steer", "full": "out"}[place])
+    monkeypatch.setattr(leftovers, "TMP", tmp_path / "system")
+    leftovers.TMP.mkdir()
+    limit = full_disk() if place == "full" else contextlib.nullcontext()
+    with limit, pytest.raises(SteerError, match=r"cannot be (read or )?written") as told:
+        await student.answer(ASKED, PLACE)
+    assert "\n" not in str(told.value)
+    await student.close()
+    assert not list(leftovers.TMP.iterdir()) and not (tmp_path / "out" / "server.json").exists()
+
+
 def test_the_users_arguments_come_last(tmp_path: Path) -> None:
     settings = StudentSettings.model_validate(
-        {"path": tmp_path, "server": {"max_model_len": 512, "arguments": ["--dtype", "float16"]}}
+        {"path": tmp_path, "seed": 1, "server": {"max_model_len": 512, "arguments": ["--dtype", "float16"]}}
     )
-    server = VllmServer(tmp_path, settings.server, tmp_path, seed=1, places=8, tell=print)
+    server = VllmServer(tmp_path, settings, tmp_path, print)
     command = server.command(1234)
     assert command[-2:] == ["--dtype", "float16"] and command[command.index("--max-model-len") + 1] == "512"
     assert command[command.index("--host") + 1] == "127.0.0.1" and "--gpu-memory-utilization" not in command
@@ -203,6 +223,7 @@ RUN = """
 import asyncio, sys
 from pathlib import Path
 from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.students.answers import Setup
 from steer_verl.eval.students.served import ServedStudent
 from steer_verl.eval.students.server import VllmServer
 from steer_verl.models.place import Place
@@ -215,7 +236,7 @@ VllmServer.command = command
 
 async def main():
     settings = StudentSettings(path=Path(sys.argv[1]))
-    student = ServedStudent(settings, Path(sys.argv[2]), name="student@1", system="", tell=lambda line: None)
+    student = ServedStudent(Setup(settings, Path(sys.argv[2]), "student@1", tell=lambda line: None))
     try:
         await student.answer([{"role": "user", "content": "Well?"}], Place("step/item"))
         print("answered", flush=True)

@@ -1,4 +1,4 @@
-"""The real server: vLLM on a mini model, with pictures, from start to end."""
+"""The real server: vLLM on a mini model, with images, from start to end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_folder_is_served_asked_and_nothing_is_left(tmp_path: Path) -> N
         await student.check()
         running = Claim.load(tmp_path / "out/student/server.json")
         assert running is not None and len(processes(running)) >= 3, "keeper, server, engine"
-        chats = [asked("What is on the picture?", image) for image in images]
+        chats = [asked("What is on the image?", image) for image in images]
         for turn in range(2):
             replies = await asyncio.gather(*(student.answer(chat, Place(f"{turn}")) for chat in chats))
             expected = plain.answer(chats)

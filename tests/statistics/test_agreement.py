@@ -1,4 +1,4 @@
-"""Intervals and agreement against published examples, slow twins and planted truths."""
+"""Agreement against published examples, slow twins and planted truths."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from steer_verl.statistics import (
-    UNDEFINED,
+from steer_verl.statistics.agreement import (
     Detection,
-    Interval,
     bootstrap,
+    corrected,
     corrected_pass_rate,
     detection,
-    interval_dict,
     krippendorff_alpha,
     midranks,
     rogan_gladen,
@@ -84,8 +82,9 @@ def test_detection_counts_by_the_threshold_of_both() -> None:
     human, tutor = np.array([1, 4, 3.25, 10, 5.5, 8]), np.array([4, 5, 1, 10, 4, 9])
     known = detection(human, tutor, 4)
     assert known == Detection(caught=2, missed=1, cleared=2, blamed=1)
-    assert known.sensitivity == pytest.approx(2 / 3) and known.specificity == pytest.approx(2 / 3)
-    assert math.isnan(detection(human[3:], tutor[3:], 4).sensitivity)
+    assert known.sensitivity.value == pytest.approx(2 / 3) and known.specificity.value == pytest.approx(2 / 3)
+    assert math.isnan(detection(human[3:], tutor[3:], 4).sensitivity.value)
+    assert Detection(20, 0, 9, 1).sensitivity.low < 0.9, "20 of 20 is no proof that none is ever missed"
 
 
 def test_rogan_gladen_undoes_the_errors() -> None:
@@ -100,11 +99,11 @@ def test_the_corrected_pass_rate_covers_the_truth() -> None:
     rng = np.random.default_rng(1)
     true_pass, sensitivity, specificity = 0.9, 0.8, 0.9
     covered = naive = 0
-    for seed in range(60):
+    for _ in range(60):
         caught, cleared = rng.binomial(150, sensitivity), rng.binomial(150, specificity)
         called = rng.binomial(400, (1 - true_pass) * sensitivity + true_pass * (1 - specificity))
         known = Detection(int(caught), 150 - int(caught), int(cleared), 150 - int(cleared))
-        interval = corrected_pass_rate(400 - int(called), 400, known, seed)
+        interval = corrected_pass_rate(400 - int(called), 400, known)
         assert interval.low <= interval.value <= interval.high
         covered += interval.low <= true_pass <= interval.high
         naive += abs(1 - called / 400 - true_pass) < abs(interval.value - true_pass)
@@ -131,6 +130,11 @@ def test_a_draw_without_a_value_is_left_out() -> None:
     assert (interval.value, interval.low, interval.high) == (1, 1, 1)
 
 
-def test_an_interval_is_written_in_one_way() -> None:
-    assert f"{Interval(0.5, -0.25, 1):+.2f}" == "+0.50 (-0.25 .. +1.00)"
-    assert f"{UNDEFINED:.3f}" == "undefined" and interval_dict(UNDEFINED) == {"value": None, "low": None, "high": None}
+def test_a_corrected_rate_lies_in_its_interval_even_where_fewer_are_called_than_false_alarms() -> None:
+    known = Detection(40, 4, 90, 6)
+    for rate in (0.0, 0.01, 0.06, 0.5, 1.0):
+        found = corrected(rate, 300, known)
+        assert 0 <= found.low <= found.value <= found.high <= 1 and found.high - found.low > 0.005
+    assert corrected(0.3, 300, known).high - corrected(0.3, 300, known).low < 0.25
+    few = corrected(0.3, 300, Detection(4, 1, 9, 1))
+    assert few.high - few.low > 0.3, "what is not known of the judge is in it"
