@@ -7,39 +7,34 @@
 from __future__ import annotations
 
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
-from typing import Any
 
 from inspect_ai.log import (
-    EvalConfig,
-    EvalDataset,
     EvalError,
-    EvalLog,
     EvalSample,
     EvalSpec,
     read_eval_log,
     read_eval_log_sample_summaries,
     read_eval_log_samples_by_id,
 )
-from inspect_ai.model import GenerateConfig, ModelConfig, ModelOutput, ModelUsage
+from inspect_ai.model import GenerateConfig, ModelConfig
 
 from steer_verl.errors import DataError
-from steer_verl.eval.benchmarks.draft import label
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.inspect.archive import created, write_archive
+from steer_verl.eval.inspect.archive import sample_of, write_archive
 from steer_verl.eval.inspect.foreign import about_of, absent, dialogue_of, sampling_of
-from steer_verl.eval.inspect.images import shown
-from steer_verl.eval.inspect.messages import conversation, images
+from steer_verl.eval.inspect.messages import images
 from steer_verl.eval.inspect.scores import RECORD, record_in, score_of, told_of
 from steer_verl.eval.records import EvalDialogue, EvalEnd
 from steer_verl.eval.runs import EvalRun, RunAbout
-from steer_verl.text import one_line, unmarked
+from steer_verl.text import one_line
 
 JUDGE = "steer_judge"
 """Name of the score."""
+SHOWN = ("benchmark", "category", "kind", "planned", "end", "source", "license", "oddities")
+"""What samples are sorted and filtered by, besides the turns that were played."""
 BATCH = 16
 """Samples that are read at once."""
 MAX_MEMBER = 2**30
@@ -53,65 +48,26 @@ def write_log(run: EvalRun, path: Path) -> None:
         OSError: the disk is full, or cannot be written.
     """
     about, marks = run.about, run.about.mark_settings
-    spec = EvalSpec(
-        created=created(about.date),
+    model = one_line(about.student or about.name)
+    roles = {"grader": about.judge} | ({"tutor": about.tutor} if about.tutor else {})
+    write_archive(
+        path,
+        (_sample(dialogue, model, marks) for dialogue in run.dialogues),
         task="steer_eval",
+        dataset=", ".join(run.benchmarks),
+        model=model,
+        date=about.date,
         task_args={"attack": about.attack, "benchmarks": about.benchmarks},
-        dataset=EvalDataset(name=", ".join(run.benchmarks)),
-        model=one_line(about.student or about.name),
-        model_roles=dict(_roles(about)),
-        model_generate_config=_sampling(run.dialogues),
-        config=EvalConfig(),
+        model_roles={role: ModelConfig(model=one_line(who)) for role, who in roles.items()},
+        model_generate_config=_drawn(run.dialogues),
         metadata={RECORD: about.model_dump(mode="json")},
     )
-    write_archive(path, spec, (sample_of(dialogue, spec.model, marks) for dialogue in run.dialogues))
-
-
-def sample_of(dialogue: EvalDialogue, model: str, marks: MarkSettings) -> EvalSample:
-    """A dialogue as a sample. The first question is its input, without the image, which stands in the messages."""
-    held: dict[str, str] = {}
-    said = conversation(dialogue.turns, shown(held), model, told_of)
-    tokens = sum(turn.answer_tokens for turn in dialogue.turns)
-    failed = EvalError(message=dialogue.detail or dialogue.end.value, traceback="", traceback_ansi="")
-    output = ModelOutput(model=model)
-    if dialogue.turns:
-        last = dialogue.turns[-1]
-        output = ModelOutput.from_content(model, last.answer, "max_tokens" if last.truncated else "stop")
-    return EvalSample(
-        id=label(dialogue.id) or "dialogue",
-        epoch=1,
-        input=unmarked(dialogue.turns[0].user.text) if dialogue.turns else dialogue.detail,
-        target=dialogue.reference,
-        messages=said,
-        output=output,
-        scores={JUDGE: score_of(dialogue, held, marks)},
-        metadata=metadata_of(dialogue),
-        model_usage={model: ModelUsage(output_tokens=tokens, total_tokens=tokens)},
-        total_time=sum(turn.seconds for turn in dialogue.turns),
-        error=None if dialogue.end is EvalEnd.COMPLETED else failed,
-    )
-
-
-def metadata_of(dialogue: EvalDialogue) -> dict[str, Any]:
-    """What a sample is sorted and filtered by."""
-    told = {
-        "benchmark": dialogue.benchmark,
-        "category": dialogue.category,
-        "kind": dialogue.kind.value,
-        "planned": dialogue.planned,
-        "played": len(dialogue.turns),
-        "end": dialogue.end.value,
-        "source": dialogue.source,
-        "license": dialogue.license,
-        "oddities": list(dialogue.oddities),
-    }
-    return {name: value for name, value in told.items() if value not in ("", [])}
 
 
 def read_log(path: Path | str) -> EvalRun:
     """A log of Inspect (``.eval`` or ``.json``) as a run; its folder is the log.
 
-    A dialogue that was not begun, or whose sample ended in an error, is one of which answers are missing.
+    A sample that was planned and is not there is a dialogue of which every answer is missing.
 
     Raises:
         DataError: it is no log, holds no sample, or cannot be read.
@@ -119,27 +75,41 @@ def read_log(path: Path | str) -> EvalRun:
     path = Path(path)
     try:
         header = read_eval_log(path, header_only=True)
-        missing = Counter((str(name), epoch) for name in _planned(header) for epoch in _epochs(header))
-        dialogues = []
-        for sample in _samples(path):
-            missing[str(sample.id), sample.epoch] = 0
-            dialogues.append(_dialogue(sample, header.eval))
-        told = (header.eval.metadata or {}).get(RECORD)
+        spec, told = header.eval, (header.eval.metadata or {}).get(RECORD)
         about = RunAbout.model_validate(told, strict=False) if told else None
+        found = {(str(sample.id), sample.epoch): _dialogue(sample, spec) for sample in _samples(path)}
     except DataError:
         raise
     except Exception as error:  # whatever a foreign file makes of a reader
         why = one_line(f"{type(error).__name__}: {error}")
         raise DataError(f"{path}: cannot be read as a log of Inspect ({why}); give a .eval or .json log") from None
+    dialogues = list(found.values())
     if about is None:
-        lost = [key for key, count in missing.items() if count]
         known = {dialogue.benchmark for dialogue in dialogues}
-        dialogues += [absent(name, epoch, header.eval, header.status, known) for name, epoch in lost]
+        planned = product(map(str, spec.dataset.sample_ids or []), range(1, 1 + (spec.config.epochs or 1)))
+        dialogues += [absent(*key, spec, header.status, known) for key in planned if key not in found]
         dialogues.sort(key=lambda dialogue: dialogue.id)
-        about = about_of(header.eval, dialogues)
+        about = about_of(spec, dialogues)
     if not dialogues:
         raise DataError(f"{path}: a log without samples; run the evaluation again")
     return EvalRun(path, about, tuple(dialogues))
+
+
+def _sample(dialogue: EvalDialogue, model: str, marks: MarkSettings) -> EvalSample:
+    failed = EvalError(message=dialogue.detail or dialogue.end.value, traceback="", traceback_ansi="")
+    shown = dialogue.model_dump(mode="json", include=set(SHOWN), exclude_defaults=True)
+    return sample_of(
+        dialogue.id,
+        dialogue.turns,
+        told_of,
+        lambda held: {JUDGE: score_of(dialogue, held, marks)},
+        model=model,
+        detail=dialogue.detail,
+        target=dialogue.reference,
+        metadata={**shown, "played": len(dialogue.turns)},
+        total_time=sum(turn.seconds for turn in dialogue.turns),
+        error=None if dialogue.end is EvalEnd.COMPLETED else failed,
+    )
 
 
 def _dialogue(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
@@ -163,22 +133,8 @@ def _samples(path: Path) -> Iterator[EvalSample]:
         yield from read_eval_log_samples_by_id(path, batch, resolve_attachments=True)
 
 
-def _planned(header: EvalLog) -> list[str | int]:
-    return list(header.eval.dataset.sample_ids or [])
-
-
-def _epochs(header: EvalLog) -> range:
-    return range(1, 1 + (header.eval.config.epochs or 1))
-
-
-def _roles(about: RunAbout) -> Iterator[tuple[str, ModelConfig]]:
-    yield "grader", ModelConfig(model=one_line(about.judge))
-    if about.tutor:
-        yield "tutor", ModelConfig(model=one_line(about.tutor))
-
-
-def _sampling(dialogues: Iterable[EvalDialogue]) -> GenerateConfig:
-    """How answers were drawn, where all of them were drawn the same way and it is known."""
+def _drawn(dialogues: Iterable[EvalDialogue]) -> GenerateConfig:
+    """How answers were drawn, where all were drawn the same way and it is known."""
     known = {dialogue.sampling for dialogue in dialogues}
     drawn = known.pop() if len(known) == 1 else None
-    return GenerateConfig(**drawn.model_dump(exclude_defaults=False)) if drawn else GenerateConfig()
+    return GenerateConfig(**drawn.model_dump()) if drawn else GenerateConfig()

@@ -15,6 +15,7 @@ from inspect_ai.scorer import Score
 from pydantic import ValidationError
 
 from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.inspect.archive import explained
 from steer_verl.eval.inspect.images import absent, digest, kept
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Judged, Rating, Unrated
 from steer_verl.eval.runs import with_images
@@ -36,8 +37,7 @@ def score_of(dialogue: EvalDialogue, images: Mapping[str, str], marks: MarkSetti
         marks: what counts as a pass and as a failure.
     """
     told = {RECORD: dialogue.model_dump(mode="json"), IMAGES: dict(images)}
-    lines = [f"Turn {number}: {told_of(turn)}" for number, turn in enumerate(dialogue.turns, 1)]
-    words = "\n\n".join([*lines, one_line(dialogue.detail)] if dialogue.detail else lines)
+    words = explained(dialogue.turns, told_of) or one_line(dialogue.detail)
     if not dialogue.whole:
         return Score.unscored(reason=_reason(dialogue), explanation=words, metadata=told)
     return Score(value=_value(dialogue, marks), explanation=words, metadata=told)
