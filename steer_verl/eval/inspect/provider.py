@@ -22,7 +22,9 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.inspect.images import bytes_of, image_folder, kept
+from steer_verl.eval.inspect.prerequisites import prerequisites
 from steer_verl.eval.students.build import build_student
+from steer_verl.eval.students.checkpoint import find_checkpoint
 from steer_verl.eval.students.endpoint import digest
 from steer_verl.eval.students.protocol import Student
 from steer_verl.models.place import Place
@@ -45,8 +47,10 @@ class SteerAPI(ModelAPI):
         model_args: settings of the student.
 
     Raises:
-        ConfigError: a setting cannot work, or the folder holds no model.
+        PrerequisiteError: a setting cannot work, or the folder holds no model.
     """
+
+    _student: Student | None
 
     def __init__(
         self,
@@ -57,11 +61,12 @@ class SteerAPI(ModelAPI):
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        if taken := [name for name in OURS if name in model_args]:
-            raise ConfigError(f"-M {taken[0]}: the folder is --model steer/PATH, and sampling --temperature etc.")
-        self._args = model_args
-        self._student: Student | None = None
-        self._settings = self._with(config)
+        self._args, self._student = model_args, None
+        with prerequisites():
+            if taken := [name for name in OURS if name in model_args]:
+                raise ConfigError(f"-M {taken[0]}: the folder is --model steer/PATH, and sampling --temperature etc.")
+            find_checkpoint(Path(model_name))
+            self._settings = self._with(config)
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig

@@ -25,6 +25,7 @@ from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import BenchmarkSettings, MarkSettings
 from steer_verl.eval.inspect.foreign import played
 from steer_verl.eval.inspect.images import image_folder
+from steer_verl.eval.inspect.prerequisites import prerequisites
 from steer_verl.eval.inspect.roles import GRADER, ModelStudent, RoleJudge, RoleTutor
 from steer_verl.eval.inspect.scores import IMAGES, RECORD, TURNS, score_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
@@ -70,15 +71,16 @@ def steer_bench(
         max_turns: of a dialogue.
         rubric: a file in the place of the judge's.
     """
-    for option, value, choices in (
-        ("attack", attack, ("static", "adaptive")),
-        ("judge", judge, ("model", "mini")),
-        ("tutor", tutor, ("model", "mini")),
-    ):
-        if value not in choices:
-            raise ConfigError(f"-T {option}={value}: choose one of {', '.join(choices)}")
-    benchmarks = _benchmarks([benchmark] if isinstance(benchmark, str) else benchmark)
-    samples = [_sample(item, max_turns) for item in items_of(benchmarks, image_folder())]
+    with prerequisites():
+        for option, value, choices in (
+            ("attack", attack, ("static", "adaptive")),
+            ("judge", judge, ("model", "mini")),
+            ("tutor", tutor, ("model", "mini")),
+        ):
+            if value not in choices:
+                raise ConfigError(f"-T {option}={value}: choose one of {', '.join(choices)}")
+        benchmarks = _benchmarks([benchmark] if isinstance(benchmark, str) else benchmark)
+        samples = [_sample(item, max_turns) for item in items_of(benchmarks, image_folder())]
     return Task(
         dataset=MemoryDataset(samples, name="+".join(benchmarks)),
         solver=steer_dialogue(attack, tutor, max_turns, judge),
@@ -135,7 +137,8 @@ def steer_judge(judge: str = "model", rubric: str | None = None) -> Scorer:
         judge: ``model``, in the role ``grader``; or ``mini``.
         rubric: a file in the place of the judge's.
     """
-    prompt = judge_prompt(Path(rubric) if rubric else None)
+    with prerequisites():
+        prompt = judge_prompt(Path(rubric) if rubric else None)
 
     async def score(state: TaskState, target: Target) -> Score:
         rater: EvalJudge

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from inspect_ai import eval
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessage, ModelOutput
 
-from steer_verl.errors import ConfigError
 from steer_verl.eval.inspect.log import read_log
 from steer_verl.eval.inspect.task import steer_bench
 from steer_verl.eval.records import EvalEnd, Unrated
@@ -146,5 +146,7 @@ def test_benchmarks_by_file_set_and_settings(bench: Path, tmp_path: Path) -> Non
     ids = [str(sample.id) for sample in task.dataset]
     assert ids == [f"{name}/{row}" for name in ("bench", "mine") for row in ("q0", "q1", "lost")]
     assert [sample.metadata["kind"] for sample in task.dataset if sample.metadata][3] == "benign"
-    with pytest.raises(ConfigError, match="attack=adaptiv: choose one of static, adaptive"):
-        steer_bench(benchmark=str(bench), attack="adaptiv")
+    for wrong, told in (({"attack": "adaptiv"}, "choose one of static, adaptive"), ({"rubric": "none.md"}, "none.md")):
+        with pytest.raises(PrerequisiteError) as fault:
+            steer_bench(benchmark=str(bench), **wrong)
+        assert told in str(fault.value.message)
