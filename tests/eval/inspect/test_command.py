@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from steer_verl.eval.records import EvalEnd
 from steer_verl.eval.runs import read_run
 from steer_verl.mini.model import build
 from tests.eval.inspect.command import inspect, inspected
@@ -64,6 +65,8 @@ async def test_a_killed_evaluation_asks_nothing_twice(tmp_path: Path) -> None:
         server.answered.clear()
         server.go.set()
         (log,) = (tmp_path / "logs").glob("*.eval")
+        lost = await asyncio.to_thread(read_run, log)
+        assert {dialogue.end for dialogue in lost.dialogues} == {EvalEnd.UNPLAYABLE} and len(lost.dialogues) == 3
         await inspected(tmp_path, "eval-retry", f"logs/{log.name}", "--log-dir", "logs", **variables)
     assert not finished & set(server.answered) and len(server.answered) == len(set(server.answered)) == 18 - 7
     newest = max((tmp_path / "logs").glob("*.eval"), key=lambda path: path.stat().st_mtime_ns)
