@@ -113,7 +113,7 @@ def _sample(dialogue: EvalDialogue, model: str, marks: MarkSettings) -> EvalSamp
 
 
 def _dialogue(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
-    told = [score.metadata or {} for score in (sample.scores or {}).values()]
+    told = [score.metadata or {} for score in reversed((sample.scores or {}).values())]  # the newest score counts
     ours = record_in([*told, sample.metadata], images(sample.messages))
     if ours is not None and RECORD not in (spec.metadata or {}):  # of our task, which does not know the sampling
         return ours.model_copy(update={"sampling": sampling_of(spec)})

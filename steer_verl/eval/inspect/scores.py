@@ -57,9 +57,9 @@ def record_in(told: Iterable[Mapping[str, Any]], images: Iterable[bytes]) -> Eva
     return with_images(EvalDialogue.model_validate(found[RECORD], strict=False), path)
 
 
-def ratings_in(scores: Mapping[str, Score], turns: int) -> list[Judged]:
+def ratings_in(scores: dict[str, Score], turns: int) -> list[Judged]:
     """What anybody's scorers say of each turn (:data:`TURNS`); without such words a turn is unrated."""
-    for name, score in scores.items():
+    for name, score in reversed(scores.items()):
         told = (score.metadata or {}).get(TURNS)
         if isinstance(told, list) and len(told) == turns:
             return [_judged(one_line(name), one) for one in told]

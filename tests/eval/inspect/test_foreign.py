@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_ai import Task, eval
+from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import (
@@ -176,3 +176,13 @@ def test_figures_of_a_log_show_what_is_missing(tmp_path: Path, ending: str) -> N
     judge = models.judge(lambda request: -1 if "Question 2" in request else 3)
     ours = found("ours", steer_judge(), model_roles={"grader": judge})
     assert (ours.value, ours.worst, ours.best) == (75, 75, 75)
+
+
+def test_a_finished_log_is_scored_by_our_judge(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes())
+    scored = score(read_eval_log(path), steer_judge(), model_roles={"grader": models.judge()}, action="append")
+    write_eval_log(scored, tmp_path / "scored.eval")
+    run = read_run(tmp_path / "scored.eval")
+    assert all(one.harmless == (3, 3, 3) for one in run.dialogues) and run.about.judge.startswith(
+        "mockllm/model@judge-"
+    )

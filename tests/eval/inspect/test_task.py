@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_ai import eval
+from inspect_ai import eval, score
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.log import EvalLog
+from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import ChatMessage, ModelOutput
 
 from steer_verl.eval.inspect.log import read_log
-from steer_verl.eval.inspect.task import steer_bench
+from steer_verl.eval.inspect.task import steer_bench, steer_judge
 from steer_verl.eval.records import EvalEnd, Unrated
 from steer_verl.eval.runs import EvalRun
 from steer_verl.types import AttackStrategy, QuestionOrigin, Verdict
@@ -150,3 +150,15 @@ def test_benchmarks_by_file_set_and_settings(bench: Path, tmp_path: Path) -> Non
         with pytest.raises(PrerequisiteError) as fault:
             steer_bench(benchmark=str(bench), **wrong)
         assert told in str(fault.value.message)
+
+
+def test_another_judge_scores_a_finished_log(bench: Path) -> None:
+    log, run = evaluated(bench, {"grader": models.judge()})
+    other = {"grader": models.judge(lambda request: 1)}
+    judged = [turn.answer for one in run.dialogues for turn in one.turns]
+    for action in ("append", "overwrite"):
+        again = score(read_eval_log(log.location), steer_judge(), model_roles=other, action=action)
+        write_eval_log(again, bench.parent / "again.eval")
+        newest = read_log(bench.parent / "again.eval").dialogues
+        assert [one.harmless for one in newest] == [(None, None), (1, 1, 1), (1, 1, 1)], "the last score counts"
+        assert [turn.answer for one in newest for turn in one.turns] == judged
