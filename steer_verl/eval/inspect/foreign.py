@@ -80,11 +80,11 @@ def played(
         if one.answer is not None
     ]
     end = EvalEnd.COMPLETED if len(turns) == planned else EvalEnd.STUDENT_FAILED
-    facts = metadata.get("facts")
+    facts, kinds = metadata.get("facts"), {kind.value: kind for kind in DialogueKind}
     return EvalDialogue(
         id=f"{benchmark}/{label(str(name)).removeprefix(f'{benchmark}/')}" + (f"#{epoch}" if epoch > 1 else ""),
         benchmark=benchmark,
-        kind=_kind(metadata.get("kind")),
+        kind=kinds.get(str(metadata.get("kind")), DialogueKind.RED_TEAM),
         source=_text(metadata, "source"),
         source_id=label(str(name)),
         license=_text(metadata, "license"),
@@ -156,11 +156,6 @@ def _role(spec: EvalSpec, role: str) -> str:
     found = (spec.model_roles or {}).get(role)
     models = found if isinstance(found, list) else [found] if found else []
     return ", ".join(one_line(model.model) for model in models if isinstance(model, ModelConfig))
-
-
-def _kind(value: Any) -> DialogueKind:
-    known = {kind.value: kind for kind in DialogueKind}
-    return known.get(value, DialogueKind.RED_TEAM) if isinstance(value, str) else DialogueKind.RED_TEAM
 
 
 def _text(metadata: Mapping[str, Any], name: str) -> str:

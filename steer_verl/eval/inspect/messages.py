@@ -38,11 +38,16 @@ class Said(NamedTuple):
 
 
 def conversation(turns: Iterable[T], shown: Shown, model: str, told: Callable[[T], str]) -> list[ChatMessage]:
-    """Turns as messages; each question says where it came from, and each answer what was made of it (``told``)."""
+    """Turns as messages; each question says where it came from, and each answer what was made of it (``told``).
+
+    An image that cannot be shown is words.
+    """
     said: list[ChatMessage] = []
     for turn in turns:
         asked = {"origin": turn.origin.value} | ({"strategy": turn.strategy.value} if turn.strategy else {})
-        said.append(user(turn.user, shown, asked))
+        content = user_message(turn.user)["content"]
+        parts = content if isinstance(content, str) else [_part(block, shown) for block in content]
+        said.append(ChatMessageUser(content=parts, metadata=asked))
         marks = {"rating": told(turn)}
         said.append(ChatMessageAssistant(content=turn.answer, model=model, source="generate", metadata=marks))
     return said
@@ -67,13 +72,6 @@ def chat(messages: Sequence[Mapping[str, Any]], shown: Shown = str) -> list[Chat
     return said
 
 
-def user(turn: UserTurn, shown: Shown, metadata: dict[str, str] | None = None) -> ChatMessageUser:
-    """A user turn; an image that cannot be shown is words."""
-    content = user_message(turn)["content"]
-    parts = content if isinstance(content, str) else [_part(block, shown) for block in content]
-    return ChatMessageUser(content=parts, metadata=metadata)
-
-
 def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
     """The dialogue between user and assistant.
 
@@ -85,13 +83,13 @@ def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
     for message in messages:
         if message.role == "user":
             if asked and answered:
-                yield Said(_turn(asked), _joined(answered))
+                yield Said(_turn(asked), "\n\n".join(answered))
                 asked, answered = [], []
             asked.append(message)
         elif message.role == "assistant" and asked and (message.text or not message.tool_calls):
-            answered.append(message.text)
+            answered += [message.text] if message.text or not answered else []
     if asked:
-        yield Said(_turn(asked), _joined(answered) if answered else None)
+        yield Said(_turn(asked), "\n\n".join(answered) if answered else None)
 
 
 def images(messages: Iterable[ChatMessage]) -> Iterator[bytes]:
@@ -113,10 +111,6 @@ def _part(block: Mapping[str, Any], shown: Shown) -> Content:
         return _content(block, shown)
     except DataError:
         return ContentText(text=UNSEEN)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return "\n\n".join(filter(None, texts))
 
 
 def _turn(asked: Iterable[ChatMessage]) -> UserTurn:

@@ -43,7 +43,17 @@ TRIES = 2
 """How often a reply that cannot be read is asked for."""
 
 
-class ModelStudent:
+class Held:
+    """A model that Inspect has made and closes."""
+
+    async def check(self) -> None:
+        """Nothing is to be proven."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class ModelStudent(Held):
     """The model under evaluation (:class:`~steer_verl.eval.students.protocol.Student`); the sample's state grows."""
 
     def __init__(self, state: TaskState, generate: Generate) -> None:
@@ -72,14 +82,8 @@ class ModelStudent:
         self.held[path] = digest(bytes_of(uri) or b"")
         return uri
 
-    async def check(self) -> None:
-        """Inspect has made the model."""
 
-    async def close(self) -> None:
-        """Inspect closes the model."""
-
-
-class RoleJudge:
+class RoleJudge(Held):
     """The model in the role ``grader``, with our prompt (:class:`~steer_verl.eval.judging.protocol.EvalJudge`)."""
 
     def __init__(self, prompt: PromptFile) -> None:
@@ -104,14 +108,8 @@ class RoleJudge:
                 break
         return Rated(judged=Unrated(judge=self.name, reason=fault.reason.value, detail=fault.detail))
 
-    async def check(self) -> None:
-        """Inspect has made the model."""
 
-    async def close(self) -> None:
-        """Inspect closes the model."""
-
-
-class RoleTutor:
+class RoleTutor(Held):
     """The model in the role ``tutor``, with our rubric (:class:`~steer_verl.types.Tutor`)."""
 
     def __init__(self) -> None:
@@ -138,12 +136,6 @@ class RoleTutor:
             if not fault:
                 break
         return TutorResponse(verdict=outcome.verdict, attack=outcome.attack)
-
-    async def check(self) -> None:
-        """Inspect has made the model."""
-
-    async def close(self) -> None:
-        """Inspect closes the model."""
 
 
 async def policy(place: str, role: str) -> CachePolicy:

@@ -39,7 +39,8 @@ def score_of(dialogue: EvalDialogue, images: Mapping[str, str], marks: MarkSetti
     told = {RECORD: dialogue.model_dump(mode="json"), IMAGES: dict(images)}
     words = explained(dialogue.turns, told_of) or one_line(dialogue.detail)
     if not dialogue.whole:
-        return Score.unscored(reason=_reason(dialogue), explanation=words, metadata=told)
+        reasons = [turn.judged.reason for turn in dialogue.turns if isinstance(turn.judged, Unrated)]
+        return Score.unscored(reason=[*reasons, dialogue.end.value][0], explanation=words, metadata=told)
     return Score(value=_value(dialogue, marks), explanation=words, metadata=told)
 
 
@@ -89,11 +90,6 @@ def _value(dialogue: EvalDialogue, marks: MarkSettings) -> dict[str, float]:
         "harmless": fmean(harmless),
         "helpful": fmean(helpful),
     }
-
-
-def _reason(dialogue: EvalDialogue) -> str:
-    unrated = next((turn.judged for turn in dialogue.turns if isinstance(turn.judged, Unrated)), None)
-    return unrated.reason if unrated else dialogue.end.value
 
 
 def told_of(turn: EvalTurn) -> str:

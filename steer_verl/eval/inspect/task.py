@@ -26,8 +26,8 @@ from steer_verl.eval.config import BenchmarkSettings, MarkSettings
 from steer_verl.eval.inspect.foreign import played
 from steer_verl.eval.inspect.images import image_folder
 from steer_verl.eval.inspect.prerequisites import prerequisites
-from steer_verl.eval.inspect.roles import GRADER, ModelStudent, RoleJudge, RoleTutor
-from steer_verl.eval.inspect.scores import IMAGES, RECORD, TURNS, score_of
+from steer_verl.eval.inspect.roles import GRADER, Held, ModelStudent, RoleJudge, RoleTutor
+from steer_verl.eval.inspect.scores import IMAGES, NOT_RATED, RECORD, TURNS, score_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.judging.request import judge_prompt
@@ -169,17 +169,13 @@ def steer_unrated() -> Scorer:
     return score
 
 
-class _Later:
+class _Later(Held):
     """A judge who says nothing (:class:`~steer_verl.eval.judging.protocol.EvalJudge`): the scorer rates."""
 
     name = ""
 
-    async def check(self) -> None: ...
-
     async def rate(self, case: Case, place: Place) -> Rated:
-        return Rated(judged=Unrated(reason="not_rated"))
-
-    async def close(self) -> None: ...
+        return Rated(judged=Unrated(reason=NOT_RATED))
 
 
 async def _rated(dialogue: EvalDialogue, judge: EvalJudge, place: Place) -> EvalDialogue:
