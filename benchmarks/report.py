@@ -1,6 +1,6 @@
 """How long does a report take, to write and to use? ``python -m benchmarks.report``.
 
-Synthetic runs of 3,227 dialogues x 10 turns with a picture of 338..512 pixels each (tests/report/samples.py).
+Synthetic runs of 3,227 dialogues x 10 turns with an image of 338..512 pixels each (tests/report/samples.py).
 
 * **Writing.** From ``dialogues.jsonl`` to the page, figures and tests included, in a process of its own: wall time, CPU
   time and peak memory, for one run and for two.
@@ -83,7 +83,7 @@ def main() -> None:
 
 def make(root: Path) -> list[Path]:
     """Two runs of the same dialogues."""
-    paths = samples.pictures(root / "pictures", DIALOGUES, random.Random(0), (338, 512))
+    paths = samples.images(root / "images", DIALOGUES, random.Random(0), (338, 512))
     return [
         samples.run(root / name, name, DIALOGUES, skill=skill, turns=TURNS, paths=paths, words=WORDS)
         for name, skill in (("base", 0.7), ("ours", 0.95))
@@ -162,7 +162,7 @@ load average {load:.1f} at the end); no figure is written by hand.
 
 ## Writing
 
-{DIALOGUES:,} dialogues x {TURNS} turns a run ({raw:.0f} MB of `dialogues.jsonl`), each with a picture of its own of 338
+{DIALOGUES:,} dialogues x {TURNS} turns a run ({raw:.0f} MB of `dialogues.jsonl`), each with an image of its own of 338
 to 512 pixels, from records to page: reading, figures, intervals, tests between the runs, thumbnails, compression. Each
 in a process of its own. Nothing here waits but for a core: on a machine that does nothing else, wall time is at most
 the CPU time; the load above says how far this one was from that.

@@ -33,9 +33,6 @@ ROWS: dict[str, tuple[str, int]] = {
 }
 """Measure -> how it is called in the table, and its decimals."""
 
-PAGE_ORDER = ("sft", "grpo", "base")
-"""Students of the page: differences there are to the first."""
-
 
 def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     """Write the table, the plot and the page into the demo's folder and print the table; returns ``report.json``.
@@ -65,7 +62,7 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
         last,
     )
     page = write_page(
-        [runs[name].folder for name in PAGE_ORDER],
+        [run.folder for run in runs.values()],
         plan.out / "report.html",
         training=[log for log in (plan.out / "logs" / "grpo.log",) if log.is_file()],
         title="The miniature laboratory under adaptive attack",

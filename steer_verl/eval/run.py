@@ -28,7 +28,7 @@ from steer_verl.eval.runs import RunAbout, below, with_paths
 from steer_verl.eval.step import NAME, EvalStep
 from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.summary import known_errors
-from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
+from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, plain, with_retries, worked
 from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
@@ -36,7 +36,7 @@ from steer_verl.tutor import build_tutor
 from steer_verl.types import Tutor
 from steer_verl.work.run import Job
 
-ITEMS = "items.jsonl"
+ITEMS, IMAGES = "items.jsonl", "images"
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def evaluate(
         judge=step.judge.name,
         tutor=step.tutor.name if step.tutor is not None else "",
         attack=config.attack,
-        benchmarks={name: one.model_dump(mode="json", exclude_none=True) for name, one in config.benchmarks.items()},
+        benchmarks={name: plain(one) for name, one in config.benchmarks.items()},
         marks=config.marks.model_dump(),
         calibration=calibration_of(config.judge.calibration),
     )
@@ -147,7 +147,7 @@ def _write_items(config: EvalConfig, path: Path, console: Console | None) -> lis
     rows, unplayable, ids = Counter[str](), Counter[str](), list[str]()
     relative = below(config.out)
     with atomic(path) as stream:
-        for item in items_of(config.benchmarks, config.out / "images"):
+        for item in items_of(config.benchmarks, config.out / IMAGES):
             stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
             ids.append(item.id)
             rows[item.benchmark] += 1

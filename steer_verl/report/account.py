@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Cell, Table, percent
-from steer_verl.eval.summary_shape import RefusalsJson, SubsetJson, SummaryJson
-from steer_verl.report.words import ALL, subset_of, subsets
+from steer_verl.eval.shape import Subset, Summary
+from steer_verl.report.parts import ALL, subset_of, subsets
 
 LEVELS = ("full", "partial", "none", "unsaid", "unrated", "unplayed")
 
 
-def refusal_section(summaries: Sequence[SummaryJson]) -> list[Html]:
+def refusal_section(summaries: Sequence[Summary]) -> list[Html]:
     """Answers to benign requests by how far they decline, for every benchmark and run that has some."""
     found = [(name, rows) for name in subsets(summaries) if (rows := [r for s in summaries for r in _refused(name, s)])]
     rows = [row for name, rows in found for row in rows if name != ALL or len(found) > 2]  # not one benchmark twice
@@ -24,68 +24,66 @@ def refusal_section(summaries: Sequence[SummaryJson]) -> list[Html]:
     return [table_html(Table("Answers to benign requests by refusal", header, tuple(rows), note=note))]
 
 
-def account_section(summaries: Sequence[SummaryJson]) -> list[Html]:
+def account_section(summaries: Sequence[Summary]) -> list[Html]:
     """Counts of everything that did not go as planned; nothing of it was dropped."""
     said = "Nothing is dropped: what was not played or not rated is counted here, and bounds every figure above."
     return [
         tag("p", said, class_="quiet"),
         _counts("Dialogues and turns", "", summaries, _sizes),
-        _counts("How dialogues ended", "end", summaries, lambda s: s["ends"]),
-        _counts("Why they ended early", "reason", summaries, lambda s: s["end_details"]),
-        _counts("Turns without a rating", "reason", summaries, lambda s: s["unrated"]),
-        _counts("Odd rows", "oddity", summaries, lambda s: s["oddities"]),
+        _counts("How dialogues ended", "end", summaries, lambda s: s.ends),
+        _counts("Why they ended early", "reason", summaries, lambda s: s.end_details),
+        _counts("Turns without a rating", "reason", summaries, lambda s: s.unrated),
+        _counts("Odd rows", "oddity", summaries, lambda s: s.oddities),
     ]
 
 
-def about_section(summaries: Sequence[SummaryJson]) -> list[Html]:
+def about_section(summaries: Sequence[Summary]) -> list[Html]:
     """Who was evaluated, by whom, by which marks, and what it took."""
-    facts: dict[str, Callable[[SummaryJson], Cell]] = {
-        "student": lambda s: s["student"],
-        "judge": lambda s: s["judge"],
-        "tutor": lambda s: s["tutor"],
-        "attack": lambda s: s["attack"],
-        "training seeds": lambda s: ", ".join(map(str, s["runs"])),
-        "date": lambda s: s["date"],
-        "thresholds": lambda s: ", ".join(f"{name} {value:g}" for name, value in s["marks"].items()),
-        "paid requests": lambda s: int(s["usage"]["total"]["requests"]),
-        "cost": lambda s: float(s["usage"]["total"]["cost"]),
-        "tokens that the student wrote": lambda s: int(s["usage"]["answer_tokens"]),
-        "seconds of student, all items": lambda s: float(s["usage"]["student_seconds"]),
+    facts: dict[str, Callable[[Summary], Cell]] = {
+        "student": lambda s: s.student,
+        "judge": lambda s: s.judge,
+        "tutor": lambda s: s.tutor,
+        "attack": lambda s: s.attack,
+        "training seeds": lambda s: ", ".join(map(str, s.runs)),
+        "date": lambda s: s.date,
+        "thresholds": lambda s: ", ".join(f"{name} {value:g}" for name, value in s.marks.items()),
+        "paid requests": lambda s: int(s.usage["total"]["requests"]),
+        "cost": lambda s: float(s.usage["total"]["cost"]),
+        "tokens that the student wrote": lambda s: int(s.usage["answer_tokens"]),
+        "seconds of student, all items": lambda s: float(s.usage["student_seconds"]),
     }
     rows: tuple[tuple[Cell, ...], ...] = tuple((name, *map(fact, summaries)) for name, fact in facts.items())
-    return [table_html(Table("Who, by whom, and what it took", ("fact", *(s["name"] for s in summaries)), rows))]
+    return [table_html(Table("Who, by whom, and what it took", ("fact", *(s.name for s in summaries)), rows))]
 
 
-def _refused(name: str, summary: SummaryJson) -> list[tuple[Cell, ...]]:
+def _refused(name: str, summary: Summary) -> list[tuple[Cell, ...]]:
     subset = subset_of(summary, name)
-    counts: RefusalsJson | None = subset["refusals"].get("benign") if subset else None
-    values = [counts[level] for level in LEVELS] if counts else []  # type: ignore[literal-required]
+    counts = subset.refusals.get("benign") if subset else None
+    values = [getattr(counts, level) for level in LEVELS] if counts else []
     total = sum(values)
     if not total:
         return []
-    return [(name, summary["name"], total, *(f"{n:,} ({percent(n, total)})" if n else 0 for n in values))]
+    return [(name, summary.name, total, *(f"{n:,} ({percent(n, total)})" if n else 0 for n in values))]
 
 
-def _sizes(subset: SubsetJson) -> Mapping[str, int]:
+def _sizes(subset: Subset) -> Mapping[str, int]:
     return {
-        "dialogues": subset["dialogues"],
-        "under attack": subset["attacked"],
-        "benign": subset["benign"],
-        "played to the end and rated": subset["whole"],
-        "turns planned": subset["planned_turns"],
-        "turns played": subset["played_turns"],
-        "turns rated": subset["rated_turns"],
+        "dialogues": subset.dialogues,
+        "under attack": subset.attacked,
+        "benign": subset.benign,
+        "played to the end and rated": subset.whole,
+        "turns planned": subset.planned_turns,
+        "turns played": subset.played_turns,
+        "turns rated": subset.rated_turns,
     }
 
 
-def _counts(
-    title: str, what: str, summaries: Sequence[SummaryJson], counts: Callable[[SubsetJson], Mapping[str, int]]
-) -> Html:
+def _counts(title: str, what: str, summaries: Sequence[Summary], counts: Callable[[Subset], Mapping[str, int]]) -> Html:
     """A row for each name, a column for each run, over all dialogues; a line where nothing of the kind occurred."""
-    found = [counts(s["all"]) for s in summaries]
+    found = [counts(s.all) for s in summaries]
     names = list(dict.fromkeys(name for each in found for name in each))
     if not names:
         return tag("p", tag("strong", f"{title}: "), "none.")
     rows: tuple[tuple[Cell, ...], ...]
     rows = tuple((name.replace("_", " "), *[each.get(name, 0) for each in found]) for name in names)
-    return table_html(Table(title, (what or ALL, *(s["name"] for s in summaries)), rows))
+    return table_html(Table(title, (what or ALL, *(s.name for s in summaries)), rows))

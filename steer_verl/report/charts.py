@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from steer_verl.data.cards.markup import Html, tag
 
@@ -164,10 +165,10 @@ def _text(text: str, x: float, y: float, anchor: str) -> Html:
 
 
 def _held(line: Line) -> list[Point]:
+    """The points, with a corner before each where a value is held until then."""
     if not line.stepped:
         return list(line.points)
-    corners = [(after[0], before[1]) for before, after in zip(line.points, line.points[1:], strict=False)]
-    turned = [point for pair in zip(line.points[1:], corners, strict=False) for point in reversed(pair)]
+    turned = (p for before, after in pairwise(line.points) for p in ((after[0], before[1]), after))
     return [*line.points[:1], *turned]
 
 

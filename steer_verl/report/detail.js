@@ -18,7 +18,7 @@ const chip = (text, kind = "") => element("span", { class: `chip ${kind}`, dir: 
 const score = (name, value, kind) => element("span", { class: `score ${kind}` }, `${name} ${value}`);
 const fold = (summary, open, ...inner) => element("details", { open }, element("summary", {}, summary), ...inner);
 
-// sides: [{run, row, dialogue}], one or two of the same id.
+// sides: [{run, row, dialogue}]: one dialogue, or the same one in two runs.
 function detail(sides, folds) {
   const [{ dialogue }] = sides;
   const origin = [dialogue.source, dialogue.source_id].filter(Boolean).join(":");
@@ -31,7 +31,7 @@ function detail(sides, folds) {
     element("p", { class: "chips" }, chip(dialogue.benchmark), chip(plain(dialogue.kind), dialogue.kind), note(facts.join(" · "), "inline")),
     element("div", { class: "sides" }, ...sides.map(sideHead)),
     element("ol", { class: "turns" }, ...Array.from({ length: longest }, (_, at) => exchange(sides, at, folds))),
-    dialogue.facts ? fold("What is known of the picture", false, element("pre", { tabindex: 0 }, dialogue.facts)) : null,
+    dialogue.facts ? fold("What is known of the image", false, element("pre", { tabindex: 0 }, dialogue.facts)) : null,
   );
 }
 
@@ -63,18 +63,18 @@ function exchange(sides, at, folds) {
 
 function question(turn, dialogue, at) {
   const how = [ORIGINS[turn.origin], turn.strategy && plain(turn.strategy), turn.fallback && `no attack: ${plain(turn.fallback)}`];
-  const pictures = turn.pictures.map((place, number) => picture(place, `Picture ${number + 1} of turn ${at + 1} of ${dialogue.id}`));
-  const asked = element("div", {}, element("p", { class: "chips" }, ...how.filter(Boolean).map((word) => chip(word))), ...pictures, passage(turn.question));
+  const images = turn.images.map((place, number) => image(place, `Image ${number + 1} of turn ${at + 1} of ${dialogue.id}`));
+  const asked = element("div", {}, element("p", { class: "chips" }, ...how.filter(Boolean).map((word) => chip(word))), ...images, passage(turn.question));
   if (!turn.static) return element("div", { class: "user" }, asked);
   const own = element("div", { class: "static" }, element("p", { class: "chips" }, chip("the benchmark's own question, not asked")), passage(turn.static));
   return element("div", { class: "user pair" }, asked, own);
 }
 
-function picture(place, alt) {
-  if (typeof place === "string") return note(`${alt} cannot be shown: ${place}`);
-  const image = element("img", { alt });
-  parsed.then(() => { image.src = `data:image/webp;base64,${find(`picture-${place}`).textContent}`; });
-  return image;
+function image(place, alt) {
+  if (typeof place === "string") return note(`${alt} is not shown: ${place}`);
+  const node = element("img", { alt });
+  parsed.then(() => { node.src = `data:image/webp;base64,${find(`image-${place}`).textContent}`; });
+  return node;
 }
 
 function answer(turn, dialogue, at, folds) {
@@ -88,7 +88,8 @@ function answer(turn, dialogue, at, folds) {
     ...(warning ? [fold(warning, false, ...words)] : words),
     element("p", { class: "chips" }, ...odd.filter(Boolean).map((word) => chip(word, "odd"))),
     rating(turn.judged),
-    turn.opinions?.length ? fold(`Panel: ${turn.opinions.length} opinions`, false, ...turn.opinions.map((one) => rating(one, true))) : null,
+    opinions("Panel: judges", turn.opinions),
+    opinions("Rated before", turn.earlier),
     turn.tutor ? verdict(turn.tutor) : null,
   );
 }
@@ -96,7 +97,11 @@ function answer(turn, dialogue, at, folds) {
 // Why an answer is folded away, or nothing.
 function harm(judged, kind) {
   if (judged.status === "ok") return judged.harmless < 0 ? `Show an answer marked ${judged.harmless}: it may be harmful` : "";
-  return kind === "benign" ? "" : "Show an unrated answer: nobody has vouched for it";
+  return kind === "benign" ? "" : "Show an unrated answer: no judge has cleared it";
+}
+
+function opinions(title, ratings) {
+  return ratings?.length ? fold(`${title} (${ratings.length})`, false, ...ratings.map((one) => rating(one, true))) : null;
 }
 
 function rating(judged, named = false) {

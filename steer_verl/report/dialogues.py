@@ -7,12 +7,12 @@ those of :class:`~steer_verl.eval.records.EvalDialogue`, so that page and ``dial
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from steer_verl.answer import parse_answer
+from steer_verl.eval.compare.pairing import Keys
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Rating, Refusal, Unrated
-from steer_verl.report.pictures import Album
 from steer_verl.text import unmarked
 
 CHUNK = 50
@@ -21,28 +21,30 @@ HEAD = 100
 """Characters of its first question by which a dialogue is known in the list."""
 
 _WORST = (Refusal.FULL, Refusal.PARTIAL, Refusal.NONE)
-_SILENT = {"usage", "tutor_seconds"}
+_SILENT = {"turns", "facts", "digest", "student", "sampling", "tutor"}
+_SILENT_OF_TURNS = {"user", "answer", "usage", "tutor_seconds"}
 
 
-def rows(dialogues: Sequence[EvalDialogue], fail_below: int) -> list[dict[str, Any]]:
+def rows(dialogues: Sequence[EvalDialogue], keys: Keys, fail_below: int) -> list[dict[str, Any]]:
     """What list and filters know of every dialogue.
 
     Args:
         dialogues: of one run.
+        keys: what each is known by in all runs, whatever its id there.
         fail_below: a turn of an attacked dialogue whose harmless mark is lower is a failure.
     """
-    return [_row(dialogue, fail_below) for dialogue in dialogues]
+    return [_row(dialogue, fail_below) | {"same": keys[dialogue.id]} for dialogue in dialogues]
 
 
-def chunks(dialogues: Sequence[EvalDialogue], album: Album) -> Iterator[list[dict[str, Any]]]:
-    """The dialogues with all that was said, :data:`CHUNK` at a time, in the order of :func:`rows`."""
+def chunks(dialogues: Sequence[EvalDialogue], images: Mapping[str, int | str]) -> Iterator[list[dict[str, Any]]]:
+    """The dialogues with all that was said, :data:`CHUNK` at a time, in the order of :func:`rows`.
+
+    Args:
+        dialogues: of one run.
+        images: path -> number of the image in the page, or why it is not shown.
+    """
     for start in range(0, len(dialogues), CHUNK):
-        yield [_whole(dialogue, album) for dialogue in dialogues[start : start + CHUNK]]
-
-
-def pictures_of(dialogues: Sequence[EvalDialogue]) -> Iterator[str]:
-    """The paths of all pictures that users show, in order."""
-    return (path for dialogue in dialogues for turn in dialogue.turns for path in turn.user.images)
+        yield [_whole(dialogue, images) for dialogue in dialogues[start : start + CHUNK]]
 
 
 def first_failure(dialogue: EvalDialogue, fail_below: int) -> int:
@@ -74,18 +76,18 @@ def _row(dialogue: EvalDialogue, fail_below: int) -> dict[str, Any]:
     }
 
 
-def _whole(dialogue: EvalDialogue, album: Album) -> dict[str, Any]:
-    told = dialogue.model_dump(mode="json", exclude_none=True, exclude={"turns", "facts"})
-    told["turns"] = [_turn(turn, album) for turn in dialogue.turns]
+def _whole(dialogue: EvalDialogue, images: Mapping[str, int | str]) -> dict[str, Any]:
+    told = dialogue.model_dump(mode="json", exclude_none=True, exclude=_SILENT)
+    told["turns"] = [_turn(turn, images) for turn in dialogue.turns]
     if dialogue.facts:
         told["facts"] = json.dumps(dialogue.facts, indent=1, ensure_ascii=False, default=str)
     return told
 
 
-def _turn(turn: EvalTurn, album: Album) -> dict[str, Any]:
+def _turn(turn: EvalTurn, images: Mapping[str, int | str]) -> dict[str, Any]:
     parsed = parse_answer(turn.answer)
-    told = turn.model_dump(mode="json", exclude_none=True, exclude={"user", "answer", *_SILENT})
+    told = turn.model_dump(mode="json", exclude_none=True, exclude=_SILENT_OF_TURNS)
     told["question"] = unmarked(turn.user.text)
-    told["pictures"] = [album.places[path] for path in turn.user.images]
+    told["images"] = [images[path] for path in turn.user.images]
     told["thinking"], told["answer"], told["formed"] = parsed.thinking, parsed.answer, parsed.well_formed
     return told

@@ -4,17 +4,12 @@ const failed = (row) => row.first > 0;
 const refused = (row) => row.kind === "benign" && (row.refusal === "full" || row.refusal === "partial");
 const held = (row) => !failed(row) && !refused(row) && !row.missing;
 
-const OUTCOMES = {
-  failed: ["fails", failed],
-  refused: ["over-refuses", refused],
-  missing: ["unrated or unplayed", (row) => row.missing],
-  held: ["no fault", held],
-};
+const OUTCOMES = { failed, refused, held, missing: (row) => row.missing };
 
 const AGAINST = {
-  worse: ["fails earlier", (row, other) => failed(row) && (!failed(other) || row.first < other.first)],
-  better: ["fails later or never", (row, other) => failed(other) && (!failed(row) || row.first > other.first)],
-  same: ["same", (row, other) => row.first === other.first],
+  worse: (row, other) => failed(row) && (!failed(other) || row.first < other.first),
+  better: (row, other) => failed(other) && (!failed(row) || row.first > other.first),
+  same: (row, other) => failed(row) && row.first === other.first,
 };
 
 const named = (key) => ({ values: (row) => [row[key]], test: (row, value) => row[key] === value });
@@ -22,7 +17,7 @@ const listed = (key) => ({ values: (row) => row[key], test: (row, value) => row[
 
 // Name of the form's field -> the values that rows have, and whether a row has one.
 const FILTERS = {
-  outcome: { test: (row, value) => OUTCOMES[value][1](row) },
+  outcome: { test: (row, value) => OUTCOMES[value](row) },
   benchmark: named("benchmark"),
   first: { values: (row) => (row.first ? [row.first] : []), test: (row, value) => row.first === Number(value) },
   strategy: listed("strategies"),
@@ -50,20 +45,19 @@ function passing(run, wanted, found, other) {
     if (found && !found.has(row)) return false;
     if (!tests.every(([name, filter]) => filter.test(row, wanted[name]))) return false;
     if (!other || !wanted.against) return true;
-    const twin = other.byId.get(row.id);
-    return twin !== undefined && AGAINST[wanted.against][1](row, twin);
+    const twin = other.same(row);
+    return twin !== undefined && AGAINST[wanted.against](row, twin);
   });
   return rows.sort(ORDERS[wanted.order || "failures"]);
 }
 
 // Fill a filter's list with the values that occur, and hide it where there is nothing to choose.
 function fillFilter(select, filter, runs) {
-  const counts = new Map();
-  for (const run of runs) for (const row of run.rows) for (const value of filter.values(row)) counts.set(value, true);
-  const values = [...counts.keys()].filter((value) => value !== "");
-  values.sort((a, b) => (typeof a === "number" ? a - b : a < b ? -1 : 1));
+  const found = new Set();
+  for (const run of runs) for (const row of run.rows) for (const value of filter.values(row)) found.add(value);
+  const values = [...found].filter((value) => value !== "").sort((a, b) => (a < b ? -1 : 1));
   select.append(...values.map((value) => element("option", { value }, plain(String(value)))));
-  select.closest("label").hidden = values.length < (filter === FILTERS.first ? 1 : 2) && !select.dataset.single;
+  select.closest("label").hidden = values.length < (filter === FILTERS.first ? 1 : 2);
 }
 
 // Search all that was said; tell(found, done, of) as it goes on. A newer search ends an older one.

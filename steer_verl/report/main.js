@@ -46,7 +46,7 @@ class Browser {
     if (name === "fold") remember("fold", this.wanted.fold ? "1" : "");
     if (name === "words" || name === "run") await this.seek();
     else this.redraw();
-    if (["fold", "other", "run"].includes(name) && this.opened) this.open(this.run.byId.get(this.opened.id) ?? null);
+    if (["fold", "other", "run"].includes(name) && this.opened) this.open(name === "run" ? this.run.same(this.opened) : this.opened);
   }
 
   async clear() {
@@ -85,7 +85,7 @@ class Browser {
     this.opened = row;
     this.list.mark(row);
     const others = this.other ? [this.other] : [];
-    const pairs = [this.run, ...others].map((run) => ({ run, row: run.byId.get(row.id) })).filter((side) => side.row);
+    const pairs = [{ run: this.run, row }, ...others.map((run) => ({ run, row: run.same(row) }))].filter((side) => side.row);
     const sides = await Promise.all(pairs.map(async (side) => ({ ...side, dialogue: await side.run.whole(side.row) })));
     if (this.opened !== row) return;
     const missing = pairs.length < 1 + others.length ? [note(`${this.other.name} was not given this dialogue.`)] : [];

@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from steer_verl.data.cards.markup import Html
-from steer_verl.eval.compare import compare
+from steer_verl.data.cards.markup import Html, tag
+from steer_verl.eval.compare import Comparison, compare
+from steer_verl.eval.compare.words import sentences
 from steer_verl.eval.runs import EvalRun
-from steer_verl.eval.summary import summarize_run
+from steer_verl.eval.summary import summarize
 from steer_verl.report.account import about_section, account_section, refusal_section
 from steer_verl.report.curves import training_section
-from steer_verl.report.headline import headline_section
+from steer_verl.report.dots import dots
 from steer_verl.report.heat import heat_section, strategy_section
-from steer_verl.report.labels import labelled
+from steer_verl.report.measures import measures_section
 from steer_verl.report.survival import survival_section
 from steer_verl.report.training import Training
 
 
-def sections(runs: Sequence[EvalRun], trainings: Sequence[Training]) -> dict[str, list[Html]]:
-    """The page's sections in their order, the browser of dialogues aside; without runs only the training's."""
-    found = {"Training": training_section(trainings)}
+def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[Training]) -> dict[str, list[Html]]:
+    """The page's sections in their order, the browser of dialogues aside; without runs only the training's.
+
+    Args:
+        runs: as they were read.
+        shown: the same, as :func:`~steer_verl.report.labels.labelled` has them.
+        logs: of trainings.
+    """
+    training = {"Training": training_section(logs)}
     if not runs:
-        return found
-    comparison = compare(runs)
-    summaries = [summarize_run(run) for run in labelled(runs)]
+        return training
+    comparison, summaries = compare(runs), [summarize(run) for run in shown]
+    places = [id(run) for run in runs]
+    colours = {model.name: places.index(id(model.runs[0])) for model in comparison.models}
     return {
-        "Results": headline_section(comparison),
-        "Survival": survival_section(summaries, comparison),
+        "Results": first_screen(comparison, colours),
+        "Survival": survival_section(summaries),
+        "Measures": measures_section(comparison),
         "Marks by turn": heat_section(summaries),
         "Strategies": strategy_section(summaries),
         "Over-refusal": refusal_section(summaries),
-        **found,
+        **training,
         "Account": account_section(summaries),
         "The runs": about_section(summaries),
     }
+
+
+def first_screen(comparison: Comparison, colours: Mapping[str, int]) -> list[Html]:
+    """Who is safer, by how much, and at what price: in words and as a plot; folded, what to bear in mind.
+
+    Args:
+        comparison: of all runs.
+        colours: model, in their order -> number of its colour all over the page.
+    """
+    said = [tag("li", tag("strong", head), rest, dir="auto") for head, rest in sentences(comparison)]
+    notes = tag("ul", *(tag("li", note, dir="auto") for note in comparison.notes), class_="prose quiet")
+    folded = tag("details", tag("summary", "How this was computed, and what to bear in mind"), notes)
+    return [tag("ul", *said, class_="verdicts"), dots(comparison.primary, colours), folded]

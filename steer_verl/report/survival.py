@@ -6,133 +6,138 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
-from steer_verl.data.cards.tables import Table
-from steer_verl.eval.compare import Comparison
-from steer_verl.eval.summary_shape import SpanJson, SummaryJson, SurvivalJson
+from steer_verl.data.cards.tables import Cell, Table
+from steer_verl.eval.published import survival as published
+from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
-from steer_verl.report.headline import SURVIVAL, measures_table
-from steer_verl.report.words import ALL, doubt, subsets
+from steer_verl.report.parts import grid, line, quiet, subset_of, subsets
 
 RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
 TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
+NOTE = (
+    "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end counts up to "
+    "there. Bands: 95 %. The dotted pair is S(t) if every missing turn had failed, or held."
+)
+
+Curves = Mapping[str, Survival | None]
+"""Run -> its curve. A run without one keeps its place, so that colours stay the runs' own."""
+
+Paper = Mapping[str, Mapping[int, float]]
+"""The paper's model -> turn -> S in percent."""
 
 
-def survival_section(summaries: Sequence[SummaryJson], comparison: Comparison) -> list[Html]:
+def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     """A chart for all dialogues together and for each benchmark that has attacked dialogues of several turns."""
-    parts = [part for name in subsets(summaries) if (part := _subset(name, _curves(name, summaries)))]
+    static = all(summary.attack == "static" for summary in summaries)
+    drawn = [_subset(name, _curves(name, summaries), published(name) if static else {}) for name in subsets(summaries)]
+    parts = [part for part in drawn if part]
     if not parts:
         return []
-    said = "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end is "
-    said += (
-        "censored there. Bands: 95 %. The thin dotted pair is S(t) if every turn that is missing had failed, or held."
-    )
-    note = tag("p", said.format(f"{summaries[0]['marks'].get('fail_below', 2):g}"), class_="quiet prose-width")
-    curves = tag("div", *parts, class_="charts wide")
-    return [
-        note,
-        legend([s["name"] for s in summaries]),
-        curves,
-        measures_table("Survival compared", SURVIVAL, comparison),
-    ]
+    said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
+    if static and any(map(published, subsets(summaries))):
+        said += " Thin grey lines: the paper's models, read off its figure."
+    names = [summary.name for summary in summaries]
+    return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]
 
 
-def _curves(name: str, summaries: Sequence[SummaryJson]) -> dict[str, SurvivalJson | None]:
-    found: dict[str, SurvivalJson | None] = {}
-    for summary in summaries:
-        subset = summary["all"] if name == ALL else summary["benchmarks"].get(name)
-        found[summary["name"]] = subset["survival"] if subset else None
-    return found
+def _curves(name: str, summaries: Sequence[Summary]) -> Curves:
+    return {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
 
 
-def _subset(name: str, curves: Mapping[str, SurvivalJson | None]) -> Html | None:
+def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
     known = {run: curve for run, curve in curves.items() if curve}
     if not known:
         return None
-    last = max(curve["reach"] for curve in known.values())
-    frame = Frame((0, last + TAIL), (0, 1), width=520, height=280)
-    lines = [_line(run, curve) for run, curve in curves.items()]
+    last = max(curve.reach for curve in known.values())
+    frame = Frame((0, last + TAIL), (0, 1), width=520, height=280, right=54 if paper else 10)
     drawn = chart(
         name,
         f"share of dialogues without a failure so far, to turn {last}",
         frame,
-        lines,
-        list(_readings(known, last)),
+        [_line(run, curve) for run, curve in curves.items()],
+        list(_readings(known, paper, last)),
         across=range(last + 1),
         up=(0, 0.25, 0.5, 0.75, 1),
-        under=[*zone(frame, 0, RISK, "risk zone: S < 0.5"), *_bounds(frame, curves)],
+        under=[*zone(frame, 0, RISK, "risk zone: S < 0.5"), *_papers(frame, paper, last), *_bounds(frame, curves)],
     )
     numbers = tag("details", tag("summary", "All figures of these curves"), _figures(known), _hazards(known))
     return tag("div", drawn, _at_risk(name, known, last), numbers)
 
 
-def _line(run: str, curve: SurvivalJson | None) -> Line:
-    """The curve as far as it says something; empty where a run has none, so that colours stay the runs' own."""
+def _line(run: str, curve: Survival | None) -> Line:
+    """The curve as far as it says something."""
     if curve is None:
         return Line(run, [], stepped=True)
-    points = list(_tailed(curve, curve["survival"]))
-    ends = zip(points, _tailed(curve, curve["low"]), _tailed(curve, curve["high"]), strict=True)
+    points = _tailed(curve, curve.survival)
+    ends = zip(points, _tailed(curve, curve.low), _tailed(curve, curve.high), strict=True)
     return Line(run, points, [(t, low, high) for (t, _), (_, low), (_, high) in ends], stepped=True)
 
 
-def _tailed(curve: SurvivalJson, values: Sequence[float]) -> Iterator[Point]:
+def _tailed(curve: Survival, values: Sequence[float]) -> list[Point]:
     """The values as far as the curve says something, and the tail."""
-    for t in range(curve["reach"] + 1):
-        yield t, values[t]
-    yield curve["reach"] + TAIL, values[curve["reach"]]
+    return [*enumerate(values[: curve.reach + 1]), (curve.reach + TAIL, values[curve.reach])]
 
 
-def _bounds(frame: Frame, curves: Mapping[str, SurvivalJson | None]) -> Iterator[Html]:
+def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
     """Worst and best case, where they differ from the curve."""
     for n, curve in enumerate(curves.values()):
-        for bound in (curve["worst"], curve["best"]) if curve and curve["worst"] != curve["best"] else ():
-            if curve:
-                yield outline(frame, Line("", list(_tailed(curve, bound)), stepped=True), f"bound c{n % COLOURS}")
+        for bound in (curve.worst, curve.best) if curve and curve.worst != curve.best else ():
+            assert curve
+            yield outline(frame, Line("", _tailed(curve, bound), stepped=True), f"bound c{n % COLOURS}")
 
 
-def _readings(curves: Mapping[str, SurvivalJson], last: int) -> Iterator[tuple[float, str]]:
+def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
+    """The paper's curves through the turns that it gives, their models' names beside the plane."""
+    ends, free = {}, float(frame.height)
+    for model, curve in paper.items():
+        points = [(0.0, 1.0), *((float(turn), share / 100) for turn, share in curve.items() if turn <= last)]
+        ends[model] = frame.y(points[-1][1])
+        yield outline(frame, Line(model, [*points, (last + TAIL, points[-1][1])]), "paper")
+    for model in sorted(ends, key=ends.__getitem__, reverse=True):  # from below, none over another
+        free = min(ends[model], free - 11)
+        yield tag("text", model, x=frame.width - frame.right + 4, y=f"{free + 4:.1f}", font_size=10)
+
+
+def _readings(curves: Mapping[str, Survival], paper: Paper, last: int) -> Iterator[tuple[float, str]]:
     for t in range(last + 1):
         said = [
-            f"{run}: S {c['survival'][t]:.2f} ({c['low'][t]:.2f} to {c['high'][t]:.2f}), {c['at_risk'][t]} at risk"
+            f"{run}: S {c.survival[t]:.2f} ({c.low[t]:.2f} to {c.high[t]:.2f}), {c.at_risk[t]} at risk"
             for run, c in curves.items()
-            if t <= c["reach"]
+            if t <= c.reach
         ]
+        said += [f"paper, {model}: {curve[t] / 100:.2f}" for model, curve in paper.items() if t in curve]
         yield t, f"Turn {t}. {'; '.join(said)}"
 
 
-def _at_risk(name: str, curves: Mapping[str, SurvivalJson], last: int) -> Html:
-    head = tag("tr", tag("th", "turn", scope="col"), *(tag("th", t, scope="col") for t in range(last + 1)))
-    rows = [
-        tag("tr", tag("th", run, scope="row", dir="auto"), *(tag("td", n) for n in curve["at_risk"][: last + 1]))
-        for run, curve in curves.items()
-    ]
-    table = tag("table", tag("caption", "Dialogues at risk"), tag("thead", head), tag("tbody", *rows), class_="risk")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=f"Dialogues at risk, {name}")
+def _at_risk(name: str, curves: Mapping[str, Survival], last: int) -> Html:
+    lines = [line(run, *(tag("td", n) for n in curve.at_risk[: last + 1])) for run, curve in curves.items()]
+    return grid(f"Dialogues at risk, {name}", "risk", ["turn", *range(last + 1)], tag("tbody", *lines))
 
 
-def _figures(curves: Mapping[str, SurvivalJson]) -> Html:
+def _figures(curves: Mapping[str, Survival]) -> Html:
     header = ("run", "dialogues", "S at the last turn (%)", "mean turns survived", "S < 0.5 from turn", "never failed")
     rows = tuple(
-        (run, c["dialogues"], doubt(c["at"], 1), doubt(c["mean_turns"], 2), _turn(c["risk_zone"]), c["never"])
-        for run, c in curves.items()
+        (run, c.dialogues, c.at.text(1), c.mean_turns.text(2), _turn(c.risk_zone), c.never) for run, c in curves.items()
     )
     return table_html(Table("In figures, to the last turn that is drawn", header, rows))
 
 
-def _hazards(curves: Mapping[str, SurvivalJson]) -> Html:
-    header = ("run", "turn", "at risk", "first failures", "hazard (%)", "lost to view after it")
-    tables = []
-    for run, c in curves.items():
-        rows = tuple(
-            (run, str(t), c["at_risk"][t], c["failures"][t], doubt(c["hazard"][t - 1], 1), c["censored_unrated"][t])
-            for t in range(1, c["reach"] + 1)
-        )
-        tables.append(table_html(Table(f"Hazard by turn: {run}", header, rows)))
-    return joined(tables)
+def _hazards(curves: Mapping[str, Survival]) -> Html:
+    header = ("turn", "at risk", "first failures", "hazard (%)", "lost to view after it")
+    return joined(
+        table_html(Table(f"Hazard by turn: {run}", header, [_hazard(c, t) for t in range(1, c.reach + 1)]))
+        for run, c in curves.items()
+    )
 
 
-def _turn(span: SpanJson) -> str:
+def _hazard(curve: Survival, t: int) -> tuple[Cell, ...]:
+    hazard = curve.hazard[t - 1].text(1)
+    return (str(t), curve.at_risk[t], curve.failures[t], hazard, curve.censored_unrated[t])
+
+
+def _turn(span: Span) -> str:
     """A turn with its interval; an end that is not reached is open."""
-    ends = f"({span['low'] or 'later'} to {span['high'] or 'later'})"
-    return f"{span['value'] or 'not reached'} {ends if span['value'] or span['low'] else ''}".strip()
+    ends = f"[{span.low or 'later'} to {span.high or 'later'}]"
+    return f"{span.value or 'not reached'} {ends if span.value or span.low else ''}".strip()

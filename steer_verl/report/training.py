@@ -17,6 +17,9 @@ STEP = re.compile(r"\bstep:\d+ - .*")
 LOG = Path("logs", "grpo.log")
 """Where ``steer demo`` keeps the console of its training, below its own folder."""
 
+MOST = 1e100
+"""A figure beyond it is an overflow like infinity, and is not drawn."""
+
 Step = dict[str, float]
 
 
@@ -30,9 +33,8 @@ class Training:
     """Figures by verl's own names, in the order of ``step``, which each has."""
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        """``(step, value)`` wherever a finite value was logged."""
-        points = [(step["step"], step[name]) for step in self.steps if name in step]
-        return [point for point in points if math.isfinite(point[1])]
+        """``(step, value)`` wherever a number was logged that can be drawn."""
+        return [(step["step"], step[name]) for step in self.steps if abs(step.get(name, math.nan)) < MOST]
 
 
 def read_training(path: Path) -> Training:
@@ -75,15 +77,14 @@ def parse_record(line: str) -> Step | None:
         return None
     try:
         record = json.loads(line)
-        step, figures = float(record["step"]), record["data"].items()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        figures = {name: float(value) for name, value in record["data"].items() if isinstance(value, int | float)}
+        return {**figures, "step": float(record["step"])}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):  # deep nesting is the last
         return None
-    known = {name: float(value) for name, value in figures if isinstance(value, int | float)}
-    return {**known, "step": step}
 
 
 def _steps(file: Path) -> Iterator[Step]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if step := parse_record(line) or parse_step(line):
+            if (step := parse_record(line) or parse_step(line)) and abs(step["step"]) < MOST:
                 yield step

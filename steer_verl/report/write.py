@@ -9,14 +9,13 @@ from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.errors import ConfigError
+from steer_verl.eval.compare.pairing import keys_of
 from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.records import atomic
-from steer_verl.report.browser import browser
-from steer_verl.report.dialogues import CHUNK, chunks, pictures_of, rows
+from steer_verl.report.dialogues import CHUNK, chunks, rows
+from steer_verl.report.images import album
 from steer_verl.report.labels import labelled
-from steer_verl.report.pack import block, packed
-from steer_verl.report.page import CLOSING, opening, script
-from steer_verl.report.pictures import album
+from steer_verl.report.page import CLOSING, block, browser, opening, packed, script
 from steer_verl.report.sections import sections
 from steer_verl.report.training import Training, read_training
 
@@ -31,17 +30,17 @@ def write_report(
     *,
     training: Sequence[Path] = (),
     title: str = TITLE,
-    pictures: int = SIDE,
+    images: int = SIDE,
     fold: bool = True,
 ) -> Path:
     """Write the page.
 
     Args:
-        runs: folders of finished evaluations; differences are to the first.
+        runs: folders of finished evaluations, or logs of Inspect; differences are to the first.
         out: the HTML file; it appears whole or not at all.
         training: logs of trainings (see :func:`~steer_verl.report.training.read_training`).
         title: of the page.
-        pictures: longer side of the thumbnails in pixels; 0: the page has none.
+        images: longer side of the thumbnails in pixels; 0: the page has none.
         fold: fold what may be harmful away until the reader asks for it.
 
     Returns:
@@ -57,29 +56,27 @@ def write_report(
         raise ConfigError("a run was given twice; give each folder once")
     logs = [read_training(path) for path in training]
     found = [read_run(path) for path in runs]
-    code = script()
     with atomic(out) as stream:
-        for part in _parts(found, logs, title, pictures, fold, code):
+        for part in _parts(found, logs, title, images, fold):
             stream.write(part.encode("utf-8"))
     return out
 
 
-def _parts(
-    runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool, code: str
-) -> Iterator[str]:
+def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool) -> Iterator[str]:
     """The file piece by piece: what is read and what lists need first, so that a page of any size is there at once."""
-    parts = {**sections(runs, logs), "Dialogues": [browser()] if runs else []}
+    shown, code = labelled(runs), script()
+    parts = {**sections(runs, shown, logs), "Dialogues": [browser()] if runs else []}
     yield opening(title, _lead(runs, logs), parts, code)
-    yield block("about", json.dumps(_about(runs, fold), ensure_ascii=True).replace("<", "\\u003c"))
-    for place, run in enumerate(runs):
-        yield block(f"rows-{place}", packed(rows(run.dialogues, run.about.mark_settings.fail_below)))
+    yield block("about", json.dumps(_about(shown, fold), ensure_ascii=True).replace("<", "\\u003c"))
+    for place, (run, keys) in enumerate(zip(shown, keys_of(runs)[0], strict=True)):
+        yield block(f"rows-{place}", packed(rows(run.dialogues, keys, run.about.mark_settings.fail_below)))
     yield f"<script>{code}</script>\n"
-    pictures = album((path for run in runs for path in pictures_of(run.dialogues)), side)
+    images, places = album(runs, side)
     for place, run in enumerate(runs):
-        for number, chunk in enumerate(chunks(run.dialogues, pictures)):
+        for number, chunk in enumerate(chunks(run.dialogues, places[place])):
             yield block(f"chunk-{place}-{number}", packed(chunk))
-    for number, picture in enumerate(pictures.pictures):
-        yield block(f"picture-{number}", picture)
+    for number, image in enumerate(images):
+        yield block(f"image-{number}", image)
     yield CLOSING
 
 
@@ -92,9 +89,9 @@ def _lead(runs: Sequence[EvalRun], logs: Sequence[Training]) -> str:
 def _about(runs: Sequence[EvalRun], fold: bool) -> dict[str, Any]:
     answers = (turn.answer for run in runs for dialogue in run.dialogues for turn in dialogue.turns)
     return {
-        "runs": [{"name": run.name, "chunks": -(-len(run.dialogues) // CHUNK)} for run in labelled(runs)],
+        "runs": [{"name": run.name, "chunks": -(-len(run.dialogues) // CHUNK)} for run in runs],
         "chunk": CHUNK,
-        "failBelow": max((run.about.mark_settings.fail_below for run in runs), default=2),
+        "failBelow": runs[0].about.mark_settings.fail_below if runs else 0,
         "format": any(parse_answer(answer).well_formed for answer in answers),
         "fold": fold,
     }

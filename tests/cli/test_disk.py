@@ -25,6 +25,7 @@ COMMANDS = {
     "eval run": ["eval", "run", "out={out}", STUDENT, JUDGE, "benchmarks.b.file={rows}"],
     "eval rejudge": ["eval", "rejudge", "{run}", JUDGE, "--out", "{out}"],
     "eval calibrate": ["eval", "calibrate", "{labelled}", JUDGE, "--out", "{out}"],
+    "rejudge": ["eval", "rejudge", "{run}", JUDGE, "--out", "{out}"],
     "report": ["report", "{run}", "--out", "{out}/page.html"],
     "convert": ["data", "convert", "{rows}", "{out}/rows.parquet"],
     "build": ["data", "build", "{build}", "out={out}", "--until", "seeds"],

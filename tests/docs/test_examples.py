@@ -25,12 +25,17 @@ from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.eval.compare import compare as compare_runs
+from steer_verl.eval.compare.write import comparison_dict
 from steer_verl.eval.config import EvalConfig
+from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.records import EvalDialogue
-from steer_verl.eval.runs import RunAbout
+from steer_verl.eval.runs import RunAbout, read_run
+from steer_verl.eval.shape import Subset, Summary
 from steer_verl.tutor.labelled import LabelledSet, read_labelled
 from steer_verl.types import Seed, Trajectory
 from tests.docs.pages import DOCS, PAGES, ROOT, SPAN, blocks, name, section
+from tests.eval.evaluations import evaluation
 from tests.tutor.dialogues import simple
 
 
@@ -134,16 +139,25 @@ def test_labelled_answers_are_read(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_told_whole() -> None:
-    from steer_verl.eval.summary_shape import EstimateJson, SubsetJson, SummaryJson
-
     (shown,) = objects(section("formats.md", "summary.json"))
-    assert shown.keys() == EstimateJson.__annotations__.keys()
-    rows = re.findall(
-        r"^\| (`.*?) \| (.*) \|$", (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0], re.M
-    )
-    assert {key for first, _ in rows for key in SPAN.findall(first)} == SummaryJson.__annotations__.keys()
+    assert shown.keys() == Estimate.model_fields.keys()
+    page = (ROOT / "docs" / "formats.md").read_text().split("## summary.json")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.M)
+    assert {key for first, _ in rows for key in SPAN.findall(first)} == Summary.model_fields.keys()
     named = next(SPAN.findall(told) for first, told in rows if first == "`benchmarks`")
-    assert set(named) <= SubsetJson.__annotations__.keys()
+    assert set(named) <= Subset.model_fields.keys()
+
+
+def test_the_comparison_is_told_whole(tmp_path: Path) -> None:
+    for model, broken in (("weak", 0.6), ("strong", 0.1)):
+        evaluation(tmp_path / model, broken)
+    written = comparison_dict(compare_runs([read_run(tmp_path / model) for model in ("weak", "strong")]))
+    (shown,) = objects(section("formats.md", "comparison.json"))
+    assert shown.keys() == written["rows"][0]["differences"]["strong"].keys()
+    page = (ROOT / "docs" / "formats.md").read_text().split("## comparison.json")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.M))
+    assert {key for first in rows for key in SPAN.findall(first)} == written.keys()
+    assert set(SPAN.findall(rows["`rows`"])) == written["rows"][0].keys()
 
 
 def test_the_calibration_has_the_fields_that_are_written(tmp_path: Path) -> None:

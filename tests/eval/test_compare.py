@@ -6,25 +6,32 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from steer_verl.console import stdout
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare import Comparison, compare
-from steer_verl.eval.compare.page import comparison_markdown, comparison_table
+from steer_verl.eval.compare.page import comparison_markdown, comparison_table, difference_cell
 from steer_verl.eval.compare.rows import CORRECTED, Row
-from steer_verl.eval.compare.words import difference_text, verdict
-from steer_verl.eval.compare.write import COLUMNS, comparison_dict, compare_folders, write_comparison
-from steer_verl.eval.differences import PRIMARY
+from steer_verl.eval.compare.words import beside, sentences
+from steer_verl.eval.compare.write import COLUMNS, compare_folders, comparison_dict, write_comparison
+from steer_verl.eval.differences import PRIMARY, Difference
+from steer_verl.eval.estimate import Estimate
+from steer_verl.eval.figures import figures_of
 from steer_verl.eval.published import tables
-from steer_verl.eval.runs import EvalRun, write_run
+from steer_verl.eval.records import EvalDialogue, Rating
+from steer_verl.eval.runs import EvalRun, RunAbout, write_run
 from steer_verl.eval.summary import summarize
+from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
-from steer_verl.types import DialogueKind
+from steer_verl.types import DialogueKind, UserTurn
 
 from .synthetic import make_run
 
@@ -87,11 +94,11 @@ def test_the_primary_family_alone_is_corrected_and_starred(compared: Comparison)
     assert [d.adjusted for d in tests] == holm([d.p for d in tests if d.p is not None])
     assert "The 3 tests of the first table" in " ".join(compared.notes)
     others = [d for r in compared.rows for d in r.differences.values() if r not in compared.primary]
-    assert len(others) > 40 and all(d.adjusted is None and not d.clear for d in others)
+    assert len(others) > 30 and all(d.adjusted is None and not d.clear for d in others)
     assert all(d.p is not None for d in others)
-    cells = [difference_text(d, 1) for d in others]
+    cells = [difference_cell(d, 1) for d in others]
     assert all(", uncorrected p " in cell and "*" not in cell for cell in cells)
-    assert difference_text(tests[0], 1).endswith("*") and "uncorrected" not in difference_text(tests[0], 1)
+    assert difference_cell(tests[0], 1).endswith("*") and "uncorrected" not in difference_cell(tests[0], 1)
 
 
 def test_over_refusal_has_a_place_of_its_own() -> None:
@@ -103,7 +110,7 @@ def test_over_refusal_has_a_place_of_its_own() -> None:
     kind = DialogueKind.BENIGN
     benign = compare([make_run(n, {"xstest": 30}, seed=s, turns=(1, 1), kind=kind) for s, n in enumerate("ab")])
     assert [r.measure for r in benign.primary] == ["helpful_pass", "refusal_full"]
-    assert verdict(benign, "b").startswith("b beside a: helpful pass ")
+    assert "".join(beside(benign, "b")).startswith("b beside a: no clear difference in dialogues judged helpful (")
 
 
 def test_averages_take_what_all_models_have(compared: Comparison) -> None:
@@ -119,12 +126,20 @@ def test_averages_take_what_all_models_have(compared: Comparison) -> None:
     assert {r.place for r in narrow.primary} == {"vls"}, "what most models have"
 
 
-def test_differences_are_antisymmetric(compared: Comparison) -> None:
-    for r in compare([BASE, OURS], "ours").rows:
-        there, back = row(compared, r.place, r.measure).differences["ours"], r.differences["base"]
-        assert back.value == pytest.approx(-there.value) and back.p == pytest.approx(there.p, abs=0.02)
-        assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
-        assert (back.pairs, back.left_out) == (there.pairs, there.left_out)
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.4, 0.99), st.floats(0, 0.6), st.integers(1, 3))
+def test_differences_are_antisymmetric(seed: int, quality: float, gaps: float, training_seeds: int) -> None:
+    sizes = {"beaver": 12, "vls": 9}
+    runs = [make_run("base", sizes, quality=0.8, seed=seed)]
+    runs += [make_run("ours", sizes, quality=quality, gaps=gaps, seed=seed + s, run=s) for s in range(training_seeds)]
+    there = compare(runs, "base")
+    for r in compare(runs, "ours").rows:
+        if r.measure in {row.measure for row in there.rows if row.place == r.place and row.differences}:
+            one, back = row(there, r.place, r.measure).differences["ours"], r.differences["base"]
+            assert (back.pairs, back.left_out) == (one.pairs, one.left_out)
+            if one.value is not None:
+                assert back.value == pytest.approx(-one.value) and back.p == pytest.approx(one.p, abs=0.02)
+                assert (back.low, back.high) == pytest.approx((-one.high, -one.low))
 
 
 def test_identical_students_differ_in_nothing() -> None:
@@ -134,9 +149,31 @@ def test_identical_students_differ_in_nothing() -> None:
     for d in found:
         assert d.value == pytest.approx(0) and d.p == pytest.approx(1) and d.low <= 0 <= d.high
     assert row(comparison, "beaver", "harmless_pass").differences["twin"].high > 1  # 60 dialogues are no proof
-    assert "twin is not clearly safer or less safe than base" in verdict(comparison, "twin")
+    assert beside(comparison, "twin")[0] == "twin is neither clearly safer nor clearly less safe than base: "
     told = comparison_markdown(comparison) + shown(comparison) + json.dumps(comparison_dict(comparison))
-    assert not re.search(r"\bnan\b", told, re.I) and " *" not in comparison_markdown(comparison).split("## Notes")[0]
+    assert not re.search(r"\bnan\b", told, re.I) and "\\*" not in comparison_markdown(comparison).split("## Notes")[0]
+
+
+def failing_at(name: str, turn: int) -> EvalRun:
+    """Thirty dialogues of six turns that go well until they fail at ``turn``; beyond the last one: never."""
+    made = make_run(name, {"beaver": 30}, turns=(6, 6), gaps=0, quality=0.9)
+    judged = [Rating(judge="j", harmless=1 if t == turn else 3, helpful=3) for t in range(1, 7)]
+    rated = [
+        d.model_copy(
+            update={"turns": tuple(t.model_copy(update={"judged": j}) for t, j in zip(d.turns, judged, strict=True))}
+        )
+        for d in made.dialogues
+    ]
+    return EvalRun(made.folder, made.about, tuple(rated))
+
+
+def test_a_test_is_of_the_difference_beside_it() -> None:
+    """What happens after turn 3 says nothing of survival to turn 3."""
+    comparison = compare([failing_at("base", 4), failing_at("ours", 9)])
+    early = row(comparison, "beaver", "survival:3").differences["ours"]
+    assert (early.value, early.p, early.clear) == (0, 1, False) and early.low < 0 < early.high
+    late = row(comparison, "beaver", "survival").differences["ours"]
+    assert (late.value, late.clear) == (100, True) and late.p < 0.001 and late.low < 100
 
 
 def test_only_common_dialogues_are_paired_and_the_rest_is_counted() -> None:
@@ -166,7 +203,7 @@ def test_the_baseline_is_chosen_by_name_or_folder() -> None:
 
 def test_one_model_alone_is_shown() -> None:
     comparison = compare([BASE])
-    assert comparison.rivals == () and [r.measure for r in comparison.primary][0] == "survival"
+    assert comparison.rivals == () and comparison.primary[0].measure == "survival"
     assert "## Differences" not in comparison_markdown(comparison) and "survival to turn" in shown(comparison)
 
 
@@ -213,17 +250,41 @@ def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
     found = row(wide, "mean of dialogues", "harmless_pass").differences["ours"]
     assert found.over_seeds is not None and found.over_seeds.value == pytest.approx(np.mean(gaps))
     assert found.adjusted < 0.05 and not found.clear and found.over_seeds.low < 0
-    assert "*" not in difference_text(found, 1) and "; over seeds +" in difference_text(found, 1)
+    assert "*" not in difference_cell(found, 1) and "; over seeds +" in difference_cell(found, 1)
     assert any("clear over seeds too" in note for note in wide.notes)
+
+
+def test_a_log_of_another_program_is_paired_by_its_questions() -> None:
+    """It has other ids and no digests, and names no settings."""
+
+    def asked(d: EvalDialogue, name: str, digest: str) -> EvalDialogue:
+        turns = [t.model_copy(update={"user": UserTurn(text=f"{d.digest}?")}) for t in d.turns]
+        return d.model_copy(update={"turns": tuple(turns), "id": name, "digest": digest, "sampling": None})
+
+    ours = EvalRun(BASE.folder, BASE.about, tuple(asked(d, d.id, d.digest) for d in BASE.dialogues))
+    about = RunAbout(name="log", student="s", judge="grader", attack="static", benchmarks={})
+    log = EvalRun(
+        Path("x.eval"), about, tuple(asked(d, f"beaver/{i}", "") for i, d in enumerate(OURS.subset("beaver")))
+    )
+    comparison = compare([ours, log])
+    found = row(comparison, "beaver", "harmless_pass").differences["log"]
+    plain = row(compare([BASE, OURS]), "beaver", "harmless_pass").differences["ours"]
+    assert (found.value, found.pairs) == (plain.value, plain.pairs)
+    assert "paired by their first question" in comparison.notes[0] and {r.place for r in comparison.primary} == {
+        "beaver"
+    }
 
 
 def test_nothing_rated_is_no_figure() -> None:
     comparison = compare([make_run(name, SIZES, gaps=1.0, seed=s) for s, name in enumerate(("base", "ours"))])
     for r in comparison.primary:
         assert all(estimate.value is None or estimate.n for estimate in r.values.values())
-    assert verdict(comparison, "ours") == (
-        "ours cannot be compared with base: no attacked or benign dialogue was rated for both."
-    )
+    assert sentences(comparison) == [
+        (
+            "ours beside base: ",
+            "nothing is known of safety or helpfulness or over-refusal: no rated dialogue tells it.",
+        )
+    ]
     assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)
 
 
@@ -270,14 +331,52 @@ def test_corrected_failures_stand_where_a_judge_was_calibrated() -> None:
     assert not found.differences
 
 
-def test_the_verdict_says_who_how_much_and_at_what_price() -> None:
-    said = verdict(compare([mixed("base", 1, 0.7), mixed("ours", 2, 0.98)]), "ours")
-    assert re.match(
-        r"ours is safer than base: survival to turn \d+ [\d.]+ against [\d.]+ \(%\), \+[\d.]+ \[\+[\d.]+ to \+[\d.]+\], "
-        r"clearly better; harmless pass .*\. The price: helpful pass .*; benign: full refusal .*, no clear difference\.$",
-        said,
+def test_a_calibration_for_another_threshold_corrects_nothing() -> None:
+    known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
+    run = make_run("ours", SIZES, calibration=known)
+    other = EvalRun(run.folder, run.about.model_copy(update={"marks": {"fail_below": 1}}), run.dialogues)
+    assert not any(r.measure == CORRECTED for r in compare([BASE, other]).rows)
+    assert any(r.measure == CORRECTED for r in compare([other]).rows)
+
+
+def test_models_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr(
+        "steer_verl.eval.compare.models.figures_of", lambda rows, to: measured.append(len(rows)) or figures_of(rows, to)
     )
-    assert "base is less safe than ours" in verdict(compare([mixed("ours", 2, 0.98), mixed("base", 1, 0.7)]), "base")
+    compare([BASE, OURS], "ours")
+    assert measured == [60, 40, 60, 40]
+
+
+def test_a_sentence_says_who_is_safer_by_how_much_and_at_what_price() -> None:
+    weak, strong = mixed("base", 1, 0.7), mixed("ours", 2, 0.98)
+    head, rest = beside(compare([weak, strong]), "ours")
+    assert head == "ours is safer than base: "
+    more = r"\d+ points more dialogues unbroken to turn \d+ \(\d+ to \d+\)"
+    same = (
+        r"no clear difference in dialogues judged helpful \([\d.]+ fewer to [\d.]+ more\) or in benign requests refused"
+    )
+    assert re.fullmatch(rf"{more}; {same} in full \(.*\)\.", rest)
+    head, rest = beside(compare([strong, weak]), "base")
+    assert head == "base is less safe than ours: " and "points fewer dialogues unbroken" in rest
+    (head, rest), *_ = sentences(compare([weak]))
+    assert head.startswith("base, with no other") and " % of dialogues unbroken to turn " in rest
+
+
+def test_a_sentence_tells_what_training_seeds_or_gaps_could_undo() -> None:
+    def said(gap: Difference, worst: float = 60) -> str:
+        b = Estimate(value=50, low=None, high=None, n=9, of=9, worst=50, best=50)
+        values = {"a": b.model_copy(update={"value": 70, "worst": worst, "best": 70}), "b": b}
+        comparison = compare([renamed(BASE, "b")])
+        old = next(r for r in comparison.primary if r.measure == "harmless_pass")
+        one = old.model_copy(update={"values": values, "differences": {"a": gap}})
+        return beside(replace(comparison, primary=(one,)), "a")[1]
+
+    gap = Difference(value=20, low=10, high=30, pairs=9, left_out=0, p=0.001, adjusted=0.004)
+    assert said(gap).startswith("20 points more dialogues judged harmless (10 to 30); nothing is known of helpful")
+    assert "though what was not rated could undo that" in said(gap, worst=45)
+    unlike = gap.model_copy(update={"over_seeds": Interval(20.0, -5.0, 45.0)})
+    assert "training seeds differ as much" in said(unlike)
 
 
 def test_from_folders_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,7 +384,7 @@ def test_from_folders_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str
         write_run(tmp_path / run.name, run.about, run.dialogues)
     stdout().print(compare_folders([tmp_path / "base", tmp_path / "ours"], tmp_path / "out"))
     said = capsys.readouterr().out
-    assert said.startswith("ours is safer than base: survival") and "Who is safer, and at what price" in said
+    assert said.startswith("ours is safer than base: ") and "Safety and its price" in said
     page = (tmp_path / "out" / "comparison.md").read_text()
     headings = re.findall("^#+ (.*)", page, re.M)
     assert headings == ["Comparison", "Models", "Every figure", "Differences", "Beside the paper", "Notes"]

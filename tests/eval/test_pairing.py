@@ -81,9 +81,14 @@ def test_without_digests_the_first_question_counts() -> None:
     log = run("log", asked(8, images=1, text="question 1"), asked(9, text="Question 2?"), asked(3))
     assert pairs(one, log) == [("001", "008"), ("002", "009")]
     _, (note,) = keys_of([one, log])
-    assert note == "beaver: records without a digest; dialogues are paired by their first question."
+    assert note == "beaver: records without our digest; dialogues are paired by their first question."
     with pytest.raises(DataError, match="1 ids stand for other"):
         keys_of([one, run("log", asked(2, text="What else?"))])
+
+
+def test_a_log_with_digests_and_ids_of_its_own_is_paired_by_the_first_question() -> None:
+    log = run("log", asked(8, "z", text="Question 1?"), asked(9, "y"))
+    assert pairs(run("one", asked(1, "a"), asked(2, "b")), log) == [("001", "008")]
 
 
 def test_a_question_asked_of_several_images_is_told_apart_by_id() -> None:

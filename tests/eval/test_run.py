@@ -13,7 +13,8 @@ from steer_verl.eval import run as module
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.run import evaluate
 from steer_verl.eval.runs import read_run
-from steer_verl.settings_file import parse_settings
+from steer_verl.eval.working import plain
+from steer_verl.settings_file import load_settings, parse_settings
 from tests.eval.scripted import ScriptedJudge, ScriptedStudent
 
 
@@ -81,6 +82,20 @@ def test_a_retry_starts_no_student_that_nobody_asks(tmp_path: Path, student: Che
     again = evaluate(config(tmp_path), retry=True)
     assert Checked.checks == 1 and len(student.asked) == 18 and again.incomplete == 0
     assert [d.id for d in again.run.dialogues if not d.whole] == ["own/lost"], "it is still not there"
+
+
+@pytest.mark.parametrize("name", ["adaptive", "mini", "multi_turn", "over_refusal", "single_turn"])
+def test_kept_settings_are_the_settings_wherever_they_are_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is set in them that was not set before: an endpoint's own temperature would be refused."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    given = load_settings(EvalConfig, Path(f"recipes/eval/{name}.yaml"), [f"out={tmp_path}"])
+    kept = parse_settings(EvalConfig, json.loads(json.dumps(plain(given))), "here")
+    assert kept.model_dump(exclude_unset=True).keys() == given.model_dump(exclude_unset=True).keys()
+    assert json.dumps(plain(kept)) == json.dumps(plain(given)) and str(Path.cwd()) in json.dumps(plain(kept))
+    monkeypatch.chdir(tmp_path)
+    assert json.dumps(plain(kept)) == json.dumps(plain(kept.model_validate(plain(kept))))
 
 
 def test_another_benchmark_in_the_same_folder_is_refused(tmp_path: Path, student: Checked) -> None:

@@ -1,4 +1,4 @@
-"""Finished evaluations that nobody played: symbolic words, marks by a seeded die, pictures of coloured noise."""
+"""Finished evaluations that nobody played: symbolic words, marks by a seeded die, images of coloured noise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choices(WORDS, k=length)).capitalize() + "."
 
 
-def pictures(folder: Path, count: int, rng: random.Random, sides: tuple[int, int] = (64, 96)) -> list[str]:
+def images(folder: Path, count: int, rng: random.Random, sides: tuple[int, int] = (64, 96)) -> list[str]:
     """JPEG files; as hard to encode as a photo, because smooth fields carry a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -66,13 +66,13 @@ def turn(
     judged: Judged,
     *,
     own: str = "What does it show?",
-    picture: str = "",
+    image: str = "",
     attacked: bool = True,
     words: int = 40,
 ) -> EvalTurn:
     """One exchange; from the second on it is the tutor's, beside ``own``, the benchmark's question."""
     asked = sentence(rng, words // 2) if number > 1 else own
-    user = UserTurn(text=IMAGE_MARK + asked, images=(picture,)) if picture else UserTurn(text=asked)
+    user = UserTurn(text=IMAGE_MARK + asked, images=(image,)) if image else UserTurn(text=asked)
     later = number > 1
     score = rng.randint(1, 10)
     return EvalTurn(
@@ -96,10 +96,9 @@ def judged(rng: random.Random, skill: float) -> Judged:
     if rng.random() < 0.02:
         return Unrated(judge="judge", reason=rng.choice(("timeout", "bad_json")), detail="no reply")
     mark = 3 if rng.random() < skill else rng.randint(-3, 2)
-    refusal = rng.choice(tuple(Refusal)) if mark > 0 else Refusal.NONE
-    return Rating(
-        judge="judge", harmless=mark, helpful=rng.randint(0, 3), refusal=refusal, why=sentence(rng, len(WORDS) // 2)
-    )
+    refusal = rng.choices(tuple(Refusal), (80, 12, 8))[0] if mark > 0 else Refusal.NONE
+    helpful = rng.choices((3, 2, 1, 0), (75, 15, 7, 3))[0]
+    return Rating(judge="judge", harmless=mark, helpful=helpful, refusal=refusal, why=sentence(rng, len(WORDS) // 2))
 
 
 def dialogue(
@@ -108,7 +107,7 @@ def dialogue(
     skill: float,
     *,
     turns: int = 10,
-    picture: str = "",
+    image: str = "",
     kind: DialogueKind | None = None,
     words: int = 40,
 ) -> EvalDialogue:
@@ -135,7 +134,7 @@ def dialogue(
                 t,
                 judged(rng, skill),
                 own=own[t - 1],
-                picture=picture if t == 1 else "",
+                image=image if t == 1 else "",
                 attacked=attacked,
                 words=words,
             )
@@ -180,10 +179,11 @@ def run(
             f"{BENCHMARKS[n % len(BENCHMARKS)]}/{n:04d}",
             skill,
             turns=turns,
-            picture=paths[n % len(paths)] if paths else "",
+            image=paths[n % len(paths)] if paths else "",
             words=words,
         )
         for n in range(count)
     ]
-    write_run(folder, about(name), [*made, *more])
+    named = {benchmark: {"images": str(Path(paths[0]).parent)} if paths else {} for benchmark in BENCHMARKS}
+    write_run(folder, about(name).model_copy(update={"benchmarks": named}), [*made, *more])
     return folder

@@ -25,9 +25,9 @@ COUNT = 120
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on two runs of the same dialogues, with pictures and a training."""
+    """A report on two runs of the same dialogues, with images and a training."""
     folder = tmp_path_factory.mktemp("report")
-    paths = samples.pictures(folder / "pictures", 5, random.Random(0))
+    paths = samples.images(folder / "images", 5, random.Random(0))
     runs = [
         samples.run(folder / name, name, COUNT, skill=skill, turns=4, paths=paths, words=12)
         for name, skill in (("base", 0.5), ("ours", 0.9))
@@ -151,6 +151,51 @@ def test_two_runs_side_by_side(written: Path, visit: Visit, base: tuple[EvalDial
         answer = dialogue.turns[0].answer.partition("<answer>")[2].removesuffix("</answer>")
         assert answer in answers.nth(place).text_content()
     assert opened.is_quiet()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_holds_the_sentence_and_the_plot(written: Path, visit: Visit, width: int, height: int) -> None:
+    page = visit(written, viewport={"width": width, "height": height}).page
+    sentence = page.locator(".verdicts li").first
+    assert (
+        "ours is safer than base:" in sentence.inner_text()
+        and "points more dialogues unbroken" in sentence.inner_text()
+    )
+    box = page.locator(".dots" if width > 1000 else ".panel >> nth=1").bounding_box()
+    assert sentence.bounding_box()["y"] < box["y"] and box["y"] + box["height"] < height
+    assert page.locator(".dots circle").count() == 8, "two models, four measures"
+    for bar in page.locator(".dots .range").all():
+        shown, track = bar.bounding_box(), bar.locator("xpath=..").bounding_box()
+        assert track["x"] - 4 <= shown["x"] and shown["x"] + shown["width"] <= track["x"] + track["width"] + 4
+    assert page.locator("text=p <").count() == 0, "no table of tests first"
+
+
+def test_fails_at_the_same_turn_lists_no_pair_that_never_fails(
+    written: Path, visit: Visit, base: tuple[EvalDialogue, ...]
+) -> None:
+    ours = {d.id: first_failure(d, 2) for d in read_run(written.parent / "ours").dialogues}
+    opened = visit(written)
+    opened.page.select_option("[name=other]", label="ours")
+    counts = {}
+    for against in ("worse", "better", "same"):
+        opened.page.select_option("[name=against]", against)
+        counts[against] = listed(opened)
+    pairs = [(first_failure(d, 2), ours[d.id]) for d in base]
+    assert counts["same"] == sum(mine == theirs > 0 for mine, theirs in pairs) > 0
+    assert sum(counts.values()) == sum(mine > 0 or theirs > 0 for mine, theirs in pairs)
+
+
+def test_dialogues_are_paired_by_what_they_are_and_not_by_their_ids(tmp_path: Path, visit: Visit) -> None:
+    made = samples.dialogue(random.Random(2), "beaver/x", 0.9, turns=2)
+    runs = []
+    for name, ids in (("a", ("beaver/one", "beaver/two")), ("b", ("beaver/uno", "beaver/one"))):
+        rows = [made.model_copy(update={"id": id, "digest": f"d{n}"}) for n, id in enumerate(ids)]
+        runs.append(samples.run(tmp_path / name, name, 0, more=rows))
+    opened = visit(write_report(runs, tmp_path / "r.html"), "#d=beaver%2Fone&with=b")
+    settle(opened, "beaver/one")
+    assert opened.page.locator("article.two > .sides > .side > h4").all_inner_texts() == ["a", "b"]
+    opened.page.select_option("[name=run]", label="b")
+    settle(opened, "beaver/uno")
 
 
 def test_a_link_opens_its_dialogue(written: Path, visit: Visit, base: tuple[EvalDialogue, ...]) -> None:

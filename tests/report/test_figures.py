@@ -9,12 +9,12 @@ import pytest
 from steer_verl.data.cards.markup import joined
 from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.runs import EvalRun, read_run, write_run
-from steer_verl.eval.summary import summarize_run
-from steer_verl.eval.summary_shape import SummaryJson
+from steer_verl.eval.shape import Summary
+from steer_verl.eval.summary import summarize
 from steer_verl.report.account import account_section, refusal_section
-from steer_verl.report.headline import headline_section, measures_table
 from steer_verl.report.heat import heat_section, strategy_section
 from steer_verl.report.labels import labelled
+from steer_verl.report.measures import measures_section, measures_table
 from steer_verl.report.survival import survival_section
 from tests.data.cards.reading import Page
 from tests.report import samples
@@ -38,72 +38,78 @@ def comparison(runs: list[EvalRun]) -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def summaries(runs: list[EvalRun]) -> list[SummaryJson]:
+def summaries(runs: list[EvalRun]) -> list[Summary]:
     """Of each."""
-    return [summarize_run(run) for run in runs]
+    return [summarize(run) for run in runs]
+
+
+def places(comparison: Comparison) -> list[str]:
+    """All places of its rows."""
+    return list(dict.fromkeys(row.place for row in comparison.rows))
 
 
 def test_every_figure_of_the_comparison_is_on_the_page(comparison: Comparison) -> None:
-    page = Page(joined(headline_section(comparison)))
+    page = Page(joined(measures_section(comparison)))
     text = page.text + " ".join(page.folded)
     for row in comparison.rows:
         if row.measure not in ("harmless_pass", "failed_turns", "safety_min"):
             continue
         for estimate in row.values.values():
-            assert f"{estimate.value:.{row.about['decimals']}f}" in text and f"n {estimate.n}" in text
+            assert estimate.number(row.about.decimals) in text and f"n {estimate.n}" in text
         for gap in row.differences.values():
-            assert f"Δ {gap.value:+.{row.about['decimals']}f} (" in text
-    assert all(note in text for note in comparison.notes)
+            assert f"Δ {gap.value:+.{row.about.decimals}f} (" in text
+            assert gap.p is None or f"{gap.p:.3f}" in text or (gap.p < 0.001 and "< 0.001" in text)
 
 
 def test_published_figures_stand_beside_static_questions_alone(comparison: Comparison, runs: list[EvalRun]) -> None:
-    assert "69.03" in Page(joined(headline_section(comparison))).text
-    assert "paper, 3B full" in measures_table("t", ["harmless_pass"], comparison)
+    assert "69.03" in "".join(Page(joined(measures_section(comparison))).folded)
+    assert "paper, 3B full" in measures_table("t", ["harmless_pass"], places(comparison), comparison)
     adaptive = [EvalRun(run.folder, run.about.model_copy(update={"attack": "adaptive"}), run.dialogues) for run in runs]
-    assert "69.03" not in Page(joined(headline_section(compare(adaptive)))).text
+    page = Page(joined(measures_section(compare(adaptive))))
+    assert "69.03" not in "".join([*page.texts, *page.folded])
 
 
 def test_a_clear_difference_is_bold_and_an_average_comes_first(comparison: Comparison) -> None:
-    table = Page(measures_table("t", ["failed_turns"], comparison))
+    table = Page(measures_table("t", ["harmless_pass"], places(comparison), comparison))
     assert any(found.get("class") == "clear" for found in table.all("small"))
-    groups = [row.place for row in comparison.rows]
-    assert table.text.index("mean of dialogues") < min(table.text.index(name) for name in ("beaver", "dys", "vls"))
-    assert groups.index("beaver") < next(n for n, place in enumerate(groups) if place.startswith("mean"))
+    shown = Page(joined(measures_section(comparison)))
+    assert "mean of dialogues" in shown.text and "paper, 3B full" in shown.text
+    assert any(text == "beaver" for text in shown.folded), "benchmarks one by one are folded"
 
 
 def test_measures_that_do_not_occur_have_no_table(comparison: Comparison) -> None:
-    assert measures_table("t", ["no_such_measure"], comparison) == ""
+    assert measures_table("t", ["no_such_measure"], places(comparison), comparison) == ""
 
 
-def test_curves_read_as_the_summary_says(summaries: list[SummaryJson], comparison: Comparison) -> None:
-    page = Page(joined(survival_section(summaries, comparison)))
+def test_curves_read_as_the_summary_says(summaries: list[Summary]) -> None:
+    page = Page(joined(survival_section(summaries)))
     sliders = [found for found in page.all("div") if found.get("role") == "slider"]
     assert len(sliders) == 6, "all dialogues and five attacked benchmarks"
-    curve = summaries[0]["all"]["survival"]
+    curve = summaries[0].all.survival
     assert curve is not None
-    said = f"base: S {curve['survival'][2]:.2f} ({curve['low'][2]:.2f} to {curve['high'][2]:.2f})"
+    said = f"base: S {curve.survival[2]:.2f} ({curve.low[2]:.2f} to {curve.high[2]:.2f})"
     assert said in (sliders[0]["data-points"] or "")
-    assert f"{curve['at_risk'][2]} at risk" in (sliders[0]["data-points"] or "")
+    assert f"{curve.at_risk[2]} at risk" in (sliders[0]["data-points"] or "")
 
 
-def test_heat_maps_count_every_planned_turn(summaries: list[SummaryJson]) -> None:
+def test_heat_maps_count_every_planned_turn(summaries: list[Summary]) -> None:
     page = Page(joined(heat_section(summaries)))
     assert len(page.all("table")) == 2 * 7, "two runs: all dialogues, and each of six benchmarks"
-    row = summaries[0]["all"]["heat"]["harmless"][0]
+    row = summaries[0].all.heat.harmless[0]
     assert sum(row) == 60 and all(str(count) in page.text for count in row)
 
 
-def test_attack_success_by_strategy_and_turn(summaries: list[SummaryJson]) -> None:
+def test_attack_success_by_strategy_and_turn(summaries: list[Summary]) -> None:
     text = Page(joined(strategy_section(summaries))).text
-    strategy = summaries[0]["all"]["strategies"]["deepen"]
-    rated, failed = strategy["by_turn"][1]
-    assert f"{failed}/{rated}" in text and f"{strategy['success']['value']:.1f}" in text
+    strategy = summaries[0].all.strategies["deepen"]
+    rated, failed = strategy.by_turn[1]
+    assert f"{failed}/{rated}" in text and f"{strategy.success.value:.1f}" in text
 
 
-def test_everything_missing_is_counted(summaries: list[SummaryJson]) -> None:
+def test_everything_missing_is_counted(summaries: list[Summary]) -> None:
     text = Page(joined([*account_section(summaries), *refusal_section(summaries)])).text
     for summary in summaries:
-        for counts in (summary["all"]["unrated"], summary["all"]["ends"], summary["all"]["oddities"]):
+        for counts in (summary.all.unrated, summary.all.ends, summary.all.oddities):
             for name, count in counts.items():
                 assert name.replace("_", " ") in text and str(count) in text
 

@@ -1,10 +1,12 @@
-"""The parts a page is made of: blocks, pictures, rows and chunks, charts."""
+"""The parts a page is made of: blocks, images, rows and chunks, charts."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
+import os
 import random
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
+from steer_verl.eval.runs import EvalRun
 from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
-from steer_verl.report.pack import packed, unpacked
-from steer_verl.report.pictures import Album, album
-from steer_verl.types import DialogueKind, UserTurn
+from steer_verl.report.images import album, image_folders
+from steer_verl.report.page import packed
+from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.cards.reading import Page
 from tests.report import samples
 
@@ -26,6 +29,11 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
+
+
+def unpacked(text: str) -> object:
+    """What the page's script reads of a block."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 @given(JSON)
@@ -39,28 +47,69 @@ def test_half_a_surrogate_pair_survives() -> None:
     assert unpacked(packed("\ud800 \u2028")) == "\ud800 \u2028"
 
 
-def test_a_picture_is_small_and_there_once(tmp_path: Path) -> None:
-    one, two = samples.pictures(tmp_path, 2, random.Random(0), (400, 500))
+def run_with(folder: Path, *paths: str, benchmarks: dict[str, dict[str, object]] | None = None) -> EvalRun:
+    """A run in ``folder`` whose only dialogue shows ``paths``."""
+    dialogue = marked(3)
+    shown = UserTurn(text=IMAGE_MARK * len(paths), images=paths)
+    dialogue = dialogue.model_copy(update={"turns": (dialogue.turns[0].model_copy(update={"user": shown}),)})
+    about = samples.about("a").model_copy(update={"benchmarks": benchmarks or {}})
+    return EvalRun(folder, about, (dialogue,))
+
+
+def test_an_image_is_small_and_there_once(tmp_path: Path) -> None:
+    one, two = samples.images(tmp_path, 2, random.Random(0), (400, 500))
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(Path(one).read_bytes())
-    found = album([one, two, one, str(copy), one], side=64)
-    assert found.places == {one: 0, two: 1, str(copy): 0} and len(found.pictures) == 2
-    image = Image.open(io.BytesIO(base64.b64decode(found.pictures[0])))
+    runs = [run_with(tmp_path, one, two, one, str(copy)), run_with(tmp_path, two)]
+    images, places = album(runs, side=64)
+    assert places == [{one: 0, two: 1, str(copy): 0}, {two: 1}] and len(images) == 2
+    image = Image.open(io.BytesIO(base64.b64decode(images[0])))
     assert image.format == "WEBP" and max(image.size) == 64 and not image.getexif()
 
 
-def test_a_picture_that_cannot_be_shown_says_why(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_shown_says_why(tmp_path: Path) -> None:
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
-    paths = [str(tmp_path / "gone.png"), str(tmp_path / "torn.png"), "https://x.example/a.png"]
-    found = album(paths, side=64)
-    assert not found.pictures
-    assert all(isinstance(found.places[path], str) for path in paths)
-    assert "no such file" in str(found.places[paths[0]])
+    paths = [str(tmp_path / "gone.png"), str(tmp_path / "torn.png"), "https://x.example/a.png", "a\0b"]
+    images, (places,) = album([run_with(tmp_path, *paths)], side=64)
+    assert not images and all(isinstance(places[path], str) for path in paths)
+    assert "no such file" in str(places[paths[0]])
 
 
-def test_no_pictures_opens_none(tmp_path: Path) -> None:
-    found = album(["/nowhere.png"], side=0)
-    assert found == Album(places={"/nowhere.png": "pictures were left out of this page"})
+def test_no_images_opens_none() -> None:
+    assert album([run_with(Path("/x"), "/nowhere.png")], side=0) == (
+        [],
+        [{"/nowhere.png": "images were left out of this page"}],
+    )
+
+
+def test_images_are_embedded_from_the_runs_own_folders_alone(tmp_path: Path) -> None:
+    run, bench, home = tmp_path / "run", tmp_path / "bench", tmp_path / "home"
+    folders = (run / "images", bench / "sets", home)
+    inside, benchmark, private = (samples.images(folder, 1, random.Random(str(folder)))[0] for folder in folders)
+    link = run / "link.jpg"
+    link.symlink_to(private)
+    paths = (inside, benchmark, private, str(link), f"{run}/../home/00000.jpg", "/etc/hostname")
+    named = {"beaver": {"file": str(bench / "rows.jsonl")}, "odd": {"images": 5, "file": "a\0b"}}
+    images, (places,) = album([run_with(run, *paths, benchmarks=named)], side=32)
+    assert [places[path] for path in paths[:2]] == [0, 1] and len(images) == 2
+    for path in paths[2:]:
+        assert places[path] == f"{Path(path).name} lies outside the folders of this run's images"
+    only = {"beaver": {"file": str(tmp_path / "x.jsonl"), "images": str(bench / "else")}}
+    assert isinstance(album([run_with(run, benchmark, benchmarks=only)], side=32)[1][0][benchmark], str)
+
+
+def test_the_images_of_a_log_are_its_own(tmp_path: Path) -> None:
+    (cached,) = samples.images(tmp_path / "cache", 1, random.Random(0))
+    log = tmp_path / "logs" / "a.eval"
+    log.parent.mkdir()
+    log.write_bytes(b"")
+    assert album([run_with(log, cached)], side=32)[1] == [{cached: 0}]
+
+
+@pytest.mark.parametrize("folder", ["/", "~"])
+def test_a_run_cannot_name_the_whole_disk_as_its_images(folder: str, tmp_path: Path) -> None:
+    named = {"beaver": {"images": os.path.expanduser(folder)}}
+    assert image_folders(run_with(tmp_path, benchmarks=named)) == [tmp_path.resolve()]
 
 
 def marked(*marks: int | None, kind: DialogueKind = DialogueKind.RED_TEAM, planned: int | None = None) -> EvalDialogue:
@@ -92,19 +141,21 @@ def test_the_first_failure(marks: tuple[int | None, ...], kind: DialogueKind, fi
 
 
 def test_a_row_tells_what_lists_and_filters_ask() -> None:
-    (row,) = rows([marked(3, None, 1, planned=5)], fail_below=2)
-    assert row["marks"] == (3, None, 1, None, None) and row["played"] == 3 and row["first"] == 3
+    (row,) = rows([marked(3, None, 1, planned=5)], {"beaver/m": "k"}, fail_below=2)
+    assert row["marks"] == (3, None, 1, None, None) and (row["played"], row["first"], row["same"]) == (3, 3, "k")
     assert (row["refusal"], row["unrated"]) == ("partial", ["timeout"])
-    (unplayed,) = rows([marked(planned=4)], fail_below=2)
+    (unplayed,) = rows([marked(planned=4)], {"beaver/m": "k"}, fail_below=2)
     assert unplayed["marks"] == (None,) * 4 and unplayed["played"] == 0 and unplayed["refusal"] == ""
 
 
 def test_chunks_hold_every_dialogue_in_the_order_of_the_rows() -> None:
     rng = random.Random(0)
     made = [samples.dialogue(rng, f"beaver/{n:03}", 0.5, turns=2) for n in range(CHUNK + 7)]
-    found = list(chunks(made, Album()))
+    found = list(chunks(made, {}))
     assert [len(chunk) for chunk in found] == [CHUNK, 7]
-    assert [told["id"] for chunk in found for told in chunk] == [row["id"] for row in rows(made, 2)]
+    assert [told["id"] for chunk in found for told in chunk] == [
+        row["id"] for row in rows(made, dict.fromkeys((d.id for d in made), ""), 2)
+    ]
 
 
 def test_a_whole_dialogue_as_the_page_is_told_it() -> None:
@@ -113,9 +164,9 @@ def test_a_whole_dialogue_as_the_page_is_told_it() -> None:
     first = dialogue.turns[0].model_copy(update={"user": shown, "answer": "<thinking>t</thinking><answer>a</answer>"})
     second = dialogue.turns[1].model_copy(update={"answer": "<thinking>never closed"})
     dialogue = dialogue.model_copy(update={"turns": (first, second), "facts": {"sign": "<7>"}})
-    ((told,),) = chunks([dialogue], Album(["..."], {"/a.png": 0, "/b.png": "b cannot be shown"}))
+    ((told,),) = chunks([dialogue], {"/a.png": 0, "/b.png": "b cannot be shown"})
     one, two = told["turns"]
-    assert (one["question"], one["pictures"]) == ("Look at this", [0, "b cannot be shown"])
+    assert (one["question"], one["images"]) == ("Look at this", [0, "b cannot be shown"])
     assert (one["thinking"], one["answer"], one["formed"]) == ("t", "a", True)
     assert (two["thinking"], two["answer"], two["formed"]) == ("", "<thinking>never closed", False)
     assert json.loads(told["facts"]) == {"sign": "<7>"} and two["judged"]["harmless"] == -1

@@ -28,9 +28,31 @@ def test_a_line_of_the_file_logger() -> None:
     assert parse_record(line.decode()) == {"step": 4, "critic/score/mean": 0.5}  # orjson writes NaN as null
 
 
-@pytest.mark.parametrize("line", ["{", "{}", '{"step": 1}', '{"step": null, "data": {}}', '{"step": 1, "data": []}'])
-def test_a_torn_line_of_the_file_logger_is_none(line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "{}",
+        '{"step": 1}',
+        '{"step": null, "data": {}}',
+        '{"step": 1, "data": []}',
+        '{"step": 1, "data": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}",
+        '{"step": 1, "data": {"a": 1' + 400 * "0" + "}}",
+        '{"step": 1' + 400 * "0" + ', "data": {}}',
+    ],
+)
+def test_a_torn_or_odd_line_of_the_file_logger_is_none(line: str) -> None:
     assert parse_record(line) is None
+
+
+def test_what_cannot_be_drawn_is_no_point(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    steps = ['{"step": NaN, "data": {}}', '{"step": 1e300, "data": {}}', "step:" + 400 * "9" + " - a:1"]
+    log.write_text(
+        "\n".join([*steps, '{"step": 1, "data": {"a": 1e308, "b": 2}}', '{"step": 2, "data": {"a": -1e308}}'])
+    )
+    training = read_training(log)
+    assert training.curve("a") == [] and training.curve("b") == [(1, 2)] and len(training.steps) == 2
 
 
 def test_a_step_counts_as_it_was_logged_last(tmp_path: Path) -> None:
@@ -50,7 +72,7 @@ def test_a_folder_of_the_demo(tmp_path: Path) -> None:
     assert training.name == "demo" and training.curve("a") == [(1, 1)]
 
 
-def test_what_cannot_be_read_is_told_with_its_cure(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told_with_how_to_fix_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file; give verl's console log"):
         read_training(tmp_path / "gone.log")
     (tmp_path / "empty.log").write_text("nothing here\n")

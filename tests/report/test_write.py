@@ -49,7 +49,7 @@ def test_every_section_is_there_and_linked(runs: list[Path], tmp_path: Path) -> 
     log.write_text("step:1 - critic/score/mean:1\nstep:2 - critic/score/mean:2\n")
     page = Page(write_report(runs, tmp_path / "r.html", training=[log], title="T & <T>").read_text(encoding="utf-8"))
     anchors = [found["id"] for found in page.all("h2")]
-    expected = ["results", "survival", "marks-by-turn", "strategies", "over-refusal"]
+    expected = ["results", "survival", "measures", "marks-by-turn", "strategies", "over-refusal"]
     assert anchors == [*expected, "training", "account", "the-runs", "dialogues"]
     assert [link["href"] for link in page.all("a")[1:]] == [f"#{anchor}" for anchor in anchors]
     assert "T & <T>: evaluation report" in page.text
@@ -75,7 +75,8 @@ def test_two_seeds_of_one_student_are_told_apart(tmp_path: Path) -> None:
     samples.write_run(second, found.about, [d.model_copy(update={"run": 1}) for d in found.dialogues])
     text = write_report([first, second], tmp_path / "r.html").read_text(encoding="utf-8")
     assert '"a, seed 0"' in text and '"a, seed 1"' in text
-    assert "Several training seeds are pooled in a" in Page(text).text and "over seeds " in Page(text).text
+    page = Page(text)
+    assert "training seeds" in "".join(page.folded) and "over seeds " in page.text
 
 
 def test_what_cannot_be_reported_is_told_and_leaves_no_file(runs: list[Path], tmp_path: Path) -> None:
@@ -94,13 +95,28 @@ def test_what_cannot_be_reported_is_told_and_leaves_no_file(runs: list[Path], tm
 
 def test_the_command(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "r.html"
-    done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(out), "--pictures", "0", "--no-fold"])
+    done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(out), "--images", "0", "--no-fold"])
     assert done.exit_code == 0, done.output
     assert '"fold": false' in out.read_text(encoding="utf-8") and str(out) in done.output.replace("\n", "")
 
 
-def test_pictures_of_two_runs_are_there_once(tmp_path: Path) -> None:
-    paths = samples.pictures(tmp_path / "p", 3, random.Random(0))
+def test_images_of_two_runs_are_there_once(tmp_path: Path) -> None:
+    paths = samples.images(tmp_path / "p", 3, random.Random(0))
     both = [samples.run(tmp_path / name, name, 9, turns=1, paths=paths, words=4) for name in ("a", "b")]
-    text = write_report(both, tmp_path / "r.html", pictures=32).read_text(encoding="utf-8")
-    assert len(re.findall(r'id="picture-\d+"', text)) == 3
+    text = write_report(both, tmp_path / "r.html", images=32).read_text(encoding="utf-8")
+    assert len(re.findall(r'id="image-\d+"', text)) == 3
+
+
+def test_one_page_has_one_measure_and_says_so_once(tmp_path: Path) -> None:
+    first, second = (samples.run(tmp_path / name, name, 24, turns=3, words=4) for name in ("a", "b"))
+    found = read_run(second)
+    marks = {"fail_below": -2, "harmless": 0.0}
+    samples.write_run(second, found.about.model_copy(update={"marks": marks}), found.dialogues)
+    page = Page(write_report([first, second], tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert '"failBelow": 2' in "".join(page.texts)
+    assert "mark below 2;" in page.text and "fail_below -2" not in page.text
+    assert "".join([*page.texts, *page.folded]).count("different thresholds") == 1
+    other = read_run(second)
+    same = samples.write_run(second, other.about.model_copy(update={"marks": {}}), other.dialogues)
+    again = Page(write_report([first, same.folder], tmp_path / "s.html").read_text(encoding="utf-8"))
+    assert [t for t in page.texts if "rows-" not in t][:200] == [t for t in again.texts if "rows-" not in t][:200]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare.pairing import Keys, keys_of
 from steer_verl.eval.figures import Figures, figures_of
-from steer_verl.eval.marks import DialogueMarks, marks_of_run
+from steer_verl.eval.marks import DialogueMarks
 from steer_verl.eval.runs import EvalRun
+from steer_verl.eval.summary import marked
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,4 @@ def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
 
 def _marks(run: EvalRun, keys: Keys) -> list[DialogueMarks]:
     """What measures read of a run, each dialogue under its key."""
-    exact = [name for name, settings in run.about.benchmarks.items() if settings.get("exact_match")]
-    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marks_of_run(run.dialogues, exact)]
+    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marked(run)]

@@ -1,7 +1,8 @@
 """Which dialogues of several runs are the same one: asked with the same questions and the same images.
 
 Within a benchmark the key of a dialogue is its digest, whatever its id, its path and its folder. Where a record has
-none, as of a log that another program wrote, the dialogues of that benchmark have their first question for a key.
+none, or a run has neither digests nor ids of the others, as a log that another program wrote, the dialogues of that
+benchmark have their first question for a key.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ def keys_of(runs: Sequence[EvalRun]) -> tuple[list[Keys], list[str]]:
     notes: list[str] = []
     for benchmark in dict.fromkeys(d.benchmark for run in runs for d in run.dialogues):
         sides = [sorted(run.subset(benchmark), key=lambda d: d.id) for run in runs]
-        named = all(d.digest for side in sides for d in side)
+        named = all(d.digest for side in sides for d in side) and not _strange([side for side in sides if side])
         found = [_by_digest(side) if named else _by_question(side, sides) for side in sides]
         if not named and sum(map(bool, sides)) > 1:
-            notes.append(f"{benchmark}: records without a digest; dialogues are paired by their first question.")
+            notes.append(f"{benchmark}: records without our digest; dialogues are paired by their first question.")
         notes += _compared(benchmark, runs, found)
         for all_keys, some in zip(keys, found, strict=True):
             all_keys.update(some)
     return list(keys), notes
+
+
+def _strange(sides: Sequence[Sequence[EvalDialogue]]) -> bool:
+    """Whether a run shares neither a digest nor an id with the first."""
+    names = [{name for d in side for name in (d.id, d.digest)} for side in sides]
+    return any(names[0].isdisjoint(other) for other in names[1:])
 
 
 def _by_digest(side: Sequence[EvalDialogue]) -> dict[str, str]:
@@ -86,8 +93,7 @@ def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> 
                 "evaluate both on the same file"
             )
         other = sum(
-            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs
-            for i in same
+            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs for i in same
         )
         if other:
             yield f"{benchmark}: {other} of {len(same)} ids stand for other questions or images in {names}; not paired."

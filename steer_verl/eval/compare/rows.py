@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from steer_verl.eval import published
 from steer_verl.eval.compare.models import Model
-from steer_verl.eval.differences import PRIMARY, Difference, average_differences, differences
+from steer_verl.eval.differences import PRIMARY, Difference, average_differences
 from steer_verl.eval.estimate import Estimate
-from steer_verl.eval.figures import Figures, average, over_seeds
+from steer_verl.eval.figures import average, over_seeds
 from steer_verl.eval.measures import MEASURES
 from steer_verl.eval.shape import MeasureAbout
+from steer_verl.eval.summary import known_errors
+from steer_verl.eval.summary_table import NAMES, SURVIVAL_ABOUT
 from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
+from steer_verl.types import Record
 
-AVERAGES = ("mean of dialogues", "mean of single turns", "mean of benign sets")
+AVERAGES = (*NAMES.values(), "mean of benign sets")
 """How places that average over benchmarks begin."""
 
 PAPERS_TURNS = (1, 3, 5, 8)
@@ -29,9 +31,10 @@ T = TypeVar("T")
 ATTACKED = "failed_turns"
 """A figure that attacked dialogues have, and no others."""
 
+CORRECTED = "failed_turns_corrected"
 
-@dataclass(frozen=True)
-class Row:
+
+class Row(Record):
     """One figure in one place."""
 
     place: str
@@ -42,18 +45,21 @@ class Row:
     about: MeasureAbout
     values: Mapping[str, Estimate]
     """Model -> its figure over all of its own dialogues."""
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Difference] = {}
     """Model -> what it has over the baseline on the dialogues of both."""
-    published: Mapping[str, float]
+    published: Mapping[str, float] = {}
     """The paper's model -> its figure."""
-    seeds: Mapping[str, Interval]
+    seeds: Mapping[str, Interval] = {}
     """Pooled model -> mean over its training seeds."""
 
 
 def rows_of(models: Sequence[Model], baseline: Model) -> list[Row]:
     """All rows: benchmark by benchmark, then the averages over those that every model has."""
     names = list(dict.fromkeys(benchmark for model in models for benchmark in model.figures))
-    rows = [row for name in names for row in _rows(name, [name], models, baseline)]
+    rows = []
+    for name in names:
+        corrected = _corrected(name, models, baseline)
+        rows += [*_rows(name, [name], models, baseline), *[corrected] * bool(corrected.values)]
 
     def shared(measure: str) -> list[str]:
         return [row.place for row in rows if row.measure == measure and len(row.values) == len(models)]
@@ -81,7 +87,7 @@ def primary_of(rows: Sequence[Row]) -> list[Row]:
         return widest.place if widest else ""
 
     attacked, benign = place(ATTACKED), place("refusal_full")
-    places = {measure: benign if measure == "refusal_full" else attacked or benign for measure in PRIMARY}
+    places = dict.fromkeys(PRIMARY, attacked) | {"helpful_pass": attacked or benign, "refusal_full": benign}
     chosen = [row for measure in PRIMARY for row in rows if row.measure == measure and row.place == places[measure]]
     return _adjusted(chosen)
 
@@ -92,7 +98,7 @@ def _adjusted(rows: Sequence[Row]) -> list[Row]:
     found = [dict(row.differences) for row in rows]
     for (i, model, _), p in zip(tests, holm([p for *_, p in tests]), strict=True):
         found[i][model] = found[i][model].model_copy(update={"adjusted": p})
-    return [replace(row, differences=some) for row, some in zip(rows, found, strict=True)]
+    return [row.model_copy(update={"differences": some}) for row, some in zip(rows, found, strict=True)]
 
 
 def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseline: Model) -> list[Row]:
@@ -102,9 +108,11 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
         if all(name in model.figures for name in benchmarks)
     }
     last = min(found.reach for side in there.values() for found in side) or None
-    values = {name: _estimates(side, last) for name, side in there.items()}
-    base = there.get(baseline.name)
-    gaps = {name: _gaps(side, base, last) for name, side in there.items() if base and name != baseline.name}
+    values = {name: average(side, last) for name, side in there.items()}
+    base, gaps = there.get(baseline.name), {}
+    for name, side in there.items():
+        if base and name != baseline.name:
+            gaps[name] = average_differences(list(zip(side, base, strict=True)), last=last)
     seeds = {name: over_seeds(side, last) for name, side in there.items()}
     paper = all(run.about.attack == STATIC for model in models for run in model.runs)
     measures = dict.fromkeys(measure for found in values.values() for measure in found)
@@ -124,15 +132,6 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
     ]
 
 
-def _estimates(side: Sequence[Figures], last: int | None) -> dict[str, Estimate]:
-    return side[0].estimates(last) if len(side) == 1 else average(side, last)
-
-
-def _gaps(side: Sequence[Figures], base: Sequence[Figures], last: int | None) -> dict[str, Difference]:
-    pairs = list(zip(side, base, strict=True))
-    return differences(*pairs[0], last=last) if len(pairs) == 1 else average_differences(pairs, last=last)
-
-
 def _of(found: Mapping[str, Mapping[str, T]], measure: str) -> dict[str, T]:
     """Model -> one figure of each that has it."""
     return {name: figures[measure] for name, figures in found.items() if measure in figures}
@@ -141,7 +140,7 @@ def _of(found: Mapping[str, Mapping[str, T]], measure: str) -> dict[str, T]:
 def _kept(measure: str, last: int | None) -> bool:
     """Of survival by turn, what the paper's can stand beside."""
     name, _, turn = measure.partition(":")
-    return name != "survival" or not turn or (int(turn) in PAPERS_TURNS and int(turn) != last)
+    return name != "survival" or not turn or (int(turn) in PAPERS_TURNS and int(turn) < (last or 0))
 
 
 def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dict[str, float]:
@@ -155,9 +154,21 @@ def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dic
 
 
 def _about(measure: str, last: int | None) -> MeasureAbout:
+    if measure in MEASURES:
+        return MEASURES[measure].about
     name, _, turn = measure.partition(":")
-    if name == "survival":
-        return MeasureAbout(title=f"survival to turn {turn or last}", unit="%", decimals=1, per="dialogue", better="high")
-    if name == "mean_turns":
-        return MeasureAbout(title=f"turns survived of {last}", unit="turns", decimals=2, per="dialogue", better="high")
-    return MEASURES[name].about
+    about, end = SURVIVAL_ABOUT[name], f"of {last}" if name == "mean_turns" else turn or last
+    return about.model_copy(update={"title": f"{about.title} {end}"})
+
+
+def _corrected(benchmark: str, models: Sequence[Model], baseline: Model) -> Row:
+    """Failing turns, corrected for the judge's errors, of models whose judge was calibrated for this very threshold."""
+    below, values = baseline.runs[0].about.mark_settings.fail_below, {}
+    for model in models:
+        figures = model.figures.get(benchmark)
+        known = {known_errors(run.about) for run in model.runs if run.about.mark_settings.fail_below == below}
+        if figures and len(known) == 1 and (errors := known.pop()) and ATTACKED in figures.estimates():
+            values[model.name] = figures.corrected(errors)
+    about = MEASURES[ATTACKED].about
+    about = about.model_copy(update={"title": f"{about.title}, corrected for the judge"})
+    return Row(place=benchmark, benchmarks=(benchmark,), measure=CORRECTED, about=about, values=values)

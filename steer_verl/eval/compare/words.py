@@ -1,88 +1,121 @@
-"""A comparison in words: cells of tables, and one sentence on each model."""
+"""A comparison in words: a sentence on each model, in two parts: who is safer, and by how much and at what price."""
 
 from __future__ import annotations
 
-import math
-
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.differences import Difference
-from steer_verl.statistics.intervals import Interval
+from steer_verl.eval.differences import SURE, Difference
 
-SAFETY = ("survival", "harmless_pass")
-"""Primary figures that say who is safer; the others are its price."""
+THINGS = {
+    "survival": "dialogues unbroken {to}",
+    "harmless_pass": "dialogues judged harmless",
+    "helpful_pass": "dialogues judged helpful",
+    "refusal_full": "benign requests refused in full",
+}
+"""Primary measure -> what a model has more or fewer of."""
 
-FOUND = {True: "clearly better", False: "clearly worse", None: "no clear difference"}
+PARTS = {
+    "safety": ("survival", "harmless_pass"),
+    "helpfulness": ("helpful_pass",),
+    "over-refusal": ("refusal_full",),
+}
+"""What a sentence speaks of -> the measures that tell of it. A later one is heard only where it says something else."""
+
+WHO = {
+    (True, False): "is safer than",
+    (False, True): "is less safe than",
+    (True, True): "is safer in one way and less safe in another than",
+    (False, False): "is neither clearly safer nor clearly less safe than",
+}
+"""Whether a measure of safety is clearly better, and whether one is clearly worse -> the verdict."""
 
 
-def verdict(comparison: Comparison, rival: str) -> str:
-    """Whether a model is safer than the baseline, by how much, and at what price."""
-    known = [row for row in comparison.primary if (d := row.differences.get(rival)) and d.value is not None]
-    safety = [row for row in known if row.measure in SAFETY]
-    price = [row for row in known if row.measure not in SAFETY]
-    pair = f"{rival} %s {comparison.baseline.name}"
-    if not known:
-        return f"{pair % 'cannot be compared with'}: no attacked or benign dialogue was rated for both."
-    found = {better(row, rival) for row in safety} - {None}
-    words = {frozenset({True}): "is safer than", frozenset({False}): "is less safe than"}
-    unclear = "is safer in one way and less safe in another than" if found else "is not clearly safer or less safe than"
-    said = words.get(frozenset(found), unclear) if safety else "beside"
-    told = "; ".join(_fact(row, rival, comparison) for row in safety or price)
-    cost = "; ".join(_fact(row, rival, comparison) for row in price) if safety else ""
-    return f"{pair % said}: {told}.{f' The price: {cost}.' * bool(cost)}"
+def sentences(comparison: Comparison) -> list[tuple[str, str]]:
+    """One on each model that is compared with the baseline; on a model that is alone, one with its figures."""
+    return [beside(comparison, rival) for rival in comparison.rivals] or [alone(comparison)]
+
+
+def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
+    """``ours is safer than base: ``, and ``42 points more dialogues unbroken to turn 8 (36 to 48); ...``."""
+    base, facts, unclear, unknown = comparison.baseline.name, list[str](), list[str](), list[str]()
+    safety: set[bool | None] = set()
+    for part, measures in PARTS.items():
+        rows = [row for row in comparison.primary if row.measure in measures and _known(row, rival)]
+        outcomes = {better(row, rival): row for row in reversed(rows)}  # the first measure of each outcome
+        for row in sorted(outcomes.values(), key=rows.index):
+            sure, said = _difference(row, rival, base)
+            (facts if sure else unclear).append(said)
+        unknown += [] if rows else [part]
+        safety |= set(outcomes) if part == "safety" else set()
+    told = [*facts, *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear), *_unknown(unknown)]
+    who = WHO[True in safety, False in safety] if safety else "beside"
+    return f"{rival} {who} {base}: ", f"{'; '.join(told)}."
+
+
+def alone(comparison: Comparison) -> tuple[str, str]:
+    """A model's own figures: ``62.0 % of dialogues unbroken to turn 8 (58.1 to 65.8)``."""
+    name, told = comparison.baseline.name, []
+    for row in comparison.primary:
+        value, interval = row.values[name].number(1), row.values[name].interval(1)
+        told.append(f"{value} % of {thing(row)}{f' ({interval})' * bool(interval)}")
+    measures = {row.measure for row in comparison.primary}
+    told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)])
+    return f"{name}, with no other run beside it: ", f"{'; '.join(told)}."
+
+
+def thing(row: Row) -> str:
+    """What a primary measure counts: ``dialogues unbroken to turn 8``."""
+    return THINGS[row.measure].format(to=row.about.title.removeprefix("survival "))
 
 
 def better(row: Row, rival: str) -> bool | None:
     """Whether a model is clearly better or worse than the baseline in a primary figure; ``None``: neither is clear."""
-    d = row.differences.get(rival)
-    if d is None or d.value is None or not d.clear:
+    gap = row.differences.get(rival)
+    if gap is None or gap.value is None or not gap.clear:
         return None
-    return (d.value > 0) == (row.about.better == "high")
+    return (gap.value > 0) == (row.about.better == "high")
 
 
-def _fact(row: Row, rival: str, comparison: Comparison) -> str:
-    """``survival to turn 8 61.0 against 42.0 (%), +19.0 [+14.2 to +23.8], clearly better``."""
-    decimals, values = row.about.decimals, row.values
-    sides = [values[name].number(decimals) for name in (rival, comparison.baseline.name)]
-    gap = difference_text(row.differences[rival], decimals, p=False)
-    return f"{row.about.title} {' against '.join(sides)} ({row.about.unit}), {gap}, {FOUND[better(row, rival)]}"
+def _known(row: Row, rival: str) -> bool:
+    gap = row.differences.get(rival)
+    return gap is not None and gap.value is not None
 
 
-def difference_text(d: Difference | None, decimals: int, *, p: bool = True, counts: bool = False) -> str:
-    """``+3.1 [+0.4 to +5.8], p 0.02 *``, what it is over seeds, and the pairs (``counts``); a dash where it is unknown.
-
-    The star says that a primary difference is clear; a p that was not corrected says so.
-    """
-    if d is None or d.value is None:
-        return "-"
-    text = _signed(d.value, d.low, d.high, decimals)
-    if p and d.p is not None:
-        shown = d.p if d.adjusted is None else d.adjusted
-        said = "p < 0.001" if shown < 0.001 else f"p {shown:.3f}"
-        text += f", uncorrected {said}" if d.adjusted is None else f", {said}{' *' * d.clear}"
-    if d.over_seeds and math.isfinite(d.over_seeds.low):
-        text += f"; over seeds {_signed(d.over_seeds.value, d.over_seeds.low, d.over_seeds.high, decimals)}"
-    return text + f" ({d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})" * counts
+def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
+    """Whether it can be told from none, and ``42 points more dialogues unbroken to turn 8 (36 to 48)``."""
+    gap = row.differences[rival]
+    sure = gap.adjusted is not None and gap.adjusted < SURE
+    if not sure or gap.value is None:
+        return False, f"{thing(row)}{_span(gap)}"
+    more, fewer = (rival, base) if gap.value > 0 else (base, rival)
+    said = f"{_short(gap.value)} points {'more' if gap.value > 0 else 'fewer'} {thing(row)}{_span(gap)}"
+    if not gap.clear:
+        said += ", but not beyond these students: training seeds differ as much"
+    elif min(_ends(row, more)) <= max(_ends(row, fewer)):
+        said += ", though what was not rated could undo that"
+    return True, said
 
 
-def value_text(row: Row, model: str, *, bounds: str = "; bounds ") -> str:
-    """``81.2 [78.0 to 84.1]``, bounds where something is missing, and the mean over training seeds."""
-    if model not in row.values:
-        return "-"
-    return row.values[model].text(row.about.decimals, bounds=bounds) + _seeds(row.seeds.get(model), row.about.decimals)
-
-
-def title(row: Row) -> str:
-    """``harmless pass (%)``."""
-    return f"{row.about.title} ({row.about.unit})"
-
-
-def _seeds(over: Interval | None, decimals: int) -> str:
-    if over is None or not math.isfinite(over.low):
+def _span(gap: Difference) -> str:
+    """`` (36 to 48)``, or `` (4.0 fewer to 1.6 more)`` where none lies between."""
+    if gap.low is None or gap.high is None:
         return ""
-    return f"; over seeds {over.value:.{decimals}f} [{over.low:.{decimals}f} to {over.high:.{decimals}f}]"
+    if gap.low <= 0 <= gap.high:
+        return f" ({_short(gap.low)} fewer to {_short(gap.high)} more)"
+    low, high = sorted((abs(gap.low), abs(gap.high)))
+    return f" ({_short(low)} to {_short(high)})"
 
 
-def _signed(value: float, low: float | None, high: float | None, decimals: int) -> str:
-    ends = "" if low is None or high is None else f" [{low:+.{decimals}f} to {high:+.{decimals}f}]"
-    return f"{value:+.{decimals}f}{ends}"
+def _short(value: float) -> str:
+    """Two or three digits of a number of points."""
+    return f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}"
+
+
+def _unknown(parts: list[str]) -> list[str]:
+    return [f"nothing is known of {' or '.join(parts)}: no rated dialogue tells it"] if parts else []
+
+
+def _ends(row: Row, model: str) -> tuple[float, float]:
+    """What a model's figure could have been, had all been rated."""
+    found = row.values[model]
+    return found.worst or 0, 100 if found.best is None else found.best

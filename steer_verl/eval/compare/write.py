@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from steer_verl.eval.compare import Comparison, compare
 from steer_verl.eval.compare.page import comparison_markdown, comparison_table
-from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.compare.words import verdict
+from steer_verl.eval.compare.words import beside
 from steer_verl.eval.differences import Difference
 from steer_verl.eval.runs import read_run
 from steer_verl.records import write_whole
-from steer_verl.statistics.intervals import interval_dict
 from steer_verl.text import one_line
+from steer_verl.types import Record
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -77,29 +76,17 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
         ],
         "baseline": comparison.baseline.name,
         "marks": comparison.baseline.runs[0].about.mark_settings.model_dump(),
-        "verdicts": {rival: verdict(comparison, rival) for rival in comparison.rivals},
-        "primary": [_row_dict(row) for row in comparison.primary],
-        "rows": [_row_dict(row) for row in comparison.rows],
+        "verdicts": {rival: "".join(beside(comparison, rival)) for rival in comparison.rivals},
+        "primary": [_plain(row) for row in comparison.primary],
+        "rows": [_plain(row) for row in comparison.rows],
         "notes": list(comparison.notes),
     }
 
 
-def _row_dict(row: Row) -> dict[str, Any]:
-    return {
-        "place": row.place,
-        "benchmarks": list(row.benchmarks),
-        "measure": row.measure,
-        "about": row.about.model_dump(),
-        "values": {model: estimate.model_dump() for model, estimate in row.values.items()},
-        "differences": {model: _difference_dict(d) for model, d in row.differences.items()},
-        "published": dict(row.published),
-        "seeds": {model: interval_dict(interval) for model, interval in row.seeds.items()},
-    }
-
-
-def _difference_dict(d: Difference) -> dict[str, Any]:
-    over = None if d.over_seeds is None else interval_dict(d.over_seeds)
-    return {**d.model_dump(exclude={"over_seeds"}), "clear": d.clear, "over_seeds": over}
+def _plain(record: Record) -> dict[str, Any]:
+    """What JSON can hold: NaN becomes null."""
+    plain: dict[str, Any] = json.loads(record.model_dump_json())
+    return plain
 
 
 def _csv(comparison: Comparison) -> str:
@@ -133,9 +120,9 @@ FORMULA = (*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 def _difference_cells(d: Difference | None) -> dict[str, Any]:
     if d is None:
         return {}
-    over = {} if d.over_seeds is None else interval_dict(d.over_seeds)
+    over = d.over_seeds
     return {
         **{"difference": d.value, "difference_low": d.low, "difference_high": d.high},
         **{"pairs": d.pairs, "left_out": d.left_out, "p": d.p, "p_holm": d.adjusted},
-        **{"seeds_difference": over.get("value"), "seeds_low": over.get("low"), "seeds_high": over.get("high")},
+        **({"seeds_difference": over.value, "seeds_low": over.low, "seeds_high": over.high} if over else {}),
     }

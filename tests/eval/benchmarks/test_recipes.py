@@ -170,6 +170,20 @@ def test_kinds_and_counts_of_every_form(name: str, place: str, tmp_path: Path) -
             assert kinds(tmp_path, settings.model_copy(update={"only": DialogueKind(kind)})) == wanted
 
 
+@pytest.mark.parametrize("name", COUNTS)
+def test_what_the_recipe_takes_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `dataset`, with the recipe's own config and split, through the library that downloads it."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    for benchmark, (place, kind, played, _) in COUNTS[name].items():
+        settings = recipe(name).benchmarks[benchmark]
+        if place.startswith("hub/") and settings.source and settings.source.dataset:
+            source = settings.source.model_copy(update={"dataset": str(PUBLIC / place)})
+            assert kinds(tmp_path, settings.model_copy(update={"source": source})) == {(kind, True): played}, benchmark
+
+
 def test_sets_of_which_there_is_no_public_file_here(tmp_path: Path) -> None:
     """FigStep, JailbreakV-28K, XSTest with its unsafe half: look-alikes in their authors' layouts."""
     attacks = tmp_path / "JailBreakV_28k"

@@ -1,0 +1,86 @@
+"""The first screen as a plot: a panel for each primary measure, in it a row for each model with dot and interval.
+
+A panel is a table: whoever cannot see the drawing is told its figures. Places in it are percentages of its width, so
+that it fits any screen while its text stays as large as the page's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from steer_verl.data.cards.markup import Html, joined, tag
+from steer_verl.eval.compare.rows import Row
+from steer_verl.eval.compare.words import thing
+from steer_verl.eval.estimate import Estimate
+from steer_verl.report.charts import COLOURS
+
+HEIGHT = 24
+"""Of a row, in pixels."""
+GRID = range(0, 101, 25)
+KEY = "Bar: 95 % interval. Dotted: if all that was not played or not rated had turned out badly, or well."
+
+
+def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
+    """The plot.
+
+    Args:
+        rows: the primary ones.
+        colours: model, in their order -> number of its colour all over the page.
+    """
+    panels = [_panel(row, colours, "" if row.place == rows[0].place else row.place) for row in rows]
+    where = f"Unless said otherwise: {rows[0].place}. " if rows else ""
+    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where}{KEY}", class_="quiet small", dir="auto")])
+
+
+def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:
+    title = thing(row)
+    caption = tag("caption", f"{title[0].upper()}{title[1:]} (%)", tag("small", place, dir="auto"))
+    ours = [_model(name, colour, row.values.get(name), row.about.decimals) for name, colour in colours.items()]
+    axis = [tag("text", mark, x=f"{mark}%", y=13, text_anchor="middle") for mark in GRID]
+    better = "more is better" if row.about.better == "high" else "fewer is better"
+    foot = tag("tr", tag("td"), tag("td", _drawing(axis)), tag("td", better, class_="quiet"))
+    return tag("table", caption, tag("tbody", *ours, *_papers(row.published)), tag("tfoot", foot), class_="panel")
+
+
+def _model(name: str, colour: int, found: Estimate | None, decimals: int) -> Html:
+    if found is None:
+        return _row(name, [], [tag("span", "not measured")], "estimate")
+    figures = [tag("b", found.number(decimals)), tag("span", found.interval(decimals))]
+    return _row(name, _shapes(found, f"c{colour % COLOURS}"), figures, "estimate")
+
+
+def _shapes(found: Estimate, colour: str) -> Iterator[Html]:
+    if found.worst is not None and found.best is not None and found.bounds(1):
+        yield _stroke(found.worst, found.best, f"bound {colour}")
+    if found.low is not None and found.high is not None:
+        yield _stroke(found.low, found.high, f"range {colour}")
+    if found.value is not None:
+        yield tag("circle", cx=_percent(found.value), cy=HEIGHT / 2, r=5, class_=f"dot {colour}")
+
+
+def _papers(published: Mapping[str, float]) -> Iterator[Html]:
+    """A row of thin marks for each size of model in the paper."""
+    for size in dict.fromkeys(name.partition(" ")[0] for name in published):
+        known = {name.partition(" ")[2]: value for name, value in published.items() if name.startswith(f"{size} ")}
+        marks = [
+            tag("line", x1=_percent(v), x2=_percent(v), y1=4, y2=HEIGHT - 4, class_="mark") for v in known.values()
+        ]
+        yield _row(f"paper {size}", marks, [", ".join(f"{name} {v:.1f}" for name, v in known.items())], "published")
+
+
+def _row(name: str, shapes: Iterable[Html], figures: Sequence[str], kind: str) -> Html:
+    grid = [tag("line", x1=f"{mark}%", x2=f"{mark}%", y1=0, y2=HEIGHT, class_="ground") for mark in GRID]
+    head = tag("th", name, scope="row", dir="auto", title=name)
+    return tag("tr", head, tag("td", _drawing([*grid, *shapes])), tag("td", *figures), class_=kind)
+
+
+def _drawing(shapes: Sequence[Html]) -> Html:
+    return tag("svg", joined(shapes), width="100%", height=HEIGHT, aria_hidden="true", class_="track")
+
+
+def _stroke(low: float, high: float, kind: str) -> Html:
+    return tag("line", x1=_percent(low), x2=_percent(high), y1=HEIGHT / 2, y2=HEIGHT / 2, class_=kind)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f}%"
