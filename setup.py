@@ -29,6 +29,7 @@ EXTRAS = {
     "data": ["datasets>=4,<6", "datasketch>=1.6,<3", "pyarrow>=19"],
     "eval": ["scipy>=1.11,<2"],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
+    "inspect": ["inspect_ai>=0.3.285,<0.4; python_version >= '3.11'"],
     "plots": ["matplotlib>=3.8,<4"],
     "dev": [
         "etb-scan>=0.1.1,<0.2",
@@ -70,6 +71,7 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["steer = steer_verl.cli:main"],
+        "inspect_ai": ["steer_verl = steer_verl.eval.inspect.registry"],
         "verl.plugins": ["steer = steer_verl.plugin"],
         "vllm.general_plugins": ["steer_cpu = steer_verl.cpu.vllm_gaps:activate"],
     },

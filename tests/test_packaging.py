@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = {"cpu", "data", "eval", "gpu", "plots", "dev"}
+EXTRAS = {"cpu", "data", "eval", "gpu", "inspect", "plots", "dev"}
 STEER = metadata.distribution("steer-verl")
 
 
@@ -56,10 +56,12 @@ def test_extras_and_entry_points() -> None:
     points = {(point.group, point.name): point for point in STEER.entry_points}
     assert set(points) == {
         ("console_scripts", "steer"),
+        ("inspect_ai", "steer_verl"),
         ("verl.plugins", "steer"),
         ("vllm.general_plugins", "steer_cpu"),
     }
     assert callable(points["console_scripts", "steer"].load())
+    assert points["inspect_ai", "steer_verl"].load().steer_bench
     assert callable(points["vllm.general_plugins", "steer_cpu"].load())
 
 

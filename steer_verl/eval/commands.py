@@ -166,3 +166,20 @@ def _show(done: Finished, console: Console) -> None:
         told = f"{what}: `steer eval retry {folder}` asks again for what is missing"
         console.print(told, style="yellow", markup=False, soft_wrap=True)
     console.print(f"{folder}: next, `steer report {folder}`", markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a training run's transcripts")],
+    out: Annotated[Path, typer.Option(help="The log to write: FILE.eval")],
+) -> None:
+    """Write a run, or the transcripts of a training run, as a log of Inspect; `inspect view` shows it."""
+    from steer_verl.eval.inspect.log import write_log
+    from steer_verl.eval.inspect.training import write_transcripts
+    from steer_verl.eval.runs import ABOUT, read_run
+
+    if out.suffix != ".eval":
+        raise ConfigError(f"--out {out}: a log's name ends in .eval")
+    write_log(read_run(run), out) if (run / ABOUT).is_file() or run.is_file() else write_transcripts(run, out)
+    told = f"{out}: next, `inspect view --log-dir {out.parent}`"
+    Console(stderr=True, highlight=False).print(told, markup=False, soft_wrap=True)

@@ -28,7 +28,7 @@ def test_help_lists_every_command() -> None:
 
 
 def test_start_loads_nothing_heavy() -> None:
-    heavy = ["torch", "transformers", "verl", "openai", "matplotlib", "numpy", "ray", "pandas"]
+    heavy = ["torch", "transformers", "verl", "openai", "matplotlib", "numpy", "ray", "pandas", "inspect_ai"]
     code = "import sys, steer_verl.cli as c; from typer.main import get_command; get_command(c.app); "
     code += f"print([name for name in {heavy} if name in sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

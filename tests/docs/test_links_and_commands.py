@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 import typer.main
+from inspect_ai._cli.main import inspect
 
 from steer_verl.cli import app
 from tests.docs.pages import DOCS, PAGES, ROOT, command_lines, name, prose, words
@@ -69,9 +70,10 @@ def parses(command: Any, args: list[str], called: str) -> None:
         if type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError"):
             return
         raise
-    if not hasattr(command, "resolve_command"):
+    left = [*context._protected_args, *context.args]
+    if not hasattr(command, "resolve_command") or not left:
         return
-    inner_name, inner, inner_args = command.resolve_command(context, [*context._protected_args, *context.args])
+    inner_name, inner, inner_args = command.resolve_command(context, left)
     if called == "steer" and inner_name in HANDED_ON:
         module = importlib.import_module(HANDED_ON[inner_name])
         parses(typer.main.get_command(module.app), inner_args, f"steer {inner_name}")
@@ -96,6 +98,8 @@ def test_command_lines_are_real(page: Path) -> None:
         try:
             if args and args[0].split("/")[-1] == "steer":
                 check_steer(args[1:])
+            elif args[:1] == ["inspect"]:
+                parses(inspect, args[1:], "inspect")
             elif args[:1] == ["make"]:
                 assert set(args[1:]) <= set(targets)
             elif args[:2] == ["python", "-m"] and args[2].startswith(("benchmarks.", "steer_verl.")):

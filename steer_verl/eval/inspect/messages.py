@@ -1,0 +1,129 @@
+"""Turns of a dialogue as chat messages of Inspect, and anybody's chat messages as turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    Content,
+    ContentImage,
+    ContentText,
+)
+
+from steer_verl.dialogue import user_message
+from steer_verl.errors import DataError
+from steer_verl.eval.inspect.images import bytes_of, kept
+from steer_verl.eval.records import EvalTurn
+from steer_verl.text import neutralize
+from steer_verl.types import IMAGE_MARK, Turn, UserTurn
+
+UNSEEN = "[an image that is not in the log]"
+
+T = TypeVar("T", EvalTurn, Turn)
+
+Shown = Callable[[str], str]
+"""Path of an image -> its ``data:`` URI; raises ``DataError``."""
+
+
+class Said(NamedTuple):
+    """A question of a log and its answer; ``None``: nobody answered."""
+
+    user: UserTurn
+    answer: str | None
+
+
+def conversation(turns: Iterable[T], shown: Shown, model: str, told: Callable[[T], str]) -> list[ChatMessage]:
+    """Turns as messages; each question says where it came from, and each answer what was made of it (``told``).
+
+    An image that cannot be shown is words.
+    """
+    said: list[ChatMessage] = []
+    for turn in turns:
+        asked = {"origin": turn.origin.value} | ({"strategy": turn.strategy.value} if turn.strategy else {})
+        content = user_message(turn.user)["content"]
+        parts = content if isinstance(content, str) else [_part(block, shown) for block in content]
+        said.append(ChatMessageUser(content=parts, metadata=asked))
+        marks = {"rating": told(turn)}
+        said.append(ChatMessageAssistant(content=turn.answer, model=model, source="generate", metadata=marks))
+    return said
+
+
+def chat(messages: Sequence[Mapping[str, Any]], shown: Shown = str) -> list[ChatMessage]:
+    """Messages of ours, or of the OpenAI form, as Inspect has them.
+
+    Args:
+        messages: contents are strings, or blocks ``text``, ``image`` (a path) and ``image_url``.
+        shown: path of an image -> its ``data:`` URI.
+
+    Raises:
+        DataError: of ``shown``.
+    """
+    kinds = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    said: list[ChatMessage] = []
+    for message in messages:
+        content = message["content"]
+        parts = content if isinstance(content, str) else [_content(block, shown) for block in content]
+        said.append(kinds[message["role"]](content=parts))
+    return said
+
+
+def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
+    """The dialogue between user and assistant.
+
+    What the system and tools said is passed over. Messages of one side in a row are one, and whatever the assistant
+    said before its user did is no answer.
+    """
+    asked: list[ChatMessage] = []
+    answered: list[str] = []
+    for message in messages:
+        if message.role == "user":
+            if asked and answered:
+                yield Said(_turn(asked), "\n\n".join(answered))
+                asked, answered = [], []
+            asked.append(message)
+        elif message.role == "assistant" and asked and (message.text or not message.tool_calls):
+            answered += [message.text] if message.text or not answered else []
+    if asked:
+        yield Said(_turn(asked), "\n\n".join(answered) if answered else None)
+
+
+def images(messages: Iterable[ChatMessage]) -> Iterator[bytes]:
+    """Every image that the messages hold."""
+    for message in messages:
+        for part in [] if isinstance(message.content, str) else message.content:
+            if isinstance(part, ContentImage) and (data := bytes_of(part.image)) is not None:
+                yield data
+
+
+def _content(block: Mapping[str, Any], shown: Shown) -> Content:
+    if block["type"] == "text":
+        return ContentText(text=block["text"])
+    return ContentImage(image=block["image_url"]["url"] if block["type"] == "image_url" else shown(block["image"]))
+
+
+def _part(block: Mapping[str, Any], shown: Shown) -> Content:
+    try:
+        return _content(block, shown)
+    except DataError:
+        return ContentText(text=UNSEEN)
+
+
+def _turn(asked: Iterable[ChatMessage]) -> UserTurn:
+    text, paths = "", list[str]()
+    for message in asked:
+        text += "\n\n" if text else ""
+        for part in [ContentText(text=message.content)] if isinstance(message.content, str) else message.content:
+            words = f"[{part.type}]"
+            if isinstance(part, ContentText):
+                words = neutralize(part.text)
+            elif isinstance(part, ContentImage):
+                data = bytes_of(part.image)
+                words = UNSEEN if data is None else IMAGE_MARK
+                paths += [] if data is None else [kept(data)]
+            text += words if not text or text.endswith(("\n", IMAGE_MARK)) or words == IMAGE_MARK else f"\n{words}"
+    return UserTurn(text=text, images=tuple(paths))

@@ -1,0 +1,188 @@
+"""Anybody's log as a run: what was said becomes turns, marks are read where they are named, all else is unrated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspect_ai import Task, eval, score
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+)
+from inspect_ai.scorer import Score, Scorer, Target, includes, mean, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolCall
+
+from steer_verl.eval.estimate import Estimate
+from steer_verl.eval.figures import figures_of
+from steer_verl.eval.inspect.task import steer_judge
+from steer_verl.eval.marks import marks_of_run
+from steer_verl.eval.records import EvalEnd, Rating, Unrated
+from steer_verl.eval.runs import EvalRun, read_run
+from steer_verl.images import image_uri
+from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
+from tests.data.samples import picture
+from tests.eval.inspect import models
+
+QUESTIONS = ("And then?", "What else?")
+
+
+@solver
+def asks_on() -> Solver:
+    """A multi-turn solver of somebody's: it asks two more questions, whatever is answered."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state)
+        for question in QUESTIONS:
+            state.messages.append(ChatMessageUser(content=question))
+            state = await generate(state)
+        return state
+
+    return solve
+
+
+@scorer(metrics=[mean()])
+def names_marks() -> Scorer:
+    """Somebody's scorer that tells marks of each turn."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        turns = [{"harmless": 3, "helpful": 3}, {"harmless": -2, "helpful": 1, "why": "leaks"}, {"harmless": 9}]
+        return Score(value=1, metadata={"turns": turns})
+
+    return score
+
+
+def logged(folder: Path, scorer: Any, samples: int = 4, **more: Any) -> Path:
+    """The log of an evaluation of somebody's."""
+    dataset = MemoryDataset([Sample(id=n, input=f"Question {n}?", target="x") for n in range(samples)], name="theirs")
+    (log,) = eval(
+        Task(dataset=dataset, solver=asks_on(), scorer=scorer, name="their_task"),
+        model=models.student(),
+        log_dir=str(folder / "logs"),
+        display="none",
+        **more,
+    )
+    assert log.status == "success", log.error
+    return Path(log.location.removeprefix("file://"))
+
+
+def survival(run: EvalRun) -> Estimate:
+    """To the last turn."""
+    return figures_of(marks_of_run(run.dialogues), run.about.mark_settings).estimates()["survival"]
+
+
+def test_their_solver_and_our_scorer(tmp_path: Path) -> None:
+    judge = models.judge(lambda request: -1 if "Question 2" in request and "assistant 2" in request else 3)
+    run = read_run(logged(tmp_path, steer_judge(), model_roles={"grader": judge}))
+    assert [one.harmless for one in run.dialogues] == [(3, 3, 3), (3, 3, 3), (3, -1, -1), (3, 3, 3)]
+    assert run.dialogues[0].id == "theirs/0" and run.benchmarks == ("theirs",)
+    assert run.about.judge.startswith("mockllm/model@judge-") and run.about.name == "mockllm/model"
+    assert [turn.user.text for turn in run.dialogues[1].turns] == ["Question 1?", *QUESTIONS]
+    assert [turn.answer for turn in run.dialogues[1].turns] == ["Answer 1.", "Answer 3.", "Answer 5."]
+
+
+def test_their_scorer_leaves_answers_unrated(tmp_path: Path) -> None:
+    run = read_run(logged(tmp_path, includes()))
+    assert all(one.harmless == (None,) * 3 and one.end is EvalEnd.COMPLETED for one in run.dialogues)
+    word = run.dialogues[0].turns[0].judged
+    assert isinstance(word, Unrated) and word.reason == "not_rated" and word.judge == "includes"
+
+
+def test_marks_that_their_scorer_names(tmp_path: Path) -> None:
+    run = read_run(logged(tmp_path, names_marks()))
+    first = run.dialogues[0]
+    assert first.harmless == (3, -2, None) and first.helpful == (3, 1, None), "9 is no mark"
+    word = first.turns[1].judged
+    assert isinstance(word, Rating) and word.judge == "names_marks" and word.why == "leaks"
+
+
+def test_epochs_are_draws_of_one_dialogue(tmp_path: Path) -> None:
+    run = read_run(logged(tmp_path, includes(), samples=2, epochs=2))
+    assert [(one.id, one.run) for one in run.dialogues] == [
+        ("theirs/0", 0),
+        ("theirs/0#2", 1),
+        ("theirs/1", 0),
+        ("theirs/1#2", 1),
+    ]
+    assert len({one.digest for one in run.dialogues}) == 2
+
+
+def changed(path: Path, **more: Any) -> EvalLog:
+    """A log with its first sample changed."""
+    log = read_eval_log(path)
+    assert log.samples
+    log.samples[0] = log.samples[0].model_copy(update=more)
+    write_eval_log(log, path)
+    return log
+
+
+def test_systems_tools_and_images(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=1)
+    uri = image_uri(picture(tmp_path / "a.png", (20, 10)))
+    call = ToolCall(id="1", function="look", arguments={})
+    changed(
+        path,
+        metadata={"kind": "benign", "category": "law", "planned": 3},
+        messages=[
+            ChatMessageSystem(content="Be good."),
+            ChatMessageUser(content=[ContentText(text="<image>"), ContentImage(image=uri), ContentText(text="Ok?")]),
+            ChatMessageAssistant(content="", tool_calls=[call]),
+            ChatMessageTool(content="seen", tool_call_id="1"),
+            ChatMessageAssistant(content="A box."),
+            ChatMessageUser(content=[ContentImage(image="/etc/hostname.png"), ContentText(text="And here?")]),
+        ],
+    )
+    (found,) = read_run(path).dialogues
+    assert found.kind is DialogueKind.BENIGN and found.category == "law"
+    assert (found.planned, len(found.turns), found.end) == (3, 1, EvalEnd.STUDENT_FAILED)
+    (only,) = found.turns
+    assert only.answer == "A box." and only.user.text.count(IMAGE_MARK) == len(only.user.images) == 1
+    assert image_uri(only.user.images[0]) == uri
+
+
+def test_an_image_that_is_only_named(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=1)
+    named = [ContentImage(image="/etc/hostname.png"), ContentText(text="What?")]
+    changed(path, messages=[ChatMessageUser(content=named), ChatMessageAssistant(content="A host.")])
+    (found,) = read_run(path).dialogues
+    assert found.turns[0].user == UserTurn(text="[an image that is not in the log]\nWhat?")
+
+
+def test_a_sample_that_is_not_there_is_counted(tmp_path: Path) -> None:
+    path = logged(tmp_path, names_marks(), samples=3)
+    log = read_eval_log(path)
+    write_eval_log(log.model_copy(update={"samples": (log.samples or [])[:2], "status": "error"}), path)
+    lost = read_run(path).dialogues[2]
+    assert (lost.id, lost.planned, lost.end) == ("theirs/2", 1, EvalEnd.UNPLAYABLE) and "error" in lost.detail
+
+
+@pytest.mark.parametrize("ending", [".eval", ".json"])
+def test_figures_of_a_log_show_what_is_missing(tmp_path: Path, ending: str) -> None:
+    def found(name: str, scorer: Any, **more: Any) -> Estimate:
+        path = tmp_path / f"{name}{ending}"
+        write_eval_log(read_eval_log(logged(tmp_path / name, scorer, **more)), path)
+        return survival(read_run(path))
+
+    theirs = found("theirs", includes())
+    assert (theirs.value, theirs.worst, theirs.best) == (None, 0, 100)
+    judge = models.judge(lambda request: -1 if "Question 2" in request else 3)
+    ours = found("ours", steer_judge(), model_roles={"grader": judge})
+    assert (ours.value, ours.worst, ours.best) == (75, 75, 75)
+
+
+def test_a_finished_log_is_scored_by_our_judge(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes())
+    scored = score(read_eval_log(path), steer_judge(), model_roles={"grader": models.judge()}, action="append")
+    write_eval_log(scored, tmp_path / "scored.eval")
+    run = read_run(tmp_path / "scored.eval")
+    assert all(one.harmless == (3, 3, 3) for one in run.dialogues) and run.about.judge.startswith(
+        "mockllm/model@judge-"
+    )

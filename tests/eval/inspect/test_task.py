@@ -1,0 +1,164 @@
+"""The task: our dialogues with models of Inspect in every role, and scores that say what was not rated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspect_ai import eval, score
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
+from inspect_ai.model import ChatMessage, ModelOutput
+
+from steer_verl.eval.inspect.log import read_log
+from steer_verl.eval.inspect.task import steer_bench, steer_judge
+from steer_verl.eval.records import EvalEnd, Unrated
+from steer_verl.eval.runs import EvalRun
+from steer_verl.types import AttackStrategy, QuestionOrigin, Verdict
+from tests.eval.inspect import models
+from tests.eval.inspect.rows import ASKED, bench
+
+
+@pytest.fixture(name="bench")
+def two_and_a_lost_one(tmp_path: Path) -> Path:
+    """Two dialogues of three turns, and one that cannot be played."""
+    return bench(tmp_path, 2, lost=True)
+
+
+def evaluated(bench: Path, roles: dict[str, Any], student: Any = None, **task: Any) -> tuple[EvalLog, EvalRun]:
+    """The log of the task, and the run that we read from it."""
+    (log,) = eval(
+        steer_bench(benchmark=str(bench), **task),
+        model=student or models.student(),
+        model_roles=roles,
+        log_dir=str(bench.parent / "logs"),
+        display="none",
+    )
+    assert log.status == "success", log.error
+    return log, read_log(Path(log.location.removeprefix("file://")))
+
+
+def means(log: EvalLog) -> dict[str, float]:
+    """The figures on a log's front page."""
+    assert log.results is not None
+    return {score.name: next(iter(score.metrics.values())).value for score in log.results.scores}
+
+
+def test_static_questions(bench: Path) -> None:
+    shown: list[list[ChatMessage]] = []
+
+    def answer(said: list[ChatMessage]) -> str:
+        shown.append(said)
+        return "<thinking>A draft.</thinking><answer>A box.</answer>"
+
+    requests: list[str] = []
+    judge = models.judge(lambda request: requests.append(request) or 1 if "assistant 2, and no" in request else 3)
+    log, run = evaluated(bench, {"grader": judge}, models.student(answer))
+    lost, *played = run.dialogues
+    assert lost.end is EvalEnd.UNPLAYABLE and [one.id for one in run.dialogues] == [
+        "bench/lost",
+        "bench/q0",
+        "bench/q1",
+    ]
+    assert all(one.harmless == (3, 1, 3) and one.digest and one.sampling is None for one in played)
+    assert [turn.user.text for turn in played[0].turns] == ["Question 0?", *ASKED[1:]]
+    assert [turn.origin for turn in played[0].turns] == [QuestionOrigin.SEED, *[QuestionOrigin.STATIC] * 2]
+    assert played[0].turns[1].user.images == (str(bench.parent / "a.png"),)
+    last = max(shown, key=len)
+    assert [message.role for message in last] == ["user", "assistant"] * 2 + ["user"]
+    assert [part.type for part in last[2].content if not isinstance(part, str)] == ["image", "text"]
+    assert requests and all("A box." in request and "A draft." not in request for request in requests)
+    found = means(log)
+    assert found["survived"] == 0 and found["harmless"] == pytest.approx(7 / 3) and found["steer_unrated"] == 2
+    score = next(one for one in log.results.scores if one.name == "survived") if log.results else None
+    assert score is not None and (score.scored_samples, score.unscored_samples) == (2, 1)
+
+
+def test_a_tutor_writes_the_later_questions(bench: Path) -> None:
+    _, run = evaluated(bench, {"grader": models.judge(), "tutor": models.tutor()}, attack="adaptive", max_turns=2)
+    first, second = run.dialogues[1].turns
+    assert first.origin is QuestionOrigin.SEED and second.origin is QuestionOrigin.TUTOR
+    assert second.user.text.startswith("<image>And part ") and second.static == "And this?"
+    assert second.strategy is AttackStrategy.DEEPEN and isinstance(first.tutor, Verdict)
+    assert run.about.attack == "adaptive" and run.about.tutor.startswith("mockllm/model@rubric-")
+    assert run.dialogues[1].planned == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "asked"), [("I must decline to rate that.", "refusal", 1), ("No object.", "bad_json", 2)]
+)
+def test_what_the_judge_does_not_rate_is_no_number(bench: Path, reply: str, reason: str, asked: int) -> None:
+    requests: list[str] = []
+    judge = models.judge(reply=lambda request: requests.append(request) or reply)
+    log, run = evaluated(bench, {"grader": judge})
+    words = [turn.judged for one in run.dialogues for turn in one.turns]
+    assert len(words) == 6 and {word.reason for word in words if isinstance(word, Unrated)} == {reason}
+    assert len(requests) == 6 * asked and means(log)["steer_unrated"] == 6 + 2
+    assert all(
+        math.isnan(one.as_float()) for s in log.samples or [] for n, one in (s.scores or {}).items() if "judge" in n
+    )
+    assert math.isnan(means(log)["survived"])
+
+
+def test_what_a_filter_stops_is_no_answer(bench: Path) -> None:
+    def answer(said: list[ChatMessage]) -> ModelOutput:
+        return ModelOutput.from_content(
+            "m", "A box." if len(said) < 3 else "", "stop" if len(said) < 3 else "content_filter"
+        )
+
+    _, run = evaluated(bench, {"grader": models.judge()}, models.student(answer))
+    one = run.dialogues[1]
+    assert (one.end, len(one.turns), one.harmless) == (EvalEnd.STUDENT_FAILED, 1, (3, None, None))
+
+
+def test_epochs_are_draws(bench: Path) -> None:
+    (log,) = eval(
+        steer_bench(benchmark=str(bench)),
+        model=models.student(),
+        model_roles={"grader": models.judge()},
+        log_dir=str(bench.parent / "logs"),
+        display="none",
+        epochs=2,
+        limit=1,
+    )
+    run = read_log(Path(log.location.removeprefix("file://")))
+    assert [(one.id, one.run) for one in run.dialogues] == [("bench/q0", 0), ("bench/q0#2", 1)]
+    assert len({one.digest for one in run.dialogues}) == 1
+
+
+def test_without_a_grader_no_student_is_asked(bench: Path) -> None:
+    asked: list[str] = []
+    (log,) = eval(
+        steer_bench(benchmark=str(bench)),
+        model=models.student(lambda said: asked.append("x") or "A box."),
+        log_dir=str(bench.parent / "logs"),
+        display="none",
+    )
+    assert log.status == "error" and log.error is not None and "grader" in log.error.message and not asked
+
+
+def test_benchmarks_by_file_set_and_settings(bench: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "run.yaml"
+    settings.write_text(f"out: x\nbenchmarks:\n  mine: {{file: {bench}, kind: benign}}\n")
+    task = steer_bench(benchmark=[str(bench), str(settings)], judge="mini")
+    ids = [str(sample.id) for sample in task.dataset]
+    assert ids == [f"{name}/{row}" for name in ("bench", "mine") for row in ("q0", "q1", "lost")]
+    assert [sample.metadata["kind"] for sample in task.dataset if sample.metadata][3] == "benign"
+    for wrong, told in (({"attack": "adaptiv"}, "choose one of static, adaptive"), ({"rubric": "none.md"}, "none.md")):
+        with pytest.raises(PrerequisiteError) as fault:
+            steer_bench(benchmark=str(bench), **wrong)
+        assert told in str(fault.value.message)
+
+
+def test_another_judge_scores_a_finished_log(bench: Path) -> None:
+    log, run = evaluated(bench, {"grader": models.judge()})
+    other = {"grader": models.judge(lambda request: 1)}
+    judged = [turn.answer for one in run.dialogues for turn in one.turns]
+    for action in ("append", "overwrite"):
+        again = score(read_eval_log(log.location), steer_judge(), model_roles=other, action=action)
+        write_eval_log(again, bench.parent / "again.eval")
+        newest = read_log(bench.parent / "again.eval").dialogues
+        assert [one.harmless for one in newest] == [(None, None), (1, 1, 1), (1, 1, 1)], "the last score counts"
+        assert [turn.answer for one in newest for turn in one.turns] == judged
