@@ -51,12 +51,12 @@ class RejudgeStep:
 
     Args:
         judge: who rates.
-        located: finds the images of the run, and no other file.
+        located: finds the images of the run, and no other file; unset, all that are named are its own.
     """
 
     name = "rejudge"
 
-    def __init__(self, judge: EvalJudge, located: Callable[[str], Path | None]) -> None:
+    def __init__(self, judge: EvalJudge, located: Callable[[str], Path | None] = Path) -> None:
         self.judge, self.open, self.close = judge, judge.check, judge.close
         self.located = located
 
