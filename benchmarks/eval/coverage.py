@@ -342,17 +342,16 @@ def page(repeats: int, command: str) -> str:
 
 INTRODUCTION = """# What the intervals and tests of evaluation are worth
 
-Written by `{command}` on {date}; no figure is written by hand. {repeats} simulations each: how often, in per
-cent, a 95 % interval holds the truth, and in brackets its mean width in per cent of the scale. Dialogues (or students)
+Written by `{command}` on {date}; no figure is written by hand.
+{repeats} simulations each: how often, in per cent, a 95 % interval holds the truth, and in brackets its mean width in per cent of the scale. Dialogues (or students)
 fail with the chance p; at p = 0 all that is seen is equal. Of differences the second student fails half as often again.
 What each row simulates is told in `benchmarks/eval/coverage.py`."""
 
-WHY = """Below 93 % there are three kinds of cell, and a reason for each:
+WHY = """Below 93 % there are two kinds of cell, and a reason for each:
 
 - *few dialogues that hardly ever fail* (a mean over five sets of 1 or 10 dialogues at p = 0.02): on average not even
   two dialogues fail in all, and what can be seen jumps in steps. Wilson's interval for a plain share dips as low there.
-- *differences of one dialogue*: nothing is known of how the two students go together.
-- *few seeds whose students hardly ever fail* (p = 0.02): most seeds look alike, and the odd one was not drawn."""
+- *differences of one dialogue*: nothing is known of how the two students go together."""
 
 ALARMS = """How often, in per cent, the paired permutation test finds a difference at the level of 5 % between two
 students that do not differ (p = 0.2, dialogues of 2 to 10 turns that are easy or hard for both). In few dialogues it

@@ -14,9 +14,6 @@ from benchmarks.eval.coverage import INTERVALS, PAGE, alike, differences_table, 
 EXPLAINED = {
     ("Intervals", "mean over five sets", "1 dialogue, p = 0.02"),
     ("Intervals", "mean over five sets", "10 dialogues, p = 0.02"),
-    ("Over training seeds", "share of dialogues", "2 seeds, p = 0.02"),
-    ("Over training seeds", "share of dialogues", "3 seeds, p = 0.02"),
-    ("Over training seeds", "share of dialogues", "5 seeds, p = 0.02"),
 }
 """What may lie below 93 %, beside differences of one dialogue; the page says why."""
 
