@@ -55,8 +55,8 @@ def retry(
 ) -> None:
     """Ask again for what is missing in a folder: given up, not rated, left by student or tutor, or not playable then.
 
-    What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more. Killed,
-    the same command goes on.
+    What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more.
+    Killed, the same command goes on.
     """
     from steer_verl.eval.retry import retry_folder
 

@@ -69,7 +69,8 @@ def average_differences(pairs: Sequence[tuple[Figures, Figures]], *, last: int |
     scale_2F = np.array(list(scales.values())).reshape(-1, 2).T
     ends = (one.value_F, one.ends(scale_2F)), (other.value_F, other.ends(scale_2F))
     low_F, high_F = difference(*ends, one.correlation_F(other), np.minimum(one.n_F, other.n_F))
-    columns = zip(one.value_F - other.value_F, low_F, high_F, _tested(sets, last), strict=True)
+    gap_F = one.value_F - other.value_F
+    columns = zip(gap_F, low_F, high_F, np.where(np.isfinite(gap_F), _tested(sets, last), np.nan), strict=True)
     counts = zip(*np.sum([pair.counts_2F for pair in sets], axis=0), strict=True)
     over, found = _over_seeds(sets, last), {}
     for name, figures, (both, everyone) in zip(scales, columns, counts, strict=True):
@@ -118,7 +119,7 @@ def _tested(sets: Sequence[_Pair], last: int) -> np.ndarray:
     measures = range(sets[0].measured_2CK2.shape[2])
     found = [paired_permutation(_blocks([s.measured_2CK2[:, :, k] for s in sets]), mean_ratio) for k in measures]
     if last:
-        risks = [s.risks_2C2T.reshape(*s.risks_2C2T.shape[:2], -1) for s in sets]
+        risks = [np.concatenate([s.risks_2C2T[:, :, 0], s.risks_2C2T[:, :, 1]], axis=-1) for s in sets]
         found.append(paired_permutation(_blocks(risks), mean_curve))
     return np.concatenate(found)
 
@@ -130,7 +131,7 @@ def _blocks(parts: Sequence[np.ndarray]) -> np.ndarray:
     for b, part in enumerate(parts):
         found[:, row : row + part.shape[1], b] = part
         row += part.shape[1]
-    return found.reshape(*found.shape[:2], -1)
+    return found.reshape(2, row, len(parts) * found.shape[3])
 
 
 def _over_seeds(sets: Sequence[_Pair], last: int) -> dict[str, Interval]:

@@ -29,6 +29,9 @@ from steer_verl.statistics.intervals import Interval, effective_number, json_num
 
 FAILED = "failed_turns"
 
+REACHED_BY = 20
+"""Attacked dialogues that must be that long for a turn to be spoken of: beyond, a single failure decides."""
+
 
 @dataclass(frozen=True, eq=False)
 class Figures:
@@ -55,8 +58,11 @@ class Figures:
     @property
     def reach(self) -> int:
         """The last turn to speak of: that 20 attacked dialogues have, or half of fewer than 40. 0: nobody is attacked
-        over several turns, and there is no survival."""
-        return self.lives.reach
+        over several turns, and there is no survival. Dialogues go on after a failure, so this is the benchmark's, not
+        the student's."""
+        lengths_C = np.sort(np.maximum.reduceat(self.lives.length_N[self._order[0]], self._order[1]))[::-1]
+        lengths_C = lengths_C[lengths_C > 0] if self.lives.there_N.any() else lengths_C[:0]
+        return int(lengths_C[min(REACHED_BY, (len(lengths_C) + 1) // 2) - 1]) if len(lengths_C) else 0
 
     def choose(self, keys: Collection[Key]) -> Figures:
         """Only these clusters."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,7 +25,8 @@ from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
 from steer_verl.eval.judging.protocol import Rated, case_of
 from steer_verl.eval.records import EvalDialogue, EvalTurn
-from steer_verl.eval.runs import read_run, with_images
+from steer_verl.eval.run import IMAGES
+from steer_verl.eval.runs import EvalRun, read_run, with_images
 from steer_verl.eval.step import ended, word_of
 from steer_verl.eval.summary import known_errors
 from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
@@ -80,6 +83,7 @@ def rejudge(
     about = source.about.model_copy(
         update={
             "judge": build_judge(config.judge, config.out).name,
+            "benchmarks": {name: _placed(source, name, one) for name, one in source.about.benchmarks.items()},
             "marks": config.marks.model_dump() if config.marks else source.about.marks,
             "calibration": calibration_of(config.judge.calibration),
         }
@@ -107,6 +111,17 @@ def rejudge(
     agreement = agreement_of(done.run.dialogues, about.mark_settings.fail_below)
     write_whole(config.out / AGREEMENT, json.dumps(agreement.as_dict(), indent=1, allow_nan=False) + "\n")
     return done._replace(agreement=agreement)
+
+
+def _placed(source: EvalRun, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A benchmark's settings, and where its images lie: a single-turn set's in the run that played it, a log's in the
+    folder into which they were read."""
+    if source.folder.is_file():
+        images = [image for d in source.subset(name) for turn in d.turns for image in turn.user.images]
+        folders = {str(Path(image).parent) for image in images}
+        return {**settings, "images": os.path.commonpath(folders)} if folders else settings
+    own = settings.get("source") and not settings.get("images")
+    return {**settings, "images": str(source.folder.resolve() / IMAGES)} if own else settings
 
 
 def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequence[str]) -> RejudgeConfig:

@@ -36,7 +36,7 @@ from steer_verl.tutor import build_tutor
 from steer_verl.types import Tutor
 from steer_verl.work.run import Job
 
-ITEMS = "items.jsonl"
+ITEMS, IMAGES = "items.jsonl", "images"
 
 
 def evaluate(
@@ -147,7 +147,7 @@ def _write_items(config: EvalConfig, path: Path, console: Console | None) -> lis
     rows, unplayable, ids = Counter[str](), Counter[str](), list[str]()
     relative = below(config.out)
     with atomic(path) as stream:
-        for item in items_of(config.benchmarks, config.out / "images"):
+        for item in items_of(config.benchmarks, config.out / IMAGES):
             stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
             ids.append(item.id)
             rows[item.benchmark] += 1

@@ -94,18 +94,19 @@ class EvalStep:
         ratings: list[asyncio.Task[Rated]] = []
         try:
             left = await _failure(self._play(item, dialogue, ratings, place))
-            left = await _failure(dialogue.settled()) or left
+            lost = await _failure(dialogue.settled())
             rated = await asyncio.gather(*ratings, return_exceptions=True)
         finally:
             dialogue.abandon()
             for rating in ratings:
                 rating.cancel()
-        end = EvalEnd.COMPLETED
-        if left is not None:
+        end, failure = EvalEnd.COMPLETED, left or lost
+        if failure is not None:
             end = EvalEnd.STUDENT_FAILED if dialogue.question is not None else EvalEnd.TUTOR_FAILED
         words = [word_of(self.judge, one) for one in rated]
         turns = [_turn(item, n, turn, words[n]) for n, turn in enumerate(dialogue.turns)]
-        return ended(self._record(item, turns, end, f"{left.reason}: {left.detail}" if left else ""), left, *rated)
+        detail = f"{failure.reason}: {failure.detail}" if failure else ""
+        return ended(self._record(item, turns, end, detail), left, lost, *rated)
 
     async def _play(self, item: EvalItem, dialogue: Dialogue, ratings: list[asyncio.Task[Rated]], place: Place) -> None:
         """Ask and answer to the end; the next turn is played while an answer is rated.

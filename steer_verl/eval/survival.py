@@ -29,9 +29,6 @@ import numpy as np
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.marks import Grid
 
-REACHED_BY = 20
-"""Attacked dialogues that must be that long for a turn to be spoken of: beyond, a single failure decides."""
-
 RISK_ZONE = 0.5
 """Below this survival the paper speaks of the risk zone."""
 
@@ -55,15 +52,6 @@ class Lives:
     def turn_T(self) -> np.ndarray:
         """1..T."""
         return np.arange(1, self.failed_NT.shape[1] + 1)
-
-    @property
-    def reach(self) -> int:
-        """The last turn to speak of: that 20 dialogues have, or half of fewer than 40; 0 without dialogues.
-
-        Dialogues go on after a failure, so this depends on the benchmark, not on the student.
-        """
-        lengths = np.sort(self.length_N[self.there_N])[::-1]
-        return int(max(1, lengths[min(REACHED_BY, (len(lengths) + 1) // 2) - 1])) if len(lengths) else 0
 
     @cached_property
     def first_failure_N(self) -> np.ndarray:

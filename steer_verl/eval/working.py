@@ -19,7 +19,7 @@ from steer_verl import __version__
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import WorkedSettings
 from steer_verl.eval.judging.agreement import Agreement
-from steer_verl.eval.records import EvalDialogue, EvalEnd
+from steer_verl.eval.records import EvalDialogue, EvalEnd, Unrated
 from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
@@ -50,8 +50,11 @@ class Finished(NamedTuple):
 
     @property
     def incomplete(self) -> int:
-        """Dialogues of which an answer, a rating or a verdict is missing that ``steer eval retry`` asks for again."""
-        return sum(not d.whole and d.end is not EvalEnd.UNPLAYABLE for d in self.run.dialogues)
+        """Dialogues of which something is missing that ``steer eval retry`` asks for again: an answer (of a run that
+        was played here), or a rating."""
+        left = () if self.agreement else (EvalEnd.STUDENT_FAILED, EvalEnd.TUTOR_FAILED)
+        unrated = (any(isinstance(turn.judged, Unrated) for turn in d.turns) for d in self.run.dialogues)
+        return sum(d.end in left or lacks for d, lacks in zip(self.run.dialogues, unrated, strict=True))
 
 
 def worked(
@@ -114,7 +117,8 @@ def with_retries(config: C, retry: bool) -> C:
     Raises:
         DataError: there is nothing to be retried.
     """
-    retries = max(config.retries, int(kept_settings(config.out).get("retries", 0)))
+    kept = kept_settings(config.out).get("retries")
+    retries = max(config.retries, kept if isinstance(kept, int) else 0)
     if retry:
         retries = retries + 1 if account(config.out / WORK).complete else max(retries, 1)
     return config.model_copy(update={"retries": retries})
@@ -124,13 +128,10 @@ def kept_settings(out: Path) -> dict[str, Any]:
     """The settings by which a folder was begun; empty for a new one.
 
     Raises:
-        DataError: the file cannot be read.
+        ConfigError: the file cannot be read.
     """
     path = out / CONFIG
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); start `steer eval run` with its own file again") from None
+    return _json(path, str(path), "start `steer eval run` with its own file again") if path.exists() else {}
 
 
 def calibration_of(path: Path | None) -> dict[str, Any] | None:
@@ -139,18 +140,20 @@ def calibration_of(path: Path | None) -> dict[str, Any] | None:
     Raises:
         ConfigError: the file cannot be read.
     """
-    if path is None:
-        return None
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        hint = "give the calibration.json of `steer eval calibrate`"
-        raise ConfigError(f"judge.calibration: {path}: cannot be read ({error}); {hint}") from None
+    hint = "give the calibration.json of `steer eval calibrate`"
+    return _json(path, f"judge.calibration: {path}", hint) if path is not None else None
 
 
 def digest_of(parts: Iterable[str]) -> str:
     """16 hexadecimal digits over some texts, in their order."""
     return hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:16]
+
+
+def _json(path: Path, where: str, hint: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{where}: cannot be read ({error}); {hint}") from None
 
 
 def _plain(value: Any, name: str = "") -> Any:

@@ -27,6 +27,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from steer_verl.errors import SteerError
 from steer_verl.records import write_whole
 from steer_verl.types import Record
 
@@ -51,6 +52,10 @@ class Claim(Record):
 
     token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     boot: str
+    maker: Annotated[int, Field(gt=0)]
+    """Id of the process that made it."""
+    born: Annotated[int, Field(ge=0)]
+    """When that process began, in clock ticks since the boot: ids come back."""
     leader: int = 0
     """Id of the first process; 0 before it is started."""
 
@@ -58,6 +63,11 @@ class Claim(Record):
     def folder(self) -> Path:
         """Of its sockets."""
         return TMP / f"steer-{self.token[:12]}"
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the process that made it lives, and is another one: then nothing was left behind."""
+        return self.boot == boot_id() and self.maker != os.getpid() and _born(self.maker) == self.born
 
     def led_by(self, pid: int) -> Claim:
         """The claim once its first process has been started."""
@@ -89,7 +99,8 @@ def claim() -> Claim:
     Raises:
         OSError: /tmp cannot be written.
     """
-    made = Claim(token=secrets.token_hex(16), boot=boot_id())
+    me = os.getpid()
+    made = Claim(token=secrets.token_hex(16), boot=boot_id(), maker=me, born=_born(me))
     made.folder.mkdir(mode=0o700)
     try:
         (made.folder / MARK).write_text(made.token)
@@ -108,8 +119,17 @@ def boot_id() -> str:
 
 
 def clear_earlier(record: Path) -> bool:
-    """Clean up after a run that was killed and could not; whether there was one."""
+    """Clean up after a run that was killed and could not; whether there was one.
+
+    Raises:
+        SteerError: the run is alive.
+    """
     left = Claim.load(record)
+    if left is not None and left.is_at_work:
+        raise SteerError(
+            f"{record}: the run that wrote it is at work (process {left.maker}), here or in a folder that this is a "
+            "copy of; wait for it, or remove this file from the copy"
+        )
     if left is not None:
         clear(left)
     record.unlink(missing_ok=True)
@@ -155,18 +175,23 @@ def end_processes(left: Claim, grace: float = GRACE) -> None:
 
 def processes(left: Claim) -> list[int]:
     """Ids of the claim's live processes, but for the one that asks."""
-    session = {pid: number for pid in _pids() if (number := _session(pid))}
+    session = {pid: int(fields[3]) for pid in _pids() if pid != os.getpid() and (fields := _stat(pid))}
     carriers = {pid for pid in session if _carries(pid, left.token)}
-    led = {session[pid] for pid in carriers} & (carriers | {left.leader})
+    led = {session[pid] for pid in carriers} & (carriers | {left.leader} - {0})
     return [pid for pid, number in session.items() if pid in carriers or number in led]
 
 
-def _session(pid: int) -> int:
-    """A process's session; 0 when it is a zombie, gone, or the one that asks."""
-    with suppress(OSError, IndexError, ValueError):
-        state, _, _, number, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(number) if state != "Z" and pid != os.getpid() else 0
-    return 0
+def _stat(pid: int) -> list[str]:
+    """What the system says of a process, from its state on (``man proc``); nothing when it is a zombie or gone."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields if fields[:1] != ["Z"] else []
+    return []
+
+
+def _born(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[19]) if fields else -1
 
 
 def _carries(pid: int, token: str) -> bool:

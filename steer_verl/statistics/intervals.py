@@ -169,7 +169,7 @@ def hidden_share(n: np.ndarray | float) -> np.ndarray:
 
 def _brought(value: np.ndarray | float, scale: Scale | np.ndarray) -> np.ndarray:
     """Onto 0..1."""
-    return np.clip((value - scale[0]) / (scale[1] - scale[0]), 0, 1)
+    return np.clip((value - scale[0]) / np.maximum(scale[1] - scale[0], 1e-12), 0, 1)
 
 
 def _on_scale(

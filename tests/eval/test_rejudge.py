@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import EvalConfig, RejudgeConfig
 from steer_verl.eval.judging.agreement import agreement_of
-from steer_verl.eval.records import EvalDialogue, EvalTurn, Judged, Rating, Unrated
+from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalTurn, Judged, Rating, Unrated
 from steer_verl.eval.rejudge import rejudge, rejudge_settings
 from steer_verl.eval.retry import retry_folder
 from steer_verl.eval.run import evaluate
@@ -95,6 +95,28 @@ def test_a_panel_and_what_it_left_unrated(tmp_path: Path, played: Finished) -> N
         lowest = min(mark(2, 2), mark(2, 2, 1))
         assert mended.run.dialogues[2].harmless[1] == lowest
         assert mended.agreement is not None and mended.agreement.turns == ITEMS * TURNS
+
+
+def test_a_student_that_left_is_no_matter_of_the_judges(tmp_path: Path) -> None:
+    bench(tmp_path)
+    with World({("student", 1, 2): DOWN}).in_thread() as server:
+        assert play(tmp_path, server).incomplete == 1
+        done = again(tmp_path, server)
+    assert done.incomplete == done.given_up == 0 and len(done.run.dialogues[1].turns) == 1
+    assert done.run.dialogues[1].end is EvalEnd.STUDENT_FAILED
+
+
+def test_images_of_a_single_turn_set_are_found_from_the_new_run(tmp_path: Path) -> None:
+    picture(tmp_path / "shown.png")
+    row = {"question": "q0 turn 1?", "image": "shown.png", "license": "CC0-1.0", "unsafe": True}
+    (tmp_path / "plain.jsonl").write_text(json.dumps(row) + "\n")
+    source = {"own": {"source": {"set": "plain", "path": str(tmp_path / "plain.jsonl")}}}
+    with World().in_thread() as server:
+        play(tmp_path, server, benchmarks=source)
+        again(tmp_path, server)
+    run = read_run(tmp_path / "new")
+    (image,) = run.dialogues[0].turns[0].user.images
+    assert Path(image).is_file() and Path(image).is_relative_to(run.about.benchmarks["own"]["images"])
 
 
 def test_rejudged_twice_both_earlier_judges_stand_there(tmp_path: Path, played: Finished) -> None:

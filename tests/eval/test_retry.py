@@ -192,6 +192,23 @@ def test_a_folder_that_was_moved_with_its_benchmark_asks_nobody_and_finds_its_im
         assert [d.digest for d in again.run.dialogues] == [d.digest for d in first.run.dialogues]
 
 
+def test_another_student_answers_everything_anew_and_no_record_is_of_both(tmp_path: Path) -> None:
+    bench(tmp_path)
+    with World().in_thread() as server:
+        first = play(tmp_path, server).run
+        assert {d.student for d in first.dialogues} == {first.about.student} and server.paid
+        given = settings(tmp_path, tmp_path / "out", server)
+        given["student"]["max_answer_tokens"] = 77
+        other = parse_settings(EvalConfig, given, "here")
+        with pytest.raises(ConfigError, match="begun with other settings: student"):
+            evaluate(other)
+        assert read_run(tmp_path / "out") == first and retry_folder(tmp_path / "out").incomplete == 0
+        anew = evaluate(other, accept_changes=True).run
+        assert {d.student for d in anew.dialogues} == {anew.about.student} != {first.about.student}
+        asked = [who for who, _, _ in server.paid]
+        assert asked == ["student"] * (ITEMS * TURNS), "the same words are not judged again"
+
+
 def test_a_moved_folder_keeps_its_own_images_and_its_benchmark_may_stay(tmp_path: Path) -> None:
     """Those of a single-turn set are re-encoded into the folder."""
     picture(tmp_path / "shown.png")

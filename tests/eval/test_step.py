@@ -14,10 +14,13 @@ from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import (
+    Attack,
     AttackStrategy,
     NoAttack,
     NoAttackReason,
+    Pending,
     QuestionOrigin,
+    TutorRequest,
     TutorResponse,
     Unscored,
     UnscoredReason,
@@ -242,6 +245,28 @@ async def test_an_answer_that_failed_for_good_is_asked_for_at_a_place_of_its_own
         "turn2/retry2",
         "turn3",
     ]
+
+
+async def test_a_student_that_left_for_good_and_a_verdict_that_may_come_put_the_item_off() -> None:
+    """The record so far says who left; nothing is final while something may still come."""
+    down = TutorResponse(
+        verdict=Unscored(reason=UnscoredReason.CONNECT), attack=Attack(question="next", strategy=AttackStrategy.DEEPEN)
+    )
+
+    class Early(ScriptedTutor):
+        """Its question is there before its verdict."""
+
+        def begin(self, request: TutorRequest) -> Pending:
+            asked: asyncio.Future[Attack | NoAttack] = asyncio.get_running_loop().create_future()
+            asked.set_result(down.attack)
+            return Pending(asked, asyncio.ensure_future(self.respond(request)))
+
+    student = ScriptedStudent(lambda t: str(failing(2, transient=False)(t)))
+    with pytest.raises(AgentFailed) as failed:
+        await EvalStep(student, ScriptedJudge(), Early(lambda t, _: down), attack="adaptive").work(item(3), PLACE)
+    left = EvalDialogue.model_validate(failed.value.value, strict=False)
+    assert failed.value.transient and failed.value.reason == "connect"
+    assert left.end is EvalEnd.STUDENT_FAILED and left.detail.startswith("timeout") and len(left.turns) == 1
 
 
 async def test_another_image_under_the_same_path_is_ruled_anew() -> None:

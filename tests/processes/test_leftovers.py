@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer_verl.errors import SteerError
 from steer_verl.processes import leftovers
 from steer_verl.processes.leftovers import MARK, SHM, TOKEN_ENV, Claim, claim, clear, clear_earlier, processes
 
@@ -68,6 +69,45 @@ def test_a_claim_is_taken_away_with_all_that_is_in_its_folder(tmp: Path, tmp_pat
     assert not clear_earlier(record)
 
 
+MAKE = """
+import sys, time
+from pathlib import Path
+from steer_verl.processes import leftovers
+leftovers.TMP = Path(sys.argv[1])
+held = leftovers.claim()
+held.save(Path(sys.argv[2]))
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_record_of_a_run_that_lives_is_no_leftover(tmp: Path, tmp_path: Path) -> None:
+    """A copy of a folder in which a run is at work has a copy of its record."""
+    record = tmp_path / "copy.json"
+    maker = subprocess.Popen([sys.executable, "-c", MAKE, str(tmp), str(record)], stdout=subprocess.PIPE)
+    try:
+        assert maker.stdout is not None and maker.stdout.readline() == b"\n"
+        left = Claim.load(record)
+        assert left is not None
+        with sleeping(left.environment({})) as server:
+            with pytest.raises(
+                SteerError, match=r"copy\.json: the run that wrote it is at work .process \d+.*wait for it"
+            ):
+                clear_earlier(record)
+            assert server.poll() is None and left.folder.exists() and record.exists()
+            later = left.model_copy(update={"born": left.born + 1})
+            assert not later.is_at_work, "its process id has come back"
+            maker.kill()  # not waited for yet: a zombie is dead
+            for _ in range(100):
+                if not left.is_at_work:
+                    break
+                time.sleep(0.05)
+            assert clear_earlier(record) and server.wait(timeout=5) == -signal.SIGTERM and not left.folder.exists()
+    finally:
+        maker.kill()
+        maker.wait()
+
+
 def test_its_folder_is_short_and_no_two_are_alike() -> None:
     one, two = claim(), claim()
     try:
@@ -78,7 +118,7 @@ def test_its_folder_is_short_and_no_two_are_alike() -> None:
     assert not one.folder.exists() and not two.folder.exists()
 
 
-FOREIGN: dict[str, Any] = {"token": TOKEN, "boot": "another", "leader": 0}
+FOREIGN: dict[str, Any] = {"token": TOKEN, "boot": "another", "maker": 1, "born": 0, "leader": 0}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +137,9 @@ FOREIGN: dict[str, Any] = {"token": TOKEN, "boot": "another", "leader": 0}
         {"token": ""},
         {"token": None},
         {"token": [TOKEN]},
+        {"maker": "1"},
+        {"maker": None},
+        {"maker": -1, "born": -1},
         {"leader": "1"},
         {"leader": 1},
         {"leader": -1},
@@ -121,7 +164,11 @@ def test_a_foreign_record_takes_nothing_of_ours(
     assert all((folder / "notes.txt").exists() for folder in mine) and not record.exists()
 
 
-@given(st.dictionaries(st.sampled_from(["token", "boot", "leader", "tmp"]), st.text(max_size=40) | st.integers()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["token", "boot", "maker", "born", "leader", "tmp"]), st.text(max_size=40) | st.integers()
+    )
+)
 def test_a_record_of_any_form_is_read_or_none(fields: dict[str, Any]) -> None:
     try:
         read = Claim.model_validate_json(json.dumps(fields))
@@ -133,7 +180,7 @@ def test_a_record_of_any_form_is_read_or_none(fields: dict[str, Any]) -> None:
 def test_a_link_in_place_of_the_folder_stays(tmp: Path, tmp_path: Path) -> None:
     mine = notes(tmp_path / "steer-notes")
     (mine / MARK).write_text(TOKEN)
-    left = Claim(token=TOKEN, boot="another")
+    left = Claim.model_validate({**FOREIGN})
     left.folder.symlink_to(mine)
     clear(left)
     assert (mine / "notes.txt").exists() and left.folder.is_symlink()
@@ -149,7 +196,7 @@ def test_the_folder_of_another_user_stays(tmp: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_mark_holds_the_whole_token(tmp: Path) -> None:
     made = claim()
-    clear(Claim(token=made.token[:12] + "0" * 20, boot=made.boot))
+    clear(made.model_copy(update={"token": made.token[:12] + "0" * 20}))
     assert made.folder.exists(), "same name, another token"
     (made.folder / MARK).write_bytes(b"\xff\xfe")
     clear(made)
