@@ -27,9 +27,12 @@ def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
         rows: the primary ones.
         colours: model, in their order -> number of its colour all over the page.
     """
-    panels = [_panel(row, colours, "" if row.place == rows[0].place else row.place) for row in rows]
-    where = f"Unless said otherwise: {rows[0].place}. " if rows else ""
-    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where}{KEY}", class_="quiet small", dir="auto")])
+    first = rows[0].place if rows else ""
+    panels = [_panel(row, colours, row.place if row.place != first else "") for row in rows]
+    where = f"{'Unless said otherwise' if any(r.place != first for r in rows) else 'Measured on'}: {first}. " * bool(
+        rows
+    )
+    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where * bool(rows)}{KEY}", class_="quiet small", dir="auto")])
 
 
 def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:
