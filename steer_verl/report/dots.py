@@ -27,12 +27,13 @@ def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
         rows: the primary ones.
         colours: model, in their order -> number of its colour all over the page.
     """
-    first = rows[0].place if rows else ""
+    if not rows:
+        return joined([])
+    first = rows[0].place
     panels = [_panel(row, colours, row.place if row.place != first else "") for row in rows]
-    where = f"{'Unless said otherwise' if any(r.place != first for r in rows) else 'Measured on'}: {first}. " * bool(
-        rows
-    )
-    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where * bool(rows)}{KEY}", class_="quiet small", dir="auto")])
+    where = "Measured on" if all(row.place == first for row in rows) else "Unless said otherwise"
+    key = tag("p", f"{where}: {first}. {KEY}", class_="quiet small", dir="auto")
+    return joined([tag("div", *panels, class_="dots"), key])
 
 
 def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:
