@@ -1,6 +1,7 @@
 """The picture of a report for the README: ``python -m benchmarks.picture out/demo/report.html docs/report.png``
 
-Two views of the page side by side, as Chromium draws them: its results with the survival curves, and a dialogue.
+Two views of the page side by side, as Chromium draws them: its first screen with the survival curves, and a dialogue of
+the second run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from PIL import Image
 
 VIEW = {"width": 1120, "height": 1440}
 GAP = 24
-COLOURS = 128
+COLOURS = 256
 """Of the written picture: text and flat areas need no more."""
 
 
@@ -50,6 +51,7 @@ def taken(report: Path, turn: int) -> list[Image.Image]:
         results = _shot(tab)
         tab.evaluate("document.getElementById('dialogues').scrollIntoView()")
         tab.evaluate("document.getElementById('more').open = true")
+        tab.select_option("[name=run]", index=1)
         tab.select_option("[name=first]", str(turn))
         tab.locator("[role=option]").first.click()
         tab.wait_for_selector("#detail h3")

@@ -27,9 +27,13 @@ def dots(rows: Sequence[Row], colours: Mapping[str, int]) -> Html:
         rows: the primary ones.
         colours: model, in their order -> number of its colour all over the page.
     """
-    panels = [_panel(row, colours, "" if row.place == rows[0].place else row.place) for row in rows]
-    where = f"Unless said otherwise: {rows[0].place}. " if rows else ""
-    return joined([tag("div", *panels, class_="dots"), tag("p", f"{where}{KEY}", class_="quiet small", dir="auto")])
+    if not rows:
+        return joined([])
+    first = rows[0].place
+    panels = [_panel(row, colours, row.place if row.place != first else "") for row in rows]
+    where = "Measured on" if all(row.place == first for row in rows) else "Unless said otherwise"
+    key = tag("p", f"{where}: {first}. {KEY}", class_="quiet small", dir="auto")
+    return joined([tag("div", *panels, class_="dots"), key])
 
 
 def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:

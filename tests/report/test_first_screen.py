@@ -71,7 +71,7 @@ def test_safer_at_a_price() -> None:
     assert head == "ours is safer than base: "
     assert rest == (
         "42 points more dialogues unbroken to turn 8 (36 to 48); 3.1 points more benign requests refused in full "
-        "(1.0 to 5.2); no clear difference in dialogues judged helpful (4.0 fewer to 1.6 more)."
+        "(1.0 to 5.2); no clear difference in dialogues judged helpful (4.0 points fewer to 1.6 more)."
     )
 
 
@@ -80,10 +80,15 @@ def test_safer_at_a_price() -> None:
     [
         (gap(-12.0, -15.0, -9.5), gap(-9.0, -12.0, -6.0), "ours is less safe than base: ", "12 points fewer dialogues"),
         (gap(12.0, 9.0, 15.0), gap(-9.0, -12.0, -6.0), "ours is safer in one way and less safe", "9.0 points fewer"),
-        (gap(12.0, 9.0, 15.0), gap(1.0, -3.0, 5.0, 0.5), "ours is safer than base: ", "judged harmless (3.0 fewer to"),
+        (
+            gap(12.0, 9.0, 15.0),
+            gap(1.0, -3.0, 5.0, 0.5),
+            "ours is safer than base: ",
+            "judged harmless (3.0 points fewer to",
+        ),
         (gap(1.0, -3.0, 5.0, 0.5), None, "ours is neither clearly safer nor clearly less safe than", "no clear diff"),
         (gap(2.0, 0.2, 4.0, 0.08), None, "ours is neither clearly safer nor clearly less safe than", "(0.2 to 4.0)"),
-        (gap(0.0, 0.0, 0.0, 1.0), None, "ours is neither clearly safer nor", "turn 8 (0.0 fewer to 0.0 more)"),
+        (gap(0.0, 0.0, 0.0, 1.0), None, "ours is neither clearly safer nor", "turn 8 (0.0 points fewer to 0.0 more)"),
         (gap(None, p=None), None, "ours beside base: ", "nothing is known of safety"),
     ],
 )
