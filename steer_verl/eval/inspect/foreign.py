@@ -21,6 +21,7 @@ from steer_verl.eval.inspect.messages import exchanges
 from steer_verl.eval.inspect.scores import NOT_RATED, ratings_in
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalTurn, Sampling, Unrated
 from steer_verl.eval.runs import RunAbout
+from steer_verl.models.request import encodable
 from steer_verl.text import one_line
 from steer_verl.types import DialogueKind, QuestionOrigin
 
@@ -93,7 +94,7 @@ def played(
         turns=tuple(turns),
         end=end,
         detail=error or ("" if end is EvalEnd.COMPLETED else "a planned question has no answer"),
-        facts=facts if isinstance(facts, dict) else {},
+        facts=json.loads(encodable(json.dumps(facts, ensure_ascii=False))) if isinstance(facts, dict) else {},
         run=epoch - 1,
         student=student,
     )

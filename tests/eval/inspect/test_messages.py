@@ -19,6 +19,7 @@ from inspect_ai.model import (
     ContentText,
 )
 
+from steer_verl.eval.inspect.foreign import played
 from steer_verl.eval.inspect.images import bytes_of, kept
 from steer_verl.eval.inspect.messages import exchanges
 from steer_verl.types import IMAGE_MARK
@@ -51,6 +52,7 @@ messages: st.SearchStrategy[list[ChatMessage]] = st.lists(
 @given(said=messages)
 def test_any_messages_become_turns(said: list[ChatMessage]) -> None:
     found = list(exchanges(said))
+    assert played("a", 1, said, {"facts": {"b": "\ud800"}}).model_dump_json(), "it can be written"
     asked = [message for message in said if message.role == "user"]
     assert len(found) <= len(asked) and bool(found) == bool(asked)
     assert all(one.answer is not None for one in found[:-1])
