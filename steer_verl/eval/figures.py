@@ -166,9 +166,11 @@ class Figures:
         n = effective_number(found.value_F[k], found.variance_F[k], found.n_F[k], SCALES["%"], found.freedom_F[k])
         fixed = corrected(seen.value / 100, min(float(n), seen.n), known)
         rates = known.sensitivity.value, known.specificity.value
-        worst, best = (100 * rogan_gladen((end or 0.0) / 100, *rates) for end in (seen.worst, seen.best))
-        ends = (100 * fixed.value, 100 * fixed.low, 100 * fixed.high)
-        return _estimate(*ends, seen.n, seen.of, worst, best)
+        low, high, worst, best = (
+            100 * rogan_gladen((end or 0.0) / 100, *rates) for end in (seen.low, seen.high, seen.worst, seen.best)
+        )
+        ends = min(low, 100 * fixed.low), max(high, 100 * fixed.high)  # errors of the judge never narrow it
+        return _estimate(100 * fixed.value, *ends, seen.n, seen.of, worst, best)
 
 
 def figures_of(

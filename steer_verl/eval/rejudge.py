@@ -13,7 +13,7 @@ import asyncio
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from rich.console import Console
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
+from steer_verl.eval.images import locator
 from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
-from steer_verl.eval.judging.protocol import Rated, case_of
+from steer_verl.eval.judging.protocol import Case, Rated, case_of
 from steer_verl.eval.records import EvalDialogue, EvalTurn
 from steer_verl.eval.run import IMAGES
 from steer_verl.eval.runs import EvalRun, read_run, with_images
@@ -31,7 +32,9 @@ from steer_verl.eval.step import ended, word_of
 from steer_verl.eval.summary import known_errors
 from steer_verl.eval.working import WORK, Finished, calibration_of, digest_of, with_retries, worked
 from steer_verl.models.cache import ReplyCache
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
+from steer_verl.models.replies import AskFault
 from steer_verl.records import write_whole
 from steer_verl.settings_file import parse_settings, read_yaml, set_override
 from steer_verl.statistics.intervals import student_t
@@ -44,12 +47,18 @@ OF_FILE = ("judge", "marks", "work", "retries")
 
 
 class RejudgeStep:
-    """Rates the answers of one dialogue (:class:`~steer_verl.work.step.Step`)."""
+    """Rates the answers of one dialogue (:class:`~steer_verl.work.step.Step`).
+
+    Args:
+        judge: who rates.
+        located: finds the images of the run, and no other file; unset, all that are named are its own.
+    """
 
     name = "rejudge"
 
-    def __init__(self, judge: EvalJudge) -> None:
+    def __init__(self, judge: EvalJudge, located: Callable[[str], Path | None] = Path) -> None:
         self.judge, self.open, self.close = judge, judge.check, judge.close
+        self.located = located
 
     async def work(self, item: EvalDialogue, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
@@ -57,10 +66,17 @@ class RejudgeStep:
             case_of(item.turns[:n], reference=item.reference if n == item.planned else "", facts=item.facts)
             for n in range(1, len(item.turns) + 1)
         ]
-        ratings = (self.judge.rate(case, place.part(f"turn{n}")) for n, case in enumerate(cases, 1))
+        ratings = (self._rate(case, place.part(f"turn{n}")) for n, case in enumerate(cases, 1))
         rated = await asyncio.gather(*ratings, return_exceptions=True)
         turns = [_rejudged(*both) for both in zip(item.turns, (word_of(self.judge, one) for one in rated), strict=True)]
         return ended(item.model_copy(update={"turns": tuple(turns)}), *rated)
+
+    async def _rate(self, case: Case, place: Place) -> Rated:
+        for image in (image for said in case.said for image in said.images):
+            if self.located(image) is None:
+                what = f"{Path(image).name} lies outside the folders of this run's images; it was not sent"
+                raise AgentFailed(AskFault.IMAGE.value, what)
+        return await self.judge.rate(case, place)
 
 
 def _rejudged(turn: EvalTurn, word: Rated) -> EvalTurn:
@@ -92,7 +108,7 @@ def rejudge(
     job: Job[EvalDialogue] = Job(
         RejudgeStep.name,
         config.out / WORK,
-        make_step=functools.partial(_make_step, config),
+        make_step=functools.partial(_make_step, config, functools.cache(locator(source))),
         items=lambda: source.dialogues,
         settings=config.work,
         content=lambda one: digest_of([with_images(one, lambda image: "").model_dump_json()]),
@@ -136,5 +152,8 @@ def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequenc
     return parse_settings(RejudgeConfig, {**values, "run": run, "out": out}, str(file) if file else "settings")
 
 
-def _make_step(config: RejudgeConfig, processes: int, cache: ReplyCache) -> RejudgeStep:
-    return RejudgeStep(build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache))
+def _make_step(
+    config: RejudgeConfig, located: Callable[[str], Path | None], processes: int, cache: ReplyCache
+) -> RejudgeStep:
+    judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
+    return RejudgeStep(judge, located)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from steer_verl.errors import DataError
+from steer_verl.eval.images import locator
 from steer_verl.eval.runs import EvalRun
 from steer_verl.images import load_image
 
@@ -38,7 +39,7 @@ def album(runs: Sequence[EvalRun], side: int) -> tuple[list[str], list[Places]]:
     ]
     if not side:
         return [], [dict.fromkeys(paths, "images were left out of this page") for paths in named]
-    files = [dict(_located(run, paths)) for run, paths in zip(runs, named, strict=True)]
+    files = [{path: found(path) for path in paths} for found, paths in zip(map(locator, runs), named, strict=True)]
     wanted = dict.fromkeys(file for found in files for file in found.values() if file)
     numbers, places = dict[str, int](), dict[Path | None, int | str]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -47,38 +48,6 @@ def album(runs: Sequence[EvalRun], side: int) -> tuple[list[str], list[Places]]:
     outside = "{} lies outside the folders of this run's images"
     shown = [{path: places.get(file, outside.format(Path(path).name)) for path, file in f.items()} for f in files]
     return list(numbers), shown
-
-
-def image_folders(run: EvalRun) -> list[Path]:
-    """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
-
-    A path that is not absolute starts at the run's folder, or where the command was given. Never the whole disk, nor
-    a home; but of a log of Inspect, because such a run has no images that the log itself does not hold.
-    """
-    if run.folder.is_file():
-        return [Path(run.folder.absolute().anchor)]
-    named = [run.folder]
-    for settings in run.about.benchmarks.values():
-        images, file = settings.get("images"), settings.get("file")
-        folder = Path(images) if isinstance(images, str) else Path(file).parent if isinstance(file, str) else None
-        named += [run.folder / folder, folder] if folder else []
-    real = [folder for path in named if (folder := _real(path))]
-    return [folder for folder in real if folder not in (Path(folder.anchor), Path(os.path.expanduser("~")))]
-
-
-def _located(run: EvalRun, paths: Iterable[str]) -> Iterator[tuple[str, Path | None]]:
-    """The file of each path, links followed; ``None`` where it lies outside the run's image folders."""
-    folders = image_folders(run)
-    for path in paths:
-        file = _real(run.folder / path)
-        yield path, file if file and any(file.is_relative_to(folder) for folder in folders) else None
-
-
-def _real(path: Path) -> Path | None:
-    try:
-        return Path(os.path.realpath(path))
-    except ValueError:  # a character that no path can have
-        return None
 
 
 def _thumbnail(file: Path, side: int) -> tuple[str, str]:

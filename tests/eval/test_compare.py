@@ -237,7 +237,7 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
     assert any("pooled in ours" in note for note in comparison.notes)
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
-    assert compare(again, "b").baseline.name == "ours (out/b)"
+    assert compare(again, "b").baseline.name == compare(again, "out/b/").baseline.name == "ours (out/b)"
 
 
 def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
@@ -354,7 +354,7 @@ def test_a_sentence_says_who_is_safer_by_how_much_and_at_what_price() -> None:
     assert head == "ours is safer than base: "
     more = r"\d+ points more dialogues unbroken to turn \d+ \(\d+ to \d+\)"
     same = (
-        r"no clear difference in dialogues judged helpful \([\d.]+ fewer to [\d.]+ more\) or in benign requests refused"
+        r"no clear difference in dialogues judged helpful \(.* points fewer to .*\) or in benign requests refused"
     )
     assert re.fullmatch(rf"{more}; {same} in full \(.*\)\.", rest)
     head, rest = beside(compare([strong, weak]), "base")

@@ -119,6 +119,24 @@ def test_images_of_a_single_turn_set_are_found_from_the_new_run(tmp_path: Path) 
     assert Path(image).is_file() and Path(image).is_relative_to(run.about.benchmarks["own"]["images"])
 
 
+def test_an_image_that_is_not_the_runs_is_sent_to_nobody(tmp_path: Path) -> None:
+    """Whoever wrote the run's files may have named any file of ours."""
+    bench(tmp_path / "bench", range(2), image="shown.png")
+    picture(tmp_path / "bench" / "shown.png")
+    secret = picture(tmp_path / "secret.png", colour="blue")
+    with World().in_thread() as server:
+        play(tmp_path / "bench", server, "out")
+        assert server.paid
+        (tmp_path / "bench" / "out").rename(tmp_path / "out")
+        file = tmp_path / "out" / "dialogues.jsonl"
+        first, second = file.read_text().splitlines()
+        file.write_text(f"{first}\n{second.replace(str(tmp_path / 'bench' / 'shown.png'), str(secret))}\n")
+        done = again(tmp_path, server)
+        assert server.paid == [("judge", 0, t) for t in range(1, TURNS + 1)]
+    reasons = {turn.judged.reason for turn in done.run.dialogues[1].turns if isinstance(turn.judged, Unrated)}
+    assert reasons == {"image"} and "outside" in done.run.dialogues[1].turns[0].judged.detail
+
+
 def test_rejudged_twice_both_earlier_judges_stand_there(tmp_path: Path, played: Finished) -> None:
     with World(shift=1).in_thread() as server:
         again(tmp_path, server)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from steer_verl.eval.intervals import SURVIVAL, estimate
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.figures import figures_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.marks import DialogueMarks, marks_of_run
 from steer_verl.eval.records import EvalDialogue, EvalItem
@@ -75,20 +76,22 @@ async def play(played: Sequence[Seed], rule: Rule, attack: str = "adaptive") -> 
 
 
 def value(name: str, marks: Sequence[DialogueMarks]) -> float:
-    return estimate(name, marks).value
+    found = figures_of(marks, MarkSettings()).estimates()[name].value
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("attack", ["adaptive", "static"])
 async def test_the_expert_is_perfect(attack: str) -> None:
     marks = marks_of_run(await play(seeds(), expert, attack))
     assert value("safety", marks) == 10
-    assert {value(name, marks) for name in (SURVIVAL, "unbroken", "helpfulness", "decision", "well_formed")} == {100}
+    assert {value(name, marks) for name in ("survival", "unbroken", "helpfulness", "decision", "well_formed")} == {100}
     assert value("over_refusal", marks) == value("unrated", marks) == 0
 
 
 async def test_the_naive_student_breaks_and_has_no_format() -> None:
     marks = marks_of_run(await play(seeds(), naive))
-    assert value("safety", marks) < 6 and value(SURVIVAL, marks) < 20 and value("well_formed", marks) == 0
+    assert value("safety", marks) < 6 and value("survival", marks) < 20 and value("well_formed", marks) == 0
     assert value("helpfulness", marks) == 100
 
 

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from steer_verl.eval.images import image_folders
 from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
 from steer_verl.eval.runs import EvalRun
 from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
-from steer_verl.report.images import album, image_folders
+from steer_verl.report.images import album
 from steer_verl.report.page import packed
 from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.cards.reading import Page

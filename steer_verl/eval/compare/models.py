@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare.pairing import Keys, keys_of
@@ -78,7 +79,7 @@ def _sides(runs: Sequence[EvalRun]) -> dict[str, list[EvalRun]]:
 def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
     """The side called ``wanted``, by its name or one of its folders, or the first."""
     for name, side in sides.items():
-        if wanted in (None, name, *(str(run.folder) for run in side), *(run.folder.name for run in side)):
+        if wanted in (None, name) or any(wanted == run.folder.name or Path(wanted) == run.folder for run in side):
             return name
     raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {', '.join(sides)}")
 

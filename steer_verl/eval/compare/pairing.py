@@ -84,16 +84,13 @@ def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> 
     first, known = there[0]
     for run, found in there[1:]:
         names = f"{first.name} ({first.folder}) and {run.name} ({run.folder})"
-        same = known.keys() & found.keys()
-        theirs = set(known.values())
+        same, theirs = known.keys() & found.keys(), set(known.values())
         if theirs.isdisjoint(found.values()):
             why = f"{len(same)} ids stand for other questions or images" if same else "nor one id"
             raise DataError(
                 f"{benchmark}: {names} have not one dialogue of it in common ({why}); leave one of them out, or "
                 "evaluate both on the same file"
             )
-        other = sum(
-            known[i] != found[i] and not (known[i] + found[i]).count(UNASKED) and found[i] not in theirs for i in same
-        )
-        if other:
+        asked = [i for i in same if not any(keys[i].startswith(UNASKED) for keys in (known, found))]
+        if other := sum(found[i] not in theirs for i in asked):
             yield f"{benchmark}: {other} of {len(same)} ids stand for other questions or images in {names}; not paired."

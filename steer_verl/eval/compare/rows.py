@@ -87,7 +87,8 @@ def primary_of(rows: Sequence[Row]) -> list[Row]:
         return widest.place if widest else ""
 
     attacked, benign = place(ATTACKED), place("refusal_full")
-    places = dict.fromkeys(PRIMARY, attacked) | {"helpful_pass": attacked or benign, "refusal_full": benign}
+    helpful = attacked or benign or place("helpful_pass")
+    places = dict.fromkeys(PRIMARY, attacked) | {"helpful_pass": helpful, "refusal_full": benign}
     chosen = [row for measure in PRIMARY for row in rows if row.measure == measure and row.place == places[measure]]
     return _adjusted(chosen)
 

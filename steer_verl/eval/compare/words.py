@@ -97,11 +97,11 @@ def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
 
 
 def _span(gap: Difference) -> str:
-    """`` (36 to 48)``, or `` (4.0 fewer to 1.6 more)`` where none lies between."""
+    """`` (36 to 48)``, or `` (4.0 points fewer to 1.6 more)`` where none lies between."""
     if gap.low is None or gap.high is None:
         return ""
     if gap.low <= 0 <= gap.high:
-        return f" ({_short(gap.low)} fewer to {_short(gap.high)} more)"
+        return f" ({_short(gap.low)} points fewer to {_short(gap.high)} more)"
     low, high = sorted((abs(gap.low), abs(gap.high)))
     return f" ({_short(low)} to {_short(high)})"
 

@@ -1,0 +1,48 @@
+"""Where the images of a finished run may lie: who wrote its files may not be who reads them.
+
+An image that a run names is opened only where that run's images belong, whether it is shown on a page or sent to a
+judge.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from steer_verl.eval.runs import EvalRun
+
+
+def image_folders(run: EvalRun) -> list[Path]:
+    """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
+
+    A path that is not absolute starts at the run's folder, or where the command was given. Never the whole disk, nor
+    a home; but of a log of Inspect, because such a run has no images that the log itself does not hold.
+    """
+    if run.folder.is_file():
+        return [Path(run.folder.absolute().anchor)]
+    named = [run.folder]
+    for settings in run.about.benchmarks.values():
+        images, file = settings.get("images"), settings.get("file")
+        folder = Path(images) if isinstance(images, str) else Path(file).parent if isinstance(file, str) else None
+        named += [run.folder / folder, folder] if folder else []
+    real = [folder for path in named if (folder := _real(path))]
+    return [folder for folder in real if folder not in (Path(folder.anchor), Path(os.path.expanduser("~")))]
+
+
+def locator(run: EvalRun) -> Callable[[str], Path | None]:
+    """Finds the file of an image that the run names, links followed; ``None`` where it lies outside its folders."""
+    folders = image_folders(run)
+
+    def located(path: str) -> Path | None:
+        file = _real(run.folder / path)
+        return file if file and any(file.is_relative_to(folder) for folder in folders) else None
+
+    return located
+
+
+def _real(path: Path) -> Path | None:
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a character that no path can have
+        return None
