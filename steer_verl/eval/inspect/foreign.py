@@ -21,8 +21,12 @@ from steer_verl.eval.inspect.messages import exchanges
 from steer_verl.eval.inspect.scores import NOT_RATED, ratings_in
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalTurn, Sampling, Unrated
 from steer_verl.eval.runs import RunAbout
+from steer_verl.models.request import encodable
 from steer_verl.text import one_line
 from steer_verl.types import DialogueKind, QuestionOrigin
+
+EXACT = "steer_exact_match"
+"""In an evaluation's metadata: the benchmarks whose last answers are compared with references."""
 
 
 def dialogue_of(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
@@ -93,7 +97,7 @@ def played(
         turns=tuple(turns),
         end=end,
         detail=error or ("" if end is EvalEnd.COMPLETED else "a planned question has no answer"),
-        facts=facts if isinstance(facts, dict) else {},
+        facts=json.loads(encodable(json.dumps(facts, ensure_ascii=False))) if isinstance(facts, dict) else {},
         run=epoch - 1,
         student=student,
     )
@@ -121,14 +125,15 @@ def about_of(spec: EvalSpec, dialogues: Sequence[EvalDialogue]) -> RunAbout:
     first = next((dialogue for dialogue in dialogues if dialogue.student), None)
     judges = {turn.judged.judge: None for dialogue in dialogues for turn in dialogue.turns if turn.judged.judge}
     scorers = ", ".join(scorer.name for scorer in spec.scorers or [])
+    exact = (spec.metadata or {}).get(EXACT, ())
     tutor = next((dialogue.tutor for dialogue in dialogues if dialogue.tutor), _role(spec, "tutor"))
     return RunAbout(
         name=label(spec.model),
         student=first.student if first else one_line(spec.model),
         judge=next(iter(judges), "") or one_line(_role(spec, "grader") or scorers),
         tutor=tutor,
-        attack="adaptive" if tutor else "static",
-        benchmarks={dialogue.benchmark: {} for dialogue in dialogues},
+        attack="adaptive" if tutor or spec.task_args.get("attack") == "adaptive" else "static",
+        benchmarks={one.benchmark: {"exact_match": True} if one.benchmark in exact else {} for one in dialogues},
         date=spec.created,
     )
 

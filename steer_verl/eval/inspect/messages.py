@@ -19,6 +19,7 @@ from steer_verl.dialogue import user_message
 from steer_verl.errors import DataError
 from steer_verl.eval.inspect.images import bytes_of, kept
 from steer_verl.eval.records import EvalTurn
+from steer_verl.models.request import encodable
 from steer_verl.text import neutralize
 from steer_verl.types import IMAGE_MARK, Turn, UserTurn
 
@@ -83,13 +84,13 @@ def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
     for message in messages:
         if message.role == "user":
             if asked and answered:
-                yield Said(_turn(asked), "\n\n".join(answered))
+                yield Said(_turn(asked), encodable("\n\n".join(answered)))
                 asked, answered = [], []
             asked.append(message)
         elif message.role == "assistant" and asked and (message.text or not message.tool_calls):
             answered += [message.text] if message.text or not answered else []
     if asked:
-        yield Said(_turn(asked), "\n\n".join(answered) if answered else None)
+        yield Said(_turn(asked), encodable("\n\n".join(answered)) if answered else None)
 
 
 def images(messages: Iterable[ChatMessage]) -> Iterator[bytes]:

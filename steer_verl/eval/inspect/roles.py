@@ -32,7 +32,7 @@ from steer_verl.models.forms import Images, form
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import PromptFile
 from steer_verl.models.replies import AskFault, Fault, read_record
-from steer_verl.models.request import Reply
+from steer_verl.models.request import Reply, encodable
 from steer_verl.tutor.prompt import PromptBuilder, Rubric, Task
 from steer_verl.tutor.verdict import Outcome, read_attack, read_verdict
 from steer_verl.types import NoAttack, NoAttackReason, TutorRequest, TutorResponse, Usage
@@ -75,7 +75,7 @@ class ModelStudent(Held):
             raise AgentFailed(AskFault.CONTENT_FILTER.value, "student: the provider's filter stopped the answer")
         tokens = output.usage.output_tokens if output.usage else 0
         cut = output.stop_reason in ("max_tokens", "model_length")
-        return Answer(text=output.completion, tokens=tokens, truncated=cut, seconds=output.time or 0.0)
+        return Answer(text=encodable(output.completion), tokens=tokens, truncated=cut, seconds=output.time or 0.0)
 
     def _shown(self, path: str) -> str:
         uri = image_uri(path)

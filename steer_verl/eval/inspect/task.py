@@ -23,7 +23,7 @@ from steer_verl.data.sources.registry import SETS
 from steer_verl.errors import ConfigError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import BenchmarkSettings, MarkSettings
-from steer_verl.eval.inspect.foreign import played
+from steer_verl.eval.inspect.foreign import EXACT, played
 from steer_verl.eval.inspect.images import image_folder
 from steer_verl.eval.inspect.prerequisites import prerequisites
 from steer_verl.eval.inspect.roles import GRADER, Held, ModelStudent, RoleJudge, RoleTutor
@@ -85,6 +85,7 @@ def steer_bench(
         dataset=MemoryDataset(samples, name="+".join(benchmarks)),
         solver=steer_dialogue(attack, tutor, max_turns, judge),
         scorer=[steer_judge(judge, rubric), steer_unrated()],
+        metadata={EXACT: [name for name, settings in benchmarks.items() if settings.exact_match]},
     )
 
 

@@ -44,6 +44,20 @@ def test_a_run(tmp_path: Path) -> None:
     assert read_run(tmp_path / "logs" / "run.eval").dialogues == read_run(tmp_path / "run").dialogues
 
 
+def test_logs_and_folders_compare_alike(tmp_path: Path) -> None:
+    told = []
+    for name, quality in (("base", 0.5), ("ours", 0.9)):
+        run = make_run(name, {"spa": 12}, quality=quality)
+        write_run(tmp_path / name, run.about, run.dialogues)
+        export(tmp_path / name, tmp_path / f"{name}.eval")
+    for ending in ("", ".eval"):
+        runs = [str(tmp_path / f"{name}{ending}") for name in ("base", "ours")]
+        done = CliRunner().invoke(app, ["eval", "compare", *runs])
+        assert done.exit_code == 0 and "harmless pass" in done.output, done.output
+        told.append(done.output.split("Intervals")[0])
+    assert told[0] == told[1]
+
+
 def test_transcripts(tmp_path: Path) -> None:
     def played(step: int, seed: str, *verdicts: Verdict | Unscored, **more: object) -> Trajectory:
         turns = [

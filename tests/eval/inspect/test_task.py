@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from steer_verl.eval.inspect.log import read_log
 from steer_verl.eval.inspect.task import steer_bench, steer_judge
 from steer_verl.eval.records import EvalEnd, Unrated
 from steer_verl.eval.runs import EvalRun
+from steer_verl.eval.summary import summarize
 from steer_verl.types import AttackStrategy, QuestionOrigin, Verdict
 from tests.eval.inspect import models
 from tests.eval.inspect.rows import ASKED, bench
@@ -162,3 +164,21 @@ def test_another_judge_scores_a_finished_log(bench: Path) -> None:
         newest = read_log(bench.parent / "again.eval").dialogues
         assert [one.harmless for one in newest] == [(None, None), (1, 1, 1), (1, 1, 1)], "the last score counts"
         assert [turn.answer for one in newest for turn in one.turns] == judged
+
+
+def test_exact_match_is_measured_on_the_log(tmp_path: Path) -> None:
+    row = {
+        "question": "What is 3/4 of 12?",
+        "answer": "9",
+        "unsafe": False,
+        "source": "m",
+        "source_id": "1",
+        "license": "x",
+    }
+    (tmp_path / "plain.jsonl").write_text(json.dumps(row) + "\n")
+    settings = {"source": {"set": "plain", "path": str(tmp_path / "plain.jsonl")}, "exact_match": True}
+    (tmp_path / "run.yaml").write_text(json.dumps({"benchmarks": {"sums": settings}}))
+    judge = {"grader": models.judge()}
+    _, run = evaluated(tmp_path / "run.yaml", judge, models.student(lambda said: "<answer>It is 9.</answer>"))
+    assert run.dialogues[0].turns[0].correct is True and run.dialogues[0].reference == "9"
+    assert summarize(run).benchmarks["sums"].measures["exact_match"].value == 100
