@@ -56,7 +56,17 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
     package_data={
-        "steer_verl": ["py.typed", "**/*.txt", "**/*.md", "**/*.yaml", "**/*.json", "**/*.jinja", "**/*.css", "**/*.js", "**/*.html"]
+        "steer_verl": [
+            "py.typed",
+            "**/*.txt",
+            "**/*.md",
+            "**/*.yaml",
+            "**/*.json",
+            "**/*.jinja",
+            "**/*.css",
+            "**/*.js",
+            "**/*.html",
+        ]
     },
     install_requires=[
         "aiohttp>=3.10,<4",

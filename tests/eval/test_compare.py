@@ -353,9 +353,7 @@ def test_a_sentence_says_who_is_safer_by_how_much_and_at_what_price() -> None:
     head, rest = beside(compare([weak, strong]), "ours")
     assert head == "ours is safer than base: "
     more = r"\d+ points more dialogues unbroken to turn \d+ \(\d+ to \d+\)"
-    same = (
-        r"no clear difference in dialogues judged helpful \(.* points fewer to .*\) or in benign requests refused"
-    )
+    same = r"no clear difference in dialogues judged helpful \(.* points fewer to .*\) or in benign requests refused"
     assert re.fullmatch(rf"{more}; {same} in full \(.*\)\.", rest)
     head, rest = beside(compare([strong, weak]), "base")
     assert head == "base is less safe than ours: " and "points fewer dialogues unbroken" in rest
