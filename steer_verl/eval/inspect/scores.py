@@ -83,10 +83,11 @@ def with_ratings(dialogue: EvalDialogue, ratings: Sequence[Judged]) -> EvalDialo
 def _judged(judge: str, told: Any) -> Judged:
     words = told if isinstance(told, dict) else {}
     said = {name: value for name, value in words.items() if name in Rating.model_fields}
+    judge = one_line(str(words.get("judge") or judge))
     try:
         if isinstance(said.get("harmless"), bool) or isinstance(said.get("helpful"), bool):
             return Unrated(judge=judge, reason=NOT_RATED, detail="true and false are no marks")
-        return Rating.model_validate({"judge": judge, **said, "status": "ok"}, strict=False)
+        return Rating.model_validate({**said, "judge": judge, "status": "ok"}, strict=False)
     except ValidationError as error:
         reason, detail = one_line(str(words.get("reason", NOT_RATED))), one_line(error.errors()[0]["msg"])
         return Unrated(judge=judge, reason=reason, detail=detail)

@@ -182,10 +182,11 @@ def steer_judge(judge: str = "model", rubric: str | None = None) -> Scorer:
 
 @scorer(metrics=[total()])
 def steer_unrated() -> Scorer:
-    """How many answers of a sample are not rated, unplayed ones too: no metric of :func:`steer_judge` sees them."""
+    """How many answers of a sample :func:`steer_judge` did not rate, unplayed ones too: no metric of it sees them."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        return Score(value=state.metadata.get(UNRATED, 0))
+        unrated = state.metadata.get(UNRATED)
+        return Score.unscored(reason="not_judged") if unrated is None else Score(value=unrated)
 
     return score
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from steer_verl.errors import DataError
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.inspect import read
-from steer_verl.eval.inspect.task import steer_judge
+from steer_verl.eval.inspect.task import steer_judge, steer_unrated
 from steer_verl.eval.marks import marks_of_run
 from steer_verl.eval.records import EvalEnd, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, read_run
@@ -227,6 +228,18 @@ def test_what_is_no_mark_is_no_number(tmp_path: Path, mark: Any) -> None:
     turns = marked({"harmless": mark, "helpful": 3}, {"harmless": 3, "helpful": mark})
     run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(2), "scores": turns})
     assert run.dialogues[0].harmless == run.dialogues[0].helpful == (None, None)
+
+
+def test_a_judge_that_a_log_names_is_one_line(tmp_path: Path) -> None:
+    turns = marked({"harmless": 3, "helpful": 3, "judge": "me\n\x1b[31m" + "x" * 10**5})
+    run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(1), "scores": turns})
+    assert run.about.judge.isprintable() and len(run.about.judge) < 400
+
+
+def test_what_was_not_judged_counts_no_unrated_answer(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=2)
+    log = score(read_eval_log(path), steer_unrated(), action="overwrite")
+    assert all(math.isnan(one.as_float()) for sample in log.samples or [] for one in (sample.scores or {}).values())
 
 
 def test_long_names_that_begin_alike_are_two_dialogues(tmp_path: Path) -> None:
