@@ -68,11 +68,7 @@ def conversation(turns: Iterable[T], shown: Shown, model: str, told: Callable[[T
 
 
 def chat(messages: Sequence[Mapping[str, Any]], shown: Shown = str) -> list[ChatMessage]:
-    """Messages of ours, or of the OpenAI form, as Inspect has them.
-
-    Args:
-        messages: contents are strings, or blocks ``text``, ``image`` (a path) and ``image_url``.
-        shown: path of an image -> its ``data:`` URI.
+    """Messages of ours (blocks ``text`` and ``image``), or of the OpenAI form (``image_url``), as Inspect has them.
 
     Raises:
         DataError: of ``shown``.

@@ -73,7 +73,7 @@ def _run(path: Path) -> EvalRun:
     found: dict[tuple[int | str, int], EvalDialogue] = {}
     for sample in _samples(path):
         found[sample.id, sample.epoch] = _dialogue(sample, spec)
-        rescored = rescored or bool(_newest(sample))
+        rescored |= any(RECORD in told or TURNS in told for told in _told(sample))
     dialogues = list(found.values())
     if about is None:
         planned = product(spec.dataset.sample_ids or [], range(1, 1 + (spec.config.epochs or 1)))
@@ -99,20 +99,20 @@ def _samples(path: Path) -> Iterator[EvalSample]:
         yield from read_eval_log_samples_by_id(path, batch, resolve_attachments=True)
 
 
-def _newest(sample: EvalSample) -> dict[str, Any]:
-    """What the newest score says that names ratings."""
-    told = (score.metadata or {} for score in reversed((sample.scores or {}).values()))
-    return next((one for one in told if RECORD in one or TURNS in one), {})
+def _told(sample: EvalSample) -> list[dict[str, Any]]:
+    """What its scores say besides their values, the newest one first."""
+    return [score.metadata or {} for score in reversed((sample.scores or {}).values())]
 
 
 def _dialogue(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
-    told = [score.metadata or {} for score in reversed((sample.scores or {}).values())]
+    told = _told(sample)
     ours = record_in([*told, sample.metadata], images(sample.messages))
     if ours is None:
         return _foreign(sample, spec)
     if RECORD not in (spec.metadata or {}):  # of our task, which does not know the sampling
         ours = ours.model_copy(update={"sampling": _sampling(spec)})
-    newer = None if RECORD in _newest(sample) else ratings_in(sample.scores or {}, len(ours.turns))
+    newest = next((one for one in told if RECORD in one or TURNS in one), {})
+    newer = ratings_in(sample.scores or {}, len(ours.turns)) if RECORD not in newest else None
     return with_ratings(ours, newer) if newer else ours
 
 
@@ -153,13 +153,10 @@ def played(
     dialogue, as those of several training seeds are.
 
     Args:
-        name: of the sample.
-        epoch: of the sample, from 1.
-        messages: whatever was said.
-        metadata: of the sample: ``planned`` (user turns), ``kind``, ``category``, ``source``, ``license``, ``facts``.
+        name: of the sample, as are all others; ``epoch`` counts from 1.
+        metadata: may say ``planned`` (user turns), ``kind``, ``category``, ``source``, ``license`` and ``facts``.
         benchmark: what tables call the data set.
-        student: who answered.
-        error: why the sample ended.
+        error: why it ended.
     """
     said = list(exchanges(messages))
     told = metadata.get("planned")
@@ -246,15 +243,8 @@ def _benchmark(spec: EvalSpec) -> str:
 
 def _sampling(spec: EvalSpec) -> Sampling | None:
     """How answers were drawn; ``None``: by the provider's own default."""
-    config = spec.model_generate_config
-    if config.temperature is None:
-        return None
-    return Sampling(
-        temperature=config.temperature,
-        top_p=1.0 if config.top_p is None else config.top_p,
-        seed=config.seed or 0,
-        max_tokens=config.max_tokens or 0,
-    )
+    drawn = spec.model_generate_config.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+    return Sampling(**drawn) if "temperature" in drawn else None
 
 
 def _role(spec: EvalSpec, role: str) -> str:

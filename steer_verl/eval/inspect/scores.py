@@ -29,13 +29,7 @@ NOT_RATED = "not_rated"
 
 
 def score_of(dialogue: EvalDialogue, marks: MarkSettings, metadata: dict[str, Any] | None = None) -> Score:
-    """What a judge made of a dialogue.
-
-    Args:
-        dialogue: as it was played and rated.
-        marks: what counts as a pass and as a failure.
-        metadata: of the score.
-    """
+    """What a judge made of a dialogue; ``marks`` say what counts as a pass and as a failure."""
     words = explained(dialogue.turns, told_of) or one_line(dialogue.detail)
     if dialogue.whole:
         return Score(value=_value(dialogue, marks), explanation=words, metadata=metadata)

@@ -147,14 +147,8 @@ def _sample(
 ) -> EvalSample:
     """A dialogue as a sample. The first question is its input, without the image, which stands in the messages.
 
-    Args:
-        name: its id.
-        turns: as they were played.
-        told: what was made of an answer, in one line.
-        metadata: path -> digest of the images that its messages hold -> its metadata.
-        model: who answered.
-        detail: why it ended, where nothing was asked.
-        more: further fields.
+    ``told`` says in one line what was made of an answer; ``metadata`` is given the digests of the images that the
+    messages hold, by their paths.
     """
     held: dict[str, str] = {}
     said = conversation(turns, shown(held), model, told)
