@@ -40,9 +40,9 @@ EXACT, ITEM = "steer_exact_match", "item"
 """Of our task: in an evaluation's metadata, the benchmarks whose last answers are compared with references; in a
 sample's, the item that is played."""
 BATCH = 16
-"""Samples that are read at once."""
-MAX_BATCH = 2**29
-"""Bytes of so many samples; a log that holds larger ones is not unpacked."""
+"""Samples that are read at once; large ones are read one by one."""
+MAX_BYTES = 2**29
+"""Of a sample; a log that holds a larger one is not unpacked."""
 
 
 def read_log(path: Path | str) -> EvalRun:
@@ -92,10 +92,10 @@ def _samples(path: Path) -> Iterator[EvalSample]:
         return
     with zipfile.ZipFile(path) as archive:
         sizes = sorted(member.file_size for member in archive.infolist())
-    if sum(sizes[-BATCH:]) > MAX_BATCH:
-        raise DataError(f"{path}: {BATCH} samples are more than {MAX_BATCH} bytes; it is not unpacked")
+    if sizes[-1] > MAX_BYTES:
+        raise DataError(f"{path}: a sample of {sizes[-1]} bytes, more than {MAX_BYTES}; it is not unpacked")
     keys = ((one.id, one.epoch) for one in read_eval_log_sample_summaries(path))
-    while batch := list(islice(keys, BATCH)):
+    while batch := list(islice(keys, BATCH if sum(sizes[-BATCH:]) <= MAX_BYTES else 1)):
         yield from read_eval_log_samples_by_id(path, batch, resolve_attachments=True)
 
 

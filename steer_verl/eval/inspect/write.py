@@ -180,8 +180,9 @@ def _write(
             archive.writestr(name, sample.model_dump_json(exclude_none=True))
             summaries.append(sample.summary().model_dump_json(exclude_none=True))
             for scorer, score in (sample.scores or {}).items():
-                for key, value in score.value.items() if isinstance(score.value, Mapping) else ():
-                    values[scorer, key].append(float(value or 0))
+                found = score.value if isinstance(score.value, Mapping) else {}  # of an unscored sample, no number
+                for key, value in found.items():
+                    values[scorer, key] += [value] if isinstance(value, float) else []
         archive.writestr("summaries.json", f"[{','.join(summaries)}]")
         spec = EvalSpec(
             created=_iso(date),

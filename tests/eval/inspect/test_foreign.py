@@ -261,9 +261,18 @@ def test_metadata_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
             rewritten(path, {}, metadata=metadata)
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_not_unpacked_and_large_samples_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = logged(tmp_path, includes(), samples=1)
-    rewritten(path, {"messages": [ChatMessageUser(content="x" * 10**6)]})
-    monkeypatch.setattr(read, "MAX_BATCH", 10**6)
+    large = {"messages": [ChatMessageUser(content="x" * 10**6)]}
+    rewritten(path, large, {"id": 1, **large})
+    monkeypatch.setattr(read, "MAX_BYTES", 15 * 10**5)
+    asked: list[int] = []
+    by_id = read.read_eval_log_samples_by_id
+    counted = lambda path, keys, **more: asked.append(len(keys)) or by_id(path, keys, **more)  # noqa: E731
+    monkeypatch.setattr(read, "read_eval_log_samples_by_id", counted)
+    assert len(read_run(path).dialogues) == 2 and asked == [1, 1]
+    monkeypatch.setattr(read, "MAX_BYTES", 10**6)
     with pytest.raises(DataError, match="not unpacked"):
         read_run(path)
