@@ -57,11 +57,11 @@ class _Told(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    benchmark: Annotated[tuple[str, ...], Field(min_length=1)]
     attack: Literal["static", "adaptive"]
     judge: Literal["model", "mini"]
     tutor: Literal["model", "mini"]
     max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)]
+    rubric: str | None
 
 
 class _Benchmarks(BaseModel):
@@ -95,10 +95,9 @@ def steer_bench(
     with prerequisites():
         if not benchmark:
             raise ConfigError("steer_bench: no benchmark; give -T benchmark=FILE, SET:PATH or the YAML file of a run")
-        named = [str(one) for one in benchmark] if isinstance(benchmark, list) else [str(benchmark)]
-        options = {"attack": attack, "judge": judge, "tutor": tutor, "max_turns": max_turns}
-        parse_settings(_Told, {"benchmark": named, **options}, "steer_bench -T")
-        benchmarks = _benchmarks(named)
+        options = {"attack": attack, "judge": judge, "tutor": tutor, "max_turns": max_turns, "rubric": rubric}
+        max_turns = parse_settings(_Told, options, "steer_bench -T").max_turns
+        benchmarks = _benchmarks([str(one) for one in (benchmark if isinstance(benchmark, list) else [benchmark])])
         samples = [_sample(item, max_turns) for item in items_of(benchmarks, image_folder())]
     return Task(
         dataset=MemoryDataset(samples, name="+".join(benchmarks)),
@@ -218,11 +217,14 @@ def _benchmarks(named: Sequence[str]) -> dict[str, BenchmarkSettings]:
     for one in named:
         known, _, place = one.partition(":")
         if Path(one).suffix in (".yaml", ".yml"):
-            found |= load_settings(_Benchmarks, Path(one)).benchmarks
+            more = load_settings(_Benchmarks, Path(one)).benchmarks
         elif known in SETS and place:
-            found[known] = BenchmarkSettings.model_validate({"source": {"set": known, "path": Path(place).resolve()}})
+            more = {known: BenchmarkSettings.model_validate({"source": {"set": known, "path": Path(place).resolve()}})}
         else:
-            found[Path(one).stem] = BenchmarkSettings(file=Path(one).resolve())
+            more = {Path(one).stem: BenchmarkSettings(file=Path(one).resolve())}
+        if twice := found.keys() & more.keys():
+            raise ConfigError(f"-T benchmark: two are named {min(twice)}; rename one, or write them into a YAML file")
+        found |= more
     return found
 
 

@@ -161,6 +161,8 @@ def test_benchmarks_by_file_set_and_settings(bench: Path, tmp_path: Path) -> Non
         ({"max_turns": 0}, "max_turns"),
         ({"max_turns": "abc"}, "max_turns"),
         ({"rubric": "none.md"}, "none.md"),
+        ({"rubric": 5}, "rubric"),
+        ({"benchmark": ["a/mine.jsonl", "b/mine.jsonl"]}, "two are named mine"),
         ({"benchmark": ""}, "-T benchmark=FILE"),
         ({"benchmark": []}, "-T benchmark=FILE"),
         ({"benchmark": 5}, "5: cannot be read"),
