@@ -98,7 +98,7 @@ CHANGES = {
     "steer_verl/plugin.py": {"pretrain", "sft", "grpo"},
     "steer_verl/tutor/rubric.md": {"data", "data_single_turn", "model", "grpo", "eval-base"},
     "steer_verl/text.py": {"data", "data_single_turn", "model", "grpo", "eval-base"},
-    "steer_verl/eval/metrics.py": {"eval-base"},
+    "steer_verl/eval/measures.py": {"eval-base"},
     "steer_verl/mini/judge.py": {"grpo", "eval-base"},
     "steer_verl/mini/student.py": {"eval-base"},
     "steer_verl/report/page.py": set(),
