@@ -16,6 +16,8 @@ from steer_verl.report.charts import COLOURS
 
 HEIGHT = 24
 """Of a row, in pixels."""
+LONGEST = 60
+"""Letters of a model's name that are shown."""
 GRID = range(0, 101, 25)
 KEY = "Bar: 95 % interval. Dotted: if all that was not played or not rated had turned out badly, or well."
 
@@ -74,7 +76,8 @@ def _papers(published: Mapping[str, float]) -> Iterator[Html]:
 
 def _row(name: str, shapes: Iterable[Html], figures: Sequence[str], kind: str) -> Html:
     grid = [tag("line", x1=f"{mark}%", x2=f"{mark}%", y1=0, y2=HEIGHT, class_="ground") for mark in GRID]
-    head = tag("th", name, scope="row", dir="auto", title=name)
+    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+    head = tag("th", shown, scope="row", dir="auto", title=name)
     return tag("tr", head, tag("td", _drawing([*grid, *shapes])), tag("td", *figures), class_=kind)
 
 

@@ -137,6 +137,12 @@ def test_every_rival_has_a_sentence_and_hostile_names_are_text() -> None:
     assert page.text.count("is safer than base") == 2 and name in page.text and not page.all("img")
 
 
+def test_a_long_name_is_cut_in_the_plot_and_told_in_full() -> None:
+    name = "Qwen2.5-VL-3B-Instruct, " * 9
+    page = Page(dots([row("survival", {name: figure(1.0)})], {name: 0}))
+    assert page.all("th")[0]["title"] == name and name not in page.text and name[:60] in page.text
+
+
 def test_the_plot_tells_its_figures_in_the_order_of_the_models() -> None:
     paper = {"3B base": 12.6, "3B full": 55.6, "7B full": 64.9}
     unknown = {"base": figure(20.0, 10.0, 30.0)}
