@@ -16,7 +16,10 @@ from steer_verl.report.charts import COLOURS
 
 HEIGHT = 24
 """Of a row, in pixels."""
+WIDTH = 12
+"""Letters of a name that fit beside the plot; longer ones stand above it."""
 GRID = range(0, 101, 25)
+ENDS = {0: "start", 100: "end"}
 KEY = "Bar: 95 % interval. Dotted: if all that was not played or not rated had turned out badly, or well."
 
 
@@ -40,17 +43,24 @@ def _panel(row: Row, colours: Mapping[str, int], place: str) -> Html:
     title = thing(row)
     caption = tag("caption", f"{title[0].upper()}{title[1:]} (%)", tag("small", place, dir="auto"))
     ours = [_model(name, colour, row.values.get(name), row.about.decimals) for name, colour in colours.items()]
-    axis = [tag("text", mark, x=f"{mark}%", y=13, text_anchor="middle") for mark in GRID]
+    axis = [tag("text", mark, x=f"{mark}%", y=16, text_anchor=ENDS.get(mark, "middle")) for mark in GRID]
     better = "more is better" if row.about.better == "high" else "fewer is better"
     foot = tag("tr", tag("td"), tag("td", _drawing(axis)), tag("td", better, class_="quiet"))
-    return tag("table", caption, tag("tbody", *ours, *_papers(row.published)), tag("tfoot", foot), class_="panel")
+    return tag(
+        "table",
+        caption,
+        tag("tbody", *ours, *_papers(row.published)),
+        tag("tfoot", foot),
+        class_=f"panel{' long' * any(len(name) > WIDTH for name in colours)}",
+    )
 
 
 def _model(name: str, colour: int, found: Estimate | None, decimals: int) -> Html:
-    if found is None:
-        return _row(name, [], [tag("span", "not measured")], "estimate")
-    figures = [tag("b", found.number(decimals)), tag("span", found.interval(decimals))]
-    return _row(name, _shapes(found, f"c{colour % COLOURS}"), figures, "estimate")
+    if found is None or found.value is None:
+        figures = [tag("span", "not rated" if found else "not measured")]
+    else:
+        figures = [tag("b", found.number(decimals)), tag("span", found.interval(decimals))]
+    return _row(name, _shapes(found, f"c{colour % COLOURS}") if found else [], figures, "estimate")
 
 
 def _shapes(found: Estimate, colour: str) -> Iterator[Html]:

@@ -70,14 +70,19 @@ def _line(run: str, curve: Survival | None) -> Line:
     """The curve as far as it says something."""
     if curve is None:
         return Line(run, [], stepped=True)
-    points = _tailed(curve, curve.survival)
-    ends = zip(points, _tailed(curve, curve.low), _tailed(curve, curve.high), strict=True)
+    points, low, high = (_tailed(values, _known_to(curve)) for values in (curve.survival, curve.low, curve.high))
+    ends = zip(points, low, high, strict=True)
     return Line(run, points, [(t, low, high) for (t, _), (_, low), (_, high) in ends], stepped=True)
 
 
-def _tailed(curve: Survival, values: Sequence[float]) -> list[Point]:
-    """The values as far as the curve says something, and the tail."""
-    return [*enumerate(values[: curve.reach + 1]), (curve.reach + TAIL, values[curve.reach])]
+def _tailed(values: Sequence[float], last: int) -> list[Point]:
+    """The values to a turn, and the tail."""
+    return [*enumerate(values[: last + 1]), (last + TAIL, values[last])]
+
+
+def _known_to(curve: Survival) -> int:
+    """The last turn of which it says something: where nobody is at risk any more, only S = 0 is known."""
+    return max(t for t in range(curve.reach + 1) if curve.at_risk[t] or not curve.survival[t])
 
 
 def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
@@ -85,7 +90,7 @@ def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
     for n, curve in enumerate(curves.values()):
         for bound in (curve.worst, curve.best) if curve and curve.worst != curve.best else ():
             assert curve
-            yield outline(frame, Line("", _tailed(curve, bound), stepped=True), f"bound c{n % COLOURS}")
+            yield outline(frame, Line("", _tailed(bound, curve.reach), stepped=True), f"bound c{n % COLOURS}")
 
 
 def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
@@ -105,7 +110,7 @@ def _readings(curves: Mapping[str, Survival], paper: Paper, last: int) -> Iterat
         said = [
             f"{run}: S {c.survival[t]:.2f} ({c.low[t]:.2f} to {c.high[t]:.2f}), {c.at_risk[t]} at risk"
             for run, c in curves.items()
-            if t <= c.reach
+            if t <= _known_to(c)
         ]
         said += [f"paper, {model}: {curve[t] / 100:.2f}" for model, curve in paper.items() if t in curve]
         yield t, f"Turn {t}. {'; '.join(said)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from steer_verl.report.labels import labelled
 from steer_verl.report.page import CLOSING, block, browser, opening, packed, script
 from steer_verl.report.sections import sections
 from steer_verl.report.training import Training, read_training
+from steer_verl.text import one_line
 
 TITLE = "Evaluation under multi-turn attack"
 SIDE = 192
@@ -55,11 +57,17 @@ def write_report(
     if len({path.resolve() for path in runs}) < len(runs):
         raise ConfigError("a run was given twice; give each folder once")
     logs = [read_training(path) for path in training]
-    found = [read_run(path) for path in runs]
+    found = [_read(path) for path in runs]
     with atomic(out) as stream:
         for part in _parts(found, logs, title, images, fold):
             stream.write(part.encode("utf-8"))
     return out
+
+
+def _read(path: Path) -> EvalRun:
+    """A run whose name cannot turn around what stands beside it."""
+    run = read_run(path)
+    return replace(run, about=run.about.model_copy(update={"name": one_line(run.name)}))
 
 
 def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def test_curves_read_as_the_summary_says(summaries: list[Summary]) -> None:
     said = f"base: S {curve.survival[2]:.2f} ({curve.low[2]:.2f} to {curve.high[2]:.2f})"
     assert said in (sliders[0]["data-points"] or "")
     assert f"{curve.at_risk[2]} at risk" in (sliders[0]["data-points"] or "")
+
+
+def test_a_curve_ends_where_nobody_is_at_risk(summaries: list[Summary]) -> None:
+    known = summaries[0].all.survival
+    assert known is not None
+    start, end = [1.0] * (known.horizon + 1), known.at_risk[0]
+    unrated = known.model_copy(update={"survival": start, "at_risk": [end, *[0] * known.horizon]})
+    failed = unrated.model_copy(update={"survival": [1.0, *[0.0] * known.horizon]})
+    for curve, turns in ((unrated, [0]), (failed, range(known.reach + 1)), (known, range(known.reach + 1))):
+        subset = summaries[1].all.model_copy(update={"survival": curve})
+        shown = summaries[1].model_copy(update={"all": subset, "benchmarks": {"a": subset}})
+        (plot,) = (s for s in Page(joined(survival_section([shown]))).all("div") if s.get("role") == "slider")
+        assert [at for at, (_, said) in enumerate(json.loads(plot["data-points"] or "")) if "ours: S" in said] == [
+            *turns
+        ]
 
 
 def test_heat_maps_count_every_planned_turn(summaries: list[Summary]) -> None:

@@ -107,10 +107,14 @@ def test_the_images_of_a_log_are_its_own(tmp_path: Path) -> None:
     assert album([run_with(log, cached)], side=32)[1] == [{cached: 0}]
 
 
-@pytest.mark.parametrize("folder", ["/", "~"])
-def test_a_run_cannot_name_the_whole_disk_as_its_images(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["/", "~", "~/..", "/proc/self/root"])
+def test_a_run_cannot_name_a_folder_with_a_home_as_its_images(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "homes" / "me"))
     named = {"beaver": {"images": os.path.expanduser(folder)}}
-    assert image_folders(run_with(tmp_path, benchmarks=named)) == [tmp_path.resolve()]
+    run = tmp_path / "run"
+    assert image_folders(run_with(run, benchmarks=named)) == [run.resolve()]
 
 
 def marked(*marks: int | None, kind: DialogueKind = DialogueKind.RED_TEAM, planned: int | None = None) -> EvalDialogue:
