@@ -16,8 +16,9 @@ from steer_verl.eval.runs import EvalRun
 def image_folders(run: EvalRun) -> list[Path]:
     """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
 
-    A path that is not absolute starts at the run's folder, or where the command was given. Never a
-    folder that holds a home, such as the whole disk; but of a log of Inspect, because such a run has no images that the log itself does not hold.
+    A path that is not absolute starts at the run's folder, or where the command was given. Never a folder that holds a
+    home, such as the whole disk; but of a log of Inspect, because such a run has no images that the log itself does not
+    hold.
     """
     if run.folder.is_file():
         return [Path(run.folder.absolute().anchor)]

@@ -15,13 +15,15 @@ LEVELS = ("full", "partial", "none", "unsaid", "unrated", "unplayed")
 
 def refusal_section(summaries: Sequence[Summary]) -> list[Html]:
     """Answers to benign requests by how far they decline, for every benchmark and run that has some."""
-    found = [(name, rows) for name in subsets(summaries) if (rows := [r for s in summaries for r in _refused(name, s)])]
-    rows = [row for name, rows in found for row in rows if name != ALL or len(found) > 2]  # not one benchmark twice
+    found = [rows for name in subsets(summaries) if (rows := [row for s in summaries for row in _refused(name, s)])]
+    rows = [
+        row for some in found[len(found) == 2 :] for row in some
+    ]  # all dialogues and the one benchmark are the same
     if not rows:
         return []
     header = ("benchmark", "run", "answers", "full refusal", "partial", "none", "not said", "unrated", "not played")
     note = "Full and partial refusals of benign requests are over-refusal (levels of XSTest)."
-    return [table_html(Table("Answers to benign requests by refusal", header, tuple(rows), note=note))]
+    return [table_html(Table("Answers to benign requests by refusal", header, rows, note=note))]
 
 
 def account_section(summaries: Sequence[Summary]) -> list[Html]:
@@ -52,7 +54,7 @@ def about_section(summaries: Sequence[Summary]) -> list[Html]:
         "tokens that the student wrote": lambda s: int(s.usage["answer_tokens"]),
         "seconds of student, all items": lambda s: float(s.usage["student_seconds"]),
     }
-    rows: tuple[tuple[Cell, ...], ...] = tuple((name, *map(fact, summaries)) for name, fact in facts.items())
+    rows = [(name, *map(fact, summaries)) for name, fact in facts.items()]
     return [table_html(Table("Who, by whom, and what it took", ("fact", *(s.name for s in summaries)), rows))]
 
 
@@ -84,6 +86,6 @@ def _counts(title: str, what: str, summaries: Sequence[Summary], counts: Callabl
     names = list(dict.fromkeys(name for each in found for name in each))
     if not names:
         return tag("p", tag("strong", f"{title}: "), "none.")
-    rows: tuple[tuple[Cell, ...], ...]
-    rows = tuple((name.replace("_", " "), *[each.get(name, 0) for each in found]) for name in names)
+    rows: list[tuple[Cell, ...]]
+    rows = [(name.replace("_", " "), *[each.get(name, 0) for each in found]) for name in names]
     return table_html(Table(title, (what or ALL, *(s.name for s in summaries)), rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from steer_verl.alarms import ALARMS
@@ -10,6 +11,7 @@ from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
 from steer_verl.report.charts import Frame, Line, chart, legend, short, ticks
+from steer_verl.report.parts import quiet
 from steer_verl.report.training import Training
 
 ALARM = "steer/alarm/"
@@ -49,10 +51,8 @@ def training_section(trainings: Sequence[Training]) -> list[Html]:
     if not trainings:
         return []
     charts = [drawn for shown in FIGURES if (drawn := _chart(shown, trainings))]
-    span = tag(
-        "p", "Horizontal axis: training step. Point at a chart, or use its arrow keys, to read it.", class_="quiet"
-    )
-    return [span, legend([t.name for t in trainings]), tag("div", *charts, class_="charts small"), *_alarms(trainings)]
+    note = quiet("Horizontal axis: training step. Point at a chart, or use its arrow keys, to read it.")
+    return [note, legend([t.name for t in trainings]), tag("div", *charts, class_="charts small"), *_alarms(trainings)]
 
 
 def _chart(shown: Shown, trainings: Sequence[Training]) -> Html | None:
@@ -76,16 +76,11 @@ def _readings(lines: Sequence[Line], steps: Sequence[float]) -> Iterator[tuple[f
 
 def _alarms(trainings: Sequence[Training]) -> list[Html]:
     """When which alarm fired; an alarm that watched and never fired is told too."""
-    rows = [row for name in ALARMS for training in trainings if (row := _alarm(name, training))]
-    header = ("alarm", "training", "steps watched", "fired at", "it means", "what helps")
-    return [table_html(Table("Alarms", header, tuple(rows)))] if rows else []
-
-
-def _alarm(name: str, training: Training) -> tuple[str | int, ...] | None:
-    watched = training.curve(ALARM + name)
-    if not watched:
-        return None
-    fired = [f"{step:.0f}" for step, value in watched if value]
-    when = f"{len(fired)} steps: {', '.join(fired[:8])}{' ...' if len(fired) > 8 else ''}" if fired else "never"
-    alarm = ALARMS[name]
-    return name.replace("_", " "), training.name, len(watched), when, alarm.meaning, alarm.hint if fired else ""
+    header, rows = ("alarm", "training", "steps watched", "fired at", "it means", "what helps"), []
+    for (name, alarm), training in product(ALARMS.items(), trainings):
+        if watched := training.curve(ALARM + name):
+            fired = [f"{step:.0f}" for step, value in watched if value]
+            when = f"{len(fired)} steps: {', '.join([*fired[:8], *['...'] * (len(fired) > 8)])}" if fired else "never"
+            hint = alarm.hint if fired else ""
+            rows.append((name.replace("_", " "), training.name, len(watched), when, alarm.meaning, hint))
+    return [table_html(Table("Alarms", header, rows))] if rows else []

@@ -2,9 +2,7 @@
 
 const failed = (row) => row.first > 0;
 const refused = (row) => row.kind === "benign" && (row.refusal === "full" || row.refusal === "partial");
-const held = (row) => !failed(row) && !refused(row) && !row.missing;
-
-const OUTCOMES = { failed, refused, held, missing: (row) => row.missing };
+const OUTCOMES = { failed, refused, missing: (row) => row.missing, held: (row) => !failed(row) && !refused(row) && !row.missing };
 
 const AGAINST = {
   worse: (row, other) => failed(row) && (!failed(other) || row.first < other.first),

@@ -26,7 +26,7 @@ def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[T
 
     Args:
         runs: as they were read.
-        shown: the same, as :func:`~steer_verl.report.labels.labelled` has them.
+        shown: the same, as :func:`~steer_verl.report.write.labelled` has them.
         logs: of trainings.
     """
     training = {"Training": training_section(logs)}

@@ -60,7 +60,7 @@ def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
         list(_readings(known, paper, last)),
         across=range(last + 1),
         up=(0, 0.25, 0.5, 0.75, 1),
-        under=[*zone(frame, 0, RISK, "risk zone: S < 0.5"), *_papers(frame, paper, last), *_bounds(frame, curves)],
+        under=[*zone(frame, RISK, "risk zone: S < 0.5"), *_papers(frame, paper, last), *_bounds(frame, curves)],
     )
     numbers = tag("details", tag("summary", "All figures of these curves"), _figures(known), _hazards(known))
     return tag("div", drawn, _at_risk(name, known, last), numbers)
@@ -69,15 +69,14 @@ def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
 def _line(run: str, curve: Survival | None) -> Line:
     """The curve as far as it says something."""
     if curve is None:
-        return Line(run, [], stepped=True)
-    points, low, high = (_tailed(values, _known_to(curve)) for values in (curve.survival, curve.low, curve.high))
-    ends = zip(points, low, high, strict=True)
-    return Line(run, points, [(t, low, high) for (t, _), (_, low), (_, high) in ends], stepped=True)
+        return Line(run, [])
+    points, low, high = (held(values, _known_to(curve)) for values in (curve.survival, curve.low, curve.high))
+    return Line(run, points, [*low, *reversed(high)])
 
 
-def _tailed(values: Sequence[float], last: int) -> list[Point]:
-    """The values to a turn, and the tail."""
-    return [*enumerate(values[: last + 1]), (last + TAIL, values[last])]
+def held(values: Sequence[float], last: int) -> list[Point]:
+    """The values to a turn, each held until the next one, the last one for the tail."""
+    return [(x, value) for t, value in enumerate(values[: last + 1]) for x in (t, min(t + 1, last + TAIL))]
 
 
 def _known_to(curve: Survival) -> int:
@@ -88,9 +87,9 @@ def _known_to(curve: Survival) -> int:
 def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
     """Worst and best case, where they differ from the curve."""
     for n, curve in enumerate(curves.values()):
-        for bound in (curve.worst, curve.best) if curve and curve.worst != curve.best else ():
-            assert curve
-            yield outline(frame, Line("", _tailed(bound, curve.reach), stepped=True), f"bound c{n % COLOURS}")
+        if curve and curve.worst != curve.best:
+            for bound in (curve.worst, curve.best):
+                yield outline(frame, held(bound, curve.reach), f"bound c{n % COLOURS}")
 
 
 def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
@@ -99,7 +98,7 @@ def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
     for model, curve in paper.items():
         points = [(0.0, 1.0), *((float(turn), share / 100) for turn, share in curve.items() if turn <= last)]
         ends[model] = frame.y(points[-1][1])
-        yield outline(frame, Line(model, [*points, (last + TAIL, points[-1][1])]), "paper")
+        yield outline(frame, [*points, (last + TAIL, points[-1][1])], "paper")
     for model in sorted(ends, key=ends.__getitem__, reverse=True):  # from below, none over another
         free = min(ends[model], free - 11)
         yield tag("text", model, x=frame.width - frame.right + 4, y=f"{free + 4:.1f}", font_size=10)

@@ -15,7 +15,6 @@ from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.records import atomic
 from steer_verl.report.dialogues import CHUNK, chunks, rows
 from steer_verl.report.images import album
-from steer_verl.report.labels import labelled
 from steer_verl.report.page import CLOSING, block, browser, opening, packed, script
 from steer_verl.report.sections import sections
 from steer_verl.report.training import Training, read_training
@@ -62,6 +61,22 @@ def write_report(
         for part in _parts(found, logs, title, images, fold):
             stream.write(part.encode("utf-8"))
     return out
+
+
+def labelled(runs: Sequence[EvalRun]) -> list[EvalRun]:
+    """The runs, called ``ours``, or where two have one name ``ours, seed 1`` or ``ours (out/eval/ours)``.
+
+    One page, one measure: all of them get the first one's thresholds.
+    """
+    names = [run.name for run in runs]
+    seeded = [f"{run.name}, seed {', '.join(str(n) for n in sorted({d.run for d in run.dialogues}))}" for run in runs]
+    found = []
+    for run, name, seeds in zip(runs, names, seeded, strict=True):
+        if names.count(name) > 1:
+            name = seeds if seeded.count(seeds) == 1 else f"{name} ({run.folder})"
+        about = run.about.model_copy(update={"name": name, "marks": runs[0].about.mark_settings.model_dump()})
+        found.append(replace(run, about=about))
+    return found
 
 
 def _read(path: Path) -> EvalRun:

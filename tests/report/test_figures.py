@@ -14,9 +14,9 @@ from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
 from steer_verl.report.account import account_section, refusal_section
 from steer_verl.report.heat import heat_section, strategy_section
-from steer_verl.report.labels import labelled
 from steer_verl.report.measures import measures_section, measures_table
 from steer_verl.report.survival import survival_section
+from steer_verl.report.write import labelled
 from tests.data.cards.reading import Page
 from tests.report import samples
 
@@ -58,7 +58,7 @@ def test_every_figure_of_the_comparison_is_on_the_page(comparison: Comparison) -
         for estimate in row.values.values():
             assert estimate.number(row.about.decimals) in text and f"n {estimate.n}" in text
         for gap in row.differences.values():
-            assert f"Δ {gap.value:+.{row.about.decimals}f} (" in text
+            assert f"Δ {gap.value:+.{row.about.decimals}f} [" in text
             assert gap.p is None or f"{gap.p:.3f}" in text or (gap.p < 0.001 and "< 0.001" in text)
 
 

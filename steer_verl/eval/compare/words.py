@@ -47,11 +47,8 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
             (facts if sure else unclear).append(said)
         unknown += [] if rows else [part]
         safety |= set(outcomes) if part == "safety" else set()
-    told = [
-        *facts,
-        *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear),
-        *_unknown(unknown, "of both "),
-    ]
+    facts += [f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear)
+    told = [*facts, *_unknown(unknown, "of both ")]
     who = WHO[True in safety, False in safety] if safety else "beside"
     return f"{rival} {who} {base}: ", f"{'; '.join(told)}."
 
