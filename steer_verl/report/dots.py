@@ -16,7 +16,7 @@ from steer_verl.report.charts import COLOURS
 
 HEIGHT = 24
 """Of a row, in pixels."""
-WIDTH = 12
+WIDTH = 18
 """Letters of a name that fit beside the plot; longer ones stand above it."""
 GRID = range(0, 101, 25)
 ENDS = {0: "start", 100: "end"}

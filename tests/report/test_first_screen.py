@@ -148,7 +148,7 @@ def test_many_sentences_follow_the_plot() -> None:
 
 def test_a_long_name_stands_above_its_plot() -> None:
     rows = [row("survival", {"base": figure(20.0)})]
-    assert "long" not in dots(rows, {"base": 0}) and 'class="panel long"' in dots(rows, {"base": 0, "x" * 13: 1})
+    assert "long" not in dots(rows, {"base": 0}) and 'class="panel long"' in dots(rows, {"base": 0, "x" * 19: 1})
 
 
 def test_the_plot_tells_its_figures_in_the_order_of_the_models() -> None:

@@ -129,3 +129,13 @@ def test_one_page_has_one_measure_and_says_so_once(tmp_path: Path) -> None:
     same = samples.write_run(second, other.about.model_copy(update={"marks": {}}), other.dialogues)
     again = Page(write_report([first, same.folder], tmp_path / "s.html").read_text(encoding="utf-8"))
     assert [t for t in page.texts if "rows-" not in t][:200] == [t for t in again.texts if "rows-" not in t][:200]
+
+
+def test_logs_of_inspect_give_the_same_page(runs: list[Path], tmp_path: Path) -> None:
+    log = pytest.importorskip("steer_verl.eval.inspect.log")
+    logs = [tmp_path / f"{run.name}.eval" for run in runs]
+    for run, path in zip(runs, logs, strict=True):
+        log.write_log(read_run(run), path)
+    shown, told = (Page(write_report(given, tmp_path / "r.html").read_text(encoding="utf-8")) for given in (logs, runs))
+    start = shown.text.index("is safer than")
+    assert shown.text[start : start + 2000] == told.text[start : start + 2000]
