@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
@@ -15,7 +15,7 @@ LEVELS = ("full", "partial", "none", "unsaid", "unrated", "unplayed")
 
 def refusal_section(summaries: Sequence[Summary]) -> list[Html]:
     """Answers to benign requests by how far they decline, for every benchmark and run that has some."""
-    found = [rows for name in subsets(summaries) if (rows := [row for s in summaries for row in _refused(name, s)])]
+    found = [rows for name in subsets(summaries) if (rows := list(_refused(name, summaries)))]
     rows = [
         row for some in found[len(found) == 2 :] for row in some
     ]  # all dialogues and the one benchmark are the same
@@ -58,14 +58,13 @@ def about_section(summaries: Sequence[Summary]) -> list[Html]:
     return [table_html(Table("Who, by whom, and what it took", ("fact", *(s.name for s in summaries)), rows))]
 
 
-def _refused(name: str, summary: Summary) -> list[tuple[Cell, ...]]:
-    subset = subset_of(summary, name)
-    counts = subset.refusals.get("benign") if subset else None
-    values = [getattr(counts, level) for level in LEVELS] if counts else []
-    total = sum(values)
-    if not total:
-        return []
-    return [(name, summary.name, total, *(f"{n:,} ({percent(n, total)})" if n else 0 for n in values))]
+def _refused(name: str, summaries: Sequence[Summary]) -> Iterator[tuple[Cell, ...]]:
+    for summary in summaries:
+        if (subset := subset_of(summary, name)) and (counts := subset.refusals.get("benign")):
+            values = [getattr(counts, level) for level in LEVELS]
+            if total := sum(values):
+                shares = (f"{n:,} ({percent(n, total)})" if n else 0 for n in values)
+                yield (name, summary.name, total, *shares)
 
 
 def _sizes(subset: Subset) -> Mapping[str, int]:

@@ -79,7 +79,7 @@ def _papers(published: Mapping[str, float]) -> Iterator[Html]:
 
 def _row(name: str, shapes: Iterable[Html], figures: Sequence[str], kind: str) -> Html:
     grid = [_line(mark, mark, 0, HEIGHT, "ground") for mark in GRID]
-    head = tag("th", name, scope="row", dir="auto", title=name)
+    head = tag("th", name, scope="row", dir="auto")
     return tag("tr", head, tag("td", _drawing([*grid, *shapes])), tag("td", *figures), class_=kind)
 
 

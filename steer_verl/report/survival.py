@@ -31,8 +31,11 @@ Paper = Mapping[str, Mapping[int, float]]
 def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     """A chart for all dialogues together and for each benchmark that has attacked dialogues of several turns."""
     static = all(summary.attack == "static" for summary in summaries)
-    drawn = [_subset(name, _curves(name, summaries), published(name) if static else {}) for name in subsets(summaries)]
-    parts = [part for part in drawn if part]
+    parts = []
+    for name in subsets(summaries):
+        curves = {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
+        if any(curves.values()):
+            parts.append(_subset(name, curves, published(name) if static else {}))
     if not parts:
         return []
     said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
@@ -42,14 +45,8 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]
 
 
-def _curves(name: str, summaries: Sequence[Summary]) -> Curves:
-    return {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
-
-
-def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
+def _subset(name: str, curves: Curves, paper: Paper) -> Html:
     known = {run: curve for run, curve in curves.items() if curve}
-    if not known:
-        return None
     last = max(curve.reach for curve in known.values())
     frame = Frame((0, last + TAIL), (0, 1), width=520, height=280, right=54 if paper else 10)
     drawn = chart(
@@ -122,9 +119,9 @@ def _at_risk(name: str, curves: Mapping[str, Survival], last: int) -> Html:
 
 def _figures(curves: Mapping[str, Survival]) -> Html:
     header = ("run", "dialogues", "S at the last turn (%)", "mean turns survived", "S < 0.5 from turn", "never failed")
-    rows = tuple(
+    rows = [
         (run, c.dialogues, c.at.text(1), c.mean_turns.text(2), _turn(c.risk_zone), c.never) for run, c in curves.items()
-    )
+    ]
     return table_html(Table("In figures, to the last turn that is drawn", header, rows))
 
 

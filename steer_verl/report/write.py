@@ -95,8 +95,8 @@ def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: 
         yield block(f"rows-{place}", packed(rows(run.dialogues, keys, run.about.mark_settings.fail_below)))
     yield f"<script>{code}</script>\n"
     images, places = album(runs, side)
-    for place, run in enumerate(runs):
-        for number, chunk in enumerate(chunks(run.dialogues, places[place])):
+    for place, (run, found) in enumerate(zip(runs, places, strict=True)):
+        for number, chunk in enumerate(chunks(run.dialogues, found)):
             yield block(f"chunk-{place}-{number}", packed(chunk))
     for number, image in enumerate(images):
         yield block(f"image-{number}", image)
