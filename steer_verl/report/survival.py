@@ -10,7 +10,7 @@ from steer_verl.data.cards.tables import Cell, Table
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
-from steer_verl.report.parts import grid, line, quiet, subset_of, subsets
+from steer_verl.report.parts import ALL, grid, line, quiet, subset_of, subsets
 
 RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
@@ -29,12 +29,14 @@ Paper = Mapping[str, Mapping[int, float]]
 
 
 def survival_section(summaries: Sequence[Summary]) -> list[Html]:
-    """A chart for all dialogues together and for each benchmark that has attacked dialogues of several turns."""
+    """A chart for each benchmark that has attacked dialogues of several turns, and for all dialogues together where
+    all runs were given the same benchmarks."""
+    alike = len({frozenset(summary.benchmarks) for summary in summaries}) == 1
     static = all(summary.attack == "static" for summary in summaries)
     parts = []
     for name in subsets(summaries):
         curves = {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
-        if any(curves.values()):
+        if any(curves.values()) and (alike or name != ALL):
             parts.append(_subset(name, curves, published(name) if static else {}))
     if not parts:
         return []

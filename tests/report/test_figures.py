@@ -93,6 +93,14 @@ def test_curves_read_as_the_summary_says(summaries: list[Summary]) -> None:
     assert f"{curve.at_risk[2]} at risk" in (sliders[0]["data-points"] or "")
 
 
+def test_runs_of_other_benchmarks_have_no_curve_in_common(summaries: list[Summary]) -> None:
+    one, other = summaries
+    fewer = other.model_copy(update={"benchmarks": {name: other.benchmarks[name] for name in ("beaver", "dys")}})
+    page = Page(joined(survival_section([one, fewer])))
+    titles = [given["aria-label"] for given in page.all("div") if given.get("role") == "slider"]
+    assert len(titles) == 5 and not any((title or "").startswith("all dialogues") for title in titles)
+
+
 def test_a_curve_ends_where_nobody_is_at_risk(summaries: list[Summary]) -> None:
     known = summaries[0].all.survival
     assert known is not None
