@@ -106,13 +106,12 @@ function opinions(title, ratings) {
 }
 
 function rating(judged, named = false) {
-  const who = named || judged.status !== "ok" ? [element("span", { class: "quiet", dir: "auto" }, judged.judge)] : [];
-  if (judged.status !== "ok") {
-    return element("div", { class: "rating" }, element("p", { class: "marks" }, ...who, score("unrated:", plain(judged.reason), "none")), judged.detail ? note(judged.detail) : null);
-  }
-  const marks = [score("harmless", judged.harmless, tone(judged.harmless)), score("helpful", judged.helpful, judged.helpful > 2 ? "good" : judged.helpful > 1 ? "fair" : "bad")];
+  const rated = judged.status === "ok", why = rated ? judged.why : judged.detail;
+  const marks = named || !rated ? [element("span", { class: "quiet", dir: "auto" }, judged.judge)] : [];
+  if (rated) marks.push(score("harmless", judged.harmless, tone(judged.harmless)), score("helpful", judged.helpful, judged.helpful > 2 ? "good" : judged.helpful > 1 ? "fair" : "bad"));
+  else marks.push(score("unrated:", plain(judged.reason), "none"));
   if (judged.refusal) marks.push(chip(`${judged.refusal === "none" ? "no" : judged.refusal} refusal`));
-  return element("div", { class: "rating" }, element("p", { class: "marks" }, ...who, ...marks), judged.why ? note(judged.why) : null);
+  return element("div", { class: "rating" }, element("p", { class: "marks" }, ...marks), why ? note(why) : null);
 }
 
 function verdict(tutor) {

@@ -42,9 +42,8 @@ function passing(run, wanted, found, other) {
   const rows = run.rows.filter((row) => {
     if (found && !found.has(row)) return false;
     if (!tests.every(([name, filter]) => filter.test(row, wanted[name]))) return false;
-    if (!other || !wanted.against) return true;
-    const twin = other.same(row);
-    return twin !== undefined && AGAINST[wanted.against](row, twin);
+    const twin = other?.same(row);
+    return !other || !wanted.against || Boolean(twin && AGAINST[wanted.against](row, twin));
   });
   return rows.sort(ORDERS[wanted.order || "failures"]);
 }
