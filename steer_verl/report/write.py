@@ -80,9 +80,9 @@ def labelled(runs: Sequence[EvalRun]) -> list[EvalRun]:
 
 
 def _read(path: Path) -> EvalRun:
-    """A run whose name cannot turn around what stands beside it."""
+    """A run whose name can be seen, and cannot turn around what stands beside it."""
     run = read_run(path)
-    return replace(run, about=run.about.model_copy(update={"name": one_line(run.name)}))
+    return replace(run, about=run.about.model_copy(update={"name": one_line(run.name) or "(no name)"}))
 
 
 def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool) -> Iterator[str]:
