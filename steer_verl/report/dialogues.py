@@ -88,7 +88,6 @@ def _whole(dialogue: EvalDialogue, images: Mapping[str, int | str]) -> dict[str,
 def _turn(turn: EvalTurn, images: Mapping[str, int | str]) -> dict[str, Any]:
     parsed = parse_answer(turn.answer)
     told = turn.model_dump(mode="json", exclude_none=True, exclude=_SILENT_OF_TURNS)
-    told["question"] = unmarked(turn.user.text)
-    told["images"] = [images[path] for path in turn.user.images]
-    told["thinking"], told["answer"], told["formed"] = parsed.thinking, parsed.answer, parsed.well_formed
-    return told
+    said = {"thinking": parsed.thinking, "answer": parsed.answer, "formed": parsed.well_formed}
+    shown = [images[path] for path in turn.user.images]
+    return told | said | {"question": unmarked(turn.user.text), "images": shown}

@@ -60,11 +60,10 @@ def _model(name: str, colour: int, found: Estimate | None, decimals: int) -> Htm
 
 
 def _shapes(found: Estimate, colour: str) -> Iterator[Html]:
-    middle = HEIGHT / 2
-    if found.worst is not None and found.best is not None and found.bounds(1):
-        yield _line(found.worst, found.best, middle, middle, f"bound {colour}")
-    if found.low is not None and found.high is not None:
-        yield _line(found.low, found.high, middle, middle, f"range {colour}")
+    middle, bounds = HEIGHT / 2, (found.worst, found.best) if found.bounds(1) else (None, None)
+    for (left, right), kind in ((bounds, "bound"), ((found.low, found.high), "range")):
+        if left is not None and right is not None:
+            yield _line(left, right, middle, middle, f"{kind} {colour}")
     if found.value is not None:
         yield tag("circle", cx=f"{found.value:.2f}%", cy=middle, r=5, class_=f"dot {colour}")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
-from steer_verl.data.cards.tables import Cell, Table
+from steer_verl.data.cards.tables import Table
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
@@ -129,15 +129,12 @@ def _figures(curves: Mapping[str, Survival]) -> Html:
 
 def _hazards(curves: Mapping[str, Survival]) -> Html:
     header = ("turn", "at risk", "first failures", "hazard (%)", "lost to view after it")
-    return joined(
-        table_html(Table(f"Hazard by turn: {run}", header, [_hazard(c, t) for t in range(1, c.reach + 1)]))
-        for run, c in curves.items()
-    )
-
-
-def _hazard(curve: Survival, t: int) -> tuple[Cell, ...]:
-    hazard = curve.hazard[t - 1].text(1)
-    return (str(t), curve.at_risk[t], curve.failures[t], hazard, curve.censored_unrated[t])
+    tables = []
+    for run, c in curves.items():
+        turns = range(1, c.reach + 1)
+        rows = [(str(t), c.at_risk[t], c.failures[t], c.hazard[t - 1].text(1), c.censored_unrated[t]) for t in turns]
+        tables.append(table_html(Table(f"Hazard by turn: {run}", header, rows)))
+    return joined(tables)
 
 
 def _turn(span: Span) -> str:
