@@ -21,7 +21,7 @@ from rich.console import Console
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
-from steer_verl.eval.images import locator
+from steer_verl.eval.images import image_digest, locator
 from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
 from steer_verl.eval.judging.protocol import Case, Rated, case_of
@@ -105,13 +105,16 @@ def rejudge(
         }
     )
     known_errors(about)  # a calibration that cannot be used is told now
+    located = functools.cache(locator(source))
     job: Job[EvalDialogue] = Job(
         RejudgeStep.name,
         config.out / WORK,
-        make_step=functools.partial(_make_step, config, functools.cache(locator(source))),
+        make_step=functools.partial(_make_step, config, located),
         items=lambda: source.dialogues,
         settings=config.work,
-        content=lambda one: digest_of([with_images(one, lambda image: "").model_dump_json()]),
+        content=lambda one: digest_of(
+            [with_images(one, lambda path: image_digest(str(located(path) or ""))).model_dump_json()]
+        ),
     )
     done = worked(
         config,

@@ -16,6 +16,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -34,7 +35,7 @@ from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
 from steer_verl.tutor import build_tutor
 from steer_verl.types import Tutor
-from steer_verl.work.run import Job
+from steer_verl.work.run import Job, agreed_plan
 
 ITEMS, IMAGES = "items.jsonl", "images"
 
@@ -60,7 +61,6 @@ def evaluate(
     """
     student_t(1)  # what the figures need is missed now, not after hours of play
     config, items = with_retries(config, retry), config.out / ITEMS
-    rows = _write_items(config, items, console)
     step = make_step(config, retry, 1)  # nothing is started yet: only who takes part is told
     about = RunAbout(
         name=student_label(config.student),
@@ -73,7 +73,7 @@ def evaluate(
         calibration=calibration_of(config.judge.calibration),
     )
     known_errors(about)  # a calibration that cannot be used is told now
-    fingerprint = {"student": about.student, "judge": about.judge, "attack": config.attack}
+    fingerprint: dict[str, Any] = {"student": about.student, "judge": about.judge, "attack": config.attack}
     fingerprint |= {"tutor": about.tutor} if about.tutor else {}
     job: Job[EvalItem] = Job(
         NAME,
@@ -83,10 +83,14 @@ def evaluate(
         settings=config.work,
         content=content_of,
     )
+    with atomic(items) as stream:
+        rows = _write_items(config, stream, console)
+        fingerprint |= {"max_turns": config.max_turns, "items": digest_of(rows)}
+        agreed_plan(job, fingerprint, accept_changes)  # a folder that refuses them is left as it is
     return worked(
         config,
         job,
-        {**fingerprint, "max_turns": config.max_turns, "items": digest_of(rows)},
+        fingerprint,
         about,
         lambda: {item.id: [turn.images for turn in item.seed.turns] for item in read_items(items)},
         total=len(rows),
@@ -142,16 +146,15 @@ def _placed(item: EvalItem, path: Callable[[str], str]) -> EvalItem:
     return item.model_copy(update={"seed": item.seed.model_copy(update={"turns": turns})})
 
 
-def _write_items(config: EvalConfig, path: Path, console: Console | None) -> list[str]:
+def _write_items(config: EvalConfig, stream: IO[bytes], console: Console | None) -> list[str]:
     """All rows of all benchmarks, so that a bad file is told before a model is loaded; returns their ids."""
     rows, unplayable, ids = Counter[str](), Counter[str](), list[str]()
     relative = below(config.out)
-    with atomic(path) as stream:
-        for item in items_of(config.benchmarks, config.out / IMAGES):
-            stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
-            ids.append(item.id)
-            rows[item.benchmark] += 1
-            unplayable[item.benchmark] += bool(item.unplayable)
+    for item in items_of(config.benchmarks, config.out / IMAGES):
+        stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
+        ids.append(item.id)
+        rows[item.benchmark] += 1
+        unplayable[item.benchmark] += bool(item.unplayable)
     for name in config.benchmarks:
         told = f"{name}: {rows[name]:,} items"
         told += f", {unplayable[name]:,} of them cannot be played" if unplayable[name] else ""

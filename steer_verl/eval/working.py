@@ -19,16 +19,16 @@ from rich.console import Console
 from steer_verl import __version__
 from steer_verl.config import Settings
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.eval.config import WorkedSettings
+from steer_verl.eval.config import MAX_RETRIES, WorkedSettings
 from steer_verl.eval.judging.agreement import Agreement
 from steer_verl.eval.records import EvalDialogue, EvalEnd, Unrated
-from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
+from steer_verl.eval.runs import ABOUT, SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import write_whole
 from steer_verl.text import one_line
-from steer_verl.work.manifest import account
+from steer_verl.work.manifest import account, read_plan
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, agreed_plan, run
 from steer_verl.work.step import Outcome, given_up
@@ -117,12 +117,18 @@ def with_retries(config: C, retry: bool) -> C:
     """The settings with the retries of their folder: one more for a retry, unless an unfinished one goes on.
 
     Raises:
-        DataError: there is nothing to be retried.
+        ConfigError: another command is at work in the folder.
+        DataError: there is nothing to be retried, or a finished run lies there without its work.
     """
-    kept = kept_settings(config.out).get("retries")
+    out, kept = config.out, kept_settings(config.out).get("retries")
     retries = max(config.retries, kept if isinstance(kept, int) else 0)
-    if retry:
-        retries = retries + 1 if account(config.out / WORK).complete else max(retries, 1)
+    if retry or read_plan(out / WORK):
+        complete = account(out / WORK).complete  # nobody else is at work there
+        if retry:
+            retries = min(retries + 1, MAX_RETRIES) if complete else max(retries, 1)
+    elif (out / ABOUT).exists():
+        what = f"a finished run lies there without its {WORK}/, and all of it would be asked for again"
+        raise DataError(f"{out}: {what}; give a new folder, or put {WORK}/ back")
     return config.model_copy(update={"retries": retries})
 
 
@@ -133,7 +139,8 @@ def kept_settings(out: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read.
     """
     path = out / CONFIG
-    return _json(path, str(path), "start `steer eval run` with its own file again") if path.exists() else {}
+    hint = "remove it, and start the command that began the folder once more"
+    return _json(path, str(path), hint) if path.exists() else {}
 
 
 def calibration_of(path: Path | None) -> dict[str, Any] | None:
@@ -153,9 +160,12 @@ def digest_of(parts: Iterable[str]) -> str:
 
 def _json(path: Path, where: str, hint: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{where}: cannot be read ({error}); {hint}") from None
+        if isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
+            return found
+        error: Exception = ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as failure:
+        error = failure
+    raise ConfigError(f"{where}: cannot be read ({error}); {hint}")
 
 
 def plain(settings: Settings) -> dict[str, Any]:

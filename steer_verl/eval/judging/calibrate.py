@@ -40,7 +40,7 @@ from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale, read_labelle
 from steer_verl.types import Usage
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, run
-from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, value_of
+from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, given_up, value_of
 
 CALIBRATION = "calibration.json"
 WORK = WorkSettings(in_flight=128, shards=4)
@@ -185,7 +185,8 @@ def calibrate(
     accept_changes: bool = False,
     console: Console | None = None,
 ) -> JudgeCalibration:
-    """Rate what people have scored, or go on rating, and write ``out/calibration.json``.
+    """Rate what people have scored, or go on rating, and write ``out/calibration.json``; what was given up before is
+    asked for again.
 
     Args:
         labelled: CSV of scored answers (steer_verl/tutor/labelled.py).
@@ -218,7 +219,7 @@ def calibrate(
         CalibrateStep.name, out / "work", make_step, unique.values, settings=work, key=attrgetter("key")
     )
     who = {"judge": judge}
-    run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, console=console)
+    run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, retry=given_up, console=console)
     found = {outcome.id: outcome for outcome in read_outcomes(job.folder) if outcome.id in unique}
     usage = sum((outcome.usage for outcome in found.values()), Usage())
     marks = [_mark(found[row.key]) for row in data.rows]

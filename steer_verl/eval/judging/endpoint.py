@@ -47,7 +47,8 @@ class EndpointJudge:
         self.prompt = judge_prompt(rubric, where)
         self._asker = Asker(config, ROLE, self.prompt, cache=cache, log=log)
         self._again = ""
-        self.name = self._asker.name + ("" if config.images else BLIND)
+        sampled = f"+t{config.temperature:g}" if config.temperature else ""
+        self.name = self._asker.name + sampled + ("" if config.images else BLIND)
 
     def numbered(self, number: int) -> EndpointJudge:
         """This judge, as the second or a later one of a panel with the same model and rubric."""

@@ -8,14 +8,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import DataError
 from steer_verl.eval.config import StudentSettings
+from steer_verl.eval.images import image_digest
 from steer_verl.eval.students.protocol import Messages, Reply, Tell
-from steer_verl.images import MAX_BYTES, resolve_image
 from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
@@ -74,18 +72,4 @@ def digest(messages: Messages) -> str:
 
 
 def _known(block: Mapping[str, Any]) -> list[str]:
-    return ["image", _image(str(block["image"]))] if block["type"] == "image" else ["text", block["text"]]
-
-
-def _image(path: str) -> str:
-    try:
-        real = resolve_image(path)
-        stat = real.stat()
-        return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
-    except (DataError, OSError):
-        return "unreadable"  # it is told when it is to be shown; no answer is kept
-
-
-@lru_cache(maxsize=2**14)
-def _of_bytes(real: Path, _mtime: int, _size: int) -> str:
-    return hashlib.sha256(real.read_bytes()).hexdigest()
+    return ["image", image_digest(str(block["image"]))] if block["type"] == "image" else ["text", block["text"]]
