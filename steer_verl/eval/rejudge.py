@@ -106,22 +106,28 @@ def rejudge(
     )
     known_errors(about)  # a calibration that cannot be used is told now
     located = functools.cache(locator(source))
+
+    def known(image: str) -> str:
+        return image_digest(str(located(image) or ""))
+
+    def make_step(processes: int, cache: ReplyCache) -> RejudgeStep:
+        judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
+        return RejudgeStep(judge, located)
+
     job: Job[EvalDialogue] = Job(
         RejudgeStep.name,
         config.out / WORK,
-        make_step=functools.partial(_make_step, config, located),
+        make_step=make_step,
         items=lambda: source.dialogues,
         settings=config.work,
-        content=lambda one: digest_of(
-            [with_images(one, lambda path: image_digest(str(located(path) or ""))).model_dump_json()]
-        ),
+        content=lambda one: digest_of([with_images(one, known).model_dump_json()]),
     )
     done = worked(
         config,
         job,
         {"judge": about.judge, "items": digest_of(one.id for one in source.dialogues)},
         about,
-        lambda: {one.id: [turn.user.images for turn in one.turns] for one in source.dialogues},
+        lambda one: [turn.user.images for turn in one.turns],
         total=len(source.dialogues),
         accept_changes=accept_changes,
         retry=retry,
@@ -153,10 +159,3 @@ def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequenc
     for override in overrides:
         set_override(values, override)
     return parse_settings(RejudgeConfig, {**values, "run": run, "out": out}, str(file) if file else "settings")
-
-
-def _make_step(
-    config: RejudgeConfig, located: Callable[[str], Path | None], processes: int, cache: ReplyCache
-) -> RejudgeStep:
-    judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
-    return RejudgeStep(judge, located)

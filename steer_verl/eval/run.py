@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.judging import CALLS, build_judge
@@ -34,7 +33,6 @@ from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
 from steer_verl.tutor import build_tutor
-from steer_verl.types import Tutor
 from steer_verl.work.run import Job, agreed_plan
 
 ITEMS, IMAGES = "items.jsonl", "images"
@@ -46,13 +44,9 @@ def evaluate(
     """Evaluate, or go on evaluating; what is done is not done again.
 
     Args:
-        config: of the run.
         accept_changes: a folder that was begun with another student, judge or benchmark is worked anew.
         retry: what is missing in the folder is asked for again: what was given up, left, or not rated.
         console: where progress is shown.
-
-    Returns:
-        The finished run; ``summary.json`` is written beside it.
 
     Raises:
         ConfigError: a setting cannot work, or the folder was begun with others.
@@ -92,7 +86,7 @@ def evaluate(
         job,
         fingerprint,
         about,
-        lambda: {item.id: [turn.images for turn in item.seed.turns] for item in read_items(items)},
+        lambda item: [turn.images for turn in item.seed.turns],
         total=len(rows),
         accept_changes=accept_changes,
         retry=retry,
@@ -106,11 +100,13 @@ def make_step(config: EvalConfig, retry: bool, processes: int, cache: ReplyCache
     Raises:
         ConfigError: a setting cannot work.
     """
-    student, retries = config.student, config.retries
+    student, out, retries, tutor = config.student, config.out, config.retries, config.tutor
+    if tutor is not None and not tutor.log:
+        tutor = tutor.model_copy(update={"log": str(out / CALLS)})
     return EvalStep(
-        build_student(student, config.out, processes=processes, cache=cache),
-        build_judge(config.judge, config.out, processes=processes, retries=retries, cache=cache),
-        _tutor(config, cache),
+        build_student(student, out, processes=processes, cache=cache),
+        build_judge(config.judge, out, processes=processes, retries=retries, cache=cache),
+        build_tutor(tutor, cache=cache) if tutor is not None else None,
         attack=config.attack,
         max_turns=config.max_turns,
         run=student.run,
@@ -160,13 +156,4 @@ def _write_items(config: EvalConfig, stream: IO[bytes], console: Console | None)
         told += f", {unplayable[name]:,} of them cannot be played" if unplayable[name] else ""
         if console is not None:
             console.print(told, markup=False, highlight=False, soft_wrap=True)
-    if not ids:
-        raise DataError(f"benchmarks {', '.join(config.benchmarks)}: no row in them; check the files")
     return ids
-
-
-def _tutor(config: EvalConfig, cache: ReplyCache | None) -> Tutor | None:
-    if config.tutor is None:
-        return None
-    logged = config.tutor if config.tutor.log else config.tutor.model_copy(update={"log": str(config.out / CALLS)})
-    return build_tutor(logged, cache=cache)

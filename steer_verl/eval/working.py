@@ -64,23 +64,20 @@ def worked(
     job: Job[Any],
     fingerprint: Mapping[str, Any],
     about: RunAbout,
-    images: Callable[[], Mapping[str, Sequence[tuple[str, ...]]]],
+    images: Callable[[Any], Sequence[tuple[str, ...]]],
     *,
     total: int,
     accept_changes: bool,
     retry: bool,
     console: Console | None,
 ) -> Finished:
-    """Work through an evaluation, or go on with it, and write the run.
+    """Work through an evaluation, or go on with it, and write the run. See :func:`steer_verl.work.run.run`.
 
     Args:
         config: its settings, which are kept.
         job: makes an :class:`~steer_verl.eval.records.EvalDialogue` of every item.
-        fingerprint: who takes part, and what decides the results.
         about: the run, but for what it has cost.
-        images: the images' paths by item and turn, as they are now: the folder or the files may have been moved.
-        total: items.
-        accept_changes, retry, console: see :func:`steer_verl.work.run.run`.
+        images: the images of an item's turns, where they lie now: the folder or the files may have been moved.
 
     Raises:
         ConfigError: the folder was begun with other settings.
@@ -89,18 +86,12 @@ def worked(
     agreed_plan(job, fingerprint, accept_changes)
     write_whole(config.out / CONFIG, json.dumps(plain(config), indent=1) + "\n")
     who = {role: getattr(about, role) for role in ("student", "judge", "tutor") if getattr(about, role)}
-    done = run(
-        job,
-        fingerprint,
-        agents=who,
-        total=total,
-        accept_changes=accept_changes,
-        retry=missing if retry else None,
-        console=console,
-    )
+    again = missing if retry else None
+    done = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, retry=again, console=console)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
-    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, images()))
+    shown = {item.id: images(item) for item in job.items()}
+    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, shown))
     summary = summarize(written)
     write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")

@@ -36,7 +36,7 @@ def test_a_folder_that_refuses_other_settings_is_left_as_it_is(tmp_path: Path) -
             {"max_turns": 2},
             {"judge": {"endpoint": endpoint(server, temperature=1)}},
         ):
-            with pytest.raises(ConfigError, match="begun with other settings: (items|max_turns|judge)"):
+            with pytest.raises(ConfigError, match=r"begun with other settings: (items|max_turns|judge)"):
                 play(tmp_path, server, **changed)
         with pytest.raises(ConfigError, match="begun with step 'rejudge'"):
             play(tmp_path, server, "new")

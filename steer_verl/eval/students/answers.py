@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.images import image_digest
-from steer_verl.eval.students.protocol import Messages, Reply, Tell
+from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.cache import Cache, ReplyCache, remembered
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
@@ -34,8 +35,8 @@ class Setup:
     """Keeps every answer, with the seconds that it took; without one, nothing is kept."""
     log: RequestLog | None = None
     """Where every attempt at a server is written down, if anywhere."""
-    tell: Tell = print
-    """Shows the progress of a start."""
+    tell: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True)
+    """Shows one line of progress while a server starts."""
 
 
 class KeptAnswers(ABC):

@@ -13,13 +13,13 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
 from steer_verl.errors import ConfigError, StudentError, disk_error
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
@@ -68,7 +68,7 @@ class VllmServer:
         ConfigError: an argument would hide the server from us.
     """
 
-    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Tell) -> None:
+    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Callable[[str], object]) -> None:
         self.folder, self.settings, self.out = folder, settings, out
         self.model = self.base_url = ""
         self._tell, self._kept = tell, Kept(out / "server.json", out / "vllm.log")
