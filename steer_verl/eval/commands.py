@@ -110,14 +110,14 @@ def calibrate(
     accept_changes: AcceptChanges = False,
 ) -> None:
     """How often the judge misses a failure or blames a good answer, by people's scores; for judge.calibration."""
-    from steer_verl.eval.config import JudgeFile
+    from steer_verl.eval.config import CalibrateConfig
     from steer_verl.eval.judging.calibrate import calibrate as learn
     from steer_verl.settings_file import load_settings
     from steer_verl.tutor.labelled import Scale
 
     if scale is not None and scale not in [known.value for known in Scale]:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(known.value for known in Scale)}")
-    judge = load_settings(JudgeFile, *_split(settings)).judge
+    judge = load_settings(CalibrateConfig, *_split(settings), only=["judge"]).judge
     with _resumable() as console:
         found = learn(
             labelled,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from steer_verl.config import EndpointConfig, Settings, TutorConfig
 from steer_verl.data.sources.settings import SourceSettings
@@ -133,10 +133,8 @@ class JudgeSettings(Settings):
         return self
 
 
-class JudgeFile(BaseModel):
-    """The ``judge`` of a run's file, whatever else stands there."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+class CalibrateConfig(Settings):
+    """What ``steer eval calibrate`` takes of a run's file."""
 
     judge: JudgeSettings
 

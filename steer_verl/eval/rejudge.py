@@ -36,7 +36,7 @@ from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
 from steer_verl.records import write_whole
-from steer_verl.settings_file import parse_settings, read_yaml, set_override
+from steer_verl.settings_file import load_settings
 from steer_verl.statistics.intervals import student_t
 from steer_verl.work.run import Job
 from steer_verl.work.step import Done
@@ -150,12 +150,5 @@ def _placed(source: EvalRun, name: str, settings: dict[str, Any]) -> dict[str, A
 
 
 def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequence[str]) -> RejudgeConfig:
-    """The settings of a command: of a run's file, what is said of judging.
-
-    Raises:
-        ConfigError: a setting cannot work.
-    """
-    values = {name: value for name, value in (read_yaml(file) if file else {}).items() if name in OF_FILE}
-    for override in overrides:
-        set_override(values, override)
-    return parse_settings(RejudgeConfig, {**values, "run": run, "out": out}, str(file) if file else "settings")
+    """The settings of a command: of a run's file, what is said of judging. A ``ConfigError``: one cannot work."""
+    return load_settings(RejudgeConfig, file, overrides, only=OF_FILE, run=run, out=out)

@@ -1,4 +1,9 @@
-"""An answer that is kept is known by its place, by who gave it, and by the conversation that it answers."""
+"""What a student is shown, and its answers, which are kept.
+
+Every text is neutralised: questions come from files and tutors, answers from the student itself, and neither may spell
+a role or an image that is not there. Hidden characters stay: a benchmark may mean them. An answer that is kept is known
+by its place, by who gave it, and by the conversation that it answers.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,10 @@ from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.images import image_digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.forms import Images
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
+from steer_verl.text import neutralize
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,41 @@ class KeptAnswers(ABC):
         Raises:
             AgentFailed: see the protocol.
         """
+
+
+def conversation(system: str, messages: Messages, images: Images | None) -> list[dict[str, Any]]:
+    """The messages as a student takes them, each one's images and texts in their order.
+
+    Args:
+        system: a system message that goes before them; empty: none.
+        messages: the chat, the open question last.
+        images: how a server is shown images; ``None``: by their paths, for a student in this process.
+
+    Raises:
+        AgentFailed: an image cannot be opened.
+    """
+    head = [{"role": "system", "content": system}] if system else []
+    return [*head, *({"role": m["role"], "content": _content(m["content"], images)} for m in messages)]
+
+
+def image_paths(messages: Messages) -> list[str]:
+    """The images of a chat, in their order."""
+    blocks = [b for m in messages if not isinstance(m["content"], str) for b in m["content"]]
+    return [str(block["image"]) for block in blocks if block["type"] == "image"]
+
+
+def _content(content: Any, images: Images | None) -> str | list[dict[str, Any]]:
+    """A plain string when no image is shown."""
+    parts: list[dict[str, Any]] = []
+    for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        if block["type"] != "image":
+            parts += [{"type": "text", "text": text}] if (text := neutralize(block["text"])) else []
+        elif images is None:
+            parts.append(dict(block))
+        else:
+            shown, unseen = images.parts((str(block["image"]),))
+            parts += shown or [{"type": "text", "text": unseen}]
+    return parts if any(part["type"] != "text" for part in parts) else "".join(part["text"] for part in parts)
 
 
 def digest(messages: Messages) -> str:

@@ -15,8 +15,7 @@ from typing import Any
 from steer_verl.config import EndpointConfig
 from steer_verl.dialogue import user_message
 from steer_verl.errors import StudentError
-from steer_verl.eval.students.answers import KeptAnswers, Setup, digest
-from steer_verl.eval.students.conversation import conversation
+from steer_verl.eval.students.answers import KeptAnswers, Setup, conversation, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
 from steer_verl.models.endpoint import Endpoint
