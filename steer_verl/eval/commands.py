@@ -143,10 +143,13 @@ def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
 
 @contextlib.contextmanager
 def _resumable() -> Iterator[Console]:
-    """Where progress is shown; Ctrl-C loses nothing."""
+    """Where progress is shown. Ctrl-C and a SIGTERM lose nothing: the calls under way come to their end."""
+    from steer_verl.processes.child import terminable
+
     console = Console(stderr=True, highlight=False)
     try:
-        yield console
+        with terminable():
+            yield console
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None

@@ -92,14 +92,15 @@ class EvalStep:
             item.seed, tutor, attack=self.attack, max_turns=self.max_turns, key=place.key, unscored_ends=False
         )
         ratings: list[asyncio.Task[Rated]] = []
+        playing = asyncio.ensure_future(self._play(item, dialogue, ratings, place))
         try:
-            left = await _failure(self._play(item, dialogue, ratings, place))
-            lost = await _failure(dialogue.settled())
+            await asyncio.wait([playing])  # called off where no new call may be begun: those under way are paid for
             rated = await asyncio.gather(*ratings, return_exceptions=True)
+            lost, left = await _failure(dialogue.settled()), await _failure(playing)
         finally:
             dialogue.abandon()
-            for rating in ratings:
-                rating.cancel()
+            for task in (playing, *ratings):
+                task.cancel()
         end, failure = EvalEnd.COMPLETED, left or lost
         if failure is not None:
             end = EvalEnd.STUDENT_FAILED if dialogue.question is not None else EvalEnd.TUTOR_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from steer_verl.settings_file import parse_settings
 from steer_verl.work import store
 from tests.data.samples import picture
 from tests.eval.test_rejudge import WORK, again, contents
-from tests.eval.test_retry import DOWN, _at_once, killed_after, play, same  # noqa: F401
+from tests.eval.test_retry import DOWN, _at_once, command, finished, killed_after, play, same  # noqa: F401
 from tests.eval.world import ITEMS, TURNS, World, bench, endpoint, recipe, settings
 
 
@@ -156,3 +157,27 @@ def test_a_benchmark_may_come_and_go_and_what_stays_is_not_paid_again(tmp_path: 
         assert len(changed(more).run.dialogues) == ITEMS + 2 and len(server.paid) == 2 * 2 * TURNS
         assert same(changed(own).run, first.run) and not server.paid
         assert len(changed(more).run.dialogues) == ITEMS + 2 and not server.paid
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "adaptive"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, False), (signal.SIGINT, True)],
+)
+def test_a_scheduler_that_ends_the_command_loses_no_call(
+    tmp_path: Path, number: signal.Signals, adaptive: bool
+) -> None:
+    bench(tmp_path)
+    with World(pause=0.1).in_thread() as server:
+        words = ("run", recipe(tmp_path / "run.yaml", settings(tmp_path, tmp_path / "out", server, adaptive=adaptive)))
+        process, deadline = command(*words), time.monotonic() + 60
+        while len(server.asked) < 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "the same command goes on from here" in said, said
+        calls = (3 if adaptive else 2) * ITEMS * TURNS
+        assert len(server.asked) < calls
+        finished(*words)
+        assert not server.twice and len(server.paid) == calls
