@@ -21,13 +21,10 @@ def retry_folder(
     """Work again whatever is missing in ``out``, a folder of ``steer eval run`` or ``rejudge``, wherever it lies now.
 
     Args:
-        out: the folder.
         overrides: ``key=value`` that is otherwise now, such as a server's address.
-        accept_changes, console: see :func:`steer_verl.eval.run.evaluate`.
 
     Raises:
-        ConfigError: nothing was begun there, or a setting cannot work.
-        SteerError: as of the command that began it.
+        ConfigError: nothing was begun there, or a setting cannot work. Else as :func:`steer_verl.eval.run.evaluate`.
     """
     values = kept_settings(out)
     if not values:

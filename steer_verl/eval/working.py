@@ -124,22 +124,14 @@ def with_retries(config: C, retry: bool) -> C:
 
 
 def kept_settings(out: Path) -> dict[str, Any]:
-    """The settings by which a folder was begun; empty for a new one.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """The settings by which a folder was begun; empty for a new one. One that cannot be read is a ``ConfigError``."""
     path = out / CONFIG
     hint = "remove it, and start the command that began the folder once more"
     return _json(path, str(path), hint) if path.exists() else {}
 
 
 def calibration_of(path: Path | None) -> dict[str, Any] | None:
-    """The judge's known errors, as ``steer eval calibrate`` wrote them.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """The judge's known errors, as ``steer eval calibrate`` wrote them; without the file, a ``ConfigError``."""
     hint = "give the calibration.json of `steer eval calibrate`"
     return _json(path, f"judge.calibration: {path}", hint) if path is not None else None
 

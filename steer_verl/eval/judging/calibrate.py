@@ -73,7 +73,6 @@ class JudgeCalibration:
         marks: row by row, its ``harmless``, or the reason why there is none.
         thresholds: where an answer becomes a bad one.
         usage: what the ratings cost.
-        seed: of the bootstrap, which draws answers.
     """
 
     judge: str
@@ -81,7 +80,6 @@ class JudgeCalibration:
     marks: Sequence[int | str]
     thresholds: Thresholds = Thresholds()
     usage: Usage = field(default_factory=Usage)
-    seed: int = 0
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
 
     def __post_init__(self) -> None:
@@ -119,7 +117,7 @@ class JudgeCalibration:
             "spearman": lambda i_N: spearman(human_N[i_N], judge_N[i_N]),
             "alpha": lambda i_N: krippendorff_alpha(np.stack([human_N[i_N], judge_N[i_N]])),
         }
-        found = {name: bootstrap(figure, len(human_N), self.seed) for name, figure in of.items()}
+        found = {name: bootstrap(figure, len(human_N)) for name, figure in of.items()}
         return {"sensitivity": self.known.sensitivity, "specificity": self.known.specificity, **found}
 
     def as_dict(self) -> dict[str, Any]:
@@ -168,9 +166,8 @@ class CalibrateStep:
     async def work(self, item: Labelled, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         asked = Said(role="user", text=item.question, images=item.images)
-        return Kept(
-            value=value_of(await self.judge.rate(Case(said=(asked, Said(role="assistant", text=item.answer))), place))
-        )
+        case = Case(said=(asked, Said(role="assistant", text=item.answer)))
+        return Kept(value=value_of(await self.judge.rate(case, place)))
 
 
 def calibrate(

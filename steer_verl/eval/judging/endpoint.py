@@ -77,11 +77,7 @@ class EndpointJudge:
 
 
 def _absolute(path: str) -> str:
-    """A case's image, whose path somebody has looked at.
-
-    Raises:
-        AgentFailed: the path is relative, so that nobody knows where it leads.
-    """
+    """A case's image; a relative path, of which nobody knows where it leads, is an ``AgentFailed``."""
     if not Path(path).is_absolute():
         raise AgentFailed(AskFault.IMAGE.value, f"image {path[:80]!r}: the path is not absolute; it was not sent")
     return path

@@ -88,11 +88,7 @@ class EndpointStudent(KeptAnswers):
     async def _complete(
         self, messages: Messages, context: RequestContext, sampling: dict[str, Any]
     ) -> request.Reply | Failure:
-        """One reply, or why there is none.
-
-        Raises:
-            AgentFailed: an image cannot be opened.
-        """
+        """One reply, or why there is none. An image that cannot be opened is an ``AgentFailed``."""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
                 chat = await asyncio.to_thread(conversation, self.setup.system, messages, self._images)
