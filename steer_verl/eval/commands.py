@@ -56,7 +56,8 @@ def retry(
     """Ask again for what is missing in a folder: given up, not rated, left by student or tutor, or not playable then.
 
     What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more.
-    Killed, the same command goes on.
+    Killed, the same command goes on. The folder's config.json is followed as a file of your own would be: look at that
+    of a folder which is somebody else's. student.trust_checkpoint is never taken from it.
     """
     from steer_verl.eval.retry import retry_folder
 

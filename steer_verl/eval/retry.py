@@ -29,6 +29,8 @@ def retry_folder(
     values = kept_settings(out)
     if not values:
         raise ConfigError(f"{out}: no {CONFIG} there; give the `out` of `steer eval run`, or start that again first")
+    if isinstance(student := values.get("student"), dict):
+        student.pop("trust_checkpoint", None)  # to run a checkpoint's code is consented to here, not by a folder's file
     for override in overrides:
         set_override(values, override)
     values["out"], where = str(out), str(out / CONFIG)

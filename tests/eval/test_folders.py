@@ -181,3 +181,16 @@ def test_a_scheduler_that_ends_the_command_loses_no_call(
         assert len(server.asked) < calls
         finished(*words)
         assert not server.twice and len(server.paid) == calls
+
+
+def test_consent_to_run_code_is_not_taken_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be somebody else's."""
+    given = settings(
+        tmp_path, tmp_path, World(), judge={"kind": "mini"}, student={"path": "/model", "trust_checkpoint": True}
+    )
+    (tmp_path / "config.json").write_text(json.dumps(given))
+    asked: list[EvalConfig] = []
+    monkeypatch.setattr("steer_verl.eval.retry.evaluate", lambda config, **_: asked.append(config))
+    retry_folder(tmp_path)
+    retry_folder(tmp_path, ["student.trust_checkpoint=true"])
+    assert [config.student.trust_checkpoint for config in asked] == [False, True]
