@@ -49,7 +49,8 @@ def run(
 def retry(
     out: Annotated[Path, typer.Argument(help="Folder of `steer eval run` or `rejudge`, whose settings it holds")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="key=value that is otherwise now: judge.endpoint.base_url=...")
+        list[str] | None,
+        typer.Argument(help="key=value that is otherwise now: benchmarks.NAME.file=..., judge.endpoint.base_url=..."),
     ] = None,
     accept_changes: AcceptChanges = False,
 ) -> None:

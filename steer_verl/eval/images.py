@@ -16,6 +16,8 @@ from steer_verl.errors import DataError
 from steer_verl.eval.runs import EvalRun
 from steer_verl.images import MAX_BYTES, resolve_image
 
+UNREADABLE = "unreadable"
+
 
 def image_folders(run: EvalRun) -> list[Path]:
     """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
@@ -52,7 +54,7 @@ def image_digest(path: str) -> str:
         stat = real.stat()
         return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
     except (DataError, OSError):
-        return "unreadable"
+        return UNREADABLE
 
 
 @lru_cache(maxsize=2**14)

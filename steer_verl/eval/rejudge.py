@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
-from steer_verl.eval.images import image_digest, locator
+from steer_verl.eval.images import UNREADABLE, image_digest, locator
 from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
 from steer_verl.eval.judging.protocol import Case, Rated, case_of
@@ -38,8 +39,11 @@ from steer_verl.models.replies import AskFault
 from steer_verl.records import write_whole
 from steer_verl.settings_file import load_settings
 from steer_verl.statistics.intervals import student_t
+from steer_verl.text import one_line
 from steer_verl.work.run import Job
 from steer_verl.work.step import Done
+
+logger = logging.getLogger(__name__)
 
 AGREEMENT = "agreement.json"
 OF_FILE = ("judge", "marks", "work", "retries")
@@ -110,6 +114,8 @@ def rejudge(
     def known(image: str) -> str:
         return image_digest(str(located(image) or ""))
 
+    _warn_of_lost_images(source, known)
+
     def make_step(processes: int, cache: ReplyCache) -> RejudgeStep:
         judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
         return RejudgeStep(judge, located)
@@ -136,6 +142,14 @@ def rejudge(
     agreement = agreement_of(done.run.dialogues, about.mark_settings.fail_below)
     write_whole(config.out / AGREEMENT, json.dumps(agreement.as_dict(), indent=1, allow_nan=False) + "\n")
     return done._replace(agreement=agreement)
+
+
+def _warn_of_lost_images(source: EvalRun, known: Callable[[str], str]) -> None:
+    shown = dict.fromkeys(image for one in source.dialogues for turn in one.turns for image in turn.user.images)
+    if lost := [image for image in shown if known(image) == UNREADABLE]:
+        told = "%s: %d of %d images cannot be opened, and answers about them stay unrated; the first: %s; "
+        hint = "where they were moved, `steer eval retry %s benchmarks.NAME.file=...` writes their new place down first"
+        logger.warning(told + hint, source.folder, len(lost), len(shown), one_line(lost[0], 200), source.folder)
 
 
 def _placed(source: EvalRun, name: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -194,3 +194,21 @@ def test_consent_to_run_code_is_not_taken_from_a_folder(tmp_path: Path, monkeypa
     retry_folder(tmp_path)
     retry_folder(tmp_path, ["student.trust_checkpoint=true"])
     assert [config.student.trust_checkpoint for config in asked] == [False, True]
+
+
+def test_images_that_were_moved_are_told_before_rejudging_and_the_hint_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench(tmp_path / "here", range(2), image="shown.png")
+    picture(tmp_path / "here" / "shown.png")
+    with World().in_thread() as server:
+        play(tmp_path / "here", server)
+        assert again(tmp_path / "here", server).incomplete == 0 and not caplog.messages
+        shutil.move(tmp_path / "here", tmp_path / "there")
+        there, _ = tmp_path / "there", server.paid
+        assert again(there, server, "new2").incomplete == 2 and not server.paid
+        (told,) = [said for said in caplog.messages if "1 of 1 images cannot be opened" in said]
+        assert f"`steer eval retry {there / 'out'} benchmarks.NAME.file=...`" in told
+        retry_folder(there / "out", [f"benchmarks.own.file={there / 'bench.jsonl'}"])
+        assert not server.paid
+        assert retry_folder(there / "new2").incomplete == 0 and len(server.paid) == 2 * TURNS
