@@ -143,6 +143,8 @@ def digest_of(parts: Iterable[str]) -> str:
 
 def _json(path: Path, where: str, hint: str) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise OSError("no regular file")
         if isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
             return found
         error: Exception = ValueError("no JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import threading
@@ -16,6 +17,7 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import EvalConfig, RejudgeConfig
 from steer_verl.eval.retry import retry_folder
 from steer_verl.eval.run import evaluate
+from steer_verl.eval.runs import read_run
 from steer_verl.settings_file import parse_settings
 from steer_verl.work import store
 from tests.data.samples import picture
@@ -75,6 +77,10 @@ def test_damaged_settings_are_told_and_the_way_out_works(tmp_path: Path, damaged
             with pytest.raises(ConfigError, match=r"config\.json: cannot be read .* remove it, and start the command"):
                 go()
         kept.unlink()
+        os.mkfifo(kept)
+        with pytest.raises(ConfigError, match="no regular file"):
+            retry_folder(tmp_path / "out")
+        kept.unlink()
         assert play(tmp_path, server).incomplete == retry_folder(tmp_path / "out").incomplete == 0 and not server.paid
 
 
@@ -100,6 +106,13 @@ def test_nothing_is_written_into_the_run_that_is_rejudged(tmp_path: Path, out: s
     given = {"run": tmp_path / "out", "out": f"{tmp_path}/{out}", "judge": {"kind": "mini"}}
     with pytest.raises(ConfigError, match="the run itself or lies in it"):
         parse_settings(RejudgeConfig, given, "here")
+
+
+def test_a_pipe_in_the_place_of_a_run_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    os.mkfifo(tmp_path / "dialogues.jsonl")
+    with pytest.raises(DataError, match="no finished evaluation there"):
+        read_run(tmp_path)
 
 
 def test_any_number_of_retries_leaves_settings_that_can_be_read(tmp_path: Path) -> None:
