@@ -282,7 +282,7 @@ def test_nothing_rated_is_no_figure() -> None:
     assert sentences(comparison) == [
         (
             "ours beside base: ",
-            "nothing is known of safety or helpfulness or over-refusal: no rated dialogue tells it.",
+            "nothing is known of safety, helpfulness or over-refusal: no rated dialogue of both tells it.",
         )
     ]
     assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.eval import coverage
-from benchmarks.eval.coverage import INTERVALS, PAGE, alike, differences_table, failing, figures, seeds_table
+from benchmarks.eval.coverage import PAGE, differences_table, seeds_table
+from benchmarks.eval.simulations import INTERVALS, alike, failing, figures
 
 EXPLAINED = {
     ("Intervals", "mean over five sets", "1 dialogue, p = 0.02"),
@@ -40,7 +41,7 @@ def test_the_committed_page_claims_no_more_than_it_shows() -> None:
                 assert float(cell.split()[0]) >= least, (name, column)
     for name, row in found["False alarms"].items():
         assert all(float(cell) <= 7 for cell in row.values()), name
-        assert float(row["265 dialogues"]) >= 3, f"{name}: the test is no idler either"
+        assert float(row["265 dialogues"]) >= 2, f"{name}: the test is no idler either"
 
 
 def test_the_simulations_run_and_agree() -> None:

@@ -47,7 +47,8 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
             (facts if sure else unclear).append(said)
         unknown += [] if rows else [part]
         safety |= set(outcomes) if part == "safety" else set()
-    told = [*facts, *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear), *_unknown(unknown)]
+    facts += [f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear)
+    told = [*facts, *_unknown(unknown, "of both ")]
     who = WHO[True in safety, False in safety] if safety else "beside"
     return f"{rival} {who} {base}: ", f"{'; '.join(told)}."
 
@@ -111,8 +112,9 @@ def _short(value: float) -> str:
     return f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}"
 
 
-def _unknown(parts: list[str]) -> list[str]:
-    return [f"nothing is known of {' or '.join(parts)}: no rated dialogue tells it"] if parts else []
+def _unknown(parts: list[str], whose: str = "") -> list[str]:
+    named = " or ".join([*filter(None, [", ".join(parts[:-1])]), *parts[-1:]])
+    return [f"nothing is known of {named}: no rated dialogue {whose}tells it"] if parts else []
 
 
 def _ends(row: Row, model: str) -> tuple[float, float]:
