@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,21 +14,31 @@ from steer_verl.settings_error import plain_name, refusal
 S = TypeVar("S", bound=BaseModel)
 
 
-def load_settings(cls: type[S], path: Path | None, overrides: Sequence[str] = ()) -> S:
+def load_settings(
+    cls: type[S],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    only: Collection[str] | None = None,
+    **given: Any,
+) -> S:
     """Read a file; ``a.b=value`` sets a key as if it stood there. Relative paths begin where the command runs.
 
     Args:
         cls: what the file holds.
         path: YAML; ``None``: the overrides are all there is.
         overrides: of the command line.
+        only: what is taken of the file, which may say more; unset, all of it.
+        given: further keys, which win.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown or a value cannot work.
     """
     values = read_yaml(path) if path else {}
+    values = {name: value for name, value in values.items() if only is None or name in only}
     for override in overrides:
         set_override(values, override)
-    return parse_settings(cls, values, str(path) if path else "settings")
+    return parse_settings(cls, {**values, **given}, str(path) if path else "settings")
 
 
 def parse_settings(cls: type[S], values: Mapping[str, Any], where: str) -> S:

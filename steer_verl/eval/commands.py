@@ -49,14 +49,16 @@ def run(
 def retry(
     out: Annotated[Path, typer.Argument(help="Folder of `steer eval run` or `rejudge`, whose settings it holds")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="key=value that is otherwise now: judge.endpoint.base_url=...")
+        list[str] | None,
+        typer.Argument(help="key=value that is otherwise now: benchmarks.NAME.file=..., judge.endpoint.base_url=..."),
     ] = None,
     accept_changes: AcceptChanges = False,
 ) -> None:
     """Ask again for what is missing in a folder: given up, not rated, left by student or tutor, or not playable then.
 
     What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more.
-    Killed, the same command goes on.
+    Killed, the same command goes on. The folder's config.json is followed as a file of your own would be: look at that
+    of a folder which is somebody else's. student.trust_checkpoint is never taken from it.
     """
     from steer_verl.eval.retry import retry_folder
 
@@ -110,14 +112,14 @@ def calibrate(
     accept_changes: AcceptChanges = False,
 ) -> None:
     """How often the judge misses a failure or blames a good answer, by people's scores; for judge.calibration."""
-    from steer_verl.eval.config import JudgeFile
+    from steer_verl.eval.config import CalibrateConfig
     from steer_verl.eval.judging.calibrate import calibrate as learn
     from steer_verl.settings_file import load_settings
     from steer_verl.tutor.labelled import Scale
 
     if scale is not None and scale not in [known.value for known in Scale]:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(known.value for known in Scale)}")
-    judge = load_settings(JudgeFile, *_split(settings)).judge
+    judge = load_settings(CalibrateConfig, *_split(settings), only=["judge"]).judge
     with _resumable() as console:
         found = learn(
             labelled,
@@ -143,10 +145,13 @@ def _split(settings: list[str]) -> tuple[Path | None, list[str]]:
 
 @contextlib.contextmanager
 def _resumable() -> Iterator[Console]:
-    """Where progress is shown; Ctrl-C loses nothing."""
+    """Where progress is shown. Ctrl-C and a SIGTERM lose nothing: the calls under way come to their end."""
+    from steer_verl.processes.child import terminable
+
     console = Console(stderr=True, highlight=False)
     try:
-        yield console
+        with terminable():
+            yield console
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from steer_verl.config import EndpointConfig, Settings, TutorConfig
 from steer_verl.data.sources.settings import SourceSettings
@@ -22,6 +22,7 @@ from steer_verl.types import DialogueKind
 from steer_verl.work.step import WorkSettings
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,60}$")]
+MAX_RETRIES = 100
 
 
 class ServerSettings(Settings):
@@ -132,10 +133,8 @@ class JudgeSettings(Settings):
         return self
 
 
-class JudgeFile(BaseModel):
-    """The ``judge`` of a run's file, whatever else stands there."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+class CalibrateConfig(Settings):
+    """What ``steer eval calibrate`` takes of a run's file."""
 
     judge: JudgeSettings
 
@@ -163,7 +162,7 @@ class WorkedSettings(Settings):
     out: Folder
     """Everything is written here; the same command goes on with what is there."""
     judge: JudgeSettings
-    retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = 0
     """How often what failed for good (an unreadable rating, a refusal to judge, a filtered answer) is asked for again,
     each time at a place of its own. ``steer eval retry`` adds one."""
     work: WorkSettings = WorkSettings(in_flight=128, shards=4)
@@ -200,6 +199,6 @@ class RejudgeConfig(WorkedSettings):
 
     @model_validator(mode="after")
     def _elsewhere(self) -> RejudgeConfig:
-        if self.out == self.run:
-            raise ValueError("--out is the run itself, which stays as it is; give a new folder")
+        if self.run in (self.out, *self.out.parents):
+            raise ValueError("--out is the run itself or lies in it, which stays as it is; give a new folder")
         return self

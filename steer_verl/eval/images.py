@@ -6,11 +6,17 @@ judge.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
+from steer_verl.errors import DataError
 from steer_verl.eval.runs import EvalRun
+from steer_verl.images import MAX_BYTES, resolve_image
+
+UNREADABLE = "unreadable"
 
 
 def image_folders(run: EvalRun) -> list[Path]:
@@ -41,6 +47,21 @@ def locator(run: EvalRun) -> Callable[[str], Path | None]:
         return file if file and any(file.is_relative_to(folder) for folder in folders) else None
 
     return located
+
+
+def image_digest(path: str) -> str:
+    """What is in an image's file, wherever it lies: sha256 of its bytes, or one word. Whoever opens it tells why."""
+    try:
+        real = resolve_image(path)
+        stat = real.stat()
+        return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
+    except (DataError, OSError):
+        return UNREADABLE
+
+
+@lru_cache(maxsize=2**14)
+def _of_bytes(real: Path, _mtime: int, _size: int) -> str:
+    return hashlib.sha256(real.read_bytes()).hexdigest()
 
 
 def _real(path: Path) -> Path | None:

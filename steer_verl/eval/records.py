@@ -82,7 +82,7 @@ class EvalItem(Record):
     benchmark: str
     """What tables call the subset, such as ``beaver``."""
     seed: Seed
-    """The user's side, pictures as absolute paths. Where no turn of a row can be read, there is one without words: the
+    """The user's side, images as absolute paths. Where no turn of a row can be read, there is one without words: the
     bounds of every figure count it as one answer that could have been anything."""
     category: str = ""
     reference: str = ""
@@ -102,7 +102,7 @@ class EvalTurn(Exchange):
     strategy: AttackStrategy | None = None
     fallback: NoAttackReason | None = None
     static: str = ""
-    """The benchmark's own question in this place, where the tutor's was asked instead; without picture marks."""
+    """The benchmark's own question in this place, where the tutor's was asked instead; without image marks."""
     answer_tokens: int = 0
     truncated: bool = False
     judged: Judged

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import RejudgeConfig
-from steer_verl.eval.images import locator
+from steer_verl.eval.images import UNREADABLE, image_digest, locator
 from steer_verl.eval.judging import EvalJudge, build_judge
 from steer_verl.eval.judging.agreement import agreement_of
 from steer_verl.eval.judging.protocol import Case, Rated, case_of
@@ -36,10 +37,13 @@ from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
 from steer_verl.records import write_whole
-from steer_verl.settings_file import parse_settings, read_yaml, set_override
+from steer_verl.settings_file import load_settings
 from steer_verl.statistics.intervals import student_t
+from steer_verl.text import one_line
 from steer_verl.work.run import Job
 from steer_verl.work.step import Done
+
+logger = logging.getLogger(__name__)
 
 AGREEMENT = "agreement.json"
 OF_FILE = ("judge", "marks", "work", "retries")
@@ -105,20 +109,31 @@ def rejudge(
         }
     )
     known_errors(about)  # a calibration that cannot be used is told now
+    located = functools.cache(locator(source))
+
+    def known(image: str) -> str:
+        return image_digest(str(located(image) or ""))
+
+    _warn_of_lost_images(source, known)
+
+    def make_step(processes: int, cache: ReplyCache) -> RejudgeStep:
+        judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
+        return RejudgeStep(judge, located)
+
     job: Job[EvalDialogue] = Job(
         RejudgeStep.name,
         config.out / WORK,
-        make_step=functools.partial(_make_step, config, functools.cache(locator(source))),
+        make_step=make_step,
         items=lambda: source.dialogues,
         settings=config.work,
-        content=lambda one: digest_of([with_images(one, lambda image: "").model_dump_json()]),
+        content=lambda one: digest_of([with_images(one, known).model_dump_json()]),
     )
     done = worked(
         config,
         job,
         {"judge": about.judge, "items": digest_of(one.id for one in source.dialogues)},
         about,
-        lambda: {one.id: [turn.user.images for turn in one.turns] for one in source.dialogues},
+        lambda one: [turn.user.images for turn in one.turns],
         total=len(source.dialogues),
         accept_changes=accept_changes,
         retry=retry,
@@ -127,6 +142,14 @@ def rejudge(
     agreement = agreement_of(done.run.dialogues, about.mark_settings.fail_below)
     write_whole(config.out / AGREEMENT, json.dumps(agreement.as_dict(), indent=1, allow_nan=False) + "\n")
     return done._replace(agreement=agreement)
+
+
+def _warn_of_lost_images(source: EvalRun, known: Callable[[str], str]) -> None:
+    shown = dict.fromkeys(image for one in source.dialogues for turn in one.turns for image in turn.user.images)
+    if lost := [image for image in shown if known(image) == UNREADABLE]:
+        told = "%s: %d of %d images cannot be opened, and answers about them stay unrated; the first: %s; "
+        hint = "where they were moved, `steer eval retry %s benchmarks.NAME.file=...` writes their new place down first"
+        logger.warning(told + hint, source.folder, len(lost), len(shown), one_line(lost[0], 200), source.folder)
 
 
 def _placed(source: EvalRun, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -141,19 +164,5 @@ def _placed(source: EvalRun, name: str, settings: dict[str, Any]) -> dict[str, A
 
 
 def rejudge_settings(run: Path, out: Path, file: Path | None, overrides: Sequence[str]) -> RejudgeConfig:
-    """The settings of a command: of a run's file, what is said of judging.
-
-    Raises:
-        ConfigError: a setting cannot work.
-    """
-    values = {name: value for name, value in (read_yaml(file) if file else {}).items() if name in OF_FILE}
-    for override in overrides:
-        set_override(values, override)
-    return parse_settings(RejudgeConfig, {**values, "run": run, "out": out}, str(file) if file else "settings")
-
-
-def _make_step(
-    config: RejudgeConfig, located: Callable[[str], Path | None], processes: int, cache: ReplyCache
-) -> RejudgeStep:
-    judge = build_judge(config.judge, config.out, processes=processes, retries=config.retries, cache=cache)
-    return RejudgeStep(judge, located)
+    """The settings of a command: of a run's file, what is said of judging. A ``ConfigError``: one cannot work."""
+    return load_settings(RejudgeConfig, file, overrides, only=OF_FILE, run=run, out=out)

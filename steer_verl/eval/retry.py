@@ -21,17 +21,16 @@ def retry_folder(
     """Work again whatever is missing in ``out``, a folder of ``steer eval run`` or ``rejudge``, wherever it lies now.
 
     Args:
-        out: the folder.
         overrides: ``key=value`` that is otherwise now, such as a server's address.
-        accept_changes, console: see :func:`steer_verl.eval.run.evaluate`.
 
     Raises:
-        ConfigError: nothing was begun there, or a setting cannot work.
-        SteerError: as of the command that began it.
+        ConfigError: nothing was begun there, or a setting cannot work. Else as :func:`steer_verl.eval.run.evaluate`.
     """
     values = kept_settings(out)
     if not values:
         raise ConfigError(f"{out}: no {CONFIG} there; give the `out` of `steer eval run`, or start that again first")
+    if isinstance(student := values.get("student"), dict):
+        student.pop("trust_checkpoint", None)  # to run a checkpoint's code is consented to here, not by a folder's file
     for override in overrides:
         set_override(values, override)
     values["out"], where = str(out), str(out / CONFIG)

@@ -16,10 +16,10 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from rich.console import Console
 
-from steer_verl.errors import DataError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import EvalConfig
 from steer_verl.eval.judging import CALLS, build_judge
@@ -33,8 +33,7 @@ from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
 from steer_verl.tutor import build_tutor
-from steer_verl.types import Tutor
-from steer_verl.work.run import Job
+from steer_verl.work.run import Job, agreed_plan
 
 ITEMS, IMAGES = "items.jsonl", "images"
 
@@ -45,13 +44,9 @@ def evaluate(
     """Evaluate, or go on evaluating; what is done is not done again.
 
     Args:
-        config: of the run.
         accept_changes: a folder that was begun with another student, judge or benchmark is worked anew.
         retry: what is missing in the folder is asked for again: what was given up, left, or not rated.
         console: where progress is shown.
-
-    Returns:
-        The finished run; ``summary.json`` is written beside it.
 
     Raises:
         ConfigError: a setting cannot work, or the folder was begun with others.
@@ -60,7 +55,6 @@ def evaluate(
     """
     student_t(1)  # what the figures need is missed now, not after hours of play
     config, items = with_retries(config, retry), config.out / ITEMS
-    rows = _write_items(config, items, console)
     step = make_step(config, retry, 1)  # nothing is started yet: only who takes part is told
     about = RunAbout(
         name=student_label(config.student),
@@ -73,7 +67,7 @@ def evaluate(
         calibration=calibration_of(config.judge.calibration),
     )
     known_errors(about)  # a calibration that cannot be used is told now
-    fingerprint = {"student": about.student, "judge": about.judge, "attack": config.attack}
+    fingerprint: dict[str, Any] = {"student": about.student, "judge": about.judge, "attack": config.attack}
     fingerprint |= {"tutor": about.tutor} if about.tutor else {}
     job: Job[EvalItem] = Job(
         NAME,
@@ -83,12 +77,16 @@ def evaluate(
         settings=config.work,
         content=content_of,
     )
+    with atomic(items) as stream:
+        rows = _write_items(config, stream, console)
+        fingerprint |= {"max_turns": config.max_turns, "items": digest_of(rows)}
+        agreed_plan(job, fingerprint, accept_changes)  # a folder that refuses them is left as it is
     return worked(
         config,
         job,
-        {**fingerprint, "max_turns": config.max_turns, "items": digest_of(rows)},
+        fingerprint,
         about,
-        lambda: {item.id: [turn.images for turn in item.seed.turns] for item in read_items(items)},
+        lambda item: [turn.images for turn in item.seed.turns],
         total=len(rows),
         accept_changes=accept_changes,
         retry=retry,
@@ -102,11 +100,13 @@ def make_step(config: EvalConfig, retry: bool, processes: int, cache: ReplyCache
     Raises:
         ConfigError: a setting cannot work.
     """
-    student, retries = config.student, config.retries
+    student, out, retries, tutor = config.student, config.out, config.retries, config.tutor
+    if tutor is not None and not tutor.log:
+        tutor = tutor.model_copy(update={"log": str(out / CALLS)})
     return EvalStep(
-        build_student(student, config.out, processes=processes, cache=cache),
-        build_judge(config.judge, config.out, processes=processes, retries=retries, cache=cache),
-        _tutor(config, cache),
+        build_student(student, out, processes=processes, cache=cache),
+        build_judge(config.judge, out, processes=processes, retries=retries, cache=cache),
+        build_tutor(tutor, cache=cache) if tutor is not None else None,
         attack=config.attack,
         max_turns=config.max_turns,
         run=student.run,
@@ -142,28 +142,18 @@ def _placed(item: EvalItem, path: Callable[[str], str]) -> EvalItem:
     return item.model_copy(update={"seed": item.seed.model_copy(update={"turns": turns})})
 
 
-def _write_items(config: EvalConfig, path: Path, console: Console | None) -> list[str]:
+def _write_items(config: EvalConfig, stream: IO[bytes], console: Console | None) -> list[str]:
     """All rows of all benchmarks, so that a bad file is told before a model is loaded; returns their ids."""
     rows, unplayable, ids = Counter[str](), Counter[str](), list[str]()
     relative = below(config.out)
-    with atomic(path) as stream:
-        for item in items_of(config.benchmarks, config.out / IMAGES):
-            stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
-            ids.append(item.id)
-            rows[item.benchmark] += 1
-            unplayable[item.benchmark] += bool(item.unplayable)
+    for item in items_of(config.benchmarks, config.out / IMAGES):
+        stream.write(f"{_placed(item, relative).model_dump_json()}\n".encode())
+        ids.append(item.id)
+        rows[item.benchmark] += 1
+        unplayable[item.benchmark] += bool(item.unplayable)
     for name in config.benchmarks:
         told = f"{name}: {rows[name]:,} items"
         told += f", {unplayable[name]:,} of them cannot be played" if unplayable[name] else ""
         if console is not None:
             console.print(told, markup=False, highlight=False, soft_wrap=True)
-    if not ids:
-        raise DataError(f"benchmarks {', '.join(config.benchmarks)}: no row in them; check the files")
     return ids
-
-
-def _tutor(config: EvalConfig, cache: ReplyCache | None) -> Tutor | None:
-    if config.tutor is None:
-        return None
-    logged = config.tutor if config.tutor.log else config.tutor.model_copy(update={"log": str(config.out / CALLS)})
-    return build_tutor(logged, cache=cache)

@@ -98,6 +98,8 @@ def read_run(path: Path | str) -> EvalRun:
         run: EvalRun = resolve_name(READ_LOG)(folder)
         return run
     try:
+        if not (folder / ABOUT).is_file():  # nor a pipe, which may never end
+            raise FileNotFoundError
         about = RunAbout.model_validate_json((folder / ABOUT).read_bytes(), strict=False)
     except OSError:
         what = "no finished evaluation there"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from steer_verl.dialogue import Dialogue
 from steer_verl.eval.benchmarks.exact_match import is_correct
@@ -30,42 +31,29 @@ UNHEARD = (UnscoredReason.NO_TUTOR, UnscoredReason.ABANDONED)
 """Reasons of a turn of which no tutor has said anything."""
 
 
+@dataclass
 class EvalStep:
-    """Plays and rates (:class:`~steer_verl.work.step.Step`).
-
-    Args:
-        student: who answers.
-        judge: who rates.
-        tutor: who attacks, or only scores; ``None``: the benchmark's own turns are asked.
-        attack: ``adaptive`` or ``static``.
-        max_turns: of a dialogue.
-        run: which training seed's student it is.
-        sampling: how its answers are drawn, for the record.
-        retries: how often a student that failed for good is asked again.
-        wake: prove at the start that the student is there; else it is started when a first answer of it is missing.
-        cache: keeps the tutor's rulings; without one, nothing is kept.
-    """
+    """Plays and rates (:class:`~steer_verl.work.step.Step`)."""
 
     name = NAME
-
-    def __init__(
-        self,
-        student: Student,
-        judge: EvalJudge,
-        tutor: Tutor | None = None,
-        *,
-        attack: str = "static",
-        max_turns: int = 10,
-        run: int = 0,
-        sampling: Sampling | None = None,
-        retries: int = 0,
-        wake: bool = True,
-        cache: ReplyCache | None = None,
-    ) -> None:
-        self.student, self.judge, self.tutor = student, judge, tutor
-        self.cache: ReplyCache = cache or Cache(None)
-        self.attack, self.max_turns, self.run = attack, max_turns, run
-        self.sampling, self.retries, self.wake = sampling, retries, wake
+    student: Student
+    judge: EvalJudge
+    tutor: Tutor | None = None
+    """Who attacks, or only scores; ``None``: the benchmark's own turns are asked."""
+    _: KW_ONLY
+    attack: str = "static"
+    """Or ``adaptive``."""
+    max_turns: int = 10
+    run: int = 0
+    """Which training seed's student it is."""
+    sampling: Sampling | None = None
+    """How its answers are drawn, for the record."""
+    retries: int = 0
+    """How often a student that failed for good is asked again."""
+    wake: bool = True
+    """Prove at the start that the student is there; else it is started when a first answer of it is missing."""
+    cache: ReplyCache | None = None
+    """Keeps the tutor's rulings; without one, nothing is kept."""
 
     async def open(self) -> None:
         """Prove that everybody is there, before the first item.
@@ -87,19 +75,21 @@ class EvalStep:
         """See :class:`~steer_verl.work.step.Step`."""
         if item.unplayable:
             return Kept(value=value_of(self._record(item, (), EvalEnd.UNPLAYABLE, item.unplayable)))
-        tutor = RememberedTutor(self.tutor, self.cache, place, item.digest) if self.tutor is not None else None
+        cache = self.cache or Cache(None)
+        tutor = RememberedTutor(self.tutor, cache, place, item.digest) if self.tutor is not None else None
         dialogue = Dialogue(
             item.seed, tutor, attack=self.attack, max_turns=self.max_turns, key=place.key, unscored_ends=False
         )
         ratings: list[asyncio.Task[Rated]] = []
+        playing = asyncio.ensure_future(self._play(item, dialogue, ratings, place))
         try:
-            left = await _failure(self._play(item, dialogue, ratings, place))
-            lost = await _failure(dialogue.settled())
+            await asyncio.wait([playing])  # called off where no new call may be begun: those under way are paid for
             rated = await asyncio.gather(*ratings, return_exceptions=True)
+            lost, left = await _failure(dialogue.settled()), await _failure(playing)
         finally:
             dialogue.abandon()
-            for rating in ratings:
-                rating.cancel()
+            for task in (playing, *ratings):
+                task.cancel()
         end, failure = EvalEnd.COMPLETED, left or lost
         if failure is not None:
             end = EvalEnd.STUDENT_FAILED if dialogue.question is not None else EvalEnd.TUTOR_FAILED

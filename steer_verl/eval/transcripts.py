@@ -36,7 +36,7 @@ def summarize_steps(trajectories: Iterable[Trajectory]) -> list[StepSummary]:
     for trajectory in trajectories:
         if not trajectory.validate_run:
             by_step[trajectory.step].append(trajectory)
-    return [_summarize(step, by_step[step]) for step in sorted(by_step)]
+    return [_summarize(step, played) for step, played in sorted(by_step.items())]
 
 
 def _summarize(step: int, played: Sequence[Trajectory]) -> StepSummary:
@@ -46,14 +46,10 @@ def _summarize(step: int, played: Sequence[Trajectory]) -> StepSummary:
         step=step,
         dialogues=len(played),
         safety=tuple(_safety_at(i, played) for i in range(longest)),
-        ended=dict(Counter(_ended(trajectory) for trajectory in played)),
+        ended=dict(Counter(f"lost ({one.lost})" if one.lost else one.stop.value for one in played)),
         tutor_seconds=sum(turn.tutor_seconds for turn in turns) / max(len(turns), 1),
         unscored=sum(not isinstance(turn.verdict, Verdict) for turn in turns) / max(len(turns), 1),
     )
-
-
-def _ended(trajectory: Trajectory) -> str:
-    return f"lost ({trajectory.lost})" if trajectory.lost else trajectory.stop.value
 
 
 def _safety_at(index: int, played: Sequence[Trajectory]) -> float | None:

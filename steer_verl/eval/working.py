@@ -19,16 +19,16 @@ from rich.console import Console
 from steer_verl import __version__
 from steer_verl.config import Settings
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.eval.config import WorkedSettings
+from steer_verl.eval.config import MAX_RETRIES, WorkedSettings
 from steer_verl.eval.judging.agreement import Agreement
 from steer_verl.eval.records import EvalDialogue, EvalEnd, Unrated
-from steer_verl.eval.runs import SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
+from steer_verl.eval.runs import ABOUT, SUMMARY, SUMMARY_PAGE, EvalRun, RunAbout, write_run
 from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import write_whole
 from steer_verl.text import one_line
-from steer_verl.work.manifest import account
+from steer_verl.work.manifest import account, read_plan
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, agreed_plan, run
 from steer_verl.work.step import Outcome, given_up
@@ -64,23 +64,20 @@ def worked(
     job: Job[Any],
     fingerprint: Mapping[str, Any],
     about: RunAbout,
-    images: Callable[[], Mapping[str, Sequence[tuple[str, ...]]]],
+    images: Callable[[Any], Sequence[tuple[str, ...]]],
     *,
     total: int,
     accept_changes: bool,
     retry: bool,
     console: Console | None,
 ) -> Finished:
-    """Work through an evaluation, or go on with it, and write the run.
+    """Work through an evaluation, or go on with it, and write the run. See :func:`steer_verl.work.run.run`.
 
     Args:
         config: its settings, which are kept.
         job: makes an :class:`~steer_verl.eval.records.EvalDialogue` of every item.
-        fingerprint: who takes part, and what decides the results.
         about: the run, but for what it has cost.
-        images: the images' paths by item and turn, as they are now: the folder or the files may have been moved.
-        total: items.
-        accept_changes, retry, console: see :func:`steer_verl.work.run.run`.
+        images: the images of an item's turns, where they lie now: the folder or the files may have been moved.
 
     Raises:
         ConfigError: the folder was begun with other settings.
@@ -89,18 +86,12 @@ def worked(
     agreed_plan(job, fingerprint, accept_changes)
     write_whole(config.out / CONFIG, json.dumps(plain(config), indent=1) + "\n")
     who = {role: getattr(about, role) for role in ("student", "judge", "tutor") if getattr(about, role)}
-    done = run(
-        job,
-        fingerprint,
-        agents=who,
-        total=total,
-        accept_changes=accept_changes,
-        retry=missing if retry else None,
-        console=console,
-    )
+    again = missing if retry else None
+    done = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, retry=again, console=console)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
-    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, images()))
+    shown = {item.id: images(item) for item in job.items()}
+    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, shown))
     summary = summarize(written)
     write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
     write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
@@ -117,31 +108,30 @@ def with_retries(config: C, retry: bool) -> C:
     """The settings with the retries of their folder: one more for a retry, unless an unfinished one goes on.
 
     Raises:
-        DataError: there is nothing to be retried.
+        ConfigError: another command is at work in the folder.
+        DataError: there is nothing to be retried, or a finished run lies there without its work.
     """
-    kept = kept_settings(config.out).get("retries")
+    out, kept = config.out, kept_settings(config.out).get("retries")
     retries = max(config.retries, kept if isinstance(kept, int) else 0)
-    if retry:
-        retries = retries + 1 if account(config.out / WORK).complete else max(retries, 1)
+    if retry or read_plan(out / WORK):
+        complete = account(out / WORK).complete  # nobody else is at work there
+        if retry:
+            retries = min(retries + 1, MAX_RETRIES) if complete else max(retries, 1)
+    elif (out / ABOUT).exists():
+        what = f"a finished run lies there without its {WORK}/, and all of it would be asked for again"
+        raise DataError(f"{out}: {what}; give a new folder, or put {WORK}/ back")
     return config.model_copy(update={"retries": retries})
 
 
 def kept_settings(out: Path) -> dict[str, Any]:
-    """The settings by which a folder was begun; empty for a new one.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """The settings by which a folder was begun; empty for a new one. One that cannot be read is a ``ConfigError``."""
     path = out / CONFIG
-    return _json(path, str(path), "start `steer eval run` with its own file again") if path.exists() else {}
+    hint = "remove it, and start the command that began the folder once more"
+    return _json(path, str(path), hint) if path.exists() else {}
 
 
 def calibration_of(path: Path | None) -> dict[str, Any] | None:
-    """The judge's known errors, as ``steer eval calibrate`` wrote them.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """The judge's known errors, as ``steer eval calibrate`` wrote them; without the file, a ``ConfigError``."""
     hint = "give the calibration.json of `steer eval calibrate`"
     return _json(path, f"judge.calibration: {path}", hint) if path is not None else None
 
@@ -153,9 +143,14 @@ def digest_of(parts: Iterable[str]) -> str:
 
 def _json(path: Path, where: str, hint: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{where}: cannot be read ({error}); {hint}") from None
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise OSError("no regular file")
+        if isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
+            return found
+        error: Exception = ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as failure:
+        error = failure
+    raise ConfigError(f"{where}: cannot be read ({error}); {hint}")
 
 
 def plain(settings: Settings) -> dict[str, Any]:

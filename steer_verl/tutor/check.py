@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from steer_verl.errors import TutorError
 from steer_verl.models.endpoint import Endpoint, servers_of
@@ -48,7 +47,7 @@ async def check_endpoint(endpoint: Endpoint, task: Task, ask: Ask) -> None:
     if not endpoint.config.images:
         logger.warning("%s: images is off: %s judges without seeing any image", endpoint.where, endpoint.config.model)
     with tempfile.TemporaryDirectory() as folder:
-        probe = _probe(Path(folder))
+        probe = _probe(probe_image(folder))
         for number, config in enumerate(servers_of(endpoint.config)):
             where = f"{endpoint.where}.mirrors[{number - 1}]" if number else endpoint.where
             server = Endpoint(config, log=endpoint.log, where=where)
@@ -97,13 +96,18 @@ def _unscored(verdict: Unscored, endpoint: Endpoint) -> str:
     return f"{where}: {config.model} at {config.base_url} {what} ({verdict.detail}); {hint}"
 
 
-def _probe(folder: Path) -> TutorRequest:
-    """A harmless answer about one small image."""
+def probe_image(folder: str) -> str:
+    """The path of a small image that is plain red."""
     from PIL import Image
 
-    path = folder / "probe.png"
+    path = f"{folder}/probe.png"
     Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
-    opening = UserTurn(text=f"{IMAGE_MARK}Which colour fills this picture?", images=(str(path),))
+    return path
+
+
+def _probe(image: str) -> TutorRequest:
+    """A harmless answer about one small image."""
+    opening = UserTurn(text=f"{IMAGE_MARK}Which colour fills this picture?", images=(image,))
     following = UserTurn(text="Which fruit has that colour?")
     seed = Seed(id="steer-preflight", turns=(opening, following), kind=DialogueKind.BENIGN)
     answer = "The picture is a plain, dark red."

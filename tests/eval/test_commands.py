@@ -72,5 +72,8 @@ def test_a_judge_of_rules_is_not_calibrated(tmp_path: Path, capsys: pytest.Captu
         main(words)
     assert "mini" in capsys.readouterr().err
     with pytest.raises(SystemExit):
+        main([*words, "judg.rubric=mine.md"])
+    assert "judg: unknown key" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         main([*words, "--scale", "stars"])
     assert "choose one of safety, harm" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from steer_verl.eval.students.conversation import conversation
+from steer_verl.eval.students.answers import conversation
 from steer_verl.images import seen_image
 from steer_verl.mini import student as mini_student
 from steer_verl.models.forms import Images, Said, chat, form

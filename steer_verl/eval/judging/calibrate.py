@@ -40,7 +40,7 @@ from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale, read_labelle
 from steer_verl.types import Usage
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import Job, run
-from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, value_of
+from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, given_up, value_of
 
 CALIBRATION = "calibration.json"
 WORK = WorkSettings(in_flight=128, shards=4)
@@ -73,7 +73,6 @@ class JudgeCalibration:
         marks: row by row, its ``harmless``, or the reason why there is none.
         thresholds: where an answer becomes a bad one.
         usage: what the ratings cost.
-        seed: of the bootstrap, which draws answers.
     """
 
     judge: str
@@ -81,7 +80,6 @@ class JudgeCalibration:
     marks: Sequence[int | str]
     thresholds: Thresholds = Thresholds()
     usage: Usage = field(default_factory=Usage)
-    seed: int = 0
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
 
     def __post_init__(self) -> None:
@@ -119,7 +117,7 @@ class JudgeCalibration:
             "spearman": lambda i_N: spearman(human_N[i_N], judge_N[i_N]),
             "alpha": lambda i_N: krippendorff_alpha(np.stack([human_N[i_N], judge_N[i_N]])),
         }
-        found = {name: bootstrap(figure, len(human_N), self.seed) for name, figure in of.items()}
+        found = {name: bootstrap(figure, len(human_N)) for name, figure in of.items()}
         return {"sensitivity": self.known.sensitivity, "specificity": self.known.specificity, **found}
 
     def as_dict(self) -> dict[str, Any]:
@@ -168,9 +166,8 @@ class CalibrateStep:
     async def work(self, item: Labelled, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         asked = Said(role="user", text=item.question, images=item.images)
-        return Kept(
-            value=value_of(await self.judge.rate(Case(said=(asked, Said(role="assistant", text=item.answer))), place))
-        )
+        case = Case(said=(asked, Said(role="assistant", text=item.answer)))
+        return Kept(value=value_of(await self.judge.rate(case, place)))
 
 
 def calibrate(
@@ -185,7 +182,8 @@ def calibrate(
     accept_changes: bool = False,
     console: Console | None = None,
 ) -> JudgeCalibration:
-    """Rate what people have scored, or go on rating, and write ``out/calibration.json``.
+    """Rate what people have scored, or go on rating, and write ``out/calibration.json``; what was given up before is
+    asked for again.
 
     Args:
         labelled: CSV of scored answers (steer_verl/tutor/labelled.py).
@@ -218,7 +216,7 @@ def calibrate(
         CalibrateStep.name, out / "work", make_step, unique.values, settings=work, key=attrgetter("key")
     )
     who = {"judge": judge}
-    run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, console=console)
+    run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, retry=given_up, console=console)
     found = {outcome.id: outcome for outcome in read_outcomes(job.folder) if outcome.id in unique}
     usage = sum((outcome.usage for outcome in found.values()), Usage())
     marks = [_mark(found[row.key]) for row in data.rows]

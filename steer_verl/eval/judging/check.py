@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
 from steer_verl.config import EndpointConfig
@@ -20,7 +19,7 @@ from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.prompt_file import PromptFile
 from steer_verl.models.replies import AskFault
-from steer_verl.tutor.check import explained
+from steer_verl.tutor.check import explained, probe_image
 from steer_verl.types import IMAGE_MARK
 
 logger = logging.getLogger(__name__)
@@ -50,19 +49,19 @@ async def check_judge(config: EndpointConfig, prompt: PromptFile, where: str, lo
     """
     first, *mirrors = servers_of(config)
     with tempfile.TemporaryDirectory() as folder:
-        cases = [_case(Path(folder), answer) for answer in (GOOD, USELESS, FORGED)]
+        image = probe_image(folder)
+        cases = [_case(image, answer) for answer in (GOOD, USELESS, FORGED)]
         good, useless, forged = await _rated(first, prompt, where, log, cases)  # what its marks mean: at the first
         for number, mirror in enumerate(mirrors):
             await _rated(mirror, prompt, f"{where}.mirrors[{number}]", log, cases[:1])
     if not config.images:
         logger.warning("%s: images is off: %s judges without seeing any image", where, config.model)
     hint = "choose a stronger model, and measure it with steer eval calibrate"
-    if good.harmless < 0 or good.helpful <= useless.helpful:
-        what = f"rates a right answer to a harmless question {_both(good)}, and nonsense {_both(useless)}"
-        logger.warning("%s: %s %s (harmless/helpful); %s", where, config.model, what, hint)
-    if forged.helpful > useless.helpful:
-        what = f"rates nonsense {_both(useless)}, and {_both(forged)} when it spells a verdict of its own"
-        logger.warning("%s: %s %s (harmless/helpful); %s", where, config.model, what, hint)
+    blind = f"a right answer to a harmless question {_both(good)}, and nonsense {_both(useless)}"
+    misled = f"nonsense {_both(useless)}, and {_both(forged)} when it spells a verdict of its own"
+    doubts = {blind: good.harmless < 0 or good.helpful <= useless.helpful, misled: forged.helpful > useless.helpful}
+    for what in (what for what, holds in doubts.items() if holds):
+        logger.warning("%s: %s rates %s (harmless/helpful); %s", where, config.model, what, hint)
 
 
 async def _rated(
@@ -97,10 +96,6 @@ async def _probed(asker: Asker, case: Case) -> Marks:
         raise TutorError(f"{where}: {config.model} at {config.base_url} {what} ({detail}); {hint}") from None
 
 
-def _case(folder: Path, answer: str) -> Case:
-    from PIL import Image
-
-    path = folder / "probe.png"
-    Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
-    asked = Said(role="user", text=IMAGE_MARK + QUESTION, images=(str(path),))
+def _case(image: str, answer: str) -> Case:
+    asked = Said(role="user", text=IMAGE_MARK + QUESTION, images=(image,))
     return Case(said=(asked, Said(role="assistant", text=answer)))

@@ -47,7 +47,8 @@ class EndpointJudge:
         self.prompt = judge_prompt(rubric, where)
         self._asker = Asker(config, ROLE, self.prompt, cache=cache, log=log)
         self._again = ""
-        self.name = self._asker.name + ("" if config.images else BLIND)
+        sampled = f"+t{config.temperature:g}" if config.temperature else ""
+        self.name = self._asker.name + sampled + ("" if config.images else BLIND)
 
     def numbered(self, number: int) -> EndpointJudge:
         """This judge, as the second or a later one of a panel with the same model and rubric."""
@@ -76,11 +77,7 @@ class EndpointJudge:
 
 
 def _absolute(path: str) -> str:
-    """A case's image, whose path somebody has looked at.
-
-    Raises:
-        AgentFailed: the path is relative, so that nobody knows where it leads.
-    """
+    """A case's image; a relative path, of which nobody knows where it leads, is an ``AgentFailed``."""
     if not Path(path).is_absolute():
         raise AgentFailed(AskFault.IMAGE.value, f"image {path[:80]!r}: the path is not absolute; it was not sent")
     return path

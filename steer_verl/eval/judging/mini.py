@@ -1,4 +1,4 @@
-"""The laboratory's judge, which knows the truth of every picture, in the place of a model."""
+"""The laboratory's judge, which knows the truth of every image, in the place of a model."""
 
 from __future__ import annotations
 

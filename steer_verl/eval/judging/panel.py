@@ -8,6 +8,7 @@ others' replies are kept by then, and are not paid for again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Sequence
 from statistics import median_high
@@ -75,10 +76,9 @@ class PanelJudge:
 
     async def close(self) -> None:
         """Close every member, also when one of them fails to."""
-        results = await asyncio.gather(*(member.close() for member in self.members), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        async with contextlib.AsyncExitStack() as stack:
+            for member in self.members:
+                stack.push_async_callback(member.close)
 
 
 def combined(

@@ -1,24 +1,30 @@
-"""An answer that is kept is known by its place, by who gave it, and by the conversation that it answers."""
+"""What a student is shown, and its answers, which are kept.
+
+Every text is neutralised: questions come from files and tutors, answers from the student itself, and neither may spell
+a role or an image that is not there. Hidden characters stay: a benchmark may mean them. An answer that is kept is known
+by its place, by who gave it, and by the conversation that it answers.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import DataError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.protocol import Messages, Reply, Tell
-from steer_verl.images import MAX_BYTES, resolve_image
+from steer_verl.eval.images import image_digest
+from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.cache import Cache, ReplyCache, remembered
+from steer_verl.models.forms import Images
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
+from steer_verl.text import neutralize
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class Setup:
     """Keeps every answer, with the seconds that it took; without one, nothing is kept."""
     log: RequestLog | None = None
     """Where every attempt at a server is written down, if anywhere."""
-    tell: Tell = print
-    """Shows the progress of a start."""
+    tell: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True)
+    """Shows one line of progress while a server starts."""
 
 
 class KeptAnswers(ABC):
@@ -66,6 +72,41 @@ class KeptAnswers(ABC):
         """
 
 
+def conversation(system: str, messages: Messages, images: Images | None) -> list[dict[str, Any]]:
+    """The messages as a student takes them, each one's images and texts in their order.
+
+    Args:
+        system: a system message that goes before them; empty: none.
+        messages: the chat, the open question last.
+        images: how a server is shown images; ``None``: by their paths, for a student in this process.
+
+    Raises:
+        AgentFailed: an image cannot be opened.
+    """
+    head = [{"role": "system", "content": system}] if system else []
+    return [*head, *({"role": m["role"], "content": _content(m["content"], images)} for m in messages)]
+
+
+def image_paths(messages: Messages) -> list[str]:
+    """The images of a chat, in their order."""
+    blocks = [b for m in messages if not isinstance(m["content"], str) for b in m["content"]]
+    return [str(block["image"]) for block in blocks if block["type"] == "image"]
+
+
+def _content(content: Any, images: Images | None) -> str | list[dict[str, Any]]:
+    """A plain string when no image is shown."""
+    parts: list[dict[str, Any]] = []
+    for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        if block["type"] != "image":
+            parts += [{"type": "text", "text": text}] if (text := neutralize(block["text"])) else []
+        elif images is None:
+            parts.append(dict(block))
+        else:
+            shown, unseen = images.parts((str(block["image"]),))
+            parts += shown or [{"type": "text", "text": unseen}]
+    return parts if any(part["type"] != "text" for part in parts) else "".join(part["text"] for part in parts)
+
+
 def digest(messages: Messages) -> str:
     """Tells a conversation from every other one of its item, by its texts and the bytes of its images: a folder that
     was moved is the same, another image under the same path is not."""
@@ -74,18 +115,4 @@ def digest(messages: Messages) -> str:
 
 
 def _known(block: Mapping[str, Any]) -> list[str]:
-    return ["image", _image(str(block["image"]))] if block["type"] == "image" else ["text", block["text"]]
-
-
-def _image(path: str) -> str:
-    try:
-        real = resolve_image(path)
-        stat = real.stat()
-        return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
-    except (DataError, OSError):
-        return "unreadable"  # it is told when it is to be shown; no answer is kept
-
-
-@lru_cache(maxsize=2**14)
-def _of_bytes(real: Path, _mtime: int, _size: int) -> str:
-    return hashlib.sha256(real.read_bytes()).hexdigest()
+    return ["image", image_digest(str(block["image"]))] if block["type"] == "image" else ["text", block["text"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import StudentSettings
 from steer_verl.eval.students.answers import Setup
-from steer_verl.eval.students.protocol import Student, Tell
+from steer_verl.eval.students.protocol import Student
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
 from steer_verl.work.run import share
@@ -34,7 +33,6 @@ def build_student(
     *,
     processes: int = 1,
     cache: ReplyCache | None = None,
-    tell: Tell | None = None,
 ) -> Student:
     """The student that the settings name. Make one in the process that asks it.
 
@@ -44,13 +42,11 @@ def build_student(
             a merged checkpoint go into ``student``.
         processes: how many ask the same endpoint at the same time: they share ``max_concurrency``.
         cache: keeps every answer; without one, nothing is kept.
-        tell: shows a line of progress while a server starts; unset, on stderr.
 
     Raises:
         ConfigError: the folder holds no model, a file cannot be read, or an address cannot be used.
     """
     system = system_prompt(settings.system_prompt)
-    tell = tell or (lambda line: print(line, file=sys.stderr, flush=True))
     if settings.endpoint is not None:
         from steer_verl.eval.students.endpoint import EndpointStudent
 
@@ -71,7 +67,7 @@ def build_student(
     decisive |= {} if mini else {"dtype": settings.server.dtype, "arguments": settings.server.arguments}
     name = _named(_folder_name(path), settings, system, **decisive)
     log = None if mini else open_log(str(out / CALLS))
-    setup = Setup(settings, out / OWN, name, system, cache, log, tell)
+    setup = Setup(settings, out / OWN, name, system, cache, log)
     return MiniStudentAgent(setup) if mini else ServedStudent(setup)
 
 

@@ -142,11 +142,7 @@ def _remove(folder: Path) -> None:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    """Hugging Face weights, in order of their names; none when there are none.
-
-    Raises:
-        ConfigError: an index names a file that is missing.
-    """
+    """Hugging Face weights, in order of their names; an index that names a missing file is a ``ConfigError``."""
     for index in sorted(folder.glob("*.index.json")):
         named = {str(name) for name in _field(index, "weight_map", dict).values()}
         if missing := sorted(name for name in named if not (folder / name).is_file()):
@@ -158,11 +154,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _shard_files(folder: Path) -> tuple[Path, ...]:
-    """The FSDP shards of every rank, in the order of ranks; none when there are none.
-
-    Raises:
-        ConfigError: a rank's file, or what the merger needs beside them, is missing.
-    """
+    """The FSDP shards of every rank, if any, in order; a ``ConfigError`` where one, or what the merger needs, lacks."""
     ranks = {(int(m[1]), int(m[2])) for path in folder.glob("model_*.pt") if (m := _SHARD.fullmatch(path.name))}
     if not ranks:
         return ()
@@ -181,11 +173,7 @@ def _shard_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _field(file: Path, name: str, kind: type) -> Any:
-    """A field of a JSON file.
-
-    Raises:
-        ConfigError: it is not there, or no ``kind``.
-    """
+    """A field of a JSON file; where it is no ``kind``, a ``ConfigError``."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))[name]
         if isinstance(value, kind):
@@ -196,11 +184,7 @@ def _field(file: Path, name: str, kind: type) -> Any:
 
 
 def _latest(path: Path) -> Path:
-    """The folder itself, or that of the last step where it is one of checkpoints.
-
-    Raises:
-        ConfigError: it is no folder, or the step that the tracker names is not there.
-    """
+    """The folder itself, or that of the last step where it is one of checkpoints; else a ``ConfigError``."""
     if not path.is_dir():
         raise ConfigError(f"student.path: {path} is no folder; give a Hugging Face folder or a checkpoint of verl")
     tracker = path / TRACKER

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from steer_verl.config import EndpointConfig
+from steer_verl.dialogue import user_message
 from steer_verl.errors import StudentError
-from steer_verl.eval.students.answers import KeptAnswers, Setup, digest
-from steer_verl.eval.students.conversation import conversation
+from steer_verl.eval.students.answers import KeptAnswers, Setup, conversation, digest
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models import request
 from steer_verl.models.endpoint import Endpoint
@@ -24,7 +23,8 @@ from steer_verl.models.failure import AgentFailed, Failure
 from steer_verl.models.forms import Images
 from steer_verl.models.place import Place
 from steer_verl.models.request import ONLY_REASONING, Request, RequestContext
-from steer_verl.tutor.check import explained
+from steer_verl.tutor.check import explained, probe_image
+from steer_verl.types import IMAGE_MARK, UserTurn
 
 
 class EndpointStudent(KeptAnswers):
@@ -51,7 +51,8 @@ class EndpointStudent(KeptAnswers):
         """Have it answer a question about a small image, sampled as every other answer is."""
         with tempfile.TemporaryDirectory() as folder:
             context = self.endpoint.context(purpose="check")
-            reply = await self._complete(_probe(Path(folder), self.config.images), context, self._sampling("check"))
+            probe = _probe(probe_image(folder) if self.config.images else "")
+            reply = await self._complete(probe, context, self._sampling("check"))
         if isinstance(reply, Failure):
             raise StudentError(await explained(reply, self.endpoint))
         if reply.reasoning.strip() and not (reply.content or reply.refusal).strip():
@@ -87,11 +88,7 @@ class EndpointStudent(KeptAnswers):
     async def _complete(
         self, messages: Messages, context: RequestContext, sampling: dict[str, Any]
     ) -> request.Reply | Failure:
-        """One reply, or why there is none.
-
-        Raises:
-            AgentFailed: an image cannot be opened.
-        """
+        """One reply, or why there is none. An image that cannot be opened is an ``AgentFailed``."""
         async with self.endpoint.admitted(context):
             with context.deadline.stopped():
                 chat = await asyncio.to_thread(conversation, self.setup.system, messages, self._images)
@@ -107,13 +104,8 @@ class EndpointStudent(KeptAnswers):
         return {"seed": seed, **({"top_p": settings.top_p} if settings.top_p < 1 else {})}
 
 
-def _probe(folder: Path, image: bool) -> list[dict[str, Any]]:
-    """A harmless question, with a small image where images are shown."""
+def _probe(image: str) -> list[dict[str, Any]]:
+    """A harmless question, about an image where images are shown."""
     if not image:
         return [{"role": "user", "content": "Which colour has a ripe cherry?"}]
-    from PIL import Image
-
-    path = folder / "probe.png"
-    Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
-    question = {"type": "text", "text": "Which colour fills this picture?"}
-    return [{"role": "user", "content": [{"type": "image", "image": str(path)}, question]}]
+    return [user_message(UserTurn(text=f"{IMAGE_MARK}Which colour fills this picture?", images=(image,)))]

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_verl.errors import DataError
-from steer_verl.eval.students.answers import KeptAnswers, Setup
+from steer_verl.eval.students.answers import KeptAnswers, Setup, conversation, image_paths
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
-from steer_verl.eval.students.conversation import conversation, image_paths
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place

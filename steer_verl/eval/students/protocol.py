@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from steer_verl.models.place import Place
@@ -11,9 +11,6 @@ from steer_verl.types import Record
 Messages = Sequence[Mapping[str, Any]]
 """Chat messages, the open question last; a content is a string or a list of ``{"type": "image", "image": <absolute
 path>}`` and ``{"type": "text", "text": ...}`` blocks (steer_verl/dialogue.py, ``user_message``)."""
-
-Tell = Callable[[str], None]
-"""Shows one line of progress."""
 
 
 class Reply(Record):

@@ -13,13 +13,13 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from steer_verl import cpu
 from steer_verl.config import BreakerConfig
 from steer_verl.errors import ConfigError, StudentError, disk_error
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students.protocol import Tell
 from steer_verl.models.http import Connections
 from steer_verl.models.limits import Limiter
 from steer_verl.models.server import Server
@@ -52,7 +52,7 @@ GENERAL = "see its log, and try `vllm serve` on the folder by hand"
 
 
 class VllmServer:
-    """See the module. It may be started again after its end.
+    """See the module. It may be started again after its end. An argument that would hide it is a ``ConfigError``.
 
     Args:
         folder: a Hugging Face folder.
@@ -61,14 +61,10 @@ class VllmServer:
         tell: shows progress.
 
     Attributes:
-        model: the name that it serves the folder by, once it has been started.
-        base_url: its address, once it has been started.
-
-    Raises:
-        ConfigError: an argument would hide the server from us.
+        model, base_url: the name that it serves the folder by, and its address, once it has been started.
     """
 
-    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Tell) -> None:
+    def __init__(self, folder: Path, settings: StudentSettings, out: Path, tell: Callable[[str], object]) -> None:
         self.folder, self.settings, self.out = folder, settings, out
         self.model = self.base_url = ""
         self._tell, self._kept = tell, Kept(out / "server.json", out / "vllm.log")
@@ -139,11 +135,8 @@ class VllmServer:
         return [*run, *given, *settings.arguments]
 
     async def _alone(self) -> None:
-        """Wait for a server that is being ended, and take away what a killed run has left.
-
-        Raises:
-            StudentError: it is another run's.
-        """
+        """Wait for a server that is being ended, and take away what a killed run has left. A ``StudentError``: it is
+        another run's."""
         end = time.monotonic() + END / 2
         while await asyncio.to_thread(lambda: self._kept.is_anothers):
             if time.monotonic() > end:
@@ -156,11 +149,8 @@ class VllmServer:
         self._kept.start(self.command(port), alone_environment())
 
     async def _answers(self) -> bool:
-        """Wait until it serves our name; ``False``: it ended first.
-
-        Raises:
-            StudentError: it does not do so in time, or somebody else answers at its port.
-        """
+        """Wait until it serves our name; ``False``: it ended first. A ``StudentError``: not in time, or it is another
+        server."""
         began = told = time.monotonic()
         patience = self.settings.server.start_timeout
         connections = Connections(self.base_url)

@@ -92,6 +92,21 @@ def test_a_run_that_was_broken_off_goes_on_and_pays_once(tmp_path: Path) -> None
     assert vars(done.known) == {"caught": 3, "missed": 2, "cleared": 4, "blamed": 1}
 
 
+def test_what_was_given_up_is_asked_for_again_by_the_same_command(tmp_path: Path) -> None:
+    file = labelled(tmp_path / "scored.csv", KNOWN)
+    broken = [True]
+
+    def choose(request: Request) -> Step:
+        return status(503) if broken[0] and "answer 3:" in prompt_text(request.body) else obedient(request)
+
+    with FaultServer(choose=choose).in_thread() as server:
+        work = FAST.model_copy(update={"give_up": True})
+        assert calibrate(file, settings_for(server), tmp_path / "out", work=work).unrated == {"http_5xx": 1}
+        broken[0], before = False, server.injected["marks"]
+        whole = calibrate(file, settings_for(server), tmp_path / "out", work=work)
+        assert whole.unrated == {} and server.injected["marks"] == before + 1
+
+
 def test_what_the_judge_leaves_unrated_is_counted_and_enters_no_figure(tmp_path: Path) -> None:
     file = labelled(tmp_path / "scored.csv", [(1, -3), (1, 0), (10, 3), (10, 3)])
 

@@ -11,7 +11,7 @@ import torch
 
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students import build_student, student_label
+from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.students.checkpoint import Checkpoint, find_checkpoint, resolve_checkpoint
 from steer_verl.mini.model import build
 

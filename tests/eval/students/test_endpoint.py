@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students import build_student, student_label
+from steer_verl.eval.students.build import build_student, student_label
 from steer_verl.eval.students.endpoint import EndpointStudent
 from steer_verl.models.failure import AgentFailed
 from steer_verl.models.forms import UNSEEN

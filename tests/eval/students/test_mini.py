@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students import build_student
+from steer_verl.eval.students.build import build_student
 from steer_verl.eval.students.mini import MiniStudentAgent
 from steer_verl.mini.model import build
 from steer_verl.mini.student import Generated, MiniStudent, open_image

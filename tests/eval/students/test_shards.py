@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from steer_verl.errors import ConfigError, StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students import build_student, checkpoint
+from steer_verl.eval.students import checkpoint
+from steer_verl.eval.students.build import build_student
 from steer_verl.eval.students.checkpoint import resolve_checkpoint
 from steer_verl.eval.students.shards import check_shards, foreign_names
 from steer_verl.mini.model import build
@@ -199,7 +200,7 @@ async def test_a_student_of_either_kind_refuses(tmp_path: Path, kind: str) -> No
     mark = tmp_path / "ran"
     crafted(tmp_path / "model", saved({"weight": Runs(os.system, f"touch {mark}")}))
     settings = StudentSettings.model_validate({"path": tmp_path / "model", "kind": kind})
-    student = build_student(settings, tmp_path / "out", tell=lambda line: None)
+    student = build_student(settings, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"posix\.system"):
         await student.answer(ASKED, Place("step/item"))
     await student.close()

@@ -9,7 +9,7 @@ import pytest
 
 from steer_verl.errors import StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.students import build_student
+from steer_verl.eval.students.build import build_student
 from steer_verl.mini.model import build
 from steer_verl.mini.student import MiniStudent
 from steer_verl.models.place import Place
