@@ -343,9 +343,10 @@ def page(repeats: int, command: str) -> str:
 INTRODUCTION = """# What the intervals and tests of evaluation are worth
 
 Written by `{command}` on {date}; no figure is written by hand.
-{repeats} simulations each: how often, in per cent, a 95 % interval holds the truth, and in brackets its mean width in per cent of the scale. Dialogues (or students)
-fail with the chance p; at p = 0 all that is seen is equal. Of differences the second student fails half as often again.
-What each row simulates is told in `benchmarks/eval/coverage.py`."""
+{repeats} simulations each: how often, in per cent, a 95 % interval holds the truth, and in brackets its mean width in
+per cent of the scale. Dialogues (or students) fail with the chance p; at p = 0 all that is seen is equal. Of
+differences the second student fails half as often again. What each row simulates is told in
+`benchmarks/eval/coverage.py`."""
 
 WHY = """Below 93 % there are two kinds of cell, and a reason for each:
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steer_verl.eval.figures import Figures, last_of, scales_of, values_by_seed
+from steer_verl.eval.figures import Figures, last_of, scales_of
 from steer_verl.eval.jackknife import beside, curve, mean, of_ratios, of_survival, ratio
 from steer_verl.statistics.intervals import Interval, difference, json_number, over_repetitions
 from steer_verl.statistics.tests import paired_permutation
@@ -46,8 +46,10 @@ class Difference(Record):
     @property
     def clear(self) -> bool:
         """Whether it can be told from none: by the corrected test, and over seeds where both have several."""
-        between = self.over_seeds is not None and self.over_seeds.low <= 0 <= self.over_seeds.high
-        return self.adjusted is not None and self.adjusted < SURE and not between
+        if self.value is None or self.adjusted is None or self.adjusted >= SURE:
+            return False
+        over = self.over_seeds
+        return over is None or (over.low > 0 if self.value > 0 else over.high < 0)
 
 
 def differences(one: Figures, other: Figures, *, last: int | None = None) -> dict[str, Difference]:
@@ -87,10 +89,11 @@ class _Pair:
     def __init__(self, one: Figures, other: Figures, last: int) -> None:
         keys = set(one.keys) & set(other.keys)
         self.common = one.choose(keys), other.choose(keys)
+        counts_2C11 = [side.by_cluster(np.ones((len(side.key_N), 1, 1))) for side in self.common]
         measured, risks = (
-            np.stack([getattr(side, name) / max(len(side.runs), 1) for side in self.common])
+            np.stack([getattr(side, name) / count for side, count in zip(self.common, counts_2C11, strict=True)])
             for name in ("known_CK2", "risks_C2T")
-        )  # what one student made of a cluster, where several training seeds are pooled
+        )  # a cluster counts once, however many records either model has of it
         self.measured_2CK2 = measured * (measured[..., 1:] > 0).all(axis=0)
         self.risks_2C2T = risks * (risks[:, :, 1:, :1] > 0).all(axis=0)
         self.sides = [
@@ -136,13 +139,17 @@ def _blocks(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _over_seeds(sets: Sequence[_Pair], last: int) -> dict[str, Interval]:
     """Differences over the training seeds that both models have."""
-    ones, others = (values_by_seed([pair.common[i] for pair in sets], last) for i in (0, 1))
-    shared = sorted(ones.keys() & others.keys())
+    shared = set.intersection(*(set(side.runs) for pair in sets for side in pair.common))
     if len(shared) < 2:
         return {}
-    n, found = float(sum(len(pair.common[0].keys) for pair in sets)), {}
-    for name, (bottom, top) in scales_of(sets[0].common, last).items():
-        gaps = [ones[seed][name] - others[seed][name] for seed in shared]
-        if np.isfinite(gaps).all():
-            found[name] = over_repetitions(gaps, n, (bottom - top, top - bottom))
+    gaps_SF, found = [], {}
+    for seed in sorted(shared):
+        played = [_Pair(one.of_run(seed), other.of_run(seed), last) for one, other in (pair.common for pair in sets)]
+        values_2F = [mean([pair.sides[i] for pair in played]).value_F for i in (0, 1)]
+        gaps_SF.append(values_2F[0] - values_2F[1])
+    n_F = np.minimum(*(mean([pair.sides[i] for pair in sets]).n_F for i in (0, 1)))
+    scales = scales_of(sets[0].common, last)
+    for (name, (bottom, top)), gaps_S, n in zip(scales.items(), np.transpose(gaps_SF), n_F, strict=True):
+        if np.isfinite(gaps_S).all():
+            found[name] = over_repetitions(gaps_S, n, (bottom - top, top - bottom))
     return found

@@ -203,12 +203,12 @@ def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str,
     by_seed = values_by_seed(figures, last)
     if len(by_seed) < 2:
         return {}
-    n = float(sum(len(part.keys) for part in figures))
+    last = last_of(figures, last)
+    n_F = mean([part.jackknife(last) for part in figures]).n_F
     each_SF = np.array([list(values.values()) for values in by_seed.values()])
-    scales = scales_of(figures, last_of(figures, last))
     return {
-        name: over_repetitions(list(each_S), n, scale)
-        for (name, scale), each_S in zip(scales.items(), each_SF.T, strict=True)
+        name: over_repetitions(each_S, n, scale)
+        for (name, scale), each_S, n in zip(scales_of(figures, last).items(), each_SF.T, n_F, strict=True)
         if np.isfinite(each_S).all()
     }
 

@@ -103,11 +103,16 @@ def marks_of_run(dialogues: Iterable[EvalDialogue], exact: Collection[str] = ())
         exact: Benchmarks whose last answers are compared with references.
     """
     dialogues = list(dialogues)
-    several = {d.benchmark for d in dialogues if max(d.planned, len(d.turns)) != 1}
+    several = of_several_turns(dialogues)
     silent = _silent([turn for d in dialogues for turn in d.turns])
     return [
         marks_of(d, single=d.benchmark not in several, exact=d.benchmark in exact, silent=silent) for d in dialogues
     ]
+
+
+def of_several_turns(dialogues: Iterable[EvalDialogue]) -> set[str]:
+    """Benchmarks of which a dialogue has a second turn."""
+    return {d.benchmark for d in dialogues if max(d.planned, len(d.turns)) > 1}
 
 
 def _silent(turns: Sequence[EvalTurn]) -> tuple[str, ...]:

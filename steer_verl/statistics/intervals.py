@@ -118,7 +118,7 @@ def effective_number(
     return np.asarray(np.where(np.isnan(effective), n, effective))
 
 
-def over_repetitions(values: Sequence[float], n: float, scale: Scale) -> Interval:
+def over_repetitions(values: Sequence[float] | np.ndarray, n: float, scale: Scale) -> Interval:
     """Mean over repetitions (training seeds), each one observation, by Student's t brought onto the scale; no interval
     for a single one.
 

@@ -40,7 +40,7 @@ def test_the_committed_page_claims_no_more_than_it_shows() -> None:
                 assert float(cell.split()[0]) >= least, (name, column)
     for name, row in found["False alarms"].items():
         assert all(float(cell) <= 7 for cell in row.values()), name
-        assert float(row["265 dialogues"]) >= 3, f"{name}: the test is no idler either"
+        assert float(row["265 dialogues"]) >= 2, f"{name}: the test is no idler either"
 
 
 def test_the_simulations_run_and_agree() -> None:

@@ -117,7 +117,9 @@ def test_a_difference_that_missing_ratings_could_undo_says_so() -> None:
 
 def test_what_was_not_asked_is_not_told() -> None:
     _, rest = beside(compared(SAFER), "ours")
-    assert rest.endswith("nothing is known of helpfulness or over-refusal: no rated dialogue tells it.")
+    assert rest.endswith(
+        "nothing is known of helpfulness or over-refusal: no dialogue that was rated for both tells it."
+    )
 
 
 def test_a_model_alone_gives_its_figures() -> None:

@@ -19,6 +19,9 @@ from steer_verl.text import folded
 Keys = Mapping[str, str]
 """Id of a dialogue -> its key, of one run."""
 
+COPY = " again "
+"""Stands in the key of a second dialogue with the same digest, before its number."""
+
 UNASKED = "id "
 """Begins the key of a dialogue of which no question is known."""
 
@@ -57,7 +60,7 @@ def _by_digest(side: Sequence[EvalDialogue]) -> dict[str, str]:
     for d in side:
         seen[d.run, d.digest] += 1
         again = seen[d.run, d.digest]
-        found[d.id] = d.digest if again == 1 else f"{d.digest} {again}"
+        found[d.id] = d.digest if again == 1 else f"{d.digest}{COPY}{again}"
     return found
 
 

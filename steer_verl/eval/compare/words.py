@@ -47,7 +47,11 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
             (facts if sure else unclear).append(said)
         unknown += [] if rows else [part]
         safety |= set(outcomes) if part == "safety" else set()
-    told = [*facts, *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear), *_unknown(unknown)]
+    told = [
+        *facts,
+        *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear),
+        *_unknown(unknown, "dialogue that was rated for both"),
+    ]
     who = WHO[True in safety, False in safety] if safety else "beside"
     return f"{rival} {who} {base}: ", f"{'; '.join(told)}."
 
@@ -59,7 +63,7 @@ def alone(comparison: Comparison) -> tuple[str, str]:
         value, interval = row.values[name].number(1), row.values[name].interval(1)
         told.append(f"{value} % of {thing(row)}{f' ({interval})' * bool(interval)}")
     measures = {row.measure for row in comparison.primary}
-    told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)])
+    told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)], "rated dialogue")
     return f"{name}, with no other run beside it: ", f"{'; '.join(told)}."
 
 
@@ -90,7 +94,7 @@ def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
     more, fewer = (rival, base) if gap.value > 0 else (base, rival)
     said = f"{_short(gap.value)} points {'more' if gap.value > 0 else 'fewer'} {thing(row)}{_span(gap)}"
     if not gap.clear:
-        said += ", but not beyond these students: training seeds differ as much"
+        said += ", but not beyond these students: training seeds do not bear it out"
     elif min(_ends(row, more)) <= max(_ends(row, fewer)):
         said += ", though what was not rated could undo that"
     return True, said
@@ -111,8 +115,8 @@ def _short(value: float) -> str:
     return f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}"
 
 
-def _unknown(parts: list[str]) -> list[str]:
-    return [f"nothing is known of {' or '.join(parts)}: no rated dialogue tells it"] if parts else []
+def _unknown(parts: list[str], needed: str) -> list[str]:
+    return [f"nothing is known of {' or '.join(parts)}: no {needed} tells it"] if parts else []
 
 
 def _ends(row: Row, model: str) -> tuple[float, float]:
