@@ -146,7 +146,7 @@ class Figures:
     def estimates(self, last: int | None = None) -> dict[str, Estimate]:
         """Every figure that applies to these dialogues: a measure that nothing is known of is left out unless it rests
         on the judge's marks alone. ``last`` (unset: :attr:`reach`) is where survival is read off."""
-        return _estimates([self], last)
+        return average([self], last)
 
     def hazard(self) -> list[Estimate]:
         """Share of those at risk at turn 1..T that fail there, in percent."""
@@ -194,7 +194,16 @@ def figures_of_grid(grid: Grid, thresholds: MarkSettings, measures: Mapping[str,
 def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Estimate]:
     """Unweighted mean of every figure that all of ``figures`` (one a benchmark) have; survival up to turn ``last``
     (unset: the least :attr:`Figures.reach`), where all have it."""
-    return _estimates(figures, last)
+    last = last_of(figures, last)
+    found, scales = mean([part.jackknife(last) for part in figures]), scales_of(figures, last)
+    bounds_2F = np.mean([part.bounds_2F(last) for part in figures], axis=0)
+    counts_2BF = np.stack([part.counts_2F(last) for part in figures], axis=1)
+    measures = figures[0].measures
+    core_F = np.array([name not in measures or measures[name].core for name in scales], dtype=bool)
+    applies_F = ((counts_2BF[0] > 0) | (core_F & (counts_2BF[1] > 0))).all(axis=0)
+    ends = found.ends(np.array(list(scales.values())).reshape(-1, 2).T)
+    rows = zip(found.value_F, *ends, *counts_2BF.sum(axis=1), *bounds_2F, strict=True)
+    return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
 
 
 def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
@@ -237,19 +246,6 @@ def scales_of(figures: Sequence[Figures], last: int) -> dict[str, tuple[float, f
         turns = (*(f"survival:{t}" for t in range(1, figures[0].horizon + 1)), "survival")
         found |= {**dict.fromkeys(turns, SCALES["%"]), "mean_turns": (1.0, float(last))}
     return found
-
-
-def _estimates(figures: Sequence[Figures], last: int | None) -> dict[str, Estimate]:
-    last = last_of(figures, last)
-    found, scales = mean([part.jackknife(last) for part in figures]), scales_of(figures, last)
-    bounds_2F = np.mean([part.bounds_2F(last) for part in figures], axis=0)
-    counts_2BF = np.stack([part.counts_2F(last) for part in figures], axis=1)
-    measures = figures[0].measures
-    core_F = np.array([name not in measures or measures[name].core for name in scales], dtype=bool)
-    applies_F = ((counts_2BF[0] > 0) | (core_F & (counts_2BF[1] > 0))).all(axis=0)
-    ends = found.ends(np.array(list(scales.values())).reshape(-1, 2).T)
-    rows = zip(found.value_F, *ends, *counts_2BF.sum(axis=1), *bounds_2F, strict=True)
-    return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
 
 
 def _estimate(value: float, low: float, high: float, n: float, of: float, worst: float, best: float) -> Estimate:

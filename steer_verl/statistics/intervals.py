@@ -32,11 +32,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is positive."""
-        return self.low > 0
-
     def __format__(self, spec: str) -> str:
         """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or ``undefined``."""
         if not np.isfinite(self.value):

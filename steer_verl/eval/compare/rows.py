@@ -149,13 +149,11 @@ def _kept(measure: str, last: int | None) -> bool:
 
 
 def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dict[str, float]:
-    if len(benchmarks) > 1:
-        return published.average_passes(benchmarks, measure, single=not last)
     name, _, turn = measure.partition(":")
-    if name == "survival":
-        curves = published.survival(benchmarks[0])
-        return {model: s[t] for model, s in curves.items() if (t := int(turn or last or 0)) in s}
-    return published.passes(benchmarks[0], measure, single=not last)
+    if name != "survival" or len(benchmarks) > 1:
+        return published.passes(benchmarks, measure, single=not last)
+    at = int(turn or last or 0)
+    return {model: curve[at] for model, curve in published.survival(benchmarks[0]).items() if at in curve}
 
 
 def _about(measure: str, last: int | None) -> MeasureAbout:
