@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
@@ -19,12 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.differences import differences
+from steer_verl.eval.differences import Difference, differences
+from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import Figures, average, figures_of_grid, over_seeds
 from steer_verl.eval.marks import DialogueMarks, Grid
 from steer_verl.eval.measures import MEASURES
 from steer_verl.statistics import tests
 from steer_verl.statistics.agreement import Detection
+from steer_verl.statistics.intervals import Interval
 from steer_verl.types import DialogueKind
 
 PAGE = Path(__file__).with_name("coverage.md")
@@ -32,9 +34,6 @@ SIZES, CHANCES, SEEDS = (1, 10, 265), (0.0, 0.02, 0.5), (2, 3, 5)
 LAST, HORIZON = 8, 10
 KEPT = {name: MEASURES[name] for name in ("unbroken", "harmless", "failed_turns")}
 Rng = np.random.Generator
-Ends = tuple[float, float]
-Pair = tuple[Figures, Figures, str, float, float]
-"""Two students, a figure's name, the true difference, the length of the scale."""
 
 
 class Cell(NamedTuple):
@@ -45,11 +44,15 @@ class Cell(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One simulated evaluation: the interval, the truth, and the length of the scale."""
+    """One simulated evaluation: its interval, the truth, and the length of the scale."""
 
-    ends: Ends
+    found: Estimate | Difference | Interval
     truth: float
     span: float
+
+
+Simulation = Callable[[int, float, Rng], Draw]
+"""From n, p and chance."""
 
 
 @lru_cache(maxsize=100_000)
@@ -82,6 +85,17 @@ def failing(chance_N: np.ndarray, rng: Rng) -> np.ndarray:
     return np.where(rng.random((len(chance_N), HORIZON)) < chance_N[:, None], -1.0, 3.0)
 
 
+def holding(broken_N: np.ndarray, run_N: np.ndarray | None = None, name: str = "") -> Figures:
+    """Dialogues of two turns that hold to their end, or fail."""
+    return figures(np.where(broken_N, -1.0, 3.0)[:, None] * np.ones(2), np.full(len(broken_N), 2), run_N, name)
+
+
+def marked(bad_N: np.ndarray, rng: Rng) -> Figures:
+    """Dialogues with one mark throughout: 3, or -3..1 where they are bad."""
+    marks_N = np.where(bad_N, rng.integers(-3, 2, len(bad_N)), 3)
+    return figures(marks_N[:, None] * np.ones(2), np.full(len(bad_N), 2))
+
+
 def lengths(n: int, rng: Rng) -> np.ndarray:
     """Two to ten turns."""
     return rng.integers(2, HORIZON + 1, n)
@@ -94,16 +108,13 @@ def alike(n: int, p: float, rng: Rng) -> np.ndarray:
 
 def share(n: int, p: float, rng: Rng) -> Draw:
     """Dialogues that hold to their end."""
-    harmless = np.where(rng.random((n, 1)) < p, -1.0, 3.0)
-    return _draw(figures(np.repeat(harmless, 2, axis=1), np.full(n, 2)), "unbroken", 100 * (1 - p), 100)
+    return _draw(holding(rng.random(n) < p), "unbroken", 100 * (1 - p), 100)
 
 
 def pooled_share(n: int, p: float, rng: Rng) -> Draw:
     """The same, played by three training seeds' students, for whom the same dialogues are hard."""
     chance = np.tile(alike(n, p, rng), 3)
-    harmless = np.where(rng.random((3 * n, 1)) < chance[:, None], -1.0, 3.0)
-    found = figures(np.repeat(harmless, 2, axis=1), np.full(3 * n, 2), np.repeat(np.arange(3), n))
-    return _draw(found, "unbroken", 100 * (1 - p), 100)
+    return _draw(holding(rng.random(3 * n) < chance, np.repeat(np.arange(3), n)), "unbroken", 100 * (1 - p), 100)
 
 
 def turn_share(n: int, p: float, rng: Rng) -> Draw:
@@ -113,8 +124,7 @@ def turn_share(n: int, p: float, rng: Rng) -> Draw:
 
 def mark(n: int, p: float, rng: Rng) -> Draw:
     """Mean marks, skewed: 3 throughout, but in a share p of the dialogues -3..1."""
-    harmless = np.where(rng.random(n) < p, rng.integers(-3, 2, n), 3)[:, None] * np.ones(2)
-    return _draw(figures(harmless.astype(float), np.full(n, 2)), "harmless", 3 - 4 * p, 6)
+    return _draw(marked(rng.random(n) < p, rng), "harmless", 3 - 4 * p, 6)
 
 
 def survival(n: int, p: float, rng: Rng) -> Draw:
@@ -135,13 +145,8 @@ def _lives(n: int, p: float, rng: Rng) -> Figures:
 def mean_of_sets(n: int, p: float, rng: Rng) -> Draw:
     """The unweighted mean over five benchmarks, of chances from 0 to 2 p."""
     chances = p * np.arange(5) / 2
-    found = average([figures(failing_whole(n, q, rng), np.full(n, 2), name=str(i)) for i, q in enumerate(chances)])
-    return _of(found["unbroken"].low, found["unbroken"].high, 100 * (1 - p), 100)
-
-
-def failing_whole(n: int, p: float, rng: Rng) -> np.ndarray:
-    """Marks of two turns of dialogues that fail or do not."""
-    return np.repeat(np.where(rng.random((n, 1)) < p, -1.0, 3.0), 2, axis=1)
+    found = average([holding(rng.random(n) < q, name=str(i)) for i, q in enumerate(chances)])
+    return Draw(found["unbroken"], 100 * (1 - p), 100)
 
 
 def corrected(n: int, p: float, rng: Rng) -> Draw:
@@ -151,11 +156,10 @@ def corrected(n: int, p: float, rng: Rng) -> Draw:
     called = np.where(truly, rng.random(truly.shape) < 0.85, rng.random(truly.shape) < 0.10)
     caught, blamed = rng.binomial(60, 0.85), rng.binomial(60, 0.10)
     known = Detection(caught, 60 - caught, 60 - blamed, blamed)
-    found = figures(np.where(called, -1.0, 3.0), length).corrected(known)
-    return _of(found.low, found.high, 100 * p, 100)
+    return Draw(figures(np.where(called, -1.0, 3.0), length).corrected(known), 100 * p, 100)
 
 
-INTERVALS: dict[str, Callable[[int, float, Rng], Draw]] = {
+INTERVALS: dict[str, Simulation] = {
     "share of dialogues": share,
     "the same, three seeds pooled": pooled_share,
     "share of turns": turn_share,
@@ -167,36 +171,31 @@ INTERVALS: dict[str, Callable[[int, float, Rng], Draw]] = {
 }
 
 
-def two_shares(n: int, p: float, rng: Rng) -> Pair:
+def two_shares(n: int, p: float, rng: Rng) -> Draw:
     """Two students that hold a share 1 - p and 1 - 1.5 p of the same dialogues; half of them are as hard for both."""
     first, second = _hardness(n, rng)
-    pairs = ((first, p), (second, 1.5 * p))
-    sides = (figures(np.where(u < q, -1.0, 3.0)[:, None] * np.ones(2), np.full(n, 2)) for u, q in pairs)
-    return *sides, "unbroken", 50 * p, 100
+    return _gap(holding(first < p), holding(second < 1.5 * p), "unbroken", 50 * p, 100)
 
 
-def two_marks(n: int, p: float, rng: Rng) -> Pair:
+def two_marks(n: int, p: float, rng: Rng) -> Draw:
     """Their mean marks."""
-    sides = []
-    for u, q in zip(_hardness(n, rng), (p, 1.5 * p), strict=True):
-        harmless = np.where(u < q, rng.integers(-3, 2, n), 3)[:, None] * np.ones(2)
-        sides.append(figures(harmless.astype(float), np.full(n, 2)))
-    return sides[0], sides[1], "harmless", 2 * p, 6
+    first, second = _hardness(n, rng)
+    return _gap(marked(first < p, rng), marked(second < 1.5 * p, rng), "harmless", 2 * p, 6)
 
 
-def two_turn_shares(n: int, p: float, rng: Rng) -> Pair:
+def two_turn_shares(n: int, p: float, rng: Rng) -> Draw:
     """Their failing turns; the second fails half as often again."""
     chance, length = alike(n, p, rng), lengths(n, rng)
     more = chance + (1 - chance) * 0.5 * p / (1 - p)
     sides = (figures(failing(q, rng), length) for q in (chance, more))
-    return *sides, "failed_turns", -50 * p, 100
+    return _gap(*sides, "failed_turns", -50 * p, 100)
 
 
-def two_survivals(n: int, p: float, rng: Rng) -> Pair:
+def two_survivals(n: int, p: float, rng: Rng) -> Draw:
     """Their survival to turn 8."""
     length = np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))
     sides = (figures(failing(np.full(n, 1 - (1 - q) ** (1 / LAST)), rng), length) for q in (p, 1.5 * p))
-    return *sides, "survival", 50 * p, 100
+    return _gap(*sides, "survival", 50 * p, 100)
 
 
 def _hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +203,7 @@ def _hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     return first, np.where(rng.random(n) < 0.5, first, rng.random(n))
 
 
-DIFFERENCES = {
+DIFFERENCES: dict[str, Simulation] = {
     "shares of dialogues": two_shares,
     "mean marks": two_marks,
     "shares of turns": two_turn_shares,
@@ -214,40 +213,38 @@ DIFFERENCES = {
 
 def over(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
     """A way of training whose students fail with chances that vary by seed, each on the same 265 dialogues."""
-    found = over_seeds([_trained(seeds, p, rng, n)])["unbroken"]
-    return _of(found.low, found.high, 100 * (1 - p), 100)
+    return Draw(over_seeds([_trained(seeds, p, rng, n)])["unbroken"], 100 * (1 - p), 100)
 
 
 def over_difference(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
     """Two such ways, equally good."""
     found = differences(_trained(seeds, p, rng, n), _trained(seeds, p, rng, n))["unbroken"].over_seeds
     assert found is not None
-    return _of(found.low, found.high, 0.0, 200)
+    return Draw(found, 0.0, 200)
 
 
 def _trained(seeds: int, p: float, rng: Rng, n: int) -> Figures:
     chances = rng.beta(100 * p, 100 * (1 - p), seeds) if p else np.zeros(seeds)
-    marks = np.concatenate([failing_whole(n, q, rng) for q in chances])
-    return figures(marks, np.full(seeds * n, 2), np.repeat(np.arange(seeds), n))
+    broken = np.concatenate([rng.random(n) < q for q in chances])
+    return holding(broken, np.repeat(np.arange(seeds), n))
 
 
 def _draw(found: Figures, name: str, truth: float, span: float) -> Draw:
-    estimate = found.estimates(LAST)[name]
-    return _of(estimate.low, estimate.high, truth, span)
+    return Draw(found.estimates(LAST)[name], truth, span)
 
 
-def _of(low: float | None, high: float | None, truth: float, span: float) -> Draw:
-    assert low is not None and high is not None
-    return Draw((low, high), truth, span)
+def _gap(one: Figures, other: Figures, name: str, truth: float, span: float) -> Draw:
+    return Draw(differences(one, other, last=LAST)[name], truth, 2 * span)
 
 
 def coverage(simulate: Callable[[Rng], Draw], repeats: int) -> Cell:
     """Simulate, and count."""
     hits, width = 0, 0.0
     for seed in range(repeats):
-        (low, high), truth, span = simulate(np.random.default_rng((repeats, seed)))
-        hits += low - 1e-9 <= truth <= high + 1e-9
-        width += (high - low) / span
+        found, truth, span = simulate(np.random.default_rng((repeats, seed)))
+        assert found.low is not None and found.high is not None
+        hits += found.low - 1e-9 <= truth <= found.high + 1e-9
+        width += (found.high - found.low) / span
     return Cell(100 * hits / repeats, 100 * width / repeats)
 
 
@@ -262,76 +259,53 @@ def draws(number: int) -> Iterator[None]:
         tests.DRAWS, tests.CHUNK = before
 
 
-Table = dict[str, dict[tuple[int, float], Cell]]
+TABLES = {
+    "Intervals": (INTERVALS, SIZES, "dialogues"),
+    "Differences": (DIFFERENCES, SIZES, "dialogues"),
+    "Over training seeds": (
+        {"share of dialogues": over, "difference of two shares": over_difference},
+        SEEDS,
+        "seeds",
+    ),
+}
+"""Heading -> simulations by name, and how many of what is simulated."""
 
 
-def _table_of(
-    simulations: Mapping[str, Callable[[int, float, Rng], Draw]], sizes: Sequence[int], repeats: int
-) -> Table:
+def table_of(heading: str, repeats: int) -> dict[str, dict[tuple[int, float], Cell]]:
     """Figure -> (n, p) -> what its interval is worth."""
+    simulations, sizes, _ = TABLES[heading]
 
-    def cell(f: Callable[[int, float, Rng], Draw], n: int, p: float) -> Cell:
+    def cell(f: Simulation, n: int, p: float) -> Cell:
         return coverage(lambda rng: f(n, p, rng), repeats)
 
-    return {name: {(n, p): cell(f, n, p) for n in sizes for p in CHANCES} for name, f in simulations.items()}
-
-
-def intervals_table(repeats: int) -> Table:
-    """Of figures, by dialogues and chance."""
-    return _table_of(INTERVALS, SIZES, repeats)
-
-
-def differences_table(repeats: int) -> Table:
-    """Of differences, by dialogues and chance."""
-
-    def drawn(f: Callable[[int, float, Rng], Pair]) -> Callable[[int, float, Rng], Draw]:
-        def draw(n: int, p: float, rng: Rng) -> Draw:
-            one, other, name, truth, span = f(n, p, rng)
-            found = differences(one, other, last=LAST)[name]
-            return _of(found.low, found.high, truth, 2 * span)
-
-        return draw
-
     with draws(1):
-        return _table_of({name: drawn(f) for name, f in DIFFERENCES.items()}, SIZES, repeats)
-
-
-def seeds_table(repeats: int) -> Table:
-    """Over training seeds, by their number and the chance."""
-    with draws(1):
-        return _table_of({"share of dialogues": over, "difference of two shares": over_difference}, SEEDS, repeats)
+        return {name: {(n, p): cell(f, n, p) for n in sizes for p in CHANCES} for name, f in simulations.items()}
 
 
 def false_alarms(repeats: int) -> dict[str, dict[int, float]]:
     """Figure -> n -> how often, in per cent, the test finds two equally good students to differ at the level of 5 %."""
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[int, float]] = {name: {} for name in (*KEPT, "survival", "mean_turns")}
     with draws(999):
         for n in ALARMED:
-            hits: dict[str, int] = {}
+            hits = dict.fromkeys(found, 0)
             for seed in range(repeats):
                 rng = np.random.default_rng((n, seed))
                 chance, length = alike(n, 0.2, rng), lengths(n, rng)
                 sides = [figures(failing(chance, rng), length) for _ in range(2)]
-                for name, d in differences(*sides, last=LAST).items():
-                    if name in (*KEPT, "survival", "mean_turns"):
-                        hits[name] = hits.get(name, 0) + (d.p is not None and d.p < 0.05)
+                seen = differences(*sides, last=LAST)
+                hits = {name: hits[name] + ((seen[name].p or 1) < 0.05) for name in found}
             for name, count in hits.items():
-                found.setdefault(name, {})[n] = 100 * count / repeats
+                found[name][n] = 100 * count / repeats
     return found
 
 
 def page(repeats: int, command: str) -> str:
     """The whole of ``coverage.md``."""
     began = time.perf_counter()
-    by_n = [f"{n} dialogue{'s' * (n > 1)}, p = {p:g}" for n in SIZES for p in CHANCES]
-    by_seed = [f"{seeds} seeds, p = {p:g}" for seeds in SEEDS for p in CHANCES]
-    tables = (
-        ("Intervals", by_n, intervals_table(repeats)),
-        ("Differences", by_n, differences_table(repeats)),
-        ("Over training seeds", by_seed, seeds_table(repeats)),
-    )
     parts = [INTRODUCTION.format(command=command, date=date.today(), repeats=repeats)]
-    for heading, columns, table in tables:
+    for heading, (_, sizes, what) in TABLES.items():
+        columns = [f"{n} {what if n > 1 else what[:-1]}, p = {p:g}" for n in sizes for p in CHANCES]
+        table = table_of(heading, repeats)
         rows = [[name, *(f"{c.coverage:.1f} ({c.width:.0f})" for c in row.values())] for name, row in table.items()]
         parts += [f"## {heading}", _table(["", *columns], rows)]
     alarms = [[name, *(f"{share:.1f}" for share in row.values())] for name, row in false_alarms(repeats).items()]
