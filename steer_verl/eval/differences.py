@@ -22,7 +22,7 @@ PRIMARY = ("survival", "harmless_pass", "helpful_pass", "refusal_full")
 on the mean of dialogues, or on the only benchmark. All other p are shown as they are."""
 
 SURE = 0.05
-"""Adjusted p below which a difference is clear."""
+"""Adjusted p below which a difference is clear, if its interval leaves zero out."""
 
 
 class Difference(Record):
@@ -44,12 +44,17 @@ class Difference(Record):
     paired. ``None``: both do not have several."""
 
     @property
-    def clear(self) -> bool:
-        """Whether it can be told from none: by the corrected test, and over seeds where both have several."""
-        if self.value is None or self.adjusted is None or self.adjusted >= SURE:
+    def sure(self) -> bool:
+        """Whether these students differ: by the corrected test, and by the interval."""
+        if self.adjusted is None or self.low is None or self.high is None:
             return False
+        return self.adjusted < SURE and not self.low <= 0 <= self.high
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference can be told from none, over seeds too where both have several."""
         over = self.over_seeds
-        return over is None or (over.low > 0 if self.value > 0 else over.high < 0)
+        return self.sure and (over is None or (over.low > 0 if (self.value or 0) > 0 else over.high < 0))
 
 
 def differences(one: Figures, other: Figures, *, last: int | None = None) -> dict[str, Difference]:
