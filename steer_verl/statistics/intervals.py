@@ -33,9 +33,11 @@ class Interval:
     high: float
 
     def __format__(self, spec: str) -> str:
-        """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or ``undefined``."""
+        """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or without an interval ``0.612``, or ``undefined``."""
         if not np.isfinite(self.value):
             return "undefined"
+        if not np.isfinite(self.low):
+            return f"{self.value:{spec}}"
         return f"{self.value:{spec}} ({self.low:{spec}} .. {self.high:{spec}})"
 
 
