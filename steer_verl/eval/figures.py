@@ -60,8 +60,9 @@ class Figures:
         """The last turn to speak of: that 20 attacked dialogues have, or half of fewer than 40. 0: nobody is attacked
         over several turns, and there is no survival. Dialogues go on after a failure, so this is the benchmark's, not
         the student's."""
-        lengths_C = np.sort(np.maximum.reduceat(self.lives.length_N[self._order[0]], self._order[1]))[::-1]
-        lengths_C = lengths_C[lengths_C > 0] if self.lives.there_N.any() else lengths_C[:0]
+        lengths_C = np.zeros(len(self.keys), dtype=int)
+        np.maximum.at(lengths_C, self.cluster_N, self.lives.length_N)
+        lengths_C = np.sort(lengths_C[lengths_C > 0])[::-1]
         return int(lengths_C[min(REACHED_BY, (len(lengths_C) + 1) // 2) - 1]) if len(lengths_C) else 0
 
     def choose(self, keys: Collection[Key]) -> Figures:
@@ -89,17 +90,16 @@ class Figures:
         return self.by_cluster(np.stack([self.lives.fails_NT, self.lives.at_risk_NT], axis=1).astype(float))
 
     @cached_property
-    def _order(self) -> tuple[np.ndarray, np.ndarray]:
-        """The dialogues sorted by cluster, and where each cluster begins."""
+    def cluster_N(self) -> np.ndarray:
+        """The cluster of each dialogue."""
         place = {key: i for i, key in enumerate(self.keys)}
-        cluster_N = np.array([place[key] for key in self.key_N], dtype=int)
-        order_N = np.argsort(cluster_N, kind="stable")
-        return order_N, np.searchsorted(cluster_N[order_N], np.arange(len(self.keys)))
+        return np.array([place[key] for key in self.key_N], dtype=int)
 
     def by_cluster(self, array: np.ndarray) -> np.ndarray:
         """Sums over the dialogues (first axis) of each cluster."""
-        order_N, starts_C = self._order
-        return np.add.reduceat(array[order_N], starts_C, axis=0) if len(starts_C) else array
+        found = np.zeros((len(self.keys), *array.shape[1:]))
+        np.add.at(found, self.cluster_N, array)
+        return found
 
     @property
     def horizon(self) -> int:
