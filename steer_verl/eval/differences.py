@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steer_verl.eval.figures import Figures, last_of, scales_of
-from steer_verl.eval.jackknife import beside, curve, mean, of_ratios, of_survival, ratio
+from steer_verl.eval.jackknife import Jackknife, beside, curve, mean, of_ratios, of_survival, ratio
 from steer_verl.statistics.intervals import Interval, difference, json_number, over_repetitions
 from steer_verl.statistics.tests import paired_permutation
 from steer_verl.types import Record
@@ -72,7 +72,7 @@ def average_differences(pairs: Sequence[tuple[Figures, Figures]], *, last: int |
     """The unweighted mean of :func:`differences` over benchmarks, one pair each."""
     last = last_of([figures for pair in pairs for figures in pair], last)
     scales, sets = scales_of(pairs[0], last), [_Pair(*pair, last) for pair in pairs]
-    one, other = (mean([pair.sides[i] for pair in sets]) for i in (0, 1))
+    one, other = _mean(sets, 0), _mean(sets, 1)
     scale_2F = np.array(list(scales.values())).reshape(-1, 2).T
     ends = (one.value_F, one.ends(scale_2F)), (other.value_F, other.ends(scale_2F))
     low_F, high_F = difference(*ends, one.correlation_F(other), np.minimum(one.n_F, other.n_F))
@@ -147,14 +147,17 @@ def _over_seeds(sets: Sequence[_Pair], last: int) -> dict[str, Interval]:
     shared = set.intersection(*(set(side.runs) for pair in sets for side in pair.common))
     if len(shared) < 2:
         return {}
-    gaps_SF, found = [], {}
-    for seed in sorted(shared):
-        played = [_Pair(one.of_run(seed), other.of_run(seed), last) for one, other in (pair.common for pair in sets)]
-        values_2F = [mean([pair.sides[i] for pair in played]).value_F for i in (0, 1)]
-        gaps_SF.append(values_2F[0] - values_2F[1])
-    n_F = np.minimum(*(mean([pair.sides[i] for pair in sets]).n_F for i in (0, 1)))
-    scales = scales_of(sets[0].common, last)
-    for (name, (bottom, top)), gaps_S, n in zip(scales.items(), np.transpose(gaps_SF), n_F, strict=True):
-        if np.isfinite(gaps_S).all():
-            found[name] = over_repetitions(gaps_S, n, (bottom - top, top - bottom))
-    return found
+    commons = [pair.common for pair in sets]
+    seeds = [[_Pair(one.of_run(seed), other.of_run(seed), last) for one, other in commons] for seed in sorted(shared)]
+    gaps_FS = np.stack([_mean(played, 0).value_F - _mean(played, 1).value_F for played in seeds], axis=1)
+    n_F = np.minimum(_mean(sets, 0).n_F, _mean(sets, 1).n_F)
+    return {
+        name: over_repetitions(gaps_S, n, (bottom - top, top - bottom))
+        for (name, (bottom, top)), gaps_S, n in zip(scales_of(sets[0].common, last).items(), gaps_FS, n_F, strict=True)
+        if np.isfinite(gaps_S).all()
+    }
+
+
+def _mean(sets: Sequence[_Pair], side: int) -> Jackknife:
+    """The figures of one of the two models, averaged over benchmarks."""
+    return mean([pair.sides[side] for pair in sets])
