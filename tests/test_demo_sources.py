@@ -30,7 +30,9 @@ ENTRIES = {
 """Stage -> what its command, its recipe and the plugin load. A function's own imports count."""
 
 UNREACHED = {name: {ROOT / "steer_verl/mini/judge.py"} for name in ("data", "data_single_turn", "model")}
-"""Stage -> files whose import it does not come to: data is made without a held-out judge."""
+UNREACHED["eval-base"] = {ROOT / "steer_verl/transcripts.py"}
+"""Stage -> files whose import it does not come to: data is made without a held-out judge, and an evaluation exports no
+transcripts."""
 
 LOADED = ["steer_verl.plugin", "steer_verl.cpu.verl_gaps", "steer_verl.cpu.vllm_gaps", "steer_verl.cpu.boot"]
 """What a trainer that uses none of our hooks loads; a hook's own imports do not count."""

@@ -16,8 +16,9 @@ from steer_verl.eval.runs import EvalRun
 def image_folders(run: EvalRun) -> list[Path]:
     """Where a run's images belong: its own folder, and the image folders that its benchmarks name.
 
-    A path that is not absolute starts at the run's folder, or where the command was given. Never the whole disk, nor
-    a home; but of a log of Inspect, because such a run has no images that the log itself does not hold.
+    A path that is not absolute starts at the run's folder, or where the command was given. Never a folder that holds a
+    home, such as the whole disk; but of a log of Inspect, because such a run has no images that the log itself does not
+    hold.
     """
     if run.folder.is_file():
         return [Path(run.folder.absolute().anchor)]
@@ -26,8 +27,9 @@ def image_folders(run: EvalRun) -> list[Path]:
         images, file = settings.get("images"), settings.get("file")
         folder = Path(images) if isinstance(images, str) else Path(file).parent if isinstance(file, str) else None
         named += [run.folder / folder, folder] if folder else []
+    home = Path(os.path.realpath(os.path.expanduser("~")))
     real = [folder for path in named if (folder := _real(path))]
-    return [folder for folder in real if folder not in (Path(folder.anchor), Path(os.path.expanduser("~")))]
+    return [folder for folder in real if not home.is_relative_to(folder) and folder != Path(folder.anchor)]
 
 
 def locator(run: EvalRun) -> Callable[[str], Path | None]:

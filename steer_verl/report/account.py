@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
@@ -15,13 +15,15 @@ LEVELS = ("full", "partial", "none", "unsaid", "unrated", "unplayed")
 
 def refusal_section(summaries: Sequence[Summary]) -> list[Html]:
     """Answers to benign requests by how far they decline, for every benchmark and run that has some."""
-    found = [(name, rows) for name in subsets(summaries) if (rows := [r for s in summaries for r in _refused(name, s)])]
-    rows = [row for name, rows in found for row in rows if name != ALL or len(found) > 2]  # not one benchmark twice
+    found = [rows for name in subsets(summaries) if (rows := list(_refused(name, summaries)))]
+    rows = [
+        row for some in found[len(found) == 2 :] for row in some
+    ]  # all dialogues and the one benchmark are the same
     if not rows:
         return []
     header = ("benchmark", "run", "answers", "full refusal", "partial", "none", "not said", "unrated", "not played")
     note = "Full and partial refusals of benign requests are over-refusal (levels of XSTest)."
-    return [table_html(Table("Answers to benign requests by refusal", header, tuple(rows), note=note))]
+    return [table_html(Table("Answers to benign requests by refusal", header, rows, note=note))]
 
 
 def account_section(summaries: Sequence[Summary]) -> list[Html]:
@@ -52,18 +54,17 @@ def about_section(summaries: Sequence[Summary]) -> list[Html]:
         "tokens that the student wrote": lambda s: int(s.usage["answer_tokens"]),
         "seconds of student, all items": lambda s: float(s.usage["student_seconds"]),
     }
-    rows: tuple[tuple[Cell, ...], ...] = tuple((name, *map(fact, summaries)) for name, fact in facts.items())
+    rows = [(name, *map(fact, summaries)) for name, fact in facts.items()]
     return [table_html(Table("Who, by whom, and what it took", ("fact", *(s.name for s in summaries)), rows))]
 
 
-def _refused(name: str, summary: Summary) -> list[tuple[Cell, ...]]:
-    subset = subset_of(summary, name)
-    counts = subset.refusals.get("benign") if subset else None
-    values = [getattr(counts, level) for level in LEVELS] if counts else []
-    total = sum(values)
-    if not total:
-        return []
-    return [(name, summary.name, total, *(f"{n:,} ({percent(n, total)})" if n else 0 for n in values))]
+def _refused(name: str, summaries: Sequence[Summary]) -> Iterator[tuple[Cell, ...]]:
+    for summary in summaries:
+        if (subset := subset_of(summary, name)) and (counts := subset.refusals.get("benign")):
+            values = [getattr(counts, level) for level in LEVELS]
+            if total := sum(values):
+                shares = (f"{n:,} ({percent(n, total)})" if n else 0 for n in values)
+                yield (name, summary.name, total, *shares)
 
 
 def _sizes(subset: Subset) -> Mapping[str, int]:
@@ -84,6 +85,6 @@ def _counts(title: str, what: str, summaries: Sequence[Summary], counts: Callabl
     names = list(dict.fromkeys(name for each in found for name in each))
     if not names:
         return tag("p", tag("strong", f"{title}: "), "none.")
-    rows: tuple[tuple[Cell, ...], ...]
-    rows = tuple((name.replace("_", " "), *[each.get(name, 0) for each in found]) for name in names)
+    rows: list[tuple[Cell, ...]]
+    rows = [(name.replace("_", " "), *[each.get(name, 0) for each in found]) for name in names]
     return table_html(Table(title, (what or ALL, *(s.name for s in summaries)), rows))

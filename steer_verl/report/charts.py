@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 
 from steer_verl.data.cards.markup import Html, tag
 
@@ -50,10 +49,8 @@ class Line:
 
     name: str
     points: Sequence[Point]
-    band: Sequence[tuple[float, float, float]] = field(default=())
-    """``(x, low, high)``."""
-    stepped: bool = False
-    """Hold each value until the next point."""
+    band: Sequence[Point] = ()
+    """The outline of its interval."""
 
 
 def chart(
@@ -80,8 +77,8 @@ def chart(
         under: drawn beneath the curves, such as a zone.
     """
     shapes = [*under, *_axes(frame, across, up)]
-    shapes += [tag("path", d=_band(frame, line), class_=f"band c{n % COLOURS}") for n, line in enumerate(lines)]
-    shapes += [outline(frame, line, f"line c{n % COLOURS} d{n // COLOURS}") for n, line in enumerate(lines)]
+    shapes += [outline(frame, line.band, f"band c{n % COLOURS}") for n, line in enumerate(lines)]
+    shapes += [outline(frame, line.points, f"line c{n % COLOURS} d{n // COLOURS}") for n, line in enumerate(lines)]
     read = thinned(readings, MOST_POINTS)
     cursor = tag("path", d="", class_="cursor", data_height=frame.height - frame.bottom)
     drawing = tag("svg", *shapes, cursor, viewBox=f"0 0 {frame.width} {frame.height}", aria_hidden="true")
@@ -113,17 +110,18 @@ def legend(names: Sequence[str]) -> Html:
     return tag("ul", *keys, class_="legend", aria_label="Lines")
 
 
-def outline(frame: Frame, line: Line, kind: str) -> Html:
+def outline(frame: Frame, points: Iterable[Point], kind: str) -> Html:
     """A curve as a path of the class ``kind``."""
-    return tag("path", d=_path(frame, _held(line)), class_=kind)
+    steps = (f"{'L' if n else 'M'}{_n(frame.x(x))} {_n(frame.y(y))}" for n, (x, y) in enumerate(points))
+    return tag("path", d="".join(steps), class_=kind)
 
 
-def zone(frame: Frame, low: float, high: float, label: str) -> list[Html]:
-    """A shaded range of the vertical axis with its name."""
-    x, y = frame.x(frame.across[0]), frame.y(high)
-    width, height = frame.x(frame.across[1]) - x, frame.y(low) - y
-    rect = tag("rect", x=_n(x), y=_n(y), width=_n(width), height=_n(height), class_="zone")
-    return [rect, tag("text", label, x=_n(x + 6), y=_n(frame.y(low) - 6), font_size=11, class_="zone-name")]
+def zone(frame: Frame, high: float, label: str) -> list[Html]:
+    """The lower part of the plane, shaded and with its name."""
+    (left, right), base = frame.across, frame.height - frame.bottom
+    edge = [(left, frame.up[0]), (left, high), (right, high), (right, frame.up[0])]
+    name = tag("text", label, x=_n(frame.left + 6), y=base - 6, font_size=11, class_="zone-name")
+    return [outline(frame, edge, "zone"), name]
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -150,36 +148,14 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _axes(frame: Frame, across: Iterable[float], up: Iterable[float]) -> list[Html]:
-    left, right, base = frame.x(frame.across[0]), frame.x(frame.across[1]), frame.height - frame.bottom
-    shapes = []
-    for value in up:
-        y = frame.y(value)
-        shapes.append(tag("line", x1=_n(left), x2=_n(right), y1=_n(y), y2=_n(y), class_="ground"))
-        shapes.append(_text(short(value), left - 6, y + 4, "end"))
-    return shapes + [_text(short(value), frame.x(value), base + 16, "middle") for value in across]
+def _axes(frame: Frame, across: Iterable[float], up: Sequence[float]) -> list[Html]:
+    lines = [outline(frame, [(x, value) for x in frame.across], "ground") for value in up]
+    names = [_text(short(value), frame.left - 6, frame.y(value) + 4, "end") for value in up]
+    return lines + names + [_text(short(x), frame.x(x), frame.height - frame.bottom + 16, "middle") for x in across]
 
 
 def _text(text: str, x: float, y: float, anchor: str) -> Html:
     return tag("text", text, x=_n(x), y=_n(y), text_anchor=anchor, font_size=11)
-
-
-def _held(line: Line) -> list[Point]:
-    """The points, with a corner before each where a value is held until then."""
-    if not line.stepped:
-        return list(line.points)
-    turned = (p for before, after in pairwise(line.points) for p in ((after[0], before[1]), after))
-    return [*line.points[:1], *turned]
-
-
-def _band(frame: Frame, line: Line) -> str:
-    low = _held(Line("", [(x, low) for x, low, _ in line.band], stepped=line.stepped))
-    high = _held(Line("", [(x, high) for x, _, high in line.band], stepped=line.stepped))
-    return f"{_path(frame, [*low, *reversed(high)])}Z" if low else ""
-
-
-def _path(frame: Frame, points: Iterable[Point]) -> str:
-    return "".join(f"{'L' if n else 'M'}{_n(frame.x(x))} {_n(frame.y(y))}" for n, (x, y) in enumerate(points))
 
 
 def _part(value: float, ends: tuple[float, float]) -> float:

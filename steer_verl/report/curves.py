@@ -3,60 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import product
 
 from steer_verl.alarms import ALARMS
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
 from steer_verl.report.charts import Frame, Line, chart, legend, short, ticks
+from steer_verl.report.parts import quiet
 from steer_verl.report.training import Training
 
 ALARM = "steer/alarm/"
 
 
-class Shown(NamedTuple):
-    """A figure of verl's or ours that gets a chart."""
-
-    key: str
-    title: str
-    note: str
-
-
 FIGURES = (
-    Shown("critic/score/mean", "Reward", "sum over the turns of a dialogue, mean"),
-    Shown("critic/returns/mean", "TCSR return", "mean over tokens"),
-    Shown("steer/safety/mean", "Safety", "mean of a dialogue, 1 to 10"),
-    Shown("steer/safety/worst_turn", "Lowest safety", "worst turn of a dialogue, mean, 1 to 10"),
-    Shown("steer/safety/attacked", "Safety under attack", "1 to 10"),
-    Shown("steer/safety/benign", "Safety on benign seeds", "1 to 10"),
-    Shown("steer/usefulness/benign", "Usefulness on benign seeds", "1 to 10"),
-    Shown("steer/lost_share", "Lost dialogues", "share"),
-    Shown("actor/kl_loss", "KL to the reference", "KL loss of the actor"),
-    Shown("actor/ppo_kl", "KL of the update", "old policy to new"),
-    Shown("actor/entropy", "Entropy", "of a token, nats"),
-    Shown("actor/grad_norm", "Gradient norm", "before clipping"),
-    Shown("response_length/mean", "Response length", "tokens of a whole dialogue, mean"),
-    Shown("steer/answer_tokens", "Answer length", "tokens of a turn, mean"),
-    Shown("steer/benign_refusal_share", "Refused benign requests", "share"),
-    Shown("steer/holdout/gap", "Gap to the held-out judge", "tutor's safety minus the judge's"),
+    ("critic/score/mean", "Reward", "sum over the turns of a dialogue, mean"),
+    ("critic/returns/mean", "TCSR return", "mean over tokens"),
+    ("steer/safety/mean", "Safety", "mean of a dialogue, 1 to 10"),
+    ("steer/safety/worst_turn", "Lowest safety", "worst turn of a dialogue, mean, 1 to 10"),
+    ("steer/safety/attacked", "Safety under attack", "1 to 10"),
+    ("steer/safety/benign", "Safety on benign seeds", "1 to 10"),
+    ("steer/usefulness/benign", "Usefulness on benign seeds", "1 to 10"),
+    ("steer/lost_share", "Lost dialogues", "share"),
+    ("actor/kl_loss", "KL to the reference", "KL loss of the actor"),
+    ("actor/ppo_kl", "KL of the update", "old policy to new"),
+    ("actor/entropy", "Entropy", "of a token, nats"),
+    ("actor/grad_norm", "Gradient norm", "before clipping"),
+    ("response_length/mean", "Response length", "tokens of a whole dialogue, mean"),
+    ("steer/answer_tokens", "Answer length", "tokens of a turn, mean"),
+    ("steer/benign_refusal_share", "Refused benign requests", "share"),
+    ("steer/holdout/gap", "Gap to the held-out judge", "tutor's safety minus the judge's"),
 )
-"""What is drawn, where it was logged; docs/method.md says what each is."""
+"""Figure of verl's or ours, title, note: drawn where it was logged; docs/method.md says what each is."""
 
 
 def training_section(trainings: Sequence[Training]) -> list[Html]:
     """Legend, charts and the alarms' table; nothing without a training."""
     if not trainings:
         return []
-    charts = [drawn for shown in FIGURES if (drawn := _chart(shown, trainings))]
-    span = tag(
-        "p", "Horizontal axis: training step. Point at a chart, or use its arrow keys, to read it.", class_="quiet"
-    )
-    return [span, legend([t.name for t in trainings]), tag("div", *charts, class_="charts small"), *_alarms(trainings)]
+    charts = [drawn for figure in FIGURES if (drawn := _chart(*figure, trainings))]
+    note = quiet("Horizontal axis: training step. Point at a chart, or use its arrow keys, to read it.")
+    return [note, legend([t.name for t in trainings]), tag("div", *charts, class_="charts small"), *_alarms(trainings)]
 
 
-def _chart(shown: Shown, trainings: Sequence[Training]) -> Html | None:
-    lines = [Line(training.name, training.curve(shown.key)) for training in trainings]
+def _chart(key: str, title: str, note: str, trainings: Sequence[Training]) -> Html | None:
+    lines = [Line(training.name, training.curve(key)) for training in trainings]
     points = [point for line in lines for point in line.points]
     if not points:
         return None
@@ -64,7 +55,7 @@ def _chart(shown: Shown, trainings: Sequence[Training]) -> Html | None:
     up = ticks(min(values), max(values))
     frame = Frame((steps[0], steps[-1]), (up[0], up[-1]), height=170)
     across = [n for n in ticks(steps[0], steps[-1]) if steps[0] <= n <= steps[-1] and n == int(n)]
-    return chart(shown.title, shown.note, frame, lines, list(_readings(lines, steps)), across=across, up=up)
+    return chart(title, note, frame, lines, list(_readings(lines, steps)), across=across, up=up)
 
 
 def _readings(lines: Sequence[Line], steps: Sequence[float]) -> Iterator[tuple[float, str]]:
@@ -76,16 +67,11 @@ def _readings(lines: Sequence[Line], steps: Sequence[float]) -> Iterator[tuple[f
 
 def _alarms(trainings: Sequence[Training]) -> list[Html]:
     """When which alarm fired; an alarm that watched and never fired is told too."""
-    rows = [row for name in ALARMS for training in trainings if (row := _alarm(name, training))]
-    header = ("alarm", "training", "steps watched", "fired at", "it means", "what helps")
-    return [table_html(Table("Alarms", header, tuple(rows)))] if rows else []
-
-
-def _alarm(name: str, training: Training) -> tuple[str | int, ...] | None:
-    watched = training.curve(ALARM + name)
-    if not watched:
-        return None
-    fired = [f"{step:.0f}" for step, value in watched if value]
-    when = f"{len(fired)} steps: {', '.join(fired[:8])}{' ...' if len(fired) > 8 else ''}" if fired else "never"
-    alarm = ALARMS[name]
-    return name.replace("_", " "), training.name, len(watched), when, alarm.meaning, alarm.hint if fired else ""
+    header, rows = ("alarm", "training", "steps watched", "fired at", "it means", "what helps"), []
+    for (name, alarm), training in product(ALARMS.items(), trainings):
+        if watched := training.curve(ALARM + name):
+            fired = [f"{step:.0f}" for step, value in watched if value]
+            when = f"{len(fired)} steps: {', '.join([*fired[:8], *['...'] * (len(fired) > 8)])}" if fired else "never"
+            hint = alarm.hint if fired else ""
+            rows.append((name.replace("_", " "), training.name, len(watched), when, alarm.meaning, hint))
+    return [table_html(Table("Alarms", header, rows))] if rows else []

@@ -16,7 +16,7 @@ function passage(text) {
 const note = (text, more = "") => element("p", { class: `quiet ${more}`, dir: "auto" }, text);
 const chip = (text, kind = "") => element("span", { class: `chip ${kind}`, dir: "auto" }, text);
 const score = (name, value, kind) => element("span", { class: `score ${kind}` }, `${name} ${value}`);
-const fold = (summary, open, ...inner) => element("details", { open }, element("summary", {}, summary), ...inner);
+const fold = (summary, ...inner) => element("details", {}, element("summary", {}, summary), ...inner);
 
 // sides: [{run, row, dialogue}]: one dialogue, or the same one in two runs.
 function detail(sides, folds) {
@@ -31,20 +31,21 @@ function detail(sides, folds) {
     element("p", { class: "chips" }, chip(dialogue.benchmark), chip(plain(dialogue.kind), dialogue.kind), note(facts.join(" · "), "inline")),
     element("div", { class: "sides" }, ...sides.map(sideHead)),
     element("ol", { class: "turns" }, ...Array.from({ length: longest }, (_, at) => exchange(sides, at, folds))),
-    dialogue.facts ? fold("What is known of the image", false, element("pre", { tabindex: 0 }, dialogue.facts)) : null,
+    dialogue.facts ? fold("What is known of the image", element("pre", { tabindex: 0 }, dialogue.facts)) : null,
   );
 }
 
 function sideHead({ run, row, dialogue }) {
-  const ended = dialogue.end === "completed" ? "" : `${plain(dialogue.end)}: ${dialogue.detail || "no reason given"}`;
-  const rest = dialogue.turns.length < dialogue.planned ? `${dialogue.planned - dialogue.turns.length} planned turns were not played.` : "";
+  const ended = [];
+  if (dialogue.end !== "completed") ended.push(`${plain(dialogue.end)}: ${dialogue.detail || "no reason given"}`);
+  if (dialogue.turns.length < dialogue.planned) ended.push(`${dialogue.planned - dialogue.turns.length} planned turns were not played.`);
   return element(
     "div",
     { class: "side" },
     element("h4", { dir: "auto" }, run.name),
     element("p", { class: "chips" }, element("span", {}, outcome(row)), ...dialogue.oddities.map((word) => chip(plain(word), "odd"))),
     strip(row),
-    ended || rest ? note([ended, rest].filter(Boolean).join(". ")) : null,
+    ended.length ? note(ended.join(". ")) : null,
   );
 }
 
@@ -79,13 +80,13 @@ function image(place, alt) {
 
 function answer(turn, dialogue, at, folds) {
   const warning = folds ? harm(turn.judged, dialogue.kind) : "";
-  const thinking = turn.thinking ? fold("Thinking", false, passage(turn.thinking)) : null;
+  const thinking = turn.thinking ? fold("Thinking", passage(turn.thinking)) : null;
   const words = [thinking, turn.answer ? passage(turn.answer) : note("(an empty answer)")];
   const odd = [turn.truncated && "cut at the token limit", about.format && !turn.formed && "not in the student's format", turn.correct === true && "right", turn.correct === false && "wrong"];
   return element(
     "div",
     { class: "assistant" },
-    ...(warning ? [fold(warning, false, ...words)] : words),
+    ...(warning ? [fold(warning, ...words)] : words),
     element("p", { class: "chips" }, ...odd.filter(Boolean).map((word) => chip(word, "odd"))),
     rating(turn.judged),
     opinions("Panel: judges", turn.opinions),
@@ -101,24 +102,23 @@ function harm(judged, kind) {
 }
 
 function opinions(title, ratings) {
-  return ratings?.length ? fold(`${title} (${ratings.length})`, false, ...ratings.map((one) => rating(one, true))) : null;
+  return ratings?.length ? fold(`${title} (${ratings.length})`, ...ratings.map((one) => rating(one, true))) : null;
 }
 
 function rating(judged, named = false) {
-  const who = named || judged.status !== "ok" ? [element("span", { class: "quiet", dir: "auto" }, judged.judge)] : [];
-  if (judged.status !== "ok") {
-    return element("div", { class: "rating" }, element("p", { class: "marks" }, ...who, score("unrated:", plain(judged.reason), "none")), judged.detail ? note(judged.detail) : null);
-  }
-  const marks = [score("harmless", judged.harmless, tone(judged.harmless)), score("helpful", judged.helpful, judged.helpful > 2 ? "good" : judged.helpful > 1 ? "fair" : "bad")];
+  const rated = judged.status === "ok", why = rated ? judged.why : judged.detail;
+  const marks = named || !rated ? [element("span", { class: "quiet", dir: "auto" }, judged.judge)] : [];
+  if (rated) marks.push(score("harmless", judged.harmless, tone(judged.harmless)), score("helpful", judged.helpful, judged.helpful > 2 ? "good" : judged.helpful > 1 ? "fair" : "bad"));
+  else marks.push(score("unrated:", plain(judged.reason), "none"));
   if (judged.refusal) marks.push(chip(`${judged.refusal === "none" ? "no" : judged.refusal} refusal`));
-  return element("div", { class: "rating" }, element("p", { class: "marks" }, ...who, ...marks), judged.why ? note(judged.why) : null);
+  return element("div", { class: "rating" }, element("p", { class: "marks" }, ...marks), why ? note(why) : null);
 }
 
 function verdict(tutor) {
   if (tutor.status !== "ok") return note(`Tutor: unscored, ${plain(tutor.reason)}. ${tutor.detail}`);
   const marks = SCALES.map((name) => `${name} ${tutor.scores[name]}`).join(", ");
   const others = tutor.judge_scores.map((one) => note(`${one.judge}: ${SCALES.filter((name) => one[name] !== undefined).map((name) => `${name} ${one[name]}`).join(", ")}`));
-  return fold(`Tutor's verdict, 1 to 10: ${marks}`, false, tutor.diagnosis ? passage(tutor.diagnosis) : null, ...others);
+  return fold(`Tutor's verdict, 1 to 10: ${marks}`, tutor.diagnosis ? passage(tutor.diagnosis) : null, ...others);
 }
 
 // Mark the words that were searched for, without touching the document.

@@ -33,7 +33,7 @@ def rows(dialogues: Sequence[EvalDialogue], keys: Keys, fail_below: int) -> list
         keys: what each is known by in all runs, whatever its id there.
         fail_below: a turn of an attacked dialogue whose harmless mark is lower is a failure.
     """
-    return [_row(dialogue, fail_below) | {"same": keys[dialogue.id]} for dialogue in dialogues]
+    return [_row(dialogue, keys[dialogue.id], fail_below) for dialogue in dialogues]
 
 
 def chunks(dialogues: Sequence[EvalDialogue], images: Mapping[str, int | str]) -> Iterator[list[dict[str, Any]]]:
@@ -56,11 +56,12 @@ def first_failure(dialogue: EvalDialogue, fail_below: int) -> int:
     return next(failed, 0) if dialogue.attacked else 0
 
 
-def _row(dialogue: EvalDialogue, fail_below: int) -> dict[str, Any]:
+def _row(dialogue: EvalDialogue, same: str, fail_below: int) -> dict[str, Any]:
     turns = dialogue.turns
     levels = {turn.judged.refusal for turn in turns if isinstance(turn.judged, Rating)}
     return {
         "id": dialogue.id,
+        "same": same,
         "benchmark": dialogue.benchmark,
         "kind": dialogue.kind.value,
         "source": dialogue.source,
@@ -87,7 +88,6 @@ def _whole(dialogue: EvalDialogue, images: Mapping[str, int | str]) -> dict[str,
 def _turn(turn: EvalTurn, images: Mapping[str, int | str]) -> dict[str, Any]:
     parsed = parse_answer(turn.answer)
     told = turn.model_dump(mode="json", exclude_none=True, exclude=_SILENT_OF_TURNS)
-    told["question"] = unmarked(turn.user.text)
-    told["images"] = [images[path] for path in turn.user.images]
-    told["thinking"], told["answer"], told["formed"] = parsed.thinking, parsed.answer, parsed.well_formed
-    return told
+    said = {"thinking": parsed.thinking, "answer": parsed.answer, "formed": parsed.well_formed}
+    shown = [images[path] for path in turn.user.images]
+    return told | said | {"question": unmarked(turn.user.text), "images": shown}

@@ -2,9 +2,7 @@
 
 const failed = (row) => row.first > 0;
 const refused = (row) => row.kind === "benign" && (row.refusal === "full" || row.refusal === "partial");
-const held = (row) => !failed(row) && !refused(row) && !row.missing;
-
-const OUTCOMES = { failed, refused, held, missing: (row) => row.missing };
+const OUTCOMES = { failed, refused, missing: (row) => row.missing, held: (row) => !failed(row) && !refused(row) && !row.missing };
 
 const AGAINST = {
   worse: (row, other) => failed(row) && (!failed(other) || row.first < other.first),
@@ -44,9 +42,8 @@ function passing(run, wanted, found, other) {
   const rows = run.rows.filter((row) => {
     if (found && !found.has(row)) return false;
     if (!tests.every(([name, filter]) => filter.test(row, wanted[name]))) return false;
-    if (!other || !wanted.against) return true;
-    const twin = other.same(row);
-    return twin !== undefined && AGAINST[wanted.against](row, twin);
+    const twin = other?.same(row);
+    return !other || !wanted.against || Boolean(twin && AGAINST[wanted.against](row, twin));
   });
   return rows.sort(ORDERS[wanted.order || "failures"]);
 }

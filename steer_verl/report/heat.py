@@ -18,8 +18,6 @@ ASKED = {
     "fallback": "benchmark's own, in place of the tutor's",
 }
 """Questions that follow no strategy."""
-
-
 SHARES = "Answers by harmless mark; below each count its share of the turn. Colour: the share."
 ATTACKS = (
     "Turns of attacked dialogues by how the question came about. An attack succeeds when the answer's harmless mark is "
@@ -62,9 +60,8 @@ def _share(count: int, total: int) -> Html:
 def _strategies(run: str, subset: Subset) -> Html:
     turns = range(len(subset.by_turn))
     names = ["question", "failed", "success (%)", *(f"{'turn ' if t == 0 else ''}{t + 1}" for t in turns)]
-    lines = [
-        line(ASKED.get(name, name.replace("_", " ")), *_strategy(s, turns)) for name, s in subset.strategies.items()
-    ]
+    asked = subset.strategies.items()
+    lines = [line(ASKED.get(name, name.replace("_", " ")), *_strategy(found, turns)) for name, found in asked]
     total = [tag("td"), tag("td"), *(estimate_cell(share, 1, short=True) for share in subset.by_turn)]
     body = tag("tbody", *lines, line("all, failed (%)", *total, kind="total"))
     return grid(f"Attack success, {run}", "heat strategies", names, body)

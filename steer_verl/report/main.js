@@ -84,12 +84,11 @@ class Browser {
     if (!row) return;
     this.opened = row;
     this.list.mark(row);
-    const others = this.other ? [this.other] : [];
-    const pairs = [{ run: this.run, row }, ...others.map((run) => ({ run, row: run.same(row) }))].filter((side) => side.row);
+    const { run, other } = this, twin = other?.same(row);
+    const pairs = [{ run, row }, ...(twin ? [{ run: other, row: twin }] : [])];
     const sides = await Promise.all(pairs.map(async (side) => ({ ...side, dialogue: await side.run.whole(side.row) })));
     if (this.opened !== row) return;
-    const missing = pairs.length < 1 + others.length ? [note(`${this.other.name} was not given this dialogue.`)] : [];
-    const pane = find("detail");
+    const pane = find("detail"), missing = other && !twin ? [note(`${other.name} was not given this dialogue.`)] : [];
     pane.replaceChildren(...missing, detail(sides, Boolean(this.wanted.fold)));
     highlight(pane, this.wanted.words);
     find("said").textContent = `${row.id}: ${outcome(row)}`;
@@ -113,7 +112,7 @@ class Browser {
     if (place("run") >= 0) fields.run.value = place("run");
     if (place("with") >= 0) fields.other.value = place("with");
     this.redraw();
-    const row = this.run.byId.get(parts.get("d"));
+    const row = this.run.rows.find(({ id }) => id === parts.get("d"));
     if (!row) find("said").textContent = `There is no dialogue ${parts.get("d")} in this page.`;
     await this.open(row, { quietly: true });
     find("dialogues").scrollIntoView();

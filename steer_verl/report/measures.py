@@ -12,6 +12,7 @@ from steer_verl.data.cards.tables import Table
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
 from steer_verl.eval.differences import Difference
+from steer_verl.eval.estimate import ranged
 from steer_verl.report.parts import estimate_cell, grid, line, quiet
 from steer_verl.statistics.intervals import Interval
 
@@ -99,15 +100,11 @@ def _published(row: Row | None, paper: str) -> Html:
 
 
 def _difference(gap: Difference | None, row: Row) -> Iterator[Html]:
-    """``Δ +3.1 (1.0 to 5.2)``."""
+    """``Δ +3.1 [+1.0 to +5.2]``."""
     if gap and gap.value is not None:
-        yield tag("small", f"Δ {_signed(gap, row.about.decimals)}", class_="clear" if gap.clear else None)
+        said = ranged(gap.value, gap.low, gap.high, row.about.decimals, signed=True)
+        yield tag("small", f"Δ {said}", class_="clear" if gap.clear else None)
         yield from _over_seeds(gap.over_seeds, row)
-
-
-def _signed(gap: Difference, decimals: int) -> str:
-    ends = "" if gap.low is None or gap.high is None else f" ({gap.low:.{decimals}f} to {gap.high:.{decimals}f})"
-    return f"{gap.value:+.{decimals}f}{ends}"
 
 
 def _over_seeds(interval: Interval | None, row: Row) -> Iterator[Html]:
@@ -119,12 +116,11 @@ def _over_seeds(interval: Interval | None, row: Row) -> Iterator[Html]:
 def _tests(comparison: Comparison) -> Html:
     """Every difference with its pairs and p; corrected for their number alone the primary ones."""
     header = ("where", "measure", "model", "difference", "pairs", "p, uncorrected", "p, corrected")
-    rows = tuple(
-        (row.place, row.about.title, model, _signed(gap, row.about.decimals), gap.pairs, _p(gap.p), _p(gap.adjusted))
-        for row in comparison.rows
-        for model, gap in row.differences.items()
-        if gap.value is not None and gap.p is not None
-    )
+    rows = []
+    for row, model, gap in ((r, *found) for r in comparison.rows for found in r.differences.items()):
+        if gap.value is not None and gap.p is not None:
+            said = ranged(gap.value, gap.low, gap.high, row.about.decimals, signed=True)
+            rows.append((row.place, row.about.title, model, said, gap.pairs, _p(gap.p), _p(gap.adjusted)))
     title = f"Differences to {comparison.baseline.name}"
     return table_html(Table(title, header, rows, note=TESTED)) if rows else joined([])
 

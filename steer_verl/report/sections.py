@@ -17,13 +17,16 @@ from steer_verl.report.measures import measures_section
 from steer_verl.report.survival import survival_section
 from steer_verl.report.training import Training
 
+MOST_SAID = 3
+"""Sentences that leave room for the plot on the first screen; more of them follow it."""
+
 
 def sections(runs: Sequence[EvalRun], shown: Sequence[EvalRun], logs: Sequence[Training]) -> dict[str, list[Html]]:
     """The page's sections in their order, the browser of dialogues aside; without runs only the training's.
 
     Args:
         runs: as they were read.
-        shown: the same, as :func:`~steer_verl.report.labels.labelled` has them.
+        shown: the same, as :func:`~steer_verl.report.write.labelled` has them.
         logs: of trainings.
     """
     training = {"Training": training_section(logs)}
@@ -52,7 +55,8 @@ def first_screen(comparison: Comparison, colours: Mapping[str, int]) -> list[Htm
         comparison: of all runs.
         colours: model, in their order -> number of its colour all over the page.
     """
-    said = [tag("li", tag("strong", head), rest, dir="auto") for head, rest in sentences(comparison)]
+    said = [tag("li", tag("strong", head, dir="auto"), rest) for head, rest in sentences(comparison)]
     notes = tag("ul", *(tag("li", note, dir="auto") for note in comparison.notes), class_="prose quiet")
     folded = tag("details", tag("summary", "How this was computed, and what to bear in mind"), notes)
-    return [tag("ul", *said, class_="verdicts"), dots(comparison.primary, colours), folded]
+    shown = [tag("ul", *said, class_="verdicts"), dots(comparison.primary, colours)]
+    return [*(shown if len(said) <= MOST_SAID else reversed(shown)), folded]

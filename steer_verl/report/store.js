@@ -20,7 +20,6 @@ class Run {
   constructor(place, about, rows) {
     Object.assign(this, about, { place, rows });
     rows.forEach((row, at) => Object.assign(row, { at, missing: row.marks.includes(null) || !row.marks.length }));
-    this.byId = new Map(rows.map((row) => [row.id, row]));
     this.bySame = new Map(rows.map((row) => [`${row.benchmark} ${row.same}`, row]));
     this.open = new Map(); // chunk -> promise of its dialogues, the one last used last
     this.words = []; // chunk -> what its dialogues say, in lower case, once it was searched

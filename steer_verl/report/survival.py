@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
-from steer_verl.data.cards.tables import Cell, Table
+from steer_verl.data.cards.tables import Table
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
-from steer_verl.report.parts import grid, line, quiet, subset_of, subsets
+from steer_verl.report.parts import ALL, grid, line, quiet, subset_of, subsets
 
 RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
@@ -29,10 +29,15 @@ Paper = Mapping[str, Mapping[int, float]]
 
 
 def survival_section(summaries: Sequence[Summary]) -> list[Html]:
-    """A chart for all dialogues together and for each benchmark that has attacked dialogues of several turns."""
+    """A chart for each benchmark that has attacked dialogues of several turns, and for all dialogues together where
+    all runs were given the same benchmarks."""
+    alike = len({frozenset(summary.benchmarks) for summary in summaries}) == 1
     static = all(summary.attack == "static" for summary in summaries)
-    drawn = [_subset(name, _curves(name, summaries), published(name) if static else {}) for name in subsets(summaries)]
-    parts = [part for part in drawn if part]
+    parts = []
+    for name in subsets(summaries):
+        curves = {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
+        if any(curves.values()) and (alike or name != ALL):
+            parts.append(_subset(name, curves, published(name) if static else {}))
     if not parts:
         return []
     said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
@@ -42,14 +47,8 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]
 
 
-def _curves(name: str, summaries: Sequence[Summary]) -> Curves:
-    return {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
-
-
-def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
+def _subset(name: str, curves: Curves, paper: Paper) -> Html:
     known = {run: curve for run, curve in curves.items() if curve}
-    if not known:
-        return None
     last = max(curve.reach for curve in known.values())
     frame = Frame((0, last + TAIL), (0, 1), width=520, height=280, right=54 if paper else 10)
     drawn = chart(
@@ -60,7 +59,7 @@ def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
         list(_readings(known, paper, last)),
         across=range(last + 1),
         up=(0, 0.25, 0.5, 0.75, 1),
-        under=[*zone(frame, 0, RISK, "risk zone: S < 0.5"), *_papers(frame, paper, last), *_bounds(frame, curves)],
+        under=[*zone(frame, RISK, "risk zone: S < 0.5"), *_papers(frame, paper, last), *_bounds(frame, curves)],
     )
     numbers = tag("details", tag("summary", "All figures of these curves"), _figures(known), _hazards(known))
     return tag("div", drawn, _at_risk(name, known, last), numbers)
@@ -69,23 +68,27 @@ def _subset(name: str, curves: Curves, paper: Paper) -> Html | None:
 def _line(run: str, curve: Survival | None) -> Line:
     """The curve as far as it says something."""
     if curve is None:
-        return Line(run, [], stepped=True)
-    points = _tailed(curve, curve.survival)
-    ends = zip(points, _tailed(curve, curve.low), _tailed(curve, curve.high), strict=True)
-    return Line(run, points, [(t, low, high) for (t, _), (_, low), (_, high) in ends], stepped=True)
+        return Line(run, [])
+    points, low, high = (held(values, _known_to(curve)) for values in (curve.survival, curve.low, curve.high))
+    return Line(run, points, [*low, *reversed(high)])
 
 
-def _tailed(curve: Survival, values: Sequence[float]) -> list[Point]:
-    """The values as far as the curve says something, and the tail."""
-    return [*enumerate(values[: curve.reach + 1]), (curve.reach + TAIL, values[curve.reach])]
+def held(values: Sequence[float], last: int) -> list[Point]:
+    """The values to a turn, each held until the next one, the last one for the tail."""
+    return [(x, value) for t, value in enumerate(values[: last + 1]) for x in (t, min(t + 1, last + TAIL))]
+
+
+def _known_to(curve: Survival) -> int:
+    """The last turn of which it says something: where nobody is at risk any more, only S = 0 is known."""
+    return max(t for t in range(curve.reach + 1) if curve.at_risk[t] or not curve.survival[t])
 
 
 def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:
     """Worst and best case, where they differ from the curve."""
     for n, curve in enumerate(curves.values()):
-        for bound in (curve.worst, curve.best) if curve and curve.worst != curve.best else ():
-            assert curve
-            yield outline(frame, Line("", _tailed(curve, bound), stepped=True), f"bound c{n % COLOURS}")
+        if curve and curve.worst != curve.best:
+            for bound in (curve.worst, curve.best):
+                yield outline(frame, held(bound, curve.reach), f"bound c{n % COLOURS}")
 
 
 def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
@@ -94,7 +97,7 @@ def _papers(frame: Frame, paper: Paper, last: int) -> Iterator[Html]:
     for model, curve in paper.items():
         points = [(0.0, 1.0), *((float(turn), share / 100) for turn, share in curve.items() if turn <= last)]
         ends[model] = frame.y(points[-1][1])
-        yield outline(frame, Line(model, [*points, (last + TAIL, points[-1][1])]), "paper")
+        yield outline(frame, [*points, (last + TAIL, points[-1][1])], "paper")
     for model in sorted(ends, key=ends.__getitem__, reverse=True):  # from below, none over another
         free = min(ends[model], free - 11)
         yield tag("text", model, x=frame.width - frame.right + 4, y=f"{free + 4:.1f}", font_size=10)
@@ -105,7 +108,7 @@ def _readings(curves: Mapping[str, Survival], paper: Paper, last: int) -> Iterat
         said = [
             f"{run}: S {c.survival[t]:.2f} ({c.low[t]:.2f} to {c.high[t]:.2f}), {c.at_risk[t]} at risk"
             for run, c in curves.items()
-            if t <= c.reach
+            if t <= _known_to(c)
         ]
         said += [f"paper, {model}: {curve[t] / 100:.2f}" for model, curve in paper.items() if t in curve]
         yield t, f"Turn {t}. {'; '.join(said)}"
@@ -118,23 +121,20 @@ def _at_risk(name: str, curves: Mapping[str, Survival], last: int) -> Html:
 
 def _figures(curves: Mapping[str, Survival]) -> Html:
     header = ("run", "dialogues", "S at the last turn (%)", "mean turns survived", "S < 0.5 from turn", "never failed")
-    rows = tuple(
+    rows = [
         (run, c.dialogues, c.at.text(1), c.mean_turns.text(2), _turn(c.risk_zone), c.never) for run, c in curves.items()
-    )
+    ]
     return table_html(Table("In figures, to the last turn that is drawn", header, rows))
 
 
 def _hazards(curves: Mapping[str, Survival]) -> Html:
     header = ("turn", "at risk", "first failures", "hazard (%)", "lost to view after it")
-    return joined(
-        table_html(Table(f"Hazard by turn: {run}", header, [_hazard(c, t) for t in range(1, c.reach + 1)]))
-        for run, c in curves.items()
-    )
-
-
-def _hazard(curve: Survival, t: int) -> tuple[Cell, ...]:
-    hazard = curve.hazard[t - 1].text(1)
-    return (str(t), curve.at_risk[t], curve.failures[t], hazard, curve.censored_unrated[t])
+    tables = []
+    for run, c in curves.items():
+        turns = range(1, c.reach + 1)
+        rows = [(str(t), c.at_risk[t], c.failures[t], c.hazard[t - 1].text(1), c.censored_unrated[t]) for t in turns]
+        tables.append(table_html(Table(f"Hazard by turn: {run}", header, rows)))
+    return joined(tables)
 
 
 def _turn(span: Span) -> str:

@@ -60,7 +60,7 @@ def parse_step(line: str) -> Step | None:
     if found is None:
         return None
     plain = re.sub(r"\x1b\[[\d;]*m", "", found[0])
-    plain = re.sub(r"np\.\w+\(([^)]*)\)", r"\1", plain)
+    plain = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", plain)
     step = {}
     for part in plain.split(" - "):
         name, _, text = part.strip().rpartition(":")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.records import atomic
 from steer_verl.report.dialogues import CHUNK, chunks, rows
 from steer_verl.report.images import album
-from steer_verl.report.labels import labelled
 from steer_verl.report.page import CLOSING, block, browser, opening, packed, script
 from steer_verl.report.sections import sections
 from steer_verl.report.training import Training, read_training
+from steer_verl.text import one_line
 
 TITLE = "Evaluation under multi-turn attack"
 SIDE = 192
@@ -55,11 +56,33 @@ def write_report(
     if len({path.resolve() for path in runs}) < len(runs):
         raise ConfigError("a run was given twice; give each folder once")
     logs = [read_training(path) for path in training]
-    found = [read_run(path) for path in runs]
+    found = [_read(path) for path in runs]
     with atomic(out) as stream:
         for part in _parts(found, logs, title, images, fold):
             stream.write(part.encode("utf-8"))
     return out
+
+
+def labelled(runs: Sequence[EvalRun]) -> list[EvalRun]:
+    """The runs, called ``ours``, or where two have one name ``ours, seed 1`` or ``ours (out/eval/ours)``.
+
+    One page, one measure: all of them get the first one's thresholds.
+    """
+    names = [run.name for run in runs]
+    seeded = [f"{run.name}, seed {', '.join(str(n) for n in sorted({d.run for d in run.dialogues}))}" for run in runs]
+    found = []
+    for run, name, seeds in zip(runs, names, seeded, strict=True):
+        if names.count(name) > 1:
+            name = seeds if seeded.count(seeds) == 1 else f"{name} ({run.folder})"
+        about = run.about.model_copy(update={"name": name, "marks": runs[0].about.mark_settings.model_dump()})
+        found.append(replace(run, about=about))
+    return found
+
+
+def _read(path: Path) -> EvalRun:
+    """A run whose name can be seen, and cannot turn around what stands beside it."""
+    run = read_run(path)
+    return replace(run, about=run.about.model_copy(update={"name": one_line(run.name) or "(no name)"}))
 
 
 def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: int, fold: bool) -> Iterator[str]:
@@ -72,8 +95,8 @@ def _parts(runs: Sequence[EvalRun], logs: Sequence[Training], title: str, side: 
         yield block(f"rows-{place}", packed(rows(run.dialogues, keys, run.about.mark_settings.fail_below)))
     yield f"<script>{code}</script>\n"
     images, places = album(runs, side)
-    for place, run in enumerate(runs):
-        for number, chunk in enumerate(chunks(run.dialogues, places[place])):
+    for place, (run, found) in enumerate(zip(runs, places, strict=True)):
+        for number, chunk in enumerate(chunks(run.dialogues, found)):
             yield block(f"chunk-{place}-{number}", packed(chunk))
     for number, image in enumerate(images):
         yield block(f"image-{number}", image)

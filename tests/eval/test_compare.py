@@ -282,7 +282,7 @@ def test_nothing_rated_is_no_figure() -> None:
     assert sentences(comparison) == [
         (
             "ours beside base: ",
-            "nothing is known of safety or helpfulness or over-refusal: no dialogue that was rated for both tells it.",
+            "nothing is known of safety, helpfulness or over-refusal: no rated dialogue of both tells it.",
         )
     ]
     assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)
@@ -388,7 +388,7 @@ def test_the_first_table_stands_where_the_baseline_has_rivals() -> None:
     there = [make_run("base", {"beaver": 30}, seed=1), make_run("ours", {"beaver": 30, "vls": 30}, seed=2)]
     comparison = compare([*there, *(make_run(name, {"vls": 30}, seed=3) for name in "xyz")])
     assert {r.place for r in comparison.primary} == {"beaver"}
-    assert "".join(beside(comparison, "x")).endswith("no dialogue that was rated for both tells it.")
+    assert "".join(beside(comparison, "x")).endswith("no rated dialogue of both tells it.")
 
 
 def test_a_calibration_corrects_the_benchmarks_of_its_own_run() -> None:

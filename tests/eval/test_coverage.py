@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.eval import coverage
-from benchmarks.eval.coverage import INTERVALS, PAGE, alike, failing, figures, table_of
+from benchmarks.eval.coverage import PAGE, table_of
+from benchmarks.eval.simulations import INTERVALS, alike, failing, figures
 
 EXPLAINED = {
     ("Intervals", "mean over five sets", "1 dialogue, p = 0.02"),

@@ -280,7 +280,7 @@ def test_a_run_that_was_killed_may_be_ended_by_retry(tmp_path: Path) -> None:
     bench(tmp_path)
     with World().in_thread() as calm:
         whole = play(tmp_path, calm, "whole")
-    with World({("judge", 0, 1): PROSE, ("judge", 1, 2): DOWN}, pause=0.03).in_thread() as server:
+    with World({("judge", 0, 1): PROSE, ("judge", 1, 2): DOWN}, pause=0.15).in_thread() as server:
         given = settings(tmp_path, tmp_path / "out", server)
         killed_after(server, 16, "run", recipe(tmp_path / "run.yaml", given))
         server.faults = {}
@@ -297,7 +297,7 @@ def test_a_retry_that_was_killed_goes_on_and_pays_nothing_twice(tmp_path: Path) 
     }
     with World().in_thread() as calm:
         whole = play(tmp_path, calm, "whole")
-    with World(everywhere, pause=0.03).in_thread() as server:
+    with World(everywhere, pause=0.15).in_thread() as server:
         said = finished("run", recipe(tmp_path / "run.yaml", settings(tmp_path, tmp_path / "out", server)))
         assert "6 of 6 dialogues are not whole, 6 were given up" in said and f"retry {tmp_path / 'out'}`" in said
         server.faults, _ = {}, server.paid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
 from steer_verl.report.account import account_section, refusal_section
 from steer_verl.report.heat import heat_section, strategy_section
-from steer_verl.report.labels import labelled
 from steer_verl.report.measures import measures_section, measures_table
 from steer_verl.report.survival import survival_section
+from steer_verl.report.write import labelled
 from tests.data.cards.reading import Page
 from tests.report import samples
 
@@ -57,7 +58,7 @@ def test_every_figure_of_the_comparison_is_on_the_page(comparison: Comparison) -
         for estimate in row.values.values():
             assert estimate.number(row.about.decimals) in text and f"n {estimate.n}" in text
         for gap in row.differences.values():
-            assert f"Δ {gap.value:+.{row.about.decimals}f} (" in text
+            assert f"Δ {gap.value:+.{row.about.decimals}f} [" in text
             assert gap.p is None or f"{gap.p:.3f}" in text or (gap.p < 0.001 and "< 0.001" in text)
 
 
@@ -90,6 +91,29 @@ def test_curves_read_as_the_summary_says(summaries: list[Summary]) -> None:
     said = f"base: S {curve.survival[2]:.2f} ({curve.low[2]:.2f} to {curve.high[2]:.2f})"
     assert said in (sliders[0]["data-points"] or "")
     assert f"{curve.at_risk[2]} at risk" in (sliders[0]["data-points"] or "")
+
+
+def test_runs_of_other_benchmarks_have_no_curve_in_common(summaries: list[Summary]) -> None:
+    one, other = summaries
+    fewer = other.model_copy(update={"benchmarks": {name: other.benchmarks[name] for name in ("beaver", "dys")}})
+    page = Page(joined(survival_section([one, fewer])))
+    titles = [given["aria-label"] for given in page.all("div") if given.get("role") == "slider"]
+    assert len(titles) == 5 and not any((title or "").startswith("all dialogues") for title in titles)
+
+
+def test_a_curve_ends_where_nobody_is_at_risk(summaries: list[Summary]) -> None:
+    known = summaries[0].all.survival
+    assert known is not None
+    start, end = [1.0] * (known.horizon + 1), known.at_risk[0]
+    unrated = known.model_copy(update={"survival": start, "at_risk": [end, *[0] * known.horizon]})
+    failed = unrated.model_copy(update={"survival": [1.0, *[0.0] * known.horizon]})
+    for curve, turns in ((unrated, [0]), (failed, range(known.reach + 1)), (known, range(known.reach + 1))):
+        subset = summaries[1].all.model_copy(update={"survival": curve})
+        shown = summaries[1].model_copy(update={"all": subset, "benchmarks": {"a": subset}})
+        (plot,) = (s for s in Page(joined(survival_section([shown]))).all("div") if s.get("role") == "slider")
+        assert [at for at, (_, said) in enumerate(json.loads(plot["data-points"] or "")) if "ours: S" in said] == [
+            *turns
+        ]
 
 
 def test_heat_maps_count_every_planned_turn(summaries: list[Summary]) -> None:

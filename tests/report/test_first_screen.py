@@ -124,9 +124,7 @@ def test_a_difference_that_missing_ratings_could_undo_says_so() -> None:
 
 def test_what_was_not_asked_is_not_told() -> None:
     _, rest = beside(compared(SAFER), "ours")
-    assert rest.endswith(
-        "nothing is known of helpfulness or over-refusal: no dialogue that was rated for both tells it."
-    )
+    assert rest.endswith("nothing is known of helpfulness or over-refusal: no rated dialogue of both tells it.")
 
 
 def test_a_model_alone_gives_its_figures() -> None:
@@ -146,11 +144,28 @@ def test_every_rival_has_a_sentence_and_hostile_names_are_text() -> None:
     assert page.text.count("is safer than base") == 2 and name in page.text and not page.all("img")
 
 
+def test_many_sentences_follow_the_plot() -> None:
+    names = ["one", "two", "three", "four"]
+    row_of = row("survival", {"base": figure(20.0)} | dict.fromkeys(names, figure(60.0)), None)
+    for count, first in ((3, "ul"), (4, "div")):
+        models = (BASE, *(Model(name, (), {}) for name in names[:count]))
+        screen = first_screen(compared(row_of, models=models), {"base": 0})
+        assert screen[0].startswith(f"<{first} ")
+
+
+def test_a_long_name_stands_above_its_plot() -> None:
+    rows = [row("survival", {"base": figure(20.0)})]
+    assert "long" not in dots(rows, {"base": 0}) and 'class="panel long"' in dots(rows, {"base": 0, "x" * 19: 1})
+
+
 def test_the_plot_tells_its_figures_in_the_order_of_the_models() -> None:
     paper = {"3B base": 12.6, "3B full": 55.6, "7B full": 64.9}
     unknown = {"base": figure(20.0, 10.0, 30.0)}
+    missing = dots([row("survival", {"base": figure(None, 0.0, 100.0)})], {"base": 0})
+    assert "not rated" in missing and "circle" not in missing and "bound" in missing
     page = Page(dots([row("survival", PAIR, published=paper), row("helpful_pass", unknown)], {"base": 0, "ours": 1}))
-    assert [found["title"] for found in page.all("th")] == ["base", "ours", "paper 3B", "paper 7B", "base", "ours"]
+    names = [text for text in page.texts if text in ("base", "ours", "paper 3B", "paper 7B")]
+    assert names == ["base", "ours", "paper 3B", "paper 7B", "base", "ours"]
     assert "60.058.0 to 62.0" in page.text and "base 12.6, full 55.6" in page.text and "not measured" in page.text
     assert [(found["cx"], found["class"]) for found in page.all("circle")] == [
         ("20.00%", "dot c0"), ("60.00%", "dot c1"), ("20.00%", "dot c0"),

@@ -22,6 +22,7 @@ from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
 from steer_verl.report.images import album
 from steer_verl.report.page import packed
+from steer_verl.report.survival import held
 from steer_verl.types import IMAGE_MARK, DialogueKind, UserTurn
 from tests.data.cards.reading import Page
 from tests.report import samples
@@ -107,10 +108,14 @@ def test_the_images_of_a_log_are_its_own(tmp_path: Path) -> None:
     assert album([run_with(log, cached)], side=32)[1] == [{cached: 0}]
 
 
-@pytest.mark.parametrize("folder", ["/", "~"])
-def test_a_run_cannot_name_the_whole_disk_as_its_images(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["/", "~", "~/..", "/proc/self/root"])
+def test_a_run_cannot_name_a_folder_with_a_home_as_its_images(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "homes" / "me"))
     named = {"beaver": {"images": os.path.expanduser(folder)}}
-    assert image_folders(run_with(tmp_path, benchmarks=named)) == [tmp_path.resolve()]
+    run = tmp_path / "run"
+    assert image_folders(run_with(run, benchmarks=named)) == [run.resolve()]
 
 
 def marked(*marks: int | None, kind: DialogueKind = DialogueKind.RED_TEAM, planned: int | None = None) -> EvalDialogue:
@@ -194,10 +199,10 @@ def test_readings_are_thinned_evenly_and_keep_their_ends() -> None:
 
 def test_a_stepped_curve_holds_its_value_until_the_next_point() -> None:
     frame = Frame((0, 2), (0, 1), width=120, height=120, left=10, right=10, top=10, bottom=10)
-    line = Line("a", [(0, 1), (1, 0.5), (2, 0)], stepped=True)
+    line = Line("a", held([1, 0.5, 0], 1))
     figure = Page(chart("S", "", frame, [line], [(0, "S 1")], across=[0, 2], up=[0, 1]))
     (path,) = [found["d"] for found in figure.all("path") if found["class"] == "line c0 d0"]
-    assert path == "M10.0 10.0L60.0 10.0L60.0 60.0L110.0 60.0L110.0 110.0"
+    assert path == "M10.0 10.0L60.0 10.0L60.0 60.0L82.5 60.0"
 
 
 def test_a_chart_says_its_first_reading_to_who_cannot_see_it() -> None:

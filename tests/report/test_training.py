@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import orjson
@@ -16,6 +17,12 @@ RAY = "\x1b[36m(TaskRunnerV1 pid=4723)\x1b[0m "
 def test_a_console_line_becomes_numbers() -> None:
     step = parse_step(f"{RAY}step:2 - actor/kl_loss:1e-05 - num_turns/mean:np.float64(16.0) - note:none\x1b[0m")
     assert step == {"step": 2, "actor/kl_loss": 1e-5, "num_turns/mean": 16.0}
+
+
+def test_a_long_hostile_line_takes_no_time() -> None:
+    begun = time.monotonic()
+    assert parse_step(f"step:1 - a:2 - {'np.a(' * 100_000}") == {"step": 1, "a": 2}
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("line", ["global_step:3 - x:1", "step: - x:1", "", "Training Progress:  50%"])

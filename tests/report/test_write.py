@@ -79,6 +79,17 @@ def test_two_seeds_of_one_student_are_told_apart(tmp_path: Path) -> None:
     assert "training seeds" in "".join(page.folded) and "over seeds " in page.text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("\u202eours\u2066 \x1b[31m\nred", "ours red"), ("\u202e", r"\(no name\)")]
+)
+def test_a_name_cannot_turn_figures_around(name: str, shown: str, runs: list[Path], tmp_path: Path) -> None:
+    found = read_run(runs[1])
+    samples.write_run(tmp_path, found.about.model_copy(update={"name": name}), found.dialogues)
+    text = write_report([runs[0], tmp_path], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b]", text)
+    assert re.search(f'<li><strong dir="auto">{shown} is ', text), "and what follows it is a passage of its own"
+
+
 def test_what_cannot_be_reported_is_told_and_leaves_no_file(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     with pytest.raises(ConfigError, match="nothing to report"):
@@ -120,3 +131,13 @@ def test_one_page_has_one_measure_and_says_so_once(tmp_path: Path) -> None:
     same = samples.write_run(second, other.about.model_copy(update={"marks": {}}), other.dialogues)
     again = Page(write_report([first, same.folder], tmp_path / "s.html").read_text(encoding="utf-8"))
     assert [t for t in page.texts if "rows-" not in t][:200] == [t for t in again.texts if "rows-" not in t][:200]
+
+
+def test_logs_of_inspect_give_the_same_page(runs: list[Path], tmp_path: Path) -> None:
+    log = pytest.importorskip("steer_verl.eval.inspect.log")
+    logs = [tmp_path / f"{run.name}.eval" for run in runs]
+    for run, path in zip(runs, logs, strict=True):
+        log.write_log(read_run(run), path)
+    shown, told = (Page(write_report(given, tmp_path / "r.html").read_text(encoding="utf-8")) for given in (logs, runs))
+    start = shown.text.index("is safer than")
+    assert shown.text[start : start + 2000] == told.text[start : start + 2000]

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from scipy.stats import t as student
@@ -37,6 +37,7 @@ def one(value: float, variance: float, n: float, freedom: float, scale: Scale = 
     return float(low), float(high)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_shares_have_wilsons_interval(counts: tuple[int, int]) -> None:
     hits, of = counts
@@ -52,6 +53,7 @@ def test_a_share_of_nothing_is_undefined() -> None:
     assert math.isnan(share(0, 0).value)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400))
 def test_shares_are_monotone_in_successes(n: int) -> None:
     lows, highs = zip(*((i.low, i.high) for i in (share(k, n) for k in range(n + 1))), strict=True)
@@ -67,6 +69,7 @@ anything = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(anything, st.sampled_from([UNIT, (-3.0, 3.0), (1.0, 10.0), (0.0, 100.0)]))
 def test_an_interval_holds_its_value_stays_on_the_scale_and_has_a_width(
     case: tuple[float, float, float, int], scale: tuple[float, float]

