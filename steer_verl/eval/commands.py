@@ -174,8 +174,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The log to write: FILE.eval")],
 ) -> None:
     """Write a run, or the transcripts of a training run, as a log of Inspect; `inspect view` shows it."""
-    from steer_verl.eval.inspect.log import write_log
-    from steer_verl.eval.inspect.training import write_transcripts
+    from steer_verl.eval.inspect.write import write_log, write_transcripts
     from steer_verl.eval.runs import ABOUT, read_run
 
     if out.suffix != ".eval":

@@ -28,7 +28,7 @@ from steer_verl.types import Record, Usage, UserTurn
 
 INSPECT_LOGS = (".eval", ".json")
 """Endings of Inspect's logs."""
-READ_LOG = "steer_verl.eval.inspect.log:read_log"
+READ_LOG = "steer_verl.eval.inspect.read:read_log"
 """By name: Inspect is an extra."""
 ABOUT, DIALOGUES, SUMMARY, SUMMARY_PAGE = "run.json", "dialogues.jsonl", "summary.json", "summary.md"
 

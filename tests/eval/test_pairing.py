@@ -99,3 +99,10 @@ def test_a_question_asked_of_several_images_is_told_apart_by_id() -> None:
 
 def test_one_run_needs_nothing() -> None:
     assert keys_of([run("one", asked(1), asked(2))])[1] == []
+
+
+def test_what_was_not_played_needs_no_digest() -> None:
+    log = run("log", asked(1, gone=True), asked(2, "b", text="Same?"), asked(3, "c", text="Same?"))
+    one = run("one", asked(8, "c", text="Same?"), asked(7, "b", text="Same?"), asked(1, "a"))
+    assert pairs(one, log) == [("007", "002"), ("008", "003")]
+    assert keys_of([one, log])[1] == []

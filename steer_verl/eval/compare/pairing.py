@@ -1,6 +1,6 @@
 """Which dialogues of several runs are the same one: asked with the same questions and the same images.
 
-Within a benchmark the key of a dialogue is its digest, whatever its id, its path and its folder. Where a record has
+Within a benchmark the key of a dialogue is its digest, whatever its id, its path and its folder. Where a played one has
 none, or a run has neither digests nor ids of the others, as a log that another program wrote, the dialogues of that
 benchmark have their first question for a key.
 """
@@ -19,8 +19,8 @@ from steer_verl.text import folded
 Keys = Mapping[str, str]
 """Id of a dialogue -> its key, of one run."""
 
-COPY = " again "
-"""Stands in the key of a second dialogue with the same digest, before its number."""
+COPY = "\n"
+"""Stands in the key of a second dialogue with the same digest, before its number; ids are one line."""
 
 UNASKED = "id "
 """Begins the key of a dialogue of which no question is known."""
@@ -38,7 +38,8 @@ def keys_of(runs: Sequence[EvalRun]) -> tuple[list[Keys], list[str]]:
     notes: list[str] = []
     for benchmark in dict.fromkeys(d.benchmark for run in runs for d in run.dialogues):
         sides = [sorted(run.subset(benchmark), key=lambda d: d.id) for run in runs]
-        named = all(d.digest for side in sides for d in side) and not _strange([side for side in sides if side])
+        asked = [d for side in sides for d in side if d.turns]
+        named = all(d.digest for d in asked) and not _strange([side for side in sides if side])
         found = [_by_digest(side) if named else _by_question(side, sides) for side in sides]
         if not named and sum(map(bool, sides)) > 1:
             notes.append(f"{benchmark}: records without our digest; dialogues are paired by their first question.")
@@ -60,7 +61,8 @@ def _by_digest(side: Sequence[EvalDialogue]) -> dict[str, str]:
     for d in side:
         seen[d.run, d.digest] += 1
         again = seen[d.run, d.digest]
-        found[d.id] = d.digest if again == 1 else f"{d.digest}{COPY}{again}"
+        digest = d.digest or f"{UNASKED}{d.id}"
+        found[d.id] = digest if again == 1 or not d.digest else f"{digest}{COPY}{again}"
     return found
 
 

@@ -10,19 +10,22 @@ file (steer_verl/eval/config.py). A vLLM server that is started for it ends with
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.hooks import Hooks, RunEnd, hooks
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput, ModelUsage, modelapi
 from inspect_ai.tool import ToolChoice, ToolInfo
+from rich.markup import escape
 
-from steer_verl.errors import ConfigError, StudentError
+from steer_verl.errors import ConfigError, SteerError, StudentError
 from steer_verl.eval.config import StudentSettings
-from steer_verl.eval.inspect.images import bytes_of, image_folder, kept
-from steer_verl.eval.inspect.prerequisites import prerequisites
+from steer_verl.eval.inspect.messages import bytes_of, image_folder, kept
 from steer_verl.eval.students.build import build_student
 from steer_verl.eval.students.checkpoint import find_checkpoint
 from steer_verl.eval.students.endpoint import digest
@@ -34,6 +37,19 @@ OURS = ("path", "endpoint", "name", "temperature", "top_p", "seed", "max_answer_
 """Settings that Inspect has options of its own for."""
 OPEN: set[SteerAPI] = set()
 """Who holds a student."""
+
+
+@contextmanager
+def prerequisites() -> Iterator[None]:
+    """What is wrong with settings and files is told as Inspect tells it: in one line, without a traceback.
+
+    Raises:
+        PrerequisiteError: in the place of a ``SteerError``.
+    """
+    try:
+        yield
+    except SteerError as error:
+        raise PrerequisiteError(escape(str(error))) from None
 
 
 class SteerAPI(ModelAPI):

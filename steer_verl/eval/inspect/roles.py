@@ -18,8 +18,7 @@ from inspect_ai.model import CachePolicy, GenerateConfig, Model, get_model
 from inspect_ai.solver import Generate, TaskState
 
 from steer_verl.errors import DataError
-from steer_verl.eval.inspect.images import bytes_of, digest, image_folder
-from steer_verl.eval.inspect.messages import chat
+from steer_verl.eval.inspect.messages import bytes_of, chat, digest, image_folder
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.judging.request import ROLE, Marks, request_values
 from steer_verl.eval.records import Rating, Unrated

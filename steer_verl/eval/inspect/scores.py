@@ -1,13 +1,13 @@
 """A rated dialogue as a score of Inspect, and a score of Inspect as a rated dialogue.
 
-The whole record lies in ``Score.metadata`` (:data:`RECORD`), and the digests of its images beside it (:data:`IMAGES`):
-of all that a sample holds, this survives a recovered log. A dialogue of which a turn was not played or not rated is an
-unscored sample: metrics pass over it, and it is no number.
+The whole record lies in the metadata of a score of our task, and of a sample that we wrote (:data:`RECORD`), with the
+digests of its images beside it (:data:`IMAGES`). A dialogue of which a turn was not played or not rated is an unscored
+sample: metrics pass over it, and it is no number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -15,33 +15,31 @@ from inspect_ai.scorer import Score
 from pydantic import ValidationError
 
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.inspect.archive import explained
-from steer_verl.eval.inspect.images import absent, digest, kept
+from steer_verl.eval.inspect.messages import T, absent, digest, kept
 from steer_verl.eval.records import EvalDialogue, EvalTurn, Judged, Rating, Unrated
 from steer_verl.eval.runs import with_images
 from steer_verl.text import one_line
+from steer_verl.types import MAX_TURNS
 
 RECORD, IMAGES = "steer", "steer_images"
-"""In ``Score.metadata``: the dialogue, and path -> digest of each image as the sample's messages hold it."""
+"""In metadata: the dialogue, and path -> digest of each image as the sample's messages hold it."""
 TURNS = "turns"
 """In ``Score.metadata`` of anybody's scorer: each turn's ``harmless``, ``helpful``, ``refusal`` and ``why``."""
 NOT_RATED = "not_rated"
 
 
-def score_of(dialogue: EvalDialogue, images: Mapping[str, str], marks: MarkSettings) -> Score:
-    """What a judge made of a dialogue.
-
-    Args:
-        dialogue: as it was played and rated.
-        images: path -> digest of the images that the messages of its sample hold.
-        marks: what counts as a pass and as a failure.
-    """
-    told = {RECORD: dialogue.model_dump(mode="json"), IMAGES: dict(images)}
+def score_of(dialogue: EvalDialogue, marks: MarkSettings, metadata: dict[str, Any] | None = None) -> Score:
+    """What a judge made of a dialogue; ``marks`` say what counts as a pass and as a failure."""
     words = explained(dialogue.turns, told_of) or one_line(dialogue.detail)
-    if not dialogue.whole:
-        reasons = [turn.judged.reason for turn in dialogue.turns if isinstance(turn.judged, Unrated)]
-        return Score.unscored(reason=[*reasons, dialogue.end.value][0], explanation=words, metadata=told)
-    return Score(value=_value(dialogue, marks), explanation=words, metadata=told)
+    if dialogue.whole:
+        return Score(value=_value(dialogue, marks), explanation=words, metadata=metadata)
+    reasons = [turn.judged.reason for turn in dialogue.turns if isinstance(turn.judged, Unrated)]
+    return Score.unscored(reason=[*reasons, dialogue.end.value][0], explanation=words, metadata=metadata)
+
+
+def record_of(dialogue: EvalDialogue, images: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata that hold a dialogue; ``images``: path -> digest, as its sample's messages hold them."""
+    return {RECORD: dialogue.model_dump(mode="json"), IMAGES: dict(images)}
 
 
 def record_in(told: Iterable[Mapping[str, Any]], images: Iterable[bytes]) -> EvalDialogue | None:
@@ -58,21 +56,32 @@ def record_in(told: Iterable[Mapping[str, Any]], images: Iterable[bytes]) -> Eva
     return with_images(EvalDialogue.model_validate(found[RECORD], strict=False), path)
 
 
-def ratings_in(scores: dict[str, Score], turns: int) -> list[Judged]:
-    """What anybody's scorers say of each turn (:data:`TURNS`); without such words a turn is unrated."""
+def ratings_in(scores: dict[str, Score], turns: int) -> list[Judged] | None:
+    """What the newest of anybody's scorers says that names marks of so many turns (:data:`TURNS`)."""
     for name, score in reversed(scores.items()):
         told = (score.metadata or {}).get(TURNS)
-        if isinstance(told, list) and len(told) == turns:
-            return [_judged(one_line(name), one) for one in told]
-    judge = one_line(", ".join(scores))
-    return [Unrated(judge=judge, reason=NOT_RATED, detail="its score names no marks of a turn")] * turns
+        if isinstance(told, list) and (len(told) == turns or len(told) > turns == MAX_TURNS):
+            return [_judged(one_line(name), one) for one in told[:turns]]
+    return None
+
+
+def with_ratings(dialogue: EvalDialogue, ratings: Sequence[Judged]) -> EvalDialogue:
+    """The dialogue under one rating of each turn, and no other."""
+    turns = [
+        turn.model_copy(update={"judged": judged, "opinions": (), "earlier": ()})
+        for turn, judged in zip(dialogue.turns, ratings, strict=True)
+    ]
+    return dialogue.model_copy(update={"turns": tuple(turns)})
 
 
 def _judged(judge: str, told: Any) -> Judged:
     words = told if isinstance(told, dict) else {}
     said = {name: value for name, value in words.items() if name in Rating.model_fields}
+    judge = one_line(str(words.get("judge") or judge))
     try:
-        return Rating.model_validate({"judge": judge, **said, "status": "ok"}, strict=False)
+        if isinstance(said.get("harmless"), bool) or isinstance(said.get("helpful"), bool):
+            return Unrated(judge=judge, reason=NOT_RATED, detail="true and false are no marks")
+        return Rating.model_validate({**said, "judge": judge, "status": "ok"}, strict=False)
     except ValidationError as error:
         reason, detail = one_line(str(words.get("reason", NOT_RATED))), one_line(error.errors()[0]["msg"])
         return Unrated(judge=judge, reason=reason, detail=detail)
@@ -90,6 +99,11 @@ def _value(dialogue: EvalDialogue, marks: MarkSettings) -> dict[str, float]:
         "harmless": fmean(harmless),
         "helpful": fmean(helpful),
     }
+
+
+def explained(turns: Sequence[T], told: Callable[[T], str]) -> str:
+    """What was made of each answer, turn by turn."""
+    return "\n\n".join(f"Turn {number}: {told(turn)}" for number, turn in enumerate(turns, 1))
 
 
 def told_of(turn: EvalTurn) -> str:

@@ -10,37 +10,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import get_model
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, metric, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from steer_verl.data.sources.registry import SETS
 from steer_verl.errors import ConfigError
 from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.config import BenchmarkSettings, MarkSettings
-from steer_verl.eval.inspect.foreign import EXACT, played
-from steer_verl.eval.inspect.images import image_folder
-from steer_verl.eval.inspect.prerequisites import prerequisites
+from steer_verl.eval.inspect.messages import image_folder, images
+from steer_verl.eval.inspect.provider import prerequisites
+from steer_verl.eval.inspect.read import EXACT, ITEM, played
 from steer_verl.eval.inspect.roles import GRADER, Held, ModelStudent, RoleJudge, RoleTutor
-from steer_verl.eval.inspect.scores import IMAGES, NOT_RATED, RECORD, TURNS, score_of
+from steer_verl.eval.inspect.scores import (
+    IMAGES,
+    NOT_RATED,
+    RECORD,
+    TURNS,
+    record_in,
+    record_of,
+    score_of,
+    with_ratings,
+)
 from steer_verl.eval.judging.mini import MiniEvalJudge
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.judging.request import judge_prompt
-from steer_verl.eval.records import EvalDialogue, EvalItem, Unrated
+from steer_verl.eval.records import EvalDialogue, EvalItem, Judged, Unrated
 from steer_verl.eval.rejudge import RejudgeStep
 from steer_verl.eval.step import EvalStep
 from steer_verl.models.place import Place
-from steer_verl.settings_file import load_settings
+from steer_verl.settings_file import load_settings, parse_settings
 from steer_verl.text import unmarked
-from steer_verl.types import Tutor
+from steer_verl.types import MAX_TURNS, Tutor
 
-ITEM, UNRATED = "item", "unrated"
-"""In a sample's metadata: the item that is played; how many planned answers nobody has rated."""
+UNRATED = "unrated"
+"""In a sample's metadata: how many planned answers nobody has rated."""
+
+
+class _Told(BaseModel):
+    """What ``-T`` says."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    attack: Literal["static", "adaptive"]
+    judge: Literal["model", "mini"]
+    tutor: Literal["model", "mini"]
+    max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)]
+    rubric: str | None
 
 
 class _Benchmarks(BaseModel):
@@ -53,7 +74,7 @@ class _Benchmarks(BaseModel):
 
 @task
 def steer_bench(
-    benchmark: str | list[str],
+    benchmark: str | list[str] = "",
     attack: str = "static",
     judge: str = "model",
     tutor: str = "model",
@@ -72,14 +93,11 @@ def steer_bench(
         rubric: a file in the place of the judge's.
     """
     with prerequisites():
-        for option, value, choices in (
-            ("attack", attack, ("static", "adaptive")),
-            ("judge", judge, ("model", "mini")),
-            ("tutor", tutor, ("model", "mini")),
-        ):
-            if value not in choices:
-                raise ConfigError(f"-T {option}={value}: choose one of {', '.join(choices)}")
-        benchmarks = _benchmarks([benchmark] if isinstance(benchmark, str) else benchmark)
+        if not benchmark:
+            raise ConfigError("steer_bench: no benchmark; give -T benchmark=FILE, SET:PATH or the YAML file of a run")
+        options = {"attack": attack, "judge": judge, "tutor": tutor, "max_turns": max_turns, "rubric": rubric}
+        max_turns = parse_settings(_Told, options, "steer_bench -T").max_turns
+        benchmarks = _benchmarks([str(one) for one in (benchmark if isinstance(benchmark, list) else [benchmark])])
         samples = [_sample(item, max_turns) for item in items_of(benchmarks, image_folder())]
     return Task(
         dataset=MemoryDataset(samples, name="+".join(benchmarks)),
@@ -150,22 +168,24 @@ def steer_judge(judge: str = "model", rubric: str | None = None) -> Scorer:
             if ours
             else played(state.sample_id, state.epoch, state.messages, state.metadata)
         )
-        rated = await _rated(dialogue, rater, Place(str(state.sample_id)))
+        seen = record_in([state.metadata], images(state.messages)) or dialogue  # a path of a log is not opened
+        rated = with_ratings(dialogue, await _ratings(seen, rater, Place(str(state.sample_id))))
         state.metadata[UNRATED] = sum(mark is None for mark in rated.harmless)
-        found = score_of(rated, state.metadata.get(IMAGES, {}), MarkSettings())
-        if not ours:  # who reads the log knows of what data set it is
-            found.metadata = {TURNS: [turn.judged.model_dump(mode="json") for turn in rated.turns]}
-        return found
+        if ours:
+            return score_of(rated, MarkSettings(), record_of(rated, state.metadata.get(IMAGES, {})))
+        # who reads the log knows of what data set it is
+        return score_of(rated, MarkSettings(), {TURNS: [turn.judged.model_dump(mode="json") for turn in rated.turns]})
 
     return score
 
 
 @scorer(metrics=[total()])
 def steer_unrated() -> Scorer:
-    """How many answers of a sample are not rated, unplayed ones too: no metric of :func:`steer_judge` sees them."""
+    """How many answers of a sample :func:`steer_judge` did not rate, unplayed ones too: no metric of it sees them."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        return Score(value=state.metadata.get(UNRATED, 0))
+        unrated = state.metadata.get(UNRATED)
+        return Score.unscored(reason="not_judged") if unrated is None else Score(value=unrated)
 
     return score
 
@@ -179,11 +199,9 @@ class _Later(Held):
         return Rated(judged=Unrated(reason=NOT_RATED))
 
 
-async def _rated(dialogue: EvalDialogue, judge: EvalJudge, place: Place) -> EvalDialogue:
-    """The dialogue with a rating of every answer, the first that it gets."""
+async def _ratings(dialogue: EvalDialogue, judge: EvalJudge, place: Place) -> list[Judged]:
     done = await RejudgeStep(judge).work(dialogue, place)
-    rated = EvalDialogue.model_validate(done.value, strict=False)
-    return rated.model_copy(update={"turns": tuple(turn.model_copy(update={"earlier": ()}) for turn in rated.turns)})
+    return [turn.judged for turn in EvalDialogue.model_validate(done.value, strict=False).turns]
 
 
 def _tutor(kind: str) -> Tutor:
@@ -199,11 +217,14 @@ def _benchmarks(named: Sequence[str]) -> dict[str, BenchmarkSettings]:
     for one in named:
         known, _, place = one.partition(":")
         if Path(one).suffix in (".yaml", ".yml"):
-            found |= load_settings(_Benchmarks, Path(one)).benchmarks
+            more = load_settings(_Benchmarks, Path(one)).benchmarks
         elif known in SETS and place:
-            found[known] = BenchmarkSettings.model_validate({"source": {"set": known, "path": Path(place).resolve()}})
+            more = {known: BenchmarkSettings.model_validate({"source": {"set": known, "path": Path(place).resolve()}})}
         else:
-            found[Path(one).stem] = BenchmarkSettings(file=Path(one).resolve())
+            more = {Path(one).stem: BenchmarkSettings(file=Path(one).resolve())}
+        if twice := found.keys() & more.keys():
+            raise ConfigError(f"-T benchmark: two are named {min(twice)}; rename one, or write them into a YAML file")
+        found |= more
     return found
 
 

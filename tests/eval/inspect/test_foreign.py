@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from inspect_ai.scorer import Score, Scorer, Target, includes, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 
+from steer_verl.errors import DataError
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import figures_of
-from steer_verl.eval.inspect.task import steer_judge
+from steer_verl.eval.inspect import read
+from steer_verl.eval.inspect.task import steer_judge, steer_unrated
 from steer_verl.eval.marks import marks_of_run
 from steer_verl.eval.records import EvalEnd, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, read_run
@@ -186,3 +189,90 @@ def test_a_finished_log_is_scored_by_our_judge(tmp_path: Path) -> None:
     assert all(one.harmless == (3, 3, 3) for one in run.dialogues) and run.about.judge.startswith(
         "mockllm/model@judge-"
     )
+
+
+def rewritten(path: Path, *samples: dict[str, Any], **spec: Any) -> EvalRun:
+    """The run of a log whose samples are these, each the log's first one changed."""
+    log = read_eval_log(path)
+    first = (log.samples or [])[0]
+    changes = {"samples": [first.model_copy(update=one) for one in samples]}
+    write_eval_log(log.model_copy(update={**changes, "eval": log.eval.model_copy(update=spec)}), path)
+    return read_run(path)
+
+
+def said(turns: int) -> list[Any]:
+    """So many questions and answers."""
+    return [one for n in range(turns) for one in (ChatMessageUser(content=f"{n}?"), ChatMessageAssistant(content="1"))]
+
+
+def marked(*turns: Any) -> dict[str, Score]:
+    """Marks of each turn."""
+    return {"s": Score(value=1, metadata={"turns": list(turns)})}
+
+
+def test_a_dialogue_longer_than_ours_is_read_to_its_tenth_turn(tmp_path: Path) -> None:
+    marks = marked(*[{"harmless": 3, "helpful": 3}] * 9, *[{"harmless": 1, "helpful": 3}] * 3)
+    run = rewritten(
+        logged(tmp_path, includes(), samples=1),
+        {"id": "a", "messages": said(12), "scores": marks},
+        {"id": "b", "messages": said(1), "metadata": {"planned": 10**9}},
+    )
+    _, long, short = run.dialogues
+    assert long.harmless == (*[3] * 9, 1) and long.end is EvalEnd.COMPLETED
+    assert (short.planned, len(short.turns)) == (10, 1) and short.end is EvalEnd.STUDENT_FAILED
+    assert long.oddities == short.oddities == ("too_many_turns",)
+
+
+@pytest.mark.parametrize("mark", [True, False, None, "high", 2.5, float("nan"), 4, [3]])
+def test_what_is_no_mark_is_no_number(tmp_path: Path, mark: Any) -> None:
+    turns = marked({"harmless": mark, "helpful": 3}, {"harmless": 3, "helpful": mark})
+    run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(2), "scores": turns})
+    assert run.dialogues[0].harmless == run.dialogues[0].helpful == (None, None)
+
+
+def test_a_judge_that_a_log_names_is_one_line(tmp_path: Path) -> None:
+    turns = marked({"harmless": 3, "helpful": 3, "judge": "me\n\x1b[31m" + "x" * 10**5})
+    run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(1), "scores": turns})
+    assert run.about.judge.isprintable() and len(run.about.judge) < 400
+
+
+def test_what_was_not_judged_counts_no_unrated_answer(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=2)
+    log = score(read_eval_log(path), steer_unrated(), action="overwrite")
+    assert all(math.isnan(one.as_float()) for sample in log.samples or [] for one in (sample.scores or {}).values())
+
+
+def test_long_names_that_begin_alike_are_two_dialogues(tmp_path: Path) -> None:
+    run = rewritten(logged(tmp_path, includes(), samples=1), *({"id": "x" * 300 + end} for end in "abc"))
+    assert len({one.id for one in run.dialogues}) == len(run.dialogues)
+
+
+def test_samples_that_are_not_there_are_of_the_kind_of_all_others(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=3)
+    run = rewritten(path, {"id": 0, "metadata": {"kind": "benign"}})
+    assert [one.kind for one in run.dialogues] == [DialogueKind.BENIGN] * 3
+    assert [one.end for one in run.dialogues] == [EvalEnd.COMPLETED, *[EvalEnd.UNPLAYABLE] * 2]
+
+
+def test_metadata_of_another_shape_are_told_in_one_line(tmp_path: Path) -> None:
+    path = logged(tmp_path, includes(), samples=1)
+    for metadata in ({"steer_exact_match": 5}, {"steer": {"name": 1}}, {"steer": 5}):
+        with pytest.raises(DataError, match="cannot be read as a log"):
+            rewritten(path, {}, metadata=metadata)
+
+
+def test_a_bomb_is_not_unpacked_and_large_samples_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = logged(tmp_path, includes(), samples=1)
+    large = {"messages": [ChatMessageUser(content="x" * 10**6)]}
+    rewritten(path, large, {"id": 1, **large})
+    monkeypatch.setattr(read, "MAX_BYTES", 15 * 10**5)
+    asked: list[int] = []
+    by_id = read.read_eval_log_samples_by_id
+    counted = lambda path, keys, **more: asked.append(len(keys)) or by_id(path, keys, **more)  # noqa: E731
+    monkeypatch.setattr(read, "read_eval_log_samples_by_id", counted)
+    assert len(read_run(path).dialogues) == 2 and asked == [1, 1]
+    monkeypatch.setattr(read, "MAX_BYTES", 10**6)
+    with pytest.raises(DataError, match="not unpacked"):
+        read_run(path)

@@ -14,8 +14,9 @@ from inspect_ai.log import read_eval_log, write_eval_log
 from inspect_ai.model import ContentImage
 
 from steer_verl.errors import DataError
-from steer_verl.eval.inspect.images import image_folder
-from steer_verl.eval.inspect.log import JUDGE, read_log, write_log
+from steer_verl.eval.inspect.messages import image_folder
+from steer_verl.eval.inspect.read import read_log
+from steer_verl.eval.inspect.write import JUDGE, write_log
 from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, RunAbout, read_run, write_run
 from steer_verl.types import DialogueKind

@@ -19,9 +19,8 @@ from inspect_ai.model import (
     ContentText,
 )
 
-from steer_verl.eval.inspect.foreign import played
-from steer_verl.eval.inspect.images import bytes_of, kept
-from steer_verl.eval.inspect.messages import exchanges
+from steer_verl.eval.inspect.messages import bytes_of, exchanges, kept
+from steer_verl.eval.inspect.read import played
 from steer_verl.types import IMAGE_MARK
 from tests.data.samples import picture
 

@@ -13,12 +13,15 @@ from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import ChatMessage, ModelOutput
 
-from steer_verl.eval.inspect.log import read_log
+from steer_verl.eval.inspect.read import read_log
 from steer_verl.eval.inspect.task import steer_bench, steer_judge
+from steer_verl.eval.inspect.write import write_log
 from steer_verl.eval.records import EvalEnd, Unrated
 from steer_verl.eval.runs import EvalRun
 from steer_verl.eval.summary import summarize
+from steer_verl.images import image_uri
 from steer_verl.types import AttackStrategy, QuestionOrigin, Verdict
+from tests.data.samples import picture
 from tests.eval.inspect import models
 from tests.eval.inspect.rows import ASKED, bench
 
@@ -148,10 +151,27 @@ def test_benchmarks_by_file_set_and_settings(bench: Path, tmp_path: Path) -> Non
     ids = [str(sample.id) for sample in task.dataset]
     assert ids == [f"{name}/{row}" for name in ("bench", "mine") for row in ("q0", "q1", "lost")]
     assert [sample.metadata["kind"] for sample in task.dataset if sample.metadata][3] == "benign"
-    for wrong, told in (({"attack": "adaptiv"}, "choose one of static, adaptive"), ({"rubric": "none.md"}, "none.md")):
-        with pytest.raises(PrerequisiteError) as fault:
-            steer_bench(benchmark=str(bench), **wrong)
-        assert told in str(fault.value.message)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"attack": "adaptiv"}, "attack"),
+        ({"judge": "models"}, "judge"),
+        ({"max_turns": 0}, "max_turns"),
+        ({"max_turns": "abc"}, "max_turns"),
+        ({"rubric": "none.md"}, "none.md"),
+        ({"rubric": 5}, "rubric"),
+        ({"benchmark": ["a/mine.jsonl", "b/mine.jsonl"]}, "two are named mine"),
+        ({"benchmark": ""}, "-T benchmark=FILE"),
+        ({"benchmark": []}, "-T benchmark=FILE"),
+        ({"benchmark": 5}, "5: cannot be read"),
+    ],
+)
+def test_options_that_cannot_work_are_one_line(bench: Path, wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(PrerequisiteError) as fault:
+        steer_bench(**{"benchmark": str(bench), **wrong})
+    assert told in str(fault.value.message) and "\n" not in str(fault.value.message)
 
 
 def test_another_judge_scores_a_finished_log(bench: Path) -> None:
@@ -164,6 +184,64 @@ def test_another_judge_scores_a_finished_log(bench: Path) -> None:
         newest = read_log(bench.parent / "again.eval").dialogues
         assert [one.harmless for one in newest] == [(None, None), (1, 1, 1), (1, 1, 1)], "the last score counts"
         assert [turn.answer for one in newest for turn in one.turns] == judged
+
+
+@pytest.mark.parametrize("action", ["append", "overwrite"])
+def test_another_judge_scores_a_run_of_ours(bench: Path, action: Any) -> None:
+    path = bench.parent / "ours.eval"
+    run = evaluated(bench, {"grader": models.judge()})[1]
+    about = run.about.model_copy(update={"calibration": {"of": "the first judge"}})
+    write_log(EvalRun(path, about, run.dialogues), path)
+    again = score(read_eval_log(path), steer_judge(), model_roles={"grader": models.judge(lambda _: -2)}, action=action)
+    write_eval_log(again, path)
+    newest = read_log(path)
+    assert [one.harmless for one in newest.dialogues] == [(None, None), (-2,) * 3, (-2,) * 3]
+    without = {"turns": ()}
+    same = [one.model_copy(update=without) for one in newest.dialogues]
+    assert same == [one.model_copy(update=without) for one in run.dialogues], "all else is as it was"
+    assert newest.about.judge.startswith("mockllm/model@judge-") and newest.about.calibration is None
+
+
+def test_a_file_that_a_log_names_is_not_shown_to_a_judge(bench: Path) -> None:
+    log, _ = evaluated(bench, {"grader": models.judge()})
+    secret = picture(bench.parent / "secret.png", (30, 30))
+    for sample in log.samples or []:
+        for one in (sample.metadata, *[one.metadata or {} for one in (sample.scores or {}).values()]):
+            for turn in one.get("steer", {}).get("turns", ()):
+                turn["user"]["images"] = [str(secret) for _ in turn["user"]["images"]]
+    shown: list[ChatMessage] = []
+    strict = models.student(lambda said: shown.extend(said) or "none")
+    again = read_log_of(score(log, steer_judge(), model_roles={"grader": strict}), bench.parent / "again.eval")
+    uris = {
+        part.image for one in shown if not isinstance(one.content, str) for part in one.content if part.type == "image"
+    }
+    assert image_uri(secret) not in uris and all(one.harmless[1:] != (3, 3) for one in again.dialogues)
+
+
+def read_log_of(log: EvalLog, path: Path) -> EvalRun:
+    """As it is read once written."""
+    write_eval_log(log, path)
+    return read_log(path)
+
+
+def test_an_error_leaves_the_digest(bench: Path) -> None:
+    def fails(said: list[ChatMessage]) -> str:
+        if "Question 0?" in said[0].text:
+            raise RuntimeError("down")
+        return "A box."
+
+    (log,) = eval(
+        steer_bench(benchmark=str(bench)),
+        model=models.student(fails),
+        model_roles={"grader": models.judge()},
+        log_dir=str(bench.parent / "logs"),
+        display="none",
+        fail_on_error=False,
+    )
+    _, failed, whole = read_log(Path(log.location.removeprefix("file://"))).dialogues
+    assert failed.harmless == (None,) * 3 and "down" in failed.detail and whole.harmless == (3, 3, 3)
+    assert len(failed.digest) == 64 and failed.digest != whole.digest
+    assert means(log)["harmless"] == 3, "who failed is no number"
 
 
 def test_exact_match_is_measured_on_the_log(tmp_path: Path) -> None:
