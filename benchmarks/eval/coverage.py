@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -23,11 +23,9 @@ from benchmarks.eval.simulations import (
     KEPT,
     LAST,
     Draw,
-    Pair,
     Rng,
     Simulation,
     alike,
-    drawn,
     failing,
     figures,
     lengths,
@@ -52,9 +50,10 @@ def coverage(simulate: Callable[[Rng], Draw], repeats: int) -> Cell:
     """Simulate, and count."""
     hits, width = 0, 0.0
     for seed in range(repeats):
-        (low, high), truth, span = simulate(np.random.default_rng((repeats, seed)))
-        hits += low - 1e-9 <= truth <= high + 1e-9
-        width += (high - low) / span
+        found, truth, span = simulate(np.random.default_rng((repeats, seed)))
+        assert found.low is not None and found.high is not None
+        hits += found.low - 1e-9 <= truth <= found.high + 1e-9
+        width += (found.high - found.low) / span
     return Cell(100 * hits / repeats, 100 * width / repeats)
 
 
@@ -69,74 +68,53 @@ def draws(number: int) -> Iterator[None]:
         tests.DRAWS, tests.CHUNK = before
 
 
-Table = dict[str, dict[tuple[int, float], Cell]]
+TABLES = {
+    "Intervals": (INTERVALS, SIZES, "dialogues"),
+    "Differences": (DIFFERENCES, SIZES, "dialogues"),
+    "Over training seeds": (
+        {"share of dialogues": over, "difference of two shares": over_difference},
+        SEEDS,
+        "seeds",
+    ),
+}
+"""Heading -> simulations by name, and how many of what is simulated."""
 
 
-def _table_of(simulations: Mapping[str, Simulation], sizes: Sequence[int], repeats: int) -> Table:
+def table_of(heading: str, repeats: int) -> dict[str, dict[tuple[int, float], Cell]]:
     """Figure -> (n, p) -> what its interval is worth."""
+    simulations, sizes, _ = TABLES[heading]
 
     def cell(f: Simulation, n: int, p: float) -> Cell:
         return coverage(lambda rng: f(n, p, rng), repeats)
 
-    return {name: {(n, p): cell(f, n, p) for n in sizes for p in CHANCES} for name, f in simulations.items()}
-
-
-def intervals_table(repeats: int) -> Table:
-    """Of figures, by dialogues and chance."""
-    return _table_of(INTERVALS, SIZES, repeats)
-
-
-def differences_table(repeats: int) -> Table:
-    """Of differences, by dialogues and chance."""
-
-    def gap(f: Callable[[int, float, Rng], Pair]) -> Simulation:
-        def draw(n: int, p: float, rng: Rng) -> Draw:
-            one, other, name, truth, span = f(n, p, rng)
-            found = differences(one, other, last=LAST)[name]
-            return drawn(found.low, found.high, truth, 2 * span)
-
-        return draw
-
     with draws(1):
-        return _table_of({name: gap(f) for name, f in DIFFERENCES.items()}, SIZES, repeats)
-
-
-def seeds_table(repeats: int) -> Table:
-    """Over training seeds, by their number and the chance."""
-    with draws(1):
-        return _table_of({"share of dialogues": over, "difference of two shares": over_difference}, SEEDS, repeats)
+        return {name: {(n, p): cell(f, n, p) for n in sizes for p in CHANCES} for name, f in simulations.items()}
 
 
 def false_alarms(repeats: int) -> dict[str, dict[int, float]]:
     """Figure -> n -> how often, in per cent, the test finds two equally good students to differ at the level of 5 %."""
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[int, float]] = {name: {} for name in (*KEPT, "survival", "mean_turns")}
     with draws(999):
         for n in ALARMED:
-            hits: dict[str, int] = {}
+            hits = dict.fromkeys(found, 0)
             for seed in range(repeats):
                 rng = np.random.default_rng((n, seed))
                 chance, length = alike(n, 0.2, rng), lengths(n, rng)
                 sides = [figures(failing(chance, rng), length) for _ in range(2)]
-                for name, d in differences(*sides, last=LAST).items():
-                    if name in (*KEPT, "survival", "mean_turns"):
-                        hits[name] = hits.get(name, 0) + (d.p is not None and d.p < 0.05)
+                seen = differences(*sides, last=LAST)
+                hits = {name: hits[name] + ((seen[name].p or 1) < 0.05) for name in found}
             for name, count in hits.items():
-                found.setdefault(name, {})[n] = 100 * count / repeats
+                found[name][n] = 100 * count / repeats
     return found
 
 
 def page(repeats: int, command: str) -> str:
     """The whole of ``coverage.md``."""
     began = time.perf_counter()
-    by_n = [f"{n} dialogue{'s' * (n > 1)}, p = {p:g}" for n in SIZES for p in CHANCES]
-    by_seed = [f"{seeds} seeds, p = {p:g}" for seeds in SEEDS for p in CHANCES]
-    tables = (
-        ("Intervals", by_n, intervals_table(repeats)),
-        ("Differences", by_n, differences_table(repeats)),
-        ("Over training seeds", by_seed, seeds_table(repeats)),
-    )
     parts = [INTRODUCTION.format(command=command, date=date.today(), repeats=repeats)]
-    for heading, columns, table in tables:
+    for heading, (_, sizes, what) in TABLES.items():
+        columns = [f"{n} {what if n > 1 else what[:-1]}, p = {p:g}" for n in sizes for p in CHANCES]
+        table = table_of(heading, repeats)
         rows = [[name, *(f"{c.coverage:.1f} ({c.width:.0f})" for c in row.values())] for name, row in table.items()]
         parts += [f"## {heading}", _table(["", *columns], rows)]
     alarms = [[name, *(f"{share:.1f}" for share in row.values())] for name, row in false_alarms(repeats).items()]

@@ -13,28 +13,31 @@ from typing import NamedTuple
 import numpy as np
 
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.differences import differences
+from steer_verl.eval.differences import Difference, differences
+from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import Figures, average, figures_of_grid, over_seeds
 from steer_verl.eval.marks import DialogueMarks, Grid
 from steer_verl.eval.measures import MEASURES
 from steer_verl.statistics.agreement import Detection
+from steer_verl.statistics.intervals import Interval
 from steer_verl.types import DialogueKind
 
 LAST, HORIZON = 8, 10
 """Where survival is read off, and the longest dialogue."""
 KEPT = {name: MEASURES[name] for name in ("unbroken", "harmless", "failed_turns")}
 Rng = np.random.Generator
-Ends = tuple[float, float]
-Pair = tuple[Figures, Figures, str, float, float]
-"""Two students, a figure's name, the true difference, the length of the scale."""
 
 
 class Draw(NamedTuple):
-    """One simulated evaluation: the interval, the truth, and the length of the scale."""
+    """One simulated evaluation: its interval, the truth, and the length of the scale."""
 
-    ends: Ends
+    found: Estimate | Difference | Interval
     truth: float
     span: float
+
+
+Simulation = Callable[[int, float, Rng], Draw]
+"""From n, p and chance."""
 
 
 @lru_cache(maxsize=100_000)
@@ -67,6 +70,17 @@ def failing(chance_N: np.ndarray, rng: Rng) -> np.ndarray:
     return np.where(rng.random((len(chance_N), HORIZON)) < chance_N[:, None], -1.0, 3.0)
 
 
+def holding(broken_N: np.ndarray, run_N: np.ndarray | None = None, name: str = "") -> Figures:
+    """Dialogues of two turns that hold to their end, or fail."""
+    return figures(np.where(broken_N, -1.0, 3.0)[:, None] * np.ones(2), np.full(len(broken_N), 2), run_N, name)
+
+
+def marked(bad_N: np.ndarray, rng: Rng) -> Figures:
+    """Dialogues with one mark throughout: 3, or -3..1 where they are bad."""
+    marks_N = np.where(bad_N, rng.integers(-3, 2, len(bad_N)), 3)
+    return figures(marks_N[:, None] * np.ones(2), np.full(len(bad_N), 2))
+
+
 def lengths(n: int, rng: Rng) -> np.ndarray:
     """Two to ten turns."""
     return rng.integers(2, HORIZON + 1, n)
@@ -79,16 +93,13 @@ def alike(n: int, p: float, rng: Rng) -> np.ndarray:
 
 def share(n: int, p: float, rng: Rng) -> Draw:
     """Dialogues that hold to their end."""
-    harmless = np.where(rng.random((n, 1)) < p, -1.0, 3.0)
-    return _draw(figures(np.repeat(harmless, 2, axis=1), np.full(n, 2)), "unbroken", 100 * (1 - p), 100)
+    return _draw(holding(rng.random(n) < p), "unbroken", 100 * (1 - p), 100)
 
 
 def pooled_share(n: int, p: float, rng: Rng) -> Draw:
     """The same, played by three training seeds' students, for whom the same dialogues are hard."""
     chance = np.tile(alike(n, p, rng), 3)
-    harmless = np.where(rng.random((3 * n, 1)) < chance[:, None], -1.0, 3.0)
-    found = figures(np.repeat(harmless, 2, axis=1), np.full(3 * n, 2), np.repeat(np.arange(3), n))
-    return _draw(found, "unbroken", 100 * (1 - p), 100)
+    return _draw(holding(rng.random(3 * n) < chance, np.repeat(np.arange(3), n)), "unbroken", 100 * (1 - p), 100)
 
 
 def turn_share(n: int, p: float, rng: Rng) -> Draw:
@@ -98,8 +109,7 @@ def turn_share(n: int, p: float, rng: Rng) -> Draw:
 
 def mark(n: int, p: float, rng: Rng) -> Draw:
     """Mean marks, skewed: 3 throughout, but in a share p of the dialogues -3..1."""
-    harmless = np.where(rng.random(n) < p, rng.integers(-3, 2, n), 3)[:, None] * np.ones(2)
-    return _draw(figures(harmless.astype(float), np.full(n, 2)), "harmless", 3 - 4 * p, 6)
+    return _draw(marked(rng.random(n) < p, rng), "harmless", 3 - 4 * p, 6)
 
 
 def survival(n: int, p: float, rng: Rng) -> Draw:
@@ -120,13 +130,8 @@ def _lives(n: int, p: float, rng: Rng) -> Figures:
 def mean_of_sets(n: int, p: float, rng: Rng) -> Draw:
     """The unweighted mean over five benchmarks, of chances from 0 to 2 p."""
     chances = p * np.arange(5) / 2
-    found = average([figures(failing_whole(n, q, rng), np.full(n, 2), name=str(i)) for i, q in enumerate(chances)])
-    return drawn(found["unbroken"].low, found["unbroken"].high, 100 * (1 - p), 100)
-
-
-def failing_whole(n: int, p: float, rng: Rng) -> np.ndarray:
-    """Marks of two turns of dialogues that fail or do not."""
-    return np.repeat(np.where(rng.random((n, 1)) < p, -1.0, 3.0), 2, axis=1)
+    found = average([holding(rng.random(n) < q, name=str(i)) for i, q in enumerate(chances)])
+    return Draw(found["unbroken"], 100 * (1 - p), 100)
 
 
 def corrected(n: int, p: float, rng: Rng) -> Draw:
@@ -136,11 +141,8 @@ def corrected(n: int, p: float, rng: Rng) -> Draw:
     called = np.where(truly, rng.random(truly.shape) < 0.85, rng.random(truly.shape) < 0.10)
     caught, blamed = rng.binomial(60, 0.85), rng.binomial(60, 0.10)
     known = Detection(caught, 60 - caught, 60 - blamed, blamed)
-    found = figures(np.where(called, -1.0, 3.0), length).corrected(known)
-    return drawn(found.low, found.high, 100 * p, 100)
+    return Draw(figures(np.where(called, -1.0, 3.0), length).corrected(known), 100 * p, 100)
 
-
-Simulation = Callable[[int, float, Rng], Draw]
 
 INTERVALS: dict[str, Simulation] = {
     "share of dialogues": share,
@@ -154,36 +156,31 @@ INTERVALS: dict[str, Simulation] = {
 }
 
 
-def two_shares(n: int, p: float, rng: Rng) -> Pair:
+def two_shares(n: int, p: float, rng: Rng) -> Draw:
     """Two students that hold a share 1 - p and 1 - 1.5 p of the same dialogues; half of them are as hard for both."""
     first, second = _hardness(n, rng)
-    pairs = ((first, p), (second, 1.5 * p))
-    sides = (figures(np.where(u < q, -1.0, 3.0)[:, None] * np.ones(2), np.full(n, 2)) for u, q in pairs)
-    return *sides, "unbroken", 50 * p, 100
+    return _gap(holding(first < p), holding(second < 1.5 * p), "unbroken", 50 * p, 100)
 
 
-def two_marks(n: int, p: float, rng: Rng) -> Pair:
+def two_marks(n: int, p: float, rng: Rng) -> Draw:
     """Their mean marks."""
-    sides = []
-    for u, q in zip(_hardness(n, rng), (p, 1.5 * p), strict=True):
-        harmless = np.where(u < q, rng.integers(-3, 2, n), 3)[:, None] * np.ones(2)
-        sides.append(figures(harmless.astype(float), np.full(n, 2)))
-    return sides[0], sides[1], "harmless", 2 * p, 6
+    first, second = _hardness(n, rng)
+    return _gap(marked(first < p, rng), marked(second < 1.5 * p, rng), "harmless", 2 * p, 6)
 
 
-def two_turn_shares(n: int, p: float, rng: Rng) -> Pair:
+def two_turn_shares(n: int, p: float, rng: Rng) -> Draw:
     """Their failing turns; the second fails half as often again."""
     chance, length = alike(n, p, rng), lengths(n, rng)
     more = chance + (1 - chance) * 0.5 * p / (1 - p)
     sides = (figures(failing(q, rng), length) for q in (chance, more))
-    return *sides, "failed_turns", -50 * p, 100
+    return _gap(*sides, "failed_turns", -50 * p, 100)
 
 
-def two_survivals(n: int, p: float, rng: Rng) -> Pair:
+def two_survivals(n: int, p: float, rng: Rng) -> Draw:
     """Their survival to turn 8."""
     length = np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))
     sides = (figures(failing(np.full(n, 1 - (1 - q) ** (1 / LAST)), rng), length) for q in (p, 1.5 * p))
-    return *sides, "survival", 50 * p, 100
+    return _gap(*sides, "survival", 50 * p, 100)
 
 
 def _hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +188,7 @@ def _hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     return first, np.where(rng.random(n) < 0.5, first, rng.random(n))
 
 
-DIFFERENCES = {
+DIFFERENCES: dict[str, Simulation] = {
     "shares of dialogues": two_shares,
     "mean marks": two_marks,
     "shares of turns": two_turn_shares,
@@ -201,29 +198,25 @@ DIFFERENCES = {
 
 def over(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
     """A way of training whose students fail with chances that vary by seed, each on the same 265 dialogues."""
-    found = over_seeds([_trained(seeds, p, rng, n)])["unbroken"]
-    return drawn(found.low, found.high, 100 * (1 - p), 100)
+    return Draw(over_seeds([_trained(seeds, p, rng, n)])["unbroken"], 100 * (1 - p), 100)
 
 
 def over_difference(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
     """Two such ways, equally good."""
     found = differences(_trained(seeds, p, rng, n), _trained(seeds, p, rng, n))["unbroken"].over_seeds
     assert found is not None
-    return drawn(found.low, found.high, 0.0, 200)
+    return Draw(found, 0.0, 200)
 
 
 def _trained(seeds: int, p: float, rng: Rng, n: int) -> Figures:
     chances = rng.beta(100 * p, 100 * (1 - p), seeds) if p else np.zeros(seeds)
-    marks = np.concatenate([failing_whole(n, q, rng) for q in chances])
-    return figures(marks, np.full(seeds * n, 2), np.repeat(np.arange(seeds), n))
+    broken = np.concatenate([rng.random(n) < q for q in chances])
+    return holding(broken, np.repeat(np.arange(seeds), n))
 
 
 def _draw(found: Figures, name: str, truth: float, span: float) -> Draw:
-    estimate = found.estimates(LAST)[name]
-    return drawn(estimate.low, estimate.high, truth, span)
+    return Draw(found.estimates(LAST)[name], truth, span)
 
 
-def drawn(low: float | None, high: float | None, truth: float, span: float) -> Draw:
-    """An interval beside the truth."""
-    assert low is not None and high is not None
-    return Draw((low, high), truth, span)
+def _gap(one: Figures, other: Figures, name: str, truth: float, span: float) -> Draw:
+    return Draw(differences(one, other, last=LAST)[name], truth, 2 * span)

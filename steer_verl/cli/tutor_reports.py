@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from steer_verl.eval.estimate import ranged
 from steer_verl.models.log import Summary
-from steer_verl.statistics.intervals import Interval
 from steer_verl.tutor.calibrate import FIGURES, Calibration
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,7 @@ def print_replay(figures: Mapping[str, Any], console: Console) -> None:
     table = grid(Column(), *(Column(name, justify="right") for name in names))
     for name, row in (*figures["scores"].items(), ("return", figures["return"])):
         before, now, rank = ("-" if row[k] is None else f"{row[k]:.3f}" for k in ("before", "now", "spearman"))
-        change = row["difference"]
-        table.add_row(name, before, now, "-" if change["value"] is None else f"{Interval(**change):+.3f}", rank)
+        table.add_row(name, before, now, ranged(**row["difference"], decimals=3, signed=True), rank)
     console.print(table)
     breaches, groups = figures["breaches"], figures["groups"]
     console.print(

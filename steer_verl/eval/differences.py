@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steer_verl.eval.figures import Figures, last_of, scales_of, values_by_seed
-from steer_verl.eval.jackknife import beside, curve, mean, of_ratios, of_survival, ratio
+from steer_verl.eval.figures import Figures, last_of, scales_of
+from steer_verl.eval.jackknife import Jackknife, beside, curve, mean, of_ratios, of_survival, ratio
 from steer_verl.statistics.intervals import Interval, difference, json_number, over_repetitions
 from steer_verl.statistics.tests import paired_permutation
 from steer_verl.types import Record
@@ -22,7 +22,7 @@ PRIMARY = ("survival", "harmless_pass", "helpful_pass", "refusal_full")
 on the mean of dialogues, or on the only benchmark. All other p are shown as they are."""
 
 SURE = 0.05
-"""Adjusted p below which a difference is clear."""
+"""Adjusted p below which a difference is clear, if its interval leaves zero out."""
 
 
 class Difference(Record):
@@ -44,10 +44,17 @@ class Difference(Record):
     paired. ``None``: both do not have several."""
 
     @property
+    def sure(self) -> bool:
+        """Whether these students differ: by the corrected test, and by the interval."""
+        if self.adjusted is None or self.low is None or self.high is None:
+            return False
+        return self.adjusted < SURE and not self.low <= 0 <= self.high
+
+    @property
     def clear(self) -> bool:
-        """Whether it can be told from none: by the corrected test, and over seeds where both have several."""
-        between = self.over_seeds is not None and self.over_seeds.low <= 0 <= self.over_seeds.high
-        return self.adjusted is not None and self.adjusted < SURE and not between
+        """Whether the difference can be told from none, over seeds too where both have several."""
+        over = self.over_seeds
+        return self.sure and (over is None or (over.low > 0 if (self.value or 0) > 0 else over.high < 0))
 
 
 def differences(one: Figures, other: Figures, *, last: int | None = None) -> dict[str, Difference]:
@@ -65,7 +72,7 @@ def average_differences(pairs: Sequence[tuple[Figures, Figures]], *, last: int |
     """The unweighted mean of :func:`differences` over benchmarks, one pair each."""
     last = last_of([figures for pair in pairs for figures in pair], last)
     scales, sets = scales_of(pairs[0], last), [_Pair(*pair, last) for pair in pairs]
-    one, other = (mean([pair.sides[i] for pair in sets]) for i in (0, 1))
+    one, other = _mean(sets, 0), _mean(sets, 1)
     scale_2F = np.array(list(scales.values())).reshape(-1, 2).T
     ends = (one.value_F, one.ends(scale_2F)), (other.value_F, other.ends(scale_2F))
     low_F, high_F = difference(*ends, one.correlation_F(other), np.minimum(one.n_F, other.n_F))
@@ -87,10 +94,11 @@ class _Pair:
     def __init__(self, one: Figures, other: Figures, last: int) -> None:
         keys = set(one.keys) & set(other.keys)
         self.common = one.choose(keys), other.choose(keys)
+        counts_2C11 = [side.by_cluster(np.ones((len(side.key_N), 1, 1))) for side in self.common]
         measured, risks = (
-            np.stack([getattr(side, name) / max(len(side.runs), 1) for side in self.common])
+            np.stack([getattr(side, name) / count for side, count in zip(self.common, counts_2C11, strict=True)])
             for name in ("known_CK2", "risks_C2T")
-        )  # what one student made of a cluster, where several training seeds are pooled
+        )  # a cluster counts once, however many records either model has of it
         self.measured_2CK2 = measured * (measured[..., 1:] > 0).all(axis=0)
         self.risks_2C2T = risks * (risks[:, :, 1:, :1] > 0).all(axis=0)
         self.sides = [
@@ -136,13 +144,20 @@ def _blocks(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _over_seeds(sets: Sequence[_Pair], last: int) -> dict[str, Interval]:
     """Differences over the training seeds that both models have."""
-    ones, others = (values_by_seed([pair.common[i] for pair in sets], last) for i in (0, 1))
-    shared = sorted(ones.keys() & others.keys())
+    shared = set.intersection(*(set(side.runs) for pair in sets for side in pair.common))
     if len(shared) < 2:
         return {}
-    n, found = float(sum(len(pair.common[0].keys) for pair in sets)), {}
-    for name, (bottom, top) in scales_of(sets[0].common, last).items():
-        gaps = [ones[seed][name] - others[seed][name] for seed in shared]
-        if np.isfinite(gaps).all():
-            found[name] = over_repetitions(gaps, n, (bottom - top, top - bottom))
-    return found
+    commons = [pair.common for pair in sets]
+    seeds = [[_Pair(one.of_run(seed), other.of_run(seed), last) for one, other in commons] for seed in sorted(shared)]
+    gaps_FS = np.stack([_mean(played, 0).value_F - _mean(played, 1).value_F for played in seeds], axis=1)
+    n_F = np.minimum(_mean(sets, 0).n_F, _mean(sets, 1).n_F)
+    return {
+        name: over_repetitions(gaps_S, n, (bottom - top, top - bottom))
+        for (name, (bottom, top)), gaps_S, n in zip(scales_of(sets[0].common, last).items(), gaps_FS, n_F, strict=True)
+        if np.isfinite(gaps_S).all()
+    }
+
+
+def _mean(sets: Sequence[_Pair], side: int) -> Jackknife:
+    """The figures of one of the two models, averaged over benchmarks."""
+    return mean([pair.sides[side] for pair in sets])

@@ -60,8 +60,9 @@ class Figures:
         """The last turn to speak of: that 20 attacked dialogues have, or half of fewer than 40. 0: nobody is attacked
         over several turns, and there is no survival. Dialogues go on after a failure, so this is the benchmark's, not
         the student's."""
-        lengths_C = np.sort(np.maximum.reduceat(self.lives.length_N[self._order[0]], self._order[1]))[::-1]
-        lengths_C = lengths_C[lengths_C > 0] if self.lives.there_N.any() else lengths_C[:0]
+        lengths_C = np.zeros(len(self.keys), dtype=int)
+        np.maximum.at(lengths_C, self.cluster_N, self.lives.length_N)
+        lengths_C = np.sort(lengths_C[lengths_C > 0])[::-1]
         return int(lengths_C[min(REACHED_BY, (len(lengths_C) + 1) // 2) - 1]) if len(lengths_C) else 0
 
     def choose(self, keys: Collection[Key]) -> Figures:
@@ -89,17 +90,16 @@ class Figures:
         return self.by_cluster(np.stack([self.lives.fails_NT, self.lives.at_risk_NT], axis=1).astype(float))
 
     @cached_property
-    def _order(self) -> tuple[np.ndarray, np.ndarray]:
-        """The dialogues sorted by cluster, and where each cluster begins."""
+    def cluster_N(self) -> np.ndarray:
+        """The cluster of each dialogue."""
         place = {key: i for i, key in enumerate(self.keys)}
-        cluster_N = np.array([place[key] for key in self.key_N], dtype=int)
-        order_N = np.argsort(cluster_N, kind="stable")
-        return order_N, np.searchsorted(cluster_N[order_N], np.arange(len(self.keys)))
+        return np.array([place[key] for key in self.key_N], dtype=int)
 
     def by_cluster(self, array: np.ndarray) -> np.ndarray:
         """Sums over the dialogues (first axis) of each cluster."""
-        order_N, starts_C = self._order
-        return np.add.reduceat(array[order_N], starts_C, axis=0) if len(starts_C) else array
+        found = np.zeros((len(self.keys), *array.shape[1:]))
+        np.add.at(found, self.cluster_N, array)
+        return found
 
     @property
     def horizon(self) -> int:
@@ -146,7 +146,7 @@ class Figures:
     def estimates(self, last: int | None = None) -> dict[str, Estimate]:
         """Every figure that applies to these dialogues: a measure that nothing is known of is left out unless it rests
         on the judge's marks alone. ``last`` (unset: :attr:`reach`) is where survival is read off."""
-        return _estimates([self], last)
+        return average([self], last)
 
     def hazard(self) -> list[Estimate]:
         """Share of those at risk at turn 1..T that fail there, in percent."""
@@ -194,7 +194,16 @@ def figures_of_grid(grid: Grid, thresholds: MarkSettings, measures: Mapping[str,
 def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Estimate]:
     """Unweighted mean of every figure that all of ``figures`` (one a benchmark) have; survival up to turn ``last``
     (unset: the least :attr:`Figures.reach`), where all have it."""
-    return _estimates(figures, last)
+    last = last_of(figures, last)
+    found, scales = mean([part.jackknife(last) for part in figures]), scales_of(figures, last)
+    bounds_2F = np.mean([part.bounds_2F(last) for part in figures], axis=0)
+    counts_2BF = np.stack([part.counts_2F(last) for part in figures], axis=1)
+    measures = figures[0].measures
+    core_F = np.array([name not in measures or measures[name].core for name in scales], dtype=bool)
+    applies_F = ((counts_2BF[0] > 0) | (core_F & (counts_2BF[1] > 0))).all(axis=0)
+    ends = found.ends(np.array(list(scales.values())).reshape(-1, 2).T)
+    rows = zip(found.value_F, *ends, *counts_2BF.sum(axis=1), *bounds_2F, strict=True)
+    return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
 
 
 def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
@@ -203,12 +212,12 @@ def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str,
     by_seed = values_by_seed(figures, last)
     if len(by_seed) < 2:
         return {}
-    n = float(sum(len(part.keys) for part in figures))
+    last = last_of(figures, last)
+    n_F = mean([part.jackknife(last) for part in figures]).n_F
     each_SF = np.array([list(values.values()) for values in by_seed.values()])
-    scales = scales_of(figures, last_of(figures, last))
     return {
-        name: over_repetitions(list(each_S), n, scale)
-        for (name, scale), each_S in zip(scales.items(), each_SF.T, strict=True)
+        name: over_repetitions(each_S, n, scale)
+        for (name, scale), each_S, n in zip(scales_of(figures, last).items(), each_SF.T, n_F, strict=True)
         if np.isfinite(each_S).all()
     }
 
@@ -237,19 +246,6 @@ def scales_of(figures: Sequence[Figures], last: int) -> dict[str, tuple[float, f
         turns = (*(f"survival:{t}" for t in range(1, figures[0].horizon + 1)), "survival")
         found |= {**dict.fromkeys(turns, SCALES["%"]), "mean_turns": (1.0, float(last))}
     return found
-
-
-def _estimates(figures: Sequence[Figures], last: int | None) -> dict[str, Estimate]:
-    last = last_of(figures, last)
-    found, scales = mean([part.jackknife(last) for part in figures]), scales_of(figures, last)
-    bounds_2F = np.mean([part.bounds_2F(last) for part in figures], axis=0)
-    counts_2BF = np.stack([part.counts_2F(last) for part in figures], axis=1)
-    measures = figures[0].measures
-    core_F = np.array([name not in measures or measures[name].core for name in scales], dtype=bool)
-    applies_F = ((counts_2BF[0] > 0) | (core_F & (counts_2BF[1] > 0))).all(axis=0)
-    ends = found.ends(np.array(list(scales.values())).reshape(-1, 2).T)
-    rows = zip(found.value_F, *ends, *counts_2BF.sum(axis=1), *bounds_2F, strict=True)
-    return {name: _estimate(*row) for name, row, applies in zip(scales, rows, applies_F, strict=True) if applies}
 
 
 def _estimate(value: float, low: float, high: float, n: float, of: float, worst: float, best: float) -> Estimate:

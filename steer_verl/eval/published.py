@@ -57,22 +57,16 @@ def table(*, single: bool) -> Table:
     return tables().single_turn if single else tables().multi_turn
 
 
-def passes(benchmark: str, measure: str, *, single: bool) -> dict[str, float]:
-    """Model (of :data:`MODELS`) -> published pass of a benchmark, in which every item has one turn (``single``)."""
-    return _passes(table(single=single).cells(benchmark), measure)
-
-
-def average_passes(benchmarks: Collection[str], measure: str, *, single: bool) -> dict[str, float]:
-    """Model -> published mean over the five benchmarks; nothing unless ``benchmarks`` are exactly those."""
+def passes(benchmarks: Collection[str], measure: str, *, single: bool) -> dict[str, float]:
+    """Model (of :data:`MODELS`) -> published pass of a benchmark, in which every item has one turn (``single``), or the
+    mean over several: nothing unless they are exactly the five."""
     found = table(single=single)
-    return _passes(found.cells(None), measure) if set(benchmarks) == set(found.benchmarks) else {}
+    if measure not in PASSES or (len(benchmarks) > 1 and set(benchmarks) != set(found.benchmarks)):
+        return {}
+    cells = found.cells(None if len(benchmarks) > 1 else next(iter(benchmarks)))
+    return {name: cells[name][PASSES.index(measure)] for name in MODELS if name in cells}
 
 
 def survival(benchmark: str) -> dict[str, dict[int, float]]:
     """Model -> turn -> S in percent; nothing for a benchmark without a published curve."""
     return tables().survival.get(benchmark, {})
-
-
-def _passes(cells: dict[str, tuple[float, float]], measure: str) -> dict[str, float]:
-    column = PASSES.index(measure) if measure in PASSES else None
-    return {name: cells[name][column] for name in MODELS if name in cells} if column is not None else {}

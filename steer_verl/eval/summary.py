@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,6 @@ from steer_verl.statistics.agreement import Detection
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-LONGEST = 10
-"""Turns of a dialogue (steer_verl/types.py, MAX_TURNS)."""
 
 
 def summarize(run: EvalRun) -> Summary:
@@ -95,17 +94,17 @@ def _by_question(marks: Sequence[DialogueMarks]) -> dict[str, Measure]:
     asked = sorted({turn.asked for d in marks if d.attacked for turn in d.turns})
     longest = max((d.length for d in marks if d.attacked), default=0)
 
-    def failed(keep: Callable[[Grid], np.ndarray], title: str) -> Measure:
-        return Measure(failed_where(keep), title, per="turn", better="low", core=True)
+    def failed(keep: Callable[[Grid, Any], np.ndarray], value: Any) -> Measure:
+        return Measure(failed_where(lambda grid: keep(grid, value)), str(value), per="turn", better="low", core=True)
 
-    def asked_so(how: str) -> Callable[[Grid], np.ndarray]:
-        return lambda grid: grid.asked_NT == how
+    def asked_so(grid: Grid, how: str) -> np.ndarray:
+        return grid.asked_NT == how
 
-    def at(turn: int) -> Callable[[Grid], np.ndarray]:
-        return lambda grid: np.broadcast_to(grid.turn_T == turn, grid.asked_NT.shape)
+    def at(grid: Grid, turn: int) -> np.ndarray:
+        return np.broadcast_to(grid.turn_T == turn, grid.asked_NT.shape)
 
-    by_strategy = {f"asked:{how}": failed(asked_so(how), how) for how in asked}
-    return by_strategy | {f"turn:{t}": failed(at(t), f"turn {t}") for t in range(1, longest + 1)}
+    by_strategy = {f"asked:{how}": failed(asked_so, how) for how in asked}
+    return by_strategy | {f"turn:{t}": failed(at, t) for t in range(1, longest + 1)}
 
 
 def _subset(
@@ -122,10 +121,10 @@ def _subset(
         dialogues=len(dialogues),
         attacked=sum(d.attacked for d in marks),
         benign=sum(not d.attacked for d in marks),
-        whole=sum(d.whole for d in marks),
+        whole=sum(d.whole for d in dialogues),
         planned_turns=sum(d.length for d in marks),
         played_turns=sum(len(d.turns) for d in dialogues),
-        rated_turns=tallies.rated_turns(dialogues),
+        rated_turns=sum(turn.harmless is not None for d in marks for turn in d.turns),
         ends={end.value: ends[end] for end in EvalEnd if ends[end]},
         end_details=tallies.end_details(dialogues),
         unrated=tallies.unrated_reasons(dialogues),
@@ -135,7 +134,7 @@ def _subset(
         survival=_survival(found, figures),
         heat=tallies.heat(marks),
         strategies=_strategies(tallies.asked_by_turn(marks, settings), figures),
-        by_turn=[figures[f"turn:{t}"] for t in range(1, LONGEST + 1) if f"turn:{t}" in figures],
+        by_turn=[figure for name, figure in figures.items() if name.startswith("turn:")],
         refusals={word: tallies.refusals(marks, word == "attacked") for word in ("benign", "attacked")},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from steer_verl.data.cards.markdown import inline
@@ -26,11 +26,8 @@ NOTE = (
 )
 
 SURVIVAL_ABOUT = {
-    name: MeasureAbout(title=title, unit=unit, decimals=decimals, per="dialogue", better="high")
-    for name, title, unit, decimals in (
-        ("survival", "survival to turn", "%", 1),
-        ("mean_turns", "turns survived", "turns", 2),
-    )
+    "survival": MeasureAbout(title="survival to turn", unit="%", decimals=1, per="dialogue", better="high"),
+    "mean_turns": MeasureAbout(title="turns survived", unit="turns", decimals=2, per="dialogue", better="high"),
 }
 """How the figures of survival are called, before the turn."""
 
@@ -81,14 +78,15 @@ def summary_markdown(summary: Summary) -> str:
     return "\n".join([*lines, "", f"{NOTE} {_missing(summary.all)}", ""])
 
 
-def _rows(place: str, figures: Mapping[str, Estimate], abouts: Mapping[str, MeasureAbout], turn: str = "") -> list[str]:
-    return [_row(place, figure, abouts[name], turn if name == "survival" else "") for name, figure in figures.items()]
-
-
-def _row(place: str, figure: Estimate, about: MeasureAbout, turn: str) -> str:
-    bounds = f"{spelled(figure.worst, about.decimals)} to {spelled(figure.best, about.decimals)}"
-    rests = f"{figure.n} of {figure.of} {about.per}s"
-    return markdown_row([place, f"{about.title}{turn} ({about.unit})", cell(figure, about.decimals), bounds, rests])
+def _rows(
+    place: str, figures: Mapping[str, Estimate], abouts: Mapping[str, MeasureAbout], turn: str = ""
+) -> Iterator[str]:
+    for name, figure in figures.items():
+        about = abouts[name]
+        title = f"{about.title}{turn if name == 'survival' else ''} ({about.unit})"
+        bounds = f"{spelled(figure.worst, about.decimals)} to {spelled(figure.best, about.decimals)}"
+        rests = f"{figure.n} of {figure.of} {about.per}s"
+        yield markdown_row([place, title, cell(figure, about.decimals), bounds, rests])
 
 
 def _missing(part: Subset) -> str:

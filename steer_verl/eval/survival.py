@@ -128,8 +128,10 @@ def lives_of(grid: Grid, marks: MarkSettings) -> Lives:
 
 
 def product_limit(failed: np.ndarray, at_risk: np.ndarray) -> np.ndarray:
-    """S over the last axis from counts (any leading axes); a turn that nobody entered leaves S unchanged."""
-    return np.cumprod(1.0 - failed / np.where(at_risk > 0, at_risk, 1), axis=-1)
+    """S over the last axis from counts (any leading axes), which may be fractions of pooled seeds; a turn that nobody
+    entered, but for what rounding left, leaves S unchanged."""
+    entered = at_risk > 1e-9
+    return np.cumprod(1.0 - np.where(entered, failed, 0) / np.where(entered, at_risk, 1), axis=-1)
 
 
 def restricted_mean(survival_T: np.ndarray, turns: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.marks import DialogueMarks
-from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
+from steer_verl.eval.records import EvalDialogue, Unrated
 from steer_verl.eval.shape import Heat, Refusals
 from steer_verl.types import Usage
 
@@ -78,15 +78,7 @@ def refusals(dialogues: Sequence[DialogueMarks], attacked: bool) -> Refusals:
             for turn in d.turns:
                 rated = turn.refusal.value if turn.refusal is not None else "unsaid"
                 found[rated if turn.harmless is not None else UNRATED] += 1
-    full, partial, none = (found[level.value] for level in (Refusal.FULL, Refusal.PARTIAL, Refusal.NONE))
-    return Refusals(
-        full=full,
-        partial=partial,
-        none=none,
-        unsaid=found["unsaid"],
-        unrated=found[UNRATED],
-        unplayed=found[UNPLAYED],
-    )
+    return Refusals(**{name: found[name] for name in Refusals.model_fields})
 
 
 def asked_by_turn(dialogues: Sequence[DialogueMarks], marks: MarkSettings) -> dict[str, list[list[int]]]:
@@ -115,8 +107,3 @@ def usage(dialogues: Iterable[EvalDialogue], total: Usage, seconds: float) -> di
         "tutor_seconds": round(sum(turn.tutor_seconds for turn in turns), 3),
         "seconds": seconds,
     }
-
-
-def rated_turns(dialogues: Iterable[EvalDialogue]) -> int:
-    """Turns with a rating."""
-    return sum(isinstance(turn.judged, Rating) for d in dialogues for turn in d.turns)

@@ -18,7 +18,8 @@ RESAMPLES = 2000
 
 
 def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Any statistic of ``n`` independent items with its 95 % percentile interval.
+    """Any statistic of ``n`` independent items with its 95 % percentile interval; without one where it is the same in
+    all draws: they cannot tell how little is known.
 
     Args:
         f: From indices of the items drawn, shape (n,), to the value; NaN where it is undefined.
@@ -33,7 +34,7 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
     value, known = f(np.arange(n)), draws_B[np.isfinite(draws_B)]
     if not np.isfinite(value) or not len(known):
         return UNDEFINED
-    low, high = np.quantile(known, [0.025, 0.975])
+    low, high = np.quantile(known, [0.025, 0.975]) if np.ptp(known) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 

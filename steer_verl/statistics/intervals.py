@@ -32,15 +32,12 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is positive."""
-        return self.low > 0
-
     def __format__(self, spec: str) -> str:
-        """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or ``undefined``."""
+        """``f"{interval:.3f}"`` is ``0.612 (0.540 .. 0.683)``, or without an interval ``0.612``, or ``undefined``."""
         if not np.isfinite(self.value):
             return "undefined"
+        if not np.isfinite(self.low):
+            return f"{self.value:{spec}}"
         return f"{self.value:{spec}} ({self.low:{spec}} .. {self.high:{spec}})"
 
 
@@ -118,7 +115,7 @@ def effective_number(
     return np.asarray(np.where(np.isnan(effective), n, effective))
 
 
-def over_repetitions(values: Sequence[float], n: float, scale: Scale) -> Interval:
+def over_repetitions(values: Sequence[float] | np.ndarray, n: float, scale: Scale) -> Interval:
     """Mean over repetitions (training seeds), each one observation, by Student's t brought onto the scale; no interval
     for a single one.
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.eval import coverage
-from benchmarks.eval.coverage import PAGE, differences_table, seeds_table
+from benchmarks.eval.coverage import PAGE, table_of
 from benchmarks.eval.simulations import INTERVALS, alike, failing, figures
 
 EXPLAINED = {
@@ -54,7 +54,7 @@ def test_the_simulations_run_and_agree() -> None:
 
 @pytest.mark.slow
 def test_differences_and_seeds_in_small() -> None:
-    for table in (differences_table(15), seeds_table(15)):
+    for table in (table_of(heading, 15) for heading in ("Differences", "Over training seeds")):
         assert all(cell.coverage >= 65 and cell.width > 0 for row in table.values() for cell in row.values())
 
 

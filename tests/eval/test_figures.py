@@ -161,3 +161,15 @@ def test_random_dialogues_stay_on_their_scales() -> None:
         for name, figure in whole.estimates().items():
             if figure.value is not None:
                 assert scales[name][0] - 1e-9 <= figure.low and figure.high <= scales[name][1] + 1e-9, name
+
+
+def test_over_seeds_a_rare_figure_rests_on_the_dialogues_that_tell_it() -> None:
+    """Two equal seeds know the refusals of three benign dialogues no better than three dialogues can."""
+    few = [m.model_copy(update={"kind": DialogueKind.BENIGN, "digest": f"b{m.seed_id}"}) for m in marks(3, gaps=0)]
+    played = [*marks(200, gaps=0), *few]
+    twice = figures_of([m.model_copy(update={"run": run}) for m in played for run in (0, 1)], MarkSettings())
+    found = over_seeds([twice])
+    assert found["refusal_full"].high - found["refusal_full"].low > 50
+    assert (
+        found["helpfulness"].high - found["helpfulness"].low > 40 > 5 > found["unbroken"].high - found["unbroken"].low
+    )

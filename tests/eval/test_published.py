@@ -46,19 +46,19 @@ def test_names_are_those_of_our_recipes() -> None:
 
 
 def test_what_stands_beside_ours() -> None:
-    assert published.passes("spa", "helpful_pass", single=False)["7B full"] == 70.93
-    assert published.passes("vlsbench", "harmless_pass", single=True)["3B base"] == 55.22
-    assert tuple(published.passes("spa", "harmless_pass", single=False)) == MODELS
+    assert published.passes(["spa"], "helpful_pass", single=False)["7B full"] == 70.93
+    assert published.passes(["vlsbench"], "harmless_pass", single=True)["3B base"] == 55.22
+    assert tuple(published.passes(["spa"], "harmless_pass", single=False)) == MODELS
     for benchmark, measure, single in (
         ("spa", "harmless", False),
         ("other", "harmless_pass", False),
         ("spa", "harmless_pass", True),
     ):
-        assert published.passes(benchmark, measure, single=single) == {}
+        assert published.passes([benchmark], measure, single=single) == {}
     five = list(tables().single_turn.benchmarks)
-    assert published.average_passes(five, "harmless_pass", single=True)["7B full"] == 87.89
-    assert published.average_passes(five[:4], "harmless_pass", single=True) == {}
-    assert published.average_passes(five, "harmless_pass", single=False) == {}
+    assert published.passes(five, "harmless_pass", single=True)["7B full"] == 87.89
+    assert published.passes(five[:4], "harmless_pass", single=True) == {}
+    assert published.passes(five, "harmless_pass", single=False) == {}
 
 
 def test_survival_never_rises_and_is_level_from_turn_eight() -> None:

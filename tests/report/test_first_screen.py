@@ -78,7 +78,7 @@ def test_safer_at_a_price() -> None:
 @pytest.mark.parametrize(
     ("survival", "harmless", "head", "said"),
     [
-        (gap(-12.0, -15.0, -9.5), gap(-9.0, -12.0, -6.0), "ours is less safe than base: ", "12 points fewer dialogues"),
+        (gap(-12.0, -15.0, -9.5), gap(-9.0, -12.0, -6.0), "ours is less safe than base", "12 points fewer dialogues"),
         (gap(12.0, 9.0, 15.0), gap(-9.0, -12.0, -6.0), "ours is safer in one way and less safe", "9.0 points fewer"),
         (
             gap(12.0, 9.0, 15.0),
@@ -88,6 +88,12 @@ def test_safer_at_a_price() -> None:
         ),
         (gap(1.0, -3.0, 5.0, 0.5), None, "ours is neither clearly safer nor clearly less safe than", "no clear diff"),
         (gap(2.0, 0.2, 4.0, 0.08), None, "ours is neither clearly safer nor clearly less safe than", "(0.2 to 4.0)"),
+        (
+            gap(37.0, -6.6, 76.0),
+            None,
+            "ours is neither clearly safer nor clearly less",
+            "turn 8 (6.6 points fewer to 76",
+        ),
         (gap(0.0, 0.0, 0.0, 1.0), None, "ours is neither clearly safer nor", "turn 8 (0.0 points fewer to 0.0 more)"),
         (gap(None, p=None), None, "ours beside base: ", "nothing is known of safety"),
     ],
@@ -109,7 +115,8 @@ def test_a_difference_that_missing_ratings_could_undo_says_so() -> None:
     torn = {"base": figure(50.0, 45.0, 58.0), "ours": figure(62.0, 55.0, 65.0)}
     sound = {"base": figure(50.0, 45.0, 54.0), "ours": figure(62.0, 55.0, 65.0)}
     doubt = "though what was not rated could undo that"
-    assert doubt in beside(compared(row("survival", torn, gap(12.0, 9.0, 15.0))), "ours")[1]
+    head, rest = beside(compared(row("survival", torn, gap(12.0, 9.0, 15.0))), "ours")
+    assert head == "ours is safer than base, where both were rated: " and doubt in rest
     assert doubt not in beside(compared(row("survival", sound, gap(12.0, 9.0, 15.0))), "ours")[1]
     fewer = {"base": figure(20.0, 28.0, 15.0), "ours": figure(10.0, 16.0, 8.0)}  # worst is the greater one here
     assert doubt in beside(compared(row("refusal_full", fewer, gap(-10.0, -13.0, -7.0))), "ours")[1]

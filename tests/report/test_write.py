@@ -134,7 +134,7 @@ def test_one_page_has_one_measure_and_says_so_once(tmp_path: Path) -> None:
 
 
 def test_logs_of_inspect_give_the_same_page(runs: list[Path], tmp_path: Path) -> None:
-    log = pytest.importorskip("steer_verl.eval.inspect.log")
+    log = pytest.importorskip("steer_verl.eval.inspect.write")
     logs = [tmp_path / f"{run.name}.eval" for run in runs]
     for run, path in zip(runs, logs, strict=True):
         log.write_log(read_run(run), path)

@@ -6,7 +6,9 @@ import random
 from statistics import fmean
 
 import pytest
+from rich.console import Console
 
+from steer_verl.cli.tutor_reports import print_replay
 from steer_verl.config import RewardConfig, TcsrConfig
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.tcsr import trajectory_return
@@ -81,7 +83,7 @@ def test_the_same_scores_change_nothing() -> None:
     rng = random.Random(0)
     old = [played(*[rng.randint(1, 10) for _ in range(3)], uid=str(n // 4), rollout=n) for n in range(16)]
     figures = compared([(t, t) for t in old])
-    assert figures["return"]["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert figures["return"]["difference"] == {"value": 0, "low": None, "high": None}, "equal draws prove nothing"
     assert figures["return"]["spearman"] == pytest.approx(1)
     assert figures["groups"]["groups"] == 4 and figures["groups"]["pairs"] == 24
     assert all(figures["groups"][name] == 0 for name in ("swapped", "tie_changed", "best_changed", "sign_changed"))
@@ -168,3 +170,9 @@ def test_a_verdict_too_few_is_refused() -> None:
     verdicts: list[TurnVerdict] = [scored(1)]
     with pytest.raises(ValueError, match="zip"):
         rejudged(played(1, 2), verdicts)
+
+
+def test_no_change_is_printed_without_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    same = played(3, 7, uid="a", rollout=0)
+    print_replay(compared([(same, same)]), Console())
+    assert "+0.000" in capsys.readouterr().out

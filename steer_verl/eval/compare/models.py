@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steer_verl.errors import ConfigError, DataError
-from steer_verl.eval.compare.pairing import Keys, keys_of
+from steer_verl.eval.compare.pairing import COPY, Keys, keys_of
 from steer_verl.eval.figures import Figures, figures_of
-from steer_verl.eval.marks import DialogueMarks
+from steer_verl.eval.marks import DialogueMarks, of_several_turns
 from steer_verl.eval.runs import EvalRun
 from steer_verl.eval.summary import marked
 
@@ -48,10 +48,13 @@ def models_of(runs: Sequence[EvalRun], baseline: str | None) -> tuple[list[Model
     ordered = [*sides[first], *(run for name, side in sides.items() if name != first for run in side)]
     keys, notes = keys_of(ordered)
     keys_by_run = dict(zip(map(id, ordered), keys, strict=True))
-    thresholds = sides[first][0].about.mark_settings
+    thresholds, several = (
+        sides[first][0].about.mark_settings,
+        of_several_turns(d for run in runs for d in run.dialogues),
+    )
     models = []
     for name, side in sides.items():
-        marks = [mark for run in side for mark in _marks(run, keys_by_run[id(run)])]
+        marks = [mark for run in side for mark in _marks(run, keys_by_run[id(run)], several)]
         benchmarks = dict.fromkeys(benchmark for run in side for benchmark in run.benchmarks)
         names = [*benchmarks, *sorted({mark.benchmark for mark in marks} - benchmarks.keys())]
         rows = {name: [mark for mark in marks if mark.benchmark == name] for name in names}
@@ -84,6 +87,12 @@ def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
     raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {', '.join(sides)}")
 
 
-def _marks(run: EvalRun, keys: Keys) -> list[DialogueMarks]:
-    """What measures read of a run, each dialogue under its key."""
-    return [mark.model_copy(update={"digest": keys[mark.seed_id]}) for mark in marked(run)]
+def _marks(run: EvalRun, keys: Keys, several: Collection[str]) -> list[DialogueMarks]:
+    """What measures read of a run, each dialogue under its key. Copies are one dialogue, and a benchmark has one turn
+    only where it has no more in any run."""
+    return [
+        mark.model_copy(
+            update={"digest": keys[mark.seed_id].partition(COPY)[0], "single": mark.benchmark not in several}
+        )
+        for mark in marked(run)
+    ]

@@ -14,8 +14,9 @@ FIGURES = (
 DIFFERENCES = (
     "Differences: minus {baseline}, paired by dialogue (the same questions and images) over those that both have. p: "
     "paired permutation test. The {tests} tests of the first table are corrected for their number (Holm), and * marks "
-    "p below 0.05 there; every other p is uncorrected, and proves nothing by itself. They speak of these students: "
-    "what another training seed would give is seen from several seeds of each, evaluated under one name."
+    "p below 0.05 there, if the interval leaves zero out; every other p is uncorrected, and proves nothing by itself. "
+    "They speak of these students: what another training seed would give is seen from several seeds of each, evaluated "
+    "under one name."
 )
 POOLED = (
     "Several training seeds are pooled in {names}: a dialogue counts once, with all that the seeds' students made of "

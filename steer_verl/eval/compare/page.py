@@ -13,6 +13,7 @@ from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import ATTACKED, Row
 from steer_verl.eval.compare.words import PARTS, sentences
 from steer_verl.eval.differences import PRIMARY, Difference
+from steer_verl.eval.estimate import ranged
 from steer_verl.eval.summary_table import markdown_row
 from steer_verl.text import one_line
 
@@ -90,7 +91,7 @@ def value_cell(row: Row, model: str) -> str:
     if model not in row.values:
         return "-"
     decimals, over = row.about.decimals, row.seeds.get(model)
-    seeds = f"; over seeds {_spelled(over.value, over.low, over.high, f'.{decimals}f')}" if over else ""
+    seeds = f"; over seeds {ranged(over.value, over.low, over.high, decimals)}" if over else ""
     return row.values[model].text(decimals, bounds="; bounds ") + seeds
 
 
@@ -108,18 +109,14 @@ def difference_cell(d: Difference | None, decimals: int, *, p: bool = True, coun
     """
     if d is None or d.value is None:
         return "-"
-    text = _spelled(d.value, d.low, d.high, f"+.{decimals}f")
+    text = ranged(d.value, d.low, d.high, decimals, signed=True)
     if p and d.p is not None:
         shown = d.p if d.adjusted is None else d.adjusted
         said = "p < 0.001" if shown < 0.001 else f"p {shown:.3f}"
         text += f", uncorrected {said}" if d.adjusted is None else f", {said}{' *' * d.clear}"
     if over := d.over_seeds:
-        text += f"; over seeds {_spelled(over.value, over.low, over.high, f'+.{decimals}f')}"
+        text += f"; over seeds {ranged(over.value, over.low, over.high, decimals, signed=True)}"
     return text + f" ({d.pairs} pairs{f', {d.left_out} left out' * bool(d.left_out)})" * counts
-
-
-def _spelled(value: float, low: float | None, high: float | None, form: str) -> str:
-    return f"{value:{form}}{'' if low is None or high is None else f' [{low:{form}} to {high:{form}}]'}"
 
 
 def _papers() -> Columns:

@@ -19,6 +19,9 @@ from steer_verl.text import folded
 Keys = Mapping[str, str]
 """Id of a dialogue -> its key, of one run."""
 
+COPY = "\n"
+"""Stands in the key of a second dialogue with the same digest, before its number; ids are one line."""
+
 UNASKED = "id "
 """Begins the key of a dialogue of which no question is known."""
 
@@ -59,7 +62,7 @@ def _by_digest(side: Sequence[EvalDialogue]) -> dict[str, str]:
         seen[d.run, d.digest] += 1
         again = seen[d.run, d.digest]
         digest = d.digest or f"{UNASKED}{d.id}"
-        found[d.id] = digest if again == 1 or not d.digest else f"{digest} {again}"
+        found[d.id] = digest if again == 1 or not d.digest else f"{digest}{COPY}{again}"
     return found
 
 

@@ -76,14 +76,18 @@ def rows_of(models: Sequence[Model], baseline: Model) -> list[Row]:
 def primary_of(rows: Sequence[Row]) -> list[Row]:
     """The rows that say who is safer, and at what price, with Holm's correction over all tests in them.
 
-    Over-refusal has a place of its own. For each the place is the one that most models have: of several turns, if
-    there is one, and the widest average of those.
+    Over-refusal has a place of its own. For each the place is the one where most models are compared, then the one that
+    most have: of several turns, if there is one, and the widest average of those.
     """
     reached = {row.place for row in rows if row.measure == "survival"}
 
+    def width(row: Row) -> tuple[int, ...]:
+        compared = sum(d.value is not None for d in row.differences.values())
+        return compared, len(row.values), row.place in reached, len(row.benchmarks)
+
     def place(measure: str) -> str:
         candidates = [row for row in rows if row.measure == measure]
-        widest = max(candidates, key=lambda r: (len(r.values), r.place in reached, len(r.benchmarks)), default=None)
+        widest = max(candidates, key=width, default=None)
         return widest.place if widest else ""
 
     attacked, benign = place(ATTACKED), place("refusal_full")
@@ -108,7 +112,7 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
         for model in models
         if all(name in model.figures for name in benchmarks)
     }
-    last = min(found.reach for side in there.values() for found in side) or None
+    last = min((found.reach for side in there.values() for found in side if found.reach), default=None)
     values = {name: average(side, last) for name, side in there.items()}
     base, gaps = there.get(baseline.name), {}
     for name, side in there.items():
@@ -145,13 +149,11 @@ def _kept(measure: str, last: int | None) -> bool:
 
 
 def _published(benchmarks: Sequence[str], measure: str, last: int | None) -> dict[str, float]:
-    if len(benchmarks) > 1:
-        return published.average_passes(benchmarks, measure, single=not last)
     name, _, turn = measure.partition(":")
-    if name == "survival":
-        curves = published.survival(benchmarks[0])
-        return {model: s[t] for model, s in curves.items() if (t := int(turn or last or 0)) in s}
-    return published.passes(benchmarks[0], measure, single=not last)
+    if name != "survival" or len(benchmarks) > 1:
+        return published.passes(benchmarks, measure, single=not last)
+    at = int(turn or last or 0)
+    return {model: curve[at] for model, curve in published.survival(benchmarks[0]).items() if at in curve}
 
 
 def _about(measure: str, last: int | None) -> MeasureAbout:
@@ -167,7 +169,8 @@ def _corrected(benchmark: str, models: Sequence[Model], baseline: Model) -> Row:
     below, values = baseline.runs[0].about.mark_settings.fail_below, {}
     for model in models:
         figures = model.figures.get(benchmark)
-        known = {known_errors(run.about) for run in model.runs if run.about.mark_settings.fail_below == below}
+        played = [run.about for run in model.runs if any(d.benchmark == benchmark for d in run.dialogues)]
+        known = {known_errors(about) if about.mark_settings.fail_below == below else None for about in played}
         if figures and len(known) == 1 and (errors := known.pop()) and ATTACKED in figures.estimates():
             values[model.name] = figures.corrected(errors)
     about = MEASURES[ATTACKED].about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steer_verl.eval.compare import Comparison
 from steer_verl.eval.compare.rows import Row
-from steer_verl.eval.differences import SURE, Difference
+from steer_verl.eval.differences import Difference
 
 THINGS = {
     "survival": "dialogues unbroken {to}",
@@ -36,9 +36,11 @@ def sentences(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
-    """``ours is safer than base: ``, and ``42 points more dialogues unbroken to turn 8 (36 to 48); ...``."""
+    """``ours is safer than base: ``, and ``42 points more dialogues unbroken to turn 8 (36 to 48); ...``. What missing
+    ratings could undo is no verdict on all dialogues, but on those that were rated."""
     base, facts, unclear, unknown = comparison.baseline.name, list[str](), list[str](), list[str]()
     safety: set[bool | None] = set()
+    undone = False
     for part, measures in PARTS.items():
         rows = [row for row in comparison.primary if row.measure in measures and _known(row, rival)]
         outcomes = {better(row, rival): row for row in reversed(rows)}  # the first measure of each outcome
@@ -46,11 +48,13 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
             sure, said = _difference(row, rival, base)
             (facts if sure else unclear).append(said)
         unknown += [] if rows else [part]
-        safety |= set(outcomes) if part == "safety" else set()
+        if part == "safety":
+            safety = set(outcomes)
+            undone = any(sure is not None and undoable(row, rival, base) for sure, row in outcomes.items())
     facts += [f"no clear difference in {' or in '.join(unclear)}"] * bool(unclear)
     told = [*facts, *_unknown(unknown, "of both ")]
     who = WHO[True in safety, False in safety] if safety else "beside"
-    return f"{rival} {who} {base}: ", f"{'; '.join(told)}."
+    return f"{rival} {who} {base}{', where both were rated' * undone}: ", f"{'; '.join(told)}."
 
 
 def alone(comparison: Comparison) -> tuple[str, str]:
@@ -77,6 +81,12 @@ def better(row: Row, rival: str) -> bool | None:
     return (gap.value > 0) == (row.about.better == "high")
 
 
+def undoable(row: Row, rival: str, base: str) -> bool:
+    """Whether what is missing could have turned a difference round."""
+    more, fewer = (rival, base) if (row.differences[rival].value or 0) > 0 else (base, rival)
+    return min(_ends(row, more)) <= max(_ends(row, fewer))
+
+
 def _known(row: Row, rival: str) -> bool:
     gap = row.differences.get(rival)
     return gap is not None and gap.value is not None
@@ -85,14 +95,12 @@ def _known(row: Row, rival: str) -> bool:
 def _difference(row: Row, rival: str, base: str) -> tuple[bool, str]:
     """Whether it can be told from none, and ``42 points more dialogues unbroken to turn 8 (36 to 48)``."""
     gap = row.differences[rival]
-    sure = gap.adjusted is not None and gap.adjusted < SURE
-    if not sure or gap.value is None:
+    if not gap.sure or gap.value is None:
         return False, f"{thing(row)}{_span(gap)}"
-    more, fewer = (rival, base) if gap.value > 0 else (base, rival)
     said = f"{_short(gap.value)} points {'more' if gap.value > 0 else 'fewer'} {thing(row)}{_span(gap)}"
     if not gap.clear:
-        said += ", but not beyond these students: training seeds differ as much"
-    elif min(_ends(row, more)) <= max(_ends(row, fewer)):
+        said += ", but not beyond these students: training seeds do not bear it out"
+    elif undoable(row, rival, base):
         said += ", though what was not rated could undo that"
     return True, said
 
