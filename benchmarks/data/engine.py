@@ -33,8 +33,9 @@ from steer_verl.models.cache import ReplyCache, remembered
 from steer_verl.models.place import Place
 from steer_verl.models.request import Reply
 from steer_verl.types import Usage
+from steer_verl.work.job import Job
 from steer_verl.work.manifest import account
-from steer_verl.work.run import Job, run
+from steer_verl.work.run import run
 from steer_verl.work.step import Done, Kept, Rejected, WorkSettings
 from tests.models.fault_server import MODEL, FaultServer, Request, Step, says
 from tests.work.calls import CALLS, calls_job

@@ -41,9 +41,10 @@ from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
 from steer_verl.records import write_whole
+from steer_verl.work.job import Job, share
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
-from steer_verl.work.run import Job, run, share
+from steer_verl.work.run import run
 from steer_verl.work.step import given_up
 
 SEEDS, DIALOGUES = "seeds", MakeStep.name

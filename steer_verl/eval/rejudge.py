@@ -40,7 +40,7 @@ from steer_verl.records import write_whole
 from steer_verl.settings_file import load_settings
 from steer_verl.statistics.intervals import student_t
 from steer_verl.text import one_line
-from steer_verl.work.run import Job
+from steer_verl.work.job import Job
 from steer_verl.work.step import Done
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,8 @@ from steer_verl.models.cache import ReplyCache
 from steer_verl.records import atomic, read_records
 from steer_verl.statistics.intervals import student_t
 from steer_verl.tutor import build_tutor
-from steer_verl.work.run import Job, agreed_plan
+from steer_verl.work.job import Job
+from steer_verl.work.run import agreed_plan
 
 ITEMS, IMAGES = "items.jsonl", "images"
 

@@ -28,9 +28,10 @@ from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import write_whole
 from steer_verl.text import one_line
+from steer_verl.work.job import Job
 from steer_verl.work.manifest import account, read_plan
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.run import Job, agreed_plan, run
+from steer_verl.work.run import agreed_plan, run
 from steer_verl.work.step import Outcome, given_up
 
 CONFIG, WORK = "config.json", "work"

@@ -2,7 +2,8 @@
 
 ============  ==============================================================================
 ``step``      what a step is, what becomes of an item, and the settings of the work
-``run``       the door: a :class:`~steer_verl.work.run.Job`, worked through here or on Ray
+``job``       a step over its items, and one process's part of the work
+``run``       the door: a job worked through here or on Ray
 ``engine``    the loop: items in flight, tries, and when to stop
 ``shards``    the open shards of a process: they know the items and keep every reply
 ``store``     the state of one shard on disk

@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from steer_verl.errors import SteerError
+from steer_verl.work.job import Job, work
 from steer_verl.work.outcomes import outcome_files
 from steer_verl.work.progress import Tally
-from steer_verl.work.run import Job, work
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Outcome
 

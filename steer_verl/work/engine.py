@@ -47,7 +47,7 @@ class _Task:
 
 
 class Engine:
-    """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.run.Job`."""
+    """Works a step over those of its items that belong to the open shards; see :class:`~steer_verl.work.job.Job`."""
 
     def __init__(
         self,

@@ -17,9 +17,10 @@ from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.world import Scene
 from steer_verl.models.cache import ReplyCache
 from steer_verl.types import DialogueKind
+from steer_verl.work.job import Job
 from steer_verl.work.manifest import StepAccount
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.run import Job, run
+from steer_verl.work.run import run
 from steer_verl.work.step import Kept, Rejected, WorkSettings
 from tests.data.role_server import RoleServer, endpoint
 from tests.data.samples import picture

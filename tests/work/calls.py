@@ -15,7 +15,8 @@ from steer_verl.models.asking import Asker
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
-from steer_verl.work.run import Job, run, share
+from steer_verl.work.job import Job, share
+from steer_verl.work.run import run
 from steer_verl.work.step import Done, Kept, WorkSettings
 from tests.work.scripted import Thing, things
 

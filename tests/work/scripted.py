@@ -17,8 +17,8 @@ from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import Record, Usage
 from steer_verl.work.engine import Engine
+from steer_verl.work.job import Job
 from steer_verl.work.progress import Tally
-from steer_verl.work.run import Job
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Done, Kept, Rejected, WorkSettings
 

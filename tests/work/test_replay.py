@@ -30,9 +30,10 @@ from steer_verl.models.request import Reply
 from steer_verl.models.server import Server
 from steer_verl.types import Record, UnscoredReason, Usage
 from steer_verl.work import outcomes as outcomes_module
+from steer_verl.work.job import Job
 from steer_verl.work.manifest import account
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.run import Job, run
+from steer_verl.work.run import run
 from steer_verl.work.shards import Shards
 from steer_verl.work.step import Done, Kept, Outcome, Rejected, WorkSettings
 from steer_verl.work.store import Store

@@ -18,10 +18,11 @@ from steer_verl.models.failure import AgentFailed
 from steer_verl.models.place import Place
 from steer_verl.types import Usage
 from steer_verl.work import progress
+from steer_verl.work.job import Job
 from steer_verl.work.manifest import Manifest, account, differences, read_manifest, read_plan, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_outcomes, shard_of
 from steer_verl.work.progress import Tally
-from steer_verl.work.run import Job, run
+from steer_verl.work.run import run
 from steer_verl.work.step import Done, Kept, Outcome, Rejected, given_up
 from steer_verl.work.store import STATE
 from tests.work.scripted import CALL, FAST, ScriptedStep, Thing, job, keep, lost, odd_ones_out, paper, things

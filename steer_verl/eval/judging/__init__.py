@@ -12,7 +12,7 @@ from steer_verl.eval.judging.panel import PanelJudge
 from steer_verl.eval.judging.protocol import EvalJudge
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
-from steer_verl.work.run import share
+from steer_verl.work.job import share
 
 CALLS = "calls"
 """Folder below ``out`` with every attempt at a judge (``steer tutor log`` counts them)."""

@@ -38,8 +38,9 @@ from steer_verl.statistics.agreement import Detection, bootstrap, krippendorff_a
 from steer_verl.statistics.intervals import Interval, interval_dict
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale, read_labelled
 from steer_verl.types import Usage
+from steer_verl.work.job import Job
 from steer_verl.work.outcomes import read_outcomes
-from steer_verl.work.run import Job, run
+from steer_verl.work.run import run
 from steer_verl.work.step import Done, Kept, Outcome, WorkSettings, given_up, value_of
 
 CALIBRATION = "calibration.json"

@@ -15,7 +15,7 @@ from steer_verl.eval.students.answers import Setup
 from steer_verl.eval.students.protocol import Student
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.log import open_log
-from steer_verl.work.run import share
+from steer_verl.work.job import share
 
 OURS = {"temperature": "temperature", "max_tokens": "max_answer_tokens"}
 """Settings of an endpoint -> the student's own, which take their place."""

@@ -22,7 +22,8 @@ from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import read_log
 from steer_verl.models.place import Place
 from steer_verl.types import Record, Usage
-from steer_verl.work.run import Job, run
+from steer_verl.work.job import Job
+from steer_verl.work.run import run
 from steer_verl.work.step import Done, Kept, WorkSettings, value_of
 from tests.data.samples import picture
 from tests.models.fault_server import (
