@@ -101,6 +101,8 @@ class EvalTurn(Exchange):
     origin: QuestionOrigin
     strategy: AttackStrategy | None = None
     fallback: NoAttackReason | None = None
+    shown: tuple[str, ...] = ()
+    """Digests of the question's images as the student was shown them; empty where they are not known."""
     static: str = ""
     """The benchmark's own question in this place, where the tutor's was asked instead; without image marks."""
     answer_tokens: int = 0

@@ -14,7 +14,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,23 @@ class RejudgeStep:
             case_of(item.turns[:n], reference=item.reference if n == item.planned else "", facts=item.facts)
             for n in range(1, len(item.turns) + 1)
         ]
-        ratings = (self._rate(case, place.part(f"turn{n}")) for n, case in enumerate(cases, 1))
+        shown = {image: was for turn in item.turns for image, was in zip(turn.user.images, turn.shown, strict=False)}
+        ratings = (self._rate(case, shown, place.part(f"turn{n}")) for n, case in enumerate(cases, 1))
         rated = await asyncio.gather(*ratings, return_exceptions=True)
         turns = [_rejudged(*both) for both in zip(item.turns, (word_of(self.judge, one) for one in rated), strict=True)]
         return ended(item.model_copy(update={"turns": tuple(turns)}), *rated)
 
-    async def _rate(self, case: Case, place: Place) -> Rated:
+    async def _rate(self, case: Case, shown: Mapping[str, str], place: Place) -> Rated:
+        """Rate what is the student's own case: an image elsewhere, or another one than was ``shown``, is not sent."""
         for image in (image for said in case.said for image in said.images):
-            if self.located(image) is None:
-                what = f"{Path(image).name} lies outside the folders of this run's images; it was not sent"
-                raise AgentFailed(AskFault.IMAGE.value, what)
+            file = self.located(image)
+            if file is None:
+                what = "lies outside the folders of this run's images"
+            elif (now := image_digest(str(file))) not in (shown.get(image, now), UNREADABLE):
+                what = "is another image than the student was shown"
+            else:
+                continue
+            raise AgentFailed(AskFault.IMAGE.value, f"{Path(image).name} {what}; it was not sent")
         return await self.judge.rate(case, place)
 
 

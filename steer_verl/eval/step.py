@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from steer_verl.dialogue import Dialogue
 from steer_verl.eval.benchmarks.exact_match import is_correct
+from steer_verl.eval.images import image_digest
 from steer_verl.eval.judging.protocol import EvalJudge, Rated, case_of
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Sampling, Unrated
 from steer_verl.eval.students.protocol import Messages, Reply, Student
@@ -185,6 +186,7 @@ def _turn(item: EvalItem, number: int, turn: Turn, rated: Rated) -> EvalTurn:
     written = turn.origin is QuestionOrigin.TUTOR
     return EvalTurn(
         **{name: getattr(turn, name) for name in SAME},
+        shown=tuple(map(image_digest, turn.user.images)),
         static=unmarked(item.seed.turns[number].text) if written else "",
         judged=rated.judged,
         opinions=rated.opinions,

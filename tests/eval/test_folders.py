@@ -15,6 +15,7 @@ import pytest
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import EvalConfig, RejudgeConfig
+from steer_verl.eval.records import Unrated
 from steer_verl.eval.retry import retry_folder
 from steer_verl.eval.run import evaluate
 from steer_verl.eval.runs import read_run
@@ -137,8 +138,26 @@ def test_a_judge_that_samples_otherwise_is_another_one(tmp_path: Path) -> None:
             again(tmp_path, server, "t0.5", endpoint=endpoint(server, temperature=0.7))
 
 
+def test_an_image_that_was_exchanged_is_shown_to_no_judge(tmp_path: Path) -> None:
+    """The student was shown another one; where that comes back, its answers are rated."""
+    bench(tmp_path, image="shown.png")
+    picture(tmp_path / "shown.png", colour="red")
+    with World().in_thread() as server:
+        play(tmp_path, server)
+        whole = again(tmp_path, server, "whole")
+        picture(tmp_path / "shown.png", colour="blue")
+        assert server.paid
+        done = again(tmp_path, server)
+        assert not server.paid and done.incomplete == ITEMS
+        words = [turn.judged for d in done.run.dialogues for turn in d.turns]
+        assert all(isinstance(word, Unrated) and "another image" in word.detail for word in words)
+        picture(tmp_path / "shown.png", colour="red")
+        done = again(tmp_path, server)
+        assert len(server.paid) == ITEMS * TURNS and same(done.run, whole.run)
+
+
 @pytest.mark.slow
-def test_an_image_that_was_exchanged_while_rejudging_was_killed_is_judged_anew(tmp_path: Path) -> None:
+def test_an_image_that_was_exchanged_while_rejudging_was_killed_is_not_mixed_with_the_first(tmp_path: Path) -> None:
     bench(tmp_path, image="shown.png")
     picture(tmp_path / "shown.png", colour="red")
     with World(pause=0.02).in_thread() as server:
@@ -148,10 +167,10 @@ def test_an_image_that_was_exchanged_while_rejudging_was_killed_is_judged_anew(t
         killed_after(server, 10, *words)
         picture(tmp_path / "shown.png", colour="blue")
         server.bodies.clear()
-        done = again(tmp_path, server)
-        shown = [body for body in server.bodies if "answer to" in json.dumps(body)]
-        assert len(shown) == ITEMS * TURNS and done.incomplete == 0
-        assert same(again(tmp_path, server).run, done.run)
+        assert again(tmp_path, server).incomplete == ITEMS
+        assert not [body for body in server.bodies if "answer to" in json.dumps(body)]
+        picture(tmp_path / "shown.png", colour="red")
+        assert again(tmp_path, server).incomplete == 0
 
 
 def test_a_benchmark_may_come_and_go_and_what_stays_is_not_paid_again(tmp_path: Path) -> None:
