@@ -23,7 +23,7 @@ from steer_verl.eval.benchmarks.items import items_of
 from steer_verl.eval.benchmarks.oddities import ODDITIES, UNPLAYABLE
 from steer_verl.eval.config import BenchmarkSettings
 from steer_verl.eval.records import EvalItem
-from steer_verl.text import neutralize_turn
+from steer_verl.text import neutralize_turn, visible
 from steer_verl.types import DialogueKind, UserTurn
 from tests.data.samples import picture, row, write_rows
 from tests.data.test_verl_rows import TYPES
@@ -314,7 +314,7 @@ def turns_of(draft: Draft) -> tuple[UserTurn, ...]:
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=30).filter(
-    lambda text: text.strip() and not any(mark in text for mark in ("<image>", "<video>", "<audio>"))
+    lambda text: visible(text).strip() and not any(mark in text for mark in ("<image>", "<video>", "<audio>"))
 )
 
 
