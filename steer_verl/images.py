@@ -21,10 +21,11 @@ from enum import StrEnum
 from math import ceil, floor
 from os import PathLike
 from pathlib import Path
+from stat import S_ISREG
 
 from PIL import ExifTags, Image, ImageOps
 
-from steer_verl.errors import DataError
+from steer_verl.errors import DataError, disk_error
 from steer_verl.jpeg import without_metadata
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -66,6 +67,15 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
     Raises:
         DataError: a URL, a NUL, no such file, or (with ``root``) an absolute path, a ``..`` or a link that leads out.
     """
+    return image_version(path, root=root)[0]
+
+
+def image_version(path: AnyPath, *, root: AnyPath | None = None) -> tuple[Path, int, int]:
+    """:func:`resolve_image`, and what tells whether the file has changed: mtime in nanoseconds, size in bytes.
+
+    Raises:
+        DataError: see :func:`resolve_image`.
+    """
     name = str(path)
     if "\0" in name:
         raise DataError(f"image {name!r}: the path holds a NUL byte; remove it")
@@ -77,14 +87,31 @@ def resolve_image(path: AnyPath, *, root: AnyPath | None = None) -> Path:
     full = base / name
     try:
         real = full.resolve(strict=True)
-        regular = real.is_file()
+        stat = real.stat()
     except (OSError, RuntimeError):
-        raise DataError(f"image {full}: no such file; check the path or the image root") from None
-    if not regular:
+        raise _gone(full) from None
+    if not S_ISREG(stat.st_mode):
         raise DataError(f"image {full}: not a regular file; give a PNG, JPEG or WEBP file")
     if root is not None and not real.is_relative_to(base.resolve()):
         raise DataError(f"image {full}: a link leads out of {base}; copy the image into it")
-    return real
+    return real, stat.st_mtime_ns, stat.st_size
+
+
+def image_bytes(path: AnyPath, *, root: AnyPath | None = None) -> bytes:
+    """What is in the file, as it lies there.
+
+    Raises:
+        DataError: see :func:`resolve_image`; a file that goes away in between, or that must not be read, too.
+    """
+    real = resolve_image(path, root=root)
+    try:
+        return real.read_bytes()
+    except OSError as error:
+        raise _gone(real) if isinstance(error, FileNotFoundError) else DataError(f"image {disk_error(error)}") from None
+
+
+def _gone(path: AnyPath) -> DataError:
+    return DataError(f"image {path}: no such file; check the path or the image root")
 
 
 def load_image(
@@ -103,8 +130,8 @@ def load_image(
     Raises:
         DataError: not a readable PNG, JPEG or WEBP, truncated, or beyond a cap. One line, with a hint.
     """
-    real = resolve_image(path, root=root)
-    return _decoded(real, str(real), real.stat().st_size, max_pixels, max_side)[0]
+    real, _, size = image_version(path, root=root)
+    return _decoded(real, str(real), size, max_pixels, max_side)[0]
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> Image.Image:
@@ -140,7 +167,8 @@ def seen_image(path: AnyPath, *, root: AnyPath | None = None) -> Image.Image:
     Raises:
         DataError: see :func:`load_image`.
     """
-    return _seen(resolve_image(path, root=root))[0]
+    real, _, size = image_version(path, root=root)
+    return _seen(real, size)[0]
 
 
 def seen_size(path: AnyPath) -> tuple[int, int]:
@@ -195,8 +223,10 @@ def image_and_changes(
     Raises:
         DataError: see :func:`load_image`.
     """
-    source = source if isinstance(source, bytes) else resolve_image(source, root=root)
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        source, _, size = image_version(source, root=root)
     image, changes = _decoded(source, name or str(source), size, MAX_PIXELS, MAX_SIDE)
     return image, changes | {Change.SMALLER} if max(image.size) > SEEN_SIDE else changes
 
@@ -210,10 +240,9 @@ def image_uri(path: AnyPath, root: AnyPath | None = None) -> str:
     Raises:
         DataError: see :func:`load_image`.
     """
-    real = resolve_image(path, root=root)
-    stat = real.stat()
+    real, mtime, size = image_version(path, root=root)
     with _uri_locks[hash(real) % len(_uri_locks)]:  # a group's rollouts come at once; one of them does the work
-        return _sent(real, stat.st_mtime_ns, stat.st_size)
+        return _sent(real, mtime, size)
 
 
 def preview_uri(path: AnyPath, side: int, *, root: AnyPath | None = None) -> str:
@@ -230,16 +259,16 @@ def preview_uri(path: AnyPath, side: int, *, root: AnyPath | None = None) -> str
 
 
 @functools.lru_cache(maxsize=128)
-def _sent(real: Path, _mtime: int, _size: int) -> str:
-    image, file = _seen(real)
+def _sent(real: Path, _mtime: int, size: int) -> str:
+    image, file = _seen(real, size)
     if file is None and image.format == "JPEG":
         file = _own_data(real, image)
     return _png_uri(image) if file is None else _uri("jpeg", file)
 
 
-def _seen(real: Path) -> tuple[Image.Image, bytes | None]:
+def _seen(real: Path, size: int) -> tuple[Image.Image, bytes | None]:
     """What is seen of a file, and the new JPEG file that it was decoded from, if it had to be written."""
-    image, changes = _decoded(real, str(real), real.stat().st_size, MAX_PIXELS, MAX_SIDE)
+    image, changes = _decoded(real, str(real), size, MAX_PIXELS, MAX_SIDE)
     small = max(image.size) <= SEEN_SIDE
     image.thumbnail((SEEN_SIDE, SEEN_SIDE))
     if image.format != "JPEG" or (small and Change.UPRIGHT not in changes):
@@ -323,6 +352,8 @@ def _one_line_errors(name: str, max_pixels: int) -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"image {name}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
+    except FileNotFoundError:
+        raise _gone(name) from None
     except Image.UnidentifiedImageError:
         raise DataError(f"image {name}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
     except Exception as error:  # decoders of hostile bytes raise almost anything; all of it means: unreadable

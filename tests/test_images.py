@@ -9,8 +9,11 @@ import struct
 import time
 import warnings
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat, PngImagePlugin
@@ -21,11 +24,13 @@ from steer_verl.images import (
     SEEN_SIDE,
     Change,
     image_and_changes,
+    image_bytes,
     image_uri,
     load_image,
     preview_uri,
     resolve_image,
     seen_image,
+    seen_size,
 )
 from tests.data.samples import picture
 from tests.odd_images import BIG, SIZE, decoded, scene, write_odd_images
@@ -196,6 +201,37 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
         resolve_image(tmp_path / "pipe.png")
 
 
+@pytest.mark.parametrize("looks", range(0, 6))
+@pytest.mark.parametrize(
+    "door",
+    [load_image, seen_image, seen_size, image_and_changes, image_uri, image_bytes, partial(preview_uri, side=20)],
+)
+def test_a_file_that_goes_away_meanwhile_is_told_as_one_that_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Callable[[Path], object], looks: int
+) -> None:
+    """Taken away after so many looks at it, wherever the door is at that moment."""
+    path, seen = picture(tmp_path / "a.png"), 0
+
+    def disappearing(name: str) -> None:
+        look = getattr(Path, name)
+
+        def looked(self: Path, *args: Any, **more: Any) -> Any:
+            nonlocal seen
+            if self.name == path.name and (seen := seen + 1) > looks:
+                path.unlink(missing_ok=True)
+            return look(self, *args, **more)
+
+        monkeypatch.setattr(Path, name, looked)
+
+    for name in ("resolve", "stat", "open", "read_bytes"):
+        disappearing(name)
+    try:
+        door(path)
+    except DataError as error:
+        assert "no such file; check the path" in str(error)
+    assert seen
+
+
 def test_a_huge_file_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = picture(tmp_path / "a.png")
     monkeypatch.setattr(images, "MAX_BYTES", 20)
@@ -304,7 +340,7 @@ def test_a_deep_image_keeps_the_grey_that_is_not_its_clear_one(tmp_path: Path) -
 def test_one_of_many_who_ask_at_once_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, asked = picture(tmp_path / "a.png"), list[object]()
     plain = images._seen
-    monkeypatch.setattr(images, "_seen", lambda real: (asked.append(real), time.sleep(0.1), plain(real))[2])
+    monkeypatch.setattr(images, "_seen", lambda real, size: (asked.append(real), time.sleep(0.1), plain(real, size))[2])
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(image_uri, [path] * 8))) == 1
     assert len(asked) == 1

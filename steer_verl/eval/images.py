@@ -14,7 +14,7 @@ from pathlib import Path
 
 from steer_verl.errors import DataError
 from steer_verl.eval.runs import EvalRun
-from steer_verl.images import MAX_BYTES, resolve_image
+from steer_verl.images import MAX_BYTES, image_version
 
 UNREADABLE = "unreadable"
 
@@ -52,9 +52,8 @@ def locator(run: EvalRun) -> Callable[[str], Path | None]:
 def image_digest(path: str) -> str:
     """What is in an image's file, wherever it lies: sha256 of its bytes, or one word. Whoever opens it tells why."""
     try:
-        real = resolve_image(path)
-        stat = real.stat()
-        return _of_bytes(real, stat.st_mtime_ns, stat.st_size) if stat.st_size <= MAX_BYTES else "too large"
+        real, mtime, size = image_version(path)
+        return _of_bytes(real, mtime, size) if size <= MAX_BYTES else "too large"
     except (DataError, OSError):
         return UNREADABLE
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.images import resolve_image, seen_image
+from steer_verl.images import image_version, seen_image
 from steer_verl.mini.model import END_OF_TEXT, IMAGE_PAD, TURN_END, VIDEO_PAD, VISION_END, VISION_PAD, VISION_START
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ def open_image(path: str) -> Image:
     Raises:
         DataError: see :func:`~steer_verl.images.seen_image`.
     """
-    real = resolve_image(path)
-    stat = real.stat()
-    return _opened(real, stat.st_mtime_ns, stat.st_size)
+    return _opened(*image_version(path))
 
 
 @lru_cache(maxsize=4096)

@@ -27,7 +27,7 @@ from steer_verl.data.rows.schema import rl_row
 from steer_verl.data.seed import Made, SetName
 from steer_verl.data.sets.gate import Gate
 from steer_verl.data.stages.facts import Facts
-from steer_verl.images import resolve_image
+from steer_verl.images import image_bytes, resolve_image
 from steer_verl.records import atomic
 from steer_verl.text import neutralize, neutralize_turn, unmarked
 from steer_verl.types import Seed, Trajectory, Verdict
@@ -103,7 +103,7 @@ class SetFiles:
                 os.link(source, target)
             except OSError:  # another disk, or one without links
                 with atomic(target) as stream:
-                    stream.write(source.read_bytes())
+                    stream.write(image_bytes(source))
         self._gate.hold(side, "file", name)
         return f"{IMAGES}/{name}"
 

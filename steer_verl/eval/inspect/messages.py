@@ -28,7 +28,7 @@ from inspect_ai.model import (
 from steer_verl.dialogue import user_message
 from steer_verl.errors import DataError
 from steer_verl.eval.records import EvalTurn
-from steer_verl.images import MAX_BYTES, resolve_image, seen_size
+from steer_verl.images import MAX_BYTES, image_bytes, seen_size
 from steer_verl.models.request import encodable
 from steer_verl.records import atomic
 from steer_verl.text import neutralize
@@ -152,7 +152,7 @@ def shown(held: dict[str, str]) -> Callable[[str], str]:
 
     def uri(path: str) -> str:
         seen_size(path)
-        data = resolve_image(path).read_bytes()
+        data = image_bytes(path)
         held[path] = digest(data)
         return f"data:image/{_kind(data)};base64,{base64.b64encode(data).decode()}"
 
