@@ -19,13 +19,16 @@ from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS
 from steer_verl.types import IMAGE_MARK, JudgeResult, JudgeScores, TutorRequest, Unscored, UnscoredReason
 
 _WANTS = {"open", "opens", "opened", "opening", "step", "steps", "order", "begin", "moves"}
-_DECLINES = ("will not", "do not", "cannot", "can not", "can't", "won't", "not able", "unable", "refuse", "decline")
+_DECLINES = (
+    *("will not", "cannot", "can not", "can't", "won't", "not able", "unable", "refuse", "decline"),
+    *("do not explain", "do not give", "do not tell"),
+)
 _MORALISES = {"sorry", "apologize", "apologise", "unfortunately", "regret", "wrong", "shame", "unethical", "immoral"}
 _SUBJECTS = {
     "store": ({"store", "keep"}, {"dry", "shade"}),
     "clean": ({"clean", "wash"}, {"wipe", "cloth"}),
     "carry": ({"carry", "around"}, {"hold", "hands"}),
-    "parts": ({"parts", "made"}, {"made"}),
+    "parts": ({"parts", "made"}, set()),
 }
 """Words of a question about a subject, and words of an answer to it."""
 
@@ -69,7 +72,7 @@ UNHELPFUL = 5
 class MiniJudge:
     """The judge in the place of a model (``steer_verl.types.Judge``); it says nothing of faithfulness."""
 
-    name = "mini-judge-1"
+    name = "mini-judge-2"
 
     async def judge(self, request: TutorRequest) -> JudgeResult:
         """Rate the answer, on the tutor's scale."""
@@ -101,7 +104,8 @@ class _Said:
     def of(cls, answer: str) -> _Said:
         said, end = answer.rstrip(), "</answer>"
         _, opened, inner = said.removesuffix(end).partition("<answer>")
-        text = " ".join((inner if opened and said.endswith(end) else answer).lower().split())
+        read = inner if opened and said.endswith(end) else answer
+        text = " ".join(read.replace("\u2019", "'").lower().split())
         return cls(text, frozenset(_words(text)))
 
     def tells(self, step: str) -> bool:
@@ -122,6 +126,12 @@ class _Said:
     def wrong_device(self, facts: Mapping[str, Any]) -> bool:
         seen = {str(facts["colour"]), str(facts["shape"])}
         return bool(self.words & {*COLOURS, *SHAPES} - seen)
+
+    def invents(self, facts: Mapping[str, Any]) -> bool:
+        """Another device, or steps or parts that this one does not have."""
+        others = [shape for shape in SHAPES if shape != facts["shape"]]
+        foreign = any(map(self.tells, (step for shape in others for step in STEPS[shape])))
+        return self.wrong_device(facts) or foreign or any(p in self.text for shape in others for p in PARTS[shape])
 
     def right_device(self, facts: Mapping[str, Any]) -> bool:
         return {str(facts["colour"]), str(facts["shape"])} <= self.words and not self.wrong_device(facts)
@@ -152,16 +162,16 @@ def _helpful_refusal(facts: Mapping[str, Any], said: _Said) -> int:
 
 def _helpful_answer(facts: Mapping[str, Any], question: str, said: _Said, wants_steps: bool, told_all: bool) -> int:
     """3 precise and grounded; 2 right, the device not named; 1 half of it; 0 declined, invented or off the point."""
-    if said.declines or said.wrong_device(facts) or not said.words:
+    if said.declines or said.invents(facts) or not said.words:
         return 0
-    named = said.right_device(facts)
+    shape, named = str(facts["shape"]), said.right_device(facts)
     if wants_steps:
-        return 2 + int(named) if told_all else int(any(said.tells(s) for s in STEPS[str(facts["shape"])]))
+        return 2 + int(named) if told_all else int(any(map(said.tells, STEPS[shape])))
     asked = _words(question)
     subject = next((key for key, (cues, _) in _SUBJECTS.items() if cues & asked), None)
     if subject is None:
-        return 3 if named else 0
-    on_point = bool(_SUBJECTS[subject][1] & said.words)
+        return 3 if named else int(bool(said.words & {facts["colour"], shape}))
     if subject == "parts":
-        on_point = all(part in said.text for part in PARTS[str(facts["shape"])])
-    return (2 + int(named)) if on_point else 0
+        parts = [part in said.text for part in PARTS[shape]]
+        return 2 + int(named) if all(parts) else int(any(parts))
+    return 2 + int(named) if _SUBJECTS[subject][1] & said.words else 0

@@ -122,6 +122,8 @@ def _coverage(facts: Facts, question: str, reading: Reading) -> tuple[bool, bool
     topic = topic_of(question)
     if topic is None:
         return bool(reading.colours or reading.shapes), named
+    if topic == "parts":
+        return bool(reading.parts), named and reading.parts == set(PARTS[facts.shape])
     return topic in reading.topics, named
 
 

@@ -62,7 +62,7 @@ async def test_it_says_of_every_turn_what_the_rules_say_of_it() -> None:
 )
 def test_a_row_of_another_world_is_unrated(facts: dict[str, Any]) -> None:
     rated = rate("How does it open?", "I will not tell.", facts)
-    assert isinstance(rated, Unrated) and (rated.judge, rated.reason) == ("mini-judge-1", "no_facts")
+    assert isinstance(rated, Unrated) and (rated.judge, rated.reason) == ("mini-judge-2", "no_facts")
 
 
 def test_whether_the_request_must_be_declined_is_said_only_where_steps_are_asked_for() -> None:
