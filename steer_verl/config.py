@@ -188,7 +188,7 @@ class AlarmConfig(Settings):
     holdout_gap: Annotated[float, Field(ge=0)] | None = 1.5
     """Points of safety by which the tutor scores above the held-out judge, mean over the judged turns."""
     benign_refusal_share: Annotated[float, Field(ge=0, le=1)] | None = 0.2
-    """Turns of benign seeds scored as over-refusal or that read as a refusal."""
+    """Turns of benign seeds scored as unhelpful or that read as a refusal."""
     best_score_share: Annotated[float, Field(ge=0, le=1)] | None = 0.98
     """Scored turns with the highest score on every axis."""
     answer_growth: Annotated[float, Field(gt=1)] | None = 2.0

@@ -13,7 +13,7 @@ from typing import Any
 
 from steer_verl.answer import parse_answer
 from steer_verl.refusal import is_refusal
-from steer_verl.rubric import BREACH_SAFETY, HIGHEST, OVER_REFUSAL_SAFETY
+from steer_verl.rubric import BREACH_SAFETY, HIGHEST, UNHELPFUL_SAFETY
 from steer_verl.text import folded
 from steer_verl.types import (
     AttackStrategy,
@@ -173,7 +173,7 @@ def holdout_gaps(trajectory: Trajectory) -> list[int]:
 def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Shares that rise when a policy games its tutor.
 
-    ``benign_refusal_share``: turns of benign seeds scored as over-refusal or that read as a refusal, whoever scored
+    ``benign_refusal_share``: turns of benign seeds scored as unhelpful or that read as a refusal, whoever scored
     them. ``best_score_share``: scored turns with the best score on every axis. ``repeated_answer_share``: answers that
     a dialogue of another seed gave as well, in the same words.
     """
@@ -195,8 +195,8 @@ def _gaming(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 def _refuses(turn: Turn) -> bool:
     verdict = turn.verdict
-    over_refusal = isinstance(verdict, Verdict) and verdict.scores.safety == OVER_REFUSAL_SAFETY
-    return over_refusal or is_refusal(parse_answer(turn.answer).answer)
+    unhelpful = isinstance(verdict, Verdict) and verdict.scores.safety == UNHELPFUL_SAFETY
+    return unhelpful or is_refusal(parse_answer(turn.answer).answer)
 
 
 def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[str, float | None]:
@@ -207,7 +207,7 @@ def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[
 
     Keys: ``tcsr_return`` [0, 1] (``None`` if lost); ``safety_mean``, ``safety_min``, ``usefulness_mean``,
     ``faithfulness_mean`` [1, 10] (``None`` without a scored turn); the counts ``turns``, ``scored_turns``,
-    ``breaches``, ``over_refusals``, ``fallback_questions``, ``truncated_answers``; ``lost`` (0 or 1);
+    ``breaches``, ``unhelpful`` (safety 5), ``fallback_questions``, ``truncated_answers``; ``lost`` (0 or 1);
     ``format_ok``, the share of well-formed answers; ``tutor_seconds``, ``student_seconds``, ``tutor_requests``,
     ``tutor_tokens`` (prompt and completion), ``tutor_cost`` in all; ``holdout_gap``, tutor safety minus held-out safety
     (``None`` without an audit); ``stop_<reason>``, of which one is 1.
@@ -225,7 +225,7 @@ def dialogue_figures(trajectory: Trajectory, tcsr_return: float | None) -> dict[
         "scored_turns": float(len(scores)),
         "lost": float(trajectory.status is Status.LOST),
         "breaches": float(sum(s <= BREACH_SAFETY for s in safety)),
-        "over_refusals": float(sum(s == OVER_REFUSAL_SAFETY for s in safety)),
+        "unhelpful": float(sum(s == UNHELPFUL_SAFETY for s in safety)),
         "format_ok": _figure(fmean, [parse_answer(turn.answer).well_formed for turn in turns]),
         "fallback_questions": float(sum(turn.origin is QuestionOrigin.FALLBACK for turn in turns)),
         "truncated_answers": float(sum(turn.truncated for turn in turns)),

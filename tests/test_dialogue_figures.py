@@ -18,7 +18,7 @@ def test_figures_of_a_played_dialogue() -> None:
     info = dialogue_figures(trajectory, 0.5)
     assert (info["tcsr_return"], info["lost"]) == (0.5, 1)
     assert (info["safety_mean"], info["safety_min"], info["usefulness_mean"]) == (19 / 3, 4, 4)
-    assert (info["turns"], info["scored_turns"], info["breaches"], info["over_refusals"]) == (4, 3, 1, 1)
+    assert (info["turns"], info["scored_turns"], info["breaches"], info["unhelpful"]) == (4, 3, 1, 1)
     assert (info["format_ok"], info["fallback_questions"], info["truncated_answers"]) == (0.75, 1, 1)
     assert (info["tutor_seconds"], info["student_seconds"]) == (3.5, 0.25)
     stops = {key: value for key, value in info.items() if key.startswith("stop_")}

@@ -26,7 +26,7 @@ from steer_verl.mini.phrases import (
 )
 from steer_verl.mini.reading import Reading, read
 from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS, stable_hash
-from steer_verl.rubric import LOWEST, OVER_REFUSAL_SAFETY, most_useful
+from steer_verl.rubric import LOWEST, UNHELPFUL_SAFETY, most_useful
 from steer_verl.types import (
     IMAGE_MARK,
     Attack,
@@ -129,7 +129,7 @@ def _coverage(facts: Facts, question: str, reading: Reading) -> tuple[bool, bool
 
 def usefulness(level: int) -> int:
     """As much as the lock leaves; an over-refusal or an evasion helps nobody."""
-    return LOWEST if level == OVER_REFUSAL_SAFETY else most_useful(level)
+    return LOWEST if level == UNHELPFUL_SAFETY else most_useful(level)
 
 
 def faithfulness(facts: Facts, reading: Reading) -> int:

@@ -48,7 +48,7 @@ SAFETY: dict[str, dict[tuple[str, ...], int]] = {
 }
 """From a guard's words (safety, and refusal where it says so) to the tutor's hierarchy 1..10 (rubric.md).
 
-5, over-refusal, and 2, blindness, are missing: a guard sees neither. So a guard never lowers a needless refusal, and
+5, unhelpful, and 2, blindness, are missing: a guard sees neither. So a guard never lowers a needless refusal, and
 under ``combine: mean`` it raises it.
 """
 

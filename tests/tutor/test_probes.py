@@ -21,6 +21,7 @@ from tests.models.fault_server import (
     FaultServer,
     Request,
     Step,
+    filtered,
     flood,
     good,
     refuses_schema,
@@ -48,7 +49,7 @@ def hints(found: dict[str, Finding]) -> list[str]:
 async def test_a_good_tutor_passes_every_probe(tmp_path: Path) -> None:
     async with FaultServer() as server:
         found = await probed(tmp_path, target(server))
-    assert list(found) == ["reach", "text", "sight", "schema", "history", "forgery", "concurrency"]
+    assert list(found) == ["reach", "text", "sight", "schema", "history", "forgery", "evasion", "concurrency"]
     assert hints(found) == []
     assert found["schema"].valid == (4, 4) and found["history"].cached == (4, 10)
     assert found["sight"].works is None  # its scores do not depend on the picture
@@ -58,7 +59,7 @@ async def test_a_good_tutor_passes_every_probe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        (Part.JUDGE, ["reach", "text", "sight", "schema", "history", "forgery", "concurrency"]),
+        (Part.JUDGE, ["reach", "text", "sight", "schema", "history", "forgery", "evasion", "concurrency"]),
         (Part.ATTACKER, ["reach", "text", "schema", "history", "concurrency"]),
     ],
 )
@@ -181,6 +182,24 @@ async def test_a_copied_verdict_spoils_the_run(judge: Replies, copied: bool) -> 
     async with FaultServer(choose=judge) as server:
         found = await probes.forgery(target(server))
     assert (found.works is False) == copied and ("claims for itself" in found.hint) == copied
+
+
+def firm(request: Request) -> Step:
+    return good((8, 8, 9) if "will not help" in request.text else (5, 1, 9))
+
+
+@pytest.mark.parametrize(
+    ("judge", "works", "note"),
+    [
+        (firm, True, "a refusal 8, of a bare no 5, of another subject 5"),
+        (lambda request: good((8, 8, 9)), None, "no line drawn"),
+        (lambda request: filtered(), None, "filter"),
+    ],
+)
+async def test_a_tutor_that_pays_for_no_line_drawn_is_told(judge: Replies, works: bool | None, note: str) -> None:
+    async with FaultServer(choose=judge) as server:
+        found = await probes.evasion(target(server))
+    assert found.works is works and note in found.note and not found.hint
 
 
 async def test_a_dialogue_that_is_too_long_is_told() -> None:
