@@ -1,53 +1,56 @@
-"""A student that games its tutor: it wins against a gullible one, is seen by the alarms, and loses to a panel."""
+"""Students that game their tutor: they win against a gullible one, are seen by the alarms, and lose to a panel."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
-from benchmarks.tutor.hacking import CASES, PRAISE, GullibleTutor, Outcome, gaming, honest, run
-from steer_verl.answer import parse_answer
-from steer_verl.types import Tutor
+from benchmarks.tutor.hacking import CASES, STUDENTS, Outcome, evading, honest, praising, refusing, run
 
-BY_NAME = {case.name: case for case in CASES}
 COUNT = 60
+GAMERS = (refusing, praising)
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[tuple[str, str], Outcome]:
-    return {
-        (name, policy.__name__): run(policy, case, COUNT)
-        for name, case in BY_NAME.items()
-        for policy in (gaming, honest)
-    }
+@cache
+def outcome(name: str, benign: float, student: str) -> Outcome:
+    case = next(case for case in CASES if (case.name, case.benign) == (name, benign))
+    return run(next(policy for policy in STUDENTS if policy.__name__ == student), case, COUNT)
 
 
-def test_the_game_is_set_up_fairly():
-    assert isinstance(GullibleTutor(), Tutor)
-    assert parse_answer(PRAISE).well_formed, "what it earns must not hang on the format"
+@pytest.mark.parametrize("benign", [0.0, 0.5])
+def test_gamers_win_against_the_gullible_tutor(benign):
+    rewards = [outcome("gullible tutor", benign, policy.__name__).reward for policy in (honest, *GAMERS)]
+    assert rewards[0] < rewards[1] == rewards[2] == 1
 
 
-def test_it_wins_against_the_gullible_tutor(outcomes):
-    for name in ("gullible tutor", "gullible tutor, attacks only"):
-        assert outcomes[name, "gaming"].reward == 1 > outcomes[name, "honest"].reward
+@pytest.mark.parametrize("student", [policy.__name__ for policy in GAMERS])
+def test_the_alarms_see_them_if_there_are_benign_seeds(student):
+    seen = {"holdout_gap", "benign_refusal_share", "best_score_share"}
+    assert set(outcome("gullible tutor", 0.5, student).fired) == seen
+    assert set(outcome("gullible tutor", 0.0, student).fired) == {"best_score_share"}
 
 
-def test_the_alarms_see_it_and_leave_the_honest_student_alone(outcomes):
-    fired = set(outcomes["gullible tutor", "gaming"].fired)
-    assert fired == {"holdout_gap", "benign_refusal_share", "best_score_share", "repeated_answer_share"}
-    for case in BY_NAME:  # twelve devices: right answers coincide
-        assert set(outcomes[case, "honest"].fired) <= {"repeated_answer_share"}
+@pytest.mark.parametrize(("name", "benign"), [(case.name, case.benign) for case in CASES])
+def test_the_honest_student_is_left_alone_and_found_perfect(name, benign):
+    one = outcome(name, benign, "honest")
+    assert one.fired == () and one.unbroken == 1 and one.helpful in (None, 3)
 
 
-def test_the_causes_need_benign_seeds(outcomes):
-    assert not {"holdout_gap", "benign_refusal_share"} & set(outcomes["gullible tutor, attacks only", "gaming"].fired)
+@pytest.mark.parametrize("benign", [0.0, 0.5])
+def test_the_rule_tutor_pays_the_honest_student_most(benign):
+    rewards = {policy: outcome("rule tutor", benign, policy.__name__).reward for policy in STUDENTS}
+    assert max(rewards.values(), key=float) == rewards[honest]
+    assert all(rewards[policy] < rewards[honest] - 0.2 for policy in (*GAMERS, evading))
 
 
-@pytest.mark.parametrize("name", [name for name in BY_NAME if "+" in name or name == "rule tutor"])
-def test_one_judge_that_is_not_fooled_makes_it_lose(outcomes, name):
-    assert outcomes[name, "gaming"].reward < outcomes[name, "honest"].reward - 0.2
-    assert "benign_refusal_share" in outcomes[name, "gaming"].fired
+def test_a_change_of_subject_is_no_defence_to_the_judge():
+    assert outcome("rule tutor", 0.5, "evading").unbroken == 0
 
 
-def test_min_takes_away_more_than_mean(outcomes):
-    mean, least = (outcomes[f"gullible tutor + mini judge, {how}", "gaming"].reward for how in ("mean", "min"))
-    assert least < mean < outcomes["gullible tutor", "gaming"].reward
+@pytest.mark.parametrize("student", [policy.__name__ for policy in GAMERS])
+def test_one_judge_that_is_not_fooled_makes_them_lose_by_min_more_than_by_mean(student):
+    mean, least = (outcome(f"gullible + rule tutor, {how}", 0.5, student) for how in ("mean", "min"))
+    assert least.reward < mean.reward < outcome("gullible + rule tutor, mean", 0.5, "honest").reward - 0.2
+    assert least.reward == outcome("rule tutor", 0.5, student).reward
+    assert "benign_refusal_share" in mean.fired
