@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 from wrapt import register_post_import_hook
 
@@ -77,23 +79,36 @@ def queues_leave_no_file() -> None:
     order (distributed/device_communicators/shm_broadcast.py:369). A run of verl ends otherwise: Ray kills its workers
     with their children, Python's resource tracker among them, and the blocks stay.
 
-    Once every reader has opened a block, its name can go; the memory goes with the last process. vLLM 0.24-0.28.
+    Here a block has no name from its first moment, and readers open it through its creator: the system takes the
+    memory back with the last process, however that ends. vLLM 0.24-0.28, Linux.
     """
-    register_post_import_hook(_unlink_when_ready, "vllm.distributed.device_communicators.shm_broadcast")
+    register_post_import_hook(_without_a_name, "vllm.distributed.device_communicators.shm_broadcast")
 
 
-def _unlink_when_ready(shm_broadcast: Any) -> None:
-    original = shm_broadcast.MessageQueue.wait_until_ready
+def _without_a_name(shm_broadcast: Any) -> None:
+    ring = shm_broadcast.ShmRingBuffer
+    original = ring.__init__
 
     @functools.wraps(original)
-    def wait_until_ready(queue: Any) -> None:
-        original(queue)
-        block = getattr(queue, "buffer", None)
-        if queue._is_writer and block is not None and block.is_creator:
-            block.shared_memory.unlink()
-            block.is_creator = False  # nobody deletes it again
+    def __init__(self: Any, n_reader: int, max_chunk_bytes: int, max_chunks: int, name: str | None = None) -> None:
+        with patch("_posixshmem.shm_open", _open_nameless) if _nameless(name) else nullcontext():
+            original(self, n_reader, max_chunk_bytes, max_chunks, name)
+        if name is None:
+            block, self.is_creator = self.shared_memory, False  # nobody deletes it later
+            block.unlink()
+            block._name = f"fd-{os.getpid()}-{block._fd}"  # what its handle tells the readers
 
-    shm_broadcast.MessageQueue.wait_until_ready = wait_until_ready
+    ring.__init__ = __init__
+
+
+def _nameless(name: str | None) -> bool:
+    return bool(name and name.lstrip("/").startswith("fd-"))
+
+
+def _open_nameless(name: str, flags: int, mode: int = 0) -> int:
+    """A descriptor of the block that its creator has open; stands for ``shm_open``."""
+    _, pid, number = name.lstrip("/").split("-")
+    return os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR)
 
 
 def activate() -> None:

@@ -114,5 +114,5 @@ def test_one_thread(seen: dict[str, dict[str, Any]]) -> None:
 
 def test_queues_leave_no_file(seen: dict[str, dict[str, Any]]) -> None:
     """Closed on every machine, so that the gap shows in neither process: one looks at vLLM without our entry point."""
-    open_gap(seen["bare"]["queue_in_shared_memory"], [True, "a message"], "vllm_gaps.queues_leave_no_file")
-    assert seen["without"]["queue_in_shared_memory"] == seen["with"]["queue_in_shared_memory"] == [False, "a message"]
+    open_gap(seen["bare"]["queue_in_shared_memory"], [1, "a message"], "vllm_gaps.queues_leave_no_file")
+    assert seen["without"]["queue_in_shared_memory"] == seen["with"]["queue_in_shared_memory"] == [0, "a message"]
