@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,11 @@ def said(folder: Path) -> dict[str, Any]:
 def test_under_load_killed_and_resumed_it_is_the_same_run(run: tuple[Path, Steps]) -> None:
     root, steps = run
     cache, blocks = root / "again" / "checkpoints" / "cache", set[str]()
+    load, loaded = ExitStack(), []
 
     def in_the_middle_of_the_last_step() -> bool:
+        if not loaded and list(cache.glob("*/train/1")):  # starting up would only take longer
+            loaded.append(load.enter_context(busy()))
         kept = [file.read_bytes().count(b"\n") for file in cache.glob(f"*/train/{STEPS}/*.jsonl")]
         if sum(kept) < 100:  # of 40 dialogues' answers and rulings
             return False
@@ -121,7 +124,7 @@ def test_under_load_killed_and_resumed_it_is_the_same_run(run: tuple[Path, Steps
         blocks.update(name for name in shared_memory(claim) if (SHM / name).exists())
         return True
 
-    with busy():
+    with load:
         killed = mini_grpo.run(root, STEPS, *OVERRIDES, "mini.run=again", kill=in_the_middle_of_the_last_step)
     assert not [name for name in blocks if name.startswith("psm_")], "vLLM's queues would stay in /dev/shm for ever"
     (saved,) = cache.parent.glob("global_step_*")
