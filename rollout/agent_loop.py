@@ -144,9 +144,8 @@ class SteerAgentLoop(AgentLoopBase):
         while question is not None:
             context.expect(dialogue.static_next_turn.images if dialogue.static_next_turn else ())
             cap = min(self.steer.max_answer_tokens, context.room - 1)  # 1: the end token of a cut answer
-            output = await clock.student(
-                self.answer(dialogue.turn_key, context, {**sampling_params, "max_tokens": cap})
-            )
+            settings = {**sampling_params, "max_tokens": cap, **self.worker.dice.params(dialogue.turn_key)}
+            output = await clock.student(self.answer(dialogue.turn_key, context, settings))
             if not output.token_ids:
                 dialogue.end(StopReason.ABORTED)
                 break

@@ -1,8 +1,8 @@
 """Our metrics in verl's own logger, through verl's own hook: ``trainer.v1.sampler.custom_sampler``.
 
 ``ReplayBuffer.sample`` returns the step's batch and a dictionary that the trainer merges into the metrics it logs
-(trainer/ppo/v1/trainer_base.py:562-572). These subclasses add what the trajectories of that batch say; sampling itself
-is verl's.
+(trainer/ppo/v1/trainer_base.py:562-572). These subclasses add what the trajectories of that batch say, and give the
+batch an order that is the same in every run; sampling itself is verl's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from steer_verl.config import STEER_KEY, steer_config
 from steer_verl.dashboard import line, time_metrics
 from steer_verl.errors import ConfigError
 from steer_verl.metrics import trajectory_metrics
+from steer_verl.seeds import place_seed
 from steer_verl.types import Trajectory
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class TrajectoryMetrics:
         super().__init__(*args, **{**settings, **kwargs})
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
-        """verl's batch and verl's metrics, with ours added.
+        """verl's batch and verl's metrics, with ours added; the batch in its order (:func:`in_order`).
 
         Raises:
             TutorError: too many dialogues of the step are lost; nothing has been updated yet.
         """
         batch, metrics = super().sample(global_steps, partition_id, batch_size)  # type: ignore[misc]
-        trajectories = _records(batch)
+        trajectories = in_order(batch, _records(batch))
         ours = trajectory_metrics(trajectories)
         if partition_id == "train":
             since, self.handed = self.handed, time.time()
@@ -71,6 +72,25 @@ class SteerReplayBuffer(TrajectoryMetrics, ReplayBuffer):
 
 class SteerReplayBufferAsync(TrajectoryMetrics, ReplayBufferAsync):
     """For ``colocate_async`` and ``separate_async``."""
+
+
+def in_order(batch: KVBatchMeta, trajectories: list[Trajectory]) -> list[Trajectory]:
+    """Bring the batch and its trajectories into an order that depends on what was played alone; returns the latter.
+
+    verl has them as they arrived, under random ids, and sums of floats depend on their order. A prompt's rollouts come
+    together, in their order; the prompts are shuffled by step and seed id, for ids tell kinds of dialogues apart, and
+    verl cuts mini-batches from the front. A batch that holds another loop's rows stays as it is.
+    """
+    if len(trajectories) != len(batch.keys):
+        return trajectories
+
+    def place(at: int) -> tuple[int, str, int]:
+        one = trajectories[at]
+        return place_seed(one.step, one.seed_id), one.seed_id, one.rollout
+
+    order = sorted(range(len(trajectories)), key=place)
+    batch.reorder(order)
+    return [trajectories[at] for at in order]
 
 
 def tell(line: str) -> None:

@@ -12,12 +12,45 @@ from typing import Any
 
 from rollout.resume import cache_of
 from rollout.router import with_router
-from steer_verl.config import SteerConfig, TcsrConfig, verl_settings
+from steer_verl.config import SteerConfig, TcsrConfig, section_of, verl_settings
 from steer_verl.models.cache import Cache
 from steer_verl.names import REWARD_MANAGER
+from steer_verl.seeds import place_seed
 from steer_verl.transcripts import TranscriptLog
 from steer_verl.tutor import build_holdout, build_tutor
 from steer_verl.types import Judge, Tutor
+
+SEED_KEYS = {"vllm": "seed", "sglang": "sampling_seed", "trtllm": "seed"}
+"""What ``rollout.name``'s engine calls a request's seed; verl hands sampling parameters on by their names. SGLang reads
+its own only with ``rollout.engine_kwargs.sglang.enable_deterministic_inference``."""
+
+
+@dataclass(frozen=True)
+class Dice:
+    """The seed of every request of the student.
+
+    verl's ``rollout.full_determinism`` gives all requests one seed, by which the rollouts of a prompt would be the same
+    answer n times; here each turn's place has its own (:func:`steer_verl.seeds.place_seed`).
+    """
+
+    seed: int
+    """verl's ``actor_rollout_ref.rollout.seed``."""
+    key: str | None
+    """``None``: requests carry no seed."""
+
+    @classmethod
+    def of(cls, config: Any) -> Dice:
+        """Those of verl's config. The asynchronous trainers have none: verl breaks a request off to change the weights
+        and goes on with the same parameters (workers/rollout/llm_server.py:262-294), so that the rest of the answer
+        would be drawn with the random numbers of its beginning.
+        """
+        rollout = config.actor_rollout_ref.rollout
+        sync = (section_of(config, "trainer.v1.trainer_mode") or "sync") == "sync"
+        return cls(int(rollout.get("seed") or 0), SEED_KEYS.get(rollout.get("name", "vllm")) if sync else None)
+
+    def params(self, turn_key: str) -> dict[str, int]:
+        """The sampling parameters of one turn that come of its place."""
+        return {self.key: place_seed(self.seed, turn_key)} if self.key else {}
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,7 @@ class Worker:
     tutor: Tutor
     holdout: Judge | None
     transcripts: TranscriptLog | None
+    dice: Dice
     tcsr: TcsrConfig | None
     """For the dialogue's reward; ``None`` leaves that to verl's reward workers."""
 
@@ -61,6 +95,7 @@ def _build(config: Any) -> Worker:
         tutor=build_tutor(reached, max_question_chars=steer.max_question_chars, cache=cache),
         holdout=build_holdout(reached, cache=cache),
         transcripts=TranscriptLog(steer.transcripts) if steer.transcripts else None,
+        dice=Dice.of(config),
         tcsr=tcsr if _rewards_here(config) else None,
     )
 

@@ -167,6 +167,10 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["max_question_chars is set", "attack: static"],
     ),
     "answers longer than the budget": ([f"{STEER}.max_answer_tokens=9999"], ["max_answer_tokens", "no answer fits"]),
+    "a prompt that is cut": (
+        ["actor_rollout_ref.rollout.max_num_batched_tokens=20479"],
+        ["max_num_batched_tokens", "crash", "max_num_seqs x max_model_len = 20480"],
+    ),
     "engine too short": (["actor_rollout_ref.rollout.max_model_len=100"], ["max_model_len", "set it to at least"]),
     "half a pixel budget": (["+data.mm_processor_kwargs.max_pixels=3136"], ["min_pixels and max_pixels", "give both"]),
     "old trainer": (["trainer.use_v1=false"], ["trainer.use_v1=true"]),

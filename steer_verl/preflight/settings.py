@@ -114,6 +114,23 @@ def lengths(config: Any) -> Iterator[str]:
         )
 
 
+def whole_prompts(config: Any) -> Iterator[str]:
+    """On a CPU vLLM dies of a prompt that it cuts in two while requests carry a seed (rollout/worker.py, ``Dice``).
+
+    It draws a token for the first part too and then turns the request's generator back, which torch can do on a GPU
+    alone (vllm 0.28, v1/worker/gpu_model_runner.py:3825). Where every sequence fits into a batch, none is cut.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    if config.trainer.device != "cpu" or config.trainer.v1.trainer_mode != "sync" or rollout.max_model_len is None:
+        return
+    needed = rollout.max_num_seqs * rollout.max_model_len
+    if rollout.max_num_batched_tokens < needed:
+        yield (
+            f"actor_rollout_ref.rollout.max_num_batched_tokens is {rollout.max_num_batched_tokens}: on a CPU vLLM "
+            f"would crash once a prompt does not fit into a batch; set it to max_num_seqs x max_model_len = {needed}"
+        )
+
+
 def pixels(config: Any) -> Iterator[str]:
     """transformers 5 takes both limits or ignores them (image_processing_qwen2_vl.py:132); vLLM takes either."""
     given = config.data.get("mm_processor_kwargs") or {}
@@ -145,6 +162,7 @@ CHECKS: tuple[Check, ...] = (
     reward_model,
     ignored_keys,
     lengths,
+    whole_prompts,
     pixels,
     layout,
 )

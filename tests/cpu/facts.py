@@ -193,6 +193,133 @@ def weight_after_loading() -> list[Any]:
     return [shape, follows]
 
 
+@fact
+def rows_that_company_changes() -> dict[str, int]:
+    """How many of the tried results of vLLM's own layers differ, in any bit, between a row alone and among others.
+
+    ``linear`` and ``head`` go through vLLM's dispatch where weights stay, else torch's own; ``attention`` is a request
+    among up to 40 others; ``cached`` the end of a prompt whose beginning was in the prefix cache.
+    """
+    import random
+
+    import torch
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    rng, changed = random.Random(0), dict.fromkeys(("linear", "head", "attention", "cached"), 0)
+    for name, (inner, outer) in {"linear": (192, 384), "head": (192, 734)}.items():
+        rows, weight, bias = torch.randn(2000, inner), torch.randn(outer, inner), torch.randn(outer)
+        multiply = _linear(weight)
+        whole = multiply(rows, weight, bias)
+        for count in (*range(1, 40), 100, 777, 1999):
+            start = rng.randrange(2000 - count)
+            part = multiply(rows[start : start + count].clone(), weight, bias)
+            changed[name] += not torch.equal(part, whole[start : start + count])
+    for _ in range(40):
+        context = rng.randint(2, 512)
+        length = rng.choice([1, 1, rng.randint(1, context)])
+        mine = (length, context, 7)
+        others = [(1, rng.randint(1, 512), rng.randint(8, 999)) for _ in range(rng.randint(1, 40))]
+        at = rng.randint(0, len(others))
+        alone = _attention([mine])[0]
+        changed["attention"] += not torch.equal(alone, _attention([*others[:at], mine, *others[at:]])[at])
+        changed["cached"] += not torch.equal(alone, _attention([(context, context, 7)])[0][-length:])
+    return changed
+
+
+def _linear(weight: Any) -> Callable[..., Any]:
+    """What vLLM multiplies by, with a live weight."""
+    import torch
+    from vllm.model_executor.layers import utils
+
+    layer: Any = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+    utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+    kept = layer.weight.shape == weight.shape
+    return layer.cpu_linear if kept else torch.nn.functional.linear  # type: ignore[no-any-return]
+
+
+def _attention(requests: list[tuple[int, int, int]]) -> Any:
+    """vLLM's CPU attention, each request's output. A request is (new tokens, tokens in all, seed of its data)."""
+    import torch
+    import vllm._C  # type: ignore[import-not-found]  # noqa: F401 - its kernels
+    from vllm import _custom_ops as ops
+    from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+
+    heads, kv_heads, size, block = 6, 3, 32, 128
+    isa, dtype = _get_attn_isa(torch.float32, block, size, "auto"), torch.float32
+    blocks = [-(-total // block) for _, total, _ in requests]
+    cache = torch.zeros(sum(blocks), kv_heads, block * 2, size)
+    key_cache, value_cache = cache.chunk(2, dim=2)
+    table, free, slots = torch.zeros(len(requests), max(blocks), dtype=torch.int32), 0, []
+    data = [torch.randn(3, 512, heads, size, generator=torch.Generator().manual_seed(s)) for _, _, s in requests]
+    for at, (used, (_, total, _)) in enumerate(zip(blocks, requests, strict=True)):
+        table[at, :used] = torch.arange(free, free + used)
+        slots.append(free * block + torch.arange(total))
+        free += used
+    key, value = (torch.cat([d[n, :t, :kv_heads] for d, (_, t, _) in zip(data, requests, strict=True)]) for n in (0, 1))
+    query = torch.cat([d[2, total - new : total] for d, (new, total, _) in zip(data, requests, strict=True)])
+    ops.cpu_attn_reshape_and_cache(key, value, key_cache, value_cache, torch.cat(slots), isa)
+    starts = torch.tensor([0, *(new for new, _, _ in requests)]).cumsum(0).int()
+    lengths, out = torch.tensor([total for _, total, _ in requests]).int(), torch.empty_like(query)
+    plan = ops.cpu_attn_get_scheduler_metadata(
+        len(requests), heads, kv_heads, size, lengths, dtype, starts, True, -1, isa, True
+    )
+    ops.cpu_attention_with_kv_cache(
+        query, key_cache, value_cache, out, starts, lengths, size**-0.5, True, None, -1, table, 0, plan, None
+    )
+    return out.split([new for new, _, _ in requests])
+
+
+@fact
+def threads_of_vllm() -> list[Any]:
+    """How many compute in a process of vLLM's, and in those that it starts."""
+    import torch
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    return [torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")]
+
+
+@fact
+def queue_in_shared_memory() -> list[Any]:
+    """A queue of vLLM's: what it leaves in /dev/shm once it is made, and what a reader in another process gets."""
+    import multiprocessing
+    import threading
+    from pathlib import Path
+
+    from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    before = set(Path("/dev/shm").glob("psm_*"))
+    writer = MessageQueue(n_reader=1, n_local_reader=1, max_chunk_bytes=1 << 16, max_chunks=2)
+    size = writer.buffer.shared_memory.size
+    made = [block for block in set(Path("/dev/shm").glob("psm_*")) - before if block.stat().st_size == size]
+    spawn = multiprocessing.get_context("spawn")
+    heard, tell = spawn.Pipe(duplex=False)
+    reading = spawn.Process(target=_read_queue, args=(writer.export_handle(), tell))
+    reading.start()
+    waiting = threading.Thread(target=writer.wait_until_ready, daemon=True)
+    waiting.start()
+    waiting.join(120)
+    writer.enqueue("a message")
+    answer = heard.recv() if heard.poll(60) else "nothing"
+    reading.join(20)
+    return [len(made), answer]
+
+
+def _read_queue(handle: Any, tell: Any) -> None:
+    """In a process of vLLM's own."""
+    from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    queue = MessageQueue.create_from_handle(handle, rank=0)
+    queue.wait_until_ready()
+    tell.send(queue.dequeue(timeout=60))
+
+
 def main(path: str, *names: str) -> None:
     """The named facts, or all; an error stands for the fact that it hides."""
     found: dict[str, Any] = {}

@@ -26,12 +26,15 @@ NO_CUDA_BUILD = "torchvision is a CPU build here: no start-up hook is installed,
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Facts ``without`` and ``with`` the CPU runtime."""
+    """Facts ``without`` and ``with`` the CPU runtime, and some of a ``bare`` vLLM that loads no entry point."""
     folder = tmp_path_factory.mktemp("facts")
-    environment = {k: v for k, v in os.environ.items() if k not in ("VERL_ENGINE_DEVICE", "STEER_CPU")}
+    left_out = ("VERL_ENGINE_DEVICE", "STEER_CPU", "OMP_NUM_THREADS")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
     running = {}
-    for name, wish in {"without": {}, "with": {"STEER_CPU": "1"}}.items():
-        command = [sys.executable, str(FACTS), str(folder / f"{name}.json")]
+    bare = {"VLLM_PLUGINS": ""}
+    for name, wish in {"without": {}, "with": {"STEER_CPU": "1"}, "bare": bare}.items():
+        only = ["torchvision", "queue_in_shared_memory"] if name == "bare" else []
+        command = [sys.executable, str(FACTS), str(folder / f"{name}.json"), *only]
         with open(folder / f"{name}.log", "w") as log:
             running[name] = subprocess.Popen(
                 command, env={**environment, **wish}, stdout=log, stderr=log, cwd=FACTS.parents[2]
@@ -94,3 +97,22 @@ def test_keep_live_weights(seen: dict[str, dict[str, Any]]) -> None:
     shape, follows = seen["without"]["weight_after_loading"]
     open_gap([shape, follows], [[0], False], "vllm_gaps.keep_live_weights")
     assert seen["with"]["weight_after_loading"] == [[32, 64], True]
+
+
+def test_a_row_does_not_depend_on_the_others(seen: dict[str, dict[str, Any]]) -> None:
+    without, alone = seen["without"]["rows_that_company_changes"], dict.fromkeys(("linear", "head"), 0)
+    assert without["linear"] and without["head"], "torch adds every row alike now: vllm_gaps.linear may go"
+    if (os.cpu_count() or 1) > 1:
+        assert without["attention"] and without["cached"], "vLLM's threads split alike: vllm_gaps.one_thread may go"
+    assert seen["with"]["rows_that_company_changes"] == {**alone, "attention": 0, "cached": 0}
+
+
+def test_one_thread(seen: dict[str, dict[str, Any]]) -> None:
+    assert seen["with"]["threads_of_vllm"] == [1, "1"]
+    assert seen["without"]["threads_of_vllm"][0] == len(os.sched_getaffinity(0))
+
+
+def test_queues_leave_no_file(seen: dict[str, dict[str, Any]]) -> None:
+    """Closed on every machine, so that the gap shows in neither process: one looks at vLLM without our entry point."""
+    open_gap(seen["bare"]["queue_in_shared_memory"], [1, "a message"], "vllm_gaps.queues_leave_no_file")
+    assert seen["without"]["queue_in_shared_memory"] == seen["with"]["queue_in_shared_memory"] == [0, "a message"]

@@ -72,7 +72,15 @@ class Engine:
 
 
 def make_loop(
-    processor: Any, script: ScriptedTutor, *, engine: Any = None, response: int = 400, reward: Any = None, **steer: Any
+    processor: Any,
+    script: ScriptedTutor,
+    *,
+    engine: Any = None,
+    response: int = 400,
+    reward: Any = None,
+    rollout: Any = None,
+    trainer: Any = None,
+    **steer: Any,
 ) -> Any:
     """A loop as verl's worker makes it."""
     from verl.experimental.agent_loop.agent_loop import DictConfigWrap
@@ -81,10 +89,9 @@ def make_loop(
     from rollout.agent_loop import SteerAgentLoop
 
     section = {"tutor": {"kind": "mini"}, "max_answer_tokens": 12, **steer}
-    rollout = {"prompt_length": 64, "response_length": response, "custom": {"steer": section}}
-    config = OmegaConf.create(
-        {"actor_rollout_ref": {"rollout": rollout}, "data": {}, "algorithm": {}, "reward": reward}
-    )
+    rollout = {"prompt_length": 64, "response_length": response, "custom": {"steer": section}, **(rollout or {})}
+    roles, section = {"rollout": rollout}, {"data": {}, "algorithm": {}, "reward": reward, "trainer": trainer}
+    config = OmegaConf.create({"actor_rollout_ref": roles, **section})
     loop = SteerAgentLoop(
         trainer_config=DictConfigWrap(config),
         server_manager=engine or Engine(processor.tokenizer, random.Random(0)),
@@ -402,3 +409,37 @@ async def test_the_last_scoring_holds_up_neither_the_engine_nor_a_sibling(proces
     first, second = await asyncio.wait_for(asyncio.gather(play(slow, None), play(quick, sibling_done)), timeout=20)
     records = [Trajectory.model_validate_json(output.extra_fields["trajectory"]) for output in (first, second)]
     assert [len(record.scored) for record in records] == [3, 3]
+
+
+def settings_of(loop: Any) -> list[dict[str, Any]]:
+    """Sampling parameters of each request of a loop."""
+    return [call[2] for call in loop.server_manager.calls]
+
+
+async def test_every_request_carries_the_seed_of_its_turn(processor: Any, picture: str) -> None:
+    from steer_verl.seeds import place_seed
+
+    played = random_seed(random.Random(3), picture)
+    loop = make_loop(processor, random_tutor(random.Random(3)))
+    await loop.run({"temperature": 1.0}, **row(played))
+    seeds = [settings["seed"] for settings in settings_of(loop)]
+    assert seeds == [place_seed(0, f"train/7/{played.id}/3/{turn}") for turn in range(1, len(seeds) + 1)]
+
+    async def first(changes: dict[str, Any] | None = None, rollout_seed: int = 0, **extra: Any) -> dict[str, Any]:
+        other = make_loop(processor, random_tutor(random.Random(3)), rollout={"seed": rollout_seed, **(changes or {})})
+        await other.run({"temperature": 1.0}, **row(played, **extra))
+        return settings_of(other)[0]
+
+    assert (await first())["seed"] == seeds[0], "a uid and a process of its own change nothing"
+    others = [await first(session_id=4), await first(global_steps=8), await first(rollout_seed=1)]
+    assert len({settings["seed"] for settings in others} | {seeds[0]}) == 4
+    assert (await first({"name": "sglang"}))["sampling_seed"] == seeds[0], "SGLang's name of it"
+    assert "seed" not in await first({"name": "sglang"}), "which SGLang would refuse"
+
+
+async def test_a_request_that_verl_may_break_off_carries_no_seed(processor: Any, picture: str) -> None:
+    """verl would go on with the same seed: the rest of the answer would have the dice of its beginning."""
+    for mode, seeded in (("sync", True), ("colocate_async", False), ("separate_async", False)):
+        loop = make_loop(processor, random_tutor(random.Random(3)), trainer={"v1": {"trainer_mode": mode}})
+        await loop.run({"temperature": 1.0}, **row(random_seed(random.Random(3), picture)))
+        assert {("seed" in settings) for settings in settings_of(loop)} == {seeded}

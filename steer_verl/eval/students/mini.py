@@ -1,8 +1,8 @@
 """The laboratory's student behind the protocol: many conversations are answered in one batch.
 
 Who asks waits until nobody else does: the event loop is let run until a few turns of it bring no more, and then all
-that came is generated at once, in a thread. Rules answer at once, so that the dialogues of a run advance in lock-step:
-its batches, and with them its greedy answers to the last digit, are the same in every run.
+that came is generated at once, in a thread. Rules answer at once, so that the dialogues of a run advance in lock-step.
+Who shares a batch changes nothing in an answer (steer_verl/mini/student.py): it is the same in every run.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class _Open:
     """A conversation that waits for its answer."""
 
     messages: Conversation
+    place: str
     reply: asyncio.Future[Reply]
 
 
@@ -64,7 +65,8 @@ class MiniStudentAgent(KeptAnswers):
                 open_image(path)  # one bad image must not fail the batch
         except DataError as error:
             raise AgentFailed(AskFault.IMAGE.value, f"student: {error}") from None
-        mine = _Open(conversation(self.setup.system, messages, None), asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        mine = _Open(conversation(self.setup.system, messages, None), place.key, future)
         self._waiting.append(mine)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._answer_all())
@@ -75,7 +77,7 @@ class MiniStudentAgent(KeptAnswers):
             await self._quiet()
             batch, self._waiting = self._waiting, []
             try:
-                replies = await asyncio.to_thread(self._batch, [one.messages for one in batch])
+                replies = await asyncio.to_thread(self._batch, batch)
             except Exception as error:
                 for one in batch:
                     if not one.reply.done():
@@ -93,10 +95,10 @@ class MiniStudentAgent(KeptAnswers):
             still = still + 1 if len(self._waiting) == known else 0
             known = len(self._waiting)
 
-    def _batch(self, conversations: list[Conversation]) -> list[Reply]:
+    def _batch(self, asked: list[_Open]) -> list[Reply]:
         began = time.monotonic()
-        generated = self._load().generate(conversations)
-        seconds = (time.monotonic() - began) / len(conversations)
+        generated = self._load().generate([one.messages for one in asked], [one.place for one in asked])
+        seconds = (time.monotonic() - began) / len(asked)
         return [Reply(text=one.text, tokens=one.tokens, truncated=one.truncated, seconds=seconds) for one in generated]
 
     def _load(self) -> MiniStudent:

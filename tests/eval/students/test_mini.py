@@ -58,13 +58,32 @@ async def test_it_answers_as_the_student_does_without_it(folder: Path, tmp_path:
     await student.close()
 
 
+async def test_words_depend_on_the_place_and_not_on_who_comes_when(folder: Path) -> None:
+    conversations = [asked(f"Which colour is number {n}? " * (1 + n % 4)) for n in range(8)]
+
+    async def run(order: Sequence[int], late: Sequence[int], seed: int = 0) -> dict[int, str]:
+        student = agent(folder, temperature=1.0, seed=seed)
+
+        async def one(n: int) -> str:
+            if n in late:
+                await asyncio.sleep(0.2)  # a machine that is busy elsewhere
+            return (await student.answer(conversations[n], Place(f"evaluate/{n}/turn1"))).text
+
+        texts = await asyncio.gather(*map(one, order))
+        await student.close()
+        return dict(zip(order, texts, strict=True))
+
+    calm = await run(range(8), [])
+    assert await run([5, 2, 7, 0, 1, 3, 6, 4], [2, 3, 6]) == calm != await run(range(8), [], seed=1)
+
+
 class Recorder:
     """A student that answers with the number of its batch."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def generate(self, batch: Sequence[Any]) -> list[Generated]:
+    def generate(self, batch: Sequence[Any], places: Sequence[str]) -> list[Generated]:
         """Each conversation's batch."""
         self.batches.append(len(batch))
         return [Generated(str(len(self.batches)), 1)] * len(batch)
@@ -128,7 +147,7 @@ async def test_a_failing_batch_fails_its_own_and_the_next_one_works(folder: Path
     student, recorder = agent(folder), Recorder()
 
     class Broken:
-        def generate(self, batch: Sequence[Any]) -> list[Generated]:
+        def generate(self, batch: Sequence[Any], places: Sequence[str]) -> list[Generated]:
             raise MemoryError("no room")
 
     student._student = Broken()  # type: ignore[assignment]
