@@ -35,7 +35,7 @@ def test_a_panel_wraps_whatever_tutor_there_is() -> None:
     for config in (TutorConfig(kind="mini", panel=panel), TutorConfig(endpoint=ENDPOINT, panel=panel)):
         tutor = build_tutor(config)
         assert isinstance(tutor, PanelTutor) and isinstance(tutor, Tutor)
-        first = "mini-rules-1" if config.kind == "mini" else "openai:qwen@rubric-"
+        first = "mini-rules-2" if config.kind == "mini" else "openai:qwen@rubric-"
         assert tutor.name.startswith(f"median of 2/3: {first}")
         assert "qwen3guard:guard, openai:second@rubric-" in tutor.name
 
