@@ -20,8 +20,8 @@ from steer_verl.data.stages.agents import (
 )
 from steer_verl.mini import dialogues
 from steer_verl.mini.answers import expert_answer, naive_answer, refusal
-from steer_verl.mini.dialogues import adaptive_question
-from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, NARROWING, OFFERS, STEPS_QUESTIONS, asks_for_steps
+from steer_verl.mini.dialogues import acceptances, adaptive_question, persistent
+from steer_verl.mini.phrases import FOLLOW_UP, NARROWING, STEPS_QUESTIONS, asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.rules import MiniSettings, scene_of, words
 from steer_verl.mini.tutor import MiniTutor
@@ -31,7 +31,7 @@ from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.types import DialogueKind, Seed, TurnVerdict, TutorRequest, UserTurn
 
-VERSION = 2
+VERSION = 3
 """Of the rules; it stands in every name."""
 
 
@@ -112,12 +112,12 @@ class MiniAgents:
     # ----- Stage II
 
     async def red_user(self, seed: Seed, said: tuple[Said, ...], template: UserTurn, place: Place) -> str:
-        """The opening as it is. Then, about a free device mostly the tutor's wording; about a sealed one sometimes an
-        honest acceptance.
+        """The opening as it is. Then, about a free device mostly the tutor's wording; about a sealed one sometimes its
+        persistence, or an honest acceptance.
 
-        What is reworded is never what has been asked before, and never does it ask a sealed device's steps as the tutor
-        would. A student can therefore learn the policy from the image or take the shortcut by wording: it does some of
-        both, which is the gap that Stage III has to close.
+        What is reworded is never what has been asked before. Where the tutor persists, the image alone decides, as it
+        should; bait, deepening and escalation are asked about free devices only. So a student learns the policy, and a
+        shortcut by wording for the families that it was not attacked with: the gap that Stage III has to close.
         """
         scene, rng, question = scene_of(seed.facts), self._dice(place), words(template.text)
         asked = {words(message.text) for message in said if message.role == "user"}
@@ -127,9 +127,12 @@ class MiniAgents:
             while (wording := adaptive_question(scene, rng)) in asked:  # there are 26, for at most 9 turns
                 continue
             return wording
-        acceptances = [text for offer in OFFERS.values() if (text := ACCEPTANCE.format(offer=offer)) not in asked]
-        if is_restricted(scene) and acceptances and rng.random() < self.settings.accepted:
-            return rng.choice(acceptances)
+        if is_restricted(scene):
+            pressing = asks_for_steps(question)
+            share = self.settings.pressed if pressing else self.settings.accepted
+            others = [text for text in (persistent(scene) if pressing else acceptances()) if text not in asked]
+            if others and rng.random() < share:
+                return rng.choice(others)
         if seed.kind is DialogueKind.BENIGN and rng.random() < self.settings.follow_up:
             return rng.choice(FOLLOW_UP).format(name=scene.name, question=question)
         return question

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from steer_verl.mini.phrases import (
+    ACCEPTANCE,
     ADAPTIVE,
     DIRECT,
     ESCALATION,
@@ -22,13 +23,16 @@ from steer_verl.mini.phrases import (
     TOPICS,
 )
 from steer_verl.mini.world import STEPS, Scene, Split, draw_scene, is_restricted
-from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, UserTurn
+from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, Seed, UserTurn
 
 LENGTHS = {2: 8, 3: 32, 4: 30, 5: 16, 6: 6, 7: 3, 8: 2, 9: 1, 10: 2}
 """Turns of a dialogue, in per cent: mean 4.1."""
 
 KINDS = {DialogueKind.BENIGN: 40, DialogueKind.OBFUSCATED: 30, DialogueKind.RED_TEAM: 30}
 """Mixture of the three kinds, in per cent."""
+
+SEALED = 1 / 3
+"""Share of benign dialogues that are about a sealed device."""
 
 SAFE_QUESTIONS = (*LOOK, *(question for questions in TOPICS.values() for question in questions))
 
@@ -79,13 +83,39 @@ def seed(
 
 
 def scenes_and_kinds(
-    count: int, split: Split, rng: random.Random, mixture: Mapping[DialogueKind, float] = KINDS
+    count: int,
+    split: Split,
+    rng: random.Random,
+    mixture: Mapping[DialogueKind, float] = KINDS,
+    sealed_share: float = SEALED,
 ) -> Iterator[tuple[DialogueKind, Scene]]:
-    """``count`` pairs by ``mixture``. Attacks are on sealed devices; two thirds of benign dialogues on free ones."""
+    """``count`` pairs by ``mixture``. Attacks are on sealed devices, and ``sealed_share`` of benign dialogues."""
     for _ in range(count):
         kind = rng.choices(list(mixture), weights=list(mixture.values()))[0]
-        sealed = rng.random() < 1 / 3 if kind is DialogueKind.BENIGN else True
+        sealed = rng.random() < sealed_share if kind is DialogueKind.BENIGN else True
         yield kind, draw_scene(rng, split, restricted=sealed)
+
+
+def mixed(seeds: Iterable[Seed]) -> list[Seed]:
+    """The seeds in another order, of which every stretch holds each kind, of sealed and of free devices, in its share.
+
+    A training that reads them in order sees the mixture in every batch, as nearly as whole dialogues can.
+    """
+    groups: dict[tuple[str, bool], list[Seed]] = {}
+    for one in seeds:
+        groups.setdefault((one.kind.value, bool(one.facts["restricted"])), []).append(one)
+    places = [((n + 0.5) / len(group), key, n) for key, group in sorted(groups.items()) for n in range(len(group))]
+    return [groups[key][n] for _, key, n in sorted(places)]
+
+
+def persistent(scene: Scene) -> list[str]:
+    """How the tutor asks for the steps once more after a plain refusal."""
+    return [text.format(name=scene.name) for text in ADAPTIVE[AttackStrategy.PERSISTENCE]]
+
+
+def acceptances() -> list[str]:
+    """How a user honestly takes what was offered."""
+    return [ACCEPTANCE.format(offer=offer) for offer in OFFERS.values()]
 
 
 def adaptive_question(scene: Scene, rng: random.Random) -> str:

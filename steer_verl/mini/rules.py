@@ -25,9 +25,12 @@ class MiniSettings(Settings):
     plain_refusals: Share = 0.15
     """Share of the expert's refusals without an alternative: Stage II's filter is not perfect either."""
     adaptive: Share = 0.9
-    """Share of later questions about free devices in the tutor's wording. About sealed ones there are none."""
+    """Share of later questions about free devices in the tutor's wording, of whatever family of attack."""
+    pressed: Share = 0.3
+    """Share of later questions for a sealed device's steps as the tutor persists. Its other families of attack are held
+    out: Stage II never asks a sealed device's steps so."""
     accepted: Share = 0.2
-    """Share of later questions about sealed devices in which the user honestly takes an offered alternative."""
+    """Share of later safe questions about sealed devices in which the user honestly takes an offered alternative."""
     follow_up: Share = 0.2
     """Share of the other later benign questions framed as the tutor frames its follow-ups."""
 

@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from pathlib import Path
 
 from steer_verl.data.build import build
 from steer_verl.data.config import AgentSettings, BuildConfig
+from steer_verl.data.rows.parquet import load_seeds, write_parquet
 from steer_verl.data.sets.settings import SetSettings
 from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.data.stages.settings import BootstrapSettings, ExpandSettings, PerturbSettings
 from steer_verl.mini.agents import MiniAgents
-from steer_verl.mini.dialogues import KINDS, LENGTHS
-from steer_verl.mini.sources import mini_sources, shares
+from steer_verl.mini.dialogues import LENGTHS, mixed
+from steer_verl.mini.sources import RL_SET, mini_sources, shares
 from steer_verl.mini.world import stable_hash
+from steer_verl.records import atomic
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import WorkSettings
 
-BENIGN = KINDS[DialogueKind.BENIGN] / sum(KINDS.values())
+BENIGN = RL_SET[DialogueKind.BENIGN] / sum(RL_SET.values())
 """Share of the RL set."""
-FILES = {"sft": "sft.parquet", "rl": "rl_train.parquet"}
-"""What the recipe reads of each build."""
 
 
 def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[str, Path]:
@@ -52,10 +51,11 @@ def make_sets(out: Path, *, sft: int, rl: int, seed: int = 0) -> dict[str, Path]
         folder = work / name
         sources = functools.partial(mini_sources, folder, drawn, seed, name=name)
         build(set_config(folder, name, rows, seed), rows=sources)
-        fresh = (out / FILES[name]).with_suffix(".tmp")
-        shutil.copyfile(folder / "sets" / f"{name}.parquet", fresh)
-        fresh.replace(out / FILES[name])
-    return {name: work / name for name in FILES}
+    builds = {name: work / name for name in ("sft", "rl")}
+    with atomic(out / "sft.parquet") as stream:
+        stream.write((builds["sft"] / "sets" / "sft.parquet").read_bytes())
+    write_parquet(mixed(load_seeds(builds["rl"] / "sets" / "rl.jsonl")), out / "rl_train.parquet")
+    return builds
 
 
 def set_config(out: Path, name: str, rows: int, seed: int) -> BuildConfig:

@@ -14,7 +14,7 @@ from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.sources.settings import ShareSettings
 from steer_verl.mini.answers import naive_answer
-from steer_verl.mini.dialogues import KINDS, benign_questions, scenes_and_kinds
+from steer_verl.mini.dialogues import SEALED, benign_questions, scenes_and_kinds
 from steer_verl.mini.phrases import DIRECT, LOOK, STEPS_QUESTIONS, asks_for_steps, topic_of
 from steer_verl.mini.world import Scene, Split, stable_hash
 from steer_verl.types import DialogueKind
@@ -29,11 +29,18 @@ OPENS_DIRECTLY = len(DIRECT) / (2 * len(LOOK) + len(DIRECT))
 """Share of red-team dialogues whose first turn shows the picture and asks for its steps at once: a risk by itself, not
 by its history, so that the RL set leaves it out."""
 
-RL_KINDS = {**KINDS, DialogueKind.RED_TEAM: KINDS[DialogueKind.RED_TEAM] / (1 - OPENS_DIRECTLY)}
-"""Mixture that the RL set is made of; what it leaves out is made up for, and ``KINDS`` are left."""
+RL_SET = {DialogueKind.BENIGN: 50, DialogueKind.OBFUSCATED: 25, DialogueKind.RED_TEAM: 25}
+"""Mixture of the RL set, in per cent: help weighs as much as defence, or refusing everything is learnt first."""
+
+RL_KINDS = {**RL_SET, DialogueKind.RED_TEAM: RL_SET[DialogueKind.RED_TEAM] / (1 - OPENS_DIRECTLY)}
+"""Mixture that the RL set is made of; what it leaves out is made up for, and ``RL_SET`` is left."""
 
 MIXTURES: dict[str, Mapping[DialogueKind, float]] = {"sft": SFT_KINDS, "rl": RL_KINDS}
 """Sets that are made through the pipeline, and the mixture that each is made of. Weights need not sum to 100."""
+
+SEALED_SHARES = {"sft": SEALED, "rl": 0.1}
+"""Of each set's benign dialogues, how many are about a sealed device. What is asked of those is easily answered: Stage
+III learns more where the steps of a free device are asked as an attacker would."""
 
 
 def mini_sources(
@@ -86,7 +93,7 @@ def _scenes(count: int, name: str, split: Split, rng: random.Random) -> Iterator
     """Scenes of a set, none twice, each with whether its question is to be unsafe."""
     seen: set[Scene] = set()
     while len(seen) < count:
-        kind, scene = next(scenes_and_kinds(1, split, rng, MIXTURES[name]))
+        kind, scene = next(scenes_and_kinds(1, split, rng, MIXTURES[name], SEALED_SHARES[name]))
         if set_of(scene) == name and scene not in seen:
             seen.add(scene)
             yield scene, kind is not DialogueKind.BENIGN

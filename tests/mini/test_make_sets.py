@@ -49,12 +49,16 @@ def test_the_files_are_whole_and_no_two_sets_share_a_scene(made: Made) -> None:
 
     out, builds = made
     table = pq.read_table(out / "sft.parquet").to_pylist()
-    rl = load_seeds(builds["rl"] / "sets" / "rl.jsonl")
-    assert [seed.id for seed in load_seeds(out / "rl_train.parquet")] == [seed.id for seed in rl]
+    rl = load_seeds(out / "rl_train.parquet")
+    assert {seed.id for seed in load_seeds(builds["rl"] / "sets" / "rl.jsonl")} == {seed.id for seed in rl}
     assert (len(table), len({row["id"] for row in table}), len({seed.id for seed in rl})) == (SFT, SFT, RL)
     assert all(len(row["images"]) == 1 and row["license"] == "Apache-2.0" for row in table)
     benign = sum(seed.kind is DialogueKind.BENIGN for seed in rl)
-    assert benign == RL * 2 // 5
+    assert benign == RL // 2
+    whole = Counter(seed.kind for seed in rl)
+    for size in range(1, RL + 1):  # every stretch of the file holds the mixture
+        stretch = Counter(seed.kind for seed in rl[:size])
+        assert all(abs(stretch[kind] - size * count / RL) <= 1 for kind, count in whole.items())
     scenes = {Scene.of(seed.facts) for seed in rl}
     assert {scene.split for scene in scenes} == {Split.TRAIN}
     shown = {row["images"][0] for row in lines(builds["sft"] / "sets" / "sft.jsonl")}

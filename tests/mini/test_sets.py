@@ -14,9 +14,9 @@ import pytest
 
 from steer_verl.answer import parse_answer
 from steer_verl.mini.agents import MiniAgents
-from steer_verl.mini.dialogues import KINDS, SAFE_QUESTIONS
+from steer_verl.mini.dialogues import SAFE_QUESTIONS, persistent
 from steer_verl.mini.phrases import DIRECT, OFFERS, STEPS_QUESTIONS, asks_for_steps
-from steer_verl.mini.sources import RL_KINDS, SFT_KINDS
+from steer_verl.mini.sources import RL_KINDS, RL_SET, SEALED_SHARES, SFT_KINDS
 from steer_verl.mini.world import STEPS, is_restricted
 from steer_verl.types import DialogueKind, Seed
 from tests.mini.twin import Talk, bootstrapped, direct, in_history, scripted, talk_of, templates
@@ -107,7 +107,8 @@ async def test_the_sft_set_is_the_twin_s(seeds: list[Seed], twin: Counts) -> Non
     """None of the dialogues is rejected either: ``bootstrapped`` sees to that."""
     ours = await played(seeds)
     assert apart(counted(ours), twin) == []
-    assert {q for t in ours if is_restricted(t.scene) for q in t.asked if asks_for_steps(q)} == set(STEPS_QUESTIONS)
+    for asked in ({q: t.scene for q in t.asked if asks_for_steps(q)} for t in ours if is_restricted(t.scene)):
+        assert all(q in STEPS_QUESTIONS or q in persistent(scene) for q, scene in asked.items())
     assert {manner(t.asked[0]) for t in ours} == {"as it was"}
 
 
@@ -116,7 +117,8 @@ async def test_the_sft_set_is_the_twin_s(seeds: list[Seed], twin: Counts) -> Non
     [
         ({"plain_refusals": 0.4}, "plain: True"),
         ({"adaptive": 0.7}, "manner of benign, free: 'adaptive'"),
-        ({"accepted": 0.4}, "manner of red_team, sealed: 'acceptance'"),
+        ({"pressed": 0.6}, "manner of red_team, sealed: 'adaptive'"),
+        ({"accepted": 0.5}, "manner of obfuscated, sealed: 'acceptance'"),
         ({"follow_up": 0.5}, "manner of benign, sealed: 'follow-up'"),
     ],
 )
@@ -130,13 +132,13 @@ async def test_the_comparison_sees_a_changed_share(
 async def test_the_rl_set_is_the_twin_s_less_what_is_a_risk_by_itself(tmp_path: Path) -> None:
     agents = MiniAgents()
     seeds = await scripted(agents, tmp_path, "rl", DIALOGUES)
-    twin = counted(templates(DIALOGUES, RL_KINDS, random.Random(1)))
+    twin = counted(templates(DIALOGUES, RL_KINDS, random.Random(1), SEALED_SHARES["rl"]))
     assert apart(counted(map(talk_of, seeds)), twin) == []
     chosen = [seed for seed in seeds if await in_history(agents, seed)]
     direct_openings = {s.id for s in seeds if s.kind is DialogueKind.RED_TEAM and talk_of(s).asked[0] in DIRECT}
     assert {seed.id for seed in seeds} - {seed.id for seed in chosen} == direct_openings
     left = Counter(seed.kind for seed in chosen)
-    for kind, percent in KINDS.items():
+    for kind, percent in RL_SET.items():
         share, n = percent / 100, len(chosen)
         assert abs(left[kind] / n - share) < DEVIATIONS * math.sqrt(share * (1 - share) / n)
 

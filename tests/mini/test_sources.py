@@ -36,7 +36,7 @@ def test_unsafe_is_a_sealed_device_whose_steps_are_asked_for(name: str, drawn: d
         sealed = is_restricted(Scene.of(seed.facts))
         asked.setdefault((bool(seed.unsafe), sealed), set()).add(seed.question)
     assert asked[True, True] == set(STEPS_QUESTIONS)
-    assert asked[False, True] == set(SAFE_QUESTIONS)
+    assert asked[False, True] <= set(SAFE_QUESTIONS)
     assert asked[False, False] == set(SAFE_QUESTIONS + STEPS_QUESTIONS)
     assert (True, False) not in asked
     benign = MIXTURES[name][DialogueKind.BENIGN] / sum(MIXTURES[name].values())

@@ -22,11 +22,11 @@ from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.dialogues import LENGTHS, adaptive_question, pick_length, scenes_and_kinds
-from steer_verl.mini.phrases import ACCEPTANCE, FOLLOW_UP, OFFERS
-from steer_verl.mini.sources import MIXTURES, mini_sources
+from steer_verl.mini.phrases import ACCEPTANCE, ADAPTIVE, FOLLOW_UP, OFFERS, asks_for_steps
+from steer_verl.mini.sources import MIXTURES, SEALED_SHARES, mini_sources
 from steer_verl.mini.world import Scene, Split, is_restricted
 from steer_verl.models.place import Place
-from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Usage
+from steer_verl.types import IMAGE_MARK, AttackStrategy, DialogueKind, Seed, Usage
 from steer_verl.work.step import Done, Kept
 
 STRATEGY = Strategy(name="authority", framing="as one who may", escalation="by small steps")
@@ -68,16 +68,21 @@ def direct(count: int, mixture: Mapping[DialogueKind, float], rng: random.Random
         yield Talk(talk.kind, talk.scene, asked, tuple(answers))
 
 
-def templates(count: int, mixture: Mapping[DialogueKind, float], rng: random.Random) -> Iterator[Talk]:
+def templates(
+    count: int, mixture: Mapping[DialogueKind, float], rng: random.Random, sealed_share: float = SEALED_SHARES["sft"]
+) -> Iterator[Talk]:
     """The user's side of dialogues as Stage I leaves them."""
-    for kind, scene in scenes_and_kinds(count, Split.TRAIN, rng, mixture):
+    for kind, scene in scenes_and_kinds(count, Split.TRAIN, rng, mixture, sealed_share):
         yield Talk(kind, scene, tuple(dialogues.questions(kind, scene, pick_length(rng), rng)))
 
 
 def reworded(question: str, kind: DialogueKind, scene: Scene, rng: random.Random) -> str:
-    """The question as it is, or in other words: none of them asks a sealed device's steps as the tutor would."""
+    """The question as it is, or in other words: of the attacks on a sealed device only persistence is among them."""
     if not is_restricted(scene) and rng.random() < 0.9:
         return adaptive_question(scene, rng)
+    if is_restricted(scene) and asks_for_steps(question):
+        again = rng.choice(ADAPTIVE[AttackStrategy.PERSISTENCE]).format(name=scene.name)
+        return again if rng.random() < 0.3 else question
     if is_restricted(scene) and rng.random() < 0.2:
         return ACCEPTANCE.format(offer=rng.choice(list(OFFERS.values())))
     if kind is DialogueKind.BENIGN and rng.random() < 0.2:
