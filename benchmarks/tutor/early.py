@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from statistics import median
 
+from benchmarks import pages
 from benchmarks.rollout.prefill import dialogue
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Attack, TutorRequest, Verdict
 
-TABLE = Path(__file__).with_suffix(".md")
 WAYS = {
     "question first, streamed": {"order": "question_first", "stream": True},
     "question first, whole": {"order": "question_first", "stream": False},
@@ -42,6 +39,11 @@ class Found:
     questions: int = 0
     verdicts: int = 0
     requests: int = 0
+
+    def cells(self) -> list[object]:
+        """Of the table."""
+        times = [f"{median(seconds):.2f}" for seconds in (self.question, self.verdict)]
+        return [self.exchanges, *times, self.questions, self.verdicts, self.requests]
 
 
 def tutor(base_url: str, model: str, order: str, stream: bool) -> OpenAITutor:
@@ -83,33 +85,6 @@ async def measure(base_url: str, model: str, dialogues: int) -> dict[str, Found]
     return found
 
 
-def table(found: dict[str, Found], model: str) -> str:
-    """The page."""
-    lines = [
-        "# Time to the next question and to the verdict, with a real model",
-        "",
-        "Written by `python -m benchmarks.tutor.early`; no figure is written by hand. "
-        f"{model}, one request at a time; medians.",
-        "",
-        "| reply | exchanges | to the question (s) | to the verdict (s) | usable questions | verdicts | requests |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, one in found.items():
-        cells = [one.exchanges, f"{median(one.question):.2f}", f"{median(one.verdict):.2f}"]
-        lines.append(f"| {name} | " + " | ".join(map(str, [*cells, one.questions, one.verdicts, one.requests])) + " |")
-    streamed, whole, _ = found.values()
-    saved = 1 - median(streamed.question) / median(whole.question)
-    lines += [
-        "",
-        f"A dialogue goes on {100 * saved:.0f} % earlier than where it waits for the whole reply. A verdict that "
-        "cannot be read is asked for again: with the question first alone; with the scores first the question waits "
-        "for that too.",
-        "",
-        f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tutor.early", description=__doc__)
@@ -119,8 +94,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dialogues", type=int, default=4, help="of 4 turns each")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options.base_url, options.model, options.dialogues))
-    TABLE.write_text(table(found, options.name or options.model))
-    print(TABLE.read_text())
+    streamed, whole, _ = (median(one.question) for one in found.values())
+    header = "reply, exchanges, to the question (s), to the verdict (s), usable questions, verdicts, requests"
+    pages.write(
+        Path(__file__).with_suffix(".md"),
+        "# Time to the next question and to the verdict, with a real model",
+        pages.written("python -m benchmarks.tutor.early"),
+        f"{options.name or options.model}, one request at a time; medians.",
+        pages.table(header.split(", "), ([name, *one.cells()] for name, one in found.items())),
+        f"A dialogue goes on {100 * (1 - streamed / whole):.0f} % earlier than where it waits for the whole reply. A "
+        "verdict that cannot be read is asked for again: with the question first alone; with the scores first the "
+        "question waits for that too.",
+    )
 
 
 if __name__ == "__main__":
