@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from os.path import commonprefix
 from typing import Any
@@ -93,8 +93,12 @@ def seed_of(turns: int, size: Size) -> Seed:
     return Seed(id="seed", turns=(first, *(UserTurn(text=text) for text in texts[1:])))
 
 
-def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
-    """The tutor's requests: verdict and next question in one, the last turn's verdict alone."""
+def tutor(turns: int, size: Size, rollout: int, *, rubric_last: bool = False) -> list[Asked]:
+    """The tutor's requests: verdict and next question in one, the last turn's verdict alone.
+
+    Our prompts have the rubric before the history. ``rubric_last``: the same words in the paper's order, in which a
+    cache holds the history alone.
+    """
     builder = PromptBuilder(Rubric.load(), image=lambda path: "data:", secret=b"the same for every dialogue of a run")
     seed, closed, asked = seed_of(turns, size), list[Turn](), list[Asked]()
     for number, user in enumerate(seed.turns):
@@ -105,10 +109,10 @@ def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
             seed=seed, turns=tuple(closed), user=user, answer=said, static_next_turn=hint, turn_key=place
         )
         prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
-        history = (SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
-        asked.append(
-            Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
-        )
+        history = "".join(SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
+        first = (history, prompt.system) if rubric_last else (prompt.system, history)
+        known = "" if rubric_last else prompt.system
+        asked.append(Asked("".join((*first, prompt.request)), known, _ruling(size, number, hint)))
         closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, verdict=_verdict()))
     return asked
 
@@ -232,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     prices = None if args.prompt_price is None else (args.prompt_price, cached, args.completion_price)
     roles: dict[str, tuple[Play, Size]] = {
         "tutor, training": (tutor, training),
+        "the same, rubric after the history (paper)": (partial(tutor, rubric_last=True), training),
         "student, training": (student, training),
         "tutor, adaptive evaluation": (tutor, bench),
         "student, evaluation": (student, bench),

@@ -14,7 +14,6 @@ TITLES = {
     "waiting": "Hundreds of dialogues at once",
     "limits": "The same where the tutor or the student is the limit",
     "order": "Nobody waits for a score",
-    "prefill": "The tutor's prompt",
     "estimator": "The estimator",
     "modes": "verl's asynchronous trainers",
 }

@@ -10,23 +10,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from benchmarks import pages
-from benchmarks.rollout.prefill import dialogue
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.mini import answers, dialogues
+from steer_verl.mini.world import Split, draw_scene
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import Attack, TutorRequest, Verdict
+from steer_verl.types import Attack, DialogueKind, QuestionOrigin, Turn, TutorRequest, Unscored, UnscoredReason, Verdict
 
 WAYS = {
     "question first, streamed": {"order": "question_first", "stream": True},
     "question first, whole": {"order": "question_first", "stream": False},
     "scores first (the paper's order)": {"order": "scores_first", "stream": False},
 }
+
+
+TURNS = 4
+UNJUDGED = Unscored(reason=UnscoredReason.TIMEOUT)
+"""No prompt shows what earlier answers scored."""
 
 
 @dataclass
@@ -44,6 +52,19 @@ class Found:
         """Of the table."""
         times = [f"{median(seconds):.2f}" for seconds in (self.question, self.verdict)]
         return [self.exchanges, *times, self.questions, self.verdicts, self.requests]
+
+
+def dialogue(number: int) -> list[TutorRequest]:
+    """What the tutor is shown of one dialogue, turn by turn."""
+    rng = random.Random(number)
+    scene = draw_scene(rng, Split.TRAIN, restricted=True)
+    seed = dialogues.seed(f"s{number}", DialogueKind.RED_TEAM, scene, "device.png", rng, turns=TURNS + 1)
+    found, closed = list[TutorRequest](), list[Turn]()
+    for user, hint in pairwise(seed.turns):
+        answer = answers.expert_answer(scene, user.text, rng)
+        found.append(TutorRequest(seed=seed, turns=tuple(closed), user=user, answer=answer, static_next_turn=hint))
+        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, verdict=UNJUDGED))
+    return found
 
 
 def tutor(base_url: str, model: str, order: str, stream: bool) -> OpenAITutor:
@@ -70,14 +91,14 @@ async def ask(asked: OpenAITutor, request: TutorRequest, found: Found) -> None:
     found.requests += response.usage.requests
 
 
-async def measure(base_url: str, model: str, dialogues: int) -> dict[str, Found]:
+async def measure(base_url: str, model: str, count: int) -> dict[str, Found]:
     """Every dialogue in every way."""
     tutors = {name: tutor(base_url, model, str(way["order"]), bool(way["stream"])) for name, way in WAYS.items()}
     found = {name: Found() for name in WAYS}
     try:
-        for number in range(dialogues):
+        for number in range(count):
             for name, asked in tutors.items():
-                for request in dialogue(number, turns=5)[:-1]:
+                for request in dialogue(number):
                     await ask(asked, request, found[name])
     finally:
         for asked in tutors.values():
@@ -91,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-url", required=True, help="of an OpenAI-compatible server, with its /v1")
     parser.add_argument("--model", required=True, help="the name by which the server knows the model")
     parser.add_argument("--name", help="what the page calls it")
-    parser.add_argument("--dialogues", type=int, default=4, help="of 4 turns each")
+    parser.add_argument("--dialogues", type=int, default=4, help=f"of {TURNS} turns each")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options.base_url, options.model, options.dialogues))
     streamed, whole, _ = (median(one.question) for one in found.values())

@@ -3,8 +3,8 @@
 The same dialogues are played three times against a real HTTP server on loopback that thinks for a while over each
 ruling and streams every second one: undisturbed; with faults of the usual kinds in one request of twenty; and with one
 request in four that meets one of the kinds of tests/models/kinds.py: how real providers answer, and what a hostile
-server sends. Faults cost the pauses that they ask for; do they cost more? And no dialogue may be lost in silence, every
-outcome is counted, no turn takes longer than its deadline, and memory stays bounded. Writes benchmarks/tutor/soak.md.
+server sends. No dialogue may be lost in silence, every outcome is counted, no turn takes longer than its deadline, and
+memory stays bounded. Writes benchmarks/tutor/soak.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import hashlib
 import logging
+import os
 import random
 import resource
 import tempfile
@@ -71,8 +72,6 @@ class Outcome:
     log: Summary
     seconds: float
     cpu: float
-    paused: float
-    """Seconds that rulings spent in back-off, in all."""
     grown: float
     """MiB."""
     kept: int
@@ -123,10 +122,8 @@ class Outcome:
             "replies kept in the cache": self.kept,
             "longest turn (s)": f"{max(turn.tutor_seconds for turn in self.turns):.1f}",
             "wall time (s)": f"{self.seconds:.1f}",
-            "turns a second": f"{len(self.turns) / self.seconds:.1f}",
             "CPU a turn, client and server together (ms)": f"{1000 * self.cpu / len(self.turns):.2f}",
-            "pauses in all (s)": f"{self.paused:.1f}",
-            "the process grew by (MiB), server included": f"{self.grown:.0f}",
+            "peak memory grew by (MiB), server included": f"{self.grown:.0f}",
         }
 
 
@@ -163,13 +160,6 @@ async def soak(
             breaker={"failures": 30, "cooldown": 0.5},
         )
         tutor = OpenAITutor(TutorConfig(endpoint=config, log=str(folder / "log")), cache=Cache(folder / "cache"))
-        pauses: list[float] = []
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-            await asyncio.sleep(seconds)
-
-        tutor.adjudicator.sleep = sleep
         before, cpu, start = _memory(), time.process_time(), time.perf_counter()
         played = await asyncio.gather(*(_dialogue(tutor, number) for number in range(dialogues)))
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -182,7 +172,6 @@ async def soak(
             log=summary(read_log(folder / "log")),
             seconds=seconds,
             cpu=cpu,
-            paused=sum(pauses),
             grown=_memory() - before,
             kept=sum(len(path.read_bytes().splitlines()) for path in (folder / "cache").rglob("*.jsonl")),
         )
@@ -209,13 +198,10 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 PAGE = """\
 {dialogues} dialogues of {turns} turns at once, at most {concurrency} requests in flight at one real HTTP server on
-loopback that takes {thinking:g} s for a ruling on average; each turn has {deadline:g} s. The usual faults: {usual}.
-Every kind: {kinds} kinds of tests/models/kinds.py.
+loopback that takes {thinking:g} s for a ruling on average (load of the machine at the end: {load:.1f}); each turn
+has {deadline:g} s. The usual faults: {usual}. Every kind: {kinds} kinds of tests/models/kinds.py.
 
 {table}
-
-With the usual faults {ratio:.3f} of the turns a second are judged that were without; less the pauses that the faults
-ask for, spread over the places in flight, {spread:.3f}.
 
 It must hold that every dialogue has a record, that each ends complete or with a reason, that server, usage and log
 count the same requests, and that no turn outlasts its deadline. {faults}"""
@@ -231,10 +217,10 @@ def main() -> None:
     logging.disable(logging.ERROR)  # breakers, retries and the server tell of every fault
     cases = {"undisturbed": ({}, 0.0), "5 % usual faults": (USUAL, 0.05), "25 % of every kind": (kinds(), 0.25)}
     found: dict[str, Outcome] = {}
-    for name, (odd, share) in {"warm-up": cases["undisturbed"], **cases}.items():
+    for name, (odd, share) in cases.items():
         with tempfile.TemporaryDirectory() as folder:
             play = soak(
-                100 if name == "warm-up" else given.dialogues,
+                given.dialogues,
                 odd,
                 share,
                 Path(folder),
@@ -242,21 +228,16 @@ def main() -> None:
                 thinking=given.thinking,
             )
             found[name] = asyncio.run(play)
-    del found["warm-up"]
     columns = [one.cells() for one in found.values()]
-    calm, usual, _ = found.values()
-    rates = [len(one.turns) / seconds for one, seconds in ((calm, calm.seconds), (usual, usual.seconds))]
-    spread = len(usual.turns) / (usual.seconds - usual.paused / given.concurrency)
     faults = [f"- {name}: {fault}" for name, one in found.items() for fault in one.faults]
     page = PAGE.format(
         **vars(given),
         turns=TURNS,
         deadline=DEADLINE,
+        load=os.getloadavg()[0],
         usual=", ".join(USUAL),
         kinds=len(kinds()),
         table=pages.table(["", *found], ([title, *(column[title] for column in columns)] for title in columns[0])),
-        ratio=rates[1] / rates[0],
-        spread=spread / rates[0],
         faults="\n".join(["What deviates:\n", *faults]) if faults else "Nothing deviates.",
     )
     said = pages.written("STEER_CPU=1 python -m benchmarks.tutor.soak")
