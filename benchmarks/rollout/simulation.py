@@ -23,7 +23,9 @@ import ray
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
+from benchmarks.gpu.student import make_processor
 from rollout.agent_loop import SteerAgentLoop
+from steer_verl.mini.model import build
 from steer_verl.preflight.compose import compose
 from steer_verl.types import (
     Attack,
@@ -275,7 +277,8 @@ class Lab:
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         self.folder, self.size = folder, size
         folder.mkdir(parents=True, exist_ok=True)
-        self.student = self._student()
+        self.student = build(folder / "student")
+        make_processor(0).save_pretrained(self.student)  # Qwen2.5-VL's own limits for the size of a picture
 
     def config(self, loop: str) -> Any:
         """The mini recipe's config for prompts with pictures of real size, played by ``loop``."""
@@ -326,18 +329,6 @@ class Lab:
                 }
             )
         return found
-
-    def _student(self) -> Path:
-        """The laboratory's model folder, with Qwen2.5-VL's own limits for the size of a picture."""
-        from transformers import Qwen2VLImageProcessor
-
-        from steer_verl.mini.model import build, make_processor
-
-        folder = build(self.folder / "student")
-        processor = make_processor()
-        processor.image_processor = Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=28 * 28 * 1280)
-        processor.save_pretrained(folder)
-        return folder
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Lab]:
