@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from os.path import commonprefix
 from typing import Any
 
+from benchmarks import pages
 from steer_verl.answer import parse_answer
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.eval.judging.protocol import Case
@@ -91,8 +93,12 @@ def seed_of(turns: int, size: Size) -> Seed:
     return Seed(id="seed", turns=(first, *(UserTurn(text=text) for text in texts[1:])))
 
 
-def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
-    """The tutor's requests: verdict and next question in one, the last turn's verdict alone."""
+def tutor(turns: int, size: Size, rollout: int, *, rubric_last: bool = False) -> list[Asked]:
+    """The tutor's requests: verdict and next question in one, the last turn's verdict alone.
+
+    Our prompts have the rubric before the history. ``rubric_last``: the same words in the paper's order, in which a
+    cache holds the history alone.
+    """
     builder = PromptBuilder(Rubric.load(), image=lambda path: "data:", secret=b"the same for every dialogue of a run")
     seed, closed, asked = seed_of(turns, size), list[Turn](), list[Asked]()
     for number, user in enumerate(seed.turns):
@@ -103,10 +109,10 @@ def tutor(turns: int, size: Size, rollout: int) -> list[Asked]:
             seed=seed, turns=tuple(closed), user=user, answer=said, static_next_turn=hint, turn_key=place
         )
         prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
-        history = (SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
-        asked.append(
-            Asked("".join((prompt.system, *history, prompt.request)), prompt.system, _ruling(size, number, hint))
-        )
+        history = "".join(SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
+        first = (history, prompt.system) if rubric_last else (prompt.system, history)
+        known = "" if rubric_last else prompt.system
+        asked.append(Asked("".join((*first, prompt.request)), known, _ruling(size, number, hint)))
         closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, verdict=_verdict()))
     return asked
 
@@ -151,14 +157,11 @@ def _ruling(size: Size, number: int, hint: UserTurn | None) -> str:
 
 def usage(play: Play, size: Size, count: Count, picture_tokens: int) -> Usage:
     """Tokens of :data:`DIALOGUES` dialogues of a mean length: between those of the two whole lengths around it."""
-    low, high = math.floor(size.turns), math.ceil(size.turns)
-    parts = [_group(play, turns, size, count, picture_tokens) for turns in (low, high)]
-    share = size.turns - low
-    mixed = {
-        name: (1 - share) * getattr(parts[0], name) + share * getattr(parts[1], name) for name in Usage.model_fields
-    }
+    low, high = (_group(play, f(size.turns), size, count, picture_tokens) for f in (math.floor, math.ceil))
+    share, groups = size.turns % 1, DIALOGUES / size.rollouts
     names = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
-    return Usage(**{name: round(DIALOGUES / size.rollouts * mixed[name]) for name in names})
+    mixed = {name: (1 - share) * getattr(low, name) + share * getattr(high, name) for name in names}
+    return Usage(**{name: round(groups * tokens) for name, tokens in mixed.items()})
 
 
 def _group(play: Play, turns: int, size: Size, count: Count, picture_tokens: int) -> Usage:
@@ -171,7 +174,7 @@ def _group(play: Play, turns: int, size: Size, count: Count, picture_tokens: int
     for rollout in range(size.rollouts):
         before = opening
         for request in play(turns, size, rollout):
-            known = max(request.known, common_start(request.prompt, before), key=len)
+            known = max(request.known, commonprefix((request.prompt, before)), key=len)  # noqa: RUF071 - by letters
             total += Usage(
                 requests=1,
                 prompt_tokens=tokens(request.prompt) + MESSAGE_TOKENS * request.messages,
@@ -180,12 +183,6 @@ def _group(play: Play, turns: int, size: Size, count: Count, picture_tokens: int
             )
             opening, before = opening or request.prompt, request.prompt
     return total
-
-
-def common_start(one: str, other: str) -> str:
-    """What both begin with."""
-    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:same]
 
 
 def counter() -> tuple[str, Count]:
@@ -200,16 +197,6 @@ def counter() -> tuple[str, Count]:
     return "Tekken", cache(lambda text: len(tekken.encode(text, False, False)))
 
 
-def table(rows: Iterable[tuple[str, Usage]], prices: tuple[float, float, float] | None) -> str:
-    """Markdown, tokens in millions."""
-    head = ["role", "requests", "prompt", "of it cached", "completion", *(["cost"] if prices else [])]
-    lines = [head, ["---"] * len(head)]
-    for name, used in rows:
-        millions = [f"{n / 1e6:.2f} M" for n in (used.prompt_tokens, used.cached_tokens, used.completion_tokens)]
-        lines.append([name, f"{used.requests:,}", *millions, *([f"{cost(used, prices):.2f}"] if prices else [])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def longest(play: Play, size: Size, count: Count, picture_tokens: int) -> tuple[int, int]:
     """Tokens of a dialogue's last prompt, and of its beginning that is the same in every dialogue."""
     first, *_, last = play(math.ceil(size.turns), size, 0)
@@ -218,14 +205,19 @@ def longest(play: Play, size: Size, count: Count, picture_tokens: int) -> tuple[
     )
 
 
-def cost(used: Usage, prices: tuple[float, float, float]) -> float:
-    """In the currency of the prices, which are of a million tokens: prompt, cached, completion."""
-    prompt, cached, completion = prices
-    fresh = used.prompt_tokens - used.cached_tokens
-    return (fresh * prompt + used.cached_tokens * cached + used.completion_tokens * completion) / 1e6
+def cells(used: Usage, prices: tuple[float, float, float] | None) -> list[str]:
+    """Of the table: requests, millions of tokens, and what they cost where prices (of a million) are given."""
+    millions = (n / 1e6 for n in (used.prompt_tokens, used.cached_tokens, used.completion_tokens))
+    prompt, cached, completion = millions
+    found = [f"{used.requests:,}", *(f"{n:.2f} M" for n in (prompt, cached, completion))]
+    if prices is not None:
+        spent = (prompt - cached) * prices[0] + cached * prices[1] + completion * prices[2]
+        found.append(f"{spent:.2f}")
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Print the estimate."""
     parser = argparse.ArgumentParser(description="Tokens and cost of 1,000 dialogues: an estimate.")
     parser.add_argument("--rl-turns", type=float, default=8.33, help="mean turns of a training dialogue")
     parser.add_argument("--bench-turns", type=float, default=8.55, help="mean turns of a benchmark's dialogue")
@@ -235,26 +227,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--picture-tokens", type=int, default=256, help="of a 512 x 512 picture: Qwen3-VL 256")
     parser.add_argument("--prompt-price", type=float, help="of a million tokens, in any currency")
     parser.add_argument("--cached-price", type=float, help="of a million cached ones [that of the prompt]")
-    parser.add_argument("--completion-price", type=float)
+    parser.add_argument("--completion-price", type=float, default=0.0)
     args = parser.parse_args(argv)
     training = Size(args.rl_turns, args.question_words, args.answer_words, args.rollouts)
     bench = Size(args.bench_turns, args.question_words, args.answer_words, 1)
     name, count = counter()
+    cached = args.prompt_price if args.cached_price is None else args.cached_price
+    prices = None if args.prompt_price is None else (args.prompt_price, cached, args.completion_price)
+    roles: dict[str, tuple[Play, Size]] = {
+        "tutor, training": (tutor, training),
+        "the same, rubric after the history (paper)": (partial(tutor, rubric_last=True), training),
+        "student, training": (student, training),
+        "tutor, adaptive evaluation": (tutor, bench),
+        "student, evaluation": (student, bench),
+        "judge, evaluation": (judge, bench),
+    }
+    head = ["role", "requests", "prompt", "of it cached", "completion", *(["cost"] if prices else [])]
     rows = [
-        (title, usage(play, size, count, args.picture_tokens))
-        for title, play, size in (
-            ("tutor, training", tutor, training),
-            ("student, training", student, training),
-            ("tutor, adaptive evaluation", tutor, bench),
-            ("student, evaluation", student, bench),
-            ("judge, evaluation", judge, bench),
-        )
+        [title, *cells(usage(play, size, count, args.picture_tokens), prices)] for title, (play, size) in roles.items()
     ]
-    prices = None
-    if args.prompt_price is not None:
-        cached = args.prompt_price if args.cached_price is None else args.cached_price
-        prices = (args.prompt_price, cached, args.completion_price or 0.0)
-    print(f"1,000 dialogues, tokens by {name}:\n\n{table(rows, prices)}\n")
+    print(f"1,000 dialogues, tokens by {name}:\n\n{pages.table(head, rows)}\n")
     for title, play in (("tutor", tutor), ("student", student)):
         tokens, shared = longest(play, training, count, args.picture_tokens)
         print(f"- {title}: the last prompt of a dialogue has {tokens:,} tokens, the first {shared:,} the same in all")

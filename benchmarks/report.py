@@ -7,29 +7,37 @@ Synthetic runs of 3,227 dialogues x 10 turns with an image of 338..512 pixels ea
 * **Using.** The page of two runs in a real Chromium: the time from a key or a click until the next frame with the
   answer is drawn, and the longest time that the page's thread was busy at a stretch.
 
-Writes benchmarks/report.md.
+Writes benchmarks/report.md. ``--picture REPORT PNG`` instead takes the README's picture of a report, docs/report.png:
+two views side by side, its first screen with the survival curves and a dialogue of the second run.
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from benchmarks import pages
 from tests.report import samples
 
-DIALOGUES, TURNS, WORDS = 3227, 10, 60
+TURNS, WORDS = 10, 60
 REPEATS = 9
+VIEW = {"width": 1120, "height": 1440}
+GAP = 24
+"""Pixels of the README's picture."""
 CHILD = """
 import json, resource, sys, time
 started = time.monotonic()
@@ -70,22 +78,53 @@ USES: dict[str, tuple[str, str]] = {
 
 
 def main() -> None:
-    """Measure and write the page."""
+    """Measure and write the page, or take the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", nargs=2, type=Path, metavar=("REPORT", "PNG"))
+    parser.add_argument("--failing-from", type=int, default=3, help="turn at which the dialogue shown fails first")
+    parser.add_argument("--dialogues", type=int, default=3227, help="of a run")
+    args = parser.parse_args()
+    if args.picture:
+        picture(*args.picture, args.failing_from)
+        return
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         root = Path(folder)
-        runs = make(root)
-        one = written(root / "one.html", runs[:1])
-        two = written(root / "two.html", runs)
+        runs = make(root, args.dialogues)
+        writes = [written(root / "one.html", runs[:1]), written(root / "two.html", runs)]
         raw = (runs[0] / "dialogues.jsonl").stat().st_size / 1e6
         used = in_browser(root / "two.html")
-    (Path(__file__).parent / "report.md").write_text(page(one, two, raw, used), encoding="utf-8")
+    rows = {
+        "wall time (s)": [f"{one['wall']:.1f}" for one in writes],
+        "CPU time (s)": [f"{one['cpu']:.1f}" for one in writes],
+        "peak memory (MiB)": [f"{one['mib']:,.0f}" for one in writes],
+        "size of the page (MB)": [f"{one['mb']:.1f}" for one in writes],
+    }
+    pages.write(
+        Path(__file__).with_suffix(".md"),
+        "# The report",
+        pages.written("python -m benchmarks.report"),
+        "## Writing",
+        WRITING.format(dialogues=args.dialogues, turns=TURNS, raw=raw, load=os.getloadavg()[0]),
+        pages.table(["", "one run", "two runs"], ([name, *cells] for name, cells in rows.items())),
+        "## Using",
+        f"The page of two runs in Chromium, opened from disk; medians of {REPEATS} (load: of 3; first search: 1), from "
+        "the event to the frame with the answer.",
+        pages.table(["", "ms"], ([name, f"{ms:.0f}"] for name, ms in used.items())),
+    )
 
 
-def make(root: Path) -> list[Path]:
+WRITING = """\
+{dialogues:,} dialogues x {turns} turns a run ({raw:.0f} MB of `dialogues.jsonl`), each with an image of its own of 338
+to 512 pixels, from records to page: reading, figures, intervals, tests between the runs, thumbnails, compression. Each
+in a process of its own. Nothing here waits but for a core: on a machine that does nothing else, wall time is at most
+the CPU time; the load average at the end, {load:.1f}, says how far this one was from that."""
+
+
+def make(root: Path, dialogues: int) -> list[Path]:
     """Two runs of the same dialogues."""
-    paths = samples.images(root / "images", DIALOGUES, random.Random(0), (338, 512))
+    paths = samples.images(root / "images", dialogues, random.Random(0), (338, 512))
     return [
-        samples.run(root / name, name, DIALOGUES, skill=skill, turns=TURNS, paths=paths, words=WORDS)
+        samples.run(root / name, name, dialogues, skill=skill, turns=TURNS, paths=paths, words=WORDS)
         for name, skill in (("base", 0.7), ("ours", 0.95))
     ]
 
@@ -97,22 +136,29 @@ def written(out: Path, runs: list[Path]) -> dict[str, float]:
     return {**json.loads(done.stdout), "mb": out.stat().st_size / 1e6}
 
 
-def in_browser(path: Path) -> dict[str, float]:
-    """Milliseconds of each use, and of the longest task."""
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The system's own, without a window."""
     from playwright.sync_api import sync_playwright
 
     executable = shutil.which("chromium") or sys.exit("no chromium here; apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def in_browser(path: Path) -> dict[str, float]:
+    """Milliseconds of each use, and of the longest task."""
+    with chromium() as browser:
         found = {"load until it can be used": statistics.median(_loaded(browser, path)[1] for _ in range(3))}
         tab, _ = _loaded(browser, path)
         tab.evaluate("document.getElementById('dialogues').scrollIntoView()")
-        found["first search of a run (3,227 dialogues)"] = _timed(tab, *USES["search a run again"], repeats=1)
+        found["first search of a run"] = _timed(tab, *USES["search a run again"], repeats=1)
         tab.evaluate("document.getElementById('clear').click()")
         for name, use in USES.items():
             found[name] = _timed(tab, *use, repeats=REPEATS)
         found["longest task of all"] = tab.evaluate("Math.max(0, ...window.tasks)")
-        browser.close()
     return found
 
 
@@ -146,40 +192,25 @@ def _timed(tab: Any, act: str, test: str, repeats: int) -> float:
     return statistics.median(tab.evaluate(script, repeats))
 
 
-def page(one: dict[str, float], two: dict[str, float], raw: float, used: dict[str, float]) -> str:
-    """The Markdown."""
-    rows: dict[str, Callable[[dict[str, float]], str]] = {
-        "wall time (s)": lambda w: f"{w['wall']:.1f}",
-        "CPU time (s)": lambda w: f"{w['cpu']:.1f}",
-        "peak memory (MiB)": lambda w: f"{w['mib']:,.0f}",
-        "size of the page (MB)": lambda w: f"{w['mb']:.1f}",
-    }
-    load = os.getloadavg()[0]
-    return f"""# The report
-
-Written by `python -m benchmarks.report` on {date.today()} ({os.cpu_count()} cores, Python {platform.python_version()},
-load average {load:.1f} at the end); no figure is written by hand.
-
-## Writing
-
-{DIALOGUES:,} dialogues x {TURNS} turns a run ({raw:.0f} MB of `dialogues.jsonl`), each with an image of its own of 338
-to 512 pixels, from records to page: reading, figures, intervals, tests between the runs, thumbnails, compression. Each
-in a process of its own. Nothing here waits but for a core: on a machine that does nothing else, wall time is at most
-the CPU time; the load above says how far this one was from that.
-
-| | one run | two runs |
-| --- | ---: | ---: |
-{chr(10).join(f"| {name} | {told(one)} | {told(two)} |" for name, told in rows.items())}
-
-## Using
-
-The page of two runs in Chromium, opened from disk; medians of {REPEATS} (load: of 3; first search: 1), from the event
-to the frame with the answer.
-
-| | ms |
-| --- | ---: |
-{chr(10).join(f"| {name} | {ms:.0f} |" for name, ms in used.items())}
-"""
+def picture(report: Path, png: Path, turn: int) -> None:
+    """Two views of the report side by side; the dialogue shown fails first at ``turn``."""
+    with chromium() as browser:
+        tab = browser.new_page(viewport=VIEW)
+        tab.goto(report.resolve().as_uri())
+        tab.wait_for_selector("html[data-ready]")
+        shots = [tab.screenshot()]
+        tab.evaluate("document.getElementById('dialogues').scrollIntoView()")
+        tab.evaluate("document.getElementById('more').open = true")
+        tab.select_option("[name=run]", index=1)
+        tab.select_option("[name=first]", str(turn))
+        tab.locator("[role=option]").first.click()
+        tab.wait_for_selector("#detail h3")
+        shots.append(tab.screenshot())
+    whole = Image.new("RGB", (len(shots) * (VIEW["width"] + GAP) - GAP, VIEW["height"]), "#dfe3e8")
+    for place, shot in enumerate(shots):
+        whole.paste(Image.open(io.BytesIO(shot)).convert("RGB"), (place * (VIEW["width"] + GAP), 0))
+    whole.quantize(256).save(png, optimize=True)  # text and flat areas need no more colours
+    print(f"{png}: {png.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

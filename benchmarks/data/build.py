@@ -2,9 +2,7 @@
 
 ``steer data build`` as a user starts it, in a process of its own, against a real HTTP server that plays every role and
 lets a share of the attempts fail. The process is killed with SIGKILL twice while it makes dialogues, and started again
-by the same command. Then every row is looked up in the records.
-
-A smaller build is done twice, undisturbed and with both kills. What counts is what reached the server: no request whose
+by the same command. Then every row is looked up in the records, and the server says what reached it: no request whose
 reply was sent whole may come again, but for those in flight at a kill. Writes benchmarks/data/build.md.
 """
 
@@ -13,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -21,16 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 from aiohttp import web
 
+from benchmarks import pages
 from steer_verl.data.ready import QUESTION
 from steer_verl.work.manifest import Manifest, read_manifest
 from steer_verl.work.outcomes import outcome_files, read_outcomes
@@ -135,21 +130,14 @@ async def _ready(request: Request) -> web.Response:
     return web.Response(body=completion("ready"), content_type="application/json")
 
 
-@contextmanager
-def roles() -> Iterator[RoleServer]:
-    """The server, on a thread and an event loop of its own."""
-    with Roles(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
-        yield server
-
-
-def play(config: Path, out: Path, kills: tuple[float, ...], seeds: int) -> list[int]:
+def play(config: Path, out: Path, seeds: int) -> list[int]:
     """Start the build, kill it at each mark and start it again, until it ends.
 
     Returns:
         The seeds that had ended by each kill.
     """
     ended = []
-    for share in (*kills, None):
+    for share in (*KILLS, None):
         process = subprocess.Popen(
             [sys.executable, "-m", "steer_verl.cli", "data", "build", str(config)],
             stderr=(config.parent / "build.log").open("ab"),
@@ -190,121 +178,54 @@ def check(out: Path, lot: Lot) -> tuple[Manifest, list[str]]:
     return manifest, wrong
 
 
-@dataclass
-class Asked:
-    """What reached the server in one build."""
-
-    requests: int
-    delivered: Counter[str]
-    """Whole replies sent, by idempotency key."""
-
-    @property
-    def again(self) -> int:
-        """Requests that came although their reply had been sent whole."""
-        return self.delivered.total() - len(self.delivered)
-
-
-def twins(folder: Path, count: int) -> tuple[Asked, Asked]:
-    """The same build undisturbed and with the kills."""
-    lot, asked = write_seeds(folder, count), []
-    for name, kills in (("calm", ()), ("killed", KILLS)):
-        with roles() as server:
-            out = folder / name
-            steps = out / "steps" / "dialogues"
-            steps.mkdir(parents=True)
-            (steps / "secret").write_bytes(b"s" * 32)  # the key of the ids in the evaluator's prompts
-            play(write_config(folder, out, lot, server.base_url), out, kills, count)
-            asked.append(Asked(server.requests, Counter(server.delivered)))
-    return asked[0], asked[1]
-
-
 def main() -> None:
     """Run it and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data.build", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
-    parser.add_argument("--twin", type=int, default=500)
-    options = parser.parse_args()
+    count = parser.parse_args().seeds
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "large"
-        lot = write_seeds(folder, options.seeds)
-        with roles() as server:
+        folder, out = Path(scratch), Path(scratch) / "out"
+        lot = write_seeds(folder, count)
+        with Roles(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
             began = time.monotonic()
-            config = write_config(folder, folder / "out", lot, server.base_url)
-            ended = play(config, folder / "out", KILLS, options.seeds)
+            ended = play(write_config(folder, out, lot, server.base_url), out, count)
             seconds = time.monotonic() - began
-            large = Asked(server.requests, Counter(server.delivered))
-            injected = {
-                kind: count for kind, count in server.injected.items() if kind not in {*server.answers, "ready"}
-            }
-        manifest, wrong = check(folder / "out", lot)
-        sets = json.loads((folder / "out" / "sets" / "sets.json").read_text())
-        calm, killed = twins(Path(scratch) / "small", options.twin)
-    for name, asked, kills in (("large", large, 2), ("calm", calm, 0), ("killed", killed, 2)):
-        if asked.again > kills * CONCURRENCY:
-            wrong.append(f"{name}: {asked.again} requests came again")
-    if calm.delivered.keys() != killed.delivered.keys():
-        wrong.append(f"{len(calm.delivered.keys() ^ killed.delivered.keys())} requests in one of the twins alone")
-    page = render(manifest, wrong, ended, sets, seconds, large, injected, (calm, killed), options.twin)
-    (HERE / "build.md").write_text(page)
-    print(page)
+        manifest, wrong = check(out, lot)
+        sets = json.loads((out / "sets" / "sets.json").read_text())
+    again = server.delivered.total() - len(server.delivered)
+    if again > len(KILLS) * CONCURRENCY:
+        wrong.append(f"{again} requests came again")
+    injected = {kind: n for kind, n in server.injected.items() if kind not in {*server.answers, "ready"}}
+    verdict = "; ".join(wrong) or "every seed ended once, every planted row was rejected for its reason"
+    pages.write(
+        HERE / "build.md",
+        "# A build with faults and kills: figures",
+        pages.written("STEER_CPU=1 python -m benchmarks.data.build"),
+        pages.table(["step", "in", "kept", "rejected"], steps(manifest, sets)),
+        f"* SIGKILL with {ended[0]:,} and with {ended[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s in "
+        f"all.\n* Looked up in the records: {verdict}.\n* {server.requests:,} requests reached the server, "
+        f"{len(server.delivered):,} different ones were answered. Faults: {_reasons(injected)}. {again} requests came "
+        f"again although their reply had been sent whole; at most {CONCURRENCY} are in flight at a kill.",
+    )
     if wrong:
         raise SystemExit(1)
 
 
-def render(
-    manifest: Manifest,
-    wrong: list[str],
-    ended: list[int],
-    sets: dict[str, Any],
-    seconds: float,
-    large: Asked,
-    injected: dict[str, int],
-    twin: tuple[Asked, Asked],
-    seeds: int,
-) -> str:
-    """The page."""
-    seeds_step, dialogues = manifest.steps
-    lines = [(seeds_step.step, seeds_step.entered, seeds_step.kept, seeds_step.rejected)]
-    lines.append((dialogues.step, dialogues.entered, dialogues.kept, {}))
-    lines += [(f"- rejected in {stage}", None, None, reasons) for stage, reasons in dialogues.stages.items()]
-    lines += [(f"set {name}", report["offered"], report["kept"], report["left_out"]) for name, report in sets.items()]
-    rows = [f"| {name} | {_n(given)} | {_n(kept)} | {_reasons(reasons)} |" for name, given, kept, reasons in lines]
-    faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(injected.items()))
-    calm, killed = twin
-    alone = len(calm.delivered.keys() ^ killed.delivered.keys())
-    verdict = "; ".join(wrong) if wrong else "every seed ended once, every planted row was rejected for its reason"
-    return "\n".join(
-        [
-            "# A build with faults and kills: figures",
-            "",
-            "Written by `STEER_CPU=1 python -m benchmarks.data.build`; no figure is written by hand.",
-            "",
-            "| step | in | kept | rejected |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-            f"* SIGKILL with {ended[0]:,} and with {ended[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s "
-            "in all.",
-            f"* Looked up in the records: {verdict}.",
-            f"* {large.requests:,} requests reached the server, {len(large.delivered):,} different ones were answered. "
-            f"Faults: {faults}. {large.again} requests came again although their reply had been sent whole; at most "
-            f"{CONCURRENCY} are in flight at a kill.",
-            f"* {seeds} seeds, undisturbed and with both kills: {len(calm.delivered):,} and {len(killed.delivered):,} "
-            f"different requests answered, {alone} of them in one of the two alone; {calm.again} and {killed.again} "
-            "came again.",
-            "",
-            f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
-            "",
-        ]
-    )
-
-
-def _n(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
+def steps(manifest: Manifest, sets: dict[str, Any]) -> list[list[object]]:
+    """What went into each step and set, what was kept, and why the rest was not."""
+    seeds, dialogues = manifest.steps
+    rows: list[list[object]] = [
+        [seeds.step, f"{seeds.entered:,}", f"{seeds.kept:,}", _reasons(seeds.rejected)],
+        [dialogues.step, f"{dialogues.entered:,}", f"{dialogues.kept:,}", "none"],
+    ]
+    rows += [[f"- rejected in {stage}", "", "", _reasons(reasons)] for stage, reasons in dialogues.stages.items()]
+    for name, told in sets.items():
+        rows.append([f"set {name}", f"{told['offered']:,}", f"{told['kept']:,}", _reasons(told["left_out"])])
+    return rows
 
 
 def _reasons(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none"
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
 
 
 if __name__ == "__main__":

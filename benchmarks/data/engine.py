@@ -15,19 +15,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pages
 from steer_verl.config import EndpointConfig
 from steer_verl.models.cache import ReplyCache, remembered
 from steer_verl.models.place import Place
@@ -172,71 +170,46 @@ def measured(count: int) -> list[float]:
     return [float(word) for word in printed.split()]
 
 
-PAGE = """# The engine of the data pipeline
-
-Written by `STEER_CPU=1 python -m benchmarks.data.engine` on {today} ({cores} cores, Python {python}); no figure is
-written by hand.
-
-## Throughput
-
-A real HTTP server in a process of its own: {slots} slots, {service} s a request, so {capacity:.0f} requests a second at
-best. {items} items of {calls} calls in a row through the real transport, `max_concurrency` {concurrency}.
-
-| | |
-| --- | --- |
-| requests served | {requests} |
-| seconds, first request to last answer | {seconds:.2f} |
-| requests a second | {rate:.1f} |
-| **share of what the server can serve** | **{share:.1%}** |
-| share of the time that its slots were held | {busy:.1%} |
-| engine and transport, CPU a request (ms) | {cpu:.2f} |
-
-Start and end of the run are in it: when fewer items are left than there are slots, nothing can keep them all busy.
-
-## Memory
-
-A step with embedded agents, three kept replies an item; each row is a process of its own.
-
-| items | peak memory (MiB) | seconds | items a second | state file at the end, largest shard (MiB) |
-| --- | --- | --- | --- | --- |
-{memory}
-"""
-
-
 def main() -> None:
     """Measure both and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=600)
     parser.add_argument("--concurrency", type=int, default=SLOTS * 3 // 2)
     parser.add_argument("--embedded", type=int, help="measure so many embedded items in this process")
-    args: Any = parser.parse_args()
+    args = parser.parse_args()
     if args.embedded:
         embedded(args.embedded)
         return
     with tempfile.TemporaryDirectory() as folder:
         served, cpu = throughput(args.items, args.concurrency, Path(folder))
     sizes = {count: measured(count) for count in SIZES}
-    rows = (f"| {n:,} | {peak:.1f} | {s:.1f} | {n / s:.0f} | {mib:.2f} |" for n, (peak, s, mib) in sizes.items())
-    text = PAGE.format(
-        today=date.today(),
-        cores=len(os.sched_getaffinity(0)),
-        python=platform.python_version(),
-        slots=SLOTS,
-        service=SERVICE,
-        capacity=SLOTS / SERVICE,
-        items=args.items,
-        calls=CALLS,
-        concurrency=args.concurrency,
-        requests=served.requests,
-        seconds=served.seconds,
-        rate=served.requests / served.seconds,
-        share=served.share,
-        busy=served.busy,
-        cpu=1000 * cpu,
-        memory="\n".join(rows),
+    figures = {
+        "requests served": served.requests,
+        "seconds, first request to last answer": f"{served.seconds:.2f}",
+        "requests a second": f"{served.requests / served.seconds:.1f}",
+        "**share of what the server can serve**": f"**{served.share:.1%}**",
+        "share of the time that its slots were held": f"{served.busy:.1%}",
+        "engine and transport, CPU a request (ms)": f"{1000 * cpu:.2f}",
+    }
+    memory = [
+        [f"{n:,}", f"{peak:.1f}", f"{s:.1f}", f"{n / s:.0f}", f"{mib:.2f}"] for n, (peak, s, mib) in sizes.items()
+    ]
+    state = "state file at the end, largest shard (MiB)"
+    pages.write(
+        HERE / "engine.md",
+        "# The engine of the data pipeline",
+        pages.written("STEER_CPU=1 python -m benchmarks.data.engine"),
+        "## Throughput",
+        f"A real HTTP server in a process of its own: {SLOTS} slots, {SERVICE} s a request, so {SLOTS / SERVICE:.0f} "
+        f"requests a second at best. {args.items} items of {CALLS} calls in a row through the real transport, "
+        f"`max_concurrency` {args.concurrency}.",
+        pages.table(["", ""], figures.items()),
+        "Start and end of the run are in it: when fewer items are left than there are slots, nothing can keep them all "
+        "busy.",
+        "## Memory",
+        "A step with embedded agents, three kept replies an item; each row is a process of its own.",
+        pages.table(["items", "peak memory (MiB)", "seconds", "items a second", state], memory),
     )
-    (HERE / "engine.md").write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks import pages
 from steer_verl.data.image_store import ImageStore
 from steer_verl.data.licences import use_of
 from steer_verl.data.seed import SourceSeed
@@ -60,31 +61,19 @@ def read(name: str, place: str) -> tuple[int, list[SourceSeed], list[BadRow]]:
 
 def table() -> str:
     """The Markdown table."""
-    head = ["| set | form | rows | seeds | rejected | label | licence |", "|---|---|---|---|---|---|---|"]
-    return "\n".join([*head, *_lines()])
-
-
-def _lines() -> Iterator[str]:
+    rows = []
     for name, place in PUBLIC:
-        rows, seeds, bad = read(name, place)
+        count, seeds, bad = read(name, place)
         labels = Counter({True: "unsafe", False: "safe", None: "not said"}[seed.unsafe] for seed in seeds)
-        told = Counter(map(_told, bad))
-        license = seeds[0].license
-        yield (
-            "| "
-            + " | ".join(
-                (
-                    f"`{name}`",
-                    f"`{place}`",
-                    str(rows),
-                    str(len(seeds)),
-                    ", ".join(f"{count} {what}" for what, count in told.items()) or "-",
-                    ", ".join(f"{count} {label}" for label, count in labels.items()),
-                    f"{license} ({use_of(license)})",
-                )
-            )
-            + " |"
+        license = f"{seeds[0].license} ({use_of(seeds[0].license)})"
+        rows.append(
+            [f"`{name}`", f"`{place}`", count, len(seeds), _listed(map(_told, bad)) or "-", _listed(labels), license]
         )
+    return pages.table(["set", "form", "rows", "seeds", "rejected", "label", "licence"], rows)
+
+
+def _listed(names: Iterable[str] | Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
 
 
 def _told(bad: BadRow) -> str:

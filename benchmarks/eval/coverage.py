@@ -11,12 +11,12 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import pages
 from benchmarks.eval.simulations import (
     DIFFERENCES,
     INTERVALS,
@@ -108,24 +108,23 @@ def false_alarms(repeats: int) -> dict[str, dict[int, float]]:
     return found
 
 
-def page(repeats: int, command: str) -> str:
-    """The whole of ``coverage.md``."""
+def page(repeats: int, path: Path) -> None:
+    """Write the whole of ``coverage.md``."""
     began = time.perf_counter()
-    parts = [INTRODUCTION.format(command=command, date=date.today(), repeats=repeats)]
+    command = f"python -m benchmarks.eval.coverage --repeats {repeats}"
+    title = "# What the intervals and tests of evaluation are worth"
+    parts = [title, pages.written(command), INTRODUCTION.format(repeats=repeats)]
     for heading, (_, sizes, what) in TABLES.items():
         columns = [f"{n} {what if n > 1 else what[:-1]}, p = {p:g}" for n in sizes for p in CHANCES]
-        table = table_of(heading, repeats)
-        rows = [[name, *(f"{c.coverage:.1f} ({c.width:.0f})" for c in row.values())] for name, row in table.items()]
-        parts += [f"## {heading}", _table(["", *columns], rows)]
-    alarms = [[name, *(f"{share:.1f}" for share in row.values())] for name, row in false_alarms(repeats).items()]
-    header = ["", *(f"{n} dialogues" for n in ALARMED)]
-    parts += [WHY, "## False alarms", ALARMS, _table(header, alarms), f"{time.perf_counter() - began:.0f} s in all."]
-    return "\n\n".join(parts) + "\n"
+        found = table_of(heading, repeats)
+        rows = ([name, *(f"{c.coverage:.1f} ({c.width:.0f})" for c in row.values())] for name, row in found.items())
+        parts += [f"## {heading}", pages.table(["", *columns], rows)]
+    alarms = ([name, *(f"{share:.1f}" for share in row.values())] for name, row in false_alarms(repeats).items())
+    table = pages.table(["", *(f"{n} dialogues" for n in ALARMED)], alarms)
+    pages.write(path, *parts, WHY, "## False alarms", ALARMS, table, f"{time.perf_counter() - began:.0f} s in all.")
 
 
-INTRODUCTION = """# What the intervals and tests of evaluation are worth
-
-Written by `{command}` on {date}; no figure is written by hand.
+INTRODUCTION = """\
 {repeats} simulations each: how often, in per cent, a 95 % interval holds the truth, and in brackets its mean width in
 per cent of the scale. Dialogues (or students) fail with the chance p; at p = 0 all that is seen is equal. Of
 differences the second student fails half as often again. What each row simulates is told in
@@ -144,17 +143,13 @@ finds hardly any."""
 ALARMED = (10, 50, 265)
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
-
-
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=PAGE)
     args = parser.parse_args()
-    args.out.write_text(page(args.repeats, f"python -m benchmarks.eval.coverage --repeats {args.repeats}"))
+    page(args.repeats, args.out)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import data, estimator, grpo, page, processor, results, student
+from benchmarks.gpu import grpo, micro, page, student
 from steer_verl.errors import SteerError
 
 PAGE = Path(__file__).parents[1]
 ALIAS = {"grpo": ("lora", "full")}
-MEASURES: dict[str, Callable[..., results.Figures]] = {
-    "processor": processor.measure,
-    "estimator": estimator.measure,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training that is cut leaves nothing running
     whole = args.render or all([run(part, args) for part in wanted(args.only)])
-    print(page.write(results.load(args.out), args.page).read_text())
+    page.write(page.load(args.out), args.page)
     return 0 if whole else 1
 
 
@@ -42,14 +38,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="one JSON file a part, logs, student, rows")
     parser.add_argument("--page", type=Path, default=PAGE, help="folder for gpu.md and gpu.png (default: benchmarks)")
-    parser.add_argument("--only", nargs="+", default=results.PARTS, choices=[*results.PARTS, *ALIAS], metavar="PART")
+    parser.add_argument("--only", nargs="+", default=page.PARTS, choices=[*page.PARTS, *ALIAS], metavar="PART")
     parser.add_argument("--steps", type=int, default=3, help="of each training; the first is not counted")
     parser.add_argument("--prompts", type=int, default=16, help="of a step; each is played five times")
     parser.add_argument("--limit", type=float, default=480, help="seconds after which a training is ended")
     parser.add_argument("--model", type=Path, help="a student of your own instead of the random one")
-    parser.add_argument(
-        "--vocabulary", type=int, default=student.VOCABULARY, help="ids of the random one; see student.py"
-    )
+    vocabulary = "ids of the random one; see student.py"
+    parser.add_argument("--vocabulary", type=int, default=student.VOCABULARY, help=vocabulary)
     parser.add_argument("--render", action="store_true", help="write the page from --out; needs no GPU")
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
@@ -59,24 +54,23 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def wanted(only: Sequence[str]) -> list[str]:
     """The parts, in order, without repetition."""
     named = {part for name in only for part in ALIAS.get(name, (name,))}
-    return [part for part in results.PARTS if part in named]
+    return [part for part in page.PARTS if part in named]
 
 
 def run(part: str, args: argparse.Namespace) -> bool:
     """Measure one part and keep what is found; whether it came to its end."""
     print(f"benchmarks.gpu: {part}", flush=True)
-    where = apart(results.machine)
-    if part in MEASURES:
-        results.save(args.out, part, where, apart(MEASURES[part]))
+    where = apart(page.machine)
+    if part not in page.MODES:
+        page.save(args.out, part, where, apart(getattr(micro, part)))
         return True
     model = args.model or apart(student.build, args.out / "student", vocabulary=args.vocabulary)
-    rows = data.build(args.out / "rows", args.prompts * (args.steps + 2))
+    rows = grpo.build_rows(args.out / "rows", args.prompts * (args.steps + 2))
     plan = grpo.Plan(part, Path(model).resolve(), rows, args.out / part, args.steps, args.prompts, args.limit)
-    figures = grpo.measure(plan, lambda found: results.save(args.out, part, where, found))
-    results.save(args.out, part, where, figures)
-    if figures["ended"] != "as planned":
-        print(f"benchmarks.gpu: {part} {figures['ended']}", flush=True)
-    return bool(figures["ended"] == "as planned")
+    ended = grpo.measure(plan, lambda found: page.save(args.out, part, where, found))["ended"]
+    if ended != "as planned":
+        print(f"benchmarks.gpu: {part} {ended}", flush=True)
+    return bool(ended == "as planned")
 
 
 def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

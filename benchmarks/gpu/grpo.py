@@ -25,20 +25,26 @@ LoRA (rank 64, 120 M parameters) needs no offload: 14 GiB of base, 2 GiB of adap
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from benchmarks.gpu.results import Figures
+from benchmarks.gpu.page import Figures
+from steer_verl.data.rows.parquet import write_parquet
+from steer_verl.mini.dialogues import scenes_and_kinds, seed
+from steer_verl.mini.world import Split
 from steer_verl.report.training import parse_step
 
 HERE = Path(__file__).parent
 CODE = HERE.parents[1]
 RECIPE = CODE / "recipes" / "qwen2_5_vl_3b"
+TURNS = 8
+SIDE = 512
+"""Pixels: 18 x 18 image tokens, for the processor rounds to multiples of 28."""
 
 ENVIRONMENT = {
     "VERL_USE_EXTERNAL_MODULES": "steer_verl.plugin",  # no entry point where the project is only on PYTHONPATH
@@ -96,6 +102,22 @@ class Card:
         return {"card/busy": sum(busy) / len(busy), "card/memory_gb": max(used)} if busy else {}
 
 
+def build_rows(folder: Path, rows: int) -> Path:
+    """Write so many dialogues to ``folder/train.parquet``, their pictures beside it; returns the parquet's path.
+
+    The laboratory's scenes are 84 pixels wide and are enlarged: the vision tower's work depends on the size alone.
+    """
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    rng, seeds = random.Random(0), []
+    for number, (kind, scene) in enumerate(scenes_and_kinds(rows, Split.TRAIN, rng)):
+        path = (pictures / f"{number:04d}.png").resolve()
+        scene.draw().resize((SIDE, SIDE)).save(path)
+        seeds.append(seed(f"gpu-{number:04d}", kind, scene, str(path), rng, turns=TURNS))
+    write_parquet(seeds, folder / "train.parquet")
+    return folder / "train.parquet"
+
+
 def overrides(plan: Plan, *, flash_attn: bool | None = None) -> list[str]:
     """The Hydra overrides of ``plan`` on the recipe; ``flash_attn`` is looked up unless it is given."""
     import yaml
@@ -104,7 +126,10 @@ def overrides(plan: Plan, *, flash_attn: bool | None = None) -> list[str]:
     has_flash_attn = find_spec("flash_attn") is not None if flash_attn is None else flash_attn
     chosen = ["common", plan.mode, *([] if has_flash_attn else ["without_flash_attn"])]
     given = {name: getattr(plan, name) for name in ("student", "rows", "run", "prompts", "steps")}
-    return [_filled(line, given) for name in chosen for line in changes[name]]
+    lines = [line for name in chosen for line in changes[name]]
+    for name, value in given.items():
+        lines = [line.replace(f"{{{name}}}", str(value)) for line in lines]
+    return lines
 
 
 def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -153,10 +178,5 @@ def measure(plan: Plan, keep: Callable[[Figures], None]) -> Figures:
         figures["ended"] = "as planned"
     except StageFailed as error:
         figures["ended"] = f"{error}; see {log.name}"
+    keep(figures)
     return figures
-
-
-def _filled(line: str, given: Mapping[str, Any]) -> str:
-    for name, value in given.items():
-        line = line.replace(f"{{{name}}}", str(value))
-    return line

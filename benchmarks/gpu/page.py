@@ -1,49 +1,127 @@
-"""The result page and its plot, from the JSON files of a run alone: no figure is written by hand."""
+"""What a run found, one JSON file a part, and the page and plot that are made of those files alone."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from benchmarks.gpu.results import Figures
-from benchmarks.gpu.steps import OTHER, PHASES, counted, phases, summary
+from benchmarks import pages
+from steer_verl.errors import DataError
+from steer_verl.records import write_whole
+from steer_verl.report.training import Step
 
 MODES = {"lora": "LoRA, rank 64", "full": "full fine-tuning"}
+PARTS = ("processor", "estimator", *MODES)
+"""Every part, in the order in which a whole run takes them: the cheap ones first."""
+PACKAGES = ("torch", "transformers", "vllm", "verl", "ray", "flash-attn")
 PLOT = "gpu.png"
+PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
+"""The parts of a step that verl times (trainer/ppo/v1/trainer_base.py:562-612, trainer_sync.py:36)."""
+OTHER = "other"
+MEANS = {
+    "step (s)": "timing_s/step",
+    "tokens a step": "perf/total_num_tokens",
+    "tokens/s, whole step": "perf/throughput",
+    "MFU of the update": "perf/mfu/actor",
+    "student engine idle, share of the step": "steer/engine_idle_share",
+    "card busy with a kernel, share of the step": "card/busy",
+    "tokens an answer": "steer/answer_tokens",
+    "rollout and actor, correlation of probabilities": "training/rollout_actor_probs_pearson_corr",
+}
+PEAKS = {
+    "actor, allocated (GiB)": "actor/perf/max_memory_allocated_gb",
+    "actor, reserved (GiB)": "actor/perf/max_memory_reserved_gb",
+    "card, all processes (GiB)": "card/memory_gb",
+    "host (GiB)": "actor/perf/cpu_memory_used_gb",
+}
+
+Figures = dict[str, Any]
 
 
-def write(found: Mapping[str, Figures], folder: Path) -> Path:
-    """Write ``gpu.md`` and, when there are steps, ``gpu.png`` to ``folder``; returns the page's path."""
+def machine() -> str:
+    """Where and with what this was measured. Opens the device: call it in a process that may hold a little memory."""
+    import torch
+
+    card = torch.cuda.get_device_properties(0)
+    device = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+    return f"{device}; {date.today()}; {pages.machine(*PACKAGES)}"
+
+
+def save(out: Path, part: str, where: str, figures: Figures) -> None:
+    """Write ``<out>/<part>.json``, atomically."""
+    write_whole(out / f"{part}.json", json.dumps({"machine": where, "figures": figures}, indent=1))
+
+
+def load(out: Path) -> dict[str, Figures]:
+    """Part -> ``{"machine": ..., "figures": ...}`` of every part that was measured.
+
+    Raises:
+        DataError: nothing was measured, or a file cannot be read.
+    """
+    found = {}
+    for part in PARTS:
+        path = out / f"{part}.json"
+        try:
+            if path.exists():
+                found[part] = json.loads(path.read_text())
+        except ValueError:
+            raise DataError(f"{path}: not JSON; remove it and measure again with --only {part}") from None
+    if not found:
+        raise DataError(f"{out}: no result of any part; run `python -m benchmarks.gpu --out {out}` on a GPU first")
+    return found
+
+
+def counted(steps: Sequence[Step]) -> list[Step]:
+    """The steps after the first, which compiles and warms up; none when there is no other."""
+    return [step for step in steps if step.get("step", 0) > 1]
+
+
+def phases(steps: Sequence[Step]) -> dict[str, float]:
+    """Mean seconds of each phase of a step, and of what lies between them (``other``), over ``steps``."""
+    if not steps:
+        return {}
+    found = {name: seen for name in PHASES if (seen := _known(steps, f"timing_s/{name}"))}
+    means = {name: fmean(seen) for name, seen in found.items()}
+    return {**means, OTHER: max(fmean(step["timing_s/step"] for step in steps) - sum(means.values()), 0.0)}
+
+
+def summary(steps: Sequence[Step]) -> dict[str, float]:
+    """The figures of the page by title; one that verl did not log is absent. Memory is the peak, the rest means."""
+    found = {title: fmean(seen) for title, key in MEANS.items() if (seen := _known(steps, key))}
+    found |= {title: max(seen) for title, key in PEAKS.items() if (seen := _known(steps, key))}
+    written = [
+        step["steer/total_turns"] * step["steer/answer_tokens"] / step["timing_s/gen"]
+        for step in steps
+        if step.keys() >= {"steer/total_turns", "steer/answer_tokens"} and step.get("timing_s/gen")
+    ]
+    return {**found, "student's own tokens/s while generating": fmean(written)} if written else found
+
+
+def write(found: Mapping[str, Figures], folder: Path) -> str:
+    """Write ``gpu.md`` and, when there are steps, ``gpu.png`` to ``folder``; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    if any(_seconds(found).values()):
-        plot(_seconds(found), folder / PLOT)
-    page = folder / "gpu.md"
-    page.write_text(render(found))
-    return page
-
-
-def render(found: Mapping[str, Figures]) -> str:
-    """The whole page, of the parts that were measured."""
-    writers = {"processor": _processor, "estimator": _estimator}
     parts = ["# On a GPU: figures", "Written by `python -m benchmarks.gpu`; no figure is written by hand."]
-    if trainings := {mode: found[mode]["figures"] for mode in MODES if mode in found}:
-        parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings)]
-    for part, writer in writers.items():
-        if part in found:
-            parts += writer(found[part]["figures"])
-    return "\n\n".join([*parts, "## Where", _where(found)]) + "\n"
+    trainings = {mode: found[mode]["figures"] for mode in MODES if mode in found}
+    if trainings:
+        parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings, folder / PLOT)]
+    if "processor" in found:
+        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _processor(found["processor"]["figures"])]
+    if "estimator" in found:
+        parts += _estimator(found["estimator"]["figures"])
+    where = "\n".join(f"- {part}: {result['machine']}" for part, result in found.items())
+    return pages.write(folder / "gpu.md", *parts, "## Where", where)
 
 
-def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> Path:
+def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Bars of the mean step, one a training, stacked by phase."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     from steer_verl import plots
 
-    figure = Figure(figsize=(7.2, 1.6 + 0.7 * len(seconds)), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pages.sheet(7.2, 1.6 + 0.7 * len(seconds))
     axes = figure.add_subplot()
     colours = dict(zip((*PHASES, OTHER), (*plots.COLOURS[1:], plots.INK, "#4fa3a5", plots.COLOURS[0]), strict=False))
     for row, phase in enumerate(seconds.values()):
@@ -59,89 +137,52 @@ def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     plots.dress(axes, "Where a GRPO step's time goes", "one card, 8 turns, embedded tutor; first step left out")
     axes.grid(visible=False)
     figure.legend(loc="outside lower center", ncols=len(colours), frameon=False, fontsize=8.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
-    return path
 
 
-def _seconds(found: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
-    by_mode = {mode: phases(counted(found[mode]["figures"]["steps"])) for mode in MODES if mode in found}
-    return {mode: phase for mode, phase in by_mode.items() if phase}
-
-
-def _trainings(trainings: Mapping[str, Figures]) -> list[str]:
+def _trainings(trainings: Mapping[str, Figures], picture: Path) -> list[str]:
     steps = {mode: counted(figures["steps"]) for mode, figures in trainings.items()}
-    summaries = {mode: summary(found) for mode, found in steps.items()}
     seconds = {mode: phases(found) for mode, found in steps.items()}
-    rows = [
-        [f"{name} (s)", *_cells(seconds, name)] for name in (*PHASES, OTHER) if any(name in s for s in seconds.values())
+    columns = [
+        {"steps counted": len(steps[mode]), **{f"{k} (s)": v for k, v in seconds[mode].items()}, **summary(steps[mode])}
+        for mode in trainings
     ]
-    titles = list(dict.fromkeys(title for found in summaries.values() for title in found))
-    rows = [["steps counted", *(str(len(found)) for found in steps.values())], *rows]
-    rows += [[title, *_cells(summaries, title)] for title in titles]
-    text = [_table(["", *(MODES[mode] for mode in trainings)], rows)]
-    if any(seconds.values()):
+    titles = dict.fromkeys(title for column in columns for title in column)
+    rows = [[t, *(pages.number(c[t]) if math.isfinite(c.get(t, math.nan)) else "-" for c in columns)] for t in titles]
+    text = [pages.table(["", *(MODES[mode] for mode in trainings)], rows)]
+    if seen := {mode: phase for mode, phase in seconds.items() if phase}:
+        plot(seen, picture)
         text.append(f"![step time by phase]({PLOT})")
     text += [f"{MODES[m]} ended early: {f['ended']}." for m, f in trainings.items() if f["ended"] != "as planned"]
-    attention = {_attention(figures["overrides"]) for figures in trainings.values()}
-    return [
-        *text,
-        f"Means over the steps after the first; memory is the peak. Attention: {'; '.join(sorted(attention))}.",
-    ]
+    padded = any(line.endswith("attn_implementation=sdpa") for f in trainings.values() for line in f["overrides"])
+    attention = "sdpa, padded, log-probs in chunks (no flash-attn here)" if padded else "flash-attn, packed"
+    return [*text, f"Means over the steps after the first; memory is the peak. Attention: {attention}."]
 
 
-def _attention(overrides: Sequence[str]) -> str:
-    padded = any(line.endswith("attn_implementation=sdpa") for line in overrides)
-    return "sdpa, padded, log-probs in chunks (no flash-attn here)" if padded else "flash-attn, packed"
-
-
-def _processor(figures: Figures) -> list[str]:
+def _processor(figures: Figures) -> str:
     ways = list(figures["rows"][0]["group_ms"])
     header = ["picture", "device", "image tokens", "pixel_values (MB)", "one pass (ms)"]
     header += [f"{way}, n = {figures['rollouts']} (ms)" for way in ways]
     rows = [
-        [row["size"], row["device"], str(row["tokens"]), f"{row['bytes'] / 1e6:.1f}", f"{row['one_ms']:.1f}"]
+        [row["size"], row["device"], row["tokens"], f"{row['bytes'] / 1e6:.1f}", f"{row['one_ms']:.1f}"]
         + [f"{row['group_ms'][way]:.1f}" for way in ways]
         for row in figures["rows"]
     ]
-    return ["## Image processor, Qwen2.5-VL's own pixel limits", _table(header, rows)]
+    return pages.table(header, rows)
 
 
 def _estimator(figures: Figures) -> list[str]:
-    rows: list[dict[str, Any]] = figures["rows"]
-    times = {(row["estimator"], row["device"]): row["ms"] for row in rows}
-    devices, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("device", "estimator"))
-    base = names[0]
-    header = ["estimator", *(text for device in devices for text in (f"{device} (ms)", f"of {base}"))]
-    table = [
-        [name]
-        + [
-            text
-            for device in devices
-            for text in (f"{times[name, device]:.1f}", f"{times[name, device] / times[base, device]:.2f}")
-        ]
-        for name in names
+    base = {row["device"]: row["ms"] for row in figures["rows"] if row["estimator"] == "verl grpo"}
+    rows = [
+        [row["estimator"], row["device"], f"{row['ms']:.1f}", f"{row['ms'] / base[row['device']]:.2f}"]
+        for row in figures["rows"]
     ]
-    title = f"## Advantage estimator, {figures['dialogues']} x {figures['tokens']} tokens"
-    return [title, _table(header, table), f"Median, taken in turns; {figures['threads']} threads on the CPU."]
+    return [
+        f"## Advantage estimator, {figures['dialogues']} x {figures['tokens']} tokens",
+        pages.table(["estimator", "device", "ms", "of verl's"], rows),
+        f"Median, taken in turns; {figures['threads']} threads on the CPU.",
+    ]
 
 
-def _where(found: Mapping[str, Figures]) -> str:
-    places: dict[str, list[str]] = {}
-    for part, result in found.items():
-        places.setdefault("; ".join(result["machine"].values()), []).append(part)
-    return "\n".join(f"- {', '.join(parts)}: {place}" for place, parts in places.items())
-
-
-def _cells(columns: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
-    return [_number(column.get(name)) for column in columns.values()]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+def _known(steps: Sequence[Step], name: str) -> list[float]:
+    return [step[name] for step in steps if math.isfinite(step.get(name, math.nan))]

@@ -6,14 +6,11 @@ A dialogue is tagged with the first and the last version of the weights that it 
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks import mini_grpo
-from benchmarks.rollout.row import Row
+from benchmarks.rollout.page import Row
 from steer_verl.report.training import Step
 
 STEPS = 4
@@ -22,11 +19,6 @@ RUNS = {
     "separate_async": ("mode=separate_async",),
     "separate_async, hybrid engine": ("mode=separate_async", "actor_rollout_ref.hybrid_engine=true"),
 }
-
-
-def play(folder: Path, overrides: tuple[str, ...]) -> list[Step]:
-    """What verl logged at each step, at a rate of learning that makes old weights differ from new ones."""
-    return mini_grpo.run(folder, STEPS, *overrides, "trainer.save_freq=-1", "actor_rollout_ref.actor.optim.lr=1e-3")
 
 
 def row(name: str, steps: list[Step]) -> Row:
@@ -43,17 +35,10 @@ def row(name: str, steps: list[Step]) -> Row:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Every mode, one after the other."""
-    rows, runs = [], {}
-    for name, overrides in RUNS.items():
-        steps = play(folder / name.replace(", ", "_").replace(" ", "_"), overrides)
-        keep = ("training/off_policy/", "training/rollout_actor_probs", "timing_s/step", "step")
-        runs[name] = [{key: value for key, value in step.items() if key.startswith(keep)} for step in steps]
-        rows.append(row(name, steps).as_dict())
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    return {"rows": rows, "runs": runs, "notes": []}
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(measure(Path(scratch))))
+    """Every mode, one after the other, at a rate of learning that makes old weights differ from new ones."""
+    changes = ("trainer.save_freq=-1", "actor_rollout_ref.actor.optim.lr=1e-3")
+    rows = [
+        row(name, mini_grpo.run(folder / str(number), STEPS, *overrides, *changes))
+        for number, (name, overrides) in enumerate(RUNS.items())
+    ]
+    return {"rows": [row.as_dict() for row in rows]}

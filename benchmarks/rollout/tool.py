@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from verl.tools.function_tool import function_tool
 
-from benchmarks.rollout.pace import now
-from benchmarks.rollout.sides import next_question
+from benchmarks.rollout.simulation import next_question, now
 
 
 @function_tool("ask_tutor")

@@ -1,54 +1,51 @@
-"""Hundreds of dialogues at once, against the shortest time in which they could end; part ``waiting`` and ``limits``.
+"""Hundreds of dialogues at once, against the shortest time in which they could end.
 
-Without a limit (``waiting``: two of verl's workers) that is the critical path, the slowest dialogue's own waiting.
-Where the student or the tutor works on a limited number of turns at once (``limits``: one worker, so that the limit is
-not cut in two), it is the work divided by that number. Pictures have the paper's size, 512 x 512.
+Without a limit that is the critical path, the slowest dialogue's own waiting; two of verl's workers play. Where the
+student or the tutor works on a limited number of turns at once, it is the work divided by that number; one worker, so
+that the limit is not cut in two. Pictures have the paper's size, 512 x 512.
+
+Against verl's loop our tutor's verdict is awaited, as verl's loop must; :func:`order` says what it is worth to go on
+with the question as soon as it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import ray
 
-from benchmarks.rollout.lab import TURNS, Lab, N
-from benchmarks.rollout.pace import Pace
-from benchmarks.rollout.row import Row
+from benchmarks.rollout.page import Row
+from benchmarks.rollout.simulation import QUESTION, SIDES, TURNS, Lab, N, Pace
 
 WORKERS = 2
 """Processes; verl's default is 8. This many cores had the machine of the committed figures."""
 PROMPTS = 64
-LIMITS = {"tutor: 40 at once": {"tutor_slots": 40}, "student: 20 at once": {"student_slots": 20}}
-"""Turns that a limited student or tutor works on at once: 64 s of work for either."""
+TUTOR, STUDENT = {"tutor_slots": 40}, {"student_slots": 20}
+"""Turns that a limited tutor or student works on at once: 64 s of work for either."""
+LIMITS = {"tutor: 40 at once": TUTOR, "student: 20 at once": STUDENT}
 CURVE = (35, 320, 1280, 2560)
 """Dialogues. The queue keeps every rollout's pixels until a trainer takes them, so these pictures are of 224 x 224."""
-SIDES = {"ours": "steer_dialogue", "verl": "tool_agent"}
 
 
-def run(
-    lab: Lab, loop: str, dialogues: int, workers: int = WORKERS, *, student_slots: int = 0, tutor_slots: int = 0
-) -> dict[str, float]:
+def run(lab: Lab, side: str, dialogues: int, workers: int = WORKERS, seed: int = 0, **pace: Any) -> dict[str, float]:
     """Play so many dialogues of 8 turns and compare with the bounds; each worker has the slots for itself."""
-    slots = {"student_slots": student_slots, "tutor_slots": tutor_slots}
-    crew = lab.crew(loop, [Pace(seed=number, **slots) for number in range(workers)])
+    crew = lab.crew(side, [Pace(seed=100 * seed + number, **pace) for number in range(workers)])
     ray.get([worker.play.remote(lab.rows(1)) for worker in crew])  # imports and first uses
-    prompts = max(1, round(dialogues / N))
-    rows = lab.rows(prompts)
+    rows = lab.rows(max(1, round(dialogues / N)))
     played = ray.get([worker.play.remote(rows[number::workers]) for number, worker in enumerate(crew)])
     for worker in crew:
         ray.kill(worker)
     lab.empty_queue()
     waits = [dialogue for one in played for dialogue in one.waits]
-    path = max(map(sum, waits))
-    students, tutors = (sum(sum(dialogue[first::2]) for dialogue in waits) for first in (0, 1))
-    work = max(students / student_slots if student_slots else 0.0, tutors / tutor_slots if tutor_slots else 0.0)
+    path = max(shortest(dialogue, QUESTION if pace.get("early") else 1.0) for dialogue in waits)
+    slots = (pace.get("student_slots"), pace.get("tutor_slots"))
+    work = max(sum(sum(d[first::2]) for d in waits) / n if n else 0.0 for first, n in enumerate(slots))
     wall, turns = max(one.seconds for one in played), len(waits) * TURNS
-    return {
+    found = {
         "dialogues": len(waits),
         "wall": wall,
         "critical_path": path,
@@ -57,45 +54,66 @@ def run(
         "cpu_ms_per_turn": 1e3 * sum(one.cpu for one in played) / turns,
         "loop_ms_per_turn": 1e3 * sum(one.loop_cpu for one in played) / turns,
     }
+    print(side, json.dumps(pace), json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+def shortest(waits: list[float], question: float) -> float:
+    """The shortest time of a dialogue: it goes on after so much of each ruling and ends with the last verdict."""
+    now = end = 0.0
+    for student, tutor in zip(waits[0::2], waits[1::2], strict=True):
+        asked = now + student
+        now, end = asked + question * tutor, max(end, asked + tutor)
+    return max(now, end)
 
 
 def compare(lab: Lab, limit: str, repeats: int, workers: int, **slots: int) -> tuple[Row, list[dict[str, Any]]]:
     """Both sides in turns; the row has the medians of wall time over bound."""
-    runs: list[dict[str, Any]] = []
-    for _ in range(repeats):
-        for side, loop in SIDES.items():
-            runs.append({"limit": limit, "side": side, **run(lab, loop, PROMPTS * N, workers, **slots)})
-            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
+    runs = [
+        {"limit": limit, "side": side, **run(lab, side, PROMPTS * N, workers, repeat, **slots)}
+        for repeat in range(repeats)
+        for side in SIDES
+    ]
     ours, other = (median(one["over_bound"] for one in runs if one["side"] == side) for side in SIDES)
-    return Row(f"320 dialogues, {limit}: wall / bound", "", ours, other, "at most 1.10", ours <= 1.10), runs
+    return Row(f"{PROMPTS * N} dialogues, {limit}: wall / bound", "", ours, other, "at most 1.10", ours <= 1.10), runs
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def no_limit(folder: Path) -> dict[str, Any]:
     """Without a limit, and the curve of our cost per turn."""
     lab = Lab(folder, (512, 512))
     with lab.running():
         row, runs = compare(lab, "no limit", 3, WORKERS)
-        points, small = [], Lab(folder / "small", (224, 224))
-        for dialogues in CURVE:
-            points.append(run(small, SIDES["ours"], dialogues))
-            print(json.dumps(points[-1]), file=sys.stderr, flush=True)
+        small = Lab(folder / "small", (224, 224))
+        points = [run(small, "ours", dialogues) for dialogues in CURVE]
     costs = [point["cpu_ms_per_turn"] for point in points]
     flat = costs[-1] / median(costs)
     what = f"CPU of a turn at {CURVE[-1]} dialogues against the median of {CURVE[0]}..{CURVE[-1]}"
     rows = [row, Row(what, "", flat, None, "flat: at most 1.25", flat <= 1.25)]
-    return {"rows": [row.as_dict() for row in rows], "runs": runs, "curve": points, "notes": []}
+    return {"rows": [row.as_dict() for row in rows], "runs": runs, "curve": points}
 
 
-def measure_limits(folder: Path) -> dict[str, Any]:
+def limits(folder: Path) -> dict[str, Any]:
     """With a tutor, and with a student, that works on so many turns at once."""
     lab = Lab(folder, (512, 512))
     with lab.running():
         found = [compare(lab, limit, 1, 1, **slots) for limit, slots in LIMITS.items()]
-    runs = [one for _, some in found for one in some]
-    return {"rows": [row.as_dict() for row, _ in found], "runs": runs, "notes": []}
+    return {"rows": [row.as_dict() for row, _ in found], "runs": [one for _, runs in found for one in runs]}
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        part = measure_limits if "limits" in sys.argv[1:] else measure
-        print(json.dumps(part(Path(scratch))))
+def order(folder: Path) -> dict[str, Any]:
+    """The question told first beside the verdict awaited, in turns: our loop, the same student and tutor."""
+    cases: dict[str, tuple[dict[str, int], int, float]] = {
+        "no limit on the tutor": ({}, WORKERS, 0.70),
+        "tutor: 40 at once": (TUTOR, 1, 1.05),
+    }
+    lab, rows = Lab(folder, (512, 512)), []
+    with lab.running():
+        for limit, (slots, workers, most) in cases.items():
+            walls: dict[bool, list[float]] = {False: [], True: []}
+            for repeat in range(3):
+                for early, seconds in walls.items():
+                    seconds.append(run(lab, "ours", PROMPTS * N, workers, repeat, early=early, **slots)["wall"])
+            first, awaited = median(walls[True]), median(walls[False])
+            what, met = f"{PROMPTS * N} dialogues, {limit}: wall time", first <= most * awaited
+            rows.append(Row(what, "s", first, awaited, f"ratio <= {most:g}", met, "the verdict awaited"))
+    return {"rows": [row.as_dict() for row in rows]}

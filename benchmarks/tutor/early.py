@@ -10,26 +10,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks.rollout.prefill import dialogue
+from benchmarks import pages
 from steer_verl.config import EndpointConfig, TutorConfig
+from steer_verl.mini import answers, dialogues
+from steer_verl.mini.world import Split, draw_scene
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import Attack, TutorRequest, Verdict
+from steer_verl.types import Attack, DialogueKind, QuestionOrigin, Turn, TutorRequest, Unscored, UnscoredReason, Verdict
 
-TABLE = Path(__file__).with_suffix(".md")
 WAYS = {
     "question first, streamed": {"order": "question_first", "stream": True},
     "question first, whole": {"order": "question_first", "stream": False},
     "scores first (the paper's order)": {"order": "scores_first", "stream": False},
 }
+
+
+TURNS = 4
+UNJUDGED = Unscored(reason=UnscoredReason.TIMEOUT)
+"""No prompt shows what earlier answers scored."""
 
 
 @dataclass
@@ -42,6 +47,24 @@ class Found:
     questions: int = 0
     verdicts: int = 0
     requests: int = 0
+
+    def cells(self) -> list[object]:
+        """Of the table."""
+        times = [f"{median(seconds):.2f}" for seconds in (self.question, self.verdict)]
+        return [self.exchanges, *times, self.questions, self.verdicts, self.requests]
+
+
+def dialogue(number: int) -> list[TutorRequest]:
+    """What the tutor is shown of one dialogue, turn by turn."""
+    rng = random.Random(number)
+    scene = draw_scene(rng, Split.TRAIN, restricted=True)
+    seed = dialogues.seed(f"s{number}", DialogueKind.RED_TEAM, scene, "device.png", rng, turns=TURNS + 1)
+    found, closed = list[TutorRequest](), list[Turn]()
+    for user, hint in pairwise(seed.turns):
+        answer = answers.expert_answer(scene, user.text, rng)
+        found.append(TutorRequest(seed=seed, turns=tuple(closed), user=user, answer=answer, static_next_turn=hint))
+        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=answer, verdict=UNJUDGED))
+    return found
 
 
 def tutor(base_url: str, model: str, order: str, stream: bool) -> OpenAITutor:
@@ -68,46 +91,19 @@ async def ask(asked: OpenAITutor, request: TutorRequest, found: Found) -> None:
     found.requests += response.usage.requests
 
 
-async def measure(base_url: str, model: str, dialogues: int) -> dict[str, Found]:
+async def measure(base_url: str, model: str, count: int) -> dict[str, Found]:
     """Every dialogue in every way."""
     tutors = {name: tutor(base_url, model, str(way["order"]), bool(way["stream"])) for name, way in WAYS.items()}
     found = {name: Found() for name in WAYS}
     try:
-        for number in range(dialogues):
+        for number in range(count):
             for name, asked in tutors.items():
-                for request in dialogue(number, turns=5)[:-1]:
+                for request in dialogue(number):
                     await ask(asked, request, found[name])
     finally:
         for asked in tutors.values():
             await asked.close()
     return found
-
-
-def table(found: dict[str, Found], model: str) -> str:
-    """The page."""
-    lines = [
-        "# Time to the next question and to the verdict, with a real model",
-        "",
-        "Written by `python -m benchmarks.tutor.early`; no figure is written by hand. "
-        f"{model}, one request at a time; medians.",
-        "",
-        "| reply | exchanges | to the question (s) | to the verdict (s) | usable questions | verdicts | requests |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, one in found.items():
-        cells = [one.exchanges, f"{median(one.question):.2f}", f"{median(one.verdict):.2f}"]
-        lines.append(f"| {name} | " + " | ".join(map(str, [*cells, one.questions, one.verdicts, one.requests])) + " |")
-    streamed, whole, _ = found.values()
-    saved = 1 - median(streamed.question) / median(whole.question)
-    lines += [
-        "",
-        f"A dialogue goes on {100 * saved:.0f} % earlier than where it waits for the whole reply. A verdict that "
-        "cannot be read is asked for again: with the question first alone; with the scores first the question waits "
-        "for that too.",
-        "",
-        f"<sub>{date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}</sub>",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -116,11 +112,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-url", required=True, help="of an OpenAI-compatible server, with its /v1")
     parser.add_argument("--model", required=True, help="the name by which the server knows the model")
     parser.add_argument("--name", help="what the page calls it")
-    parser.add_argument("--dialogues", type=int, default=4, help="of 4 turns each")
+    parser.add_argument("--dialogues", type=int, default=4, help=f"of {TURNS} turns each")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options.base_url, options.model, options.dialogues))
-    TABLE.write_text(table(found, options.name or options.model))
-    print(TABLE.read_text())
+    streamed, whole, _ = (median(one.question) for one in found.values())
+    header = "reply, exchanges, to the question (s), to the verdict (s), usable questions, verdicts, requests"
+    pages.write(
+        Path(__file__).with_suffix(".md"),
+        "# Time to the next question and to the verdict, with a real model",
+        pages.written("python -m benchmarks.tutor.early"),
+        f"{options.name or options.model}, one request at a time; medians.",
+        pages.table(header.split(", "), ([name, *one.cells()] for name, one in found.items())),
+        f"A dialogue goes on {100 * (1 - streamed / whole):.0f} % earlier than where it waits for the whole reply. A "
+        "verdict that cannot be read is asked for again: with the question first alone; with the scores first the "
+        "question waits for that too.",
+    )
 
 
 if __name__ == "__main__":

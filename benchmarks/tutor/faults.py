@@ -6,14 +6,12 @@ Plays every cell of tests/rollout/fault_matrix.py (what a cell is stands there) 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import platform
 import tempfile
 from collections import defaultdict
-from datetime import date
 from pathlib import Path
 
+from benchmarks import pages
 from tests.rollout.fault_matrix import (
     MEMBERS,
     REASKED,
@@ -22,65 +20,12 @@ from tests.rollout.fault_matrix import (
     RETRIES,
     TURNS,
     UNUSABLE,
-    Cell,
-    Outcome,
     cells,
     faults_of,
     play,
 )
 
-HERE = Path(__file__).parent
-
-
-async def main() -> None:
-    """Play all and write the table."""
-    from rich.progress import track
-
-    from steer_verl.mini.model import make_processor
-
-    logging.disable(logging.WARNING)  # breakers and retries tell of every injected fault
-    processor = make_processor()
-    with tempfile.TemporaryDirectory() as folder:
-        clean = await play(None, processor, Path(folder) / "clean")
-        found = []
-        for number, cell in enumerate(track([*cells()], "cells")):
-            outcome = await play(cell, processor, Path(folder) / str(number))
-            found.append((cell, outcome, faults_of(cell, clean, outcome)))
-    text = report(clean, found)
-    (HERE / "faults.md").write_text(text)
-    print(text)
-
-
-def report(clean: Outcome, found: list[tuple[Cell, Outcome, list[str]]]) -> str:
-    """The whole of ``faults.md``."""
-    wrong = [f"- {cell}: {'; '.join(faults)}" for cell, _, faults in found if faults]
-    by_reason: dict[str, list[tuple[Cell, Outcome, list[str]]]] = defaultdict(list)
-    for entry in found:
-        by_reason[entry[0].reason].append(entry)
-    rows = [_row(reason, entries) for reason, entries in by_reason.items()]
-    header = ["reason", "what is done about it", "cells", "as they must be", "faults injected", "dialogues lost"]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
-    return PAGE.format(
-        command="STEER_CPU=1 python -m benchmarks.tutor.faults",
-        today=date.today(),
-        python=platform.python_version(),
-        cells=len(found),
-        reasons=len(by_reason),
-        members=MEMBERS,
-        turns=TURNS,
-        retries=RETRIES,
-        reasks=REASKS,
-        requests=clean.requests,
-        table=table,
-        verdict="Cells that are not as they must be:" if wrong else "No cell deviates.",
-        wrong="\n".join(wrong),
-    )
-
-
-PAGE = """# A tutor that fails: the matrix
-
-Written by `{command}` on {today} (Python {python}); no figure is written by hand.
-
+PAGE = """\
 {cells} cells: {reasons} reasons x first, middle, last turn x one member, the whole group x once, for ever. A cell is a
 group of {members} dialogues of {turns} turns through verl's agent loop base, our loop, environment, tutor client and
 estimator, against a real HTTP server ({retries} retries, {reasks} re-ask; pauses are skipped). The fault-free group
@@ -93,27 +38,56 @@ without loss; every other member's scores and rewards equal the fault-free run's
 those of the fault-free group without the lost members; a turn whose question is there is never asked for another;
 attempts at the server, in the request log and in the usage agree and stay inside the budget.
 
-{verdict}
-{wrong}
-"""
+{verdict}"""
 
 
-def _row(reason: str, entries: list[tuple[Cell, Outcome, list[str]]]) -> list[str]:
-    done = (
+async def main() -> None:
+    """Play all and write the table."""
+    from rich.progress import track
+
+    from steer_verl.mini.model import make_processor
+
+    logging.disable(logging.WARNING)  # breakers and retries tell of every injected fault
+    processor = make_processor()
+    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        clean = await play(None, processor, Path(folder) / "clean")
+        for number, cell in enumerate(track([*cells()], "cells")):
+            outcome = await play(cell, processor, Path(folder) / str(number))
+            faults = faults_of(cell, clean, outcome)
+            lost = sum(bool(trajectory.lost) for trajectory in outcome.trajectories)
+            counts = (1, not faults, outcome.injected["injected"], lost)
+            rows[cell.reason] = [sum(pair) for pair in zip(rows[cell.reason], counts, strict=True)]
+            wrong += [f"- {cell}: {'; '.join(faults)}"] if faults else []
+    header = ["reason", "what is done about it", "cells", "as they must be", "faults injected", "dialogues lost"]
+    page = PAGE.format(
+        cells=sum(counts[0] for counts in rows.values()),
+        reasons=len(rows),
+        members=MEMBERS,
+        turns=TURNS,
+        retries=RETRIES,
+        reasks=REASKS,
+        requests=clean.requests,
+        table=pages.table(header, ([reason, done(reason), *counts] for reason, counts in rows.items())),
+        verdict="\n".join(["Cells that are not as they must be:\n", *wrong]) if wrong else "No cell deviates.",
+    )
+    said = pages.written("STEER_CPU=1 python -m benchmarks.tutor.faults")
+    pages.write(Path(__file__).with_suffix(".md"), "# A tutor that fails: the matrix", said, page)
+
+
+def done(reason: str) -> str:
+    """What the client does about a failure."""
+    if reason in UNUSABLE:
+        return "the static question is asked"
+    return (
         "asked again after a pause"
         if reason in RETRIED
         else "asked again at once"
         if reason in REASKED
         else "nothing: final"
     )
-    if reason in UNUSABLE:
-        done = "the static question is asked"
-    right = sum(not faults for _, _, faults in entries)
-    injected = sum(outcome.injected["injected"] for _, outcome, _ in entries)
-    lost = sum(bool(trajectory.lost) for _, outcome, _ in entries for trajectory in outcome.trajectories)
-    return [reason, done, str(len(entries)), f"{right}", str(injected), str(lost)]
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    asyncio.run(main())

@@ -1,50 +1,63 @@
-"""A thousand dialogues against every kind of server at once: ``STEER_CPU=1 python -m benchmarks.tutor.soak``.
+"""A thousand dialogues at once, undisturbed and against bad servers: ``STEER_CPU=1 python -m benchmarks.tutor.soak``.
 
-A real HTTP server on loopback draws, for every request, either a good reply or one of the kinds of
-tests/models/kinds.py: how real providers answer, and what a hostile server sends. No dialogue may be lost in silence,
-every outcome is counted, no turn takes longer than its deadline, and memory stays bounded. Writes
-benchmarks/tutor/soak.md.
+The same dialogues are played three times against a real HTTP server on loopback that thinks for a while over each
+ruling and streams every second one: undisturbed; with faults of the usual kinds in one request of twenty; and with one
+request in four that meets one of the kinds of tests/models/kinds.py: how real providers answer, and what a hostile
+server sends. No dialogue may be lost in silence, every outcome is counted, no turn takes longer than its deadline, and
+memory stays bounded. Writes benchmarks/tutor/soak.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import logging
 import os
-import platform
 import random
 import resource
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
+from benchmarks import pages
 from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.dialogue import Dialogue
 from steer_verl.models.cache import Cache
 from steer_verl.models.log import Summary, read_log, summary
 from steer_verl.tutor.client import OpenAITutor
-from steer_verl.types import Seed, Status, Trajectory, Unscored, UnscoredReason, UserTurn, Verdict
+from steer_verl.types import Seed, Status, Trajectory, Turn, Unscored, UnscoredReason, UserTurn, Verdict
 from tests.models.fault_server import (
     MODEL,
     FaultServer,
     Request,
     Step,
+    dropped,
+    flood,
     good,
     question_of,
     refuses_schema,
+    says,
     slow,
+    status,
     streams,
     verdict_of,
 )
 from tests.models.kinds import HOSTILE, TABLE
 
-HERE = Path(__file__).parent
-TURNS, THINKING = 4, 0.05
-DEADLINE, ATTEMPT = 20.0, 3.0
+TURNS = 4
+DEADLINE, ATTEMPT = 60.0, 5.0
 """Seconds for a turn, and for one attempt at it."""
+USUAL: dict[str, Step] = {
+    "connection dropped": dropped(),
+    "503": status(503),
+    "429, Retry-After 1": status(429, retry_after=1),
+    "no JSON": says("no verdict", kind="bad_json"),
+    "cut at max_tokens": flood(),
+}
 
 
 @dataclass(frozen=True)
@@ -54,24 +67,30 @@ class Outcome:
     trajectories: list[Trajectory]
     injected: Counter[str]
     requests: int
+    peak: int
+    """Requests in flight at most."""
     log: Summary
     seconds: float
+    cpu: float
     grown: float
     """MiB."""
     kept: int
     """Replies in the cache."""
 
     @property
+    def turns(self) -> list[Turn]:
+        """All answers."""
+        return [turn for trajectory in self.trajectories for turn in trajectory.turns]
+
+    @property
     def unscored(self) -> Counter[str]:
         """Turns without a verdict, by reason."""
-        verdicts = [turn.verdict for trajectory in self.trajectories for turn in trajectory.turns]
-        return Counter(verdict.reason.value for verdict in verdicts if isinstance(verdict, Unscored))
+        return Counter(turn.verdict.reason.value for turn in self.turns if isinstance(turn.verdict, Unscored))
 
     @property
     def faults(self) -> list[str]:
         """What is not as it must be; nothing when all is well."""
-        turns = [turn for trajectory in self.trajectories for turn in trajectory.turns]
-        sent = sum(turn.usage.requests for turn in turns)
+        sent = sum(turn.usage.requests for turn in self.turns)
         checks = {
             "a dialogue without a record": all(trajectory.turns for trajectory in self.trajectories),
             "a dialogue that is neither complete nor lost for a reason": all(
@@ -84,9 +103,28 @@ class Outcome:
                 self.requests == sent == self.log.usage.requests
             ),
             "outcomes in the log that do not add up": sum(self.log.outcomes.values()) == self.requests,
-            "a turn beyond its deadline": all(turn.tutor_seconds < DEADLINE + 5 for turn in turns),
+            "a turn beyond its deadline": all(turn.tutor_seconds < DEADLINE + 5 for turn in self.turns),
         }
-        return [what for what, good in checks.items() if not good]
+        return [what for what, holds in checks.items() if not holds]
+
+    def cells(self) -> dict[str, object]:
+        """Of the page's table."""
+        complete = sum(trajectory.stop.value == "completed" for trajectory in self.trajectories)
+        return {
+            "dialogues, all with a record": len(self.trajectories),
+            "complete; lost, for want of a score": f"{complete}; {len(self.trajectories) - complete}",
+            "turns scored": sum(isinstance(turn.verdict, Verdict) for turn in self.turns),
+            "turns unscored, by reason": _listed(self.unscored),
+            "requests at the server, in the usage and in the log": self.requests,
+            "attempts by outcome": _listed(self.log.outcomes),
+            "odd requests, kinds of them": f"{self.injected.total()}, {len(self.injected)}",
+            "requests in flight at most": self.peak,
+            "replies kept in the cache": self.kept,
+            "longest turn (s)": f"{max(turn.tutor_seconds for turn in self.turns):.1f}",
+            "wall time (s)": f"{self.seconds:.1f}",
+            "CPU a turn, client and server together (ms)": f"{1000 * self.cpu / len(self.turns):.2f}",
+            "peak memory grew by (MiB), server included": f"{self.grown:.0f}",
+        }
 
 
 def kinds() -> dict[str, Step]:
@@ -94,20 +132,23 @@ def kinds() -> dict[str, Step]:
     return {**{name: case.step for name, case in TABLE.items()}, **HOSTILE, "refuses the schema": refuses_schema()}
 
 
-async def soak(dialogues: int, share: float, concurrency: int, folder: Path) -> Outcome:
-    """Play so many dialogues at once with this share of odd requests."""
-    draw, odd = random.Random(0), kinds()
-    injected: Counter[str] = Counter()
+async def soak(
+    dialogues: int, odd: Mapping[str, Step], share: float, folder: Path, *, concurrency: int, thinking: float
+) -> Outcome:
+    """Play so many dialogues at once with this share of odd requests; a ruling takes ``thinking`` seconds on average,
+    drawn evenly from half to one and a half of it."""
+    draw, injected = random.Random(0), Counter[str]()
 
     def choose(request: Request) -> Step:
-        if draw.random() >= share:
-            question = f"And what of part {request.number}?"
-            told = draw.random() < 0.5
-            parts = (question_of(new_question=question), THINKING, verdict_of(new_question=question))
-            return streams(*parts) if told else slow(THINKING, good(new_question=question))
-        name = draw.choice(list(odd))
-        injected[name] += 1
-        return odd[name]
+        if draw.random() < share:
+            name = draw.choice(list(odd))
+            injected[name] += 1
+            return odd[name]
+        digest = int(hashlib.sha256(request.text.encode()).hexdigest()[:8], 16)
+        question, seconds = f"And what of part {digest}?", thinking * (0.5 + digest % 1000 / 1000)
+        if digest % 2:
+            return streams(question_of(new_question=question), seconds, verdict_of(new_question=question))
+        return slow(seconds, good(new_question=question))
 
     with FaultServer(choose=choose, keep=False).in_thread() as server:
         config = EndpointConfig(
@@ -118,15 +159,22 @@ async def soak(dialogues: int, share: float, concurrency: int, folder: Path) -> 
             read_timeout=ATTEMPT,
             breaker={"failures": 30, "cooldown": 0.5},
         )
-        cache = Cache(folder / "cache")
-        tutor = OpenAITutor(TutorConfig(endpoint=config, log=str(folder / "log")), cache=cache)
-        before, start = _memory(), time.perf_counter()
+        tutor = OpenAITutor(TutorConfig(endpoint=config, log=str(folder / "log")), cache=Cache(folder / "cache"))
+        before, cpu, start = _memory(), time.process_time(), time.perf_counter()
         played = await asyncio.gather(*(_dialogue(tutor, number) for number in range(dialogues)))
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         await tutor.close()
-        kept = sum(len(path.read_bytes().splitlines()) for path in (folder / "cache").rglob("*.jsonl"))
-        log = summary(read_log(folder / "log"))
-        return Outcome(list(played), injected, server.requests, log, seconds, _memory() - before, kept)
+        return Outcome(
+            trajectories=list(played),
+            injected=injected,
+            requests=server.requests,
+            peak=server.peak,
+            log=summary(read_log(folder / "log")),
+            seconds=seconds,
+            cpu=cpu,
+            grown=_memory() - before,
+            kept=sum(len(path.read_bytes().splitlines()) for path in (folder / "cache").rglob("*.jsonl")),
+        )
 
 
 async def _dialogue(tutor: OpenAITutor, number: int) -> Trajectory:
@@ -144,76 +192,56 @@ def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def report(outcome: Outcome, dialogues: int, share: float, concurrency: int, command: str) -> str:
-    """The whole of ``soak.md``."""
-    turns = [turn for trajectory in outcome.trajectories for turn in trajectory.turns]
-    complete = sum(t.stop.value == "completed" for t in outcome.trajectories)
-    rows = [
-        ("dialogues, all with a record", f"{len(outcome.trajectories)} of {dialogues}"),
-        ("complete; lost, for want of a score", f"{complete}; {dialogues - complete}"),
-        ("turns scored", str(sum(isinstance(turn.verdict, Verdict) for turn in turns))),
-        ("turns unscored, by reason", ", ".join(f"{name} {n}" for name, n in sorted(outcome.unscored.items()))),
-        ("requests at the server, in the usage and in the log", str(outcome.requests)),
-        ("attempts by outcome", ", ".join(f"{name} {n}" for name, n in sorted(outcome.log.outcomes.items()))),
-        ("odd requests, kinds of them", f"{sum(outcome.injected.values())}, {len(outcome.injected)}"),
-        ("replies kept in the cache", str(outcome.kept)),
-        ("longest turn (s; its deadline)", f"{max(turn.tutor_seconds for turn in turns):.1f}; {DEADLINE:g}"),
-        ("wall time (s)", f"{outcome.seconds:.1f}"),
-        ("the process grew by (MiB), server included", f"{outcome.grown:.0f}"),
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    injected = "\n".join(f"| {name} | {count} |" for name, count in sorted(outcome.injected.items()))
-    faults = "\n".join(f"- {fault}" for fault in outcome.faults) or "Nothing deviates."
-    return PAGE.format(
-        command=command,
-        today=date.today(),
-        cores=len(os.sched_getaffinity(0)),
-        python=platform.python_version(),
-        dialogues=dialogues,
-        turns=TURNS,
-        share=100 * share,
-        kinds=len(kinds()),
-        concurrency=concurrency,
-        table=table,
-        injected=injected,
-        faults=faults,
-    )
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
 
-PAGE = """# A thousand dialogues against every kind of server
-
-Written by `{command}` on {today} ({cores} cores, Python {python}); no figure is written by hand.
-
+PAGE = """\
 {dialogues} dialogues of {turns} turns at once, at most {concurrency} requests in flight at one real HTTP server on
-loopback. Each request has a chance of {share:.0f} % of meeting one of {kinds} kinds (tests/models/kinds.py): how real
-providers answer, and what a hostile server sends.
+loopback that takes {thinking:g} s for a ruling on average (load of the machine at the end: {load:.1f}); each turn
+has {deadline:g} s. The usual faults: {usual}. Every kind: {kinds} kinds of tests/models/kinds.py.
 
-|  |  |
-| --- | --- |
 {table}
 
 It must hold that every dialogue has a record, that each ends complete or with a reason, that server, usage and log
-count the same requests, and that no turn outlasts its deadline. {faults}
-
-| kind | times |
-| --- | --- |
-{injected}
-"""
+count the same requests, and that no turn outlasts its deadline. {faults}"""
 
 
 def main() -> None:
     """Run and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dialogues", type=int, default=1000)
-    parser.add_argument("--share", type=float, default=0.25)
-    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--concurrency", type=int, default=128)
+    parser.add_argument("--thinking", type=float, default=1.0, help="mean seconds of a ruling")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = asyncio.run(soak(given.dialogues, given.share, given.concurrency, Path(folder)))
-    command = "STEER_CPU=1 python -m benchmarks.tutor.soak"
-    page = report(outcome, given.dialogues, given.share, given.concurrency, command)
-    (HERE / "soak.md").write_text(page, encoding="utf-8")
-    print(page)
+    logging.disable(logging.ERROR)  # breakers, retries and the server tell of every fault
+    cases = {"undisturbed": ({}, 0.0), "5 % usual faults": (USUAL, 0.05), "25 % of every kind": (kinds(), 0.25)}
+    found: dict[str, Outcome] = {}
+    for name, (odd, share) in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            play = soak(
+                given.dialogues,
+                odd,
+                share,
+                Path(folder),
+                concurrency=given.concurrency,
+                thinking=given.thinking,
+            )
+            found[name] = asyncio.run(play)
+    columns = [one.cells() for one in found.values()]
+    faults = [f"- {name}: {fault}" for name, one in found.items() for fault in one.faults]
+    page = PAGE.format(
+        **vars(given),
+        turns=TURNS,
+        deadline=DEADLINE,
+        load=os.getloadavg()[0],
+        usual=", ".join(USUAL),
+        kinds=len(kinds()),
+        table=pages.table(["", *found], ([title, *(column[title] for column in columns)] for title in columns[0])),
+        faults="\n".join(["What deviates:\n", *faults]) if faults else "Nothing deviates.",
+    )
+    said = pages.written("STEER_CPU=1 python -m benchmarks.tutor.soak")
+    pages.write(Path(__file__).with_suffix(".md"), "# A thousand dialogues at once, and bad servers", said, page)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -141,7 +139,6 @@ class Outcome:
     injected: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     log: list[Attempt] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Engine:
@@ -203,14 +200,12 @@ async def play(cell: Cell | None, processor: Any, folder: Path) -> Outcome:
         )
         tutor = OpenAITutor(TutorConfig(endpoint=config, log=str(folder)))
         instant(tutor)
-        start = time.perf_counter()
         try:
             outputs = await asyncio.gather(*(_member(tutor, processor, m) for m in range(MEMBERS)))
         finally:
             await tutor.close()
-        seconds = time.perf_counter() - start
     outcome = _rewarded(outputs)
-    outcome.injected, outcome.requests, outcome.seconds = server.injected, server.requests, seconds
+    outcome.injected, outcome.requests = server.injected, server.requests
     outcome.log, outcome.asked = list(read_log(folder)), asked
     return outcome
 
@@ -320,8 +315,3 @@ def _count(cell: Cell, outcome: Outcome, must: Any) -> None:
     told = Counter(line.outcome if isinstance(line.outcome, str) else line.outcome.value for line in attempts)
     if cell.reason in RETRIED | {"http_4xx"}:
         must(told[cell.reason] == hit, f"the log tells of {told}, {hit} were injected")
-
-
-def as_row(cell: Cell, outcome: Outcome) -> dict[str, Any]:
-    """For a table."""
-    return {**json.loads(json.dumps(cell.__dict__)), "requests": outcome.requests, "seconds": outcome.seconds}

@@ -1,0 +1,64 @@
+"""What every page of figures is made with: a table, the line that says how it was written, and a plot's empty sheet."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from steer_verl.records import write_whole
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; each cell is what ``str`` makes of it."""
+    lines = (header, ["---"] * len(header), *rows)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine(*packages: str) -> str:
+    """``2 cores, 24 GiB, Python 3.11.7``, and the versions of ``packages``."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = (f"{len(os.sched_getaffinity(0))} cores", f"{memory:.0f} GiB", f"Python {platform.python_version()}")
+    return ", ".join((*parts, *(f"{name} {_version(name)}" for name in packages)))
+
+
+def written(command: str, *packages: str) -> str:
+    """The line below a page's title: by what it was written, when, and on which machine."""
+    where = f"on {date.today()} ({machine(*packages)})"
+    return f"Written by `{command}` {where}; no figure is written by hand."
+
+
+def write(path: Path, *parts: str) -> str:
+    """Write the parts, a blank line between them, to ``path`` and show them; returns the page."""
+    page = "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+    write_whole(path, page)
+    print(page)
+    return page
+
+
+def number(value: float) -> str:
+    """Three figures that count: 0.0667, 31.4, 2,350."""
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def sheet(width: float, height: float) -> Any:
+    """An empty matplotlib figure of so many inches that needs no screen; ``steer_verl.plots.dress`` frames its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
