@@ -31,8 +31,8 @@ _LEARNING = ("alarms.py", "dashboard.py", "metrics.py", "rewards.py", "tcsr.py",
 def data_code() -> tuple[Path, ...]:
     """Of the data and of the untrained student."""
     apart = [name for name in _TRAINER if name != "names.py"]
-    writer = [CODE / "steer_verl" / "demo" / name for name in ("__init__.py", "data.py", "timing.py")]
-    return (*_package("steer_verl", *_TALK, *_MEASURING, *_LEARNING, *apart, _JUDGE), *filter(Path.exists, writer))
+    writer = [CODE / "steer_verl" / "demo" / name for name in ("__init__.py", "data.py")]
+    return (*_package("steer_verl", *_TALK, *_MEASURING, *_LEARNING, *apart, _JUDGE), *writer)
 
 
 def supervised_code() -> tuple[Path, ...]:

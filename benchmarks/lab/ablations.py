@@ -1,0 +1,5 @@
+ARMS = ("base", "sft", "grpo")
+
+
+def write(lab, folder):
+    return []

@@ -1,0 +1,221 @@
+"""What the laboratory trains and evaluates, and where it lies.
+
+::
+
+    out/base/{data,model,pretrain}       one pretrained student for all, and the dialogues that all play
+    out/seed-N/{data,data_single_turn}   a seed's own data of Stages II and III
+    out/seed-N/<arm>/hf                  a student; hf-4, hf-8, ... on the way, of Stage III
+    out/seed-N/eval/<arm>                it under adaptive attack on 900 dialogues, 600 of them attacked
+    out/seed-N/eval/<arm>@<step>         the student of a step, on the attacked ones
+    out/seed-N/eval/<arm>-static         it on the 300 static questions' dialogues
+    out/stages, out/logs                 what is done, and how
+
+A seed is finished before the next is begun, so that whatever there is, is balanced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from steer_verl.demo.runner import Stage, override
+from steer_verl.demo.stages import Plan, base, data, evaluation, grpo, supervised, written
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.figures import Figures, figures_of, values_by_seed
+from steer_verl.eval.runs import DIALOGUES, read_run
+from steer_verl.eval.summary import marked
+
+CHECKPOINTS = (4, 8, 12, 16, 24)
+"""Steps of Stage III whose students are evaluated; the last ends it. The primary measure is the mean over them."""
+
+ATTACKED = 600
+"""Dialogues at the head of rl_test_long.jsonl that are attacked."""
+
+SIZES = ("1m", "5m")
+"""Students smaller and larger than the recipe's."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way of training."""
+
+    title: str
+    begins: str = "sft"
+    """Arm that it begins at; ``base`` is the pretrained student, ``base-1m`` that of another size."""
+    stage: str = "grpo"
+    """``sft`` or ``grpo``; ``base``: nothing is trained."""
+    ablation: str = ""
+    """Option of recipes/mini/ablation that makes it; empty for the recipe as it is."""
+    overrides: tuple[str, ...] = ()
+    """Further ones, for Hydra."""
+    train: str = ""
+    """File below the seed's data that Stage III draws from, unless the recipe's."""
+    test: str = "rl_test_long.jsonl"
+    """File below the base's data that it is measured on, attacked dialogues first."""
+    static: bool = False
+    """Whether it is also asked static questions."""
+
+
+ARMS: dict[str, Arm] = {
+    "base": Arm("base", stage="base", static=True),
+    "sft": Arm("SFT", "base", "sft", static=True),
+    "grpo": Arm("SFT + GRPO", static=True),
+    "no_tcsr": Arm("without TCSR", ablation="no_tcsr", static=True),
+    "static": Arm("without feedback dynamics", ablation="static", static=True),
+    "no_bootstrap": Arm("without bootstrapping", "base", ablation="no_bootstrap", static=True),
+    "sft_single_turn": Arm("single-turn SFT", "base", "sft", "sft_single_turn", static=True),
+    "single_turn": Arm("single-turn SFT + GRPO", "sft_single_turn", ablation="single_turn", static=True),
+}
+"""Name, which is that of its folder below a seed's -> arm, in the order in which they are trained."""
+
+for _size in SIZES:
+    ARMS |= {
+        f"base-{_size}": Arm(f"base, {_size}", stage="base"),
+        f"sft-{_size}": Arm(f"SFT, {_size}", f"base-{_size}", "sft"),
+        f"grpo-{_size}": Arm(f"SFT + GRPO, {_size}", f"sft-{_size}"),
+    }
+
+SCALED = tuple(name for name in ARMS if name.endswith(SIZES))
+SCALED_SEEDS = 4
+"""How many of the seeds have the students of other sizes."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A laboratory: where, which seeds, and which arms it is about."""
+
+    out: Path
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    quick: bool = False
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Steps that are evaluated."""
+        return (1, 2) if self.quick else CHECKPOINTS
+
+    def plan(self, seed: int | None) -> Plan:
+        """One training seed's part; ``None``: what all have in common."""
+        part = "base" if seed is None else f"seed-{seed}"
+        return Plan(self.out / part, seed or 0, self.quick, f"{part}/", threads=1)
+
+    def arm_seeds(self, name: str) -> tuple[int | None, ...]:
+        """The training seeds of an arm; the base is one."""
+        if ARMS[name].stage == "base":
+            return (None,)
+        return self.seeds[:SCALED_SEEDS] if name in SCALED else self.seeds
+
+    def played(self, name: str, seed: int | None, *, step: int | None = None, attack: str = "adaptive") -> Path:
+        """Folder of an evaluation; ``step`` if it is not the last."""
+        return self.plan(seed).out / "eval" / _label(name, step, attack)
+
+    def finished(self, name: str, *, step: int | None = None, attack: str = "adaptive") -> tuple[int | None, ...]:
+        """The seeds of an arm whose evaluation is there."""
+        seeds = self.arm_seeds(name)
+        return tuple(s for s in seeds if (self.played(name, s, step=step, attack=attack) / DIALOGUES).is_file())
+
+    def figures(
+        self, name: str, seeds: Iterable[int | None], *, step: int | None = None, attack: str = "adaptive"
+    ) -> Figures:
+        """The figures of an arm's dialogues over seeds.
+
+        Raises:
+            DataError: an evaluation cannot be read.
+        """
+        if ARMS[name].stage == "base":
+            seeds = (None,)
+        runs = [read_run(self.played(name, seed, step=step, attack=attack)) for seed in seeds]
+        return figures_of([mark for run in runs for mark in marked(run)], MarkSettings())
+
+    def over_checkpoints(self, name: str, seeds: Sequence[int], measure: str = "unbroken") -> dict[int, list[float]]:
+        """Seed -> a measure at each checkpoint, on the attacked dialogues alone."""
+        found: dict[int, list[float]] = {seed: [] for seed in seeds}
+        for step in self.checkpoints:
+            last = step == self.checkpoints[-1]
+            values = values_by_seed([self.figures(name, seeds, step=None if last else step)])
+            for seed in seeds:
+                found[seed].append(values[seed][measure])
+        return found
+
+
+def stages(lab: Lab) -> list[Stage]:
+    """All stages of the laboratory's arms and of the arms that they begin at."""
+    wanted = _with_origins(lab.arms)
+    common = lab.plan(None)
+    found = {
+        stage.name: stage
+        for size in ("", *SIZES)
+        if f"base-{size}".strip("-") in wanted
+        for stage in base(common, size)
+    }
+    for name in wanted:
+        if ARMS[name].stage == "base":
+            found |= _named(_evaluations(lab, name, None))
+    for seed in lab.seeds:
+        plan = lab.plan(seed)
+        found |= _named([data(plan)])
+        if {"sft_single_turn", "single_turn"} & set(wanted):
+            found |= _named([single_turn_data(plan)])
+        for name in wanted:
+            if ARMS[name].stage != "base" and seed in lab.arm_seeds(name):
+                found |= _named([train(lab, name, seed), *_evaluations(lab, name, seed)])
+    return list(found.values())
+
+
+def train(lab: Lab, name: str, seed: int) -> Stage:
+    """The stage that makes an arm's student."""
+    arm, plan = ARMS[name], lab.plan(seed)
+    maker, student = _student(lab, arm.begins, seed)
+    after = (f"{plan.part}{'data_single_turn' if 'single_turn' in name else 'data'}", maker)
+    title = f"{arm.title}, seed {seed}"
+    if arm.stage == "sft":
+        return supervised(plan, name, title, student, after, config="sft", ablation=arm.ablation)
+    more = (*([override("data.train_files", plan.out / "data" / arm.train)] if arm.train else []), *arm.overrides)
+    return grpo(plan, name, title, student, after, ablation=arm.ablation, more=more, keep=lab.checkpoints)
+
+
+def _student(lab: Lab, name: str, seed: int | None) -> tuple[str, Path]:
+    """The stage that makes the student of an arm, and its model."""
+    plan = lab.plan(None if ARMS[name].stage == "base" else seed)
+    folder = name.replace("base", "pretrain") if ARMS[name].stage == "base" else name
+    return plan.part + folder, plan.out / folder / "hf"
+
+
+def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
+    arm, plan, tests = ARMS[name], lab.plan(seed), lab.plan(None).out / "data"
+    maker, model = _student(lab, name, seed)
+    after = (maker, "base/data")
+
+    def play(file: str, step: int | None = None, limit: int | None = None, attack: str = "adaptive") -> Stage:
+        student = model.with_name(f"hf-{step}") if step else model
+        label = _label(name, step, attack)
+        stage = evaluation(plan, label, arm.title, student, after, tests / file, limit=limit, attack=attack)
+        return replace(stage, title=f"Evaluation of {plan.part}{label}")
+
+    found = [play(arm.test)]
+    if arm.stage == "grpo":
+        found += [play(arm.test, step, 24 if lab.quick else ATTACKED) for step in lab.checkpoints[:-1]]
+    return found + [play("rl_test.jsonl", attack="static")] * arm.static
+
+
+def single_turn_data(plan: Plan) -> Stage:
+    """The sets of the single-turn ablation."""
+    words = ("steer_verl.mini.single_turn", *(["--quick"] if plan.quick else []))
+    return written(plan, "data_single_turn", "Single-turn data", words, "rl_train.parquet")
+
+
+def _label(name: str, step: int | None, attack: str) -> str:
+    return name + (f"@{step}" if step else "") + ("" if attack == "adaptive" else f"-{attack}")
+
+
+def _named(some: Sequence[Stage]) -> Mapping[str, Stage]:
+    return {stage.name: stage for stage in some}
+
+
+def _with_origins(names: Sequence[str]) -> list[str]:
+    """The arms and those that they begin at, in the order of :data:`ARMS`."""
+    wanted = set(names)
+    while more := {ARMS[name].begins for name in wanted if ARMS[name].stage != "base"} - wanted:
+        wanted |= more
+    return [name for name in ARMS if name in wanted or name == "base"]
