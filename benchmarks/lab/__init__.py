@@ -8,6 +8,6 @@
 ``worlds``       tcsr_worlds.md: TCSR and other returns in two worlds
 ===============  ==========================================================================
 
-A page is a module with ``ARMS``, the names of what it reads (its own arms are declared in ``runs.ARMS``), and
-``write(lab, folder)``, which writes its Markdown and plots of the finished seeds and returns their paths.
+A page is a module with ``NEEDS``, the arms that it reads, and ``write_page(lab, folder)``, which writes its
+Markdown and plots of the finished seeds and returns their paths.
 """

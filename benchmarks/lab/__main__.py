@@ -27,7 +27,7 @@ def main() -> None:
     """Run what is missing, then write the pages."""
     args = arguments()
     pages = {name: import_module(f"benchmarks.lab.{name}") for name in args.pages}
-    arms = args.arms or dict.fromkeys(name for page in pages.values() for name in page.ARMS)
+    arms = args.arms or dict.fromkeys(name for page in pages.values() for name in page.NEEDS)
     lab = Lab(args.out.resolve(), tuple(args.seeds), tuple(arms), args.quick)
     todo = stages(lab)
     try:
@@ -44,7 +44,7 @@ def write(pages: dict[str, Any], lab: Lab, folder: Path) -> None:
     """Write each page of which a seed is finished."""
     for name, page in pages.items():
         try:
-            print(f"{name}: {', '.join(map(str, page.write(lab, folder)))}")
+            print(f"{name}: {', '.join(map(str, page.write_page(lab, folder)))}")
         except SteerError as error:
             print(f"{name}: not written, {error}")
 

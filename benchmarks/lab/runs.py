@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl.demo.runner import Stage, override
+from steer_verl.demo.runner import Stage
 from steer_verl.demo.stages import Plan, base, data, evaluation, grpo, supervised, written
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import Figures, figures_of, values_by_seed
@@ -49,10 +49,10 @@ class Arm:
     """Option of recipes/mini/ablation that makes it; empty for the recipe as it is."""
     overrides: tuple[str, ...] = ()
     """Further ones, for Hydra."""
-    train: str = ""
-    """File below the seed's data that Stage III draws from, unless the recipe's."""
+    train: str = "rl_train.parquet"
+    """File of the seed's data that Stage III draws from."""
     test: str = "rl_test_long.jsonl"
-    """File below the base's data that it is measured on, attacked dialogues first."""
+    """File of the base's data that it is measured on, attacked dialogues first."""
     static: bool = False
     """Whether it is also asked static questions."""
 
@@ -106,36 +106,39 @@ class Lab:
             return (None,)
         return self.seeds[:SCALED_SEEDS] if name in SCALED else self.seeds
 
-    def played(self, name: str, seed: int | None, *, step: int | None = None, attack: str = "adaptive") -> Path:
+    def played(self, name: str, seed: int | None = None, *, step: int | None = None, attack: str = "adaptive") -> Path:
         """Folder of an evaluation; ``step`` if it is not the last."""
+        seed = None if ARMS[name].stage == "base" else seed
         return self.plan(seed).out / "eval" / _label(name, step, attack)
 
-    def finished(self, name: str, *, step: int | None = None, attack: str = "adaptive") -> tuple[int | None, ...]:
-        """The seeds of an arm whose evaluation is there."""
-        seeds = self.arm_seeds(name)
-        return tuple(s for s in seeds if (self.played(name, s, step=step, attack=attack) / DIALOGUES).is_file())
+    def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
+        """The seeds of which all these arms have been evaluated under ``attack``, on their way too."""
 
-    def figures(
-        self, name: str, seeds: Iterable[int | None], *, step: int | None = None, attack: str = "adaptive"
-    ) -> Figures:
-        """The figures of an arm's dialogues over seeds.
+        def is_there(name: str, seed: int) -> bool:
+            steps = self.checkpoints[:-1] if ARMS[name].stage == "grpo" and attack == "adaptive" else ()
+            folders = [self.played(name, seed, step=step, attack=attack) for step in (None, *steps)]
+            return all((folder / DIALOGUES).is_file() for folder in folders)
+
+        names = tuple(names)
+        return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
+
+    def figures(self, name: str, seeds: Sequence[int], *, step: int | None = None, attack: str = "adaptive") -> Figures:
+        """The figures of an arm's dialogues over seeds; the base is one student.
 
         Raises:
             DataError: an evaluation cannot be read.
         """
-        if ARMS[name].stage == "base":
-            seeds = (None,)
-        runs = [read_run(self.played(name, seed, step=step, attack=attack)) for seed in seeds]
-        return figures_of([mark for run in runs for mark in marked(run)], MarkSettings())
+        folders = dict.fromkeys(self.played(name, seed, step=step, attack=attack) for seed in seeds)
+        return figures_of([mark for folder in folders for mark in marked(read_run(folder))], MarkSettings())
 
-    def over_checkpoints(self, name: str, seeds: Sequence[int], measure: str = "unbroken") -> dict[int, list[float]]:
-        """Seed -> a measure at each checkpoint, on the attacked dialogues alone."""
+    def on_the_way(self, name: str, seeds: Sequence[int], measure: str = "unbroken") -> dict[int, list[float]]:
+        """Seed -> a measure of the attacked dialogues at each checkpoint; of an arm without Stage III its only one."""
+        steps = (*self.checkpoints[:-1], None) if ARMS[name].stage == "grpo" else (None,)
         found: dict[int, list[float]] = {seed: [] for seed in seeds}
-        for step in self.checkpoints:
-            last = step == self.checkpoints[-1]
-            values = values_by_seed([self.figures(name, seeds, step=None if last else step)])
+        for step in steps:
+            values = values_by_seed([self.figures(name, seeds, step=step)])
             for seed in seeds:
-                found[seed].append(values[seed][measure])
+                found[seed].append(values.get(seed, values[min(values)])[measure])
         return found
 
 
@@ -166,16 +169,16 @@ def stages(lab: Lab) -> list[Stage]:
 def train(lab: Lab, name: str, seed: int) -> Stage:
     """The stage that makes an arm's student."""
     arm, plan = ARMS[name], lab.plan(seed)
-    maker, student = _student(lab, arm.begins, seed)
-    after = (f"{plan.part}{'data_single_turn' if 'single_turn' in name else 'data'}", maker)
-    title = f"{arm.title}, seed {seed}"
+    maker, model = student(lab, arm.begins, seed)
+    folder = "data_single_turn" if "single_turn" in name else "data"
+    after, title = (plan.part + folder, maker), f"{arm.title}, seed {seed}"
     if arm.stage == "sft":
-        return supervised(plan, name, title, student, after, config="sft", ablation=arm.ablation)
-    more = (*([override("data.train_files", plan.out / "data" / arm.train)] if arm.train else []), *arm.overrides)
-    return grpo(plan, name, title, student, after, ablation=arm.ablation, more=more, keep=lab.checkpoints)
+        return supervised(plan, name, title, model, after, config="sft", ablation=arm.ablation)
+    train, keep = plan.out / folder / arm.train, lab.checkpoints
+    return grpo(plan, name, title, model, after, ablation=arm.ablation, train=train, more=arm.overrides, keep=keep)
 
 
-def _student(lab: Lab, name: str, seed: int | None) -> tuple[str, Path]:
+def student(lab: Lab, name: str, seed: int | None) -> tuple[str, Path]:
     """The stage that makes the student of an arm, and its model."""
     plan = lab.plan(None if ARMS[name].stage == "base" else seed)
     folder = name.replace("base", "pretrain") if ARMS[name].stage == "base" else name
@@ -184,13 +187,13 @@ def _student(lab: Lab, name: str, seed: int | None) -> tuple[str, Path]:
 
 def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
     arm, plan, tests = ARMS[name], lab.plan(seed), lab.plan(None).out / "data"
-    maker, model = _student(lab, name, seed)
+    maker, model = student(lab, name, seed)
     after = (maker, "base/data")
 
     def play(file: str, step: int | None = None, limit: int | None = None, attack: str = "adaptive") -> Stage:
-        student = model.with_name(f"hf-{step}") if step else model
+        taken = model.with_name(f"hf-{step}") if step else model
         label = _label(name, step, attack)
-        stage = evaluation(plan, label, arm.title, student, after, tests / file, limit=limit, attack=attack)
+        stage = evaluation(plan, label, arm.title, taken, after, tests / file, limit=limit, attack=attack)
         return replace(stage, title=f"Evaluation of {plan.part}{label}")
 
     found = [play(arm.test)]

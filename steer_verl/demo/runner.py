@@ -29,7 +29,7 @@ from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
 from steer_verl.records import write_whole
-from steer_verl.text import clock_text
+from steer_verl.text import clock_text, one_line
 
 STEP = re.compile(r"\bstep:(\d+) - ")
 """How verl's console logger begins a line (utils/logger/aggregate_logger.py:27)."""
@@ -97,7 +97,7 @@ def run(
     What does not need a stage that failed is still run.
 
     Raises:
-        StageFailed: the first failure, with the last lines of the log, its path and what to do.
+        StageFailed: the first failure, where its log is and what to do; its last lines have been shown.
         SteerError: another run works in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -203,8 +203,11 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
         seconds = time.monotonic() - began
         write_whole(marker, json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
     except (StageFailed, OSError) as error:
-        display.end(stage, "failed")
-        raise StageFailed(explain(stage, log, str(error))) from None
+        lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
+        shown = [f"    {one_line(line, 200)}" for line in lines[-SHOWN_LINES:]]
+        display.end(stage, "\n".join(["failed; the last lines of its log:", *shown]))
+        what = advice("\n".join([str(error), *lines[-200:]]))
+        raise StageFailed(f"{stage.title} {error}; log: {log}; next: {what}") from None
     display.end(stage, f"done in {clock_text(seconds)}")
 
 
@@ -229,13 +232,9 @@ def publish(stage: Stage) -> None:
         fresh.rename(stage.folder / name)
 
 
-def explain(stage: Stage, log: Path, message: str) -> str:
-    """What failed, the last lines of its log, where the log is, and what to do."""
-    lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
-    shown = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
-    said = "\n".join([message, *lines[-200:]])
-    advice = next(advice for pattern, advice in ADVICE if re.search(pattern, said, re.IGNORECASE))
-    return f"{stage.title} {message}; its last lines:\n{shown}\n  log: {log}\n  next: {advice}"
+def advice(said: str) -> str:
+    """What to do about a stage that failed, by what its log says."""
+    return next(advice for pattern, advice in ADVICE if re.search(pattern, said, re.IGNORECASE))
 
 
 def metric(line: str, name: str, label: str) -> str:

@@ -13,6 +13,7 @@ Other programs of many runs (benchmarks/lab) make theirs of the same parts.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -63,6 +64,11 @@ class Plan:
     """Begins the names of the stages, where several plans are run together: ``seed-3/``."""
     threads: int | None = None
     """Threads of each stage; every core unless given, for the processes of a Ray run take turns and wait asleep."""
+
+    @property
+    def root(self) -> Path:
+        """Where the stages run."""
+        return self.out.parent if self.part else self.out
 
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
@@ -185,6 +191,7 @@ def grpo(
     after: tuple[str, ...],
     *,
     ablation: str = "",
+    train: Path | None = None,
     more: Sequence[str] = (),
     keep: Sequence[int] = (),
 ) -> Stage:
@@ -197,6 +204,7 @@ def grpo(
         student: folder of the model that it begins at.
         after: stages that it needs.
         ablation: an option of the recipe's group of that name.
+        train: file of the dialogues' seeds; unless given the plan's own.
         more: further overrides.
         keep: steps whose models are kept too (``hf-<step>``); the last of them is the last of the run.
     """
@@ -205,7 +213,10 @@ def grpo(
         *_ablation(ablation),
         override("mini.root", plan.out),
         override("mini.run", name),
-        override("mini.student", student),
+        # vLLM and Hugging Face's datasets take paths for patterns: one is told from where the stage runs, one escaped
+        override("mini.student", os.path.relpath(student, plan.root)),
+        override("data.train_files", glob.escape(str(train or plan.out / "data" / "rl_train.parquet"))),
+        override("data.val_files", glob.escape(str(plan.out / "data" / "rl_val.parquet"))),
         f"data.seed={plan.seed}",
         f"actor_rollout_ref.rollout.seed={plan.seed}",
         f"trainer.total_training_steps={steps}",
