@@ -356,7 +356,9 @@ def test_any_path_can_be_told_to_an_evaluation(tmp_path: Path) -> None:
     from steer_verl.settings_file import load_settings
 
     for name in NAMES:
-        made = evaluation(Plan(tmp_path / name), "sft", "SFT", tmp_path / name / "hf", (), tmp_path / name / "rl.jsonl")
+        made = evaluation(
+            Plan(tmp_path / name), "sft", "SFT", tmp_path / name / "hf", (), tmp_path / name / "rl.jsonl", limit=1
+        )
         file, *words = made.argv[made.argv.index("run") + 1 :]
         config = load_settings(EvalConfig, Path(file), words)
         assert config.out == made.folder and config.benchmarks["mini"].file == tmp_path / name / "rl.jsonl"

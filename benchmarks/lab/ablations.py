@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks.lab import page
 from benchmarks.lab.page import averaged, gap, mean, table, text, title
 from benchmarks.lab.runs import ARMS, Lab
@@ -125,7 +123,7 @@ def _over(figures: Mapping[str, Figures], arm: str, measure: str) -> Interval:
     found = differences(figures[arm], figures[FULL])[measure]
     if len(figures[FULL].runs) > 1 and len(figures[arm].runs) > 1:
         return found.over_seeds or UNDEFINED
-    return Interval(*(np.nan if end is None else end for end in (found.value, found.low, found.high)))
+    return page.interval(found)
 
 
 def each(found: Found, measure: str, arm: str) -> list[float]:

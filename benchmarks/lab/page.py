@@ -15,9 +15,10 @@ from benchmarks.lab.runs import Lab, stages
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
 from steer_verl.errors import SteerError
-from steer_verl.eval.estimate import ranged
+from steer_verl.eval.differences import Difference
+from steer_verl.eval.estimate import Estimate, ranged
 from steer_verl.eval.figures import Figures, over_seeds
-from steer_verl.statistics.intervals import Interval, over_repetitions
+from steer_verl.statistics.intervals import UNDEFINED, Interval, over_repetitions
 from steer_verl.text import clock_text
 
 TITLES = {
@@ -56,9 +57,14 @@ def head(title: str, lab: Lab, seeds: Sequence[int], page: str) -> list[str]:
 def mean(name: str, found: Figures, last: int | None = None) -> Interval:
     """A measure of an arm: mean over seeds; of a single student, with the interval over its dialogues."""
     if len(found.runs) > 1:
-        return over_seeds([found], last)[name]
-    figure = found.estimates(last)[name]
-    return Interval(*(np.nan if end is None else end for end in (figure.value, figure.low, figure.high)))
+        return over_seeds([found], last).get(name, UNDEFINED)
+    figure = found.estimates(last).get(name)
+    return interval(figure) if figure else UNDEFINED
+
+
+def interval(found: Estimate | Difference) -> Interval:
+    """With NaN for what is undefined."""
+    return Interval(*(np.nan if end is None else end for end in (found.value, found.low, found.high)))
 
 
 def gap(one: Mapping[int, float], other: Mapping[int, float], n: float = DIALOGUES) -> Interval:

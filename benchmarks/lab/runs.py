@@ -29,8 +29,8 @@ from steer_verl.eval.summary import marked
 CHECKPOINTS = (4, 8, 12, 16, 24)
 """Steps of Stage III whose students are evaluated; the last ends it. The primary measure is the mean over them."""
 
-ATTACKED = 600
-"""Dialogues at the head of rl_test_long.jsonl that are attacked."""
+ATTACKED, BENIGN, STATIC = 600, 300, 300
+"""Dialogues of rl_test_long.jsonl, the attacked ones first, and of rl_test.jsonl for static questions."""
 
 SIZES = ("1m", "5m")
 """Students smaller and larger than the recipe's."""
@@ -190,16 +190,17 @@ def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
     maker, model = student(lab, name, seed)
     after = (maker, "base/data")
 
-    def play(file: str, step: int | None = None, limit: int | None = None, attack: str = "adaptive") -> Stage:
+    def play(file: str, limit: int, step: int | None = None, attack: str = "adaptive") -> Stage:
+        limit = limit // 25 if lab.quick else limit
         taken = model.with_name(f"hf-{step}") if step else model
         label = _label(name, step, attack)
         stage = evaluation(plan, label, arm.title, taken, after, tests / file, limit=limit, attack=attack)
         return replace(stage, title=f"Evaluation of {plan.part}{label}")
 
-    found = [play(arm.test)]
+    found = [play(arm.test, ATTACKED + BENIGN)]
     if arm.stage == "grpo":
-        found += [play(arm.test, step, 24 if lab.quick else ATTACKED) for step in lab.checkpoints[:-1]]
-    return found + [play("rl_test.jsonl", attack="static")] * arm.static
+        found += [play(arm.test, ATTACKED, step) for step in lab.checkpoints[:-1]]
+    return found + [play("rl_test.jsonl", STATIC, attack="static")] * arm.static
 
 
 def single_turn_data(plan: Plan) -> Stage:

@@ -83,7 +83,7 @@ def write_report(plan: Plan, todo: Sequence[Stage]) -> dict[str, Any]:
     console = Console()
     console.print(terminal(summaries, gain))
     for what, where in (("page", page), ("table", plan.out / "report.md"), ("plot", picture)):
-        console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
+        console.print(f"{what}: {where}", highlight=False, markup=False, soft_wrap=True)
     return report
 
 

@@ -14,10 +14,10 @@ CODE = Path(__file__).resolve().parents[2]
 READ = {".py", ".yaml", ".md", ".jinja", ".txt"}
 """Suffixes of files that can change a result."""
 
-_TALK = ("cli", "doctor", "plots.py", "preflight", "report")
-"""Commands hand their arguments on; the others check before and show afterwards."""
+_TALK = ("cli", "demo", "doctor", "plots.py", "preflight", "report")
+"""Commands hand their arguments on, as the demo does; the others check before and show afterwards."""
 
-_MEASURING = ("demo", "eval", "mini/student.py", "processes", "statistics")
+_MEASURING = ("eval", "mini/student.py", "processes", "statistics")
 _JUDGE = "mini/judge.py"
 """Of evaluations, and GRPO's held-out judge: its scores are in the transcripts."""
 

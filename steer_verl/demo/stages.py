@@ -48,9 +48,9 @@ TYPICAL = {
     "pretrain": Typical(start=30, step=1.1, close=3),
     "sft": Typical(start=30, step=1.3, close=3),
     "grpo": Typical(start=110, step=13.0, close=15),
-    "eval": Typical(24),
+    "eval": Typical(start=8, step=0.1),
 }
-"""Seconds on two cores; benchmarks/mini.md has what a whole run took."""
+"""Seconds on two cores, a step of an evaluation being a dialogue; benchmarks/mini.md has what a whole run took."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def evaluation(
     after: tuple[str, ...],
     seeds: Path,
     *,
-    limit: int | None = None,
+    limit: int,
     attack: str = "adaptive",
 ) -> Stage:
     """One student on held-out scenes, by ``steer eval run``; written to ``eval/<name>``.
@@ -275,7 +275,7 @@ def evaluation(
         "benchmarks.mini.file": seeds,
     }
     words = [f"{key}={json.dumps(str(value))}" for key, value in settings.items()]  # JSON strings are YAML's
-    words += [f"student.run={plan.seed}", *([f"benchmarks.mini.limit={limit}"] if limit else [])]
+    words += [f"student.run={plan.seed}", f"benchmarks.mini.limit={limit}"]
     words += [] if attack == "adaptive" else ["attack=static", "tutor=null"]
     return Stage(
         f"{plan.part}eval-{name}",
@@ -283,7 +283,7 @@ def evaluation(
         (sys.executable, "-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *words),
         folder,
         folder / "summary.json",
-        TYPICAL["eval"],
+        Typical(TYPICAL["eval"].total(limit)),
         LIMITS["eval"],
         after,
         sources=(EVALUATION, *eval_code()),
