@@ -19,8 +19,9 @@ import pytest
 from rich.console import Console
 
 from steer_verl.demo import runner
-from steer_verl.demo.display import Display, Pace, Typical
-from steer_verl.demo.runner import Stage, advice, metric, override, run
+from steer_verl.demo.display import Display
+from steer_verl.demo.runner import advice, metric, run
+from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, run_child
 from steer_verl.processes.leftovers import Claim, processes
@@ -141,8 +142,8 @@ def test_shared_memory_of_its_own_is_removed_and_that_of_another_run_is_not(tmp_
 
 SCRIPT = """
 import sys, pathlib
-from steer_verl.demo.display import Typical
-from steer_verl.demo.runner import Stage, run
+from steer_verl.demo.runner import run
+from steer_verl.demo.stage import Stage, Typical
 out = pathlib.Path(sys.argv[1])
 child = '''
 import pathlib, subprocess, sys, time
@@ -226,27 +227,30 @@ def shown(name: str, typical: Typical, steps: int = 0) -> Stage:
 
 def test_the_time_left_learns_from_what_is_seen() -> None:
     now = [0.0]
-    one, two = shown("one", Typical(0, 1), 100), shown("two", Typical(300))
-    pace = Pace(1, lambda: now[0], {"one": one, "two": two})
-    assert pace.left() == 400
-    running = pace.begin(one)
-    for step in range(1, 51):  # three times as slow as usual
+    stages = [shown("one", Typical(0, 1), 100), shown("two", Typical(300))]
+    display = Display(stages, {"one", "two"}, Console(file=io.StringIO()), now=lambda: now[0])
+    assert display.left() == 400
+    display.begin(stages[0])
+    for step in range(1, 101):  # three times as slow as usual
         now[0] += 3.0
-        running.first, running.step = 1, step
-    assert 350 * 1.8 < pace.left() < 350 * 2, "and the later ones look longer for it"
-    pace.end(one)
-    assert pace.left() > 300 * 1.8
+        display.step(stages[0], step, "")
+        display.tick()
+    assert display.left() == pytest.approx(3 * 300, rel=0.05), "and the later ones look longer for it"
     assert clock_text(61) == "1:01" and clock_text(3600) == "1:00:00"
 
 
 def test_a_resumed_stage_counts_only_its_own_steps() -> None:
     now = [0.0]
-    one = shown("one", Typical(start=50, step=5), 100)
-    pace = Pace(2, lambda: now[0], {"one": one})
-    running = pace.begin(one)
-    now[0] = 50.0
-    running.first = running.step = 90
-    assert running.worked(50.0) == 50 and pace.left() == 10 * 5 / 2
+    stages = [shown("one", Typical(start=50, step=5), 100), shown("two", Typical(300))]
+    display = Display(stages, {"one", "two"}, Console(file=io.StringIO()), now=lambda: now[0])
+    display.begin(stages[0])
+    for now[0] in range(51):
+        display.tick()
+    for step in range(91, 101):
+        now[0] += 5.0
+        display.step(stages[0], step, "")
+        display.tick()
+    assert display.left() == pytest.approx(300, rel=0.05)
 
 
 def test_a_terminal_shows_what_runs_and_how_long_it_takes() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.lab.runs import single_turn_data
 from steer_verl.demo import sources
-from steer_verl.demo.runner import Stage, files_of, stage_key
+from steer_verl.demo.runner import files_of, stage_key
+from steer_verl.demo.stage import Stage
 from steer_verl.demo.stages import Plan, stages
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl.demo.runner import Stage
+from steer_verl.demo.stage import Stage
 from steer_verl.demo.stages import Plan, base, data, evaluation, grpo, supervised, written
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import Figures, figures_of, values_by_seed

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.demo.runner import Stage, durations, run
+from steer_verl.demo.runner import durations, run
+from steer_verl.demo.stage import Stage
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan, stages
 from steer_verl.eval.differences import differences
 from steer_verl.eval.estimate import ranged

@@ -14,17 +14,17 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from steer_verl.demo.display import Display, Typical
+from steer_verl.demo.display import Display
 from steer_verl.demo.sources import READ
+from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
@@ -54,39 +54,6 @@ ADVICE = (
     ("", "run `steer doctor`, then start it again: it goes on from the last checkpoint"),
 )
 """What a log says -> what to do, where the log's own words do not; the first that matches."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step, run in a process of its own."""
-
-    name: str
-    title: str
-    argv: tuple[str, ...]
-    folder: Path
-    """Holds everything the stage writes."""
-    result: Path
-    """Exists when the stage is done."""
-    typical: Typical
-    limit: float
-    """Seconds after which it is taken to hang."""
-    after: tuple[str, ...] = ()
-    """Names of the stages that it needs; they come before it."""
-    sources: tuple[Path, ...] = ()
-    """Files and folders of our own code and settings that the result depends on."""
-    steps: int = 0
-    """Training steps, which the log counts; 0 if it does not."""
-    checkpoint: str = ""
-    """Where verl leaves the Hugging Face model of step ``{step}``, below ``folder``. The last is copied to
-    ``folder/hf``, those of ``keep`` to ``folder/hf-<step>``."""
-    keep: tuple[int, ...] = ()
-    watch: tuple[str, str] = ("", "")
-    """A metric of the log to show, and what to call it."""
-    env: Mapping[str, str] = field(default_factory=dict)
-
-    def model(self, step: int) -> Path:
-        """verl's own copy of the model at a step."""
-        return self.folder / self.checkpoint.format(step=step)
 
 
 def run(
@@ -145,17 +112,6 @@ def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
     argv = [word.replace(str(out), "OUT") for word in argv]
     files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files_of(stage.sources)]
     return hashlib.sha256(json.dumps([stage.name, argv, list(before), files]).encode()).hexdigest()
-
-
-def hydra_text(value: str) -> str:
-    """``value`` as it stands between single quotes in a Hydra override."""
-    value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
-
-
-def override(key: str, value: object) -> str:
-    """``key='value'`` for Hydra, whatever characters a path or a name holds; numbers and words stay what they are."""
-    return f"{key}='{hydra_text(str(value))}'" if isinstance(value, str | Path) else f"{key}={value}"
 
 
 def is_done(stage: Stage, key: str, out: Path) -> bool:

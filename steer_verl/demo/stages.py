@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer_verl.demo.display import Typical
-from steer_verl.demo.runner import Stage, override
 from steer_verl.demo.sources import CODE, data_code, eval_code, grpo_code, supervised_code
+from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.errors import SteerError
 
 RECIPE = CODE / "recipes" / "mini"
