@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
@@ -86,7 +87,11 @@ def test_changed_inputs_start_their_stage_and_the_later_ones_over_in_an_empty_fo
 @pytest.mark.parametrize("name", ["there", 'it\'s [the] "ü", $HOME\\'])
 def test_a_moved_folder_is_still_done(tmp_path: Path, name: str) -> None:
     def one(out: Path) -> list[Stage]:
-        words = (override("mini.root", out), f"out={json.dumps(str(out / 'one'))}")
+        words = (
+            override("mini.root", out),
+            f"out={json.dumps(str(out / 'one'))}",
+            override("data", glob.escape(str(out))),
+        )
         return [replace(stage(out, "one"), argv=(*stage(out, "one").argv, *words))]
 
     here, there = tmp_path / "here", tmp_path / name
@@ -202,6 +207,17 @@ def test_a_checkpoint_that_was_complete_is_not_trained_again(tmp_path: Path) -> 
     (tmp_path / "sft/ckpt" / runner.TRACKER).write_text("4")
     go([trained], tmp_path)
     assert trained.result.read_text() == "{}"
+
+
+def test_models_on_the_way_are_kept_and_the_checkpoints_go(tmp_path: Path) -> None:
+    code = (
+        "[(p.parents[1] / f'ckpt/{n}/hf').mkdir(parents=True) for n in (2, 4)]; (p.parents[1] / 'ckpt/2/hf/x').touch()"
+    )
+    one = replace(stage(tmp_path, "a/b", code), folder=tmp_path / "a", checkpoint="ckpt/{step}/hf", steps=4, keep=(2,))
+    one = replace(one, result=tmp_path / "a/hf")
+    go([one], tmp_path)
+    assert (tmp_path / "a/hf-2/x").exists() and one.result.is_dir() and not (tmp_path / "a/ckpt").exists()
+    assert "done before" in go([one], tmp_path)
 
 
 def test_output_is_read_as_it_grows(tmp_path: Path) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.lab import page
 from benchmarks.lab.page import averaged, gap, mean, table, text, title
-from benchmarks.lab.runs import ARMS, Lab
+from benchmarks.lab.runs import ARMS, PLAIN, Lab
 from steer_verl.demo.report import curve_of
-from steer_verl.eval.differences import differences
+from steer_verl.eval.differences import Difference, differences
 from steer_verl.eval.figures import Figures
 from steer_verl.statistics.intervals import UNDEFINED, Interval
 
 FULL = "grpo"
 PARTS = {
-    "no_tcsr": "TCSR",
+    PLAIN: "TCSR",
     "static": "Feedback dynamics",
     "no_bootstrap": "Bootstrapping",
     "single_turn": "Dialogues instead of single turns",
@@ -24,7 +25,7 @@ PARTS = {
 }
 """Arm that lacks it -> the part."""
 
-NEEDS = ("base", "sft", FULL, "no_tcsr", "static", "no_bootstrap", "sft_single_turn", "single_turn")
+NEEDS = ("base", "sft", FULL, PLAIN, "static", "no_bootstrap", "sft_single_turn", "single_turn")
 HEADLINE = ("checkpoints", "unbroken", "helpfulness")
 """Measures that are judged: how many dialogues hold, on the way and at the end, and at what price in help."""
 
@@ -34,7 +35,7 @@ BESIDE = ("harmless_pass", "helpful_pass")
 
 PAPER = {
     FULL: (55.58, 70.27),
-    "no_tcsr": (51.09, 65.91),
+    PLAIN: (51.09, 65.91),
     "static": (51.09, 63.96),
     "no_bootstrap": (24.48, 42.44),
     "single_turn": (17.14, 32.39),
@@ -42,7 +43,7 @@ PAPER = {
 }
 """Safety and helpfulness of the paper's 3B student: per cent of dialogues that pass, mean of five multi-turn sets."""
 
-CURVES = ("base", "sft", FULL, "no_tcsr", "single_turn")
+CURVES = ("base", "sft", FULL, PLAIN, "single_turn")
 """Whose survival is drawn."""
 
 
@@ -120,10 +121,15 @@ def read(lab: Lab, seeds: Sequence[int]) -> Found:
 
 
 def _over(figures: Mapping[str, Figures], arm: str, measure: str) -> Interval:
-    found = differences(figures[arm], figures[FULL])[measure]
+    found = _differences(figures[arm], figures[FULL])[measure]
     if len(figures[FULL].runs) > 1 and len(figures[arm].runs) > 1:
         return found.over_seeds or UNDEFINED
     return page.interval(found)
+
+
+@lru_cache(maxsize=64)
+def _differences(one: Figures, other: Figures) -> dict[str, Difference]:
+    return differences(one, other)
 
 
 def each(found: Found, measure: str, arm: str) -> list[float]:

@@ -32,6 +32,9 @@ CHECKPOINTS = (4, 8, 12, 16, 24)
 ATTACKED, BENIGN, STATIC = 600, 300, 300
 """Dialogues of rl_test_long.jsonl, the attacked ones first, and of rl_test.jsonl for static questions."""
 
+PLAIN = "no_tcsr"
+"""The option of recipes/mini/ablation that is plain GRPO."""
+
 SIZES = ("1m", "5m")
 """Students smaller and larger than the recipe's."""
 
@@ -61,7 +64,7 @@ ARMS: dict[str, Arm] = {
     "base": Arm("base", stage="base", static=True),
     "sft": Arm("SFT", "base", "sft", static=True),
     "grpo": Arm("SFT + GRPO", static=True),
-    "no_tcsr": Arm("without TCSR", ablation="no_tcsr", static=True),
+    PLAIN: Arm("without TCSR", ablation=PLAIN, static=True),
     "static": Arm("without feedback dynamics", ablation="static", static=True),
     "no_bootstrap": Arm("without bootstrapping", "base", ablation="no_bootstrap", static=True),
     "sft_single_turn": Arm("single-turn SFT", "base", "sft", "sft_single_turn", static=True),

@@ -7,6 +7,7 @@ A stage whose inputs changed starts over in an empty folder: a trainer would oth
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -108,8 +109,9 @@ def stage_keys(stages: Sequence[Stage], out: Path) -> dict[str, str]:
 
 def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
     """Hash of everything a stage's result depends on; where ``out`` lies does not matter."""
-    argv = [word.replace(hydra_text(str(out)), "OUT").replace(json.dumps(str(out))[1:-1], "OUT") for word in stage.argv]
-    argv = [word.replace(str(out), "OUT") for word in argv]
+    place, argv = str(out), list(stage.argv)
+    for spelt in (hydra_text(glob.escape(place)), hydra_text(place), json.dumps(place)[1:-1], place):
+        argv = [word.replace(spelt, "OUT") for word in argv]
     files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files_of(stage.sources)]
     return hashlib.sha256(json.dumps([stage.name, argv, list(before), files]).encode()).hexdigest()
 
@@ -158,6 +160,8 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
             raise StageFailed(f"ended without writing {stage.result}")
         seconds = time.monotonic() - began
         write_whole(marker, json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
+        if stage.keep:  # hundreds of megabytes of many steps' optimizer states, and nothing more to resume
+            shutil.rmtree(stage.folder / Path(stage.checkpoint).parts[0], ignore_errors=True)
     except (StageFailed, OSError) as error:
         lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
         shown = [f"    {one_line(line, 200)}" for line in lines[-SHOWN_LINES:]]

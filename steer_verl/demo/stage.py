@@ -43,7 +43,7 @@ class Stage:
     """Training steps, which the log counts; 0 if it does not."""
     checkpoint: str = ""
     """Where verl leaves the Hugging Face model of step ``{step}``, below ``folder``. The last is copied to
-    ``folder/hf``, those of ``keep`` to ``folder/hf-<step>``."""
+    ``folder/hf``, those of ``keep`` to ``folder/hf-<step>``, and then the checkpoints go."""
     keep: tuple[int, ...] = ()
     watch: tuple[str, str] = ("", "")
     """A metric of the log to show, and what to call it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import __main__, ablations, mini, runs
-from benchmarks.lab.runs import ARMS, Lab, stages
+from benchmarks.lab.runs import ARMS, Arm, Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
@@ -20,7 +20,7 @@ LOST = {
     "base": (1.0, 1.0, 1.0),
     "sft": (0.6, 0.6, 0.6),
     "grpo": (0.1, 0.1, 0.0),
-    "no_tcsr": (0.4, 0.4, 0.5),
+    runs.PLAIN: (0.4, 0.4, 0.5),
     "static": (0.5, 0.1, 0.0),
     "single_turn": (0.1, 0.1, 0.0),
 }
@@ -81,6 +81,19 @@ def test_verl_is_told_what_an_arm_is(tmp_path: Path, name: str) -> None:
     assert stage.keep == (4, 8, 12, 16) and config.trainer.max_actor_ckpt_to_keep >= 6
 
 
+def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Arm(
+        "in another world", overrides=("algorithm.tcsr.alpha=0.6",), train="rl_other.parquet", test="other.jsonl"
+    )
+    monkeypatch.setitem(ARMS, "other/steer", other)
+    todo = {stage.name: stage for stage in stages(Lab(tmp_path, (0,), ("other/steer",)))}
+    trained, played = todo["seed-0/other/steer"], todo["seed-0/eval-other/steer@8"]
+    assert trained.argv[-1] == "algorithm.tcsr.alpha=0.6" and any("rl_other.parquet" in word for word in trained.argv)
+    assert trained.folder == tmp_path / "seed-0/other/steer" and played.folder == tmp_path / "seed-0/eval/other/steer@8"
+    assert any(word == f'benchmarks.mini.file="{tmp_path}/base/data/other.jsonl"' for word in played.argv)
+    assert any(word == f'student.path="{trained.folder}/hf-8"' for word in played.argv)
+
+
 def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
     lab = Lab(tmp_path, (1,), tuple(ARMS))
     found = [stage for stage in (*stages(lab), *demo_stages(Plan(tmp_path / "demo"))) if "eval" in stage.name]
@@ -120,11 +133,11 @@ def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: p
 def test_a_parts_verdict_is_the_intervals_over_seeds(lab: Lab) -> None:
     found = ablations.read(lab, lab.seeds)
     said = {arm: ablations.verdict(found.change("checkpoints", arm)) for arm in ablations.PARTS}
-    assert said["no_tcsr"] == said["no_bootstrap"] == "helps"
+    assert said[runs.PLAIN] == said["no_bootstrap"] == "helps"
     assert said["static"] == said["single_turn"] == "no evidence"
-    assert ablations.each(found, "unbroken", "no_tcsr") == pytest.approx([-30, -30, -50], abs=3)
-    assert found.change("unbroken", "no_tcsr").high < 0
-    assert found.change("checkpoints", "no_tcsr").value == pytest.approx(found.change("unbroken", "no_tcsr").value)
+    assert ablations.each(found, "unbroken", runs.PLAIN) == pytest.approx([-30, -30, -50], abs=3)
+    assert found.change("unbroken", runs.PLAIN).high < 0
+    assert found.change("checkpoints", runs.PLAIN).value == pytest.approx(found.change("unbroken", runs.PLAIN).value)
 
 
 def test_the_ablations_page_says_what_was_found(lab: Lab, tmp_path: Path) -> None:
