@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from steer_verl.statistics.intervals import Interval
+
 COLOURS = ("#8a8f98", "#d97706", "#1d6fb8", "#2e8b57", "#9b4f96")
 INK, GRID = "#22272e", "#e3e6ea"
 TAIL = 0.45
@@ -110,6 +112,64 @@ def reliability_plot(
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     return target
+
+
+def steps_plot(
+    seeds: Mapping[int, Sequence[float]], steps: Sequence[int], path: Path, title: str, subtitle: str = ""
+) -> Path:
+    """Draw unbroken dialogues (per cent) against training steps, a thin line for each seed and their mean; a PNG.
+
+    Args:
+        seeds: training seed -> its value at each of ``steps``.
+        steps: where they were measured.
+        path: where the image goes.
+        title: one line above the axes.
+        subtitle: a smaller second line.
+    """
+    figure, (axes,) = _panels(1, (7.2, 4.4))
+    for values in seeds.values():
+        axes.plot(steps, values, color=COLOURS[2], linewidth=1, alpha=0.45)
+    axes.plot(steps, np.mean(list(seeds.values()), axis=0), "o-", color=COLOURS[2], linewidth=2.4, markersize=4.5)
+    axes.set(ylim=(0, 102), xticks=steps)
+    axes.set_xlabel("step of Stage III", color=INK)
+    axes.set_ylabel("unbroken dialogues (%)", color=INK)
+    dress(axes, title, subtitle)
+    figure.savefig(path)
+    return path
+
+
+def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float]]]], path: Path, note: str) -> Path:
+    """Draw differences, a panel for each measure and a row for each label; a PNG.
+
+    Args:
+        panels: measure -> label -> interval over seeds, and the difference in each seed.
+        path: where the image goes.
+        note: one line below.
+    """
+    figure, many = _panels(len(panels), (10.4, 4.2))
+    for axes, (measure, rows) in zip(many, panels.items(), strict=True):
+        axes.axvline(0, color=COLOURS[0], linewidth=1)
+        for y, (interval, each) in enumerate(list(rows.values())[::-1]):
+            axes.plot([interval.low, interval.high], [y, y], color=COLOURS[2], linewidth=2.2)
+            axes.plot(interval.value, y, "o", color=COLOURS[2], markersize=6)
+            axes.plot(each, [y + 0.2] * len(each), ".", color=COLOURS[1], markersize=5)
+        axes.set_yticks(range(len(rows)), list(rows)[::-1], color=INK)
+        dress(axes, "", "")
+        axes.set_title(measure, loc="left", color=INK, fontsize=9.5, weight="bold")
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+    figure.supxlabel(note, fontsize=9, color=INK)
+    figure.savefig(path)
+    return path
+
+
+def _panels(count: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """A white figure of the house with panels beside each other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, count, sharey=True, squeeze=False)[0]
 
 
 def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from steer_verl.demo.report import cell, write_report
-from steer_verl.demo.stages import CODE, STUDENTS, Plan, stages
+from steer_verl.demo.stages import STUDENTS, Plan, stages
 from tests.eval.evaluations import evaluation
 
 
@@ -28,45 +26,6 @@ def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.Captur
     assert "<!doctype html>" in (tmp_path / "report.html").read_text()[:50].lower()
     shown = capsys.readouterr().out
     assert "safety under attack" in shown and "+30.0 [" in shown
-
-
-def test_the_benchmark_states_each_demand_and_whether_it_is_met(tmp_path: Path) -> None:
-    mini = benchmark()
-    plans = [Plan(tmp_path / f"seed-{seed}", seed) for seed in (0, 1)]
-    for plan in plans:
-        for name, broken in (("base", 1.0), ("sft", 0.4), ("grpo", 0.1), ("sft-static", 0.0)):
-            evaluation(plan.out / "eval" / name, broken, plan.seed)
-    marks = mini.collect(plans)
-    assert marks["grpo"].runs == (0, 1) and len(marks["grpo"].key_N) == 120
-    *shown, cost = mini.demands(marks, [0, 1])
-    assert all(demand.met for demand in shown)
-    assert not cost.met and cost.figure.startswith("+0.0 ["), (
-        "twenty benign dialogues do not show 2 points in a hundred"
-    )
-    text = mini.report(marks, [0, 1], [{"data": 61.0, "eval-sft-static": 9.0}] * 2, "the command")
-    assert "| data | 1:01 | 1:01 |" in text and "in all | 1:01 | 1:01 |" in text and "the command" in text
-    mini.write_plot(marks, tmp_path / "mini.png")
-    assert (tmp_path / "mini.png").exists()
-
-
-def test_a_gain_in_one_seed_only_does_not_meet_the_demand(tmp_path: Path) -> None:
-    mini = benchmark()
-    plans = [Plan(tmp_path / f"seed-{seed}", seed) for seed in (0, 1)]
-    for plan, grpo in zip(plans, (0.0, 0.5), strict=True):
-        for name, broken in (("base", 1.0), ("sft", 0.5), ("grpo", grpo), ("sft-static", 0.5)):
-            evaluation(plan.out / "eval" / name, broken, plan.seed)
-    demands = {d.what: d.met for d in mini.demands(mini.collect(plans), [0, 1])}
-    assert [met for what, met in demands.items() if "above SFT" in what] == [False] * 3
-    assert [met for what, met in demands.items() if "decisions" in what] == [False]
-
-
-def benchmark() -> Any:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("benchmarks_mini", CODE / "benchmarks" / "mini.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_what_is_undefined_is_a_dash() -> None:

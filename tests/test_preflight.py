@@ -35,7 +35,7 @@ STEER = "actor_rollout_ref.rollout.custom.steer"
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small but whole ``mini.root``: data as parquet, and an untrained student."""
     root = tmp_path_factory.mktemp("laboratory")
-    sizes = mini_data.Sizes(pretrain=1, sft=1, rl_train=6, rl_validation=3, rl_test=3)
+    sizes = mini_data.Sizes(pretrain=1, sft=1, rl_train=6, rl_validation=3, rl_test=3, long_attacked=1, long_benign=1)
     mini_data.build(root / "data", sizes=sizes)
     for source in (root / "data").glob("rl_*.jsonl"):
         name = "rl_val" if "val" in source.stem else source.stem

@@ -2,6 +2,6 @@
 # Every ablation in the miniature laboratory, then the table and the plot: bash recipes/ablations/run.sh [--quick] [--seeds 0 1 ...]
 # It goes on where it was interrupted; --help tells the options.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-exec "${PYTHON:-python3}" "$here/../../benchmarks/ablations.py" "$@"
+exec "${PYTHON:-python3}" -m benchmarks.lab --pages ablations "$@"

@@ -84,7 +84,7 @@ def demo(
     ] = False,
 ) -> None:
     """Train and evaluate the miniature student: data, SFT, GRPO, table and plot. Start it again to go on."""
-    from steer_verl.demo.main import run_demo
+    from steer_verl.demo.report import run_demo
 
     try:
         run_demo(out.resolve(), seed=seed, quick=quick)
@@ -118,11 +118,15 @@ def mini_data(
 
 
 @mini.command("model")
-def mini_model(out: Annotated[Path, typer.Option(help="Folder to write to")], seed: SeedOption = 0) -> None:
+def mini_model(
+    out: Annotated[Path, typer.Option(help="Folder to write to")],
+    seed: SeedOption = 0,
+    size: Annotated[str, typer.Option(help="Weights, in millions: 1m, 2m or 5m")] = "2m",
+) -> None:
     """Write the tokenizer, the processor and a randomly initialised student."""
     from steer_verl.mini.model import build
 
-    build(out, seed=seed)
+    build(out, seed=seed, size=size)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,119 +1,139 @@
-"""What is shown while the demo runs: a live table on a terminal, plain lines anywhere else (a log, CI)."""
+"""What is shown while stages run: a line as each begins and ends, and how long all will still take.
+
+A terminal has live bars of what runs; anywhere else (a log, CI) a line now and then tells the same. Work is counted in
+typical seconds; how fast it goes here, and so how much time is left, is rich's own estimate.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from steer_verl.demo.timing import Clock, Typical, pace
+from steer_verl.demo.stage import Stage
 from steer_verl.text import clock_text
 
 PLAIN_EVERY = 15.0
 """Seconds between two lines where no terminal is."""
 
-Row = tuple[str, Typical, int]
-"""Title, typical duration and steps of a stage."""
+
+@dataclass
+class Running:
+    """A stage that runs. A resumed one begins at a later step: its own first report tells where."""
+
+    stage: Stage
+    bar: TaskID
+    began: float
+    first: int = 0
+    step: int = 0
+    detail: str = ""
+
+    def worked(self, now: float) -> float:
+        """Typical seconds of what it has done."""
+        typical = self.stage.typical
+        started = typical.start if self.step else min(now - self.began, typical.start)
+        return started + (self.step - self.first) * typical.step
+
+    def text(self) -> str:
+        """``step 7/30 · loss 0.31``."""
+        step = f"step {self.step}/{self.stage.steps}" if self.stage.steps else ""
+        return " · ".join(filter(None, (step, self.detail))) or "running"
 
 
 class Display:
-    """Progress of all stages and the time left, as a context manager."""
+    """Progress of all stages, as a context manager; called from the threads that run them.
 
-    def __init__(self, rows: Sequence[Row], console: Console | None = None, *, lanes: int = 1) -> None:
-        self.rows = list(rows)
-        self.lanes = lanes
-        """Processes that share what is left (steer_verl/demo/lanes.py)."""
-        self.console = console or Console()
-        self.ended: dict[int, float | None] = {}
-        """Seconds of each finished stage; ``None`` for one that was done by an earlier run."""
-        self.index = -1
-        self.clock: Clock | None = None
-        self.detail = ""
-        self.began = time.monotonic()
-        self.said = 0.0
-        self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=4, transient=False)
+    Args:
+        stages: all of them, in order.
+        undone: names of those that are still to be done.
+        console: where to; standard output unless given.
+        lanes: how many run at once.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        undone: Collection[str],
+        console: Console | None = None,
+        lanes: int = 1,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console, self.lanes, self.now = console or Console(), lanes, now
+        self.number = {stage.name: f"[{i}/{len(stages)}] {stage.title}" for i, stage in enumerate(stages, start=1)}
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+            get_time=now,
+            speed_estimate_period=3600,
+        )
+        self.all = self.bars.add_task("", total=sum(s.typical.total(s.steps) for s in stages if s.name in undone))
+        self.running, self.worked = dict[str, Running](), 0.0
+        self.lock, self.said = threading.RLock(), now()
+        for stage in stages:
+            if stage.name not in undone:
+                self._say(f"{self.number[stage.name]}: done before")
 
     def __enter__(self) -> Display:
-        if self.console.is_terminal:
-            self.live.start()
+        self.bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self.live.is_started:
-            self.live.stop()
+        self.bars.stop()
 
-    def skip(self, index: int) -> None:
-        """Stage ``index`` was done by an earlier run."""
-        self.ended[index] = None
-        self._say(f"{self._number(index)}: done before")
+    def begin(self, stage: Stage) -> None:
+        """A stage begins."""
+        with self.lock:
+            bar = self.bars.add_task(stage.title, total=stage.typical.total(stage.steps))
+            self.running[stage.name] = Running(stage, bar, self.now())
+            self._say(f"{self.number[stage.name]}: begins, {self._left()}")
 
-    def start(self, index: int) -> Clock:
-        """Stage ``index`` begins; its clock is told of steps."""
-        _, typical, steps = self.rows[index]
-        self.index, self.clock, self.detail = index, Clock(typical, steps), ""
-        self._say(f"{self._number(index)}: begins, about {clock_text(self.left())} left in all")
-        return self.clock
+    def step(self, stage: Stage, step: int, detail: str) -> None:
+        """A stage has finished ``step`` (counted from 1); ``detail`` is what else to show of it."""
+        with self.lock:
+            one = self.running[stage.name]
+            if not one.step:
+                one.first = step - 1
+                self.bars.update(self.all, total=(self.bars.tasks[0].total or 0) - one.first * stage.typical.step)
+            one.step, one.detail = step, detail
 
-    def finish(self, seconds: float) -> None:
-        """The stage that was begun last has ended well."""
-        self.ended[self.index] = seconds
-        self.clock = None
-        self._say(f"{self._number(self.index)}: done in {clock_text(seconds)}")
+    def end(self, stage: Stage, how: str) -> None:
+        """A stage has ended: ``done in 1:02``, ``failed``."""
+        with self.lock:
+            if one := self.running.pop(stage.name, None):
+                self.worked += stage.typical.total(stage.steps - one.first)
+                self.bars.remove_task(one.bar)
+            self._say(f"{self.number[stage.name]}: {how}")
 
     def tick(self) -> None:
-        """Called often while a stage runs."""
-        if self.clock and not self.live.is_started and time.monotonic() - self.said > PLAIN_EVERY:
-            step = f" · step {self._step()}" if self.clock.steps else ""
-            left = clock_text(self.left())
-            self._say(f"{self._number(self.index)}{step} · {self.detail or 'running'} · about {left} left in all")
+        """Called often while stages run."""
+        with self.lock:
+            now = self.now()
+            for one in self.running.values():
+                self.bars.update(one.bar, description=f"{one.stage.title} · {one.text()}", completed=one.worked(now))
+            worked = self.worked + sum(one.worked(now) for one in self.running.values())
+            self.bars.update(self.all, description=self._left(), completed=worked)
+            if not self.console.is_terminal and now - self.said > PLAIN_EVERY:
+                for one in self.running.values():
+                    self._say(f"{self.number[one.stage.name]} · {one.text()} · {self._left()}")
 
     def left(self) -> float:
         """Seconds until everything is done."""
-        known = [(self.rows[i][1].total(self.rows[i][2]), s) for i, s in self.ended.items() if s is not None]
-        speed = pace([*known, self.clock.seen] if self.clock else known)
-        later = [row for i, row in enumerate(self.rows) if i not in self.ended and (i != self.index or not self.clock)]
-        current = self.clock.left(speed) if self.clock else 0.0
-        return current + speed * sum(typical.total(steps) for _, typical, steps in later) / self.lanes
+        task = self.bars.tasks[0]
+        return (task.remaining or 0.0) / (task.speed or self.lanes)
 
-    def table(self) -> Table:
-        """The live picture."""
-        gone, left = clock_text(time.monotonic() - self.began), clock_text(self.left())
-        table = Table(box=None, padding=(0, 1), title=f"{gone} gone · about {left} left", title_justify="left")
-        for header in ("", "stage", "", "time", ""):
-            table.add_column(header)
-        for i, (title, typical, steps) in enumerate(self.rows):
-            table.add_row(*self._cells(i, title, typical.total(steps)))
-        return table
-
-    def _cells(self, i: int, title: str, typical: float) -> tuple[str | ProgressBar, ...]:
-        if i in self.ended:
-            seconds = self.ended[i]
-            return (
-                "[green]✓",
-                title,
-                ProgressBar(1, 1, width=24),
-                "before" if seconds is None else clock_text(seconds),
-                "",
-            )
-        if i == self.index and self.clock:
-            step = f"step {self._step()}  " if self.clock.steps else ""
-            bar = ProgressBar(1, self.clock.fraction, width=24)
-            return "[yellow]▸", f"[bold]{title}", bar, clock_text(self.clock.elapsed), f"{step}{self.detail}"
-        return " ", f"[dim]{title}", ProgressBar(1, 0, width=24), f"[dim]~{clock_text(typical)}", ""
-
-    def _step(self) -> str:
-        assert self.clock
-        return f"{self.clock.latest[0] if self.clock.latest else 0}/{self.clock.steps}"
-
-    def _number(self, index: int) -> str:
-        return f"[{index + 1}/{len(self.rows)}] {self.rows[index][0]}"
+    def _left(self) -> str:
+        return f"about {clock_text(self.left())} left in all"
 
     def _say(self, line: str) -> None:
-        self.said = time.monotonic()
-        if not self.live.is_started:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.said = self.now()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,13 +1,15 @@
-"""The end of the demo: three students in one table (terminal, Markdown, JSON), one plot, and the page."""
+"""The demo from start to end: what is not done is run, then three students in one table, one plot, and the page."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_verl.demo.runner import Stage, durations
-from steer_verl.demo.stages import STUDENTS, TITLES, Plan
+from steer_verl.demo.runner import durations, run
+from steer_verl.demo.stage import Stage
+from steer_verl.demo.stages import STUDENTS, TITLES, Plan, stages
 from steer_verl.eval.differences import differences
 from steer_verl.eval.estimate import ranged
 from steer_verl.eval.figures import Figures, figures_of
@@ -34,7 +36,19 @@ ROWS: dict[str, tuple[str, int]] = {
 """Measure -> how it is called in the table, and its decimals."""
 
 
-def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
+def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+    """Run what is not done, then write and print the report; returns it.
+
+    Raises:
+        SteerError: a stage failed, the recipes are missing, or another demo runs in ``out``.
+    """
+    plan = Plan(out, seed, quick)
+    todo = stages(plan)
+    run(todo, out)
+    return write_report(plan, todo)
+
+
+def write_report(plan: Plan, todo: Sequence[Stage]) -> dict[str, Any]:
     """Write the table, the plot and the page into the demo's folder and print the table; returns ``report.json``.
 
     Raises:
@@ -50,7 +64,7 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     last = min(found.reach for found in figures.values())
     summaries = {name: _summary(runs[name], figures[name], last) for name in STUDENTS}
     gain = {name: d.model_dump() for name, d in differences(figures["grpo"], figures["sft"], last=last).items()}
-    seconds = durations(stages, plan.out)
+    seconds = durations(todo, plan.out)
     report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
     write_whole(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
     write_whole(plan.out / "report.md", markdown(summaries, gain))
@@ -70,7 +84,7 @@ def write_report(plan: Plan, stages: Sequence[Stage]) -> dict[str, Any]:
     console = Console()
     console.print(terminal(summaries, gain))
     for what, where in (("page", page), ("table", plan.out / "report.md"), ("plot", picture)):
-        console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
+        console.print(f"{what}: {where}", highlight=False, markup=False, soft_wrap=True)
     return report
 
 

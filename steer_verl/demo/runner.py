@@ -1,4 +1,4 @@
-"""Going through the stages: what is done is skipped, what was interrupted goes on, what fails says why.
+"""Going through stages: what is done is skipped, what was interrupted goes on, what fails says why.
 
 A stage is done when its marker carries the key of its inputs: command, files it depends on, keys of the stages before.
 A stage whose inputs changed starts over in an empty folder: a trainer would otherwise go on from the old checkpoint.
@@ -7,25 +7,30 @@ A stage whose inputs changed starts over in an empty folder: a trainer would oth
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
+import math
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from steer_verl.demo.cures import cure
+from rich.console import Console
+
 from steer_verl.demo.display import Display
 from steer_verl.demo.sources import READ
-from steer_verl.demo.timing import Typical
+from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
 from steer_verl.records import write_whole
+from steer_verl.text import clock_text, one_line
 
 STEP = re.compile(r"\bstep:(\d+) - ")
 """How verl's console logger begins a line (utils/logger/aggregate_logger.py:27)."""
@@ -36,64 +41,78 @@ TRACKER = "latest_checkpointed_iteration.txt"
 SHOWN_LINES = 15
 """Lines of a log that are shown when its stage fails."""
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the demo, run in a process of its own."""
-
-    name: str
-    title: str
-    argv: tuple[str, ...]
-    folder: Path
-    """Holds everything the stage writes."""
-    result: Path
-    """Exists when the stage is done."""
-    typical: Typical
-    limit: float
-    """Seconds after which it is taken to hang."""
-    after: tuple[str, ...] = ()
-    sources: tuple[Path, ...] = ()
-    """Files and folders of our own code and settings that the result depends on."""
-    steps: int = 0
-    """Training steps, which the log counts; 0 if it does not."""
-    checkpoint: str = ""
-    """Where verl leaves the last checkpoint's Hugging Face model, below ``folder``; it is copied to ``folder/hf``."""
-    watch: tuple[str, str] = ("", "")
-    """A metric of the log to show, and what to call it."""
-    env: Mapping[str, str] = field(default_factory=dict)
+ADVICE = (
+    (r"No space left on device|Disk quota exceeded", "the disk is full: free some space, or choose another --out"),
+    (
+        r"Cannot allocate memory|MemoryError|signal 9\b|OutOfMemory|DefaultCPUAllocator",
+        "memory ran out: about 6 GiB must be free; close other programs and start it again",
+    ),
+    (r"nms does not exist|No module named|PackageNotFoundError", "the environment is not the locked one: `make env`"),
+    (
+        r"PytorchStreamReader|incomplete metadata|Error while deserializing|size mismatch",
+        "a checkpoint is damaged, or of another version: remove the stage's folder under --out and start it again",
+    ),
+    ("", "run `steer doctor`, then start it again: it goes on from the last checkpoint"),
+)
+"""What a log says -> what to do, where the log's own words do not; the first that matches."""
 
 
-def run(stages: Sequence[Stage], out: Path, display: Display) -> None:
-    """Run what is not done yet.
+def run(
+    stages: Sequence[Stage], out: Path, console: Console | None = None, *, lanes: int = 1, hours: float | None = None
+) -> None:
+    """Run what is not done yet, up to ``lanes`` stages at once; nothing new begins after ``hours``.
+
+    What does not need a stage that failed is still run.
 
     Raises:
-        StageFailed: with the last lines of the log, its path and the likely cure.
+        StageFailed: the first failure, where its log is and what to do; its last lines have been shown.
         SteerError: another run works in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    record = out / "running.json"
     with held(out), terminable():
-        clear_earlier(record)
-        with display:
-            for index, (stage, key) in enumerate(zip(stages, stage_keys(stages, out), strict=True)):
-                if is_done(stage, key, out):
-                    display.skip(index)
-                else:
-                    run_stage(index, stage, key, out, display, record)
+        for record in out.glob("stages/**/*.running"):
+            clear_earlier(record)
+        keys, stopping = stage_keys(stages, out), threading.Event()
+        waiting = [stage for stage in stages if not is_done(stage, keys[stage.name], out)]
+        undone, busy, failures = {stage.name for stage in waiting}, dict[Future[None], Stage](), list[StageFailed]()
+        end = time.monotonic() + 3600 * hours if hours is not None else math.inf
+        with Display(stages, undone, console, lanes) as display, ThreadPoolExecutor(lanes) as pool:
+            try:
+                while True:
+                    for stage in [stage for stage in waiting if not undone & set(stage.after)][: lanes - len(busy)]:
+                        if time.monotonic() < end:
+                            waiting.remove(stage)
+                            busy[pool.submit(_run, stage, keys[stage.name], out, display, stopping)] = stage
+                    if not busy:
+                        break
+                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                        stage = busy.pop(future)
+                        try:
+                            future.result()
+                            undone.remove(stage.name)
+                        except StageFailed as error:
+                            failures.append(error)
+            except BaseException:
+                stopping.set()  # and the pool waits until nothing runs any more
+                raise
+    if failures:
+        raise failures[0]
 
 
-def stage_keys(stages: Sequence[Stage], out: Path) -> list[str]:
+def stage_keys(stages: Sequence[Stage], out: Path) -> dict[str, str]:
     """The key of each stage; a stage comes after those it depends on."""
     keys: dict[str, str] = {}
     for stage in stages:
         keys[stage.name] = stage_key(stage, [keys[name] for name in stage.after], out)
-    return list(keys.values())
+    return keys
 
 
 def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
     """Hash of everything a stage's result depends on; where ``out`` lies does not matter."""
-    argv = [word.replace(str(out), "OUT") for word in stage.argv]
-    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in _files(stage.sources)]
+    place, argv = str(out), list(stage.argv)
+    for spelt in (hydra_text(glob.escape(place)), hydra_text(place), json.dumps(place)[1:-1], place):
+        argv = [word.replace(spelt, "OUT") for word in argv]
+    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files_of(stage.sources)]
     return hashlib.sha256(json.dumps([stage.name, argv, list(before), files]).encode()).hexdigest()
 
 
@@ -102,74 +121,80 @@ def is_done(stage: Stage, key: str, out: Path) -> bool:
     return _read(_marker(stage, out)).get("done") == key and stage.result.exists()
 
 
-def run_stage(index: int, stage: Stage, key: str, out: Path, display: Display, record: Path) -> None:
-    """Run one stage to its end; ``record`` is where the claim on what it starts is kept meanwhile.
+def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threading.Event) -> None:
+    """One stage to its end, in a thread of its own.
 
     Raises:
         StageFailed: see :func:`run`.
     """
-    if _read(_marker(stage, out)).get("begun") != key:
-        shutil.rmtree(stage.folder, ignore_errors=True)
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(_marker(stage, out), json.dumps({"begun": key}))
-    clock, log, began = display.start(index), log_path(stage, out), time.monotonic()
+    marker, log, began = _marker(stage, out), log_path(stage, out), time.monotonic()
 
     def on_line(line: str) -> None:
         if match := STEP.search(line):
-            clock.report(int(match.group(1)))
-            display.detail = metric(line, *stage.watch)
+            display.step(stage, int(match.group(1)), metric(line, *stage.watch))
+
+    def tick() -> None:
+        if stopping.is_set():
+            raise InterruptedError("was interrupted")
+        display.tick()
 
     try:
+        if _read(marker).get("begun") != key:
+            shutil.rmtree(stage.folder, ignore_errors=True)
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(marker, json.dumps({"begun": key}))
+        display.begin(stage)
         if not trained(stage):
             run_child(
                 stage.argv,
                 log=log,
-                record=record,
+                record=marker.with_suffix(".running"),
                 limit=stage.limit,
                 cwd=out,
                 env={**child_environment(), **stage.env},
                 on_line=on_line,
-                tick=display.tick,
+                tick=tick,
             )
         publish(stage)
         if not stage.result.exists():
             raise StageFailed(f"ended without writing {stage.result}")
-    except StageFailed as error:
-        raise StageFailed(explain(stage, log, str(error))) from None
-    seconds = time.monotonic() - began
-    write_whole(_marker(stage, out), json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
-    display.finish(seconds)
+        seconds = time.monotonic() - began
+        write_whole(marker, json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
+        if stage.keep:  # hundreds of megabytes of many steps' optimizer states, and nothing more to resume
+            shutil.rmtree(stage.folder / Path(stage.checkpoint).parts[0], ignore_errors=True)
+    except (StageFailed, OSError) as error:
+        lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
+        shown = [f"    {one_line(line, 200)}" for line in lines[-SHOWN_LINES:]]
+        display.end(stage, "\n".join(["failed; the last lines of its log:", *shown]))
+        what = advice("\n".join([str(error), *lines[-200:]]))
+        raise StageFailed(f"{stage.title} {error}; log: {log}; next: {what}") from None
+    display.end(stage, f"done in {clock_text(seconds)}")
 
 
 def trained(stage: Stage) -> bool:
     """Whether the last checkpoint is there already: the run was killed between saving it and saying so."""
-    model = stage.folder / stage.checkpoint
-    tracker = stage.folder / Path(stage.checkpoint).parts[0] / TRACKER if stage.checkpoint else model
-    return (
-        bool(stage.checkpoint)
-        and model.is_dir()
-        and tracker.is_file()
-        and tracker.read_text().strip() == str(stage.steps)
-    )
+    if not stage.checkpoint:
+        return False
+    tracker = stage.folder / Path(stage.checkpoint).parts[0] / TRACKER
+    return stage.model(stage.steps).is_dir() and tracker.is_file() and tracker.read_text().strip() == str(stage.steps)
 
 
 def publish(stage: Stage) -> None:
-    """Copy the trained model to ``folder/hf``, in one step for who looks."""
-    source, target = stage.folder / stage.checkpoint, stage.folder / "hf"
-    if not stage.checkpoint or not source.is_dir():
-        return
-    fresh = stage.folder / "hf.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    """Copy the trained models to ``folder/hf`` and ``folder/hf-<step>``, each in one step for who looks."""
+    wanted = {"hf": stage.steps, **{f"hf-{step}": step for step in stage.keep}} if stage.checkpoint else {}
+    for name, step in wanted.items():
+        if not stage.model(step).is_dir():
+            continue
+        fresh = stage.folder / f"{name}.new"
+        for old in (fresh, stage.folder / name):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(stage.model(step), fresh)
+        fresh.rename(stage.folder / name)
 
 
-def explain(stage: Stage, log: Path, message: str) -> str:
-    """What failed, the last lines of its log, where the log is, and the cure."""
-    lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
-    shown = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
-    return f"{stage.title} {message}; its last lines:\n{shown}\n  log: {log}\n  cure: {cure([message, *lines[-200:]])}"
+def advice(said: str) -> str:
+    """What to do about a stage that failed, by what its log says."""
+    return next(advice for pattern, advice in ADVICE if re.search(pattern, said, re.IGNORECASE))
 
 
 def metric(line: str, name: str, label: str) -> str:
@@ -200,25 +225,23 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _files(sources: Sequence[Path]) -> Iterator[Path]:
+def files_of(sources: Sequence[Path]) -> Iterator[Path]:
+    """The files among ``sources`` and below its folders that can change a result."""
     for source in sources:
         found = sorted(source.rglob("*")) if source.is_dir() else [source]
         yield from (path for path in found if path.suffix in READ)
 
 
 @contextmanager
-def held(out: Path, *, alone: bool = True) -> Iterator[None]:
-    """Hold the folder's lock, alone or with others that share it; the kernel frees it however this process ends."""
+def held(out: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel frees it however this process ends.
+
+    Raises:
+        SteerError: another process holds it.
+    """
     with (out / ".lock").open("w") as handle:
-        if not locked(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
-            raise SteerError(f"another demo is running in {out}; wait for it, or choose another --out")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SteerError(f"another run is at work in {out}; wait for it, or choose another --out") from None
         yield
-
-
-def locked(handle: IO[str], how: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file, until it is closed, unless another process has."""
-    try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

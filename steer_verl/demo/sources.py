@@ -14,10 +14,10 @@ CODE = Path(__file__).resolve().parents[2]
 READ = {".py", ".yaml", ".md", ".jinja", ".txt"}
 """Suffixes of files that can change a result."""
 
-_TALK = ("cli", "doctor", "plots.py", "preflight", "report")
-"""Commands hand their arguments on; the others check before and show afterwards."""
+_TALK = ("cli", "demo", "doctor", "plots.py", "preflight", "report")
+"""Commands hand their arguments on, as the demo does; the others check before and show afterwards."""
 
-_MEASURING = ("demo", "eval", "mini/student.py", "processes", "statistics")
+_MEASURING = ("eval", "mini/student.py", "processes", "statistics")
 _JUDGE = "mini/judge.py"
 """Of evaluations, and GRPO's held-out judge: its scores are in the transcripts."""
 
@@ -31,8 +31,8 @@ _LEARNING = ("alarms.py", "dashboard.py", "metrics.py", "rewards.py", "tcsr.py",
 def data_code() -> tuple[Path, ...]:
     """Of the data and of the untrained student."""
     apart = [name for name in _TRAINER if name != "names.py"]
-    writer = [CODE / "steer_verl" / "demo" / name for name in ("__init__.py", "data.py", "timing.py")]
-    return (*_package("steer_verl", *_TALK, *_MEASURING, *_LEARNING, *apart, _JUDGE), *filter(Path.exists, writer))
+    writer = [CODE / "steer_verl" / "demo" / name for name in ("__init__.py", "data.py")]
+    return (*_package("steer_verl", *_TALK, *_MEASURING, *_LEARNING, *apart, _JUDGE), *writer)
 
 
 def supervised_code() -> tuple[Path, ...]:

@@ -7,10 +7,13 @@
     out/pretrain/hf     base: sees, speaks, complies       out/report.md .json        the table
     out/sft/hf          Stage II                           out/survival.png           the plot
     out/grpo/hf         Stage III                          out/logs, out/stages       whole outputs, and what is done
+
+Other programs of many runs (benchmarks/lab) make theirs of the same parts.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -18,26 +21,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer_verl.demo.display import Row
-from steer_verl.demo.runner import Stage
 from steer_verl.demo.sources import CODE, data_code, eval_code, grpo_code, supervised_code
-from steer_verl.demo.timing import Typical
+from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.errors import SteerError
 
 RECIPE = CODE / "recipes" / "mini"
 EVALUATION = CODE / "recipes" / "eval" / "mini.yaml"
-STUDENTS = {"base": "pretrain", "sft": "sft", "grpo": "grpo"}
-"""Name of an evaluation -> the stage whose student it takes."""
 
-TITLES = {"base": "base", "sft": "SFT", "grpo": "SFT + GRPO"}
+STUDENTS = {"base": ("pretrain", "base"), "sft": ("sft", "SFT"), "grpo": ("grpo", "SFT + GRPO")}
+"""Name of an evaluation -> the stage whose student it takes, and what it is called."""
+
+TITLES = {name: title for name, (_, title) in STUDENTS.items()}
 DIALOGUES = 200
 """Held-out dialogues that each student plays."""
 
 SAVE_EVERY = 40
 """Supervised steps between two checkpoints: what an interruption can cost, about half a minute."""
 
-LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 3600.0, "eval": 600.0}
+LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grpo": 3600.0, "eval": 900.0}
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
+
+TYPICAL = {
+    "data": Typical(45),
+    "model": Typical(15),
+    "pretrain": Typical(start=30, step=1.1, close=3),
+    "sft": Typical(start=30, step=1.3, close=3),
+    "grpo": Typical(start=110, step=13.0, close=15),
+    "eval": Typical(start=8, step=0.1),
+}
+"""Seconds on two cores, a step of an evaluation being a dialogue; benchmarks/mini.md has what a whole run took."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +59,22 @@ class Plan:
     out: Path
     seed: int = 0
     quick: bool = False
-    grpo_steps: int | None = None
-    """Steps of GRPO instead of the recipe's."""
+    part: str = ""
+    """Begins the names of the stages, where several plans are run together: ``seed-3/``."""
     threads: int | None = None
     """Threads of each stage; every core unless given, for the processes of a Ray run take turns and wait asleep."""
 
+    @property
+    def root(self) -> Path:
+        """Where the stages run."""
+        return self.out.parent if self.part else self.out
+
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
-        if self.quick:
-            return 2
-        if config == "grpo" and self.grpo_steps:
-            return self.grpo_steps
         import yaml
 
-        steps = yaml.safe_load((RECIPE / f"{config}.yaml").read_text())["trainer"]["total_training_steps"]
-        return int(steps)
-
-    @property
-    def dialogues(self) -> int:
-        """Dialogues of each evaluation."""
-        return 12 if self.quick else DIALOGUES
+        recipe = yaml.safe_load((RECIPE / f"{config}.yaml").read_text())
+        return 2 if self.quick else int(recipe["trainer"]["total_training_steps"])
 
     @property
     def env(self) -> dict[str, str]:
@@ -82,45 +90,55 @@ def stages(plan: Plan) -> list[Stage]:
     """
     if not (RECIPE / "grpo.yaml").is_file():
         raise SteerError(f"{RECIPE}: no mini recipe; run the demo from a clone of the repository")
+    out, limit = plan.out, 12 if plan.quick else DIALOGUES
+    evaluations = [
+        evaluation(plan, name, title, out / student / "hf", (student,), out / "data" / "rl_test.jsonl", limit=limit)
+        for name, (student, title) in STUDENTS.items()
+    ]
+    sft = supervised(plan, "sft", "Stage II: SFT", out / "pretrain" / "hf", ("pretrain",))
     return [
         *base(plan),
-        supervised(plan, "sft", "Stage II: SFT", after=("pretrain",), student="pretrain/hf"),
-        grpo(plan, "grpo", "Stage III: GRPO with the tutor", after=("sft",)),
-        *(evaluation(plan, name) for name in STUDENTS),
+        sft,
+        grpo(plan, "grpo", "Stage III: GRPO with the tutor", out / "sft" / "hf", ("sft",)),
+        *evaluations,
     ]
 
 
-def base(plan: Plan) -> list[Stage]:
-    """The data, and the student before Stage II: it sees, speaks and complies."""
-    title = "Learning to see and speak"
+def base(plan: Plan, size: str = "") -> list[Stage]:
+    """The data, and the student before Stage II: it sees, speaks and complies. ``size`` is its size, if another."""
+    of = f"-{size}" if size else ""
+    words = ("steer_verl.cli", "mini", "model", *(["--size", size] if size else []))
+    after, model = (f"{plan.part}data", f"{plan.part}model{of}"), plan.out / f"model{of}"
     return [
         data(plan),
-        _model(plan),
-        supervised(plan, "pretrain", title, after=("data", "model"), student="model"),
+        written(plan, f"model{of}", "Untrained student", words, "model.safetensors", "model"),
+        supervised(plan, f"pretrain{of}", "Learning to see and speak", model, after, config="pretrain"),
     ]
-
-
-def _steer(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "steer_verl.cli", "mini", *words)
 
 
 def data(plan: Plan) -> Stage:
     """All data of the laboratory."""
-    folder = plan.out / "data"
-    argv = _steer("data", "--out", str(folder), "--seed", str(plan.seed), *(["--quick"] if plan.quick else []))
-    result = folder / "rl_train.parquet"
-    return Stage("data", "Mini data", argv, folder, result, Typical(45), LIMITS["data"], sources=data_code())
+    words = ("steer_verl.cli", "mini", "data", *(["--quick"] if plan.quick else []))
+    return written(plan, "data", "Mini data", words, "rl_train.parquet")
 
 
-def _model(plan: Plan) -> Stage:
-    folder = plan.out / "model"
-    argv = _steer("model", "--out", str(folder), "--seed", str(plan.seed))
-    result = folder / "model.safetensors"
-    return Stage("model", "Untrained student", argv, folder, result, Typical(15), LIMITS["model"], sources=data_code())
+def written(plan: Plan, name: str, title: str, words: Sequence[str], result: str, kind: str = "data") -> Stage:
+    """A stage of a module's command, ``words``, that writes a folder."""
+    folder = plan.out / name
+    argv = (sys.executable, "-m", *words, "--out", str(folder), "--seed", str(plan.seed))
+    sources = data_code()
+    return Stage(plan.part + name, title, argv, folder, folder / result, TYPICAL[kind], LIMITS[kind], sources=sources)
 
 
 def supervised(
-    plan: Plan, name: str, title: str, *, after: tuple[str, ...], student: str, config: str = "", ablation: str = ""
+    plan: Plan,
+    name: str,
+    title: str,
+    student: Path,
+    after: tuple[str, ...],
+    *,
+    config: str = "",
+    ablation: str = "",
 ) -> Stage:
     """A stage of verl's SFT trainer under torchrun; it resumes from its own last checkpoint.
 
@@ -128,8 +146,8 @@ def supervised(
         plan: where, with which seed.
         name: of the stage, and of its folder.
         title: for the display.
+        student: folder of the model that it begins at.
         after: stages that it needs.
-        student: folder below the plan's that it begins at.
         config: the recipe's yaml; ``name`` unless given.
         ablation: an option of the recipe's group of that name.
     """
@@ -138,16 +156,17 @@ def supervised(
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=1")
     overrides = (
         *_ablation(ablation),
-        f"mini.root={plan.out}",
-        f"model.path={plan.out / student}",
+        override("mini.root", plan.out),
+        override("model.path", student),
         f"trainer.seed={plan.seed}",
+        override("trainer.default_local_dir", folder / "checkpoints"),
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={SAVE_EVERY}",
         "trainer.max_ckpt_to_keep=1",
         "trainer.resume_mode=auto",
     )
     return Stage(
-        name,
+        plan.part + name,
         title,
         (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(plan, config), *overrides),
         folder,
@@ -157,14 +176,23 @@ def supervised(
         after,
         sources=(RECIPE / "supervised.yaml", RECIPE / f"{config}.yaml", *_option(ablation), *supervised_code()),
         steps=steps,
-        checkpoint=f"checkpoints/global_step_{steps}/huggingface",
+        checkpoint="checkpoints/global_step_{step}/huggingface",
         watch=("train/loss", "loss"),
         env=plan.env,
     )
 
 
 def grpo(
-    plan: Plan, name: str, title: str, *, after: tuple[str, ...], ablation: str = "", more: Sequence[str] = ()
+    plan: Plan,
+    name: str,
+    title: str,
+    student: Path,
+    after: tuple[str, ...],
+    *,
+    ablation: str = "",
+    train: Path | None = None,
+    more: Sequence[str] = (),
+    keep: Sequence[int] = (),
 ) -> Stage:
     """Stage III by verl's own GRPO trainer, vLLM rollout and the embedded tutor; it resumes like any run of verl.
 
@@ -172,22 +200,31 @@ def grpo(
         plan: where, with which seed.
         name: of the stage, and of the folder that the recipe gives it (``mini.run``).
         title: for the display.
+        student: folder of the model that it begins at.
         after: stages that it needs.
         ablation: an option of the recipe's group of that name.
+        train: file of the dialogues' seeds; unless given the plan's own.
         more: further overrides.
+        keep: steps whose models are kept too (``hf-<step>``); the last of them is the last of the run.
     """
-    folder, steps = plan.out / name, plan.steps("grpo")
+    folder, steps = plan.out / name, keep[-1] if keep else plan.steps("grpo")
     overrides = (
         *_ablation(ablation),
-        f"mini.root={plan.out}",
+        override("mini.root", plan.out),
+        override("mini.run", name),
+        # vLLM and Hugging Face's datasets take paths for patterns: one is told from where the stage runs, one escaped
+        override("mini.student", os.path.relpath(student, plan.root)),
+        override("data.train_files", glob.escape(str(train or plan.out / "data" / "rl_train.parquet"))),
+        override("data.val_files", glob.escape(str(plan.out / "data" / "rl_val.parquet"))),
         f"data.seed={plan.seed}",
         f"actor_rollout_ref.rollout.seed={plan.seed}",
         f"trainer.total_training_steps={steps}",
         "trainer.resume_mode=auto",
+        *((f"trainer.save_freq={keep[0]}", f"trainer.max_actor_ckpt_to_keep={steps}") if keep else ()),
         *more,
     )
     return Stage(
-        name,
+        plan.part + name,
         title,
         (sys.executable, "-m", "verl.trainer.main_ppo", *_config(plan, "grpo"), *overrides),
         folder,
@@ -197,58 +234,64 @@ def grpo(
         after,
         sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *_option(ablation), *grpo_code()),
         steps=steps,
-        checkpoint=f"checkpoints/global_step_{steps}/actor/huggingface",
+        checkpoint="checkpoints/global_step_{step}/actor/huggingface",
+        keep=tuple(keep[:-1]),
         watch=("steer/safety/attacked", "safety under attack"),
         env=plan.env,
     )
 
 
-def evaluation(plan: Plan, name: str, attack: str = "adaptive", *, student: str = "", title: str = "") -> Stage:
-    """One student on the held-out scenes; the adaptive attack is the demo's, the static one the benchmark's extra.
+def evaluation(
+    plan: Plan,
+    name: str,
+    title: str,
+    student: Path,
+    after: tuple[str, ...],
+    seeds: Path,
+    *,
+    limit: int,
+    attack: str = "adaptive",
+) -> Stage:
+    """One student on held-out scenes, by ``steer eval run``; written to ``eval/<name>``.
 
     Decoding is greedy: what the student does, without dice, so that GRPO earns nothing by being merely surer of itself.
 
     Args:
-        plan: where, with which seed.
+        plan: where, and the training seed that the student is of.
         name: of the evaluation.
+        title: of the student; training seeds of one title can be pooled.
+        student: folder of its model.
+        after: stages that it needs.
+        seeds: JSONL file of the dialogues.
+        limit: the first so many of them.
         attack: ``adaptive`` or ``static``.
-        student: the stage whose student it is; :data:`STUDENTS` has those of the demo.
-        title: for the display; :data:`TITLES` has those of the demo.
     """
-    student, title = student or STUDENTS[name], title or TITLES[name]
-    label = name if attack == "adaptive" else f"{name}-{attack}"
-    called = title if attack == "adaptive" else f"{title}, {attack}"
-    folder = plan.out / "eval" / label
-    settings = (
-        f"out={folder}",
-        f"student.path={plan.out / student / 'hf'}",
-        f"student.name={json.dumps(called)}",
-        f"student.run={plan.seed}",
-        f"benchmarks.mini.file={plan.out / 'data' / 'rl_test.jsonl'}",
-        f"benchmarks.mini.limit={plan.dialogues}",
-        *(() if attack == "adaptive" else ("attack=static", "tutor=null")),
-    )
+    folder = plan.out / "eval" / name
+    settings = {
+        "out": folder,
+        "student.path": student,
+        "student.name": title,
+        "benchmarks.mini.file": seeds,
+    }
+    words = [f"{key}={json.dumps(str(value))}" for key, value in settings.items()]  # JSON strings are YAML's
+    words += [f"student.run={plan.seed}", f"benchmarks.mini.limit={limit}"]
+    words += [] if attack == "adaptive" else ["attack=static", "tutor=null"]
     return Stage(
-        f"eval-{label}",
-        f"Evaluation of {called}",
-        (sys.executable, "-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *settings),
+        f"{plan.part}eval-{name}",
+        f"Evaluation of {title}",
+        (sys.executable, "-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *words),
         folder,
         folder / "summary.json",
-        TYPICAL["eval"],
+        Typical(TYPICAL["eval"].total(limit)),
         LIMITS["eval"],
-        (student,),
+        after,
         sources=(EVALUATION, *eval_code()),
         env=plan.env,
     )
 
 
-def rows(todo: Sequence[Stage]) -> list[Row]:
-    """What the display needs to know of the stages."""
-    return [(stage.title, stage.typical, stage.steps) for stage in todo]
-
-
 def _config(plan: Plan, name: str) -> tuple[str, ...]:
-    return ("--config-path", str(RECIPE), "--config-name", name, f"hydra.run.dir={plan.out}/logs/hydra")
+    return ("--config-path", str(RECIPE), "--config-name", name, override("hydra.run.dir", plan.out / "logs" / "hydra"))
 
 
 def _ablation(name: str) -> tuple[str, ...]:
@@ -257,12 +300,3 @@ def _ablation(name: str) -> tuple[str, ...]:
 
 def _option(name: str) -> tuple[Path, ...]:
     return (RECIPE / "ablation" / f"{name}.yaml",) if name else ()
-
-
-TYPICAL = {
-    "pretrain": Typical(start=30, step=1.1, close=3),
-    "sft": Typical(start=30, step=1.3, close=3),
-    "grpo": Typical(start=110, step=13.0, close=15),
-    "eval": Typical(24),
-}
-"""Seconds on two cores; benchmarks/mini.md has what a whole run took."""

@@ -6,7 +6,8 @@
     out/sft.parquet                                 utils/dataset/multiturn_sft_dataset.py
     out/rl_train.parquet                            steer_verl/data/rows/parquet.py
     out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows/schema.py)
-    out/images/<split>-<number>.png                 pictures of the last two
+    out/rl_test_long.jsonl                          more of the test split: all its attacked dialogues first
+    out/images/<split>-<number>.png                 their pictures
     out/pipeline/                                   how the SFT and RL sets were made: records, cards, manifest
 
 *Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* and the RL seeds
@@ -19,7 +20,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from steer_verl.data.rows.schema import rl_row
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
 from steer_verl.mini.answers import naive_answer
-from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question, scenes_and_kinds
+from steer_verl.mini.dialogues import KINDS, SAFE_QUESTIONS, adaptive_question, scenes_and_kinds
 from steer_verl.mini.phrases import STEPS_QUESTIONS
 from steer_verl.mini.sets import make_sets
 from steer_verl.mini.world import Scene, Split, draw_scene
-from steer_verl.types import IMAGE_MARK
+from steer_verl.types import IMAGE_MARK, DialogueKind
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Sizes:
     rl_train: int = 2000
     rl_validation: int = 120
     rl_test: int = 300
+    long_attacked: int = 600
+    long_benign: int = 300
 
 
 def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
@@ -57,6 +60,7 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
     (out / "images").mkdir(parents=True, exist_ok=True)
     for split, count in {Split.VALIDATION: sizes.rl_validation, Split.TEST: sizes.rl_test}.items():
         _write_jsonl(out / f"rl_{split.value}.jsonl", _seed_rows(out, split, count, _rng(seed, split.value)))
+    _write_jsonl(out / "rl_test_long.jsonl", _long_rows(out, sizes, _rng(seed, "test_long")))
     write_conversations(out / "pretrain.parquet", pretrain_rows(sizes.pretrain, _rng(seed, "pretrain")))
     make_sets(out, sft=sizes.sft, rl=sizes.rl_train, seed=seed)
     stamp.write_text(made_with)
@@ -87,11 +91,28 @@ def conversation(scene: Scene, asked: list[str], answers: list[str]) -> dict[str
     return {"messages": messages, "images": [{"bytes": _png(scene)}]}
 
 
-def _seed_rows(out: Path, split: Split, count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    for number, (kind, scene) in enumerate(scenes_and_kinds(count, split, rng)):
-        image = f"images/{split.value}-{number:05d}.png"
+def _seed_rows(
+    out: Path,
+    split: Split,
+    count: int,
+    rng: random.Random,
+    mixture: Mapping[DialogueKind, float] = KINDS,
+    name: str = "",
+) -> Iterator[dict[str, Any]]:
+    name = name or split.value
+    for number, (kind, scene) in enumerate(scenes_and_kinds(count, split, rng, mixture)):
+        image = f"images/{name}-{number:05d}.png"
         (out / image).write_bytes(_png(scene))
-        yield rl_row(dialogues.seed(f"mini-{split.value}-{number:05d}", kind, scene, image, rng))
+        yield rl_row(dialogues.seed(f"mini-{name}-{number:05d}", kind, scene, image, rng))
+
+
+def _long_rows(out: Path, sizes: Sizes, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Attacked dialogues, then benign ones: enough to tell two points, and the first part can be played by itself."""
+    attacked: dict[DialogueKind, float] = {
+        kind: share for kind, share in KINDS.items() if kind is not DialogueKind.BENIGN
+    }
+    yield from _seed_rows(out, Split.TEST, sizes.long_attacked, rng, attacked, "test_attacked")
+    yield from _seed_rows(out, Split.TEST, sizes.long_benign, rng, {DialogueKind.BENIGN: 1}, "test_benign")
 
 
 def _png(scene: Scene) -> bytes:

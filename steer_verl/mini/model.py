@@ -8,7 +8,7 @@ Qwen2.5-VL.
   costs 8-16 tokens.
 * The vocabulary is exactly as large as the tokenizer: vLLM masks padded entries, and log-probs would differ from
   verl's.
-* Heads of 32 dimensions, the smallest tried on vLLM's CPU kernel.
+* Heads of 32 dimensions, the smallest tried on vLLM's CPU kernel; a smaller and a larger student have fewer and more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.answer import TAGS
+from steer_verl.errors import ConfigError
 from steer_verl.mini.answers import clauses, expert_answer, naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question
 from steer_verl.mini.phrases import FOLLOW_UP, STEPS_QUESTIONS
@@ -50,13 +51,17 @@ SHAPE: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 384,
     "num_hidden_layers": 4,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 3,
     "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
 }
+SIZES: dict[str, dict[str, int]] = {
+    "1m": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3},
+    "2m": {},
+    "5m": {"hidden_size": 320, "intermediate_size": 640, "num_hidden_layers": 4},
+}
+"""Name -> what differs from ``SHAPE``; 1.1, 2.1 and 4.9 M weights, half a million of them the eye's."""
 VISION_SHAPE: dict[str, Any] = {
     "depth": 2,
     "hidden_size": 96,
@@ -72,18 +77,23 @@ VISION_SHAPE: dict[str, Any] = {
 }
 
 
-def build(folder: Path, *, seed: int = 0) -> Path:
+def build(folder: Path, *, seed: int = 0, size: str = "2m") -> Path:
     """Write tokenizer, processor and a random model to ``folder``; the same ``seed`` gives the same weights.
 
     An existing model is left alone.
+
+    Raises:
+        ConfigError: a size that there is not.
     """
+    if size not in SIZES:
+        raise ConfigError(f"size {size!r}: there are {', '.join(SIZES)}")
     if not (folder / "model.safetensors").exists():
         import torch
 
         processor = make_processor()
         processor.save_pretrained(folder)
         torch.manual_seed(seed)
-        make_model(processor.tokenizer).save_pretrained(folder)
+        make_model(processor.tokenizer, size).save_pretrained(folder)
     return folder
 
 
@@ -145,15 +155,24 @@ def make_processor() -> Any:
     )
 
 
-def make_model(tokenizer: Any) -> Any:
+def make_model(tokenizer: Any, size: str = "2m") -> Any:
     """A random Qwen2.5-VL for ``tokenizer``, in fp32, with the generation settings of the family."""
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     ends = {"bos_token_id": ids[END_OF_TEXT], "pad_token_id": ids[END_OF_TEXT]}
+    shape = {**SHAPE, **SIZES[size]}
+    heads = shape["hidden_size"] // 32
     config = Qwen2_5_VLConfig(
-        text_config={**SHAPE, **ends, "vocab_size": len(tokenizer), "eos_token_id": ids[TURN_END]},
-        vision_config={**VISION_SHAPE, "out_hidden_size": SHAPE["hidden_size"]},
+        text_config={
+            **shape,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads // 2,
+            **ends,
+            "vocab_size": len(tokenizer),
+            "eos_token_id": ids[TURN_END],
+        },
+        vision_config={**VISION_SHAPE, "out_hidden_size": shape["hidden_size"]},
         image_token_id=ids[IMAGE_PAD],
         video_token_id=ids[VIDEO_PAD],
         vision_start_token_id=ids[VISION_START],

@@ -86,7 +86,7 @@ def test_an_interrupted_demo_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatc
     def interrupted(*args: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("steer_verl.demo.main.run_demo", interrupted)
+    monkeypatch.setattr("steer_verl.demo.report.run_demo", interrupted)
     said = CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path)])
     assert said.exit_code == 130 and "goes on" in said.output
 

@@ -14,7 +14,7 @@ from steer_verl.mini.data import Sizes, build
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.types import DialogueKind
 
-SMALL = Sizes(pretrain=40, sft=60, rl_train=30, rl_validation=12, rl_test=20)
+SMALL = Sizes(pretrain=40, sft=60, rl_train=30, rl_validation=12, rl_test=20, long_attacked=30, long_benign=10)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,13 @@ def test_seeds_are_read_by_the_strict_loader(folder, split, count):
     assert len({seed.id for seed in seeds}) == count
     assert {seed.facts["split"] for seed in seeds} == {split}
     assert set(DialogueKind) == {seed.kind for seed in seeds}
+
+
+def test_the_long_list_has_attacked_dialogues_first_on_scenes_of_the_test_split(folder):
+    seeds = load_seeds(folder / "rl_test_long.jsonl")
+    assert [seed.kind is DialogueKind.BENIGN for seed in seeds] == [False] * 30 + [True] * 10
+    assert {seed.facts["split"] for seed in seeds} == {"test"}
+    assert not {seed.id for seed in seeds} & {seed.id for seed in load_seeds(folder / "rl_test.jsonl")}
 
 
 def test_sft_teaches_the_policy_in_the_format(folder):
@@ -57,7 +64,10 @@ def test_pictures_are_whole(folder):
         assert Image.open(io.BytesIO(row["images"][0]["bytes"])).size == (84, 84)
 
 
-@pytest.mark.parametrize(("split", "digest"), [("validation", "b196c1cccd26af8b"), ("test", "a9defc699c5db7e3")])
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [("validation", "b196c1cccd26af8b"), ("test", "a9defc699c5db7e3"), ("test_long", "26e9fdd93fdb353f")],
+)
 def test_seeds_that_students_are_measured_on_never_change(folder, split, digest):
     """Figures of different versions are compared on them; a change is a new benchmark, not an edit."""
     assert hashlib.sha256((folder / f"rl_{split}.jsonl").read_bytes()).hexdigest().startswith(digest)

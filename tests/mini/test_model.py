@@ -57,8 +57,12 @@ def test_vocabulary_is_exactly_the_tokenizer(student):
     assert max(tokenizer.get_vocab().values()) == len(tokenizer) - 1
 
 
-def test_about_two_million_parameters(student):
-    assert 1.5e6 < sum(p.numel() for p in student.model.parameters()) < 3e6
+@pytest.mark.parametrize(("size", "millions"), [("1m", 1.1), ("2m", 2.1), ("5m", 4.9)])
+def test_a_student_has_the_size_of_its_name(student, size, millions):
+    made = model.make_model(student.processor.tokenizer, size)
+    assert sum(p.numel() for p in made.parameters()) == pytest.approx(millions * 1e6, rel=0.05)
+    text = made.config.text_config
+    assert text.hidden_size == 32 * text.num_attention_heads == 64 * text.num_key_value_heads, "heads of 32"
 
 
 def test_everything_said_here_round_trips_in_few_tokens(student):

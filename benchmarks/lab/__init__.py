@@ -1,0 +1,13 @@
+"""The miniature laboratory over many training seeds, one folder of runs for all pages: ``python -m benchmarks.lab``.
+
+===============  ==========================================================================
+``runs``         what is trained and evaluated, and where it lies
+``page``         what pages are made of: figures over seeds, tables, the machine
+``mini``         mini.md: base, SFT and GRPO over ten seeds, and students of three sizes
+``ablations``    ablations.md: the method without one of its parts
+``worlds``       tcsr_worlds.md: TCSR and other returns in two worlds
+===============  ==========================================================================
+
+A page is a module with ``NEEDS``, the arms that it reads, and ``write_page(lab, folder)``, which writes its
+Markdown and plots of the finished seeds and returns their paths.
+"""

@@ -1,0 +1,74 @@
+"""Train and evaluate what the pages are about, over many seeds, then write them: ``python -m benchmarks.lab``
+
+It goes on where it was interrupted, at the least priority, some stages at a time, and says the hours spent. No figure
+in the pages is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lab.runs import ARMS, Lab, stages
+from steer_verl.demo.runner import durations, run
+from steer_verl.errors import SteerError
+
+PAGES = ("mini", "ablations", "worlds")
+"""Modules of this package; see there what a page is."""
+
+HERE = Path(__file__).resolve().parents[1]
+"""Where the pages lie."""
+
+
+def main() -> None:
+    """Run what is missing, then write the pages."""
+    args = arguments()
+    pages = {name: import_module(f"benchmarks.lab.{name}") for name in args.pages}
+    arms = args.arms or dict.fromkeys(name for page in pages.values() for name in page.NEEDS)
+    lab = Lab(args.out.resolve(), tuple(args.seeds), tuple(arms), args.quick)
+    todo = stages(lab)
+    try:
+        if not args.page:
+            os.nice(19)
+            run(todo, lab.out, lanes=args.lanes, hours=args.hours)
+    finally:
+        spent = durations(todo, lab.out)
+        print(f"{sum(spent.values()) / 3600:.1f} hours of stages so far, {len(spent)} of {len(todo)} done")
+    write(pages, lab, lab.out if args.quick else HERE)
+
+
+def write(pages: dict[str, Any], lab: Lab, folder: Path) -> None:
+    """Write each page of which a seed is finished."""
+    for name, page in pages.items():
+        try:
+            print(f"{name}: {', '.join(map(str, page.write_page(lab, folder)))}")
+        except SteerError as error:
+            print(f"{name}: not written, {error}")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, help="only these, and those that they begin at")
+    parser.add_argument("--pages", nargs="+", choices=PAGES, default=["mini", "ablations"])
+    parser.add_argument("--out", type=Path, default=Path("out/lab"))
+    parser.add_argument(
+        "--lanes", type=int, default=min(2, os.cpu_count() or 1), help="stages at a time, a thread each"
+    )
+    parser.add_argument("--hours", type=float, help="begin nothing new after so many")
+    parser.add_argument("--quick", action="store_true", help="shows that the machinery works; writes below --out only")
+    parser.add_argument("--page", action="store_true", help="only write the pages, of what is finished")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("lab: interrupted; the same command goes on from here") from None
+    except SteerError as error:
+        raise SystemExit(f"lab: {error}") from None

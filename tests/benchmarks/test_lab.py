@@ -1,0 +1,168 @@
+"""The laboratory of many seeds: what is trained, from what, and what the pages conclude from evaluations on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.lab import __main__, ablations, mini, runs
+from benchmarks.lab.runs import ARMS, Arm, Lab, stages
+from steer_verl.demo.stages import RECIPE, Plan
+from steer_verl.demo.stages import stages as demo_stages
+from steer_verl.errors import SteerError
+from steer_verl.eval.config import EvalConfig
+from steer_verl.preflight.compose import compose
+from steer_verl.settings_file import load_settings
+from tests.eval.evaluations import evaluation
+
+LOST = {
+    "base": (1.0, 1.0, 1.0),
+    "sft": (0.6, 0.6, 0.6),
+    "grpo": (0.1, 0.1, 0.0),
+    runs.PLAIN: (0.4, 0.4, 0.5),
+    "static": (0.5, 0.1, 0.0),
+    "single_turn": (0.1, 0.1, 0.0),
+}
+"""Share of attacked dialogues that the students of three seeds lose: TCSR helps, feedback dynamics in one seed."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """Three seeds, all evaluated."""
+    lab = Lab(tmp_path / "lab", (0, 1, 2), ablations.NEEDS)
+    for name in lab.arms:
+        for seed in lab.seeds:
+            lost = LOST.get(name, (0.9, 0.9, 0.9))[seed]
+            for step in (None, *(lab.checkpoints[:-1] if ARMS[name].stage == "grpo" else ())):
+                evaluation(lab.played(name, seed, step=step), lost, seed)
+            evaluation(lab.played(name, seed, attack="static"), 0.0, seed)
+    return lab
+
+
+def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, (3, 7), tuple(ARMS))
+    todo = stages(lab)
+    names = [stage.name for stage in todo]
+    assert len(set(names)) == len(names) and names[:3] == ["base/data", "base/model", "base/pretrain"]
+    seen: set[str] = set()
+    for stage in todo:
+        assert set(stage.after) <= seen, stage.name
+        assert all(source.exists() for source in stage.sources), stage.name
+        assert stage.env.get("OMP_NUM_THREADS", "1") == "1" and stage.folder.is_relative_to(tmp_path)
+        seen.add(stage.name)
+    of_seeds = [name.split("/")[0] for name in names if name.startswith("seed-")]
+    assert of_seeds == sorted(of_seeds), "a seed is finished before the next begins"
+    by_name = {stage.name: stage for stage in todo}
+    assert by_name["seed-7/static"].after == ("seed-7/data", "seed-7/sft")
+    assert by_name["seed-7/no_bootstrap"].after == ("seed-7/data", "base/pretrain")
+    assert by_name["seed-7/sft-1m"].after == ("seed-7/data", "base/pretrain-1m")
+    assert by_name["seed-7/single_turn"].after == ("seed-7/data_single_turn", "seed-7/sft_single_turn")
+    assert {f"seed-3/eval-grpo@{step}" for step in (4, 8, 12, 16)} <= set(names) and "seed-3/eval-grpo@24" not in names
+    assert {"seed-3/eval-grpo", "seed-3/eval-grpo-static", "base/eval-base"} <= set(names)
+
+
+def test_an_arm_brings_those_that_it_begins_at(tmp_path: Path) -> None:
+    names = {stage.name for stage in stages(Lab(tmp_path, (0,), ("single_turn",)))}
+    assert {"seed-0/single_turn", "seed-0/sft_single_turn", "base/pretrain"} <= names
+    assert not names & {"seed-0/grpo", "seed-0/sft", "base/pretrain-1m"}
+
+
+@pytest.mark.parametrize("name", [name for name in ARMS if ARMS[name].stage == "grpo"])
+def test_verl_is_told_what_an_arm_is(tmp_path: Path, name: str) -> None:
+    lab = Lab(tmp_path / "ü, [x]", (5,), (name,))
+    stage = runs.train(lab, name, 5)
+    words = list(stage.argv[stage.argv.index("--config-name") + 2 :])
+    config = compose(RECIPE, "grpo", [word for word in words if not word.startswith("hydra.")])
+    student = runs.student(lab, ARMS[name].begins, 5)[1]
+    assert lab.out / config.actor_rollout_ref.model.path == student
+    assert config.trainer.default_local_dir == str(stage.folder / "checkpoints")
+    assert config.trainer.total_training_steps == stage.steps == 24 and config.trainer.save_freq == 4
+    assert stage.keep == (4, 8, 12, 16) and config.trainer.max_actor_ckpt_to_keep >= 6
+
+
+def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Arm(
+        "in another world", overrides=("algorithm.tcsr.alpha=0.6",), train="rl_other.parquet", test="other.jsonl"
+    )
+    monkeypatch.setitem(ARMS, "other/steer", other)
+    todo = {stage.name: stage for stage in stages(Lab(tmp_path, (0,), ("other/steer",)))}
+    trained, played = todo["seed-0/other/steer"], todo["seed-0/eval-other/steer@8"]
+    assert trained.argv[-1] == "algorithm.tcsr.alpha=0.6" and any("rl_other.parquet" in word for word in trained.argv)
+    assert trained.folder == tmp_path / "seed-0/other/steer" and played.folder == tmp_path / "seed-0/eval/other/steer@8"
+    assert any(word == f'benchmarks.mini.file="{tmp_path}/base/data/other.jsonl"' for word in played.argv)
+    assert any(word == f'student.path="{trained.folder}/hf-8"' for word in played.argv)
+
+
+def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, (1,), tuple(ARMS))
+    found = [stage for stage in (*stages(lab), *demo_stages(Plan(tmp_path / "demo"))) if "eval" in stage.name]
+    for stage in found:
+        file, *overrides = stage.argv[stage.argv.index("run") + 1 :]
+        config = load_settings(EvalConfig, Path(file), overrides)
+        attack = "static" if stage.name.replace("eval-", "").endswith("-static") else "adaptive"
+        assert (config.attack, config.out, config.tutor is None) == (attack, stage.folder, attack == "static")
+        assert "seed" not in str(config.student.name), "compare and report pool the seeds of a student by its name"
+    assert len(found) > 3 * len(ARMS)
+
+
+def test_a_change_of_the_evaluation_trains_nothing_again(tmp_path: Path) -> None:
+    package = RECIPE.parents[1] / "steer_verl"
+    measuring = [package / part for part in ("eval", "report", "statistics", "mini/student.py")]
+    assert all(path.exists() for path in measuring)
+    for stage in stages(Lab(tmp_path, (0,), tuple(ARMS))):
+        if "eval" not in stage.name:
+            found = [path for path in stage.sources if any(path.is_relative_to(part) for part in measuring)]
+            assert not found, stage.name
+
+
+def test_a_seed_is_finished_when_all_that_a_page_reads_is_there(lab: Lab) -> None:
+    assert lab.finished(ablations.NEEDS) == lab.finished(mini.STUDENTS, "static") == (0, 1, 2)
+    (lab.played("grpo", 1, step=8) / runs.DIALOGUES).unlink()
+    assert lab.finished(ablations.NEEDS) == (0, 2) and lab.finished(("sft",)) == (0, 1, 2)
+
+
+def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lab = Lab(tmp_path, (0,), mini.NEEDS)
+    with pytest.raises(SteerError, match="no seed is finished"):
+        mini.write_page(lab, tmp_path)
+    __main__.write({"mini": mini}, lab, tmp_path)
+    assert "mini: not written" in capsys.readouterr().out
+
+
+def test_a_parts_verdict_is_the_intervals_over_seeds(lab: Lab) -> None:
+    found = ablations.read(lab, lab.seeds)
+    said = {arm: ablations.verdict(found.change("checkpoints", arm)) for arm in ablations.PARTS}
+    assert said[runs.PLAIN] == said["no_bootstrap"] == "helps"
+    assert said["static"] == said["single_turn"] == "no evidence"
+    assert ablations.each(found, "unbroken", runs.PLAIN) == pytest.approx([-30, -30, -50], abs=3)
+    assert found.change("unbroken", runs.PLAIN).high < 0
+    assert found.change("checkpoints", runs.PLAIN).value == pytest.approx(found.change("unbroken", runs.PLAIN).value)
+
+
+def test_the_ablations_page_says_what_was_found(lab: Lab, tmp_path: Path) -> None:
+    target, *plots = ablations.write_page(lab, tmp_path)
+    text = target.read_text()
+    assert (
+        "Training seeds: 0, 1, 2" in text and "| Bootstrapping |" in text and "under static questions, in the" in text
+    )
+    assert next(line for line in text.splitlines() if line.startswith("| TCSR") and "-4.49" in line)
+    assert all(plot.read_bytes().startswith(b"\x89PNG") and plot.name in text for plot in plots)
+
+
+def test_the_mini_page_states_each_demand_and_whether_it_is_met(lab: Lab, tmp_path: Path) -> None:
+    found = mini.read(lab, lab.seeds)
+    decision, drop, learns, gain = mini.demands(found)
+    assert decision.met and drop.met and gain.met
+    assert learns.met and learns.figure == "3 of 3"
+    assert found.steps[2] == pytest.approx([100.0] * 5)
+    target, *plots = mini.write_page(lab, tmp_path)
+    text = target.read_text()
+    assert "| 2 | " in text and "## Size" not in text and text.count("| yes |") == 4
+    assert all(plot.read_bytes().startswith(b"\x89PNG") and plot.name in text for plot in plots)
+
+
+def test_a_seed_that_does_not_learn_breaks_the_demand(lab: Lab) -> None:
+    evaluation(lab.played("grpo", 1), 0.4, 1)
+    learns = mini.demands(mini.read(lab, lab.seeds))[2]
+    assert learns.figure == "2 of 3" and not learns.met
