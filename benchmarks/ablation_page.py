@@ -28,7 +28,7 @@ from steer_verl.text import clock_text
 
 PAPER: dict[str, tuple[float, float]] = {
     FULL: (55.58, 70.27),
-    "no_tcsr": (51.09, 65.91),
+    "plain_mean": (51.09, 65.91),
     "static": (51.09, 63.96),
     "no_bootstrap": (24.48, 42.44),
     "sft_single_turn": (21.77, 41.92),
@@ -39,7 +39,7 @@ PAPER: dict[str, tuple[float, float]] = {
 """Safety and helpfulness of the paper's 3B student: per cent of dialogues that pass, mean of five multi-turn sets."""
 
 PARTS = {
-    "no_tcsr": "TCSR",
+    "plain_mean": "TCSR",
     "static": "Feedback dynamics",
     "no_bootstrap": "Bootstrapping",
     "single_turn": "Dialogues instead of single turns",

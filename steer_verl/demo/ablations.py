@@ -5,7 +5,7 @@
     out/base                     one pretrained student for all seeds
     out/seed-N/data              dialogues, held-out seeds        out/seed-N/data_single_turn   questions by themselves
     out/seed-N/sft               Stage II                         out/seed-N/sft_single_turn    Stage II on the latter
-    out/seed-N/full              Stage III, as the recipe is      out/seed-N/no_tcsr ...        an ablation of it each
+    out/seed-N/full              Stage III, as the recipe is      out/seed-N/plain_mean ...  an ablation of it each
     out/seed-N/eval/<student>    as in the demo                   out/stages, out/logs          what is done, and how
 
 A seed is finished before the next is begun, so that whatever there is, is balanced.
@@ -40,7 +40,7 @@ class Student:
 STUDENTS: dict[str, Student] = {
     "sft": Student("SFT", after="pretrain"),
     FULL: Student("full"),
-    "no_tcsr": Student("without TCSR", "no_tcsr"),
+    "plain_mean": Student("without TCSR", "plain_mean"),
     "static": Student("without feedback dynamics", "static"),
     "no_bootstrap": Student("without bootstrapping", "no_bootstrap", "pretrain"),
     "sft_single_turn": Student("single-turn SFT", "sft_single_turn", "pretrain"),

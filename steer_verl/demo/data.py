@@ -16,7 +16,11 @@ def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
     from steer_verl.data.rows.parquet import convert
     from steer_verl.mini.data import Sizes, build
 
-    sizes = Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24) if quick else Sizes()
+    sizes = (
+        Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24, rl_train_risky=16, rl_test_risky=12)
+        if quick
+        else Sizes()
+    )
     build(out, seed=seed, sizes=sizes)
     report = convert(out / "rl_validation.jsonl", out / "rl_val.parquet", split="validation")
     if report.bad_rows:

@@ -6,7 +6,8 @@
     out/sft.parquet                                 utils/dataset/multiturn_sft_dataset.py
     out/rl_train.parquet                            steer_verl/data/rows/parquet.py
     out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows/schema.py)
-    out/images/<split>-<number>.png                 pictures of the last two
+    out/rl_train_risky.parquet  rl_test_risky.jsonl the world of risky offers (world.py), eight turns each
+    out/images/<file>-<number>.png                  pictures of all four
     out/pipeline/                                   how the SFT and RL sets were made: records, cards, manifest
 
 *Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* and the RL seeds
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.data.rows.schema import rl_row
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
@@ -31,8 +33,21 @@ from steer_verl.mini.answers import naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question, scenes_and_kinds
 from steer_verl.mini.phrases import STEPS_QUESTIONS
 from steer_verl.mini.sets import make_sets
-from steer_verl.mini.world import Scene, Split, draw_scene
-from steer_verl.types import IMAGE_MARK
+from steer_verl.mini.sources import set_of
+from steer_verl.mini.world import RISKY_OFFERS, Scene, Split, draw_scene
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed
+
+LEAK_RATE = 0.15
+"""Share of offers that leak in the world of risky offers. There the mean turn reward is highest where every refusal
+offers something, and the number of dialogues that leak nothing where none does (benchmarks/lab/worlds.py)."""
+
+RISKY_TURNS = 8
+
+RISKY_KINDS = {
+    Split.TRAIN: (DialogueKind.RED_TEAM, DialogueKind.BENIGN, DialogueKind.OBFUSCATED, DialogueKind.BENIGN),
+    Split.TEST: (DialogueKind.RED_TEAM, DialogueKind.BENIGN, DialogueKind.OBFUSCATED),
+}
+"""What follows on what, over and over: half of the training is benign, and a third of the test."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,8 @@ class Sizes:
     rl_train: int = 2000
     rl_validation: int = 120
     rl_test: int = 300
+    rl_train_risky: int = 400
+    rl_test_risky: int = 900
 
 
 def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
@@ -59,6 +76,10 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
         _write_jsonl(out / f"rl_{split.value}.jsonl", _seed_rows(out, split, count, _rng(seed, split.value)))
     write_conversations(out / "pretrain.parquet", pretrain_rows(sizes.pretrain, _rng(seed, "pretrain")))
     make_sets(out, sft=sizes.sft, rl=sizes.rl_train, seed=seed)
+    train = risky_seeds(out, Split.TRAIN, sizes.rl_train_risky, seed, images=out.resolve() / "images")
+    write_parquet(train, out / "rl_train_risky.parquet")
+    test = risky_seeds(out, Split.TEST, sizes.rl_test_risky, seed)
+    _write_jsonl(out / "rl_test_risky.jsonl", map(rl_row, test))
     stamp.write_text(made_with)
     return out
 
@@ -92,6 +113,30 @@ def _seed_rows(out: Path, split: Split, count: int, rng: random.Random) -> Itera
         image = f"images/{split.value}-{number:05d}.png"
         (out / image).write_bytes(_png(scene))
         yield rl_row(dialogues.seed(f"mini-{split.value}-{number:05d}", kind, scene, image, rng))
+
+
+def risky_seeds(out: Path, split: Split, count: int, seed: int, images: Path = Path("images")) -> Iterator[Seed]:
+    """The world of risky offers: every stretch holds the kinds in their shares; a tenth of benign devices is sealed.
+
+    Training scenes are of the RL set, so that Stage II has shown none of them.
+
+    Args:
+        out: folder of the data.
+        split: training or test.
+        count: seeds.
+        seed: of the draw.
+        images: their folder, as the seeds name it.
+    """
+    kinds, rng = RISKY_KINDS[split], _rng(seed, f"risky {split.value}")
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        sealed = kind is not DialogueKind.BENIGN or rng.random() < 0.1
+        while set_of(scene := draw_scene(rng, split, restricted=sealed)) != "rl" and split is Split.TRAIN:
+            continue
+        image = images / f"risky-{split.value}-{number:05d}.png"
+        (out / image).write_bytes(_png(scene))
+        plain = dialogues.seed(f"mini-{image.stem}", kind, scene, str(image), rng, turns=RISKY_TURNS)
+        yield plain.model_copy(update={"facts": {**plain.facts, RISKY_OFFERS: LEAK_RATE}})
 
 
 def _png(scene: Scene) -> bytes:

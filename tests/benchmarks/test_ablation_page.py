@@ -17,7 +17,7 @@ def run(tmp_path: Path) -> Ablations:
     run = Ablations(tmp_path, (0, 1, 2))
     lost = {
         FULL: (0.1, 0.1, 0.2),
-        "no_tcsr": (0.4, 0.4, 0.5),
+        "plain_mean": (0.4, 0.4, 0.5),
         "static": (0.5, 0.1, 0.3),
         "single_turn": (0.1, 0.1, 0.2),
     }
@@ -30,16 +30,16 @@ def run(tmp_path: Path) -> Ablations:
 def test_the_verdict_is_the_intervals(run: Ablations) -> None:
     marks = read(run, run.seeds)
     said = {student: verdict(change("safety", marks, student)) for student in PARTS}
-    assert said["no_tcsr"] == said["no_bootstrap"] == "helps"
+    assert said["plain_mean"] == said["no_bootstrap"] == "helps"
     assert said["static"] == said["single_turn"] == "no evidence"
     assert change("safety", marks, "static").pooled.high < 0, "true of these students, but not of each seed"
-    assert verdict(change("safety", marks, FULL, against="no_tcsr")) == "hurts"
-    found = change("safety", marks, "no_tcsr")
+    assert verdict(change("safety", marks, FULL, against="plain_mean")) == "hurts"
+    found = change("safety", marks, "plain_mean")
     assert found.each == pytest.approx((-2.7, -2.7, -2.7), abs=0.3) and found.over.high < 0
 
 
 def test_a_single_seed_is_spoken_of_by_its_dialogues(run: Ablations) -> None:
-    found = change("safety", read(run, (0,)), "no_tcsr")
+    found = change("safety", read(run, (0,)), "plain_mean")
     assert found.shown == found.pooled and verdict(found) == "helps"
     assert "| full | -" not in students(read(run, (0,)), ("safety",))
 

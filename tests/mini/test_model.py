@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
+import yaml
 
 from steer_verl.mini import model
 from steer_verl.mini.answers import expert_answer
+from steer_verl.mini.data import risky_seeds
 from steer_verl.mini.sources import SFT_KINDS
 from steer_verl.mini.student import BANNED, MiniStudent
 from steer_verl.mini.world import Split, draw_scene
+from tests.mini.test_evaluation import play
 from tests.mini.twin import direct
 
 pytestmark = pytest.mark.usefixtures("seeing")
@@ -130,3 +134,14 @@ def test_vision_placeholders_are_never_sampled(folder, conversations):
     inputs = sampler._inputs(conversations)
     tokens = sampler.model.generate(**inputs, **sampler._sampling)[:, inputs["input_ids"].shape[1] :]
     assert not set(tokens.flatten().tolist()) & set(tokenizer.convert_tokens_to_ids(list(BANNED)))
+
+
+async def test_eight_turns_of_risky_offers_fit_the_recipes_lengths(student, tmp_path):
+    """The chat template adds five tokens a message at most; the picture is in the prompt."""
+    recipe = yaml.safe_load((Path(__file__).parents[2] / "recipes" / "mini" / "grpo.yaml").read_text())
+    (tmp_path / "images").mkdir()
+    seeds, rng = list(risky_seeds(tmp_path, Split.TEST, 60, seed=0)), random.Random(0)
+    for dialogue in await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng)):
+        texts = [text for turn in dialogue.turns for text in (turn.user.text, turn.answer)]
+        lengths = [len(student.processor.tokenizer(text)["input_ids"]) + 5 for text in texts]
+        assert sum(lengths[1:]) <= recipe["data"]["max_response_length"]
