@@ -1,8 +1,7 @@
 """The page of TCSR's two worlds, ``benchmarks/tcsr_worlds.md``: ``python -m benchmarks.lab.worlds MEASURED.jsonl ...``.
 
-Reads what was measured, one line a student: world, arm, alpha, leak rate, training seed and step, its unbroken dialogues
-and helpfulness in per cent, its mean reward under attack, and whether verl or the fast trainer made it. A seed is one
-observation: the mean over its checkpoints, paired with the plain mean's of the same seed.
+Reads what was measured, one line a student (:class:`Measured`). A training seed is one observation: the mean over its
+checkpoints, paired with the plain mean's of the same seed.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ ARMS = ("turn_local", "raw_to_go", "prefix_only", "steer", "paper", "released")
 
 @dataclass(frozen=True)
 class Measured:
-    """One student, evaluated."""
+    """One student, evaluated under adaptive attack; ``unbroken`` and ``helpfulness`` in per cent."""
 
     world: str
     arm: str
@@ -49,6 +48,7 @@ class Measured:
     helpfulness: float
     reward: float
     via: Literal["verl", "fast"]
+    """Who trained it."""
 
 
 class Cell(NamedTuple):
