@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,9 +17,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from benchmarks.lab import window
+from steer_verl.config import REWARD_PRESETS, RewardConfig
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.figures import figures_of
+from steer_verl.eval.marks import marks_of_run
+from steer_verl.eval.records import EvalDialogue
+from steer_verl.eval.runs import read_run
 from steer_verl.mini.data import LEAK_RATE
 from steer_verl.plots import COLOURS, GRID, INK, dress
+from steer_verl.rewards import turn_reward
 from steer_verl.statistics.intervals import Interval, over_repetitions
+from steer_verl.types import DialogueKind, Verdict
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "tcsr_worlds.md"
@@ -30,7 +38,14 @@ MARGIN = 3.0
 """Points of unbroken dialogues that count as no difference."""
 MEAN = "plain_mean"
 REACHABLE, RISKY = "reachable", "risky_offers"
-SCALES = {"unbroken": (-100.0, 100.0), "helpfulness": (-100.0, 100.0), "reward": (-1.0, 1.0)}
+LAST = CHECKPOINTS[-1:]
+MEASURES: Mapping[str, tuple[str, tuple[int, ...], float]] = {
+    "unbroken": ("unbroken", CHECKPOINTS, 100.0),
+    "at the end": ("unbroken", LAST, 100.0),
+    "helpfulness": ("helpfulness", LAST, 100.0),
+    "reward": ("reward", LAST, 1.0),
+}
+"""Measure -> the field of a student, the steps that it is a mean over, and its greatest value. The first is primary."""
 ARMS = ("turn_local", "raw_to_go", "prefix_only", "steer", "paper", "released")
 
 
@@ -44,6 +59,7 @@ class Measured:
     leak: float
     seed: int
     step: int
+    """Of Stage III; helpfulness and reward count at the last one alone."""
     unbroken: float
     helpfulness: float
     reward: float
@@ -90,16 +106,17 @@ def read(paths: Iterable[Path]) -> list[Measured]:
 
 
 def by_seed(rows: Iterable[Measured], measure: str) -> dict[Cell, dict[int, float]]:
-    """Cell -> training seed -> mean over its checkpoints; a seed that lacks one is not there yet."""
+    """Cell -> training seed -> mean over the measure's steps; a seed that lacks one is not there yet."""
+    field, wanted, _ = MEASURES[measure]
     steps: dict[Cell, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         cell = Cell(row.via, row.world, row.leak, row.arm, row.alpha)
         cell = cell.mean if row.arm == MEAN else cell
-        steps[cell][row.seed][row.step] = getattr(row, measure)
+        steps[cell][row.seed][row.step] = getattr(row, field)
     found: dict[Cell, dict[int, float]] = {}
     for cell, seeds in steps.items():
-        whole = {seed: at for seed, at in sorted(seeds.items()) if at.keys() >= set(CHECKPOINTS)}
-        found[cell] = {seed: float(np.mean([at[step] for step in CHECKPOINTS])) for seed, at in whole.items()}
+        whole = {seed: at for seed, at in sorted(seeds.items()) if at.keys() >= set(wanted)}
+        found[cell] = {seed: float(np.mean([at[step] for step in wanted])) for seed, at in whole.items()}
     return {cell: seeds for cell, seeds in found.items() if seeds}
 
 
@@ -109,7 +126,7 @@ def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure
     pairs = [own[seed] - mean[seed] for seed in own if seed in mean]
     if not pairs:
         return Interval(np.nan, np.nan, np.nan), 0
-    return over_repetitions(pairs, DIALOGUES, SCALES[measure]), len(pairs)
+    return over_repetitions(pairs, DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), len(pairs)
 
 
 def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
@@ -127,10 +144,10 @@ def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
 
 
 def table(rows: list[Measured], world: str) -> str:
-    """Markdown: every cell of a world against its plain mean."""
-    values = {measure: by_seed(rows, measure) for measure in SCALES}
+    """Markdown: every cell of a world, and its differences to the plain mean."""
+    values = {measure: by_seed(rows, measure) for measure in MEASURES}
     titles = ("trained by", "leak rate", "arm", "alpha", "seeds", "unbroken", "against the plain mean")
-    titles += ("expected", "verdict", "helpfulness against it", "reward against it")
+    titles += ("expected", "verdict", "at the end", "helpfulness", "reward")
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for cell, unbroken in sorted(values["unbroken"].items()):
         if cell.world != world:
@@ -138,14 +155,16 @@ def table(rows: list[Measured], world: str) -> str:
         level = over_repetitions(list(unbroken.values()), DIALOGUES, (0, 100))
         shown = [cell.via, f"{cell.leak:.0%}", cell.arm, f"{cell.alpha}"]
         if cell == cell.mean:
-            lines.append(f"| {' | '.join([*shown, str(len(unbroken)), f'{level:.1f}', *['-'] * 5])} |")
+            lines.append(f"| {' | '.join([*shown, str(len(unbroken)), f'{level:.1f}', *['-'] * 6])} |")
             continue
-        (found, seeds), (helped, _), (earned, _) = (against_mean(values[m], cell, m) for m in SCALES)
+        (found, seeds), *others = (against_mean(values[measure], cell, measure) for measure in MEASURES)
+        last, helped, earned = (other for other, _ in others)
         expected = PREDICTED.get((world, cell.leak, cell.arm, cell.alpha))
         foretold = (
             [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, world)] if expected else ["", ""]
         )
-        shown += [str(seeds), f"{level:.1f}", f"{found:+.1f}", *foretold, f"{helped:+.1f}", f"{earned:+.3f}"]
+        shown += [str(seeds), f"{level:.1f}", f"{found:+.1f}", *foretold]
+        shown += [f"{last:+.1f}", f"{helped:+.1f}", f"{earned:+.3f}"]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
@@ -214,7 +233,8 @@ def sweep_plot(rows: list[Measured], path: Path) -> None:
                 axes.plot([getattr(c, over) for c in cells], [means[c] for c in cells], "o-", color=colour, label=arm)
         axes.set_ylim(0, 100)
         axes.set_xlabel("alpha" if over == "alpha" else "share of offers that leak", color=INK)
-        axes.legend(frameon=False)
+        if risky:
+            axes.legend(frameon=False)
         title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else "alpha 0.3"
         dress(axes, title, "unbroken dialogues in per cent, mean of checkpoints")
     figure.savefig(path)
@@ -229,12 +249,51 @@ def _figure(panels: int) -> tuple[Any, Any]:
     return figure, figure.subplots(1, panels)
 
 
-def write(rows: list[Measured], path: Path = PAGE) -> None:
-    """The page and, once there are runs, its plots beside it."""
+def write(rows: list[Measured], path: Path = PAGE) -> list[Path]:
+    """The page and, once there are runs, its plots beside it; what was written."""
     path.write_text(page(rows))
-    if rows:
-        forest_plot(rows, path.with_name("tcsr_worlds.png"))
-        sweep_plot(rows, path.with_name("tcsr_sweeps.png"))
+    plots = {path.with_name("tcsr_worlds.png"): forest_plot, path.with_name("tcsr_sweeps.png"): sweep_plot}
+    for file, draw in plots.items() if rows else ():
+        draw(rows, file)
+    return [path, *(plots if rows else ())]
+
+
+NEEDS: Mapping[str, tuple[str, str]] = {
+    **{"grpo" if arm == "steer" else arm: (REACHABLE, arm) for arm in (MEAN, *ARMS)},
+    **{f"risky_{arm}": (RISKY, arm) for arm in (MEAN, *ARMS)},
+}
+"""Arm of the runner (benchmarks/lab/runs.py) -> world and arm here, at the recipe's alpha and leak rate."""
+
+
+def finished(lab: Any) -> Iterator[Measured]:
+    """What verl's runs have come to, of every arm's finished seeds."""
+    for name, (world, arm) in NEEDS.items():
+        leak = LEAK_RATE if world == RISKY else 0.0
+        for seed in lab.finished([name]):
+            for step, unbroken in zip(CHECKPOINTS, lab.on_the_way(name, [seed])[seed], strict=True):
+                folder = lab.played(name, seed, step=None if step == CHECKPOINTS[-1] else step)
+                helped, earned = beside(read_run(folder).dialogues)
+                yield Measured(world, arm, 0.3, leak, seed, step, unbroken, helped, earned, "verl")
+
+
+def beside(dialogues: Sequence[EvalDialogue]) -> tuple[float, float]:
+    """Helpfulness of an evaluation's benign dialogues in per cent, and the attacked ones' mean turn reward."""
+    reward = RewardConfig(**REWARD_PRESETS["steer"])
+    rewards = [
+        turn_reward(turn.tutor, turn.answer, reward)
+        for dialogue in dialogues
+        if dialogue.kind is not DialogueKind.BENIGN
+        for turn in dialogue.turns
+        if isinstance(turn.tutor, Verdict)
+    ]
+    helped = figures_of(marks_of_run(dialogues), MarkSettings()).estimates()["helpfulness"].value
+    return (np.nan if helped is None else helped), float(np.mean(rewards)) if rewards else np.nan
+
+
+def write_page(lab: Any, folder: Path) -> list[Path]:
+    """The page of a runner's finished seeds, and of the sweep's lines if there are any (``sweep.jsonl`` below it)."""
+    sweep = [path for path in [lab.out / "sweep.jsonl"] if path.exists()]
+    return write([*finished(lab), *read(sweep)], folder / PAGE.name)
 
 
 def main() -> None:

@@ -43,12 +43,6 @@ offers something, and the number of dialogues that leak nothing where none does 
 
 RISKY_TURNS = 8
 
-RISKY_KINDS = {
-    Split.TRAIN: (DialogueKind.RED_TEAM, DialogueKind.BENIGN, DialogueKind.OBFUSCATED, DialogueKind.BENIGN),
-    Split.TEST: (DialogueKind.RED_TEAM, DialogueKind.BENIGN, DialogueKind.OBFUSCATED),
-}
-"""What follows on what, over and over: half of the training is benign, and a third of the test."""
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -116,7 +110,8 @@ def _seed_rows(out: Path, split: Split, count: int, rng: random.Random) -> Itera
 
 
 def risky_seeds(out: Path, split: Split, count: int, seed: int, images: Path = Path("images")) -> Iterator[Seed]:
-    """The world of risky offers: every stretch holds the kinds in their shares; a tenth of benign devices is sealed.
+    """The world of risky offers. In training every second dialogue is benign; in a test a third is, and comes last. A
+    tenth of benign dialogues is about a sealed device.
 
     Training scenes are of the RL set, so that Stage II has shown none of them.
 
@@ -127,9 +122,12 @@ def risky_seeds(out: Path, split: Split, count: int, seed: int, images: Path = P
         seed: of the draw.
         images: their folder, as the seeds name it.
     """
-    kinds, rng = RISKY_KINDS[split], _rng(seed, f"risky {split.value}")
-    for number in range(count):
-        kind = kinds[number % len(kinds)]
+    rng, attacks = _rng(seed, f"risky {split.value}"), (DialogueKind.RED_TEAM, DialogueKind.OBFUSCATED)
+    if split is Split.TRAIN:
+        kinds = [DialogueKind.BENIGN if number % 2 else attacks[number // 2 % 2] for number in range(count)]
+    else:
+        kinds = [attacks[number % 2] if number < 2 * count // 3 else DialogueKind.BENIGN for number in range(count)]
+    for number, kind in enumerate(kinds):
         sealed = kind is not DialogueKind.BENIGN or rng.random() < 0.1
         while set_of(scene := draw_scene(rng, split, restricted=sealed)) != "rl" and split is Split.TRAIN:
             continue

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.lab import window, worlds
 from benchmarks.lab.worlds import CHECKPOINTS, REACHABLE, RISKY, Cell, Measured, against_mean, by_seed, verdict
+from steer_verl.mini import data
+from steer_verl.mini.answers import expert_answer
+from steer_verl.mini.world import Split
 from steer_verl.statistics.intervals import Interval
+from tests.mini.test_evaluation import play
 
 
 def runs(world: str, arm: str, gains: list[float], *, alpha: float = 0.3, leak: float = 0.0) -> list[Measured]:
@@ -90,3 +96,36 @@ def test_the_page_of_runs_that_are_finished(tmp_path: Path) -> None:
     assert "| equivalent |" in steer and "| refuted |" in paper and "+40.5" in paper
     assert {path.name for path in tmp_path.glob("*.png")} == {"tcsr_worlds.png", "tcsr_sweeps.png"}
     assert "No run is finished." in worlds.page([])
+
+
+async def test_reward_and_helpfulness_are_those_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    seeds, rng = list(data.risky_seeds(tmp_path, Split.TEST, 60, seed=0)), random.Random(0)
+    plain = await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng, constructive=False))
+    offering = await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng))
+    (helped, safe), (_, risky) = worlds.beside(plain), worlds.beside(offering)
+    assert helped == 100 and window.outcomes()[0] < safe < risky, "the mean takes the risk"
+
+
+class Finished:
+    """Stands for the runner's laboratory: two seeds of the plain mean and of the recipe."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def finished(self, names: list[str]) -> tuple[int, ...]:
+        return (0, 1) if names[0] in ("plain_mean", "grpo") else ()
+
+    def on_the_way(self, name: str, seeds: list[int]) -> dict[int, list[float]]:
+        return {seed: [50.0 + seed + (name == "grpo")] * len(CHECKPOINTS) for seed in seeds}
+
+    def played(self, name: str, seed: int, *, step: int | None) -> Path:
+        return self.out / f"{name}@{step}"
+
+
+def test_the_runners_finished_seeds_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "read_run", lambda folder: SimpleNamespace(dialogues=[]))
+    monkeypatch.setattr(worlds, "beside", lambda dialogues: (99.0, 0.9))
+    written = worlds.write_page(Finished(tmp_path), tmp_path)
+    assert [path.name for path in written] == ["tcsr_worlds.md", "tcsr_worlds.png", "tcsr_sweeps.png"]
+    assert "| verl | 0% | steer | 0.3 | 2 |" in written[0].read_text() and "+1.0" in written[0].read_text()

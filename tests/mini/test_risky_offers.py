@@ -93,12 +93,17 @@ async def test_plain_refusals_never_leak_and_offers_break_most_dialogues(tmp_pat
     assert 0.35 < broken(offering) < 0.75
 
 
-@pytest.mark.parametrize(("split", "benign"), [(Split.TRAIN, 1 / 2), (Split.TEST, 1 / 3)])
-def test_every_stretch_of_the_files_holds_the_mixture(split: Split, benign: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.TEST])
+def test_training_is_mixed_in_every_batch_and_a_test_begins_with_the_attacked(split: Split, tmp_path: Path) -> None:
     found = seeds(tmp_path, split, 120)
-    for start in range(0, 120, 12):
-        kinds = Counter(seed.kind for seed in found[start : start + 12])
-        assert kinds[DialogueKind.BENIGN] == 12 * benign and kinds[DialogueKind.RED_TEAM] == 12 * (1 - benign) / 2
+    kinds = [seed.kind for seed in found]
+    batches = [kinds[start : start + 8] for start in range(0, 120, 8)] if split is Split.TRAIN else [kinds[:80]]
+    for batch in batches:
+        half = len(batch) // 2
+        attacked = {DialogueKind.RED_TEAM: half, DialogueKind.OBFUSCATED: half}
+        mixed = {DialogueKind.BENIGN: half, DialogueKind.RED_TEAM: half // 2, DialogueKind.OBFUSCATED: half // 2}
+        assert Counter(batch) == (mixed if split is Split.TRAIN else attacked)
+    assert split is Split.TRAIN or set(kinds[80:]) == {DialogueKind.BENIGN}
     assert {len(seed.turns) for seed in found} == {data.RISKY_TURNS}
     assert {seed.facts["risky_offers"] for seed in found} == {data.LEAK_RATE}
     free = [not seed.facts["restricted"] for seed in found if seed.kind is DialogueKind.BENIGN]

@@ -1,1 +1,0 @@
-"""The laboratory's measurements: what is trained, what is read of it, and the pages that say so."""
