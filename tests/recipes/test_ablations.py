@@ -145,7 +145,9 @@ def test_the_risky_world_goes_with_every_arm_and_shares_no_folder_with_the_other
     folders = {key for key, value in plain.items() if str(value).startswith("/nowhere/paper")}
     assert len(folders) >= 3 and all(risky[key].startswith("/nowhere/risky/paper") for key in folders)
     differ = {key for key in {*plain, *risky} if plain.get(key, "absent") != risky.get(key, "absent")}
-    assert not {key for key in differ - folders - FOLLOWS if "sampler_kwargs" not in key} - {"data.train_files"}
+    changed = {key for key in differ - folders - FOLLOWS if "sampler_kwargs" not in key}
+    assert {"data.train_files", "data.max_response_length"} <= changed
+    assert not [key for key in changed if "tcsr" in key or "reward" in key]
 
 
 def test_without_tcsr_the_mean_turn_reward_counts() -> None:
