@@ -236,10 +236,18 @@ class TcsrConfig(Settings):
 
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Weight of the historical minimum against the mean; 0.3 is the authors' code's, the paper gives none."""
-    shaping: Literal["prefix", "trajectory"] = "prefix"
-    aggregation: Literal["sum", "mean", "last"] = "mean"
+    shaping: Literal["prefix", "trajectory", "none"] = "prefix"
+    """``none``: the turn rewards as they are, whatever ``alpha``."""
+    aggregation: Literal["sum", "mean", "last", "own"] = "mean"
+    """``own``: a turn's return is its own shaped reward, with nothing of later turns."""
     credit: Literal["trajectory", "turn"] = "turn"
     normalize_std: bool = True
+
+    @model_validator(mode="after")
+    def _every_turn_counts(self) -> TcsrConfig:
+        if self.aggregation == "own" and self.credit == "trajectory":
+            raise ValueError("aggregation=own with credit=trajectory would train on the first turn alone; credit=turn")
+        return self
 
 
 TCSR_PRESETS: dict[str, dict[str, Any]] = {
@@ -248,8 +256,7 @@ TCSR_PRESETS: dict[str, dict[str, Any]] = {
     "steer": {"shaping": "prefix", "aggregation": "mean", "credit": "turn", "normalize_std": True},
 }
 PLAIN_GRPO: dict[str, Any] = {
-    "alpha": 0,
-    "shaping": "trajectory",
+    "shaping": "none",
     "aggregation": "sum",
     "credit": "trajectory",
     "normalize_std": True,

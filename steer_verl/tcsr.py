@@ -2,8 +2,9 @@
 
 The game, per member of a group with turn rewards r_1..r_n in [0, 1] (paper, Stage III; docs/method.md has the why):
 
-    shaped     s_t = alpha * min_{j<=t} r_j + (1 - alpha) * mean_{j<=t} r_j    (``shaping: trajectory``: s_n for all t)
-    to go      G_t = agg_{k>=t} s_k, agg one of sum, mean, last; for t > n held at G_n
+    shaped     s_t = alpha * min_{j<=t} r_j + (1 - alpha) * mean_{j<=t} r_j    (``shaping: prefix``)
+               s_n for all t (``shaping: trajectory``), or r_t (``shaping: none``)
+    to go      G_t = agg_{k>=t} s_k, agg one of sum, mean, last, or own: s_t; for t > n held at G_n
     advantage  A_t = (G_t - mean over the group) / (one scale for the group + eps)      (``credit: turn``)
                A_t = (G_1 - mean over the group) / (std over the group + eps)           (``credit: trajectory``)
 
@@ -161,6 +162,8 @@ def hold_last(values_BN: Tensor, count_B: Tensor) -> Tensor:
 
 def shape_rewards(rewards_BN: Tensor, count_B: Tensor, alpha: float, shaping: str = "prefix") -> Tensor:
     """Shaped rewards s_t (B, N), held at s_n beyond the last turn; in the range of the rewards and monotone in each."""
+    if shaping == "none":
+        return hold_last(rewards_BN, count_B)
     turns_N = torch.arange(1, rewards_BN.shape[1] + 1, device=rewards_BN.device, dtype=rewards_BN.dtype)
     minimum_BN = rewards_BN.cummin(dim=1).values
     mean_BN = rewards_BN.cumsum(dim=1) / turns_N
@@ -170,6 +173,8 @@ def shape_rewards(rewards_BN: Tensor, count_B: Tensor, alpha: float, shaping: st
 
 def returns_to_go(shaped_BN: Tensor, count_B: Tensor, aggregation: str = "mean") -> Tensor:
     """Return-to-go G_t (B, N) over a member's own turns from t on, held at G_n beyond the last. G_1 is the return."""
+    if aggregation == "own":
+        return hold_last(shaped_BN, count_B)
     if aggregation == "last":
         return hold_last(shaped_BN, count_B)[:, -1:].expand_as(shaped_BN)
     place_N = torch.arange(shaped_BN.shape[1], device=shaped_BN.device)

@@ -76,9 +76,8 @@ def twin_to_go(rewards: list[float], config: TcsrConfig) -> list[float]:
     shaped = [
         config.alpha * min(rewards[: t + 1]) + (1 - config.alpha) * fmean(rewards[: t + 1]) for t in range(len(rewards))
     ]
-    if config.shaping == "trajectory":
-        shaped = shaped[-1:] * len(shaped)
-    aggregate = {"sum": math.fsum, "mean": fmean, "last": lambda values: values[-1]}[config.aggregation]
+    shaped = {"prefix": shaped, "trajectory": shaped[-1:] * len(shaped), "none": rewards}[config.shaping]
+    aggregate = {"sum": math.fsum, "mean": fmean, "last": lambda v: v[-1], "own": lambda v: v[0]}[config.aggregation]
     to_go = [aggregate(shaped[t:]) for t in range(len(shaped))]
     return to_go[:1] * len(to_go) if config.credit == "trajectory" else to_go
 

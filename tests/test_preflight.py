@@ -35,7 +35,17 @@ STEER = "actor_rollout_ref.rollout.custom.steer"
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small but whole ``mini.root``: data as parquet, and an untrained student."""
     root = tmp_path_factory.mktemp("laboratory")
-    sizes = mini_data.Sizes(pretrain=1, sft=1, rl_train=6, rl_validation=3, rl_test=3, long_attacked=1, long_benign=1)
+    sizes = mini_data.Sizes(
+        pretrain=1,
+        sft=1,
+        rl_train=6,
+        rl_validation=3,
+        rl_test=3,
+        long_attacked=1,
+        long_benign=1,
+        rl_train_risky=1,
+        rl_test_risky=1,
+    )
     mini_data.build(root / "data", sizes=sizes)
     for source in (root / "data").glob("rl_*.jsonl"):
         name = "rl_val" if "val" in source.stem else source.stem
@@ -118,7 +128,7 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "max_turns 0": ([f"{STEER}.max_turns=0"], [f"{STEER}.max_turns", "greater than or equal to 1"]),
     "another estimator": (
         ["algorithm.adv_estimator=grpo"],
-        ["a reward of 0", "algorithm.adv_estimator=tcsr", "++algorithm.tcsr={alpha:0,shaping:trajectory"],
+        ["a reward of 0", "algorithm.adv_estimator=tcsr", "++algorithm.tcsr={shaping:none,aggregation:sum"],
     ),
     "no estimator section": (["~algorithm.tcsr"], ["algorithm.tcsr is missing", "+algorithm.tcsr.preset"]),
     "KL in the reward": (["algorithm.use_kl_in_reward=true"], ["use_kl_in_reward", "use_kl_loss"]),

@@ -132,7 +132,7 @@ def test_what_was_not_scored_is_never_a_number() -> None:
 
 def test_the_scalar_is_the_mean_shaped_return_that_training_would_see() -> None:
     rng = random.Random(0)
-    for shaping in ("prefix", "trajectory"):
+    for shaping in ("prefix", "trajectory", "none"):
         for _ in range(200):
             rewards = [rng.random() for _ in range(rng.randint(1, 10))]
             config = tcsr_config({"shaping": shaping, "alpha": rng.random()})

@@ -17,8 +17,13 @@ from tests.tcsr_twin import advantages_of, fmean, on_tokens, random_batch, twin_
 CONFIGS = [
     TcsrConfig(alpha=alpha, shaping=shaping, aggregation=aggregation, credit=credit, normalize_std=std)  # type: ignore[arg-type]
     for alpha, shaping, aggregation, credit, std in itertools.product(
-        (0.0, 0.3, 1.0), ("prefix", "trajectory"), ("sum", "mean", "last"), ("trajectory", "turn"), (True, False)
+        (0.0, 0.3, 1.0),
+        ("prefix", "trajectory", "none"),
+        ("sum", "mean", "last", "own"),
+        ("trajectory", "turn"),
+        (True, False),
     )
+    if (aggregation, credit) != ("own", "trajectory")
 ]
 
 INVARIANT = [config for config in CONFIGS if config.alpha == 0.3]
@@ -27,7 +32,7 @@ INVARIANT = [config for config in CONFIGS if config.alpha == 0.3]
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_the_twin_on_generated_groups(seed: int) -> None:
     rng = random.Random(seed)
-    for config in CONFIGS:  # 4 x 72 batches of 12 groups
+    for config in CONFIGS:  # 4 x 126 batches of 12 groups
         batch = random_batch(rng)
         advantages, returns = tcsr_advantage(*batch.tensors(noise=True), config)
         torch.testing.assert_close(advantages, on_tokens(batch, twin_advantages(batch, config)), rtol=1e-7, atol=1e-7)
@@ -203,6 +208,7 @@ def test_entry_reads_an_omegaconf_section_in_struct_mode() -> None:
     [
         ({"use_kl_in_reward": True}, ["u"], "use_kl_loss"),
         ({"tcsr": {"alpha": 1.5}}, ["u"], "algorithm.tcsr.alpha"),
+        ({"tcsr": {"preset": "paper", "aggregation": "own"}}, ["u"], "algorithm.tcsr: aggregation=own .* first turn"),
         ({"tcsr": {"gamma": 1.0}}, ["u"], "algorithm.tcsr.gamma: unknown key"),
         ({"tcsr": {"preset": "papre"}}, ["u"], "algorithm.tcsr.preset"),
         ({}, None, "no uid"),

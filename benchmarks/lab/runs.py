@@ -32,7 +32,7 @@ CHECKPOINTS = (4, 8, 12, 16, 24)
 ATTACKED, BENIGN, STATIC = 600, 300, 300
 """Dialogues of rl_test_long.jsonl, the attacked ones first, and of rl_test.jsonl for static questions."""
 
-PLAIN = "no_tcsr"
+PLAIN = "plain_mean"
 """The option of recipes/mini/ablation that is plain GRPO."""
 
 SIZES = ("1m", "5m")

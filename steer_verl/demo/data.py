@@ -17,7 +17,17 @@ def build_data(out: Path, *, seed: int = 0, quick: bool = False) -> None:
     from steer_verl.mini.data import Sizes, build
 
     sizes = (
-        Sizes(pretrain=240, sft=80, rl_train=40, rl_validation=16, rl_test=24, long_attacked=24, long_benign=12)
+        Sizes(
+            pretrain=240,
+            sft=80,
+            rl_train=40,
+            rl_validation=16,
+            rl_test=24,
+            long_attacked=24,
+            long_benign=12,
+            rl_train_risky=16,
+            rl_test_risky=12,
+        )
         if quick
         else Sizes()
     )

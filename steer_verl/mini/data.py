@@ -7,7 +7,8 @@
     out/rl_train.parquet                            steer_verl/data/rows/parquet.py
     out/rl_validation.jsonl  rl_test.jsonl          METHOD's RL-row schema (steer_verl/data/rows/schema.py)
     out/rl_test_long.jsonl                          more of the test split: all its attacked dialogues first
-    out/images/<split>-<number>.png                 their pictures
+    out/rl_train_risky.parquet  rl_test_risky.jsonl the world of risky offers (world.py), eight turns each
+    out/images/<file>-<number>.png                  pictures of all these
     out/pipeline/                                   how the SFT and RL sets were made: records, cards, manifest
 
 *Pretraining* teaches sight and the language, and a naive student: it complies with everything. *SFT* and the RL seeds
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.data.rows.schema import rl_row
 from steer_verl.mini import dialogues
 from steer_verl.mini.agents import MiniAgents
@@ -32,8 +34,15 @@ from steer_verl.mini.answers import naive_answer
 from steer_verl.mini.dialogues import KINDS, SAFE_QUESTIONS, adaptive_question, scenes_and_kinds
 from steer_verl.mini.phrases import STEPS_QUESTIONS
 from steer_verl.mini.sets import make_sets
-from steer_verl.mini.world import Scene, Split, draw_scene
-from steer_verl.types import IMAGE_MARK, DialogueKind
+from steer_verl.mini.sources import set_of
+from steer_verl.mini.world import RISKY_OFFERS, Scene, Split, draw_scene
+from steer_verl.types import IMAGE_MARK, DialogueKind, Seed
+
+LEAK_RATE = 0.15
+"""Share of offers that leak in the world of risky offers. There the mean turn reward is highest where every refusal
+offers something, and the number of dialogues that leak nothing where none does (benchmarks/lab/worlds.py)."""
+
+RISKY_TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Sizes:
     rl_test: int = 300
     long_attacked: int = 600
     long_benign: int = 300
+    rl_train_risky: int = 400
+    rl_test_risky: int = 900
 
 
 def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
@@ -63,6 +74,10 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
     _write_jsonl(out / "rl_test_long.jsonl", _long_rows(out, sizes, _rng(seed, "test_long")))
     write_conversations(out / "pretrain.parquet", pretrain_rows(sizes.pretrain, _rng(seed, "pretrain")))
     make_sets(out, sft=sizes.sft, rl=sizes.rl_train, seed=seed)
+    train = risky_seeds(out, Split.TRAIN, sizes.rl_train_risky, seed, images=out.resolve() / "images")
+    write_parquet(train, out / "rl_train_risky.parquet")
+    test = risky_seeds(out, Split.TEST, sizes.rl_test_risky, seed)
+    _write_jsonl(out / "rl_test_risky.jsonl", map(rl_row, test))
     stamp.write_text(made_with)
     return out
 
@@ -113,6 +128,34 @@ def _long_rows(out: Path, sizes: Sizes, rng: random.Random) -> Iterator[dict[str
     }
     yield from _seed_rows(out, Split.TEST, sizes.long_attacked, rng, attacked, "test_attacked")
     yield from _seed_rows(out, Split.TEST, sizes.long_benign, rng, {DialogueKind.BENIGN: 1}, "test_benign")
+
+
+def risky_seeds(out: Path, split: Split, count: int, seed: int, images: Path = Path("images")) -> Iterator[Seed]:
+    """The world of risky offers. In training every second dialogue is benign; in a test a third is, and comes last. A
+    tenth of benign dialogues is about a sealed device.
+
+    Training scenes are of the RL set, so that Stage II has shown none of them.
+
+    Args:
+        out: folder of the data.
+        split: training or test.
+        count: seeds.
+        seed: of the draw.
+        images: their folder, as the seeds name it.
+    """
+    rng, attacks = _rng(seed, f"risky {split.value}"), (DialogueKind.RED_TEAM, DialogueKind.OBFUSCATED)
+    if split is Split.TRAIN:
+        kinds = [DialogueKind.BENIGN if number % 2 else attacks[number // 2 % 2] for number in range(count)]
+    else:
+        kinds = [attacks[number % 2] if number < 2 * count // 3 else DialogueKind.BENIGN for number in range(count)]
+    for number, kind in enumerate(kinds):
+        sealed = kind is not DialogueKind.BENIGN or rng.random() < 0.1
+        while set_of(scene := draw_scene(rng, split, restricted=sealed)) != "rl" and split is Split.TRAIN:
+            continue
+        image = images / f"risky-{split.value}-{number:05d}.png"
+        (out / image).write_bytes(_png(scene))
+        plain = dialogues.seed(f"mini-{image.stem}", kind, scene, str(image), rng, turns=RISKY_TURNS)
+        yield plain.model_copy(update={"facts": {**plain.facts, RISKY_OFFERS: LEAK_RATE}})
 
 
 def _png(scene: Scene) -> bytes:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
+import yaml
 
 from steer_verl.mini import model
 from steer_verl.mini.answers import expert_answer
+from steer_verl.mini.data import risky_seeds
 from steer_verl.mini.sources import SFT_KINDS
 from steer_verl.mini.student import BANNED, MiniStudent
 from steer_verl.mini.world import Split, draw_scene
+from tests.mini.test_evaluation import play
 from tests.mini.twin import direct
 
 pytestmark = pytest.mark.usefixtures("seeing")
@@ -184,3 +188,17 @@ def test_vision_placeholders_are_never_sampled(folder, conversations):
     sampler._read = lambda row: seen.extend(row) or read(row)
     sampler.answer(conversations)
     assert seen and not set(seen) & set(tokenizer.convert_tokens_to_ids(list(BANNED)))
+
+
+async def test_eight_turns_of_risky_offers_fit_however_long_the_answers(student, tmp_path):
+    """The chat template adds five tokens a message at most; the picture is in the prompt."""
+    folder = Path(__file__).parents[2] / "recipes" / "mini"
+    recipe, world = (yaml.safe_load((folder / name).read_text()) for name in ("grpo.yaml", "world/risky_offers.yaml"))
+    cap = recipe["actor_rollout_ref"]["rollout"]["custom"]["steer"]["max_answer_tokens"]
+    room, whole = world["data"]["max_response_length"], world["actor_rollout_ref"]["rollout"]["max_model_len"]
+    (tmp_path / "images").mkdir()
+    seeds, rng = list(risky_seeds(tmp_path, Split.TEST, 60, seed=0)), random.Random(0)
+    for dialogue in await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng)):
+        asked = [len(student.processor.tokenizer(turn.user.text)["input_ids"]) + 5 for turn in dialogue.turns[1:]]
+        assert len(asked) == 7 and sum(asked) + 8 * (cap + 5) <= room
+    assert room + recipe["data"]["max_prompt_length"] <= whole

@@ -33,7 +33,12 @@ FOLLOWS = {
 """Names and folders of a run."""
 
 CHANGED: dict[str, set[str]] = {
-    "no_tcsr": {f"algorithm.tcsr.{key}" for key in PLAIN_GRPO},
+    "plain_mean": {f"algorithm.tcsr.{key}" for key in PLAIN_GRPO},
+    "raw_to_go": {f"algorithm.tcsr.{key}" for key in PLAIN_GRPO},
+    "turn_local": {f"algorithm.tcsr.{key}" for key in PLAIN_GRPO},
+    "prefix_only": {f"algorithm.tcsr.{key}" for key in (*PLAIN_GRPO, "alpha")},
+    "paper": {"algorithm.tcsr.preset"},
+    "released": {"algorithm.tcsr.preset"},
     "static": {f"{STEER}.attack"},
     "no_bootstrap": {"mini.student", "actor_rollout_ref.model.path", f"{STEER}.reward.format"},
     "single_turn": {
@@ -43,6 +48,17 @@ CHANGED: dict[str, set[str]] = {
         f"{STEER}.max_turns",
     },
 }
+
+
+OVERRIDES = {
+    "plain_mean": "++algorithm.tcsr={shaping:none,aggregation:mean,credit:trajectory,normalize_std:true}",
+    "raw_to_go": "++algorithm.tcsr={shaping:none,aggregation:mean,credit:turn,normalize_std:true}",
+    "turn_local": "++algorithm.tcsr={shaping:none,aggregation:own,credit:turn,normalize_std:true}",
+    "prefix_only": "++algorithm.tcsr={shaping:prefix,aggregation:mean,credit:trajectory,normalize_std:true}",
+    "paper": "algorithm.tcsr.preset=paper",
+    "released": "algorithm.tcsr.preset=released",
+}
+"""TCSR's arms as overrides of any recipe, as recipes/ablations/README.md shows them."""
 
 
 def leaves(node: Any, path: str = "") -> dict[str, Any]:
@@ -90,11 +106,9 @@ def test_the_plain_overrides_work_with_the_papers_recipes(name: str, monkeypatch
     for variable in ("STEER_TUTOR_BASE_URL", "STEER_TUTOR_MODEL"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9/v1")
     readme = (CODE / "recipes" / "ablations" / "README.md").read_text()
-    for override in (
-        plain_grpo(),
-        f"{STEER}.attack=static",
-    ):
-        assert override in readme
+    for override in (*OVERRIDES.values(), f"{STEER}.attack=static"):
+        assert f"`{override}`" in readme or f"`'{override}'`" in readme
+    for override in (*OVERRIDES.values(), plain_grpo()):
         config = compose(CODE / "recipes" / name, "grpo", [override])
         assert override != plain_grpo() or verl_settings(config)[1] == TcsrConfig(**PLAIN_GRPO)
         assert [*(line for check in CHECKS for line in check(config)), *verl_accepts(config)] == []
@@ -102,13 +116,32 @@ def test_the_plain_overrides_work_with_the_papers_recipes(name: str, monkeypatch
     assert verl_settings(single)[0].max_turns == 1
 
 
+@pytest.mark.parametrize("arm", OVERRIDES)
+def test_an_arm_of_tcsr_is_the_same_in_every_recipe(arm: str) -> None:
+    option = verl_settings(compose(RECIPE, "grpo", [ROOT, f"ablation={arm}"]))[1]
+    assert option == verl_settings(compose(RECIPE, "grpo", [ROOT, OVERRIDES[arm]]))[1]
+    assert option != verl_settings(compose(RECIPE, "grpo", [ROOT]))[1]
+
+
+def test_the_risky_world_goes_with_every_arm_and_shares_no_folder_with_the_other() -> None:
+    plain, risky = (compose(RECIPE, "grpo", [ROOT, "ablation=paper", *more]) for more in ([], ["world=risky_offers"]))
+    assert [*(line for check in CHECKS for line in check(risky)), *verl_accepts(risky)] == []
+    plain, risky = (leaves(OmegaConf.to_container(config, resolve=True)) for config in (plain, risky))
+    assert risky["data.train_files"] == "/nowhere/data/rl_train_risky.parquet"
+    folders = {key for key, value in plain.items() if str(value).startswith("/nowhere/paper")}
+    assert len(folders) >= 3 and all(risky[key].startswith("/nowhere/risky/paper") for key in folders)
+    differ = {key for key in {*plain, *risky} if plain.get(key, "absent") != risky.get(key, "absent")}
+    changed = {key for key in differ - folders - FOLLOWS if "sampler_kwargs" not in key}
+    assert {"data.train_files", "data.max_response_length"} <= changed
+    assert not [key for key in changed if "tcsr" in key or "reward" in key]
+
+
 def test_without_tcsr_the_mean_turn_reward_counts() -> None:
-    """Sums of equally many turns, divided by their spread: the advantage of the mean."""
     import torch
 
     from tests.tcsr_twin import advantages_of
 
-    config = verl_settings(compose(RECIPE, "grpo", [ROOT, "ablation=no_tcsr"]))[1]
+    config = verl_settings(compose(RECIPE, "grpo", [ROOT, "ablation=plain_mean"]))[1]
     advantages = advantages_of(config, [1.0, 0.5], [0.2, 0.4], [0.9, 0.0])
     means = torch.tensor([0.75, 0.3, 0.45], dtype=torch.float64)
     expected = ((means - means.mean()) / means.std())[:, None].expand(-1, 2)

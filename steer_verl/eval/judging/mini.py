@@ -33,7 +33,8 @@ class MiniEvalJudge:
             return Rated(judged=Unrated(judge=self.name, reason=NO_FACTS, detail=detail))
         question, answer = (message.text for message in case.said[-2:])
         question = " ".join(question.replace(IMAGE_MARK, " ").split())
-        marks = rate(case.facts, question, answer)
+        earlier = [message.text for message in case.said[:-1] if message.role == "assistant"]
+        marks = rate(case.facts, question, answer, earlier)
         rating = Rating(
             judge=self.name,
             harmless=marks.harmless,

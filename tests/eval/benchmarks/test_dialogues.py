@@ -256,7 +256,17 @@ def test_the_laboratory(tmp_path: Path) -> None:
     from steer_verl.mini import dialogues as mini
     from steer_verl.mini.data import Sizes, build
 
-    sizes = Sizes(pretrain=1, sft=1, rl_train=4, rl_validation=1, rl_test=12, long_attacked=1, long_benign=1)
+    sizes = Sizes(
+        pretrain=1,
+        sft=1,
+        rl_train=4,
+        rl_validation=1,
+        rl_test=12,
+        long_attacked=1,
+        long_benign=1,
+        rl_train_risky=1,
+        rl_test_risky=1,
+    )
     build(tmp_path, sizes=sizes)
     found = items(tmp_path / "rl_test.jsonl")
     assert len(found) == 12 and not any(item.unplayable or item.oddities for item in found)
