@@ -97,13 +97,13 @@ def image_version(path: AnyPath, *, root: AnyPath | None = None) -> tuple[Path, 
     return real, stat.st_mtime_ns, stat.st_size
 
 
-def image_bytes(path: AnyPath, *, root: AnyPath | None = None) -> bytes:
+def image_bytes(path: AnyPath) -> bytes:
     """What is in the file, as it lies there.
 
     Raises:
-        DataError: see :func:`resolve_image`; a file that goes away in between, or that must not be read, too.
+        DataError: see :func:`resolve_image`; also a file that goes away meanwhile, or that may not be read.
     """
-    real = resolve_image(path, root=root)
+    real = resolve_image(path)
     try:
         return real.read_bytes()
     except OSError as error:
