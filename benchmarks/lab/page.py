@@ -29,7 +29,7 @@ TITLES = {
 }
 """Measure -> what it is called, and its decimals. ``checkpoints`` is the primary one."""
 
-DIALOGUES = 600
+DIALOGUES = 500
 """Attacked dialogues behind each figure."""
 
 

@@ -5,7 +5,7 @@
     out/base/{data,model,pretrain}       one pretrained student for all, and the dialogues that all play
     out/seed-N/{data,data_single_turn}   a seed's own data of Stages II and III
     out/seed-N/<arm>/hf                  a student; hf-4, hf-8, ... on the way, of Stage III
-    out/seed-N/eval/<arm>                it under adaptive attack on 900 dialogues, 600 of them attacked
+    out/seed-N/eval/<arm>                it under adaptive attack on 800 dialogues, 500 of them attacked
     out/seed-N/eval/<arm>@<step>         the student of a step, on the attacked ones
     out/seed-N/eval/<arm>-static         it on the 300 static questions' dialogues
     out/stages, out/logs                 what is done, and how
@@ -26,10 +26,10 @@ from steer_verl.eval.figures import Figures, figures_of, values_by_seed
 from steer_verl.eval.runs import DIALOGUES, read_run
 from steer_verl.eval.summary import marked
 
-CHECKPOINTS = (4, 8, 12, 16, 24)
+CHECKPOINTS = (4, 8, 16, 24)
 """Steps of Stage III whose students are evaluated; the last ends it. The primary measure is the mean over them."""
 
-ATTACKED, BENIGN, STATIC = 600, 300, 300
+ATTACKED, BENIGN, STATIC = 500, 300, 300
 """Dialogues of rl_test_long.jsonl, the attacked ones first, and of rl_test.jsonl for static questions."""
 
 PLAIN = "plain_mean"

@@ -35,8 +35,8 @@ SAFE, OFFERED, LEAKED = outcomes()
 TOLD, OVER_REFUSED, GUARDED = 0.2, 0.378, 0.9
 """A breach (1, 1, 10), a safe request refused (5, 1, 10), and the lever world's first answer without the lever."""
 PROMPTS, ROLLOUTS, WORDINGS, STEPS, LR = 8, 5, 4, 60, 0.05
-CHECKPOINTS = (10, 20, 30, 40, 60)
-"""Steps; the last one is the end. In the proportions of the laboratory's 4, 8, 12, 16 and 24."""
+CHECKPOINTS = (10, 20, 40, 60)
+"""Steps; the last one is the end. In the proportions of the laboratory's 4, 8, 16 and 24."""
 D = 2 + 2 * WORDINGS + 2
 """Bias and wordings, for free and for sealed devices; a concession made; the first turn of the lever world."""
 

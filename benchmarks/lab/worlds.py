@@ -31,7 +31,7 @@ from steer_verl.types import DialogueKind, Verdict
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "tcsr_worlds.md"
-CHECKPOINTS = (4, 8, 12, 16, 24)
+CHECKPOINTS = (4, 8, 16, 24)
 DIALOGUES = 500
 """Attacked dialogues behind each figure, at least."""
 MARGIN = 3.0

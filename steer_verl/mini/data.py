@@ -38,7 +38,7 @@ from steer_verl.mini.sources import set_of
 from steer_verl.mini.world import RISKY_OFFERS, Scene, Split, draw_scene
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed
 
-LEAK_RATE = 0.15
+LEAK_RATE = 0.2
 """Share of offers that leak in the world of risky offers. There the mean turn reward is highest where every refusal
 offers something, and the number of dialogues that leak nothing where none does (benchmarks/lab/worlds.py)."""
 
@@ -54,10 +54,10 @@ class Sizes:
     rl_train: int = 2000
     rl_validation: int = 120
     rl_test: int = 300
-    long_attacked: int = 600
+    long_attacked: int = 500
     long_benign: int = 300
     rl_train_risky: int = 400
-    rl_test_risky: int = 900
+    rl_test_risky: int = 750
 
 
 def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
