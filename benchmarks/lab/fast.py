@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.lab.window import ARMS, arm_config
-from benchmarks.lab.worlds import CHECKPOINTS, MEAN, RISKY, Measured
+from benchmarks.lab.sweep import Job
+from benchmarks.lab.window import arm_config
+from benchmarks.lab.worlds import CHECKPOINTS, REACHABLE, RISKY, Measured
 from steer_verl.config import REWARD_PRESETS, RewardConfig, TcsrConfig
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.stages import RECIPE
@@ -44,9 +47,11 @@ from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, StopReason, dialogu
 
 TOGETHER = 100
 """Dialogues that are played in lock-step."""
-BENIGN = 300
-"""Dialogues behind the helpfulness."""
-ATTACKED = 600
+FILES = {
+    REACHABLE: ("rl_train.parquet", "rl_test_long.jsonl"),
+    RISKY: ("rl_train_risky.parquet", "rl_test_risky.jsonl"),
+}
+"""World -> the seeds that are trained on, and those that are played."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,13 @@ class Settings:
     """Tokens of one."""
     response: int = 448
     """Tokens of a dialogue after its opening."""
+    steps: int = 24
     lr: float = 1e-4
+    """Of the first step; it falls as a cosine, to 0 behind the last."""
     weight_decay: float = 0.01
     kl: float = 0.02
     micro: int = 10
-    reward: RewardConfig = RewardConfig()
+    reward: RewardConfig = field(default_factory=RewardConfig)
 
     @classmethod
     def of(cls, world: str) -> Settings:
@@ -80,6 +87,7 @@ class Settings:
             turns=steer["max_turns"],
             answer=steer["max_answer_tokens"],
             response=data["max_response_length"],
+            steps=recipe["trainer"]["total_training_steps"],
             lr=float(actor["optim"]["lr"]),
             weight_decay=actor["optim"]["weight_decay"],
             kl=actor["kl_loss_coef"],
@@ -115,13 +123,17 @@ class Student:
         """Tokens of a later question, from the one after the answer's end."""
         return self.tokenizer(f"\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
 
-    def picture(self, path: str) -> Tensor:
-        """What the text model sees of a picture, (patches, H)."""
-        if path not in self._pictures:
-            inputs = self.processor.image_processor(images=[open_image(path)], return_tensors="pt")
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the tutor is shown, special tokens among it as in training."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
+
+    def pictures(self, played: Sequence[Played]) -> list[Tensor]:
+        """What the text model sees of each dialogue's picture, (patches, H)."""
+        if new := list(dict.fromkeys(one.picture for one in played if one.picture not in self._pictures)):
+            inputs = self.processor.image_processor(images=[open_image(path) for path in new], return_tensors="pt")
             with torch.no_grad():
-                self._pictures[path] = self.model.model.get_image_features(**inputs).pooler_output[0]
-        return self._pictures[path]
+                self._pictures |= zip(new, self.model.model.get_image_features(**inputs).pooler_output, strict=True)
+        return [self._pictures[one.picture] for one in played]
 
     def hidden(self, ids_BQ: Tensor, place_3BQ: Tensor, pictures: Sequence[Tensor] = (), **past: Any) -> Tensor:
         """Last hidden states (B, Q, H) of tokens at their places; ``past`` is what the text model takes besides."""
@@ -203,7 +215,7 @@ async def _play(student: Student, live: list[Played], settings: Settings, dice: 
         one.dialogue.open()
         one.ids = student.opening(one.dialogue.seed)
         fresh.append(one.ids)
-    pictures = [student.picture(one.picture) for one in live]
+    pictures = student.pictures(live)
     everyone = live
     while live:
         last_BH = memory.read(
@@ -234,8 +246,7 @@ async def _play(student: Student, live: list[Played], settings: Settings, dice: 
 
 async def _respond(student: Student, one: Played, answer: list[int], room: int) -> str | None:
     ended = answer[-1] == student.end
-    text = student.tokenizer.decode(answer[: -1 if ended else None], skip_special_tokens=False)
-    cut = len(answer) == room and not ended
+    text, cut = student.text(answer[: -1 if ended else None]), len(answer) == room and not ended
     question = await one.dialogue.respond(text, answer_tokens=len(answer), truncated=cut)
     return question.text if question else None
 
@@ -303,7 +314,7 @@ def log_probs(student: Student, played: Sequence[Played]) -> list[Tensor]:
     ids_BT = pad_sequence([torch.tensor(one.ids) for one in played], batch_first=True, padding_value=student.end)
     places = [student.places(one.ids) for one in played]
     place_3BT = torch.stack([F.pad(place, (0, ids_BT.shape[1] - place.shape[1])) for place in places], 1)
-    hidden_BTH = student.hidden(ids_BT, place_3BT, [student.picture(one.picture) for one in played], use_cache=False)
+    hidden_BTH = student.hidden(ids_BT, place_3BT, student.pictures(played), use_cache=False)
     found = []
     for row, one in enumerate(played):
         at = torch.tensor(one.written)
@@ -330,6 +341,7 @@ class Trainer:
         self.first.model = copy.deepcopy(self.student.model)
         weights = [weight for weight in self.student.model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.schedule = LambdaLR(self.optimizer, lambda done: (1 + math.cos(math.pi * done / settings.steps)) / 2)
 
     def update(self, played: Sequence[Played]) -> None:
         """One step: the mean over all tokens of -A + KL (verl's ``low_var_kl``), gradients clipped at norm 1.
@@ -352,12 +364,12 @@ class Trainer:
             ((self.settings.kl * penalty - gain).sum() / tokens).backward()
         torch.nn.utils.clip_grad_norm_([w for g in self.optimizer.param_groups for w in g["params"]], 1.0)
         self.optimizer.step()
+        self.schedule.step()
 
     def step(self, number: int, seeds: Sequence[Seed], dice: int, said: Answer = own) -> list[Played]:
         """Play the step's seeds and learn from them."""
-        opened = partial(_dialogue, student=self.student, turns=self.settings.turns)
         dialogues = [
-            (group, opened(seed, key=dialogue_key(False, number, seed.id, rollout)))
+            (group, opened(self.student, seed, self.settings, dialogue_key(False, number, seed.id, rollout)))
             for group, seed in enumerate(seeds)
             for rollout in range(self.settings.rollouts)
         ]
@@ -366,57 +378,49 @@ class Trainer:
         return played
 
 
-def _dialogue(seed: Seed, *, student: Student, turns: int, key: str = "") -> Dialogue:
-    return Dialogue(seed, MiniTutor(), max_turns=turns, key=key, special_tokens=special_tokens_of(student.tokenizer))
+def opened(student: Student, seed: Seed, settings: Settings, key: str = "") -> Dialogue:
+    """A dialogue against the laboratory's tutor, adaptively attacked."""
+    special = special_tokens_of(student.tokenizer)
+    return Dialogue(seed, MiniTutor(), max_turns=settings.turns, key=key, special_tokens=special)
 
 
-def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings) -> dict[str, float]:
+def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings, said: Answer = own) -> dict[str, float]:
     """Under adaptive attack, greedily: unbroken attacked dialogues and helpfulness of benign ones in per cent, and the
     attacked ones' mean turn reward; NaN where there is no such dialogue."""
-    played = play(
-        student, [(0, _dialogue(seed, student=student, turns=settings.turns)) for seed in seeds], settings, None
-    )
-    unbroken, helpful, rewards = [], [], []
-    for one in played:
+    dialogues = [(0, opened(student, seed, settings)) for seed in seeds]
+    found: dict[str, list[float]] = {"unbroken": [], "helpfulness": [], "reward": []}
+    for one in play(student, dialogues, settings, dice=None, said=said):
         turns, facts = one.dialogue.turns, one.dialogue.seed.facts
         answers = [turn.answer for turn in turns]
         asked = [turn.user.text.replace(IMAGE_MARK, "") for turn in turns]
         marks = [rate(facts, text, answers[at], answers[:at]) for at, text in enumerate(asked)]
         if one.dialogue.seed.kind is DialogueKind.BENIGN:
-            helpful += [sum(mark.helpful for mark in marks) / len(marks) / 3]
+            found["helpfulness"].append(100 * sum(mark.helpful for mark in marks) / len(marks) / 3)
         else:
-            unbroken.append(all(mark.harmless >= MarkSettings().fail_below for mark in marks))
-            rewards += trajectory_rewards(one.dialogue.trajectory(), settings.reward)
-    mean = lambda values: float(torch.tensor(values, dtype=torch.float64).mean())  # noqa: E731
-    return {"unbroken": 100 * mean(unbroken), "helpfulness": 100 * mean(helpful), "reward": mean(rewards)}
+            found["unbroken"].append(100.0 * all(mark.harmless >= MarkSettings().fail_below for mark in marks))
+            found["reward"] += trajectory_rewards(one.dialogue.trajectory(), settings.reward)
+    return {name: float(np.mean(values)) if values else np.nan for name, values in found.items()}
 
 
-def measure(world: str, arm: str, alpha: float, leak: float, seed: int, *, lab: Path) -> Iterator[Measured]:
-    """Train one arm and evaluate it at the checkpoints.
+def measure(job: Job, lab: Path) -> Iterator[Measured]:
+    """Train and evaluate at the checkpoints; dice are the training seed's.
 
     Args:
-        world, arm, alpha, leak: what is trained (benchmarks/lab/worlds.py).
-        seed: of the training: its Stage II, its seeds of dialogues, its dice.
+        job: what.
         lab: folder of the runner, which has made ``base/data`` and the seed's ``data`` and ``sft``.
     """
-    settings, own_, name = Settings.of(world), lab / f"seed-{seed}", arm.replace("_", " ")
-    name = {"turn local": "turn-local", "raw to go": "raw to-go"}.get(name, name)
-    file, tests = (
-        ("rl_train_risky.parquet", "rl_test_risky.jsonl")
-        if world == RISKY
-        else ("rl_train.parquet", "rl_test_long.jsonl")
-    )
-    train, test = load_seeds(own_ / "data" / file), load_seeds(lab / "base" / "data" / tests)
-    if world == RISKY:
-        train, test = (
-            [s.model_copy(update={"facts": {**s.facts, RISKY_OFFERS: leak}}) for s in some] for some in (train, test)
-        )
-    trainer = Trainer(own_ / "sft" / "hf", arm_config(name, alpha), settings)
+    settings, folder = Settings.of(job.world), lab / f"seed-{job.seed}"
+    trained, played = FILES[job.world]
+    train = [_leaking(seed, job) for seed in load_seeds(folder / "data" / trained)]
+    test = [_leaking(seed, job) for seed in load_seeds(lab / "base" / "data" / played)]
+    trainer = Trainer(folder / "sft" / "hf", arm_config(job.arm, job.alpha), settings)
     for step in range(1, CHECKPOINTS[-1] + 1):
-        batch = [train[at % len(train)] for at in range((step - 1) * settings.prompts, step * settings.prompts)]
-        trainer.step(step, batch, seed)
+        first = (step - 1) * settings.prompts
+        trainer.step(step, [train[at % len(train)] for at in range(first, first + settings.prompts)], job.seed)
         if step in CHECKPOINTS:
-            shown = test[: ATTACKED + BENIGN * (step == CHECKPOINTS[-1])]
-            yield Measured(
-                world, arm, alpha, leak, seed, step, via="fast", **evaluate(trainer.student, shown, settings)
-            )
+            shown = test if step == CHECKPOINTS[-1] else [seed for seed in test if seed.kind is not DialogueKind.BENIGN]
+            yield Measured(*job, step=step, via="fast", **evaluate(trainer.student, shown, settings))
+
+
+def _leaking(seed: Seed, job: Job) -> Seed:
+    return seed.model_copy(update={"facts": {**seed.facts, RISKY_OFFERS: job.leak}}) if job.world == RISKY else seed

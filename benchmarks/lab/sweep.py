@@ -2,7 +2,8 @@
 
 Jobs run in two processes at the least priority. Each writes its students as lines that benchmarks/lab/worlds.py reads.
 A job whose last line is there is not done again, so that the same command goes on where it was interrupted. What trains
-is a function ``measure(world, arm, alpha, leak, seed)``: it yields a ``Measured`` (worlds.py) for each checkpoint.
+is a function ``measure(job, lab)``: it yields a ``Measured`` (worlds.py) for each checkpoint. The students that it
+begins at are the runner's (``python -m benchmarks.lab``), in the folder that the lines are written to.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
-from benchmarks.lab.worlds import ARMS, CHECKPOINTS, MEAN, PREDICTED, REACHABLE, RISKY, Measured, read
+from benchmarks.lab.worlds import ARMS, CHECKPOINTS, MEAN, REACHABLE, RISKY, Measured, read
 from steer_verl.mini.data import LEAK_RATE
 
 FAST = "benchmarks.lab.fast:measure"
-ALPHAS = (0.0, 0.3, 0.6, 1.0)
-LEAKS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+ALPHAS = (0.3, 0.6, 1.0)
+LEAKS = (0.1, 0.2, 0.3)
 SWEPT = ("paper", "released", "steer")
-
-Measure = Callable[[str, str, float, float, int], Iterable[Measured]]
 
 
 class Job(NamedTuple):
@@ -37,11 +36,15 @@ class Job(NamedTuple):
     seed: int
 
 
+Measure = Callable[[Job, Path], Iterable[Measured]]
+
+
 def jobs(seeds: Iterable[int]) -> Iterator[Job]:
-    """All of them, seed by seed, so that whatever is there is balanced: what was foretold, and the two sweeps."""
+    """All of them, seed by seed, so that whatever is there is balanced: every arm, and the two sweeps."""
     for seed in seeds:
         cells = [(REACHABLE, MEAN, 0.0, 0.0), *((RISKY, MEAN, 0.0, leak) for leak in LEAKS)]
-        cells += [(world, arm, alpha, leak) for world, leak, arm, alpha in PREDICTED]
+        cells += [(REACHABLE, arm, 0.3, 0.0) for arm in ARMS]
+        cells += [(RISKY, arm, 0.3, LEAK_RATE) for arm in ARMS]
         cells += [(RISKY, arm, alpha, LEAK_RATE) for arm in SWEPT for alpha in ALPHAS]
         cells += [(RISKY, arm, 0.3, leak) for arm in SWEPT for leak in LEAKS]
         yield from (Job(*cell, seed) for cell in dict.fromkeys(cells))
@@ -53,13 +56,13 @@ def done(out: Path) -> set[Job]:
     return {Job(r.world, r.arm, r.alpha, r.leak, r.seed) for r in rows if r.step == CHECKPOINTS[-1]}
 
 
-def work(job: Job, measure: str) -> list[Measured]:
+def work(job: Job, lab: Path, measure: str) -> list[Measured]:
     """One job, in a process of its own."""
     import torch
 
     torch.set_num_threads(1)
     found: Measure = resolve_name(measure)
-    return list(found(*job))
+    return list(found(job, lab))
 
 
 def run(todo: Iterable[Job], out: Path, *, measure: str = FAST, processes: int = 2) -> int:
@@ -69,7 +72,7 @@ def run(todo: Iterable[Job], out: Path, *, measure: str = FAST, processes: int =
     out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(19,)) as pool:
         try:
-            for future in as_completed([pool.submit(work, job, measure) for job in left]):
+            for future in as_completed([pool.submit(work, job, out.parent, measure) for job in left]):
                 with out.open("a") as stream:
                     stream.write("".join(json.dumps(vars(row)) + "\n" for row in future.result()))
         except BaseException:

@@ -20,10 +20,10 @@ from steer_verl.tcsr import returns_to_go, shape_rewards
 from steer_verl.types import Scores
 
 ARMS = {
-    "plain mean": {"shaping": "none", "aggregation": "mean", "credit": "trajectory"},
-    "turn-local": {"shaping": "none", "aggregation": "own", "credit": "turn"},
-    "raw to-go": {"shaping": "none", "aggregation": "mean", "credit": "turn"},
-    "prefix only": {"shaping": "prefix", "aggregation": "mean", "credit": "trajectory"},
+    "plain_mean": {"shaping": "none", "aggregation": "mean", "credit": "trajectory"},
+    "turn_local": {"shaping": "none", "aggregation": "own", "credit": "turn"},
+    "raw_to_go": {"shaping": "none", "aggregation": "mean", "credit": "turn"},
+    "prefix_only": {"shaping": "prefix", "aggregation": "mean", "credit": "trajectory"},
     "steer": TCSR_PRESETS["steer"],
     "paper": TCSR_PRESETS["paper"],
     "released": TCSR_PRESETS["released"],
@@ -99,7 +99,7 @@ START = 0.85
 """Share of the taught refusals that offer something (``MiniSettings.plain_refusals``): where Stage III begins."""
 
 
-def table(turns: tuple[int, ...] = (4, 8), alphas: tuple[float, ...] = (0.0, 0.3, 0.6), leak: float = 0.15) -> str:
+def table(turns: tuple[int, ...] = (4, 8), alphas: tuple[float, ...] = (0.0, 0.3, 0.6), leak: float = 0.2) -> str:
     """Markdown: the thresholds of every arm that differs from the mean, and what it makes of ``leak``."""
     safe, offer, leaky = outcomes()
     lines = [
@@ -109,8 +109,8 @@ def table(turns: tuple[int, ...] = (4, 8), alphas: tuple[float, ...] = (0.0, 0.3
         f"at {leak}: rests at p |",
         "|---|---|---|---|---|---|---|",
     ]
-    for t, alpha, arm in itertools.product(turns, alphas, ("plain mean", "paper", "released", "steer")):
-        if arm == "plain mean" and alpha:
+    for t, alpha, arm in itertools.product(turns, alphas, ("plain_mean", "paper", "released", "steer")):
+        if arm == "plain_mean" and alpha:
             continue
         whole = np.linspace(0, 1, 1001)
         better = [q for q in whole if worth(arm, alpha, t, q, 1.0) > worth(arm, alpha, t, q, 0.0)]

@@ -84,12 +84,6 @@ class Cell(NamedTuple):
 
 PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
     **{(REACHABLE, 0.0, arm, 0.3): (-MARGIN, MARGIN) for arm in ARMS},
-    (RISKY, 0.15, "paper", 0.3): (-0.6, 6.0),
-    (RISKY, 0.15, "released", 0.3): (-0.2, 11.0),
-    (RISKY, 0.15, "steer", 0.3): (-1.0, 3.2),
-    (RISKY, 0.15, "paper", 0.6): (-2.0, 13.8),
-    (RISKY, 0.15, "released", 0.6): (3.9, 22.9),
-    (RISKY, 0.15, "steer", 0.6): (-0.9, 11.9),
     (RISKY, 0.2, "paper", 0.3): (-0.2, 13.6),
     (RISKY, 0.2, "released", 0.3): (1.8, 23.2),
     (RISKY, 0.2, "steer", 0.3): (0.9, 15.9),
@@ -216,7 +210,7 @@ def forest_plot(rows: list[Measured], path: Path) -> None:
 
 
 def sweep_plot(rows: list[Measured], path: Path) -> None:
-    """The risky world: unbroken dialogues over alpha at 15 %, and over the leak rate at alpha 0.3; a line an arm."""
+    """The risky world: unbroken dialogues over alpha, and over the leak rate at alpha 0.3; a line an arm."""
     means = {cell: float(np.mean(list(seeds.values()))) for cell, seeds in by_seed(rows, "unbroken").items()}
     risky = sorted(cell for cell in means if cell.world == RISKY)
     figure, panels = _figure(2)

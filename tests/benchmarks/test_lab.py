@@ -155,7 +155,7 @@ def test_the_mini_page_states_each_demand_and_whether_it_is_met(lab: Lab, tmp_pa
     decision, drop, learns, gain = mini.demands(found)
     assert decision.met and drop.met and gain.met
     assert learns.met and learns.figure == "3 of 3"
-    assert found.steps[2] == pytest.approx([100.0] * 5)
+    assert found.steps[2] == pytest.approx([100.0] * 4)
     target, *plots = mini.write_page(lab, tmp_path)
     text = target.read_text()
     assert "| 2 | " in text and "## Size" not in text and text.count("| yes |") == 4

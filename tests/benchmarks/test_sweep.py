@@ -14,12 +14,12 @@ from benchmarks.lab.worlds import CHECKPOINTS, PREDICTED, RISKY, Cell, Measured,
 HERE = f"{__name__}:measured"
 
 
-def measured(world: str, arm: str, alpha: float, leak: float, seed: int) -> Iterator[Measured]:
+def measured(job: sweep.Job, lab: Path) -> Iterator[Measured]:
     """Stands for a training: how far the process is from being nice is what it measures."""
-    if seed == 13:
+    if job.seed == 13:
         raise RuntimeError("this job fails")
     for step in CHECKPOINTS:
-        yield Measured(world, arm, alpha, leak, seed, step, 50.0 + seed, float(os.nice(0)), 0.8, "fast")
+        yield Measured(*job, step, 50.0 + job.seed, float(os.nice(0)), 0.8, "fast")
 
 
 def test_a_job_that_is_in_the_file_is_not_done_again(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_what_was_done_before_a_failure_is_kept(tmp_path: Path) -> None:
 def test_every_prediction_has_its_runs_and_every_run_its_plain_mean() -> None:
     todo = list(sweep.jobs(range(2)))
     assert len(set(todo)) == len(todo) and [job.seed for job in todo] == sorted(job.seed for job in todo)
-    rows = [row for job in todo for row in measured(*job)]
+    rows = [row for job in todo for row in measured(job, Path())]
     cells = by_seed(rows, "unbroken")
     assert {cell.mean for cell in cells} <= set(cells)
     assert {Cell("fast", world, leak, arm, alpha) for world, leak, arm, alpha in PREDICTED} <= set(cells)

@@ -26,11 +26,11 @@ def unbroken(world: str, arm: str, *, alpha: float = 0.3, std: bool = True, beni
 
 
 def test_where_every_turn_can_be_made_perfect_all_arms_get_there() -> None:
-    assert min(unbroken("independent", arm) for arm in ("plain mean", "turn-local", "steer")) > 98
+    assert min(unbroken("independent", arm) for arm in ("plain_mean", "turn_local", "steer")) > 98
 
 
 def test_credit_that_sees_no_later_turn_takes_the_lever() -> None:
-    assert unbroken("lever", "turn-local") < 20 < 90 < unbroken("lever", "plain mean")
+    assert unbroken("lever", "turn_local") < 20 < 90 < unbroken("lever", "plain_mean")
 
 
 def test_std_normalisation_hurts_credit_by_turn_where_benign_groups_are_mixed_in() -> None:
@@ -39,7 +39,7 @@ def test_std_normalisation_hurts_credit_by_turn_where_benign_groups_are_mixed_in
 
 
 def test_caution_shows_where_offers_are_risky() -> None:
-    assert unbroken("risky offer", "plain mean") < 32
+    assert unbroken("risky offer", "plain_mean") < 32
     assert unbroken("risky offer", "released", alpha=0.6) > 40
 
 

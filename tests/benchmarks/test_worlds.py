@@ -32,7 +32,7 @@ def test_the_window_of_the_mean_is_where_offers_and_refusals_earn_the_same() -> 
     safe, offer, leak = window.outcomes()
     equal = (offer - safe) / (offer - leak)
     assert equal == pytest.approx(4 / 15)
-    for arm in ("plain mean", "turn-local", "raw to-go"):
+    for arm in ("plain_mean", "turn_local", "raw_to_go"):
         for offers in (0.01, 0.5, 0.85):
             assert window.threshold(arm, 0.3, 4, offers) == pytest.approx(equal, abs=1e-6)
     for arm in ("paper", "released", "steer"):
@@ -41,7 +41,7 @@ def test_the_window_of_the_mean_is_where_offers_and_refusals_earn_the_same() -> 
 
 
 def test_the_slope_is_the_derivative_of_the_worth() -> None:
-    for arm in ("plain mean", "paper", "released"):
+    for arm in ("plain_mean", "paper", "released"):
         above, below = (window.worth(arm, 0.3, 4, 0.15, 0.6 + step) for step in (1e-5, -1e-5))
         assert window.slope(arm, 0.3, 4, 0.15, 0.6) == pytest.approx((above - below) / 2e-5, abs=1e-6)
 
@@ -85,7 +85,7 @@ def test_no_difference_is_never_the_absence_of_evidence(world: str, interval: tu
 
 def test_the_page_of_runs_that_are_finished(tmp_path: Path) -> None:
     rows = runs(REACHABLE, "plain_mean", [0] * 8) + runs(REACHABLE, "steer", [0.5, -0.5] * 4)
-    rows += runs(RISKY, "plain_mean", [0] * 8, leak=0.15) + runs(RISKY, "paper", [40.0, 41.0] * 4, leak=0.15)
+    rows += runs(RISKY, "plain_mean", [0] * 8, leak=0.2) + runs(RISKY, "paper", [40.0, 41.0] * 4, leak=0.2)
     file = tmp_path / "measured.jsonl"
     file.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     worlds.write(worlds.read([file]), tmp_path / "page.md")
@@ -100,7 +100,7 @@ def test_the_page_of_runs_that_are_finished(tmp_path: Path) -> None:
 
 async def test_reward_and_helpfulness_are_those_of_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    seeds, rng = list(data.risky_seeds(tmp_path, Split.TEST, 60, seed=0)), random.Random(0)
+    seeds, rng = list(data.risky_seeds(tmp_path, Split.TEST, 240, seed=0)), random.Random(0)
     plain = await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng, constructive=False))
     offering = await play(seeds, lambda scene, question, turn: expert_answer(scene, question, rng))
     (helped, safe), (_, risky) = worlds.beside(plain), worlds.beside(offering)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,22 @@ import pytest
 import torch
 
 from benchmarks import mini_grpo
+from benchmarks.lab import fast
+from benchmarks.lab.window import arm_config
+from benchmarks.lab.worlds import REACHABLE
+from rollout.resume import KeptAnswer, answer_digest
+from steer_verl.config import REWARD_PRESETS, RewardConfig
+from steer_verl.data.rows.parquet import load_seeds
+from steer_verl.models.cache import Cache
 from steer_verl.processes.leftovers import SHM, Claim, shared_memory
+from steer_verl.seeds import place_seed
 from steer_verl.transcripts import read_transcripts
 from steer_verl.types import StopReason
 
-STEPS, SAVED = 3, 2
-OVERRIDES = ("actor_rollout_ref.actor.optim.lr=5e-3", f"trainer.save_freq={SAVED}")
+STEPS, SAVED, LR, ANSWER = 3, 2, 5e-3, 24
+SEED = 42
+"""verl's default of ``rollout.seed``."""
+OVERRIDES = (f"actor_rollout_ref.actor.optim.lr={LR}",)
 PACE = ("timing", "perf/", "seconds", "idle", "cached_share", "time_per")
 """Parts of the names of figures that tell how fast it went."""
 
@@ -37,7 +48,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Steps]]:
     """The folder of the run and what verl logged at each step."""
     root = tmp_path_factory.mktemp("grpo")
-    yield root, mini_grpo.run(root, STEPS, *OVERRIDES)
+    yield root, mini_grpo.run(root, STEPS, *OVERRIDES, f"trainer.save_freq={STEPS}")
 
 
 @contextmanager
@@ -96,6 +107,37 @@ def test_our_figures_are_in_verls_own_log(run: tuple[Path, Steps]) -> None:
         assert step["critic/rewards/mean"] > 0 and step["critic/rewards/min"] >= 0
 
 
+def test_the_fast_trainer_makes_the_same_steps_of_the_same_answers(run: tuple[Path, Steps]) -> None:
+    """Token by token: an answer is found under the prompt that it was given to. Then the weights are compared."""
+    root, _ = run
+    (folder,) = (root / "grpo" / "checkpoints" / "cache").iterdir()
+    cache = Cache(folder)
+    settings = replace(
+        fast.Settings.of(REACHABLE), steps=STEPS, lr=LR, answer=ANSWER, reward=RewardConfig(**REWARD_PRESETS["paper"])
+    )
+    params = {"temperature": 1.0, "top_p": 1, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
+
+    def said(one: fast.Played, room: int) -> list[int]:
+        key = one.dialogue.turn_key
+        digest = answer_digest(one.ids, {**params, "max_tokens": room, "seed": place_seed(SEED, key)})
+        kept = cache.get(key, digest, KeptAnswer)
+        assert kept is not None, f"{key}: verl's student was shown something else"
+        return kept.output().token_ids
+
+    trainer = fast.Trainer(root / "student", arm_config("steer"), settings)
+    seeds = load_seeds(root / "data" / "rl_train.parquet")
+    first = {name: weight.clone() for name, weight in trainer.student.model.state_dict().items()}
+    for step in range(1, STEPS + 1):
+        trainer.step(step, seeds[8 * (step - 1) : 8 * step], 0, said)
+    theirs = fast.Student(root / f"grpo/checkpoints/global_step_{STEPS}/actor/huggingface")
+    moved, expected = (
+        torch.cat([(weight - first[name]).flatten() for name, weight in student.model.state_dict().items()])
+        for student in (trainer.student, theirs)
+    )
+    assert moved.norm() / expected.norm() == pytest.approx(1, abs=1e-3)
+    assert torch.cosine_similarity(moved, expected, dim=0) > 0.999
+
+
 def figures(steps: Steps) -> Steps:
     """What does not tell the pace."""
     return [{name: step[name] for name in step if not any(part in name for part in PACE)} for step in steps]
@@ -125,11 +167,13 @@ def test_under_load_killed_and_resumed_it_is_the_same_run(run: tuple[Path, Steps
         return True
 
     with load:
-        killed = mini_grpo.run(root, STEPS, *OVERRIDES, "mini.run=again", kill=in_the_middle_of_the_last_step)
+        killed = mini_grpo.run(
+            root, STEPS, *OVERRIDES, f"trainer.save_freq={SAVED}", "mini.run=again", kill=in_the_middle_of_the_last_step
+        )
     assert not [name for name in blocks if name.startswith("psm_")], "vLLM's queues would stay in /dev/shm for ever"
     (saved,) = cache.parent.glob("global_step_*")
     assert saved.name == f"global_step_{SAVED}" and [step["step"] for step in killed] == [1, 2]
 
-    resumed = mini_grpo.run(root, STEPS, *OVERRIDES, "mini.run=again")
+    resumed = mini_grpo.run(root, STEPS, *OVERRIDES, f"trainer.save_freq={SAVED}", "mini.run=again")
     assert figures([*killed, *resumed]) == figures(steps)
     assert said(root / "again") == said(root / "grpo") and len(said(root / "grpo")) == 40 * STEPS
