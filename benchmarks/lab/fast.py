@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from steer_verl.mini.judge import rate
 from steer_verl.mini.student import BANNED, open_image
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import RISKY_OFFERS
+from steer_verl.records import write_whole
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.seeds import place_seed
 from steer_verl.tcsr import lay_out_rewards, tcsr_advantage
@@ -386,7 +389,8 @@ def opened(student: Student, seed: Seed, settings: Settings, key: str = "") -> D
 
 def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings, said: Answer = own) -> dict[str, float]:
     """Under adaptive attack, greedily: unbroken attacked dialogues and helpfulness of benign ones in per cent, and the
-    attacked ones' mean turn reward; NaN where there is no such dialogue."""
+    attacked ones' mean turn reward; NaN where there is no such dialogue. No dialogue runs out of tokens here."""
+    settings = replace(settings, response=sys.maxsize)
     dialogues = [(0, opened(student, seed, settings)) for seed in seeds]
     found: dict[str, list[float]] = {"unbroken": [], "helpfulness": [], "reward": []}
     for one in play(student, dialogues, settings, dice=None, said=said):
@@ -424,3 +428,16 @@ def measure(job: Job, lab: Path) -> Iterator[Measured]:
 
 def _leaking(seed: Seed, job: Job) -> Seed:
     return seed.model_copy(update={"facts": {**seed.facts, RISKY_OFFERS: job.leak}}) if job.world == RISKY else seed
+
+
+def main() -> None:
+    """Evaluate students of the laboratory on the first dialogues of a file: OUT SEEDS LIMIT STUDENT ..."""
+    torch.set_num_threads(1)
+    out, seeds, limit, *students = sys.argv[1:]
+    shown, settings = load_seeds(seeds)[: int(limit)], Settings()
+    found = {Path(folder).name: evaluate(Student(Path(folder)), shown, settings)["unbroken"] for folder in students}
+    write_whole(Path(out), json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@
     out/seed-N/{data,data_single_turn}   a seed's own data of Stages II and III
     out/seed-N/<arm>/hf                  a student; hf-4, hf-8, ... on the way, of Stage III
     out/seed-N/eval/<arm>                it under adaptive attack on 800 dialogues, 500 of them attacked
-    out/seed-N/eval/<arm>@<step>         the student of a step, on the attacked ones
+    out/seed-N/eval/<arm>-on-the-way     its earlier students on the attacked ones, by benchmarks/lab/fast.py
     out/seed-N/eval/<arm>-static         it on the 300 static questions' dialogues
     out/stages, out/logs                 what is done, and how
 
@@ -15,12 +15,15 @@ A seed is finished before the next is begun, so that whatever there is, is balan
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl.demo.stage import Stage
-from steer_verl.demo.stages import Plan, base, data, evaluation, grpo, supervised, written
+from steer_verl.demo.sources import eval_code
+from steer_verl.demo.stage import Stage, Typical
+from steer_verl.demo.stages import LIMITS, Plan, base, data, evaluation, grpo, supervised, written
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import Figures, figures_of, values_by_seed
 from steer_verl.eval.runs import DIALOGUES, read_run
@@ -72,6 +75,25 @@ ARMS: dict[str, Arm] = {
 }
 """Name, which is that of its folder below a seed's -> arm, in the order in which they are trained."""
 
+RISKY = (
+    "world=risky_offers",
+    "trainer.default_local_dir=${mini.root}/${mini.run}/checkpoints",
+    "actor_rollout_ref.rollout.custom.steer.transcripts=${mini.root}/${mini.run}/transcripts",
+)
+"""The world of risky offers, in the folder of the arm."""
+
+for _preset in (PLAIN, "released", "paper", ""):
+    _title = _preset.replace("_", " ") or "steer"
+    if _preset not in ("", PLAIN):
+        ARMS[_preset] = Arm(f"TCSR, {_title}", ablation=_preset)
+    ARMS[f"risky_{_preset or 'steer'}"] = Arm(
+        f"{_title}, risky offers",
+        ablation=_preset,
+        overrides=RISKY,
+        train="rl_train_risky.parquet",
+        test="rl_test_risky.jsonl",
+    )
+
 for _size in SIZES:
     ARMS |= {
         f"base-{_size}": Arm(f"base, {_size}", stage="base"),
@@ -109,40 +131,42 @@ class Lab:
             return (None,)
         return self.seeds[:SCALED_SEEDS] if name in SCALED else self.seeds
 
-    def played(self, name: str, seed: int | None = None, *, step: int | None = None, attack: str = "adaptive") -> Path:
-        """Folder of an evaluation; ``step`` if it is not the last."""
+    def played(self, name: str, seed: int | None = None, attack: str = "adaptive") -> Path:
+        """Folder of an evaluation."""
         seed = None if ARMS[name].stage == "base" else seed
-        return self.plan(seed).out / "eval" / _label(name, step, attack)
+        return self.plan(seed).out / "eval" / _label(name, attack)
+
+    def way(self, name: str, seed: int) -> Path:
+        """JSON file: checkpoint before the last -> attacked dialogues that it leaves unbroken, in per cent."""
+        return self.plan(seed).out / "eval" / f"{name}-on-the-way" / "unbroken.json"
 
     def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
         """The seeds of which all these arms have been evaluated under ``attack``, on their way too."""
 
         def is_there(name: str, seed: int) -> bool:
-            steps = self.checkpoints[:-1] if ARMS[name].stage == "grpo" and attack == "adaptive" else ()
-            folders = [self.played(name, seed, step=step, attack=attack) for step in (None, *steps)]
-            return all((folder / DIALOGUES).is_file() for folder in folders)
+            on_the_way = ARMS[name].stage == "grpo" and attack == "adaptive"
+            there = (self.played(name, seed, attack) / DIALOGUES).is_file()
+            return there and (not on_the_way or self.way(name, seed).is_file())
 
         names = tuple(names)
         return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
 
-    def figures(self, name: str, seeds: Sequence[int], *, step: int | None = None, attack: str = "adaptive") -> Figures:
+    def figures(self, name: str, seeds: Sequence[int], attack: str = "adaptive") -> Figures:
         """The figures of an arm's dialogues over seeds; the base is one student.
 
         Raises:
             DataError: an evaluation cannot be read.
         """
-        folders = dict.fromkeys(self.played(name, seed, step=step, attack=attack) for seed in seeds)
+        folders = dict.fromkeys(self.played(name, seed, attack) for seed in seeds)
         return figures_of([mark for folder in folders for mark in marked(read_run(folder))], MarkSettings())
 
-    def on_the_way(self, name: str, seeds: Sequence[int], measure: str = "unbroken") -> dict[int, list[float]]:
-        """Seed -> a measure of the attacked dialogues at each checkpoint; of an arm without Stage III its only one."""
-        steps = (*self.checkpoints[:-1], None) if ARMS[name].stage == "grpo" else (None,)
-        found: dict[int, list[float]] = {seed: [] for seed in seeds}
-        for step in steps:
-            values = values_by_seed([self.figures(name, seeds, step=step)])
-            for seed in seeds:
-                found[seed].append(values.get(seed, values[min(values)])[measure])
-        return found
+    def on_the_way(self, name: str, seeds: Sequence[int]) -> dict[int, list[float]]:
+        """Seed -> unbroken dialogues in per cent at each checkpoint; of an arm without Stage III its only one."""
+        last = values_by_seed([self.figures(name, seeds)])
+        found = {seed: [last.get(seed, last[min(last)])["unbroken"]] for seed in seeds}
+        if ARMS[name].stage != "grpo":
+            return found
+        return {seed: [*json.loads(self.way(name, seed).read_text()).values(), *found[seed]] for seed in seeds}
 
 
 def stages(lab: Lab) -> list[Stage]:
@@ -193,17 +217,36 @@ def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
     maker, model = student(lab, name, seed)
     after = (maker, "base/data")
 
-    def play(file: str, limit: int, step: int | None = None, attack: str = "adaptive") -> Stage:
-        limit = limit // 25 if lab.quick else limit
-        taken = model.with_name(f"hf-{step}") if step else model
-        label = _label(name, step, attack)
-        stage = evaluation(plan, label, arm.title, taken, after, tests / file, limit=limit, attack=attack)
+    def play(file: str, limit: int, attack: str = "adaptive") -> Stage:
+        label, limit = _label(name, attack), limit // 25 if lab.quick else limit
+        stage = evaluation(plan, label, arm.title, model, after, tests / file, limit=limit, attack=attack)
         return replace(stage, title=f"Evaluation of {plan.part}{label}")
 
     found = [play(arm.test, ATTACKED + BENIGN)]
-    if arm.stage == "grpo":
-        found += [play(arm.test, ATTACKED, step) for step in lab.checkpoints[:-1]]
-    return found + [play("rl_test.jsonl", STATIC, attack="static")] * arm.static
+    if seed is not None and arm.stage == "grpo":
+        found.append(on_the_way(lab, name, seed))
+    return found + [play("rl_test.jsonl", STATIC, "static")] * arm.static
+
+
+def on_the_way(lab: Lab, name: str, seed: int) -> Stage:
+    """The stage that evaluates an arm's earlier students."""
+    plan, result, limit = lab.plan(seed), lab.way(name, seed), ATTACKED // 25 if lab.quick else ATTACKED
+    maker, model = student(lab, name, seed)
+    models = [str(model.with_name(f"hf-{step}")) for step in lab.checkpoints[:-1]]
+    file = lab.plan(None).out / "data" / ARMS[name].test
+    argv = (sys.executable, "-m", "benchmarks.lab.fast", str(result), str(file), str(limit), *models)
+    return Stage(
+        f"{plan.part}eval-{name}-on-the-way",
+        f"Evaluation on the way of {plan.part}{name}",
+        argv,
+        result.parent,
+        result,
+        Typical(10 + 0.05 * limit * len(models)),
+        LIMITS["eval"],
+        (maker, "base/data"),
+        sources=(Path(__file__).with_name("fast.py"), *eval_code()),
+        env=plan.env,
+    )
 
 
 def single_turn_data(plan: Plan) -> Stage:
@@ -212,8 +255,8 @@ def single_turn_data(plan: Plan) -> Stage:
     return written(plan, "data_single_turn", "Single-turn data", words, "rl_train.parquet")
 
 
-def _label(name: str, step: int | None, attack: str) -> str:
-    return name + (f"@{step}" if step else "") + ("" if attack == "adaptive" else f"-{attack}")
+def _label(name: str, attack: str) -> str:
+    return name + ("" if attack == "adaptive" else f"-{attack}")
 
 
 def _named(some: Sequence[Stage]) -> Mapping[str, Stage]:

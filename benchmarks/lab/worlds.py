@@ -253,10 +253,11 @@ def write(rows: list[Measured], path: Path = PAGE) -> list[Path]:
 
 
 NEEDS: Mapping[str, tuple[str, str]] = {
-    **{"grpo" if arm == "steer" else arm: (REACHABLE, arm) for arm in (MEAN, *ARMS)},
-    **{f"risky_{arm}": (RISKY, arm) for arm in (MEAN, *ARMS)},
+    **{"grpo" if arm == "steer" else arm: (REACHABLE, arm) for arm in (MEAN, "steer", "paper", "released")},
+    **{f"risky_{arm}": (RISKY, arm) for arm in (MEAN, "steer", "paper", "released")},
 }
-"""Arm of the runner (benchmarks/lab/runs.py) -> world and arm here, at the recipe's alpha and leak rate."""
+"""Arm of the runner (benchmarks/lab/runs.py) -> world and arm here, at the recipe's alpha and leak rate. The others are
+the fast trainer's."""
 
 
 def finished(lab: Any) -> Iterator[Measured]:
@@ -264,9 +265,8 @@ def finished(lab: Any) -> Iterator[Measured]:
     for name, (world, arm) in NEEDS.items():
         leak = LEAK_RATE if world == RISKY else 0.0
         for seed in lab.finished([name]):
+            helped, earned = beside(read_run(lab.played(name, seed)).dialogues)
             for step, unbroken in zip(CHECKPOINTS, lab.on_the_way(name, [seed])[seed], strict=True):
-                folder = lab.played(name, seed, step=None if step == CHECKPOINTS[-1] else step)
-                helped, earned = beside(read_run(folder).dialogues)
                 yield Measured(world, arm, 0.3, leak, seed, step, unbroken, helped, earned, "verl")
 
 

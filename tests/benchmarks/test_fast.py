@@ -115,7 +115,7 @@ async def test_its_figures_are_those_of_an_evaluation(student: Student, seeds: l
         text = rule(Scene.of(one.dialogue.seed.facts), question.text.replace(IMAGE_MARK, ""), len(one.spans))
         return [*student.tokenizer(text)["input_ids"], student.end]
 
-    found = await asyncio.to_thread(evaluate, student, seeds, Settings(), said)
+    found = await asyncio.to_thread(evaluate, student, seeds, Settings.of(REACHABLE), said)
     dialogues = await rule_play(seeds, rule)
     figures = figures_of(marks_of_run(dialogues), MarkSettings()).estimates()
     assert found["unbroken"] == pytest.approx(figures["unbroken"].value)

@@ -119,8 +119,8 @@ class Finished:
     def on_the_way(self, name: str, seeds: list[int]) -> dict[int, list[float]]:
         return {seed: [50.0 + seed + (name == "grpo")] * len(CHECKPOINTS) for seed in seeds}
 
-    def played(self, name: str, seed: int, *, step: int | None) -> Path:
-        return self.out / f"{name}@{step}"
+    def played(self, name: str, seed: int) -> Path:
+        return self.out / name
 
 
 def test_the_runners_finished_seeds_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
