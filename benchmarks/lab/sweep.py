@@ -21,7 +21,7 @@ from benchmarks.lab.worlds import ARMS, CHECKPOINTS, MEAN, REACHABLE, RISKY, Mea
 from steer_verl.mini.data import LEAK_RATE
 
 FAST = "benchmarks.lab.fast:measure"
-ALPHAS = (0.3, 0.6, 1.0)
+ALPHAS = (0.3, 0.6)
 LEAKS = (0.1, 0.2, 0.3)
 SWEPT = ("paper", "released", "steer")
 

@@ -90,7 +90,7 @@ async def test_plain_refusals_never_leak_and_offers_break_most_dialogues(tmp_pat
     plain = await play(attacked, lambda scene, question, turn: expert_answer(scene, question, rng, constructive=False))
     offering = await play(attacked, lambda scene, question, turn: expert_answer(scene, question, rng))
     assert broken(plain) == 0
-    assert 0.35 < broken(offering) < 0.75
+    assert 0.55 < broken(offering) < 0.9
 
 
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.TEST])
