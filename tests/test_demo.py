@@ -100,6 +100,18 @@ def test_a_moved_folder_is_still_done(tmp_path: Path, name: str) -> None:
     assert "One: done before" in go(one(there), there)
 
 
+def test_in_a_moved_folder_what_names_paths_is_made_again_and_what_came_of_it_is_kept(tmp_path: Path) -> None:
+    def two(out: Path) -> list[Stage]:
+        data, trained = stage(out, "data"), stage(out, "trained", after=("data",))
+        return [replace(data, names_paths=True), trained]
+
+    go(two(tmp_path / "here"), tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    said = go(two(tmp_path / "there"), tmp_path / "there")
+    assert "Trained: done before" in said and "Data: done in" in said
+    assert "Data: done before" in go(two(tmp_path / "there"), tmp_path / "there")
+
+
 def test_a_failed_stage_shows_its_last_lines_its_log_and_what_to_do_and_is_run_again(tmp_path: Path) -> None:
     bad, text = (
         stage(tmp_path, "bad", "sys.exit('before\\nOSError: [Errno 28] No space left on device')"),

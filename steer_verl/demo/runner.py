@@ -118,7 +118,12 @@ def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
 
 def is_done(stage: Stage, key: str, out: Path) -> bool:
     """Whether an earlier run finished this very stage."""
-    return _read(_marker(stage, out)).get("done") == key and stage.result.exists()
+    return _read(_marker(stage, out)).get("done") == _mark(stage, key, out) and stage.result.exists()
+
+
+def _mark(stage: Stage, key: str, out: Path) -> str:
+    """What the marker holds: the key, and of a stage that names paths where they lie."""
+    return f"{key} {out}" if stage.names_paths else key
 
 
 def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threading.Event) -> None:
@@ -128,6 +133,7 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
         StageFailed: see :func:`run`.
     """
     marker, log, began = _marker(stage, out), log_path(stage, out), time.monotonic()
+    mark = _mark(stage, key, out)
 
     def on_line(line: str) -> None:
         if match := STEP.search(line):
@@ -139,10 +145,10 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
         display.tick()
 
     try:
-        if _read(marker).get("begun") != key:
+        if _read(marker).get("begun") != mark:
             shutil.rmtree(stage.folder, ignore_errors=True)
         stage.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(marker, json.dumps({"begun": key}))
+        write_whole(marker, json.dumps({"begun": mark}))
         display.begin(stage)
         if not trained(stage):
             run_child(
@@ -159,7 +165,7 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
         if not stage.result.exists():
             raise StageFailed(f"ended without writing {stage.result}")
         seconds = time.monotonic() - began
-        write_whole(marker, json.dumps({"begun": key, "done": key, "seconds": round(seconds, 1)}))
+        write_whole(marker, json.dumps({"begun": mark, "done": mark, "seconds": round(seconds, 1)}))
         if stage.keep:  # hundreds of megabytes of many steps' optimizer states, and nothing more to resume
             shutil.rmtree(stage.folder / Path(stage.checkpoint).parts[0], ignore_errors=True)
     except (StageFailed, OSError) as error:

@@ -48,6 +48,8 @@ class Stage:
     watch: tuple[str, str] = ("", "")
     """A metric of the log to show, and what to call it."""
     env: Mapping[str, str] = field(default_factory=dict)
+    names_paths: bool = False
+    """Its files name others by absolute paths: it is run again where the folder was moved, and nothing after it."""
 
     def model(self, step: int) -> Path:
         """verl's own copy of the model at a step."""

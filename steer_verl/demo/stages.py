@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steer_verl.demo.sources import CODE, data_code, eval_code, grpo_code, supervised_code
@@ -126,8 +126,8 @@ def written(plan: Plan, name: str, title: str, words: Sequence[str], result: str
     """A stage of a module's command, ``words``, that writes a folder."""
     folder = plan.out / name
     argv = (sys.executable, "-m", *words, "--out", str(folder), "--seed", str(plan.seed))
-    sources = data_code()
-    return Stage(plan.part + name, title, argv, folder, folder / result, TYPICAL[kind], LIMITS[kind], sources=sources)
+    stage = Stage(plan.part + name, title, argv, folder, folder / result, TYPICAL[kind], LIMITS[kind])
+    return replace(stage, sources=data_code(), names_paths=kind == "data")
 
 
 def supervised(
