@@ -2,8 +2,8 @@
 
 The dialogue, the tutor, the rewards and TCSR are the project's own, the student is transformers', and the settings are
 those of recipes/mini. What stands here is what verl and vLLM do between them: answers by the token, and steps of AdamW
-on the clipped policy gradient with a KL penalty. tests/benchmarks/test_fast.py plays a step of verl's again, answer by
-answer, and compares the weights that come of it. An answer's random numbers are of its place, so that the arms of a
+on the clipped policy gradient with a KL penalty. tests/e2e/test_grpo.py plays steps of verl's again, answer by
+answer, and compares the weights that come of them. An answer's random numbers are of its place, so that the arms of a
 seed meet the same dice.
 
 Shapes: B dialogues, Q tokens that are read at once, K tokens of a dialogue so far, T of all, H hidden.
@@ -257,7 +257,8 @@ async def _respond(student: Student, one: Played, answer: list[int], room: int) 
 def _answers(
     memory: _Memory, last_BH: Tensor, live: Sequence[Played], room: Sequence[int], dice: int | None, said: Answer
 ) -> list[list[int]]:
-    student, answers = memory.student, [[] for _ in live]  # type: tuple[Student, list[list[int]]]
+    student = memory.student
+    answers: list[list[int]] = [[] for _ in live]
     given = [said(one, cap) for one, cap in zip(live, room, strict=True)]
     keys = [one.dialogue.turn_key for one in live]
     generators = [] if dice is None else [torch.Generator().manual_seed(place_seed(dice, key)) for key in keys]
@@ -434,7 +435,7 @@ def main() -> None:
     """Evaluate students of the laboratory on the first dialogues of a file: OUT SEEDS LIMIT STUDENT ..."""
     torch.set_num_threads(1)
     out, seeds, limit, *students = sys.argv[1:]
-    shown, settings = load_seeds(seeds)[: int(limit)], Settings()
+    shown, settings = load_seeds(seeds)[: int(limit)], Settings.of(REACHABLE)
     found = {Path(folder).name: evaluate(Student(Path(folder)), shown, settings)["unbroken"] for folder in students}
     write_whole(Path(out), json.dumps(found))
 

@@ -82,17 +82,20 @@ RISKY = (
 )
 """The world of risky offers, in the folder of the arm."""
 
-for _preset in (PLAIN, "released", "paper", ""):
-    _title = _preset.replace("_", " ") or "steer"
-    if _preset not in ("", PLAIN):
-        ARMS[_preset] = Arm(f"TCSR, {_title}", ablation=_preset)
-    ARMS[f"risky_{_preset or 'steer'}"] = Arm(
-        f"{_title}, risky offers",
-        ablation=_preset,
+PRESETS = {"steer": "", PLAIN: PLAIN, "paper": "paper", "released": "released"}
+"""What verl trains in both worlds -> the option that makes it."""
+
+ARMS |= {name: Arm(f"TCSR, {name}", ablation=name) for name in ("paper", "released")}
+ARMS |= {
+    f"risky_{name}": Arm(
+        f"{name.replace('_', ' ')}, risky offers",
+        ablation=ablation,
         overrides=RISKY,
         train="rl_train_risky.parquet",
         test="rl_test_risky.jsonl",
     )
+    for name, ablation in PRESETS.items()
+}
 
 for _size in SIZES:
     ARMS |= {

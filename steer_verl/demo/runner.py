@@ -123,7 +123,7 @@ def is_done(stage: Stage, key: str, out: Path) -> bool:
 
 def _mark(stage: Stage, key: str, out: Path) -> str:
     """What the marker holds: the key, and of a stage that names paths where they lie."""
-    return f"{key} {out}" if stage.names_paths else key
+    return f"{key} {out.resolve()}" if stage.names_paths else key
 
 
 def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threading.Event) -> None:
