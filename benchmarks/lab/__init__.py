@@ -6,6 +6,10 @@
 ``mini``         mini.md: base, SFT and GRPO over ten seeds, and students of three sizes
 ``ablations``    ablations.md: the method without one of its parts
 ``worlds``       tcsr_worlds.md: TCSR and other returns in two worlds
+``fast``         Stage III and its evaluation without verl, for many short trainings
+``sweep``        these trainings, over arms, alphas and leak rates
+``window``       what is exact about the leak rates
+``toy``          four worlds without a language model
 ===============  ==========================================================================
 
 A page is a module with ``NEEDS``, the arms that it reads, and ``write_page(lab, folder)``, which writes its
