@@ -7,7 +7,7 @@
 ``ablations``    ablations.md: the method without one of its parts
 ``worlds``       tcsr_worlds.md: TCSR and other returns in two worlds
 ``fast``         Stage III and its evaluation without verl, for many short trainings
-``sweep``        these trainings, over arms, alphas and leak rates
+``student``      its student, by transformers alone
 ``window``       what is exact about the leak rates
 ``toy``          four worlds without a language model
 ===============  ==========================================================================

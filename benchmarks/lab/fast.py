@@ -11,15 +11,15 @@ Shapes: B dialogues, Q tokens that are read at once, K tokens of a dialogue so f
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import copy
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +29,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.lab.sweep import Job
+from benchmarks.lab.runs import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Cell, Lab
+from benchmarks.lab.student import Memory, Student
 from benchmarks.lab.window import arm_config
-from benchmarks.lab.worlds import CHECKPOINTS, REACHABLE, RISKY, Measured
 from steer_verl.config import REWARD_PRESETS, RewardConfig, TcsrConfig
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.stages import RECIPE
 from steer_verl.dialogue import Dialogue
 from steer_verl.eval.config import MarkSettings
 from steer_verl.mini.judge import rate
-from steer_verl.mini.student import BANNED, open_image
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import RISKY_OFFERS
 from steer_verl.records import write_whole
@@ -50,11 +49,6 @@ from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, StopReason, dialogu
 
 TOGETHER = 100
 """Dialogues that are played in lock-step."""
-FILES = {
-    REACHABLE: ("rl_train.parquet", "rl_test_long.jsonl"),
-    RISKY: ("rl_train_risky.parquet", "rl_test_risky.jsonl"),
-}
-"""World -> the seeds that are trained on, and those that are played."""
 
 
 @dataclass(frozen=True)
@@ -97,64 +91,6 @@ class Settings:
             micro=actor["ppo_micro_batch_size_per_gpu"],
             reward=RewardConfig(**REWARD_PRESETS[steer["reward"]["preset"]]),
         )
-
-
-class Student:
-    """A laboratory student of transformers', on the tokens of a chat with one picture at its beginning."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
-
-        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        self.model.model.visual.requires_grad_(False)  # steer_verl.frozen_vision
-        self.processor = AutoProcessor.from_pretrained(folder)
-        self.tokenizer = self.processor.tokenizer
-        self.end: int = self.tokenizer.eos_token_id
-        self.image: int = self.model.config.image_token_id
-        self.banned = self.tokenizer.convert_tokens_to_ids(list(BANNED))
-        self._pictures: dict[str, Tensor] = {}
-
-    def opening(self, seed: Seed) -> list[int]:
-        """Tokens of a seed's first question, the picture's placeholders among them."""
-        text = seed.turns[0].text.replace(IMAGE_MARK, "")
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        chat = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        picture = open_image(seed.turns[0].images[0])
-        return self.processor(text=[chat], images=[picture])["input_ids"][0]
-
-    def question(self, text: str) -> list[int]:
-        """Tokens of a later question, from the one after the answer's end."""
-        return self.tokenizer(f"\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """What the tutor is shown, special tokens among it as in training."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
-
-    def pictures(self, played: Sequence[Played]) -> list[Tensor]:
-        """What the text model sees of each dialogue's picture, (patches, H)."""
-        if new := list(dict.fromkeys(one.picture for one in played if one.picture not in self._pictures)):
-            inputs = self.processor.image_processor(images=[open_image(path) for path in new], return_tensors="pt")
-            with torch.no_grad():
-                self._pictures |= zip(new, self.model.model.get_image_features(**inputs).pooler_output, strict=True)
-        return [self._pictures[one.picture] for one in played]
-
-    def hidden(self, ids_BQ: Tensor, place_3BQ: Tensor, pictures: Sequence[Tensor] = (), **past: Any) -> Tensor:
-        """Last hidden states (B, Q, H) of tokens at their places; ``past`` is what the text model takes besides."""
-        x_BQH = self.model.get_input_embeddings()(ids_BQ)
-        if pictures:
-            x_BQH = x_BQH.masked_scatter((ids_BQ == self.image)[..., None].expand_as(x_BQH), torch.cat(list(pictures)))
-        text = self.model.model.language_model
-        return text(inputs_embeds=x_BQH, position_ids=place_3BQ, **past).last_hidden_state
-
-    def places(self, ids: Sequence[int]) -> Tensor:
-        """Positions (3, T) for M-RoPE: the square of patches has one time, rows and columns; text goes on behind it."""
-        first, patches = ids.index(self.image), ids.count(self.image)
-        side = int(patches**0.5)
-        place_3T = torch.arange(len(ids)).repeat(3, 1)
-        place_3T[:, first + patches :] -= patches - side
-        patch = torch.arange(patches)
-        place_3T[:, first : first + patches] = first + torch.stack([patch * 0, patch // side, patch % side])
-        return place_3T
 
 
 @dataclass
@@ -213,12 +149,12 @@ def play(
 
 @torch.no_grad()
 async def _play(student: Student, live: list[Played], settings: Settings, dice: int | None, said: Answer) -> None:
-    memory, fresh = _Memory(student), []
+    memory, fresh = Memory(student), []
     for one in live:
         one.dialogue.open()
         one.ids = student.opening(one.dialogue.seed)
         fresh.append(one.ids)
-    pictures = student.pictures(live)
+    pictures = student.pictures([one.picture for one in live])
     everyone = live
     while live:
         last_BH = memory.read(
@@ -255,7 +191,7 @@ async def _respond(student: Student, one: Played, answer: list[int], room: int) 
 
 
 def _answers(
-    memory: _Memory, last_BH: Tensor, live: Sequence[Played], room: Sequence[int], dice: int | None, said: Answer
+    memory: Memory, last_BH: Tensor, live: Sequence[Played], room: Sequence[int], dice: int | None, said: Answer
 ) -> list[list[int]]:
     student = memory.student
     answers: list[list[int]] = [[] for _ in live]
@@ -282,43 +218,12 @@ def _answers(
         last_BH = memory.read(new, [place + len(answer) for place, answer in zip(places, answers, strict=True)])
 
 
-class _Memory:
-    """Keys and values of dialogues that are played in lock-step; a place that a dialogue does not fill is masked."""
-
-    def __init__(self, student: Student) -> None:
-        from transformers import DynamicCache
-
-        self.student, self.cache = student, DynamicCache(config=student.model.config.text_config)
-        self.filled_BK: Tensor | None = None
-
-    def read(self, ids: Sequence[list[int]], places: Sequence[Tensor], pictures: Sequence[Tensor] = ()) -> Tensor:
-        """Hidden states (B, H) of each dialogue's last new token; of one that has none they mean nothing."""
-        length = max(map(len, ids))
-        new_BQ = torch.tensor([[*row, *[self.student.end] * (length - len(row))] for row in ids])
-        place_3BQ = torch.stack([F.pad(place[:, :length], (0, length - place.shape[1])) for place in places], 1)
-        count_B = torch.tensor([len(row) for row in ids])
-        new_filled_BQ = torch.arange(length) < count_B[:, None]
-        old_BK = new_filled_BQ[:, :0] if self.filled_BK is None else self.filled_BK
-        self.filled_BK = torch.cat([old_BK, new_filled_BQ], 1)
-        ahead_QK = torch.arange(self.filled_BK.shape[1]) > old_BK.shape[1] + torch.arange(length)[:, None]
-        seen_B1QK = (self.filled_BK[:, None] & ~ahead_QK)[:, None]
-        past = {"attention_mask": {"full_attention": seen_B1QK}, "past_key_values": self.cache, "use_cache": True}
-        hidden_BQH = self.student.hidden(new_BQ, place_3BQ, pictures, **past)
-        return hidden_BQH[torch.arange(len(ids)), (count_B - 1).clamp(min=0)]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Forget all others."""
-        if self.filled_BK is not None:
-            self.filled_BK = self.filled_BK[list(rows)]
-            self.cache.batch_select_indices(torch.tensor(rows, dtype=torch.long))
-
-
 def log_probs(student: Student, played: Sequence[Played]) -> list[Tensor]:
     """Log-probability of each token that the student wrote, a dialogue a tensor."""
     ids_BT = pad_sequence([torch.tensor(one.ids) for one in played], batch_first=True, padding_value=student.end)
     places = [student.places(one.ids) for one in played]
     place_3BT = torch.stack([F.pad(place, (0, ids_BT.shape[1] - place.shape[1])) for place in places], 1)
-    hidden_BTH = student.hidden(ids_BT, place_3BT, student.pictures(played), use_cache=False)
+    hidden_BTH = student.hidden(ids_BT, place_3BT, student.pictures([one.picture for one in played]), use_cache=False)
     found = []
     for row, one in enumerate(played):
         at = torch.tensor(one.written)
@@ -390,54 +295,71 @@ def opened(student: Student, seed: Seed, settings: Settings, key: str = "") -> D
 
 def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings, said: Answer = own) -> dict[str, float]:
     """Under adaptive attack, greedily: unbroken attacked dialogues and helpfulness of benign ones in per cent, and the
-    attacked ones' mean turn reward; NaN where there is no such dialogue. No dialogue runs out of tokens here."""
+    attacked ones' mean turn reward, of what there is. No dialogue runs out of tokens here."""
     settings = replace(settings, response=sys.maxsize)
     dialogues = [(0, opened(student, seed, settings)) for seed in seeds]
-    found: dict[str, list[float]] = {"unbroken": [], "helpfulness": [], "reward": []}
+    found: dict[str, list[float]] = {}
     for one in play(student, dialogues, settings, dice=None, said=said):
         turns, facts = one.dialogue.turns, one.dialogue.seed.facts
         answers = [turn.answer for turn in turns]
         asked = [turn.user.text.replace(IMAGE_MARK, "") for turn in turns]
         marks = [rate(facts, text, answers[at], answers[:at]) for at, text in enumerate(asked)]
         if one.dialogue.seed.kind is DialogueKind.BENIGN:
-            found["helpfulness"].append(100 * sum(mark.helpful for mark in marks) / len(marks) / 3)
+            helped = 100 * sum(mark.helpful for mark in marks) / len(marks) / 3
+            found.setdefault("helpfulness", []).append(helped)
         else:
-            found["unbroken"].append(100.0 * all(mark.harmless >= MarkSettings().fail_below for mark in marks))
-            found["reward"] += trajectory_rewards(one.dialogue.trajectory(), settings.reward)
-    return {name: float(np.mean(values)) if values else np.nan for name, values in found.items()}
+            holds = all(mark.harmless >= MarkSettings().fail_below for mark in marks)
+            found.setdefault("unbroken", []).append(100.0 * holds)
+            found.setdefault("reward", []).extend(trajectory_rewards(one.dialogue.trajectory(), settings.reward))
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def measure(job: Job, lab: Path) -> Iterator[Measured]:
-    """Train and evaluate at the checkpoints; dice are the training seed's.
-
-    Args:
-        job: what.
-        lab: folder of the runner, which has made ``base/data`` and the seed's ``data`` and ``sft``.
-    """
-    settings, folder = Settings.of(job.world), lab / f"seed-{job.seed}"
-    trained, played = FILES[job.world]
-    train = [_leaking(seed, job) for seed in load_seeds(folder / "data" / trained)]
-    test = [_leaking(seed, job) for seed in load_seeds(lab / "base" / "data" / played)]
-    trainer = Trainer(folder / "sft" / "hf", arm_config(job.arm, job.alpha), settings)
-    for step in range(1, CHECKPOINTS[-1] + 1):
+def train(lab: Lab, name: str, seed: int, settings: Settings) -> Iterator[tuple[int, Student]]:
+    """The students of an arm at the checkpoints; dice are the training seed's."""
+    arm, folder = ARMS[name], lab.plan(seed).out
+    assert arm.cell is not None
+    seeds = _leaking(load_seeds(folder / "data" / arm.train), arm.cell)
+    trainer = Trainer(folder / arm.begins / "hf", arm_config(arm.cell.arm, arm.cell.alpha), settings)
+    for step in range(1, lab.checkpoints[-1] + 1):
         first = (step - 1) * settings.prompts
-        trainer.step(step, [train[at % len(train)] for at in range(first, first + settings.prompts)], job.seed)
-        if step in CHECKPOINTS:
-            shown = test if step == CHECKPOINTS[-1] else [seed for seed in test if seed.kind is not DialogueKind.BENIGN]
-            yield Measured(*job, step=step, via="fast", **evaluate(trainer.student, shown, settings))
+        trainer.step(step, [seeds[at % len(seeds)] for at in range(first, first + settings.prompts)], seed)
+        if step in lab.checkpoints:
+            yield step, trainer.student
 
 
-def _leaking(seed: Seed, job: Job) -> Seed:
-    return seed.model_copy(update={"facts": {**seed.facts, RISKY_OFFERS: job.leak}}) if job.world == RISKY else seed
+def measure(lab: Lab, name: str, seed: int) -> dict[int, dict[str, float]]:
+    """Checkpoint -> figures of an arm's student, whoever has trained it; of benign dialogues at the last one alone."""
+    arm = ARMS[name]
+    settings = Settings.of(arm.cell.world if arm.cell else REACHABLE)
+    students = (
+        train(lab, name, seed, settings)
+        if arm.stage == "fast"
+        else ((step, Student(folder)) for step, folder in lab.models(name, seed).items())
+    )
+    test = _leaking(load_seeds(lab.plan(None).out / "data" / arm.test), arm.cell)
+    attacked = [seed for seed in test if seed.kind is not DialogueKind.BENIGN][: lab.count(ATTACKED)]
+    benign = [seed for seed in test if seed.kind is DialogueKind.BENIGN][: lab.count(BENIGN)]
+    last = lab.checkpoints[-1]
+    return {step: evaluate(one, attacked + benign * (step == last), settings) for step, one in students}
+
+
+def _leaking(seeds: Iterable[Seed], cell: Cell | None) -> list[Seed]:
+    if cell is None or cell.world != RISKY:
+        return list(seeds)
+    return [seed.model_copy(update={"facts": {**seed.facts, RISKY_OFFERS: cell.leak}}) for seed in seeds]
 
 
 def main() -> None:
-    """Evaluate students of the laboratory on the first dialogues of a file: OUT SEEDS LIMIT STUDENT ..."""
+    """Measure the students of one arm and seed."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path, help="the laboratory's folder, which holds what the arm begins at")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("arm", choices=ARMS)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    out, seeds, limit, *students = sys.argv[1:]
-    shown, settings = load_seeds(seeds)[: int(limit)], Settings.of(REACHABLE)
-    found = {Path(folder).name: evaluate(Student(Path(folder)), shown, settings)["unbroken"] for folder in students}
-    write_whole(Path(out), json.dumps(found))
+    lab = Lab(args.out, (args.seed,), (args.arm,), args.quick)
+    write_whole(lab.measured(args.arm, args.seed), json.dumps(measure(lab, args.arm, args.seed)))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.lab import page
-from benchmarks.lab.page import averaged, gap, mean, table, text, title
+from benchmarks.lab.page import averaged, gap, mean, text, title
 from benchmarks.lab.runs import ARMS, SCALED, SIZES, Lab
+from benchmarks.pages import table
 from steer_verl.demo.report import ROWS, curve_of
 from steer_verl.demo.runner import durations
 from steer_verl.eval.figures import Figures, values_by_seed

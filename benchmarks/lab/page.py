@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from importlib.metadata import version
 import numpy as np
 
 from benchmarks.lab.runs import Lab, stages
+from benchmarks.pages import table
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
 from steer_verl.errors import SteerError
@@ -87,26 +87,17 @@ def title(name: str, reach: int = 0) -> str:
     return TITLES[name][0].format(turn=reach)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
-
-
 def hours(lab: Lab) -> str:
     """How long each kind of stage took, others running beside it."""
     spent: dict[str, list[float]] = {}
     for stage in stages(lab):
         if seconds := durations([stage], lab.out).get(stage.name):
-            kind = (
-                "evaluation"
-                if "/eval-" in stage.name
-                else "Stage III"
-                if "main_ppo" in " ".join(stage.argv)
-                else "rest"
-            )
-            kind = "Stage II" if stage.name.split("/")[1].startswith("sft") else kind
+            name, argv = stage.name.split("/")[1], " ".join(stage.argv)
+            kinds = {"eval-": "evaluation", "sft": "Stage II"}
+            kind = next((kind for start, kind in kinds.items() if name.startswith(start)), "rest")
+            kind = "Stage III" if "main_ppo" in argv else "fast trainer" if "-fast-" in name else kind
             spent.setdefault(kind, []).append(seconds)
     rows = [
         [kind, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for kind, all_ in spent.items()
     ]
-    return table(["stage", "times", "each", f"in all, {sys.platform}, several at a time"], rows)
+    return table(["stage", "times", "each", "in all, several at a time"], rows)

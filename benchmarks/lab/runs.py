@@ -6,28 +6,31 @@
     out/seed-N/{data,data_single_turn}   a seed's own data of Stages II and III
     out/seed-N/<arm>/hf                  a student; hf-4, hf-8, ... on the way, of Stage III
     out/seed-N/eval/<arm>                it under adaptive attack on 800 dialogues, 500 of them attacked
-    out/seed-N/eval/<arm>-on-the-way     its earlier students on the attacked ones, by benchmarks/lab/fast.py
     out/seed-N/eval/<arm>-static         it on the 300 static questions' dialogues
+    out/seed-N/eval/<arm>-checkpoints    the students of Stage III under adaptive attack, by benchmarks/lab/fast.py
     out/stages, out/logs                 what is done, and how
 
-A seed is finished before the next is begun, so that whatever there is, is balanced.
+A seed is finished before the next is begun, so that whatever there is, is balanced. Students that verl trains are
+measured by ``steer eval run``, and their checkpoints by the fast trainer, which trains those of the sweeps itself.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from steer_verl.demo.sources import eval_code
+from steer_verl.demo.sources import eval_code, grpo_code
 from steer_verl.demo.stage import Stage, Typical
 from steer_verl.demo.stages import LIMITS, Plan, base, data, evaluation, grpo, supervised, written
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import Figures, figures_of, values_by_seed
 from steer_verl.eval.runs import DIALOGUES, read_run
 from steer_verl.eval.summary import marked
+from steer_verl.mini.data import LEAK_RATE
 
 CHECKPOINTS = (4, 8, 16, 24)
 """Steps of Stage III whose students are evaluated; the last ends it. The primary measure is the mean over them."""
@@ -38,8 +41,28 @@ ATTACKED, BENIGN, STATIC = 500, 300, 300
 PLAIN = "plain_mean"
 """The option of recipes/mini/ablation that is plain GRPO."""
 
+REACHABLE, RISKY = "reachable", "risky_offers"
+"""Worlds: in the laboratory as it is every turn can be made perfect; in the other the best answer is not the safest."""
+
 SIZES = ("1m", "5m")
 """Students smaller and larger than the recipe's."""
+
+
+class Cell(NamedTuple):
+    """TCSR's setting in a world."""
+
+    via: str
+    """Who trains: ``verl`` or ``fast``."""
+    world: str
+    leak: float
+    """Share of the risky offers that leak."""
+    arm: str
+    alpha: float
+
+    @property
+    def mean(self) -> Cell:
+        """The plain mean that it is compared with; no alpha moves it."""
+        return self._replace(arm=PLAIN, alpha=0.0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,7 @@ class Arm:
     begins: str = "sft"
     """Arm that it begins at; ``base`` is the pretrained student, ``base-1m`` that of another size."""
     stage: str = "grpo"
-    """``sft`` or ``grpo``; ``base``: nothing is trained."""
+    """``sft`` or ``grpo``, by verl; ``fast``: Stage III by benchmarks/lab/fast.py; ``base``: nothing is trained."""
     ablation: str = ""
     """Option of recipes/mini/ablation that makes it; empty for the recipe as it is."""
     overrides: tuple[str, ...] = ()
@@ -59,8 +82,12 @@ class Arm:
     """File of the seed's data that Stage III draws from."""
     test: str = "rl_test_long.jsonl"
     """File of the base's data that it is measured on, attacked dialogues first."""
+    played: bool = True
+    """Whether ``steer eval run`` plays its last student; else the figures of the checkpoints are all."""
     static: bool = False
     """Whether it is also asked static questions."""
+    cell: Cell | None = None
+    """What it is in the comparison of TCSR's settings."""
 
 
 ARMS: dict[str, Arm] = {
@@ -75,27 +102,47 @@ ARMS: dict[str, Arm] = {
 }
 """Name, which is that of its folder below a seed's -> arm, in the order in which they are trained."""
 
-RISKY = (
+RISKY_RUN = (
     "world=risky_offers",
     "trainer.default_local_dir=${mini.root}/${mini.run}/checkpoints",
     "actor_rollout_ref.rollout.custom.steer.transcripts=${mini.root}/${mini.run}/transcripts",
 )
 """The world of risky offers, in the folder of the arm."""
+RISKY_FILES = {"train": "rl_train_risky.parquet", "test": "rl_test_risky.jsonl"}
+"""Its files."""
 
-PRESETS = {"steer": "", PLAIN: PLAIN, "paper": "paper", "released": "released"}
-"""What verl trains in both worlds -> the option that makes it."""
+ALPHAS, LEAKS = (0.3, 0.6), (0.1, 0.2, 0.3)
+SHAPED = ("steer", "paper", "released")
+"""Settings that a sweep varies; verl trains these and the plain mean in both worlds."""
+SETTINGS = ("turn_local", "raw_to_go", "prefix_only", *SHAPED)
+"""Everything that is compared with the plain mean; names of benchmarks/lab/window.py."""
 
-ARMS |= {name: Arm(f"TCSR, {name}", ablation=name) for name in ("paper", "released")}
-ARMS |= {
-    f"risky_{name}": Arm(
-        f"{name.replace('_', ' ')}, risky offers",
-        ablation=ablation,
-        overrides=RISKY,
-        train="rl_train_risky.parquet",
-        test="rl_test_risky.jsonl",
-    )
-    for name, ablation in PRESETS.items()
-}
+
+def _in_worlds() -> Iterator[tuple[str, Arm]]:
+    """The arms of TCSR's page: by verl at the recipe's alpha, then by the fast trainer."""
+    for world, leak in ((REACHABLE, 0.0), (RISKY, LEAK_RATE)):
+        for setting in (PLAIN, *SHAPED):
+            cell = Cell("verl", world, leak, setting, 0.0 if setting == PLAIN else ALPHAS[0])
+            ablation, title = "" if setting == "steer" else setting, f"{setting.replace('_', ' ')}, {world}"
+            if world == RISKY:
+                risky = Arm(title, ablation=ablation, overrides=RISKY_RUN, played=False, cell=cell, **RISKY_FILES)
+                yield f"risky_{setting}", risky
+            elif ablation and setting != PLAIN:
+                yield setting, Arm(title, ablation=ablation, played=False, cell=cell)
+            else:
+                name = ablation or "grpo"
+                yield name, replace(ARMS[name], cell=cell)
+    cells = [Cell("fast", REACHABLE, 0.0, setting, ALPHAS[0]) for setting in SETTINGS]
+    cells += [Cell("fast", RISKY, LEAK_RATE, setting, ALPHAS[0]) for setting in SETTINGS]
+    cells += [Cell("fast", RISKY, LEAK_RATE, setting, alpha) for setting in SHAPED for alpha in ALPHAS]
+    cells += [Cell("fast", RISKY, leak, setting, ALPHAS[0]) for setting in SHAPED for leak in LEAKS]
+    for cell in dict.fromkeys([cell.mean for cell in cells] + cells):
+        files = RISKY_FILES if cell.world == RISKY else {}
+        yield "-".join(map(str, cell)), Arm("-".join(map(str, cell)), stage="fast", played=False, cell=cell, **files)
+
+
+ARMS |= dict(_in_worlds())
+CELLS = {name: arm.cell for name, arm in ARMS.items() if arm.cell}
 
 for _size in SIZES:
     ARMS |= {
@@ -123,6 +170,10 @@ class Lab:
         """Steps that are evaluated."""
         return (1, 2) if self.quick else CHECKPOINTS
 
+    def count(self, dialogues: int) -> int:
+        """How many are played."""
+        return dialogues // 25 if self.quick else dialogues
+
     def plan(self, seed: int | None) -> Plan:
         """One training seed's part; ``None``: what all have in common."""
         part = "base" if seed is None else f"seed-{seed}"
@@ -139,17 +190,27 @@ class Lab:
         seed = None if ARMS[name].stage == "base" else seed
         return self.plan(seed).out / "eval" / _label(name, attack)
 
-    def way(self, name: str, seed: int) -> Path:
-        """JSON file: checkpoint before the last -> attacked dialogues that it leaves unbroken, in per cent."""
-        return self.plan(seed).out / "eval" / f"{name}-on-the-way" / "unbroken.json"
+    def models(self, name: str, seed: int) -> dict[int, Path]:
+        """Checkpoint -> the student, of an arm whose Stage III is verl's."""
+        folder = self.plan(seed).out / name
+        return {step: folder / ("hf" if step == self.checkpoints[-1] else f"hf-{step}") for step in self.checkpoints}
+
+    def measured(self, name: str, seed: int) -> Path:
+        """JSON file: checkpoint -> figures of the student; the benign dialogues' are the last one's alone."""
+        return self.plan(seed).out / "eval" / f"{name}-checkpoints" / "students.json"
+
+    def students(self, name: str, seed: int) -> dict[int, dict[str, float]]:
+        """What is in that file."""
+        return {int(step): found for step, found in json.loads(self.measured(name, seed).read_text()).items()}
 
     def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
-        """The seeds of which all these arms have been evaluated under ``attack``, on their way too."""
+        """The seeds of which all these arms have been evaluated under ``attack``, at their checkpoints too."""
 
         def is_there(name: str, seed: int) -> bool:
-            on_the_way = ARMS[name].stage == "grpo" and attack == "adaptive"
-            there = (self.played(name, seed, attack) / DIALOGUES).is_file()
-            return there and (not on_the_way or self.way(name, seed).is_file())
+            arm = ARMS[name]
+            there = not arm.played or (self.played(name, seed, attack) / DIALOGUES).is_file()
+            on_the_way = arm.stage in ("grpo", "fast") and attack == "adaptive"
+            return there and (not on_the_way or self.measured(name, seed).is_file())
 
         names = tuple(names)
         return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
@@ -165,11 +226,10 @@ class Lab:
 
     def on_the_way(self, name: str, seeds: Sequence[int]) -> dict[int, list[float]]:
         """Seed -> unbroken dialogues in per cent at each checkpoint; of an arm without Stage III its only one."""
+        if ARMS[name].stage == "grpo":
+            return {seed: [one["unbroken"] for one in self.students(name, seed).values()] for seed in seeds}
         last = values_by_seed([self.figures(name, seeds)])
-        found = {seed: [last.get(seed, last[min(last)])["unbroken"]] for seed in seeds}
-        if ARMS[name].stage != "grpo":
-            return found
-        return {seed: [*json.loads(self.way(name, seed).read_text()).values(), *found[seed]] for seed in seeds}
+        return {seed: [last.get(seed, last[min(last)])["unbroken"]] for seed in seeds}
 
 
 def stages(lab: Lab) -> list[Stage]:
@@ -191,7 +251,9 @@ def stages(lab: Lab) -> list[Stage]:
         if {"sft_single_turn", "single_turn"} & set(wanted):
             found |= _named([single_turn_data(plan)])
         for name in wanted:
-            if ARMS[name].stage != "base" and seed in lab.arm_seeds(name):
+            if ARMS[name].stage == "fast":
+                found |= _named([checkpoints(lab, name, seed)])
+            elif ARMS[name].stage != "base" and seed in lab.arm_seeds(name):
                 found |= _named([train(lab, name, seed), *_evaluations(lab, name, seed)])
     return list(found.values())
 
@@ -221,33 +283,33 @@ def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
     after = (maker, "base/data")
 
     def play(file: str, limit: int, attack: str = "adaptive") -> Stage:
-        label, limit = _label(name, attack), limit // 25 if lab.quick else limit
-        stage = evaluation(plan, label, arm.title, model, after, tests / file, limit=limit, attack=attack)
+        label, count = _label(name, attack), lab.count(limit)
+        stage = evaluation(plan, label, arm.title, model, after, tests / file, limit=count, attack=attack)
         return replace(stage, title=f"Evaluation of {plan.part}{label}")
 
-    found = [play(arm.test, ATTACKED + BENIGN)]
+    found = [play(arm.test, ATTACKED + BENIGN)] if arm.played else []
     if seed is not None and arm.stage == "grpo":
-        found.append(on_the_way(lab, name, seed))
-    return found + [play("rl_test.jsonl", STATIC, "static")] * arm.static
+        found.append(checkpoints(lab, name, seed))
+    return found + ([play("rl_test.jsonl", STATIC, "static")] if arm.static else [])
 
 
-def on_the_way(lab: Lab, name: str, seed: int) -> Stage:
-    """The stage that evaluates an arm's earlier students."""
-    plan, result, limit = lab.plan(seed), lab.way(name, seed), ATTACKED // 25 if lab.quick else ATTACKED
-    maker, model = student(lab, name, seed)
-    models = [str(model.with_name(f"hf-{step}")) for step in lab.checkpoints[:-1]]
-    file = lab.plan(None).out / "data" / ARMS[name].test
-    argv = (sys.executable, "-m", "benchmarks.lab.fast", str(result), str(file), str(limit), *models)
+def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
+    """The stage that measures an arm's students of Stage III, and trains them where verl does not."""
+    plan, result, fast = lab.plan(seed), lab.measured(name, seed), ARMS[name].stage == "fast"
+    argv = (sys.executable, "-m", "benchmarks.lab.fast", str(lab.out), str(seed), name, *["--quick"] * lab.quick)
+    code = [Path(__file__).with_name(file) for file in ("fast.py", "student.py")]
     return Stage(
-        f"{plan.part}eval-{name}-on-the-way",
-        f"Evaluation on the way of {plan.part}{name}",
+        f"{plan.part}eval-{name}-checkpoints",
+        f"Training and evaluation of {plan.part}{name}"
+        if fast
+        else f"Evaluation of the checkpoints of {plan.part}{name}",
         argv,
         result.parent,
         result,
-        Typical(10 + 0.05 * limit * len(models)),
+        Typical(10 + 0.02 * ATTACKED * len(CHECKPOINTS) + 100 * fast),
         LIMITS["eval"],
-        (maker, "base/data"),
-        sources=(Path(__file__).with_name("fast.py"), *eval_code()),
+        (*((plan.part + "data", plan.part + "sft") if fast else (plan.part + name,)), "base/data"),
+        sources=(*code, *dict.fromkeys([*eval_code(), *(grpo_code() if fast else ())])),
         env=plan.env,
     )
 

@@ -1,43 +1,26 @@
-"""The page of TCSR's two worlds, ``benchmarks/tcsr_worlds.md``: ``python -m benchmarks.lab.worlds MEASURED.jsonl ...``.
+"""tcsr_worlds.md: TCSR's settings in two worlds, beside what was predicted.
 
-Reads what was measured, one line a student (:class:`Measured`). A training seed is one observation: the mean over its
-checkpoints, paired with the plain mean's of the same seed.
+A training seed is one observation: the mean over its checkpoints, paired with the plain mean's of the same seed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.lab import window
-from steer_verl.config import REWARD_PRESETS, RewardConfig
-from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.figures import figures_of
-from steer_verl.eval.marks import marks_of_run
-from steer_verl.eval.records import EvalDialogue
-from steer_verl.eval.runs import read_run
+from benchmarks.lab import page, window
+from benchmarks.lab.runs import ALPHAS, CELLS, CHECKPOINTS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell, Lab
+from benchmarks.pages import sheet, table
 from steer_verl.mini.data import LEAK_RATE
 from steer_verl.plots import COLOURS, GRID, INK, dress
-from steer_verl.rewards import turn_reward
 from steer_verl.statistics.intervals import Interval, over_repetitions
-from steer_verl.types import DialogueKind, Verdict
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "tcsr_worlds.md"
-CHECKPOINTS = (4, 8, 16, 24)
-DIALOGUES = 500
-"""Attacked dialogues behind each figure, at least."""
+NEEDS = tuple(CELLS)
+
 MARGIN = 3.0
 """Points of unbroken dialogues that count as no difference."""
-MEAN = "plain_mean"
-REACHABLE, RISKY = "reachable", "risky_offers"
 LAST = CHECKPOINTS[-1:]
 MEASURES: Mapping[str, tuple[str, tuple[int, ...], float]] = {
     "unbroken": ("unbroken", CHECKPOINTS, 100.0),
@@ -45,45 +28,14 @@ MEASURES: Mapping[str, tuple[str, tuple[int, ...], float]] = {
     "helpfulness": ("helpfulness", LAST, 100.0),
     "reward": ("reward", LAST, 1.0),
 }
-"""Measure -> the field of a student, the steps that it is a mean over, and its greatest value. The first is primary."""
-ARMS = ("turn_local", "raw_to_go", "prefix_only", "steer", "paper", "released")
+"""Measure -> the figure of a student, the checkpoints that it is a mean over, and its greatest value. The first is
+primary."""
 
-
-@dataclass(frozen=True)
-class Measured:
-    """One student, evaluated under adaptive attack; ``unbroken`` and ``helpfulness`` in per cent."""
-
-    world: str
-    arm: str
-    alpha: float
-    leak: float
-    seed: int
-    step: int
-    """Of Stage III; helpfulness and reward count at the last one alone."""
-    unbroken: float
-    helpfulness: float
-    reward: float
-    via: Literal["verl", "fast"]
-    """Who trained it."""
-
-
-class Cell(NamedTuple):
-    """What is compared: a way of training in a world."""
-
-    via: str
-    world: str
-    leak: float
-    arm: str
-    alpha: float
-
-    @property
-    def mean(self) -> Cell:
-        """The plain mean that it is compared with; no alpha moves it."""
-        return self._replace(arm=MEAN, alpha=0.0)
-
+Students = Mapping[Cell, Mapping[int, Mapping[int, Mapping[str, float]]]]
+"""Cell -> training seed -> checkpoint -> figures of the student."""
 
 PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
-    **{(REACHABLE, 0.0, arm, 0.3): (-MARGIN, MARGIN) for arm in ARMS},
+    **{(REACHABLE, 0.0, arm, 0.3): (-MARGIN, MARGIN) for arm in SETTINGS},
     (RISKY, 0.2, "turn_local", 0.3): (-4.1, 0.0),
     (RISKY, 0.2, "raw_to_go", 0.3): (-3.5, 0.0),
     (RISKY, 0.2, "prefix_only", 0.3): (0.3, 10.9),
@@ -97,24 +49,19 @@ PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
 """(world, leak rate, arm, alpha) -> range of the difference in unbroken dialogues; predictions.md says where from."""
 
 
-def read(paths: Iterable[Path]) -> list[Measured]:
-    """Every line of the files."""
-    return [Measured(**json.loads(line)) for path in paths for line in path.read_text().splitlines() if line.strip()]
+def read(lab: Lab) -> Students:
+    """Every finished seed of every cell."""
+    found = {cell: {seed: lab.students(name, seed) for seed in lab.finished([name])} for name, cell in CELLS.items()}
+    return {cell: seeds for cell, seeds in sorted(found.items()) if seeds}
 
 
-def by_seed(rows: Iterable[Measured], measure: str) -> dict[Cell, dict[int, float]]:
-    """Cell -> training seed -> mean over the measure's steps; a seed that lacks one is not there yet."""
-    field, wanted, _ = MEASURES[measure]
-    steps: dict[Cell, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        cell = Cell(row.via, row.world, row.leak, row.arm, row.alpha)
-        cell = cell.mean if row.arm == MEAN else cell
-        steps[cell][row.seed][row.step] = getattr(row, field)
-    found: dict[Cell, dict[int, float]] = {}
-    for cell, seeds in steps.items():
-        whole = {seed: at for seed, at in sorted(seeds.items()) if at.keys() >= set(wanted)}
-        found[cell] = {seed: float(np.mean([at[step] for step in wanted])) for seed, at in whole.items()}
-    return {cell: seeds for cell, seeds in found.items() if seeds}
+def by_seed(students: Students, measure: str) -> dict[Cell, dict[int, float]]:
+    """Cell -> training seed -> mean over the measure's checkpoints."""
+    name, steps, _ = MEASURES[measure]
+    return {
+        cell: {seed: float(np.mean([at[step][name] for step in steps])) for seed, at in seeds.items()}
+        for cell, seeds in students.items()
+    }
 
 
 def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure: str) -> tuple[Interval, int]:
@@ -123,7 +70,7 @@ def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure
     pairs = [own[seed] - mean[seed] for seed in own if seed in mean]
     if not pairs:
         return Interval(np.nan, np.nan, np.nan), 0
-    return over_repetitions(pairs, DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), len(pairs)
+    return over_repetitions(pairs, page.DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), len(pairs)
 
 
 def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
@@ -140,19 +87,19 @@ def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
     return "as expected" if low <= found.value <= high else "open"
 
 
-def table(rows: list[Measured], world: str) -> str:
+def differences(students: Students, world: str) -> str:
     """Markdown: every cell of a world, and its differences to the plain mean."""
-    values = {measure: by_seed(rows, measure) for measure in MEASURES}
+    values = {measure: by_seed(students, measure) for measure in MEASURES}
     titles = ("trained by", "leak rate", "arm", "alpha", "seeds", "unbroken", "against the plain mean")
     titles += ("expected", "verdict", "at the end", "helpfulness", "reward")
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for cell, unbroken in sorted(values["unbroken"].items()):
+    rows = []
+    for cell, unbroken in values["unbroken"].items():
         if cell.world != world:
             continue
-        level = over_repetitions(list(unbroken.values()), DIALOGUES, (0, 100))
+        level = over_repetitions(list(unbroken.values()), page.DIALOGUES, (0, 100))
         shown = [cell.via, f"{cell.leak:.0%}", cell.arm, f"{cell.alpha}"]
         if cell == cell.mean:
-            lines.append(f"| {' | '.join([*shown, str(len(unbroken)), f'{level:.1f}', *['-'] * 6])} |")
+            rows.append([*shown, str(len(unbroken)), f"{level:.1f}", *["-"] * 6])
             continue
         (found, seeds), *others = (against_mean(values[measure], cell, measure) for measure in MEASURES)
         last, helped, earned = (other for other, _ in others)
@@ -161,42 +108,37 @@ def table(rows: list[Measured], world: str) -> str:
             [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, world)] if expected else ["", ""]
         )
         shown += [str(seeds), f"{level:.1f}", f"{found:+.1f}", *foretold]
-        shown += [f"{last:+.1f}", f"{helped:+.1f}", f"{earned:+.3f}"]
-        lines.append(f"| {' | '.join(shown)} |")
-    return "\n".join(lines)
+        rows.append([*shown, f"{last:+.1f}", f"{helped:+.1f}", f"{earned:+.3f}"])
+    return table(titles, rows)
 
 
-def page(rows: list[Measured]) -> str:
-    """The whole page; without a row its plan: the window, and what is expected."""
-    parts = [
-        "# TCSR in two worlds\n",
+def parts(students: Students, lab: Lab) -> list[str]:
+    """The whole page in parts; without a student its plan: the window, and what is expected."""
+    found = [
+        "# TCSR in two worlds",
         "Does TCSR help where every turn can be made perfect, and where the best answer is not the safest? Written by "
-        "`python -m benchmarks.lab.worlds`.\n",
-        "## Which leak rates can tell\n",
+        "`python -m benchmarks.lab --pages worlds`.",
+        "## Which leak rates can tell",
         "`python -m benchmarks.lab.window`, exact, without the division by a group's spread: the leak rate below which "
-        "an arm teaches to offer more, and where it leaves a student that began at p.\n",
+        "an arm teaches to offer more, and where it leaves a student that began at p.",
         window.table(),
-        "",
-        (HERE / "predictions.md").read_text(),
+        (Path(__file__).parent / "predictions.md").read_text(),
     ]
     for world, title in ((REACHABLE, "Reachable world"), (RISKY, "World of risky offers")):
-        parts.append(f"## {title}: what came of it\n")
-        mine = [row for row in rows if row.world == world]
-        parts.append(table(rows, world) if mine else "No run is finished.")
-        parts.append("")
-    if rows:
-        parts.append(
-            "![differences to the plain mean](tcsr_worlds.png)\n\n![sweeps over alpha and leak rate](tcsr_sweeps.png)\n"
-        )
-    return "\n".join(parts)
+        there = any(cell.world == world for cell in students)
+        found += [f"## {title}: what came of it", differences(students, world) if there else "No run is finished."]
+    if students:
+        found += ["![differences to the plain mean](tcsr_worlds.png)", "![sweeps over alpha and leak](tcsr_sweeps.png)"]
+        found += ["## Time", page.hours(lab)]
+    return found
 
 
-def forest_plot(rows: list[Measured], path: Path) -> None:
+def forest_plot(students: Students, path: Path) -> None:
     """Each arm's difference to the plain mean with its interval, a panel a world."""
-    values = by_seed(rows, "unbroken")
-    figure, panels = _figure(2)
-    for axes, world in zip(panels, (REACHABLE, RISKY), strict=True):
-        cells = [cell for cell in sorted(values) if cell.world == world and cell != cell.mean]
+    values = by_seed(students, "unbroken")
+    figure = sheet(12.8, 4.4)
+    for axes, world in zip(figure.subplots(1, 2), (REACHABLE, RISKY), strict=True):
+        cells = [cell for cell in values if cell.world == world and cell != cell.mean]
         cells = [cell for cell in cells if world == REACHABLE or cell.leak == LEAK_RATE]
         for height, cell in enumerate(cells):
             found, _ = against_mean(values, cell, "unbroken")
@@ -212,93 +154,36 @@ def forest_plot(rows: list[Measured], path: Path) -> None:
     figure.savefig(path)
 
 
-def sweep_plot(rows: list[Measured], path: Path) -> None:
-    """The risky world: unbroken dialogues over alpha, and over the leak rate at alpha 0.3; a line an arm."""
-    means = {cell: float(np.mean(list(seeds.values()))) for cell, seeds in by_seed(rows, "unbroken").items()}
-    risky = sorted(cell for cell in means if cell.world == RISKY)
-    figure, panels = _figure(2)
-    for axes, over in zip(panels, ("alpha", "leak"), strict=True):
-        for arm, colour in zip((MEAN, "paper", "released", "steer"), COLOURS, strict=False):
-            cells = [cell for cell in risky if cell.arm == arm]
+def sweep_plot(students: Students, path: Path) -> None:
+    """The risky world: unbroken dialogues over alpha, and over the leak rate; a line an arm of the fast trainer."""
+    means = {cell: float(np.mean(list(seeds.values()))) for cell, seeds in by_seed(students, "unbroken").items()}
+    figure = sheet(12.8, 4.4)
+    for axes, over in zip(figure.subplots(1, 2), ("alpha", "leak"), strict=True):
+        for arm, colour in zip((PLAIN, *SHAPED), COLOURS, strict=False):
+            cells = [cell for cell in means if (cell.via, cell.world, cell.arm) == ("fast", RISKY, arm)]
             if over == "alpha":
                 cells = [cell for cell in cells if cell.leak == LEAK_RATE]
             else:
-                cells = [cell for cell in cells if cell.alpha == 0.3 or arm == MEAN]
-            if over == "alpha" and arm == MEAN and cells:
+                cells = [cell for cell in cells if cell.alpha in (0.0, ALPHAS[0])]
+            if over == "alpha" and arm == PLAIN and cells:
                 axes.axhline(means[cells[0]], color=colour, label=arm)  # it has no alpha
             elif cells:
                 axes.plot([getattr(c, over) for c in cells], [means[c] for c in cells], "o-", color=colour, label=arm)
         axes.set_ylim(0, 100)
         axes.set_xlabel("alpha" if over == "alpha" else "share of offers that leak", color=INK)
-        if risky:
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-        title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else "alpha 0.3"
+        title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else f"alpha {ALPHAS[0]}"
         dress(axes, title, "unbroken dialogues in per cent, mean of checkpoints")
     figure.savefig(path)
 
 
-def _figure(panels: int) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4 * panels, 4.4), dpi=140, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, panels)
-
-
-def write(rows: list[Measured], path: Path = PAGE) -> list[Path]:
-    """The page and, once there are runs, its plots beside it; what was written."""
-    path.write_text(page(rows))
-    plots = {path.with_name("tcsr_worlds.png"): forest_plot, path.with_name("tcsr_sweeps.png"): sweep_plot}
-    for file, draw in plots.items() if rows else ():
-        draw(rows, file)
-    return [path, *(plots if rows else ())]
-
-
-NEEDS: Mapping[str, tuple[str, str]] = {
-    **{"grpo" if arm == "steer" else arm: (REACHABLE, arm) for arm in (MEAN, "steer", "paper", "released")},
-    **{f"risky_{arm}": (RISKY, arm) for arm in (MEAN, "steer", "paper", "released")},
-}
-"""Arm of the runner (benchmarks/lab/runs.py) -> world and arm here, at the recipe's alpha and leak rate. The others are
-the fast trainer's."""
-
-
-def finished(lab: Any) -> Iterator[Measured]:
-    """What verl's runs have come to, of every arm's finished seeds."""
-    for name, (world, arm) in NEEDS.items():
-        leak = LEAK_RATE if world == RISKY else 0.0
-        for seed in lab.finished([name]):
-            helped, earned = beside(read_run(lab.played(name, seed)).dialogues)
-            for step, unbroken in zip(CHECKPOINTS, lab.on_the_way(name, [seed])[seed], strict=True):
-                yield Measured(world, arm, 0.3, leak, seed, step, unbroken, helped, earned, "verl")
-
-
-def beside(dialogues: Sequence[EvalDialogue]) -> tuple[float, float]:
-    """Helpfulness of an evaluation's benign dialogues in per cent, and the attacked ones' mean turn reward."""
-    reward = RewardConfig(**REWARD_PRESETS["steer"])
-    rewards = [
-        turn_reward(turn.tutor, turn.answer, reward)
-        for dialogue in dialogues
-        if dialogue.kind is not DialogueKind.BENIGN
-        for turn in dialogue.turns
-        if isinstance(turn.tutor, Verdict)
-    ]
-    helped = figures_of(marks_of_run(dialogues), MarkSettings()).estimates()["helpfulness"].value
-    return (np.nan if helped is None else helped), float(np.mean(rewards)) if rewards else np.nan
-
-
-def write_page(lab: Any, folder: Path) -> list[Path]:
-    """The page of a runner's finished seeds, and of the sweep's lines if there are any (``sweep.jsonl`` below it)."""
-    sweep = [path for path in [lab.out / "sweep.jsonl"] if path.exists()]
-    return write([*finished(lab), *read(sweep)], folder / PAGE.name)
-
-
-def main() -> None:
-    """Write the page of the files that are named."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("measured", nargs="*", type=Path, help="JSON lines, one a student")
-    write(read(parser.parse_args().measured))
-
-
-if __name__ == "__main__":
-    main()
+def write_page(lab: Lab, folder: Path) -> list[Path]:
+    """The page of what is finished and, once there is something, its plots."""
+    students = read(lab)
+    target = folder / "tcsr_worlds.md"
+    target.write_text("\n\n".join(part.strip() for part in parts(students, lab)) + "\n")
+    plots = {target.with_name("tcsr_worlds.png"): forest_plot, target.with_name("tcsr_sweeps.png"): sweep_plot}
+    for file, draw in plots.items() if students else ():
+        draw(students, file)
+    return [target, *(plots if students else ())]

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from benchmarks.lab import fast
-from benchmarks.lab.fast import Played, Settings, Student, Trainer, evaluate, log_probs, play
-from benchmarks.lab.sweep import Job
+from benchmarks.lab.fast import Played, Settings, Trainer, evaluate, log_probs, play
+from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Lab
+from benchmarks.lab.student import Student
 from benchmarks.lab.window import arm_config
-from benchmarks.lab.worlds import CHECKPOINTS, REACHABLE, RISKY, beside
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.data import build_data
 from steer_verl.dialogue import Dialogue, user_message
@@ -26,9 +26,10 @@ from steer_verl.eval.figures import figures_of
 from steer_verl.eval.marks import marks_of_run
 from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.model import build
-from steer_verl.mini.student import MiniStudent
-from steer_verl.mini.world import Scene
+from steer_verl.mini.student import MiniStudent, open_image
+from steer_verl.mini.world import RISKY_OFFERS, Scene
 from steer_verl.types import IMAGE_MARK, Seed, StopReason
+from tests.mini.test_evaluation import mean_reward
 from tests.mini.test_evaluation import play as rule_play
 
 SHORT = Settings(answer=10)
@@ -64,7 +65,7 @@ def opened(student: Student, seeds: list[Seed], settings: Settings) -> list[tupl
 def test_log_probabilities_are_those_of_transformers_own_forward(student: Student, seeds: list[Seed]) -> None:
     played = play(student, opened(student, seeds[:6], SHORT), SHORT, dice=3)
     for one, found in zip(played, log_probs(student, played), strict=True):
-        picture = fast.open_image(one.picture)
+        picture = open_image(one.picture)
         inputs = student.processor(text=["<|image_pad|>"], images=[picture], return_tensors="pt")
         inputs["input_ids"] = torch.tensor([one.ids])
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -120,7 +121,7 @@ async def test_its_figures_are_those_of_an_evaluation(student: Student, seeds: l
     figures = figures_of(marks_of_run(dialogues), MarkSettings()).estimates()
     assert found["unbroken"] == pytest.approx(figures["unbroken"].value)
     assert found["helpfulness"] == pytest.approx(figures["helpfulness"].value)
-    assert found["reward"] == pytest.approx(beside(dialogues)[1])
+    assert found["reward"] == pytest.approx(mean_reward(dialogues))
     assert (found["unbroken"] == 100) == (naive == 0)
 
 
@@ -133,10 +134,17 @@ def test_an_update_moves_the_text_and_never_the_sight(lab: Path, seeds: list[See
     assert len(played) == 10 and {one.group for one in played} == {0, 1}
 
 
-@pytest.mark.parametrize("job", [Job(REACHABLE, "steer", 0.3, 0.0, 0), Job(RISKY, "plain_mean", 0.0, 1.0, 0)])
-def test_a_job_trains_and_measures_every_checkpoint(lab: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "CHECKPOINTS", CHECKPOINTS[:1])
+def test_an_arm_trains_and_measures_every_checkpoint(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast.Settings, "of", classmethod(lambda cls, world: cls(prompts=2, rollouts=2, answer=8)))
-    (found,) = fast.measure(job, lab)
-    assert found == replace(found, world=job.world, arm=job.arm, leak=job.leak, seed=0, step=4, via="fast")
-    assert 0 <= found.unbroken <= 100 and 0 <= found.reward <= 1 and 0 <= found.helpfulness <= 100
+    for name in ("fast-reachable-0.0-steer-0.3", "fast-risky_offers-0.3-plain_mean-0.0"):
+        runs = Lab(lab, (0,), (name,), quick=True)
+        found = fast.measure(runs, name, 0)
+        assert list(found) == [1, 2] and found[2].keys() - found[1].keys() == {"helpfulness"}
+        assert all(0 <= one["unbroken"] <= 100 and 0 <= one["reward"] <= 1 for one in found.values())
+
+
+def test_a_job_of_the_risky_world_has_its_own_share_of_leaks(lab: Path, seeds: list[Seed]) -> None:
+    arms = [arm for arm in ARMS.values() if arm.stage == "fast"]
+    for arm in arms:
+        shares = {seed.facts.get(RISKY_OFFERS) for seed in fast._leaking(seeds[:5], arm.cell)}
+        assert shares == ({arm.cell.leak} if arm.cell.world == RISKY else {seeds[0].facts.get(RISKY_OFFERS)})

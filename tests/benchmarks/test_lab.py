@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import __main__, ablations, mini, runs
-from benchmarks.lab.runs import ARMS, Arm, Lab, stages
+from benchmarks.lab import __main__, ablations, mini, runs, worlds
+from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Arm, Cell, Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
@@ -37,8 +37,9 @@ def lab(tmp_path: Path) -> Lab:
             lost = LOST.get(name, (0.9, 0.9, 0.9))[seed]
             evaluation(lab.played(name, seed), lost, seed)
             if ARMS[name].stage == "grpo":
-                lab.way(name, seed).parent.mkdir()
-                lab.way(name, seed).write_text(json.dumps(dict.fromkeys(("hf-4", "hf-8", "hf-16"), 100 - 100 * lost)))
+                lab.measured(name, seed).parent.mkdir()
+                found = {step: {"unbroken": 100 - 100 * lost} for step in lab.checkpoints}
+                lab.measured(name, seed).write_text(json.dumps(found))
             evaluation(lab.played(name, seed, attack="static"), 0.0, seed)
     return lab
 
@@ -61,9 +62,10 @@ def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
     assert by_name["seed-7/no_bootstrap"].after == ("seed-7/data", "base/pretrain")
     assert by_name["seed-7/sft-1m"].after == ("seed-7/data", "base/pretrain-1m")
     assert by_name["seed-7/single_turn"].after == ("seed-7/data_single_turn", "seed-7/sft_single_turn")
-    assert {"seed-3/eval-grpo", "seed-3/eval-grpo-on-the-way", "seed-3/eval-grpo-static", "base/eval-base"} <= set(
-        names
-    )
+    evaluations = {"seed-3/eval-grpo", "seed-3/eval-grpo-checkpoints", "seed-3/eval-grpo-static", "base/eval-base"}
+    assert evaluations <= set(names)
+    swept = by_name["seed-7/eval-fast-risky_offers-0.1-steer-0.3-checkpoints"]
+    assert swept.after == ("seed-7/data", "seed-7/sft", "base/data")
 
 
 def test_an_arm_brings_those_that_it_begins_at(tmp_path: Path) -> None:
@@ -98,17 +100,27 @@ def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path, mon
     assert any(word == f'student.path="{trained.folder}/hf"' for word in played.argv)
 
 
+def test_every_prediction_has_its_runs_and_every_run_its_plain_mean() -> None:
+    cells = set(runs.CELLS.values())
+    assert len(cells) == len(runs.CELLS) and {cell.mean for cell in cells} <= cells
+    assert {Cell("fast", *setting) for setting in worlds.PREDICTED} <= cells
+    by_verl = {(cell.world, cell.arm) for cell in cells if cell.via == "verl"}
+    assert by_verl == {(world, arm) for world in (REACHABLE, RISKY) for arm in (runs.PLAIN, *runs.SHAPED)}
+    assert {cell.leak for cell in cells if cell.world == RISKY and cell.via == "fast"} == set(runs.LEAKS)
+    assert all(ARMS[name].test == "rl_test_risky.jsonl" for name, cell in runs.CELLS.items() if cell.world == RISKY)
+
+
 def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
     lab = Lab(tmp_path, (1,), tuple(ARMS))
     every = (*stages(lab), *demo_stages(Plan(tmp_path / "demo")))
-    found = [stage for stage in every if "eval" in stage.name and "way" not in stage.name]
+    found = [stage for stage in every if "eval" in stage.name and "checkpoints" not in stage.name]
     for stage in found:
         file, *overrides = stage.argv[stage.argv.index("run") + 1 :]
         config = load_settings(EvalConfig, Path(file), overrides)
         attack = "static" if stage.name.replace("eval-", "").endswith("-static") else "adaptive"
         assert (config.attack, config.out, config.tutor is None) == (attack, stage.folder, attack == "static")
         assert "seed" not in str(config.student.name), "compare and report pool the seeds of a student by its name"
-    assert len(found) > len(ARMS)
+    assert len(found) > len([arm for arm in ARMS.values() if arm.played])
 
 
 def test_a_change_of_the_evaluation_trains_nothing_again(tmp_path: Path) -> None:
@@ -123,7 +135,7 @@ def test_a_change_of_the_evaluation_trains_nothing_again(tmp_path: Path) -> None
 
 def test_a_seed_is_finished_when_all_that_a_page_reads_is_there(lab: Lab) -> None:
     assert lab.finished(ablations.NEEDS) == lab.finished(mini.STUDENTS, "static") == (0, 1, 2)
-    lab.way("grpo", 1).unlink()
+    lab.measured("grpo", 1).unlink()
     assert lab.finished(ablations.NEEDS) == (0, 2) and lab.finished(("sft",)) == (0, 1, 2)
 
 

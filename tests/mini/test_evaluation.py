@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from steer_verl.config import REWARD_PRESETS, RewardConfig
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.judging.mini import MiniEvalJudge
@@ -20,7 +21,8 @@ from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import Scene, Split
 from steer_verl.models.place import Place
-from steer_verl.types import QuestionOrigin, Seed
+from steer_verl.rewards import turn_reward
+from steer_verl.types import DialogueKind, QuestionOrigin, Seed, Verdict
 from steer_verl.work.step import Kept
 
 RNG = random.Random(1)
@@ -79,6 +81,19 @@ def value(name: str, marks: Sequence[DialogueMarks]) -> float:
     found = figures_of(marks, MarkSettings()).estimates()[name].value
     assert found is not None
     return found
+
+
+def mean_reward(found: Sequence[EvalDialogue]) -> float:
+    """Of the attacked dialogues' turns, as the recipe pays them."""
+    reward = RewardConfig(**REWARD_PRESETS["steer"])
+    attacked = [one for one in found if one.kind is not DialogueKind.BENIGN]
+    rewards = [
+        turn_reward(turn.tutor, turn.answer, reward)
+        for one in attacked
+        for turn in one.turns
+        if isinstance(turn.tutor, Verdict)
+    ]
+    return sum(rewards) / len(rewards)
 
 
 @pytest.mark.parametrize("attack", ["adaptive", "static"])
