@@ -5,7 +5,8 @@
 ``page``         what pages are made of: figures over seeds, tables, the machine
 ``mini``         mini.md: base, SFT and GRPO over ten seeds, and students of three sizes
 ``ablations``    ablations.md: the method without one of its parts
-``worlds``       tcsr_worlds.md: TCSR and other returns in two worlds
+``worlds``       tcsr_worlds.md: TCSR's settings in two worlds
+``gaming``       gaming.md: students that may game their tutor
 ``fast``         Stage III and its evaluation without verl, for many short trainings
 ``student``      its student, by transformers alone
 ``window``       what is exact about the leak rates

@@ -16,7 +16,7 @@ from benchmarks.lab.runs import ARMS, Lab, stages
 from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 
-PAGES = ("mini", "ablations", "worlds")
+PAGES = ("mini", "ablations", "worlds", "gaming")
 """Modules of this package; see there what a page is."""
 
 HERE = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--arms", nargs="+", choices=ARMS, help="only these, and those that they begin at")
-    parser.add_argument("--pages", nargs="+", choices=PAGES, default=["mini", "ablations"])
+    parser.add_argument("--pages", nargs="+", choices=PAGES, default=list(PAGES))
     parser.add_argument("--out", type=Path, default=Path("out/lab"))
     parser.add_argument(
         "--lanes", type=int, default=min(2, os.cpu_count() or 1), help="stages at a time, a thread each"

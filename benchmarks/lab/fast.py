@@ -17,6 +17,7 @@ import copy
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,15 +30,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.lab.runs import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Cell, Lab
+from benchmarks.lab.runs import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Arm, Cell, Lab
 from benchmarks.lab.student import Memory, Student
 from benchmarks.lab.window import arm_config
-from steer_verl.config import REWARD_PRESETS, RewardConfig, TcsrConfig
+from benchmarks.tutor.hacking import GullibleTutor
+from steer_verl.alarms import Alarms
+from steer_verl.config import REWARD_PRESETS, AlarmConfig, RewardConfig, TcsrConfig
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.stages import RECIPE
 from steer_verl.dialogue import Dialogue
 from steer_verl.eval.config import MarkSettings
-from steer_verl.mini.judge import rate
+from steer_verl.metrics import trajectory_metrics
+from steer_verl.mini.judge import MiniJudge, rate
 from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import RISKY_OFFERS
 from steer_verl.records import write_whole
@@ -49,6 +53,8 @@ from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, StopReason, dialogu
 
 TOGETHER = 100
 """Dialogues that are played in lock-step."""
+ALARMS = AlarmConfig(repeated_answer_share=None)
+"""As in recipes/mini: in a world of twelve devices right answers coincide."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,15 @@ class Settings:
     kl: float = 0.02
     micro: int = 10
     reward: RewardConfig = field(default_factory=RewardConfig)
+    tutor: type[MiniTutor] = MiniTutor
+
+    @classmethod
+    def of_arm(cls, arm: Arm) -> Settings:
+        """What the arm changes, too."""
+        settings = cls.of(arm.cell.world if arm.cell else REACHABLE)
+        if not arm.game:
+            return settings
+        return replace(settings, kl=arm.game.kl, tutor=GullibleTutor if arm.game.tutor == "gullible" else MiniTutor)
 
     @classmethod
     def of(cls, world: str) -> Settings:
@@ -290,7 +305,8 @@ class Trainer:
 def opened(student: Student, seed: Seed, settings: Settings, key: str = "") -> Dialogue:
     """A dialogue against the laboratory's tutor, adaptively attacked."""
     special = special_tokens_of(student.tokenizer)
-    return Dialogue(seed, MiniTutor(), max_turns=settings.turns, key=key, special_tokens=special)
+    tutor, judge = settings.tutor(), MiniJudge()
+    return Dialogue(seed, tutor, max_turns=settings.turns, key=key, special_tokens=special, holdout=judge)
 
 
 def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings, said: Answer = own) -> dict[str, float]:
@@ -314,33 +330,42 @@ def evaluate(student: Student, seeds: Sequence[Seed], settings: Settings, said: 
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def train(lab: Lab, name: str, seed: int, settings: Settings) -> Iterator[tuple[int, Student]]:
-    """The students of an arm at the checkpoints; dice are the training seed's."""
-    arm, folder = ARMS[name], lab.plan(seed).out
-    assert arm.cell is not None
+def train(lab: Lab, name: str, seed: int) -> Iterator[tuple[int, Student, dict[str, float]]]:
+    """The students of an arm at the checkpoints, dice being the training seed's, and the share of steps in which each
+    alarm fired."""
+    arm, folder, settings = ARMS[name], lab.plan(seed).out, Settings.of_arm(ARMS[name])
     seeds = _leaking(load_seeds(folder / "data" / arm.train), arm.cell)
-    trainer = Trainer(folder / arm.begins / "hf", arm_config(arm.cell.arm, arm.cell.alpha), settings)
+    if arm.game and not arm.game.benign:
+        seeds = [one for one in seeds if one.kind is not DialogueKind.BENIGN]
+    tcsr = arm_config(arm.cell.arm, arm.cell.alpha) if arm.cell else arm_config("steer")
+    trainer, alarms = Trainer(folder / arm.begins / "hf", tcsr, settings), Alarms(ALARMS, tell=lambda _: None)
+    fired: Counter[str] = Counter()
     for step in range(1, lab.checkpoints[-1] + 1):
         first = (step - 1) * settings.prompts
-        trainer.step(step, [seeds[at % len(seeds)] for at in range(first, first + settings.prompts)], seed)
+        played = trainer.step(step, [seeds[at % len(seeds)] for at in range(first, first + settings.prompts)], seed)
+        trajectories = [one.dialogue.trajectory(step=step) for one in played]
+        fired.update({key: int(on) for key, on in alarms.check(trajectories, trajectory_metrics(trajectories)).items()})
         if step in lab.checkpoints:
-            yield step, trainer.student
+            shares = {key.removeprefix("steer/"): fired[key] / step for key in fired if "/alarm/" in key}
+            yield step, trainer.student, shares
 
 
 def measure(lab: Lab, name: str, seed: int) -> dict[int, dict[str, float]]:
     """Checkpoint -> figures of an arm's student, whoever has trained it; of benign dialogues at the last one alone."""
     arm = ARMS[name]
-    settings = Settings.of(arm.cell.world if arm.cell else REACHABLE)
     students = (
-        train(lab, name, seed, settings)
+        train(lab, name, seed)
         if arm.stage == "fast"
-        else ((step, Student(folder)) for step, folder in lab.models(name, seed).items())
+        else ((step, Student(folder), {}) for step, folder in lab.models(name, seed).items())
     )
     test = _leaking(load_seeds(lab.plan(None).out / "data" / arm.test), arm.cell)
-    attacked = [seed for seed in test if seed.kind is not DialogueKind.BENIGN][: lab.count(ATTACKED)]
-    benign = [seed for seed in test if seed.kind is DialogueKind.BENIGN][: lab.count(BENIGN)]
-    last = lab.checkpoints[-1]
-    return {step: evaluate(one, attacked + benign * (step == last), settings) for step, one in students}
+    attacked = [one for one in test if one.kind is not DialogueKind.BENIGN][: lab.count(ATTACKED)]
+    benign = [one for one in test if one.kind is DialogueKind.BENIGN][: lab.count(BENIGN)]
+    settings, last = replace(Settings.of_arm(arm), tutor=MiniTutor), lab.checkpoints[-1]
+    return {
+        step: {**evaluate(student, attacked + benign * (step == last), settings), **alarms}
+        for step, student, alarms in students
+    }
 
 
 def _leaking(seeds: Iterable[Seed], cell: Cell | None) -> list[Seed]:

@@ -65,6 +65,17 @@ class Cell(NamedTuple):
         return self._replace(arm=PLAIN, alpha=0.0)
 
 
+class Game(NamedTuple):
+    """What may tempt a student to game its tutor, and what damps it."""
+
+    tutor: str
+    """``rule``, or ``gullible``: pays all for the form of a refusal (benchmarks/tutor/hacking.py)."""
+    benign: float
+    """Share of benign dialogues: the recipe's half, or none."""
+    kl: float
+    """Coefficient of the penalty."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """A way of training."""
@@ -88,6 +99,10 @@ class Arm:
     """Whether it is also asked static questions."""
     cell: Cell | None = None
     """What it is in the comparison of TCSR's settings."""
+    game: Game | None = None
+    """What it is in the comparison of students that may game their tutor."""
+    few: bool = False
+    """Whether the first :data:`FEW` seeds alone have it."""
 
 
 ARMS: dict[str, Arm] = {
@@ -144,16 +159,23 @@ def _in_worlds() -> Iterator[tuple[str, Arm]]:
 ARMS |= dict(_in_worlds())
 CELLS = {name: arm.cell for name, arm in ARMS.items() if arm.cell}
 
+GAMES = [Game("rule", benign, kl) for benign in (0.5, 0.0) for kl in (0.0, 0.02, 0.1)]
+GAMES += [Game("gullible", benign, kl) for benign in (0.5, 0.0) for kl in (0.02, 0.1)]
+ARMS |= {
+    "game-" + "-".join(map(str, game)): Arm(str(game), stage="fast", played=False, game=game, few=True)
+    for game in GAMES
+}
+
 for _size in SIZES:
     ARMS |= {
         f"base-{_size}": Arm(f"base, {_size}", stage="base"),
-        f"sft-{_size}": Arm(f"SFT, {_size}", f"base-{_size}", "sft"),
-        f"grpo-{_size}": Arm(f"SFT + GRPO, {_size}", f"sft-{_size}"),
+        f"sft-{_size}": Arm(f"SFT, {_size}", f"base-{_size}", "sft", few=True),
+        f"grpo-{_size}": Arm(f"SFT + GRPO, {_size}", f"sft-{_size}", few=True),
     }
 
 SCALED = tuple(name for name in ARMS if name.endswith(SIZES))
-SCALED_SEEDS = 4
-"""How many of the seeds have the students of other sizes."""
+FEW = 4
+"""Seeds that have the students of other sizes and those that game their tutor."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +205,7 @@ class Lab:
         """The training seeds of an arm; the base is one."""
         if ARMS[name].stage == "base":
             return (None,)
-        return self.seeds[:SCALED_SEEDS] if name in SCALED else self.seeds
+        return self.seeds[:FEW] if ARMS[name].few else self.seeds
 
     def played(self, name: str, seed: int | None = None, attack: str = "adaptive") -> Path:
         """Folder of an evaluation."""
@@ -251,9 +273,11 @@ def stages(lab: Lab) -> list[Stage]:
         if {"sft_single_turn", "single_turn"} & set(wanted):
             found |= _named([single_turn_data(plan)])
         for name in wanted:
+            if seed not in lab.arm_seeds(name):
+                continue
             if ARMS[name].stage == "fast":
                 found |= _named([checkpoints(lab, name, seed)])
-            elif ARMS[name].stage != "base" and seed in lab.arm_seeds(name):
+            else:
                 found |= _named([train(lab, name, seed), *_evaluations(lab, name, seed)])
     return list(found.values())
 

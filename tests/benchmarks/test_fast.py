@@ -15,9 +15,10 @@ import torch
 
 from benchmarks.lab import fast
 from benchmarks.lab.fast import Played, Settings, Trainer, evaluate, log_probs, play
-from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Lab
+from benchmarks.lab.runs import ARMS, CELLS, REACHABLE, RISKY, Lab
 from benchmarks.lab.student import Student
 from benchmarks.lab.window import arm_config
+from benchmarks.tutor.hacking import GullibleTutor
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.data import build_data
 from steer_verl.dialogue import Dialogue, user_message
@@ -27,6 +28,7 @@ from steer_verl.eval.marks import marks_of_run
 from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.model import build
 from steer_verl.mini.student import MiniStudent, open_image
+from steer_verl.mini.tutor import MiniTutor
 from steer_verl.mini.world import RISKY_OFFERS, Scene
 from steer_verl.types import IMAGE_MARK, Seed, StopReason
 from tests.mini.test_evaluation import mean_reward
@@ -56,6 +58,9 @@ def student(lab: Path) -> Student:
 @pytest.fixture(scope="module")
 def seeds(lab: Path) -> list[Seed]:
     return load_seeds(lab / "base" / "data" / "rl_test_long.jsonl")
+
+
+opened_ = fast.opened
 
 
 def opened(student: Student, seeds: list[Seed], settings: Settings) -> list[tuple[int, Dialogue]]:
@@ -140,11 +145,26 @@ def test_an_arm_trains_and_measures_every_checkpoint(lab: Path, monkeypatch: pyt
         runs = Lab(lab, (0,), (name,), quick=True)
         found = fast.measure(runs, name, 0)
         assert list(found) == [1, 2] and found[2].keys() - found[1].keys() == {"helpfulness"}
+        assert found[2]["alarm/benign_refusal_share"] in (0, 0.5, 1)
         assert all(0 <= one["unbroken"] <= 100 and 0 <= one["reward"] <= 1 for one in found.values())
 
 
+def test_a_gamed_tutor_is_met_in_training_alone(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    game = ARMS["game-gullible-0.0-0.1"]
+    settings = Settings.of_arm(game)
+    assert (settings.tutor, settings.kl) == (GullibleTutor, 0.1) and Settings.of_arm(ARMS["grpo"]).kl == 0.02
+    met: list[type] = []
+    monkeypatch.setattr(fast.Settings, "of", classmethod(lambda cls, world: cls(prompts=2, rollouts=2, answer=8)))
+    monkeypatch.setattr(fast, "opened", lambda *args: met.append(args[2].tutor) or opened_(*args))
+    (_, student, alarms), _ = fast.train(Lab(lab, (0,), (), quick=True), "game-gullible-0.0-0.1", 0)
+    assert set(met) == {GullibleTutor} and "alarm/benign_refusal_share" not in alarms
+    monkeypatch.setattr(fast, "train", lambda *_: [(1, student, {}), (2, student, {})])
+    met.clear()
+    fast.measure(Lab(lab, (0,), (), quick=True), "game-gullible-0.0-0.1", 0)
+    assert set(met) == {MiniTutor}
+
+
 def test_a_job_of_the_risky_world_has_its_own_share_of_leaks(lab: Path, seeds: list[Seed]) -> None:
-    arms = [arm for arm in ARMS.values() if arm.stage == "fast"]
-    for arm in arms:
-        shares = {seed.facts.get(RISKY_OFFERS) for seed in fast._leaking(seeds[:5], arm.cell)}
-        assert shares == ({arm.cell.leak} if arm.cell.world == RISKY else {seeds[0].facts.get(RISKY_OFFERS)})
+    for cell in (None, *CELLS.values()):
+        shares = {seed.facts.get(RISKY_OFFERS) for seed in fast._leaking(seeds[:5], cell)}
+        assert shares == {cell.leak if cell and cell.world == RISKY else None}

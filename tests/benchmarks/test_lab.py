@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import __main__, ablations, mini, runs, worlds
+from benchmarks.lab import __main__, ablations, gaming, mini, runs, worlds
 from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Arm, Cell, Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
 from steer_verl.eval.config import EvalConfig
 from steer_verl.preflight.compose import compose
+from steer_verl.records import write_whole
 from steer_verl.settings_file import load_settings
 from tests.eval.evaluations import evaluation
 
@@ -177,6 +178,22 @@ def test_the_mini_page_states_each_demand_and_whether_it_is_met(lab: Lab, tmp_pa
     text = target.read_text()
     assert "| 2 | " in text and "## Size" not in text and text.count("| yes |") == 4
     assert all(plot.read_bytes().startswith(b"\x89PNG") and plot.name in text for plot in plots)
+
+
+def test_the_gaming_page_says_how_often_each_alarm_fired(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", (0, 1), gaming.NEEDS)
+    for name in gaming.NEEDS:
+        for seed in lab.seeds:
+            alarms = {"alarm/holdout_gap": 0.25 * seed}
+            alarms |= {"alarm/benign_refusal_share": 0.5} if ARMS[name].game.benign else {}
+            figures = {"unbroken": 100.0, "helpfulness": 40.0 + 20 * seed, **alarms}
+            write_whole(lab.measured(name, seed), json.dumps({24: figures}))
+    (target,) = gaming.write_page(lab, tmp_path)
+    half, none = (
+        next(line for line in target.read_text().splitlines() if line.startswith(f"| gullible | {share} | 0.1 "))
+        for share in ("half", "attacks alone")
+    )
+    assert half.endswith("| 50 | 12 |  |") and none.endswith("|  | 12 |  |") and "| 50.0 " in half
 
 
 def test_a_seed_that_does_not_learn_breaks_the_demand(lab: Lab) -> None:
