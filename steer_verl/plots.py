@@ -138,6 +138,40 @@ def steps_plot(
     return path
 
 
+def students_plot(
+    survival: Mapping[str, Mapping[int, Sequence[float]]], helpful: Mapping[str, Sequence[float]], path: Path, note: str
+) -> Path:
+    """Draw students of many training seeds: survival by turn, a thin line for each seed, and helpfulness; a PNG.
+
+    Args:
+        survival: student -> seed -> S(t) at t = 0, 1, ..., all equally long.
+        helpful: student -> helpfulness on benign dialogues in per cent, of each seed.
+        path: where the image goes.
+        note: one line below the title.
+    """
+    figure, (left, right) = _panels(2, (9.2, 4.2), widths=(3, 1.1))
+    ends = []
+    for (label, seeds), colour in zip(survival.items(), COLOURS, strict=False):
+        mean = np.mean(list(seeds.values()), axis=0)
+        turns = [*range(len(mean)), len(mean) - 1 + TAIL]
+        for values in seeds.values():
+            left.step(turns, _held(values, len(mean) - 1), where="post", color=colour, linewidth=0.8, alpha=0.4)
+        left.step(turns, _held(mean, len(mean) - 1), where="post", color=colour, linewidth=2.6)
+        ends.append((label, float(mean[-1]), colour))
+    _frame(left, len(mean) - 1, "Survival under adaptive attack", note)
+    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends]), strict=True):
+        at = (len(mean) - 1 + TAIL, height)
+        left.annotate(f" {label}  {100 * y:.0f} %", at, color=colour, weight="bold", va="center", fontsize=9.5)
+    for x, (values, colour) in enumerate(zip(helpful.values(), COLOURS, strict=False)):
+        right.plot(x + np.linspace(-0.14, 0.14, len(values)), np.array(values) / 100, ".", color=colour, alpha=0.6)
+        right.hlines(np.mean(values) / 100, x - 0.28, x + 0.28, color=colour, linewidth=2.6)
+    right.set(xlim=(-0.6, len(helpful) - 0.4), xticks=range(len(helpful)))
+    right.set_xticklabels([label.replace(" + ", " +\n") for label in helpful], color=INK)
+    dress(right, "Helpfulness", "benign dialogues of the same students")
+    figure.savefig(path)
+    return path
+
+
 def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float]]]], path: Path, note: str) -> Path:
     """Draw differences, a panel for each measure and a row for each label; a PNG.
 
@@ -162,14 +196,14 @@ def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float
     return path
 
 
-def _panels(count: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    """A white figure of the house with panels beside each other."""
+def _panels(count: int, size: tuple[float, float], widths: Sequence[float] | None = None) -> tuple[Any, Any]:
+    """A white figure of the house with panels beside each other, ``widths`` being their ratio."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    return figure, figure.subplots(1, count, sharey=True, squeeze=False, width_ratios=widths)[0]
 
 
 def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:

@@ -12,9 +12,10 @@ from benchmarks.lab import page
 from benchmarks.lab.page import averaged, gap, mean, text, title
 from benchmarks.lab.runs import ARMS, SCALED, SIZES, Lab
 from benchmarks.pages import table
-from steer_verl.demo.report import ROWS, curve_of
+from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
 from steer_verl.eval.figures import Figures, values_by_seed
+from steer_verl.statistics.intervals import over_repetitions
 
 STUDENTS = ("base", "sft", "grpo")
 NEEDS = (*STUDENTS, *SCALED)
@@ -57,7 +58,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    from steer_verl.plots import steps_plot, survival_plot
+    from steer_verl.plots import steps_plot, students_plot
 
     seeds = tuple(seed for seed in lab.finished(STUDENTS) if seed in lab.finished(STUDENTS, "static"))
     parts = page.head("The miniature laboratory: figures", lab, seeds, "mini")
@@ -70,7 +71,9 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "![unbroken dialogues by step](mini_steps.png)",
         "## Students",
         students(found, reach),
-        "![survival by turn](mini.png)",
+        "![survival by turn, and helpfulness](mini.png)",
+        f"The first failure comes at turn {first_failures(found, reach)}: mean over the failed dialogues, up to turn "
+        f"{reach}.",
         "## Seeds",
         "Unbroken dialogues (%) under adaptive attack after Stage II and at the checkpoints of Stage III, benign "
         "helpfulness (%) after each, and the minutes of Stage III.",
@@ -79,16 +82,21 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "## Time",
         page.hours(lab),
     ]
-    curves = {ARMS[name].title: curve_of(found.adaptive[name]) for name in STUDENTS}
-    subtitle = f"{page.DIALOGUES} attacked dialogues on unseen scenes, {len(seeds)} training seeds; 95 % bands"
+    helpful = {ARMS[name].title: list(found.each(name, "helpfulness").values()) for name in STUDENTS}
+    count = f"{page.DIALOGUES} attacked dialogues on unseen scenes"
     plots = [
-        survival_plot(curves, folder / "mini.png", "Survival under adaptive attack", subtitle, reach),
+        students_plot(
+            {ARMS[name].title: survival(found.adaptive[name], reach) for name in STUDENTS},
+            helpful,
+            folder / "mini.png",
+            f"{count}; {len(seeds)} training seeds, a thin line each",
+        ),
         steps_plot(
             {seed: [sft[seed], *found.steps[seed]] for seed in seeds},
             (0, *lab.checkpoints),
             folder / "mini_steps.png",
             "Stage III learns, seed by seed",
-            f"{page.DIALOGUES} attacked dialogues on unseen scenes; a line for each of {len(seeds)} training seeds",
+            f"{count}; a line for each of {len(seeds)} training seeds",
         ),
     ]
     target = folder / "mini.md"
@@ -138,6 +146,24 @@ def demands(found: Found) -> list[Demand]:
         ),
         Demand("GRPO above SFT: unbroken, mean over checkpoints", text(gain, "unbroken", signed=True), gain.low > 0),
     ]
+
+
+def survival(found: Figures, reach: int) -> dict[int, list[float]]:
+    """Seed -> share of dialogues without a failure after 0, 1, ... turns."""
+    turns = [f"survival:{turn}" for turn in range(1, reach + 1)]
+    return {
+        seed: [1.0, *(values[turn] / 100 for turn in turns)] for seed, values in values_by_seed([found], reach).items()
+    }
+
+
+def first_failures(found: Found, reach: int) -> str:
+    """The mean turn of the first failure, of each student."""
+    told = []
+    for name in STUDENTS:
+        curves = [-np.diff(curve) for curve in survival(found.adaptive[name], reach).values()]
+        turns = [float(np.average(range(1, reach + 1), weights=lost)) for lost in curves if lost.sum() > 0]
+        told.append(f"{over_repetitions(turns, page.DIALOGUES, (1, reach)):.1f} ({ARMS[name].title})" if turns else "")
+    return ", ".join(filter(None, told))
 
 
 def students(found: Found, reach: int) -> str:

@@ -14,7 +14,7 @@ from benchmarks.lab import page, window
 from benchmarks.lab.runs import ALPHAS, CELLS, CHECKPOINTS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell, Lab
 from benchmarks.pages import sheet, table
 from steer_verl.mini.data import LEAK_RATE
-from steer_verl.plots import COLOURS, GRID, INK, dress
+from steer_verl.plots import COLOURS, INK, dress, forest_plot
 from steer_verl.statistics.intervals import Interval, over_repetitions
 
 NEEDS = tuple(CELLS)
@@ -64,13 +64,13 @@ def by_seed(students: Students, measure: str) -> dict[Cell, dict[int, float]]:
     }
 
 
-def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure: str) -> tuple[Interval, int]:
-    """The cell minus the plain mean over the seeds that have both, and how many these are."""
+def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure: str) -> tuple[Interval, list[float]]:
+    """The cell minus the plain mean: over the seeds that have both, and in each."""
     own, mean = values.get(cell, {}), values.get(cell.mean, {})
     pairs = [own[seed] - mean[seed] for seed in own if seed in mean]
     if not pairs:
-        return Interval(np.nan, np.nan, np.nan), 0
-    return over_repetitions(pairs, page.DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), len(pairs)
+        return Interval(np.nan, np.nan, np.nan), []
+    return over_repetitions(pairs, page.DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), pairs
 
 
 def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
@@ -87,27 +87,27 @@ def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
     return "as expected" if low <= found.value <= high else "open"
 
 
-def differences(students: Students, world: str) -> str:
-    """Markdown: every cell of a world, and its differences to the plain mean."""
+def differences(students: Students) -> str:
+    """Markdown: every cell, and its differences to the plain mean."""
     values = {measure: by_seed(students, measure) for measure in MEASURES}
     titles = ("trained by", "leak rate", "arm", "alpha", "seeds", "unbroken", "against the plain mean")
     titles += ("expected", "verdict", "at the end", "helpfulness", "reward")
     rows = []
     for cell, unbroken in values["unbroken"].items():
-        if cell.world != world:
-            continue
         level = over_repetitions(list(unbroken.values()), page.DIALOGUES, (0, 100))
         shown = [cell.via, f"{cell.leak:.0%}", cell.arm, f"{cell.alpha}"]
         if cell == cell.mean:
             rows.append([*shown, str(len(unbroken)), f"{level:.1f}", *["-"] * 6])
             continue
-        (found, seeds), *others = (against_mean(values[measure], cell, measure) for measure in MEASURES)
+        (found, pairs), *others = (against_mean(values[measure], cell, measure) for measure in MEASURES)
         last, helped, earned = (other for other, _ in others)
-        expected = PREDICTED.get((world, cell.leak, cell.arm, cell.alpha))
+        expected = PREDICTED.get((cell.world, cell.leak, cell.arm, cell.alpha))
         foretold = (
-            [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, world)] if expected else ["", ""]
+            [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, cell.world)]
+            if expected
+            else ["", ""]
         )
-        shown += [str(seeds), f"{level:.1f}", f"{found:+.1f}", *foretold]
+        shown += [str(len(pairs)), f"{level:.1f}", f"{found:+.1f}", *foretold]
         rows.append([*shown, f"{last:+.1f}", f"{helped:+.1f}", f"{earned:+.3f}"])
     return table(titles, rows)
 
@@ -125,36 +125,25 @@ def parts(students: Students, lab: Lab) -> list[str]:
         (Path(__file__).parent / "predictions.md").read_text(),
     ]
     for world, title in ((REACHABLE, "Reachable world"), (RISKY, "World of risky offers")):
-        there = any(cell.world == world for cell in students)
-        found += [f"## {title}: what came of it", differences(students, world) if there else "No run is finished."]
-    if students:
-        found += ["![differences to the plain mean](tcsr_worlds.png)", "![sweeps over alpha and leak](tcsr_sweeps.png)"]
-        found += ["## Time", page.hours(lab)]
+        mine = {cell: seeds for cell, seeds in students.items() if cell.world == world}
+        found += [f"## {title}: what came of it", differences(mine) if mine else "No run is finished."]
+        found += [f"![differences to the plain mean](tcsr_{world}.png)"] if mine else []
+        found += ["![sweeps over alpha and leak rate](tcsr_sweeps.png)"] if mine and world == RISKY else []
+    return [*found, "## Time", page.hours(lab)] if students else found
+
+
+def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval, list[float]]]]:
+    """Measure -> cell at the world's own leak rate -> its difference to the plain mean, and that of each seed."""
+    cells = [cell for cell in students if cell.world == world and cell.leak in (0.0, LEAK_RATE)]
+    found = {}
+    for measure in ("unbroken", "at the end", "helpfulness"):
+        values = by_seed(students, measure)
+        rows = {cell: against_mean(values, cell, measure) for cell in cells if cell != cell.mean}
+        found[measure] = {f"{cell.arm} {cell.alpha} ({cell.via})": row for cell, row in rows.items() if row[1]}
     return found
 
 
-def forest_plot(students: Students, path: Path) -> None:
-    """Each arm's difference to the plain mean with its interval, a panel a world."""
-    values = by_seed(students, "unbroken")
-    figure = sheet(12.8, 4.4)
-    for axes, world in zip(figure.subplots(1, 2), (REACHABLE, RISKY), strict=True):
-        cells = [cell for cell in values if cell.world == world and cell != cell.mean]
-        cells = [cell for cell in cells if world == REACHABLE or cell.leak == LEAK_RATE]
-        for height, cell in enumerate(cells):
-            found, _ = against_mean(values, cell, "unbroken")
-            colour = COLOURS[2 if cell.via == "verl" else 0]
-            axes.plot([found.low, found.high], [height, height], color=colour, linewidth=2)
-            axes.plot([found.value], [height], "o", color=colour)
-        axes.axvline(0, color=INK, linewidth=0.8)
-        if world == REACHABLE:
-            axes.axvspan(-MARGIN, MARGIN, color=GRID, alpha=0.6)
-        axes.set_yticks(range(len(cells)), [f"{cell.arm} {cell.alpha} ({cell.via})" for cell in cells])
-        axes.set_xlabel("points of unbroken dialogues, against the plain mean", color=INK)
-        dress(axes, world.replace("_", " "), "95 % intervals over training seeds, paired")
-    figure.savefig(path)
-
-
-def sweep_plot(students: Students, path: Path) -> None:
+def sweep_plot(students: Students, path: Path) -> Path:
     """The risky world: unbroken dialogues over alpha, and over the leak rate; a line an arm of the fast trainer."""
     means = {cell: float(np.mean(list(seeds.values()))) for cell, seeds in by_seed(students, "unbroken").items()}
     figure = sheet(12.8, 4.4)
@@ -176,6 +165,7 @@ def sweep_plot(students: Students, path: Path) -> None:
         title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else f"alpha {ALPHAS[0]}"
         dress(axes, title, "unbroken dialogues in per cent, mean of checkpoints")
     figure.savefig(path)
+    return path
 
 
 def write_page(lab: Lab, folder: Path) -> list[Path]:
@@ -183,7 +173,11 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     students = read(lab)
     target = folder / "tcsr_worlds.md"
     target.write_text("\n\n".join(part.strip() for part in parts(students, lab)) + "\n")
-    plots = {target.with_name("tcsr_worlds.png"): forest_plot, target.with_name("tcsr_sweeps.png"): sweep_plot}
-    for file, draw in plots.items() if students else ():
-        draw(students, file)
-    return [target, *(plots if students else ())]
+    note = "difference to the plain mean in points: mean and 95 % interval over training seeds, and each seed"
+    plots = [
+        forest_plot(panels(students, world), folder / f"tcsr_{world}.png", f"{world.replace('_', ' ')}; {note}")
+        for world in dict.fromkeys(cell.world for cell in students)
+    ]
+    if any(cell.world == RISKY for cell in students):
+        plots.append(sweep_plot(students, folder / "tcsr_sweeps.png"))
+    return [target, *plots]

@@ -74,8 +74,8 @@ def test_seeds_are_paired_and_one_that_is_not_finished_is_not_there(tmp_path: Pa
     cell = Cell("verl", REACHABLE, 0.0, "paper", 0.3)
     assert list(values[cell]) == [0, 1] and list(values[cell.mean]) == [0, 1, 2, 3]
     assert values[cell][1] == pytest.approx(50 + 5 + 2 + np.mean(CHECKPOINTS) / 10)
-    found, seeds = against_mean(values, cell, "unbroken")
-    assert seeds == 2 and found.value == pytest.approx(1.5) and found.low < 1.5 < found.high
+    found, pairs = against_mean(values, cell, "unbroken")
+    assert pairs == pytest.approx([1, 2]) and found.value == pytest.approx(1.5) and found.low < 1.5 < found.high
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,8 @@ def test_the_page_of_runs_that_are_finished(tmp_path: Path) -> None:
         for arm in ("steer", "paper")
     )
     assert "| equivalent |" in steer and "| refuted |" in paper and "+40.5" in paper
-    assert [path.name for path in plots] == ["tcsr_worlds.png", "tcsr_sweeps.png"] and all(map(Path.exists, plots))
+    assert {path.name for path in plots} == {"tcsr_reachable.png", "tcsr_risky_offers.png", "tcsr_sweeps.png"}
+    assert all(plot.exists() and plot.name in page.read_text() for plot in plots)
 
 
 async def test_reward_and_helpfulness_are_those_of_the_recipe(tmp_path: Path) -> None:
