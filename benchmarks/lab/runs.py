@@ -129,7 +129,7 @@ RISKY_FILES = {"train": "rl_train_risky.parquet", "test": "rl_test_risky.jsonl"}
 ALPHAS, LEAKS = (0.3, 0.6), (0.1, 0.2, 0.3)
 SHAPED = ("steer", "paper", "released")
 """Settings that a sweep varies; verl trains these and the plain mean in both worlds."""
-SETTINGS = ("turn_local", "raw_to_go", "prefix_only", *SHAPED)
+SETTINGS = ("turn_local", "raw_to_go", "prefix_only", "steer_no_std", *SHAPED)
 """Everything that is compared with the plain mean; names of benchmarks/lab/window.py."""
 
 
@@ -149,7 +149,7 @@ def _in_worlds() -> Iterator[tuple[str, Arm]]:
                 yield name, replace(ARMS[name], cell=cell)
     cells = [Cell("fast", REACHABLE, 0.0, setting, ALPHAS[0]) for setting in SETTINGS]
     cells += [Cell("fast", RISKY, LEAK_RATE, setting, ALPHAS[0]) for setting in SETTINGS]
-    cells += [Cell("fast", RISKY, LEAK_RATE, setting, alpha) for setting in SHAPED for alpha in ALPHAS]
+    cells += [Cell("fast", RISKY, LEAK_RATE, setting, ALPHAS[1]) for setting in ("steer_no_std", *SHAPED)]
     cells += [Cell("fast", RISKY, leak, setting, ALPHAS[0]) for setting in SHAPED for leak in LEAKS]
     for cell in dict.fromkeys([cell.mean for cell in cells] + cells):
         files = RISKY_FILES if cell.world == RISKY else {}

@@ -152,7 +152,9 @@ def table(world: str, *, benign: float, std: bool, seeds: int, leak: float = 0.1
     yield "\n| arm | alpha | unbroken %, checkpoints | against the plain mean | at the end | mean reward | helped % |"
     yield "|---|---|---|---|---|---|---|"
     mean = None
-    for arm, alpha in itertools.product([arm for arm in ARMS if arm != "prefix_only"], (0.3, 0.6)):
+    for arm, alpha in itertools.product(
+        [arm for arm in ARMS if arm not in ("prefix_only", "steer_no_std")], (0.3, 0.6)
+    ):
         config = arm_config(arm, alpha, normalize_std=std)
         if config.shaping == "none" and alpha == 0.6:
             continue

@@ -25,6 +25,7 @@ ARMS = {
     "raw_to_go": {"shaping": "none", "aggregation": "mean", "credit": "turn"},
     "prefix_only": {"shaping": "prefix", "aggregation": "mean", "credit": "trajectory"},
     "steer": TCSR_PRESETS["steer"],
+    "steer_no_std": {**TCSR_PRESETS["steer"], "normalize_std": False},
     "paper": TCSR_PRESETS["paper"],
     "released": TCSR_PRESETS["released"],
 }

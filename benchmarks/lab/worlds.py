@@ -42,6 +42,8 @@ PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
     (RISKY, 0.2, "paper", 0.3): (-0.2, 13.6),
     (RISKY, 0.2, "released", 0.3): (2.1, 23.3),
     (RISKY, 0.2, "steer", 0.3): (0.8, 16.0),
+    (RISKY, 0.2, "steer_no_std", 0.3): (-1.7, 16.3),
+    (RISKY, 0.2, "steer_no_std", 0.6): (6.6, 37.4),
     (RISKY, 0.2, "paper", 0.6): (2.8, 28.0),
     (RISKY, 0.2, "released", 0.6): (7.8, 31.8),
     (RISKY, 0.2, "steer", 0.6): (12.2, 34.2),
