@@ -322,11 +322,11 @@ def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
     plan, result, fast = lab.plan(seed), lab.measured(name, seed), ARMS[name].stage == "fast"
     argv = (sys.executable, "-m", "benchmarks.lab.fast", str(lab.out), str(seed), name, *["--quick"] * lab.quick)
     code = [Path(__file__).with_name(file) for file in ("fast.py", "student.py")]
+    if fast:
+        code += [Path(__file__).with_name("window.py"), Path(__file__).parents[1] / "tutor" / "hacking.py"]
     return Stage(
         f"{plan.part}eval-{name}-checkpoints",
-        f"Training and evaluation of {plan.part}{name}"
-        if fast
-        else f"Evaluation of the checkpoints of {plan.part}{name}",
+        ("Training and evaluation" if fast else "Evaluation of the checkpoints") + f" of {plan.part}{name}",
         argv,
         result.parent,
         result,
