@@ -184,8 +184,8 @@ def by_seed(found: Found, checkpoints: Sequence[int]) -> str:
     for seed, steps in found.steps.items():
         values = [sft[seed], *steps, np.mean(steps), helpful["sft"][seed], helpful["grpo"][seed], found.minutes[seed]]
         rows.append([str(seed), *(f"{value:.1f}" for value in values)])
-    steps = [f"step {step}" for step in checkpoints]
-    return table(["seed", "SFT", *steps, "mean", "help, SFT", "help, GRPO", "minutes"], rows)
+    titles = [f"step {step}" for step in checkpoints]
+    return table(["seed", "SFT", *titles, "mean", "help, SFT", "help, GRPO", "minutes"], rows)
 
 
 def sizes(lab: Lab) -> list[str]:

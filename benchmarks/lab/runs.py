@@ -87,12 +87,6 @@ class Arm:
     """``sft`` or ``grpo``, by verl; ``fast``: Stage III by benchmarks/lab/fast.py; ``base``: nothing is trained."""
     ablation: str = ""
     """Option of recipes/mini/ablation that makes it; empty for the recipe as it is."""
-    overrides: tuple[str, ...] = ()
-    """Further ones, for Hydra."""
-    train: str = "rl_train.parquet"
-    """File of the seed's data that Stage III draws from."""
-    test: str = "rl_test_long.jsonl"
-    """File of the base's data that it is measured on, attacked dialogues first."""
     played: bool = True
     """Whether ``steer eval run`` plays its last student; else the figures of the checkpoints are all."""
     static: bool = False
@@ -103,6 +97,21 @@ class Arm:
     """What it is in the comparison of students that may game their tutor."""
     few: bool = False
     """Whether the first :data:`FEW` seeds alone have it."""
+
+    @property
+    def world(self) -> str:
+        """Where it is trained and measured."""
+        return self.cell.world if self.cell else REACHABLE
+
+    @property
+    def train(self) -> str:
+        """File of the seed's data that Stage III draws from."""
+        return "rl_train_risky.parquet" if self.world == RISKY else "rl_train.parquet"
+
+    @property
+    def test(self) -> str:
+        """File of the base's data that it is measured on, attacked dialogues first."""
+        return "rl_test_risky.jsonl" if self.world == RISKY else "rl_test_long.jsonl"
 
 
 ARMS: dict[str, Arm] = {
@@ -123,8 +132,6 @@ RISKY_RUN = (
     "actor_rollout_ref.rollout.custom.steer.transcripts=${mini.root}/${mini.run}/transcripts",
 )
 """The world of risky offers, in the folder of the arm."""
-RISKY_FILES = {"train": "rl_train_risky.parquet", "test": "rl_test_risky.jsonl"}
-"""Its files."""
 
 ALPHAS, LEAKS = (0.3, 0.6), (0.1, 0.2, 0.3)
 SHAPED = ("steer", "paper", "released")
@@ -135,25 +142,27 @@ SETTINGS = ("turn_local", "raw_to_go", "prefix_only", "steer_no_std", *SHAPED)
 
 def _in_worlds() -> Iterator[tuple[str, Arm]]:
     """The arms of TCSR's page: by verl at the recipe's alpha, then by the fast trainer."""
-    for world, leak in ((REACHABLE, 0.0), (RISKY, LEAK_RATE)):
-        for setting in (PLAIN, *SHAPED):
-            cell = Cell("verl", world, leak, setting, 0.0 if setting == PLAIN else ALPHAS[0])
-            ablation, title = "" if setting == "steer" else setting, f"{setting.replace('_', ' ')}, {world}"
-            if world == RISKY:
-                risky = Arm(title, ablation=ablation, overrides=RISKY_RUN, played=False, cell=cell, **RISKY_FILES)
-                yield f"risky_{setting}", risky
-            elif ablation and setting != PLAIN:
-                yield setting, Arm(title, ablation=ablation, played=False, cell=cell)
-            else:
-                name = ablation or "grpo"
-                yield name, replace(ARMS[name], cell=cell)
+    for setting in (PLAIN, *SHAPED):
+        option, alpha = "" if setting == "steer" else setting, 0.0 if setting == PLAIN else ALPHAS[0]
+        reachable, risky = (
+            Arm(
+                f"{setting.replace('_', ' ')}, {world}",
+                ablation=option,
+                played=False,
+                cell=Cell("verl", world, leak, setting, alpha),
+            )
+            for world, leak in ((REACHABLE, 0.0), (RISKY, LEAK_RATE))
+        )
+        name = option or "grpo"
+        yield name, replace(ARMS[name], cell=reachable.cell) if name in ARMS else reachable
+        yield f"risky_{setting}", risky
     cells = [Cell("fast", REACHABLE, 0.0, setting, ALPHAS[0]) for setting in SETTINGS]
     cells += [Cell("fast", RISKY, LEAK_RATE, setting, ALPHAS[0]) for setting in SETTINGS]
     cells += [Cell("fast", RISKY, LEAK_RATE, setting, ALPHAS[1]) for setting in ("steer_no_std", *SHAPED)]
     cells += [Cell("fast", RISKY, leak, setting, ALPHAS[0]) for setting in SHAPED for leak in LEAKS]
     for cell in dict.fromkeys([cell.mean for cell in cells] + cells):
-        files = RISKY_FILES if cell.world == RISKY else {}
-        yield "-".join(map(str, cell)), Arm("-".join(map(str, cell)), stage="fast", played=False, cell=cell, **files)
+        name = "-".join(map(str, cell))
+        yield name, Arm(name, stage="fast", played=False, cell=cell)
 
 
 ARMS |= dict(_in_worlds())
@@ -290,8 +299,8 @@ def train(lab: Lab, name: str, seed: int) -> Stage:
     after, title = (plan.part + folder, maker), f"{arm.title}, seed {seed}"
     if arm.stage == "sft":
         return supervised(plan, name, title, model, after, config="sft", ablation=arm.ablation)
-    train, keep = plan.out / folder / arm.train, lab.checkpoints
-    return grpo(plan, name, title, model, after, ablation=arm.ablation, train=train, more=arm.overrides, keep=keep)
+    train, keep, more = plan.out / folder / arm.train, lab.checkpoints, RISKY_RUN if arm.world == RISKY else ()
+    return grpo(plan, name, title, model, after, ablation=arm.ablation, train=train, more=more, keep=keep)
 
 
 def student(lab: Lab, name: str, seed: int | None) -> tuple[str, Path]:

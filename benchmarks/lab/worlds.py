@@ -92,8 +92,8 @@ def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
 def differences(students: Students) -> str:
     """Markdown: every cell, and its differences to the plain mean."""
     values = {measure: by_seed(students, measure) for measure in MEASURES}
-    titles = ("trained by", "leak rate", "arm", "alpha", "seeds", "unbroken", "against the plain mean")
-    titles += ("expected", "verdict", "at the end", "helpfulness", "reward")
+    titles = ["trained by", "leak rate", "arm", "alpha", "seeds", "unbroken", "against the plain mean"]
+    titles += ["expected", "verdict", "at the end", "helpfulness", "reward"]
     rows = []
     for cell, unbroken in values["unbroken"].items():
         level = over_repetitions(list(unbroken.values()), page.DIALOGUES, (0, 100))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import __main__, ablations, gaming, mini, runs, worlds
-from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Arm, Cell, Lab, stages
+from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Cell, Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
@@ -88,17 +88,16 @@ def test_verl_is_told_what_an_arm_is(tmp_path: Path, name: str) -> None:
     assert stage.keep == (4, 8, 16) and config.trainer.max_actor_ckpt_to_keep >= 6
 
 
-def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Arm(
-        "in another world", overrides=("algorithm.tcsr.alpha=0.6",), train="rl_other.parquet", test="other.jsonl"
-    )
-    monkeypatch.setitem(ARMS, "other/steer", other)
-    todo = {stage.name: stage for stage in stages(Lab(tmp_path, (0,), ("other/steer",)))}
-    trained, played = todo["seed-0/other/steer"], todo["seed-0/eval-other/steer"]
-    assert trained.argv[-1] == "algorithm.tcsr.alpha=0.6" and any("rl_other.parquet" in word for word in trained.argv)
-    assert trained.folder == tmp_path / "seed-0/other/steer" and played.folder == tmp_path / "seed-0/eval/other/steer"
-    assert any(word == f'benchmarks.mini.file="{tmp_path}/base/data/other.jsonl"' for word in played.argv)
-    assert any(word == f'student.path="{trained.folder}/hf"' for word in played.argv)
+def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path) -> None:
+    todo = {stage.name: stage for stage in stages(Lab(tmp_path, (0,), ("risky_paper", "grpo")))}
+    paper, grpo = " ".join(todo["seed-0/risky_paper"].argv), " ".join(todo["seed-0/grpo"].argv)
+    assert "rl_train_risky.parquet" in paper and "world=risky_offers" in paper and "ablation=paper" in paper
+    assert "rl_train.parquet" in grpo and "world=" not in grpo
+    assert ARMS["risky_paper"].test == "rl_test_risky.jsonl" and ARMS["grpo"].test == "rl_test_long.jsonl"
+    played = todo["seed-0/eval-grpo"]
+    assert any(word == f'benchmarks.mini.file="{tmp_path}/base/data/rl_test_long.jsonl"' for word in played.argv)
+    assert any(word == f'student.path="{tmp_path}/seed-0/grpo/hf"' for word in played.argv)
+    assert "seed-0/eval-risky_paper" not in todo and "seed-0/eval-risky_paper-checkpoints" in todo
 
 
 def test_every_prediction_has_its_runs_and_every_run_its_plain_mean() -> None:
