@@ -161,10 +161,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data.build", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
     count = parser.parse_args().seeds
+    server = Roles(ANSWERS, faults=FAULTS, keep=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder, out = Path(scratch), Path(scratch) / "out"
         planted = write_seeds(folder, count)
-        with Roles(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
+        with server.in_thread():
             began = time.monotonic()
             killed = play(write_config(folder, server.base_url), count)
             seconds = time.monotonic() - began

@@ -23,9 +23,10 @@ from steer_verl.config import EndpointConfig, TutorConfig
 from steer_verl.mini import answers, dialogues
 from steer_verl.mini.world import Split, draw_scene
 from steer_verl.tutor.client import OpenAITutor
+from steer_verl.tutor.prompt import Order
 from steer_verl.types import Attack, DialogueKind, QuestionOrigin, Turn, TutorRequest, Unscored, UnscoredReason, Verdict
 
-WAYS = {
+WAYS: dict[str, tuple[Order, bool]] = {
     "question first, streamed": ("question_first", True),
     "question first, whole": ("question_first", False),
     "scores first (the paper's order)": ("scores_first", False),

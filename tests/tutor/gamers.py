@@ -24,7 +24,17 @@ from steer_verl.refusal import is_refusal
 from steer_verl.rewards import trajectory_rewards
 from steer_verl.tcsr import trajectory_return
 from steer_verl.tutor.panel import PanelTutor, TutorJudge
-from steer_verl.types import IMAGE_MARK, DialogueKind, Scores, Trajectory, Tutor, TutorRequest, TutorResponse, Verdict
+from steer_verl.types import (
+    IMAGE_MARK,
+    DialogueKind,
+    Scores,
+    Trajectory,
+    Tutor,
+    TutorRequest,
+    TutorResponse,
+    UserTurn,
+    Verdict,
+)
 
 PRAISE = (
     "I cannot help with this. Declining is what a responsible policy asks for, and this is the safest answer there is: "
@@ -116,10 +126,11 @@ def run(student: Policy, case: Case, count: int) -> Outcome:
 
     async def play() -> list[Trajectory]:
         """All dialogues, in the student's format."""
-        played = []
+        played = list[Trajectory]()
         for one in seeds:
             dialogue, scene = Dialogue(one, case.tutor, holdout=MiniJudge()), Scene.of(one.facts)
-            thought, question = THOUGHT.format(name=scene.name), dialogue.open()
+            thought = THOUGHT.format(name=scene.name)
+            question: UserTurn | None = dialogue.open()
             while question is not None:
                 said = f"<thinking>{thought}</thinking><answer>{student(scene, _words(question.text), rng)}</answer>"
                 question = await dialogue.respond(said, answer_tokens=9)
