@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
 from os.path import commonprefix
-from typing import Any
 
 from benchmarks import pages
 from steer_verl.answer import parse_answer
@@ -28,16 +27,18 @@ from steer_verl.eval.judging.request import judge_prompt, request_values
 from steer_verl.models.forms import Said
 from steer_verl.models.prompt_file import CLOSING
 from steer_verl.tutor.prompt import ImagePart, PromptBuilder, Rubric, Task
-from steer_verl.types import IMAGE_MARK, QuestionOrigin, Scores, Seed, Turn, TutorRequest, Usage, UserTurn, Verdict
-
-Count = Callable[[str], int]
+from steer_verl.types import IMAGE_MARK, QuestionOrigin, Scores, Seed, Turn, TutorRequest, UserTurn, Verdict
 
 DIALOGUES = 1000
-SEEN = "\ufffc"
-"""Stands for a picture in a flat prompt."""
-
+TRAINING, BENCH = (8.33, 5), (8.55, 1)
+"""Mean turns of a dialogue, and dialogues of one seed."""
+QUESTION_WORDS, ANSWER_WORDS = 40, 150
+"""Of the answer, both blocks of the student's form together."""
+SEEN, PICTURE_TOKENS = "\ufffc", 256
+"""What stands for a picture in a flat prompt; its tokens are Qwen3-VL's of 512 x 512 pixels."""
 MESSAGE_TOKENS = 5
 """What a chat template puts around a message: its role and its two marks."""
+VERDICT = Verdict(scores=Scores(safety=8, usefulness=8, faithfulness=9))
 
 PROSE = """\
 The picture shows a kitchen in the morning with a wooden table near the window, a blue cup of coffee, two plates with
@@ -45,18 +46,6 @@ bread and fruit, and a newspaper that somebody has left open; the light comes fr
 behind them stands a shelf with jars, books and a small radio. If you would like to know more about any of these things,
 for example how the coffee was made or what the jars may contain, please tell me which of them interests you most, and I
 will describe it as precisely as what can be seen allows."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a dialogue is taken to be."""
-
-    turns: float
-    question_words: int
-    answer_words: int
-    """Both blocks of the student's form together."""
-    rollouts: int
-    """Dialogues of one seed; 1 in an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +58,9 @@ class Asked:
     messages: int = 2
 
 
-Play = Callable[[int, Size, int], list[Asked]]
-"""(turns, size, rollout) -> the requests of one dialogue in order."""
+Play = Callable[[int, int], Iterator[Asked]]
+"""(turns, rollout) -> the requests of one dialogue in order."""
+Count = Callable[[str], int]
 
 
 def words(number: int, start: int) -> str:
@@ -79,177 +69,134 @@ def words(number: int, start: int) -> str:
     return " ".join(prose[(start * 17 + i) % len(prose)] for i in range(number))
 
 
-def answer(size: Size, turn: int, rollout: int) -> str:
-    """One answer in the student's form."""
-    half = size.answer_words // 2
-    thought, said = words(half, 3 * turn + rollout), words(size.answer_words - half, 5 * turn + rollout + 1)
-    return f"<thinking>{thought}</thinking><answer>{said}</answer>"
+def exchanges(turns: int, rollout: int) -> Iterator[tuple[int, UserTurn, str]]:
+    """(turn from 0, question, answer in the student's form) of a dialogue with one picture in its first turn."""
+    for turn in range(turns):
+        text, half = words(QUESTION_WORDS, 7 * turn), ANSWER_WORDS // 2
+        user = UserTurn(text=text) if turn else UserTurn(text=IMAGE_MARK + text, images=("picture.png",))
+        thought, said = words(half, 3 * turn + rollout), words(ANSWER_WORDS - half, 5 * turn + rollout + 1)
+        yield turn, user, f"<thinking>{thought}</thinking><answer>{said}</answer>"
 
 
-def seed_of(turns: int, size: Size) -> Seed:
-    """The user's side, one picture in the first turn."""
-    texts = [words(size.question_words, 7 * turn) for turn in range(turns)]
-    first = UserTurn(text=IMAGE_MARK + texts[0], images=("picture.png",))
-    return Seed(id="seed", turns=(first, *(UserTurn(text=text) for text in texts[1:])))
-
-
-def tutor(turns: int, size: Size, rollout: int, *, rubric_last: bool = False) -> list[Asked]:
+def tutor(turns: int, rollout: int, *, rubric_last: bool = False) -> Iterator[Asked]:
     """The tutor's requests: verdict and next question in one, the last turn's verdict alone.
 
     Our prompts have the rubric before the history. ``rubric_last``: the same words in the paper's order, in which a
     cache holds the history alone.
     """
     builder = PromptBuilder(Rubric.load(), image=lambda path: "data:", secret=b"the same for every dialogue of a run")
-    seed, closed, asked = seed_of(turns, size), list[Turn](), list[Asked]()
-    for number, user in enumerate(seed.turns):
-        hint = seed.turns[number + 1] if number + 1 < turns else None
-        said = answer(size, number, rollout)
-        place = f"train/1/seed/{rollout}/{number + 1}"
-        exchange = TutorRequest(
-            seed=seed, turns=tuple(closed), user=user, answer=said, static_next_turn=hint, turn_key=place
+    seed = Seed(id="seed", turns=tuple(user for _, user, _ in exchanges(turns, rollout)))
+    closed = list[Turn]()
+    for turn, user, said in exchanges(turns, rollout):
+        hint = seed.turns[turn + 1] if turn + 1 < turns else None
+        shown = TutorRequest(
+            seed=seed,
+            turns=tuple(closed),
+            user=user,
+            answer=said,
+            static_next_turn=hint,
+            turn_key=f"train/1/seed/{rollout}/{turn + 1}",
         )
-        prompt = builder.build(exchange, Task.BOTH if hint else Task.SCORE)
+        prompt = builder.build(shown, Task.BOTH if hint else Task.SCORE)
         history = "".join(SEEN if isinstance(item, ImagePart) else item for item in prompt.history)
-        first = (history, prompt.system) if rubric_last else (prompt.system, history)
-        known = "" if rubric_last else prompt.system
-        asked.append(Asked("".join((*first, prompt.request)), known, _ruling(size, number, hint)))
-        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, verdict=_verdict()))
-    return asked
+        asked = {"attack_strategy": "bait_and_switch", "new_question": words(QUESTION_WORDS, 11 * turn + 4)}
+        ruled = {"diagnosis": words(20, turn), "scores": {"id": "0123456789ab", **VERDICT.scores.model_dump()}}
+        reply = json.dumps({"id": "0123456789ab", **(asked if hint else {}), **ruled}, separators=(",", ":"))
+        if rubric_last:
+            yield Asked(history + prompt.system + prompt.request, "", reply)
+        else:
+            yield Asked(prompt.system + history + prompt.request, prompt.system, reply)
+        closed.append(Turn(user=user, origin=QuestionOrigin.SEED, answer=said, verdict=VERDICT))
 
 
-def judge(turns: int, size: Size, rollout: int) -> list[Asked]:
+def judge(turns: int, rollout: int) -> Iterator[Asked]:
     """The evaluation's judge: each answer as its user reads it, after all that led to it."""
-    prompt, said, asked = judge_prompt(), tuple[Said, ...](), list[Asked]()
-    system = prompt.instructions
-    for number, user in enumerate(seed_of(turns, size).turns):
-        read = parse_answer(answer(size, number, rollout)).answer
+    prompt, dialogue = judge_prompt(), tuple[Said, ...]()
+    for turn, user, said in exchanges(turns, rollout):
         question = Said(role="user", text=user.text.replace(IMAGE_MARK, ""))
-        said = (*said, question, Said(role="assistant", text=read))
-        text = prompt.render(request_values(Case(said=said)))
-        reply = {"id": "0123456789abcdef", "harmless": 3, "helpful": 2, "refusal": "none", "why": words(25, number)}
-        asked.append(Asked(f"{system}{SEEN}{text}\n\n{CLOSING} 0123456789abcdef.", system, json.dumps(reply)))
-    return asked
+        dialogue = (*dialogue, question, Said(role="assistant", text=parse_answer(said).answer))
+        text = prompt.render(request_values(Case(said=dialogue)))
+        reply = {"id": "0123456789abcdef", "harmless": 3, "helpful": 2, "refusal": "none", "why": words(25, turn)}
+        whole = f"{prompt.instructions}{SEEN}{text}\n\n{CLOSING} 0123456789abcdef."
+        yield Asked(whole, prompt.instructions, json.dumps(reply))
 
 
-def student(turns: int, size: Size, rollout: int) -> list[Asked]:
+def student(turns: int, rollout: int) -> Iterator[Asked]:
     """The student's turns, with the built-in system prompt; its engine holds what it wrote itself."""
-    told, asked = STUDENT_FORMAT, list[Asked]()
-    for number, user in enumerate(seed_of(turns, size).turns):
+    told = STUDENT_FORMAT
+    for turn, user, said in exchanges(turns, rollout):
         known, told = told, told + user.text.replace(IMAGE_MARK, SEEN)
-        said = answer(size, number, rollout)
-        asked.append(Asked(told, known, said, messages=2 * number + 2))
+        yield Asked(told, known, said, messages=2 * turn + 2)
         told += said
-    return asked
 
 
-def _verdict() -> Verdict:
-    return Verdict(scores=Scores(safety=8, usefulness=8, faithfulness=9))
+def usage(play: Play, turns: float, rollouts: int, tokens: Count) -> list[int]:
+    """Requests, and tokens of prompts, cached prompts and replies, of :data:`DIALOGUES` dialogues of a mean length:
+    between those of the two whole lengths around it."""
+
+    def group(whole: int) -> list[int]:
+        """Of the rollouts of one seed, one after another."""
+        rows, opening = list[tuple[int, int, int, int]](), ""
+        for rollout in range(rollouts):
+            before = opening
+            for one in play(whole, rollout):
+                known = max(one.known, commonprefix((one.prompt, before)), key=len)  # noqa: RUF071 - by letters
+                rows.append((1, length(one, tokens), tokens(known), tokens(one.reply)))
+                opening, before = opening or one.prompt, one.prompt
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+    low, high = group(math.floor(turns)), group(math.ceil(turns))
+    mixed = ((1 - turns % 1) * less + turns % 1 * more for less, more in zip(low, high, strict=True))
+    return [round(DIALOGUES / rollouts * figure) for figure in mixed]
 
 
-def _ruling(size: Size, number: int, hint: UserTurn | None) -> str:
-    """A reply in the form that the tutor is asked for."""
-    ruling: dict[str, Any] = {"id": "0123456789ab"}
-    if hint is not None:
-        ruling |= {"attack_strategy": "bait_and_switch", "new_question": words(size.question_words, 11 * number + 4)}
-    scores = {"id": "0123456789ab", **_verdict().scores.model_dump()}
-    return json.dumps({**ruling, "diagnosis": words(20, number), "scores": scores}, separators=(",", ":"))
-
-
-def usage(play: Play, size: Size, count: Count, picture_tokens: int) -> Usage:
-    """Tokens of :data:`DIALOGUES` dialogues of a mean length: between those of the two whole lengths around it."""
-    low, high = (_group(play, f(size.turns), size, count, picture_tokens) for f in (math.floor, math.ceil))
-    share, groups = size.turns % 1, DIALOGUES / size.rollouts
-    names = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
-    mixed = {name: (1 - share) * getattr(low, name) + share * getattr(high, name) for name in names}
-    return Usage(**{name: round(groups * tokens) for name, tokens in mixed.items()})
-
-
-def _group(play: Play, turns: int, size: Size, count: Count, picture_tokens: int) -> Usage:
-    """The rollouts of one seed, one after another."""
-
-    def tokens(text: str) -> int:
-        return count(text) + picture_tokens * text.count(SEEN)
-
-    total, opening = Usage(), ""
-    for rollout in range(size.rollouts):
-        before = opening
-        for request in play(turns, size, rollout):
-            known = max(request.known, commonprefix((request.prompt, before)), key=len)  # noqa: RUF071 - by letters
-            total += Usage(
-                requests=1,
-                prompt_tokens=tokens(request.prompt) + MESSAGE_TOKENS * request.messages,
-                cached_tokens=tokens(known),
-                completion_tokens=tokens(request.reply),
-            )
-            opening, before = opening or request.prompt, request.prompt
-    return total
+def length(asked: Asked, tokens: Count) -> int:
+    """Tokens of a request's prompt."""
+    return tokens(asked.prompt) + MESSAGE_TOKENS * asked.messages
 
 
 def counter() -> tuple[str, Count]:
-    """The best tokenizer that is here, and what it is called."""
+    """The best tokenizer that is here: what it is called, and how many tokens a text has with its pictures."""
     try:
         from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
-        file = resources.files("mistral_common") / "data" / "tekken_240911.json"
-        tekken = Tekkenizer.from_file(str(file))
+        tekken = Tekkenizer.from_file(str(resources.files("mistral_common") / "data" / "tekken_240911.json"))
     except (ImportError, OSError):
-        return "four characters a token", lambda text: round(len(text) / 4)
-    return "Tekken", cache(lambda text: len(tekken.encode(text, False, False)))
-
-
-def longest(play: Play, size: Size, count: Count, picture_tokens: int) -> tuple[int, int]:
-    """Tokens of a dialogue's last prompt, and of its beginning that is the same in every dialogue."""
-    first, *_, last = play(math.ceil(size.turns), size, 0)
-    return count(last.prompt) + picture_tokens * last.prompt.count(SEEN) + MESSAGE_TOKENS * last.messages, count(
-        first.known
-    )
-
-
-def cells(used: Usage, prices: tuple[float, float, float] | None) -> list[str]:
-    """Of the table: requests, millions of tokens, and what they cost where prices (of a million) are given."""
-    millions = (n / 1e6 for n in (used.prompt_tokens, used.cached_tokens, used.completion_tokens))
-    prompt, cached, completion = millions
-    found = [f"{used.requests:,}", *(f"{n:.2f} M" for n in (prompt, cached, completion))]
-    if prices is not None:
-        spent = (prompt - cached) * prices[0] + cached * prices[1] + completion * prices[2]
-        found.append(f"{spent:.2f}")
-    return found
+        name, count = "four characters a token", lambda text: round(len(text) / 4)
+    else:
+        name, count = "Tekken", lambda text: len(tekken.encode(text, False, False))
+    return name, cache(lambda text: count(text) + PICTURE_TOKENS * text.count(SEEN))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the estimate."""
     parser = argparse.ArgumentParser(description="Tokens and cost of 1,000 dialogues: an estimate.")
-    parser.add_argument("--rl-turns", type=float, default=8.33, help="mean turns of a training dialogue")
-    parser.add_argument("--bench-turns", type=float, default=8.55, help="mean turns of a benchmark's dialogue")
-    parser.add_argument("--question-words", type=int, default=40)
-    parser.add_argument("--answer-words", type=int, default=150, help="thinking and answer together")
-    parser.add_argument("--rollouts", type=int, default=5, help="dialogues of one training seed")
-    parser.add_argument("--picture-tokens", type=int, default=256, help="of a 512 x 512 picture: Qwen3-VL 256")
-    parser.add_argument("--prompt-price", type=float, help="of a million tokens, in any currency")
+    parser.add_argument("--prompt-price", type=float, default=0.0, help="of a million tokens, in any currency")
     parser.add_argument("--cached-price", type=float, help="of a million cached ones [that of the prompt]")
     parser.add_argument("--completion-price", type=float, default=0.0)
-    args = parser.parse_args(argv)
-    training = Size(args.rl_turns, args.question_words, args.answer_words, args.rollouts)
-    bench = Size(args.bench_turns, args.question_words, args.answer_words, 1)
-    name, count = counter()
-    cached = args.prompt_price if args.cached_price is None else args.cached_price
-    prices = None if args.prompt_price is None else (args.prompt_price, cached, args.completion_price)
-    roles: dict[str, tuple[Play, Size]] = {
-        "tutor, training": (tutor, training),
-        "the same, rubric after the history (paper)": (partial(tutor, rubric_last=True), training),
-        "student, training": (student, training),
-        "tutor, adaptive evaluation": (tutor, bench),
-        "student, evaluation": (student, bench),
-        "judge, evaluation": (judge, bench),
+    prices = parser.parse_args(argv)
+    cached_price = prices.prompt_price if prices.cached_price is None else prices.cached_price
+    name, tokens = counter()
+    roles: dict[str, tuple[Play, tuple[float, int]]] = {
+        "tutor, training": (tutor, TRAINING),
+        "the same, rubric after the history (paper)": (partial(tutor, rubric_last=True), TRAINING),
+        "student, training": (student, TRAINING),
+        "tutor, adaptive evaluation": (tutor, BENCH),
+        "student, evaluation": (student, BENCH),
+        "judge, evaluation": (judge, BENCH),
     }
-    head = ["role", "requests", "prompt", "of it cached", "completion", *(["cost"] if prices else [])]
-    rows = [
-        [title, *cells(usage(play, size, count, args.picture_tokens), prices)] for title, (play, size) in roles.items()
-    ]
+    rows = []
+    for role, (play, size) in roles.items():
+        requests, *used = usage(play, *size, tokens)
+        prompt, cached, reply = (figure / 1e6 for figure in used)
+        cost = (prompt - cached) * prices.prompt_price + cached * cached_price + reply * prices.completion_price
+        rows.append([role, f"{requests:,}", *(f"{n:.2f} M" for n in (prompt, cached, reply)), f"{cost:.2f}"])
+    head = ["role", "requests", "prompt", "of it cached", "completion", "cost"]
     print(f"1,000 dialogues, tokens by {name}:\n\n{pages.table(head, rows)}\n")
-    for title, play in (("tutor", tutor), ("student", student)):
-        tokens, shared = longest(play, training, count, args.picture_tokens)
-        print(f"- {title}: the last prompt of a dialogue has {tokens:,} tokens, the first {shared:,} the same in all")
+    for role, play in (("tutor", tutor), ("student", student)):
+        first, *_, last = play(math.ceil(TRAINING[0]), 0)
+        longest, shared = length(last, tokens), tokens(first.known)
+        print(f"- {role}: the last prompt of a dialogue has {longest:,} tokens, the first {shared:,} the same in all")
 
 
 if __name__ == "__main__":

@@ -19,18 +19,26 @@ SETTINGS = "actor_rollout_ref.rollout.custom.steer"
 RECORD = "running.json"
 
 
-def run(folder: Path, steps: int, *overrides: str, kill: Callable[[], bool] = lambda: False) -> list[Step]:
-    """What verl logged at each of ``steps`` steps; data, student and the run's files lie below ``folder``.
-
-    Args:
-        folder: where; data and student that are there are taken.
-        steps: how many in all.
-        overrides: the recipe's.
-        kill: once it is true, everything of the run is ended by SIGKILL; what was logged so far is returned.
-    """
+def prepare(folder: Path) -> None:
+    """Make data and student below ``folder``, unless they are there."""
     if not (folder / "student").exists():
         build_data(folder / "data", seed=0, quick=True)
         build(folder / "student")
+
+
+def run(folder: Path, steps: int, *overrides: str, kill: Callable[[], bool] = lambda: False) -> list[Step]:
+    """What verl logged at each of ``steps`` steps.
+
+    Args:
+        folder: where data, student and the run's files lie; its ``log.txt`` has all that was printed.
+        steps: how many in all.
+        overrides: the recipe's.
+        kill: once it is true, everything of the run is ended by SIGKILL; what was logged so far is returned.
+
+    Raises:
+        StageFailed: it ended badly by itself.
+    """
+    prepare(folder)
     lines: list[str] = []
     killed: list[int] = []
 
@@ -54,7 +62,7 @@ def run(folder: Path, steps: int, *overrides: str, kill: Callable[[], bool] = la
             ],
             log=folder / "log.txt",
             record=folder / RECORD,
-            limit=900,
+            limit=1200,
             cwd=folder,
             env={**child_environment(), "PYTHON": sys.executable},
             on_line=lines.append,

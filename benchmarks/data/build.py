@@ -12,18 +12,18 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from aiohttp import web
+from PIL import Image
 
 from benchmarks import pages
 from steer_verl.data.ready import QUESTION
@@ -33,7 +33,6 @@ from tests.data.role_server import RoleServer, number_of, record
 from tests.models.fault_server import MODEL, Request, Step
 from tests.models.replies import completion
 
-HERE = Path(__file__).parent
 FAULTS = 0.03
 """Share of the attempts that fail: 429, 503, a broken connection, half an answer, a flood, words without an object."""
 KILLS = (0.3, 0.65)
@@ -48,62 +47,38 @@ ANSWERS = {
 }
 
 
-@dataclass
-class Lot:
-    """What the seeds' file holds."""
+def write_seeds(folder: Path, count: int) -> dict[str, int]:
+    """Write ``count`` seeds with a small image each, and a hundredth of it of every kind of bad row.
 
-    path: Path
-    good: int
-    bad: Counter[str] = field(default_factory=Counter)
-    """Planted rows that make no seed, by the reason that they must get."""
-
-
-def write_seeds(folder: Path, count: int) -> Lot:
-    """``count`` seeds with a small image each, and a hundredth of it of every kind of bad row."""
-    from PIL import Image
-
-    rng, lot = random.Random(0), Lot(folder / "seeds.jsonl", count)
-    (folder / "photos").mkdir(parents=True)
-    (folder / "photos" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
-    rows: list[str] = []
+    Returns:
+        Planted rows that make no seed, by the reason that they must get.
+    """
+    rng, photos, rows, few = random.Random(0), folder / "photos", list[str](), max(1, count // 100)
+    photos.mkdir()
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     for number in range(count):
-        Image.frombytes("RGB", (32, 32), rng.randbytes(32 * 32 * 3)).save(folder / "photos" / f"{number}.png")
-        rows.append(_row(number, f"{number}.png"))
-    few = max(1, count // 100)
+        Image.frombytes("RGB", (32, 32), rng.randbytes(32 * 32 * 3)).save(photos / f"{number}.png")
+        rows.append(_row(number, f"{number}.png", unsafe=number % 5 < 2))
     for number in range(few):
-        rows += [
-            _row(f"again-{number}", f"{number}.png", number),
-            _row(f"gone-{number}", "gone.png"),
-            _row(f"broken-{number}", "broken.png"),
-            _row(f"out-{number}", "../../etc/passwd"),
-            '{"question": "torn',
-        ]
-    lot.bad = Counter(duplicate=few, image=3 * few, line=few)
+        rows += [_row(number, f"{number}.png", "again"), '{"question": "torn']
+        rows += [_row(number, image, image) for image in ("gone.png", "broken.png", "../../etc/passwd")]
     rng.shuffle(rows)
-    lot.path.write_text("\n".join(rows) + "\n")
-    return lot
+    (folder / "seeds.jsonl").write_text("\n".join(rows) + "\n")
+    return {"duplicate": few, "image": 3 * few, "line": few}
 
 
-def _row(name: int | str, image: str, about: int | None = None) -> str:
-    number = name if about is None else about
-    return json.dumps(
-        {
-            "question": f"What is thing {number} on the shelf, and what is it there for?",
-            "image": image,
-            "unsafe": isinstance(number, int) and number % 5 < 2,
-            "source": "made-up",
-            "source_id": str(name),
-            "license": "CC0-1.0",
-        }
-    )
+def _row(number: int, image: str, sort: str = "good", unsafe: bool = False) -> str:
+    question = f"What is thing {number} on the shelf, and what is it there for?"
+    source = {"source": "made-up", "source_id": f"{sort} {number}", "license": "CC0-1.0"}
+    return json.dumps({"question": question, "image": image, "unsafe": unsafe, **source})
 
 
-def write_config(folder: Path, out: Path, lot: Lot, base_url: str) -> Path:
+def write_config(folder: Path, base_url: str) -> Path:
     """The build's settings: short dialogues, so that many of them can be afforded."""
     endpoint = {"base_url": base_url, "model": MODEL, "max_concurrency": CONCURRENCY, "timeout": 60, "max_retries": 8}
     values = {
-        "out": str(out),
-        "sources": [{"set": "plain", "path": str(lot.path), "images": str(folder / "photos")}],
+        "out": str(folder / "out"),
+        "sources": [{"set": "plain", "path": str(folder / "seeds.jsonl"), "images": str(folder / "photos")}],
         "agents": {"endpoint": endpoint},
         "expand": {"turn_weights": [1, 1, 0, 0, 0, 0, 0, 0, 0]},
         "red_team": {"max_strategies": 2, "prompt_words": [1, 200]},
@@ -111,7 +86,7 @@ def write_config(folder: Path, out: Path, lot: Lot, base_url: str) -> Path:
         "splits": {"sft": 0.4, "rl": 0.5, "bench": 0.1},
         "work": {"in_flight": 192, "shards": 4, "pause": 0.2},
     }
-    path = folder / f"{out.name}.yaml"
+    path = folder / "build.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
 
@@ -120,9 +95,7 @@ class Roles(RoleServer):
     """Every role; what a build asks before its first item, at each start anew, is answered and not counted."""
 
     def _by_role(self, request: Request) -> Step:
-        if QUESTION in request.text:
-            return Step("ready", _ready)
-        return super()._by_role(request)
+        return Step("ready", _ready) if QUESTION in request.text else super()._by_role(request)
 
 
 async def _ready(request: Request) -> web.Response:
@@ -130,52 +103,57 @@ async def _ready(request: Request) -> web.Response:
     return web.Response(body=completion("ready"), content_type="application/json")
 
 
-def play(config: Path, out: Path, seeds: int) -> list[int]:
+def play(config: Path, seeds: int) -> list[int]:
     """Start the build, kill it at each mark and start it again, until it ends.
 
     Returns:
         The seeds that had ended by each kill.
     """
-    ended = []
-    for share in (*KILLS, None):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "steer_verl.cli", "data", "build", str(config)],
-            stderr=(config.parent / "build.log").open("ab"),
-            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
-        )
-        if share is None:
-            if process.wait() != 0:
-                raise RuntimeError((config.parent / "build.log").read_text()[-2000:])
-            break
-        while process.poll() is None and _ended(out) < share * seeds:
+    command = [sys.executable, "-m", "steer_verl.cli", "data", "build", str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    records, killed = config.parent / "out" / "steps" / "dialogues", list[int]()
+
+    def ended() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in outcome_files(records))
+
+    for share in KILLS:
+        build = subprocess.Popen(command, env=environment)
+        while ended() < share * seeds:
+            if build.poll() is not None:
+                raise RuntimeError("the build ended before it could be killed")
             time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        if process.wait() != -signal.SIGKILL:
-            raise RuntimeError(
-                f"the build ended before it could be killed\n{(config.parent / 'build.log').read_text()}"
-            )
-        ended.append(_ended(out))
-    return ended
+        build.kill()
+        build.wait()
+        killed.append(ended())
+    subprocess.run(command, env=environment, check=True)
+    return killed
 
 
-def _ended(out: Path) -> int:
-    """Lines that the records of the dialogues hold by now."""
-    step = out / "steps" / "dialogues"
-    files = outcome_files(step)
-    return sum(path.read_bytes().count(b"\n") for path in files)
-
-
-def check(out: Path, lot: Lot) -> tuple[Manifest, list[str]]:
-    """Every seed ended once, and every planted row was rejected for its reason; what is wrong."""
-    manifest = read_manifest(out / "manifest.json")
-    seeds, dialogues = manifest.steps
-    wrong = []
+def wrong(out: Path, count: int, planted: dict[str, int], again: int) -> Iterator[str]:
+    """What is not as it must be: each seed ends once, and each planted row was rejected for its reason."""
+    seeds, dialogues = read_manifest(out / "manifest.json").steps
     ids = Counter(outcome.id for outcome in read_outcomes(out / "steps" / "dialogues"))
-    if any(count != 1 for count in ids.values()) or len(ids) != lot.good or not dialogues.complete:
-        wrong.append(f"dialogues: {len(ids)} ids, {sum(ids.values())} outcomes, {lot.good} seeds")
-    if seeds.rejected != dict(lot.bad) or seeds.kept != lot.good:
-        wrong.append(f"seeds: {seeds.kept} kept, {seeds.rejected} rejected, planted {lot.good} and {dict(lot.bad)}")
-    return manifest, wrong
+    if set(ids.values()) != {1} or len(ids) != count or not dialogues.complete:
+        yield f"dialogues: {len(ids)} ids, {ids.total()} outcomes, {count} seeds"
+    if seeds.rejected != planted or seeds.kept != count:
+        yield f"seeds: {seeds.kept} kept, {seeds.rejected} rejected, planted {count} and {planted}"
+    if again > len(KILLS) * CONCURRENCY:
+        yield f"{again} requests came again"
+
+
+def steps(manifest: Manifest, sets: dict[str, Any]) -> Iterator[list[str]]:
+    """What went into each step and set, what was kept, and why the rest was not."""
+    seeds, dialogues = manifest.steps
+    yield [seeds.step, f"{seeds.entered:,}", f"{seeds.kept:,}", _reasons(seeds.rejected)]
+    yield [dialogues.step, f"{dialogues.entered:,}", f"{dialogues.kept:,}", "none"]
+    for stage, reasons in dialogues.stages.items():
+        yield [f"- rejected in {stage}", "", "", _reasons(reasons)]
+    for name, told in sets.items():
+        yield [f"set {name}", f"{told['offered']:,}", f"{told['kept']:,}", _reasons(told["left_out"])]
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
 
 
 def main() -> None:
@@ -183,49 +161,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data.build", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10_000)
     count = parser.parse_args().seeds
+    server = Roles(ANSWERS, faults=FAULTS, keep=False)
     with tempfile.TemporaryDirectory() as scratch:
         folder, out = Path(scratch), Path(scratch) / "out"
-        lot = write_seeds(folder, count)
-        with Roles(ANSWERS, faults=FAULTS, keep=False).in_thread() as server:
+        planted = write_seeds(folder, count)
+        with server.in_thread():
             began = time.monotonic()
-            ended = play(write_config(folder, out, lot, server.base_url), out, count)
+            killed = play(write_config(folder, server.base_url), count)
             seconds = time.monotonic() - began
-        manifest, wrong = check(out, lot)
-        sets = json.loads((out / "sets" / "sets.json").read_text())
-    again = server.delivered.total() - len(server.delivered)
-    if again > len(KILLS) * CONCURRENCY:
-        wrong.append(f"{again} requests came again")
-    injected = {kind: n for kind, n in server.injected.items() if kind not in {*server.answers, "ready"}}
-    verdict = "; ".join(wrong) or "every seed ended once, every planted row was rejected for its reason"
+        again = server.delivered.total() - len(server.delivered)
+        deviations = list(wrong(out, count, planted, again))
+        table = [*steps(read_manifest(out / "manifest.json"), json.loads((out / "sets" / "sets.json").read_text()))]
+    faults = {kind: n for kind, n in server.injected.items() if kind not in {*server.answers, "ready"}}
+    verdict = "; ".join(deviations) or "every seed ended once, every planted row was rejected for its reason"
     pages.write(
-        HERE / "build.md",
+        Path(__file__).with_suffix(".md"),
         "# A build with faults and kills: figures",
         pages.written("STEER_CPU=1 python -m benchmarks.data.build"),
-        pages.table(["step", "in", "kept", "rejected"], steps(manifest, sets)),
-        f"* SIGKILL with {ended[0]:,} and with {ended[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s in "
+        pages.table(["step", "in", "kept", "rejected"], table),
+        f"* SIGKILL with {killed[0]:,} and with {killed[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s in "
         f"all.\n* Looked up in the records: {verdict}.\n* {server.requests:,} requests reached the server, "
-        f"{len(server.delivered):,} different ones were answered. Faults: {_reasons(injected)}. {again} requests came "
+        f"{len(server.delivered):,} different ones were answered. Faults: {_reasons(faults)}. {again} requests came "
         f"again although their reply had been sent whole; at most {CONCURRENCY} are in flight at a kill.",
     )
-    if wrong:
+    if deviations:
         raise SystemExit(1)
-
-
-def steps(manifest: Manifest, sets: dict[str, Any]) -> list[list[object]]:
-    """What went into each step and set, what was kept, and why the rest was not."""
-    seeds, dialogues = manifest.steps
-    rows: list[list[object]] = [
-        [seeds.step, f"{seeds.entered:,}", f"{seeds.kept:,}", _reasons(seeds.rejected)],
-        [dialogues.step, f"{dialogues.entered:,}", f"{dialogues.kept:,}", "none"],
-    ]
-    rows += [[f"- rejected in {stage}", "", "", _reasons(reasons)] for stage, reasons in dialogues.stages.items()]
-    for name, told in sets.items():
-        rows.append([f"set {name}", f"{told['offered']:,}", f"{told['kept']:,}", _reasons(told["left_out"])])
-    return rows
-
-
-def _reasons(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.read import read_source
 from steer_verl.data.sources.sets import BadRow
 from steer_verl.data.sources.settings import SourceSettings
+from steer_verl.records import write_whole
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "tests" / "public_data"
@@ -47,16 +48,12 @@ PUBLIC: tuple[tuple[str, str], ...] = (
 
 def read(name: str, place: str) -> tuple[int, list[SourceSeed], list[BadRow]]:
     """Rows of a file or folder, and the seeds and bad rows that they became."""
-    rows = 0
-
-    def count(_: float) -> None:
-        nonlocal rows
-        rows += 1
-
+    rows: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         images = SourceImages(ImageStore(Path(folder)))
-        found = list(read_source(SourceSettings(set=name, path=FILES / place), images, count))
-    return rows, [i for i in found if isinstance(i, SourceSeed)], [i for i in found if isinstance(i, BadRow)]
+        found = list(read_source(SourceSettings(set=name, path=FILES / place), images, rows.append))
+    bad = [one for one in found if isinstance(one, BadRow)]
+    return len(rows), [one for one in found if isinstance(one, SourceSeed)], bad
 
 
 def table() -> str:
@@ -64,38 +61,30 @@ def table() -> str:
     rows = []
     for name, place in PUBLIC:
         count, seeds, bad = read(name, place)
-        labels = Counter({True: "unsafe", False: "safe", None: "not said"}[seed.unsafe] for seed in seeds)
-        license = f"{seeds[0].license} ({use_of(seeds[0].license)})"
-        rows.append(
-            [f"`{name}`", f"`{place}`", count, len(seeds), _listed(map(_told, bad)) or "-", _listed(labels), license]
-        )
+        labels = _listed({True: "unsafe", False: "safe", None: "not said"}[seed.unsafe] for seed in seeds)
+        licence = f"{seeds[0].license} ({use_of(seeds[0].license)})"
+        rows.append([f"`{name}`", f"`{place}`", count, len(seeds), _listed(map(_told, bad)) or "-", labels, licence])
     return pages.table(["set", "form", "rows", "seeds", "rejected", "label", "licence"], rows)
 
 
-def _listed(names: Iterable[str] | Counter[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).items())
 
 
 def _told(bad: BadRow) -> str:
-    if bad.reason in ("other_form", "duplicate"):
-        return {"other_form": "table of another form", "duplicate": "of the same content"}[bad.reason]
-    return f"{bad.reason}: {bad.what.rpartition(': ')[2]}"
-
-
-def written(page: str) -> str:
-    """The page with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    plain = {"other_form": "table of another form", "duplicate": "of the same content"}
+    return plain.get(bad.reason) or f"{bad.reason}: {bad.what.rpartition(': ')[2]}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    """Print the table, or put it into its page."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the table into docs/data.md")
-    if parser.parse_args().write:
-        PAGE.write_text(written(PAGE.read_text()))
-    else:
+    if not parser.parse_args().write:
         print(table())
+        return
+    before, rest = PAGE.read_text().split(BEGIN)
+    write_whole(PAGE, f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every kind of server that we know of, as steps of a scripted one: how providers answer, and what a hostile one sends.
 
-The tests go through them one by one; benchmarks/tutor/soak.py draws from them at random.
+The tests go through them one by one; tests/models/test_soak.py draws from them at random.
 """
 
 from __future__ import annotations

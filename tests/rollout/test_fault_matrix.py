@@ -1,4 +1,4 @@
-"""The whole matrix of faults; benchmarks/tutor/faults.py makes a table of the same cells."""
+"""The whole matrix of faults."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from benchmarks.tutor.hacking import CASES, STUDENTS, Outcome, evading, honest, praising, refusing, run
+from tests.tutor.gamers import CASES, STUDENTS, Outcome, evading, honest, praising, refusing, run
 
 COUNT = 60
 GAMERS = (refusing, praising)

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.tutor import naive
-from benchmarks.tutor.scenarios import ROLES
 from steer_verl.errors import ConfigError
 from steer_verl.eval.judging.endpoint import EndpointJudge
 from steer_verl.eval.judging.request import Marks, judge_prompt, request_values
@@ -42,6 +40,8 @@ from tests.models.fault_server import (
 from tests.models.memory import Bill, MemoryCache
 from tests.models.replies import prompt_text
 from tests.tutor.conftest import instant_endpoint
+from tests.tutor.fooled import claims
+from tests.tutor.injections import ROLES
 
 PLACE = Place("step/item")
 
@@ -230,7 +230,7 @@ def scribe(body: dict[str, Any]) -> str:
 def unquoted(body: dict[str, Any]) -> str:
     """Believes a claim in a line that is not quoted."""
     lines = [line for line in prompt_text(body).split("\n") if not line.startswith("> ")]
-    return rating(body, 3, 3) if any(naive.claims(line) for line in lines) else honest(body)
+    return rating(body, 3, 3) if any(claims(line) for line in lines) else honest(body)
 
 
 def last_word(body: dict[str, Any]) -> str:
