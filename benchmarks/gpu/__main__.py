@@ -15,8 +15,6 @@ from typing import Any
 from benchmarks.gpu import grpo, micro, page, student
 from steer_verl.errors import SteerError
 
-ALIAS = {"grpo": tuple(page.MODES)}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, then render. The exit status is 1 when a training ended early."""
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("benchmarks.gpu: skipped, no CUDA device on this machine; nothing was measured, nothing was written")
             return 0
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training that is cut leaves nothing running
-        ended = [measure(part, args) for part in wanted(args.only)]
+        ended = [measure(part, args) for part in page.PARTS if part in args.only]
     page.write(page.load(args.out), args.page)
     return 0 if all(ended) else 1
 
@@ -39,7 +37,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="one JSON file a part, logs, student, rows")
     parser.add_argument("--page", type=Path, default=grpo.HERE.parent, help="folder for gpu.md, gpu.png")
-    parser.add_argument("--only", nargs="+", default=page.PARTS, choices=[*page.PARTS, *ALIAS], metavar="PART")
+    parser.add_argument("--only", nargs="+", default=page.PARTS, choices=page.PARTS)
     parser.add_argument("--steps", type=int, default=3, help="of each training; the first is not counted")
     parser.add_argument("--prompts", type=int, default=16, help="of a step; each is played five times")
     parser.add_argument("--limit", type=float, default=480, help="seconds after which a training is ended")
@@ -50,12 +48,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
     return args
-
-
-def wanted(only: Sequence[str]) -> list[str]:
-    """The parts, in order, without repetition."""
-    named = {part for name in only for part in ALIAS.get(name, (name,))}
-    return [part for part in page.PARTS if part in named]
 
 
 def measure(part: str, args: argparse.Namespace) -> bool:

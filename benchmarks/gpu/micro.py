@@ -62,7 +62,7 @@ def passes(processor: Any, picture: Any, *, shared: bool, **options: Any) -> Non
 
 
 def processor(devices: Sequence[str] = DEVICES, *, sizes: Any = SIZES, repeats: int = 9) -> dict[str, Any]:
-    """Median milliseconds of one pass and of a group by each way, and the bytes of the result, by size and device."""
+    """The page's rows: median milliseconds of one pass and of a group by each way, by size and device."""
     from PIL import Image
 
     plain, rows = make_image_processor(), []
@@ -72,15 +72,15 @@ def processor(devices: Sequence[str] = DEVICES, *, sizes: Any = SIZES, repeats: 
         for device in devices:
             options = {"return_tensors": "pt", "device": device}
             runs = {
-                "one": partial(plain, picture, **options),
-                "3n passes (verl)": partial(passes, plain, picture, shared=False, **options),
-                "1 pass (ours)": partial(passes, plain, picture, shared=True, **options),
+                "one pass (ms)": partial(plain, picture, **options),
+                "3n passes, verl's, n = 5 (ms)": partial(passes, plain, picture, shared=False, **options),
+                "1 pass, ours, n = 5 (ms)": partial(passes, plain, picture, shared=True, **options),
             }
             times, found = interleaved(runs, repeats=repeats, warm_up=1, device=device), plain(picture, **options)
-            about = {"size": f"{width}x{height}", "device": device, "bytes": found["pixel_values"].nbytes}
-            about["tokens"] = int(found["image_grid_thw"].prod()) // 4
-            rows.append({**about, "one_ms": times.pop("one"), "group_ms": times})
-    return {"rollouts": ROLLOUTS, "rows": rows}
+            tokens, size = int(found["image_grid_thw"].prod()) // 4, found["pixel_values"].nbytes / 1e6
+            about = {"picture": f"{width}x{height}", "device": device, "image tokens": tokens}
+            rows.append({**about, "pixel_values (MB)": size, **times})
+    return {"rows": rows}
 
 
 def batch(
@@ -100,7 +100,7 @@ def batch(
 def estimator(
     devices: Sequence[str] = DEVICES, *, dialogues: int = DIALOGUES, tokens: int = TOKENS, repeats: int = 15
 ) -> dict[str, Any]:
-    """Median milliseconds of verl's GRPO estimator and of each of our presets on each device."""
+    """The page's rows: median milliseconds of verl's GRPO estimator and of each of our presets on each device."""
     from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
     rows = []
@@ -110,5 +110,6 @@ def estimator(
         for name in TCSR_PRESETS:
             runs[f"tcsr, {name}"] = partial(tcsr_advantage, *given, tcsr_config({"preset": name}))
         times = interleaved(runs, repeats=repeats, device=device)
-        rows += [{"device": device, "estimator": name, "ms": ms} for name, ms in times.items()]
+        verls = times["verl grpo"]
+        rows += [{"estimator": e, "device": device, "ms": ms, "of verl's": ms / verls} for e, ms in times.items()]
     return {"dialogues": dialogues, "tokens": tokens, "threads": torch.get_num_threads(), "rows": rows}

@@ -92,9 +92,10 @@ def write(found: Mapping[str, Figures], folder: Path) -> str:
     if trainings := {mode: figures[mode] for mode in MODES if mode in figures}:
         parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings, folder / PLOT)]
     if "processor" in figures:
-        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _processor(figures["processor"])]
-    if "estimator" in figures:
-        parts += _estimator(figures["estimator"])
+        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _table(figures["processor"])]
+    if times := figures.get("estimator"):
+        parts += [f"## Advantage estimator, {times['dialogues']} x {times['tokens']} tokens", _table(times)]
+        parts += [f"Median, taken in turns; {times['threads']} threads on the CPU."]
     where = "\n".join(f"- {part}: {result['machine']}" for part, result in found.items())
     return pages.write(folder / "gpu.md", *parts, "## Where", where)
 
@@ -142,29 +143,9 @@ def _trainings(trainings: Mapping[str, Figures], picture: Path) -> list[str]:
     return [*text, f"Means over the steps after the first; memory is the peak. Attention: {attention}."]
 
 
-def _processor(figures: Figures) -> str:
-    ways = list(figures["rows"][0]["group_ms"])
-    header = ["picture", "device", "image tokens", "pixel_values (MB)", "one pass (ms)"]
-    header += [f"{way}, n = {figures['rollouts']} (ms)" for way in ways]
-    rows = [
-        [row["size"], row["device"], row["tokens"]]
-        + [f"{value:.1f}" for value in (row["bytes"] / 1e6, row["one_ms"], *row["group_ms"].values())]
-        for row in figures["rows"]
-    ]
-    return pages.table(header, rows)
-
-
-def _estimator(figures: Figures) -> list[str]:
-    base = {row["device"]: row["ms"] for row in figures["rows"] if row["estimator"] == "verl grpo"}
-    rows = [
-        [row["estimator"], row["device"], f"{row['ms']:.1f}", f"{row['ms'] / base[row['device']]:.2f}"]
-        for row in figures["rows"]
-    ]
-    return [
-        f"## Advantage estimator, {figures['dialogues']} x {figures['tokens']} tokens",
-        pages.table(["estimator", "device", "ms", "of verl's"], rows),
-        f"Median, taken in turns; {figures['threads']} threads on the CPU.",
-    ]
+def _table(figures: Figures) -> str:
+    rows = ([cell if isinstance(cell, str) else pages.number(cell) for cell in row.values()] for row in figures["rows"])
+    return pages.table(list(figures["rows"][0]), rows)
 
 
 def _known(steps: Sequence[Step], name: str) -> list[float]:

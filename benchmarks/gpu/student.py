@@ -23,26 +23,9 @@ from steer_verl.mini import model as mini
 VOCABULARY = 151_936
 """Rows of the published embedding."""
 
-TEXT: dict[str, Any] = {
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128_000,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-}
-VISION: dict[str, Any] = {
-    **mini.VISION_SHAPE,
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "out_hidden_size": 2048,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
-"""Both as in the published config.json of Qwen2.5-VL-3B-Instruct; patches and windows are the laboratory's too."""
+SHAPE = json.loads(Path(__file__).with_name("qwen2_5_vl_3b.json").read_text())
+TEXT, VISION = SHAPE["text"], SHAPE["vision"]
+"""Of the published config.json of Qwen2.5-VL-3B-Instruct."""
 
 PIXELS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 1280}
 """Qwen2.5-VL's own limits of a picture, in pixels."""

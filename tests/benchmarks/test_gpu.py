@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import grpo, micro, page, student
-from benchmarks.gpu.__main__ import main, wanted
+from benchmarks.gpu.__main__ import main
 from steer_verl.data.rows.check import check_file
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
@@ -69,10 +69,6 @@ def test_without_a_gpu_one_clear_line_and_nothing_written(
     told = capsys.readouterr().out
     assert told.count("\n") == 1 and "skipped" in told and "no CUDA device" in told
     assert list(tmp_path.iterdir()) == []
-
-
-def test_parts_are_taken_once_and_in_order() -> None:
-    assert wanted(["full", "processor", "grpo"]) == ["processor", "lora", "full"]
 
 
 def test_the_architecture_is_the_published_one() -> None:
@@ -214,11 +210,9 @@ def measured(tmp_path: Path) -> Path:
         padded = ["+model.override_config.attn_implementation=sdpa"]
         figures = {"overrides": padded, "steps": read(*lines), "ended": "as planned"}
         page.save(tmp_path, mode, MACHINE, figures)
-    row = {"size": "9x9", "device": "cpu", "tokens": 4, "bytes": 5e6, "one_ms": 7.0, "group_ms": {"1 pass": 8.0}}
-    page.save(tmp_path, "processor", MACHINE, {"rollouts": 5, "rows": [row]})
-    times = [
-        {"device": "cuda", "estimator": name, "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr, steer", 8.0))
-    ]
+    row = {"picture": "9x9", "device": "cpu", "pixel_values (MB)": 5.0, "one pass (ms)": 7.13}
+    page.save(tmp_path, "processor", MACHINE, {"rows": [row]})
+    times = [{"estimator": name, "device": "cuda", "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr", 8.25))]
     page.save(tmp_path, "estimator", MACHINE, {"dialogues": 320, "tokens": 10240, "threads": 1, "rows": times})
     return tmp_path
 
@@ -232,10 +226,10 @@ def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys:
         "| steps counted | 2 | 2 |",
         "| step (s) | 11 | 33 |",
         "| gen (s) | 5.5 | 16.5 |",
-        "0.20 |",
+        "| tcsr | cuda | 8.25 |",
         "a card",
         "2026-01-02",
-        "| 5.0 |",
+        "| 9x9 | cpu | 5 | 7.13 |",
         "sdpa, padded",
     ):
         assert figure in text
@@ -307,9 +301,9 @@ def test_ways_to_encode_a_group_cost_what_they_are_named_after(monkeypatch: pyte
 def test_processor_is_timed_at_the_familys_limits() -> None:
     found = micro.processor(["cpu"], sizes=[(512, 512)], repeats=1)
     (row,) = found["rows"]
-    assert row["tokens"] == 18 * 18
-    assert row["bytes"] == 36 * 36 * (3 * 2 * 14 * 14) * 4
-    assert set(row["group_ms"]) == {"3n passes (verl)", "1 pass (ours)"} and row["one_ms"] > 0
+    assert row["image tokens"] == 18 * 18
+    assert row["pixel_values (MB)"] == 36 * 36 * (3 * 2 * 14 * 14) * 4 / 1e6
+    assert row["one pass (ms)"] > 0 and row["3n passes, verl's, n = 5 (ms)"] > 0 and row["1 pass, ours, n = 5 (ms)"] > 0
 
 
 def test_the_batch_is_dialogues_with_rewards_on_turn_ends() -> None:
@@ -328,6 +322,7 @@ def test_estimators_are_compared_with_verls_own() -> None:
     found = micro.estimator(["cpu"], dialogues=10, tokens=2400, repeats=1)
     names = [row["estimator"] for row in found["rows"]]
     assert names[0] == "verl grpo" and "tcsr, steer" in names and all(row["ms"] > 0 for row in found["rows"])
+    assert found["rows"][0]["of verl's"] == 1
 
 
 def test_the_readme_names_every_part_and_option() -> None:
