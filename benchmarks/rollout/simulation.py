@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import ray
+import yaml
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
@@ -122,16 +124,10 @@ class SimulatedLoop(SteerAgentLoop):
         self.tutor = EarlyTutor() if Pace.kept.early else SlowTutor()
 
 
-class LastAnswer:
+async def reward(data: Any) -> dict[str, Any]:
     """verl's reward worker: its side's last answer calls no tool, so here the tutor is asked. Ours calls none."""
-
-    def __init__(self) -> None:
-        self.compute_score = self
-
-    async def remote(self, data: Any) -> dict[str, Any]:
-        """``handle.compute_score.remote(data)`` (experimental/agent_loop/agent_loop.py:1031)."""
-        await Pace.kept.take("tutor")
-        return {"reward_score": 0.9, "reward_extra_info": {}}
+    await Pace.kept.take("tutor")
+    return {"reward_score": 0.9, "reward_extra_info": {}}
 
 
 class Answer:
@@ -182,9 +178,11 @@ class Worker:
         Pace.kept = pace
         self.loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
         _agent_loop_registry["steer_dialogue"] = {"_target_": "benchmarks.rollout.simulation.SimulatedLoop"}
-        self.client, self.rewarder = Student(config, student, self.loop, near), LastAnswer()
+        self.client, self.rewarder = Student(config, student, self.loop, near), SimpleNamespace(remote=reward)
         plain = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-        self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=[self.rewarder])
+        # which calls handle.compute_score.remote(data) (experimental/agent_loop/agent_loop.py:1031)
+        rewarders = [SimpleNamespace(compute_score=self.rewarder)]
+        self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=rewarders)
 
     async def play(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Play the rows' groups to the end, as ``AgentLoopWorkerTQ.generate_sequences`` starts them.
@@ -214,22 +212,16 @@ class Lab:
 
     def config(self, side: str) -> Any:
         """The mini recipe's config for prompts with pictures of real size, played by the loop of ``side``."""
-        rollout = "actor_rollout_ref.rollout"
-        overrides = [
-            f"mini.root={self.folder}",
-            f"mini.student={self.student}",
-            "data.max_prompt_length=6000",
-            "data.max_response_length=4000",
-            f"{rollout}.n={N}",
-            f"{rollout}.agent.default_agent_loop={SIDES[side]}",
-            f"{rollout}.multi_turn.max_assistant_turns={TURNS}",
-            f"{rollout}.multi_turn.format=hermes",
-            f"{rollout}.multi_turn.function_tool_path={HERE / 'tool.py'}",
-            f"{rollout}.custom.steer.max_answer_tokens=200",
-            f"{rollout}.custom.steer.tutor.holdout=null",
-            f"{rollout}.custom.steer.cache=null",
-        ]
-        return compose(RECIPE, "grpo", overrides)
+        given = {
+            "root": self.folder,
+            "student": self.student,
+            "loop": SIDES[side],
+            "n": N,
+            "turns": TURNS,
+            "here": HERE,
+        }
+        lines = yaml.safe_load((HERE / "simulation.yaml").read_text())
+        return compose(RECIPE, "grpo", [line.format_map(given) for line in lines])
 
     def picture(self, number: int) -> str:
         """A file of that number: soft colours, as a photograph's, and no two alike."""

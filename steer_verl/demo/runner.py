@@ -155,7 +155,7 @@ def _run(stage: Stage, mark: str, out: Path, display: Display, stopping: threadi
             raise StageFailed(f"ended without writing {stage.result}")
         seconds = time.monotonic() - began
         write_whole(marker, json.dumps({"begun": mark, "done": mark, "seconds": round(seconds, 1)}))
-        if stage.keep:  # hundreds of megabytes of many steps' optimizer states, and nothing more to resume
+        if stage.checkpoint and stage.keep:  # many steps' optimizer states, and nothing more to resume
             shutil.rmtree(_checkpoints(stage), ignore_errors=True)
     except (StageFailed, OSError) as error:
         lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
