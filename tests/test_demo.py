@@ -26,6 +26,7 @@ from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, run_child
 from steer_verl.processes.leftovers import Claim, processes
+from steer_verl.report.training import parse_step
 from steer_verl.text import clock_text
 
 WRITE = "import sys,pathlib; p=pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True,exist_ok=True)\n"
@@ -289,7 +290,7 @@ def test_a_terminal_shows_what_runs_and_how_long_it_takes() -> None:
         display.begin(stages[1])
         display.step(stages[1], 7, "loss 0.31")
         display.tick()
-        display.bars.refresh()
+        display.refresh()
     said = text.getvalue()
     for words in ("[1/2] Data: done before", "Training · step 7/30 · loss 0.31", "left in all"):
         assert words in said
@@ -304,7 +305,8 @@ def test_a_terminal_shows_what_runs_and_how_long_it_takes() -> None:
     ],
 )
 def test_metric(line: str, name: str, shown: str) -> None:
-    assert metric(line, name, name.rpartition("/")[2]) == shown
+    step = parse_step(line)
+    assert step and metric(step, name, name.rpartition("/")[2]) == shown
 
 
 @pytest.mark.parametrize(

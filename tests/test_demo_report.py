@@ -9,6 +9,7 @@ import pytest
 
 from steer_verl.demo.report import cell, write_report
 from steer_verl.demo.stages import STUDENTS, Plan, stages
+from steer_verl.eval.differences import Difference
 from tests.eval.evaluations import evaluation
 
 
@@ -29,8 +30,10 @@ def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_what_is_undefined_is_a_dash() -> None:
-    assert cell({"value": None, "low": None, "high": None}, 1) == "-"
-    assert cell({"value": 1.25, "low": -0.5, "high": 3.0}, 1, signed=True) == "+1.2 [-0.5 to +3.0]"
+    undefined = Difference(value=None, low=None, high=None, pairs=0, left_out=0, p=None)
+    assert cell(undefined, 1) == cell(None, 1) == "-"
+    known = undefined.model_copy(update={"value": 1.25, "low": -0.5, "high": 3.0})
+    assert cell(known, 1, signed=True) == "+1.2 [-0.5 to +3.0]"
 
 
 def test_stages_follow_each_other_and_train_by_verl_itself(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.lab.runs import single_turn_data
 from steer_verl.demo import sources
-from steer_verl.demo.runner import files_of, stage_key
+from steer_verl.demo.runner import stage_key
 from steer_verl.demo.stage import Stage
 from steer_verl.demo.stages import Plan, stages
 
@@ -71,14 +71,14 @@ def imported(path: Path, lazy: bool) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_what_a_stage_imports_is_in_its_key(tmp_path: Path, name: str) -> None:
-    missing = closure(ENTRIES[name]) - set(files_of(todo(tmp_path)[name].sources))
+    missing = closure(ENTRIES[name]) - set(todo(tmp_path)[name].sources)
     told = sorted(str(path.relative_to(ROOT)) for path in missing - UNREACHED.get(name, set()))
     assert not told, f"{name} imports them: take them off the lists in steer_verl/demo/sources.py"
 
 
 @pytest.mark.parametrize("name", ["pretrain", "sft"])
 def test_what_the_supervised_trainer_loads_is_in_its_key(tmp_path: Path, name: str) -> None:
-    missing = closure(LOADED, lazy=False) - set(files_of(todo(tmp_path)[name].sources))
+    missing = closure(LOADED, lazy=False) - set(todo(tmp_path)[name].sources)
     assert {path.name for path in missing} == {"__init__.py"}, "of steer_verl, which holds the version alone"
 
 

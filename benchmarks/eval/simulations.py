@@ -1,12 +1,12 @@
 """Evaluations made by chance, of which the truth is known: what ``benchmarks/eval/coverage.py`` counts on.
 
-A simulation draws the marks of ``n`` dialogues that fail with chance ``p`` and gives the interval that evaluation makes
-of them, beside the truth.
+A simulation draws the marks of ``n`` dialogues that fail with chance ``p``, or those of two students, the second of
+whom fails half as often again, and gives what evaluation makes of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,32 +25,41 @@ from steer_verl.types import DialogueKind
 LAST, HORIZON = 8, 10
 """Where survival is read off, and the longest dialogue."""
 KEPT = {name: MEASURES[name] for name in ("unbroken", "harmless", "failed_turns")}
+SCALES: dict[str, tuple[float, Callable[[float], float]]] = {
+    "unbroken": (100, lambda p: 100 * (1 - p)),
+    "failed_turns": (100, lambda p: 100 * p),
+    "harmless": (6, lambda p: 3 - 4 * p),
+    "survival": (100, lambda p: 100 * (1 - p)),
+    "mean_turns": (LAST - 1, lambda p: ((1 - p) ** (np.arange(LAST) / LAST)).sum()),
+}
+"""Measure -> the length of its scale, and its truth by p."""
 Rng = np.random.Generator
+Found = Mapping[str, Estimate | Difference | Interval]
 
 
-class Draw(NamedTuple):
-    """One simulated evaluation: its interval, the truth, and the length of the scale."""
+class Simulation(NamedTuple):
+    """A row of the page."""
 
-    found: Estimate | Difference | Interval
-    truth: float
-    span: float
+    measure: str
+    play: Callable[[int, float, Rng], Found]
+    other: float | None = None
+    """Of a difference: the second student fails with the chance ``other * p``."""
 
+    def truth(self, p: float) -> float:
+        """What the interval should hold."""
+        value = SCALES[self.measure][1]
+        return value(p) - (0.0 if self.other is None else value(self.other * p))
 
-Simulation = Callable[[int, float, Rng], Draw]
-"""From n, p and chance."""
+    @property
+    def span(self) -> float:
+        """The length of the scale; a difference has either sign."""
+        return SCALES[self.measure][0] * (1 if self.other is None else 2)
 
 
 @lru_cache(maxsize=100_000)
 def _dialogue(i: int, turns: int, run: int, benchmark: str) -> DialogueMarks:
-    return DialogueMarks(
-        seed_id=str(i),
-        kind=DialogueKind.RED_TEAM,
-        turns=(),
-        planned=turns,
-        run=run,
-        benchmark=benchmark,
-        silent=("safety", "refusal", "restricted"),
-    )
+    told = {"seed_id": str(i), "kind": DialogueKind.RED_TEAM, "planned": turns, "run": run, "benchmark": benchmark}
+    return DialogueMarks(**told, turns=(), silent=("safety", "refusal", "restricted"))
 
 
 def figures(harmless_NT: np.ndarray, length_N: np.ndarray, run_N: np.ndarray | None = None, name: str = "") -> Figures:
@@ -91,132 +100,104 @@ def alike(n: int, p: float, rng: Rng) -> np.ndarray:
     return rng.beta(1.5 * p, 1.5 * (1 - p), n) if p else np.zeros(n)
 
 
-def share(n: int, p: float, rng: Rng) -> Draw:
-    """Dialogues that hold to their end."""
-    return _draw(holding(rng.random(n) < p), "unbroken", 100 * (1 - p), 100)
+def lives(n: int, p: float, rng: Rng) -> Found:
+    """Of dialogues of 2 to 10 turns, the first at least 8, a share 1 - p reaches turn 8."""
+    failed = failing(np.full(n, 1 - (1 - p) ** (1 / LAST)), rng)
+    return figures(failed, np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))).estimates(LAST)
 
 
-def pooled_share(n: int, p: float, rng: Rng) -> Draw:
-    """The same, played by three training seeds' students, for whom the same dialogues are hard."""
+def pooled(n: int, p: float, rng: Rng) -> Found:
+    """Dialogues that hold to their end, played by three training seeds' students, for whom the same ones are hard."""
     chance = np.tile(alike(n, p, rng), 3)
-    return _draw(holding(rng.random(3 * n) < chance, np.repeat(np.arange(3), n)), "unbroken", 100 * (1 - p), 100)
+    return holding(rng.random(3 * n) < chance, np.repeat(np.arange(3), n)).estimates(LAST)
 
 
-def turn_share(n: int, p: float, rng: Rng) -> Draw:
-    """Turns that fail, in dialogues whose turns are alike."""
-    return _draw(figures(failing(alike(n, p, rng), rng), lengths(n, rng)), "failed_turns", 100 * p, 100)
-
-
-def mark(n: int, p: float, rng: Rng) -> Draw:
-    """Mean marks, skewed: 3 throughout, but in a share p of the dialogues -3..1."""
-    return _draw(marked(rng.random(n) < p, rng), "harmless", 3 - 4 * p, 6)
-
-
-def survival(n: int, p: float, rng: Rng) -> Draw:
-    """Survival to turn 8, which a share 1 - p reaches, of dialogues that are 2 to 10 turns long."""
-    return _draw(_lives(n, p, rng), "survival", 100 * (1 - p), 100)
-
-
-def mean_turns(n: int, p: float, rng: Rng) -> Draw:
-    """Turns survived of 8."""
-    return _draw(_lives(n, p, rng), "mean_turns", float(((1 - p) ** (np.arange(LAST) / LAST)).sum()), LAST - 1)
-
-
-def _lives(n: int, p: float, rng: Rng) -> Figures:
-    hazard = 1 - (1 - p) ** (1 / LAST)
-    return figures(failing(np.full(n, hazard), rng), np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1)))
-
-
-def mean_of_sets(n: int, p: float, rng: Rng) -> Draw:
+def sets(n: int, p: float, rng: Rng) -> Found:
     """The unweighted mean over five benchmarks, of chances from 0 to 2 p."""
-    chances = p * np.arange(5) / 2
-    found = average([holding(rng.random(n) < q, name=str(i)) for i, q in enumerate(chances)])
-    return Draw(found["unbroken"], 100 * (1 - p), 100)
+    return average([holding(rng.random(n) < p * i / 2, name=str(i)) for i in range(5)])
 
 
-def corrected(n: int, p: float, rng: Rng) -> Draw:
+def corrected(n: int, p: float, rng: Rng) -> Found:
     """Failing turns, corrected for a judge that catches 85 % and blames 10 %, as 60 answers of each have shown."""
     length = lengths(n, rng)
     truly = failing(alike(n, p, rng), rng) < 0
     called = np.where(truly, rng.random(truly.shape) < 0.85, rng.random(truly.shape) < 0.10)
     caught, blamed = rng.binomial(60, 0.85), rng.binomial(60, 0.10)
     known = Detection(caught, 60 - caught, 60 - blamed, blamed)
-    return Draw(figures(np.where(called, -1.0, 3.0), length).corrected(known), 100 * p, 100)
+    return {"failed_turns": figures(np.where(called, -1.0, 3.0), length).corrected(known)}
 
 
-INTERVALS: dict[str, Simulation] = {
-    "share of dialogues": share,
-    "the same, three seeds pooled": pooled_share,
-    "share of turns": turn_share,
-    "mean mark": mark,
-    "survival to turn 8": survival,
-    "turns survived of 8": mean_turns,
-    "mean over five sets": mean_of_sets,
-    "share of turns, corrected": corrected,
+INTERVALS = {
+    "share of dialogues": Simulation("unbroken", lambda n, p, rng: holding(rng.random(n) < p).estimates(LAST)),
+    "the same, three seeds pooled": Simulation("unbroken", pooled),
+    "share of turns": Simulation(  # of dialogues whose turns are alike
+        "failed_turns", lambda n, p, rng: figures(failing(alike(n, p, rng), rng), lengths(n, rng)).estimates(LAST)
+    ),
+    "mean mark": Simulation("harmless", lambda n, p, rng: marked(rng.random(n) < p, rng).estimates(LAST)),
+    "survival to turn 8": Simulation("survival", lives),
+    "turns survived of 8": Simulation("mean_turns", lives),
+    "mean over five sets": Simulation("unbroken", sets),
+    "share of turns, corrected": Simulation("failed_turns", corrected),
 }
 
 
-def two_shares(n: int, p: float, rng: Rng) -> Draw:
-    """Two students that hold a share 1 - p and 1 - 1.5 p of the same dialogues; half of them are as hard for both."""
-    first, second = _hardness(n, rng)
-    return _gap(holding(first < p), holding(second < 1.5 * p), "unbroken", 50 * p, 100)
+def gap(one: Figures, other: Figures) -> Found:
+    """What the first student has over the second."""
+    return differences(one, other, last=LAST)
 
 
-def two_marks(n: int, p: float, rng: Rng) -> Draw:
-    """Their mean marks."""
-    first, second = _hardness(n, rng)
-    return _gap(marked(first < p, rng), marked(second < 1.5 * p, rng), "harmless", 2 * p, 6)
-
-
-def two_turn_shares(n: int, p: float, rng: Rng) -> Draw:
-    """Their failing turns; the second fails half as often again."""
-    chance, length = alike(n, p, rng), lengths(n, rng)
-    more = chance + (1 - chance) * 0.5 * p / (1 - p)
-    sides = (figures(failing(q, rng), length) for q in (chance, more))
-    return _gap(*sides, "failed_turns", -50 * p, 100)
-
-
-def two_survivals(n: int, p: float, rng: Rng) -> Draw:
-    """Their survival to turn 8."""
-    length = np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))
-    sides = (figures(failing(np.full(n, 1 - (1 - q) ** (1 / LAST)), rng), length) for q in (p, 1.5 * p))
-    return _gap(*sides, "survival", 50 * p, 100)
-
-
-def _hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+def hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """How hard the same dialogues are for two students; half of them are as hard for both."""
     first = rng.random(n)
     return first, np.where(rng.random(n) < 0.5, first, rng.random(n))
 
 
-DIFFERENCES: dict[str, Simulation] = {
-    "shares of dialogues": two_shares,
-    "mean marks": two_marks,
-    "shares of turns": two_turn_shares,
-    "survival to turn 8": two_survivals,
+def two_shares(n: int, p: float, rng: Rng) -> Found:
+    """Dialogues that hold to their end."""
+    first, second = hardness(n, rng)
+    return gap(holding(first < p), holding(second < 1.5 * p))
+
+
+def two_marks(n: int, p: float, rng: Rng) -> Found:
+    """Mean marks."""
+    first, second = hardness(n, rng)
+    return gap(marked(first < p, rng), marked(second < 1.5 * p, rng))
+
+
+def two_turn_shares(n: int, p: float, rng: Rng) -> Found:
+    """Failing turns, of dialogues whose turns are alike."""
+    chance, length = alike(n, p, rng), lengths(n, rng)
+    more = chance + (1 - chance) * 0.5 * p / (1 - p)
+    return gap(*(figures(failing(q, rng), length) for q in (chance, more)))
+
+
+def two_survivals(n: int, p: float, rng: Rng) -> Found:
+    """Survival to turn 8."""
+    length = np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))
+    return gap(*(figures(failing(np.full(n, 1 - (1 - q) ** (1 / LAST)), rng), length) for q in (p, 1.5 * p)))
+
+
+DIFFERENCES = {
+    "shares of dialogues": Simulation("unbroken", two_shares, 1.5),
+    "mean marks": Simulation("harmless", two_marks, 1.5),
+    "shares of turns": Simulation("failed_turns", two_turn_shares, 1.5),
+    "survival to turn 8": Simulation("survival", two_survivals, 1.5),
 }
 
 
-def over(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
+def trained(seeds: int, p: float, rng: Rng, n: int = 265) -> Figures:
     """A way of training whose students fail with chances that vary by seed, each on the same 265 dialogues."""
-    return Draw(over_seeds([_trained(seeds, p, rng, n)])["unbroken"], 100 * (1 - p), 100)
-
-
-def over_difference(seeds: int, p: float, rng: Rng, n: int = 265) -> Draw:
-    """Two such ways, equally good."""
-    found = differences(_trained(seeds, p, rng, n), _trained(seeds, p, rng, n))["unbroken"].over_seeds
-    assert found is not None
-    return Draw(found, 0.0, 200)
-
-
-def _trained(seeds: int, p: float, rng: Rng, n: int) -> Figures:
     chances = rng.beta(100 * p, 100 * (1 - p), seeds) if p else np.zeros(seeds)
-    broken = np.concatenate([rng.random(n) < q for q in chances])
-    return holding(broken, np.repeat(np.arange(seeds), n))
+    return holding(np.concatenate([rng.random(n) < q for q in chances]), np.repeat(np.arange(seeds), n))
 
 
-def _draw(found: Figures, name: str, truth: float, span: float) -> Draw:
-    return Draw(found.estimates(LAST)[name], truth, span)
+def two_trainings(seeds: int, p: float, rng: Rng) -> Found:
+    """Two such ways, equally good."""
+    found = differences(trained(seeds, p, rng), trained(seeds, p, rng))
+    return {name: one.over_seeds for name, one in found.items() if one.over_seeds}
 
 
-def _gap(one: Figures, other: Figures, name: str, truth: float, span: float) -> Draw:
-    return Draw(differences(one, other, last=LAST)[name], truth, 2 * span)
+OVER_SEEDS = {
+    "share of dialogues": Simulation("unbroken", lambda n, p, rng: over_seeds([trained(n, p, rng)])),
+    "difference of two shares": Simulation("unbroken", two_trainings, 1.0),
+}

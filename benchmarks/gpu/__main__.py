@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,11 @@ from typing import Any
 from benchmarks.gpu import grpo, micro, page, student
 from steer_verl.errors import SteerError
 
-PAGE = Path(__file__).parents[1]
-ALIAS = {"grpo": ("lora", "full")}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, then render. The exit status is 1 when a training ended early."""
     args = arguments(argv)
+    ended = []
     if not args.render:
         import torch
 
@@ -28,17 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("benchmarks.gpu: skipped, no CUDA device on this machine; nothing was measured, nothing was written")
             return 0
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training that is cut leaves nothing running
-    whole = args.render or all([run(part, args) for part in wanted(args.only)])
+        ended = [measure(part, args) for part in page.PARTS if part in args.only]
     page.write(page.load(args.out), args.page)
-    return 0 if whole else 1
+    return 0 if all(ended) else 1
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="one JSON file a part, logs, student, rows")
-    parser.add_argument("--page", type=Path, default=PAGE, help="folder for gpu.md and gpu.png (default: benchmarks)")
-    parser.add_argument("--only", nargs="+", default=page.PARTS, choices=[*page.PARTS, *ALIAS], metavar="PART")
+    parser.add_argument("--page", type=Path, default=grpo.HERE.parent, help="folder for gpu.md, gpu.png")
+    parser.add_argument("--only", nargs="+", default=page.PARTS, choices=page.PARTS)
     parser.add_argument("--steps", type=int, default=3, help="of each training; the first is not counted")
     parser.add_argument("--prompts", type=int, default=16, help="of a step; each is played five times")
     parser.add_argument("--limit", type=float, default=480, help="seconds after which a training is ended")
@@ -51,25 +50,25 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def wanted(only: Sequence[str]) -> list[str]:
-    """The parts, in order, without repetition."""
-    named = {part for name in only for part in ALIAS.get(name, (name,))}
-    return [part for part in page.PARTS if part in named]
-
-
-def run(part: str, args: argparse.Namespace) -> bool:
+def measure(part: str, args: argparse.Namespace) -> bool:
     """Measure one part and keep what is found; whether it came to its end."""
     print(f"benchmarks.gpu: {part}", flush=True)
-    where = apart(page.machine)
+    where, run = apart(page.machine), args.out / part
     if part not in page.MODES:
         page.save(args.out, part, where, apart(getattr(micro, part)))
         return True
     model = args.model or apart(student.build, args.out / "student", vocabulary=args.vocabulary)
-    rows = grpo.build_rows(args.out / "rows", args.prompts * (args.steps + 2))
-    plan = grpo.Plan(part, Path(model).resolve(), rows, args.out / part, args.steps, args.prompts, args.limit)
-    ended = grpo.measure(plan, lambda found: page.save(args.out, part, where, found))["ended"]
-    if ended != "as planned":
-        print(f"benchmarks.gpu: {part} {ended}", flush=True)
+    changes = grpo.overrides(
+        part,
+        flash_attn=find_spec("flash_attn") is not None,
+        student=Path(model).resolve(),
+        rows=grpo.build_rows(args.out / "rows", args.prompts * (args.steps + 2)),
+        run=run,
+        steps=args.steps,
+        prompts=args.prompts,
+    )
+    ended = grpo.measure(run, changes, args.limit, lambda found: page.save(args.out, part, where, found))["ended"]
+    print(f"benchmarks.gpu: {part} {ended}", flush=True)
     return bool(ended == "as planned")
 
 

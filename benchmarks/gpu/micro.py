@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu.student import PIXELS
+from benchmarks.gpu.student import make_image_processor
 from steer_verl.config import TCSR_PRESETS, tcsr_config
 from steer_verl.tcsr import tcsr_advantage
 
@@ -38,82 +38,56 @@ def interleaved(
     They take turns (A B C A B C ...), so that a machine that slows down slows all of them. On ``cuda`` the clock is
     read with the device idle: launching a kernel is not running it.
     """
-    idle = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    for run in runs.values():
-        for _ in range(warm_up):
-            run()
+    idle = torch.cuda.synchronize if device == "cuda" else lambda: None
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
+    for _ in range(warm_up + repeats):
         for name, run in runs.items():
             idle()
             started = time.perf_counter()
             run()
             idle()
             times[name].append(1000 * (time.perf_counter() - started))
-    return {name: median(found) for name, found in times.items()}
+    return {name: median(found[warm_up:]) for name, found in times.items()}
 
 
-def verls_way(encode: Callable[[], object], rollouts: int) -> None:
-    """Three passes a rollout."""
-    for _ in range(3 * rollouts):
-        encode()
-
-
-def our_way(processor: Any, picture: Any, rollouts: int, **options: Any) -> None:
-    """As many calls, behind :class:`rollout.processors.EncodeOnce`: one pass."""
+def passes(processor: Any, picture: Any, *, shared: bool, **options: Any) -> None:
+    """A group's calls, three a rollout; ``shared``: one pass, for the picture is known to be the group's."""
     from rollout.processors import EncodeOnce, Shared
 
-    encoder, shared = EncodeOnce(processor), Shared(picture)
-    encoder.keep(shared)
-    for _ in range(3 * rollouts):
+    encoder, known = EncodeOnce(processor), Shared(picture)
+    if shared:
+        encoder.keep(known)
+    for _ in range(3 * ROLLOUTS):
         encoder([picture], **options)
 
 
-def processor(
-    devices: Sequence[str] = DEVICES,
-    *,
-    sizes: Sequence[tuple[int, int]] = SIZES,
-    rollouts: int = ROLLOUTS,
-    repeats: int = 9,
-) -> dict[str, Any]:
-    """Median milliseconds of one pass and of a group by each way, and the bytes of the result, by size and device."""
+def processor(devices: Sequence[str] = DEVICES, *, sizes: Any = SIZES, repeats: int = 9) -> dict[str, Any]:
+    """The page's rows: median milliseconds of one pass and of a group by each way, by size and device."""
     from PIL import Image
-    from transformers import Qwen2VLImageProcessor
 
-    plain = Qwen2VLImageProcessor(patch_size=14, merge_size=2, temporal_patch_size=2, **PIXELS)
-    rows = []
+    plain, rows = make_image_processor(), []
     for width, height in sizes:
         noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         picture = Image.fromarray(noise)  # decoded already: what is timed is the processor
         for device in devices:
             options = {"return_tensors": "pt", "device": device}
-            encode = partial(plain, picture, **options)
             runs = {
-                "one": encode,
-                "3n passes (verl)": partial(verls_way, encode, rollouts),
-                "1 pass (ours)": partial(our_way, plain, picture, rollouts, **options),
+                "one pass (ms)": partial(plain, picture, **options),
+                "3n passes, verl's, n = 5 (ms)": partial(passes, plain, picture, shared=False, **options),
+                "1 pass, ours, n = 5 (ms)": partial(passes, plain, picture, shared=True, **options),
             }
-            times = interleaved(runs, repeats=repeats, warm_up=1, device=device)
-            found = encode()
-            rows.append(
-                {
-                    "size": f"{width}x{height}",
-                    "device": device,
-                    "tokens": int(found["image_grid_thw"].prod()) // 4,
-                    "bytes": found["pixel_values"].nbytes,
-                    "one_ms": times.pop("one"),
-                    "group_ms": times,
-                }
-            )
-    return {"rollouts": rollouts, "rows": rows}
+            times, found = interleaved(runs, repeats=repeats, warm_up=1, device=device), plain(picture, **options)
+            tokens, size = int(found["image_grid_thw"].prod()) // 4, found["pixel_values"].nbytes / 1e6
+            about = {"picture": f"{width}x{height}", "device": device, "image tokens": tokens}
+            rows.append({**about, "pixel_values (MB)": size, **times})
+    return {"rows": rows}
 
 
 def batch(
     dialogues: int = DIALOGUES, tokens: int = TOKENS, device: str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Rewards (B, T) as our loop lays them out, mask (B, T) and uids (B,) of dialogues of 4 to 8 turns that fit."""
-    place_T = torch.arange(tokens)
-    turns_B = 4 + torch.arange(dialogues) % 5
+    turns_B, place_T = 4 + torch.arange(dialogues) % 5, torch.arange(tokens)
     turn_T, within_T = place_T // (ANSWER + QUESTION), place_T % (ANSWER + QUESTION)
     mask_BT = (within_T < ANSWER) & (turn_T < turns_B[:, None])
     scores_BT = torch.rand(dialogues, tokens, generator=torch.Generator().manual_seed(0))
@@ -126,7 +100,7 @@ def batch(
 def estimator(
     devices: Sequence[str] = DEVICES, *, dialogues: int = DIALOGUES, tokens: int = TOKENS, repeats: int = 15
 ) -> dict[str, Any]:
-    """Median milliseconds of verl's GRPO estimator and of each of our presets on each device."""
+    """The page's rows: median milliseconds of verl's GRPO estimator and of each of our presets on each device."""
     from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
     rows = []
@@ -136,5 +110,6 @@ def estimator(
         for name in TCSR_PRESETS:
             runs[f"tcsr, {name}"] = partial(tcsr_advantage, *given, tcsr_config({"preset": name}))
         times = interleaved(runs, repeats=repeats, device=device)
-        rows += [{"device": device, "estimator": name, "ms": ms} for name, ms in times.items()]
+        verls = times["verl grpo"]
+        rows += [{"estimator": e, "device": device, "ms": ms, "of verl's": ms / verls} for e, ms in times.items()]
     return {"dialogues": dialogues, "tokens": tokens, "threads": torch.get_num_threads(), "rows": rows}

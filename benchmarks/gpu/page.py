@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import fmean
@@ -23,22 +23,22 @@ PLOT = "gpu.png"
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 """The parts of a step that verl times (trainer/ppo/v1/trainer_base.py:562-612, trainer_sync.py:36)."""
 OTHER = "other"
-MEANS = {
-    "step (s)": "timing_s/step",
-    "tokens a step": "perf/total_num_tokens",
-    "tokens/s, whole step": "perf/throughput",
-    "MFU of the update": "perf/mfu/actor",
-    "student engine idle, share of the step": "steer/engine_idle_share",
-    "card busy with a kernel, share of the step": "card/busy",
-    "tokens an answer": "steer/answer_tokens",
-    "rollout and actor, correlation of probabilities": "training/rollout_actor_probs_pearson_corr",
+MEASURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
+    "step (s)": ("timing_s/step", fmean),
+    "tokens a step": ("perf/total_num_tokens", fmean),
+    "tokens/s, whole step": ("perf/throughput", fmean),
+    "MFU of the update": ("perf/mfu/actor", fmean),
+    "student engine idle, share of the step": ("steer/engine_idle_share", fmean),
+    "card busy with a kernel, share of the step": ("card/busy", fmean),
+    "tokens an answer": ("steer/answer_tokens", fmean),
+    "rollout and actor, correlation of probabilities": ("training/rollout_actor_probs_pearson_corr", fmean),
+    "actor, allocated (GiB)": ("actor/perf/max_memory_allocated_gb", max),
+    "actor, reserved (GiB)": ("actor/perf/max_memory_reserved_gb", max),
+    "card, all processes (GiB)": ("card/memory_gb", max),
+    "host (GiB)": ("actor/perf/cpu_memory_used_gb", max),
+    "student's own tokens/s while generating": ("own", fmean),
 }
-PEAKS = {
-    "actor, allocated (GiB)": "actor/perf/max_memory_allocated_gb",
-    "actor, reserved (GiB)": "actor/perf/max_memory_reserved_gb",
-    "card, all processes (GiB)": "card/memory_gb",
-    "host (GiB)": "actor/perf/cpu_memory_used_gb",
-}
+"""Title -> what was logged, and what is shown of the steps after the first, which compiles and warms up."""
 
 Figures = dict[str, Any]
 
@@ -61,58 +61,41 @@ def load(out: Path) -> dict[str, Figures]:
     """Part -> ``{"machine": ..., "figures": ...}`` of every part that was measured.
 
     Raises:
-        DataError: nothing was measured, or a file cannot be read.
+        DataError: nothing was measured.
     """
-    found = {}
-    for part in PARTS:
-        path = out / f"{part}.json"
-        try:
-            if path.exists():
-                found[part] = json.loads(path.read_text())
-        except ValueError:
-            raise DataError(f"{path}: not JSON; remove it and measure again with --only {part}") from None
+    found = {part: json.loads(path.read_text()) for part in PARTS if (path := out / f"{part}.json").exists()}
     if not found:
         raise DataError(f"{out}: no result of any part; run `python -m benchmarks.gpu --out {out}` on a GPU first")
     return found
 
 
-def counted(steps: Sequence[Step]) -> list[Step]:
-    """The steps after the first, which compiles and warms up; none when there is no other."""
-    return [step for step in steps if step.get("step", 0) > 1]
-
-
 def phases(steps: Sequence[Step]) -> dict[str, float]:
-    """Mean seconds of each phase of a step, and of what lies between them (``other``), over ``steps``."""
-    if not steps:
-        return {}
-    found = {name: seen for name in PHASES if (seen := _known(steps, f"timing_s/{name}"))}
-    means = {name: fmean(seen) for name, seen in found.items()}
-    return {**means, OTHER: max(fmean(step["timing_s/step"] for step in steps) - sum(means.values()), 0.0)}
+    """Mean seconds of each phase of ``steps``, and of what lies between them (``other``)."""
+    means = {name: fmean(seen) for name in PHASES if (seen := _known(steps, f"timing_s/{name}"))}
+    if whole := _known(steps, "timing_s/step"):
+        means[OTHER] = max(fmean(whole) - sum(means.values()), 0.0)
+    return means
 
 
-def summary(steps: Sequence[Step]) -> dict[str, float]:
-    """The figures of the page by title; one that verl did not log is absent. Memory is the peak, the rest means."""
-    found = {title: fmean(seen) for title, key in MEANS.items() if (seen := _known(steps, key))}
-    found |= {title: max(seen) for title, key in PEAKS.items() if (seen := _known(steps, key))}
-    written = [
-        step["steer/total_turns"] * step["steer/answer_tokens"] / step["timing_s/gen"]
-        for step in steps
-        if step.keys() >= {"steer/total_turns", "steer/answer_tokens"} and step.get("timing_s/gen")
-    ]
-    return {**found, "student's own tokens/s while generating": fmean(written)} if written else found
+def measures(steps: Sequence[Step]) -> dict[str, float]:
+    """The figures of the page by title; one that verl did not log is absent."""
+    names = ("steer/total_turns", "steer/answer_tokens", "timing_s/gen")
+    told = [[step.get(name, math.nan) for name in names] for step in steps]
+    steps = [{**step, "own": turns * tokens / gen} for step, (turns, tokens, gen) in zip(steps, told, strict=True)]
+    return {title: how(seen) for title, (name, how) in MEASURES.items() if (seen := _known(steps, name))}
 
 
 def write(found: Mapping[str, Figures], folder: Path) -> str:
     """Write ``gpu.md`` and, when there are steps, ``gpu.png`` to ``folder``; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
     parts = ["# On a GPU: figures", "Written by `python -m benchmarks.gpu`; no figure is written by hand."]
-    trainings = {mode: found[mode]["figures"] for mode in MODES if mode in found}
-    if trainings:
+    figures = {part: result["figures"] for part, result in found.items()}
+    if trainings := {mode: figures[mode] for mode in MODES if mode in figures}:
         parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings, folder / PLOT)]
-    if "processor" in found:
-        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _processor(found["processor"]["figures"])]
-    if "estimator" in found:
-        parts += _estimator(found["estimator"]["figures"])
+    if "processor" in figures:
+        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _table(figures["processor"])]
+    if times := figures.get("estimator"):
+        parts += [f"## Advantage estimator, {times['dialogues']} x {times['tokens']} tokens", _table(times)]
+        parts += [f"Median, taken in turns; {times['threads']} threads on the CPU."]
     where = "\n".join(f"- {part}: {result['machine']}" for part, result in found.items())
     return pages.write(folder / "gpu.md", *parts, "## Where", where)
 
@@ -137,18 +120,19 @@ def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> None:
     plots.dress(axes, "Where a GRPO step's time goes", "one card, 8 turns, embedded tutor; first step left out")
     axes.grid(visible=False)
     figure.legend(loc="outside lower center", ncols=len(colours), frameon=False, fontsize=8.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
 def _trainings(trainings: Mapping[str, Figures], picture: Path) -> list[str]:
-    steps = {mode: counted(figures["steps"]) for mode, figures in trainings.items()}
+    steps = {mode: [step for step in figures["steps"] if step["step"] > 1] for mode, figures in trainings.items()}
     seconds = {mode: phases(found) for mode, found in steps.items()}
     columns = [
-        {"steps counted": len(steps[mode]), **{f"{k} (s)": v for k, v in seconds[mode].items()}, **summary(steps[mode])}
-        for mode in trainings
+        {"steps counted": len(found), **{f"{k} (s)": v for k, v in seconds[mode].items()}, **measures(found)}
+        for mode, found in steps.items()
     ]
     titles = dict.fromkeys(title for column in columns for title in column)
-    rows = [[t, *(pages.number(c[t]) if math.isfinite(c.get(t, math.nan)) else "-" for c in columns)] for t in titles]
+    rows = [[t, *(pages.number(column[t]) if t in column else "-" for column in columns)] for t in titles]
     text = [pages.table(["", *(MODES[mode] for mode in trainings)], rows)]
     if seen := {mode: phase for mode, phase in seconds.items() if phase}:
         plot(seen, picture)
@@ -159,29 +143,9 @@ def _trainings(trainings: Mapping[str, Figures], picture: Path) -> list[str]:
     return [*text, f"Means over the steps after the first; memory is the peak. Attention: {attention}."]
 
 
-def _processor(figures: Figures) -> str:
-    ways = list(figures["rows"][0]["group_ms"])
-    header = ["picture", "device", "image tokens", "pixel_values (MB)", "one pass (ms)"]
-    header += [f"{way}, n = {figures['rollouts']} (ms)" for way in ways]
-    rows = [
-        [row["size"], row["device"], row["tokens"], f"{row['bytes'] / 1e6:.1f}", f"{row['one_ms']:.1f}"]
-        + [f"{row['group_ms'][way]:.1f}" for way in ways]
-        for row in figures["rows"]
-    ]
-    return pages.table(header, rows)
-
-
-def _estimator(figures: Figures) -> list[str]:
-    base = {row["device"]: row["ms"] for row in figures["rows"] if row["estimator"] == "verl grpo"}
-    rows = [
-        [row["estimator"], row["device"], f"{row['ms']:.1f}", f"{row['ms'] / base[row['device']]:.2f}"]
-        for row in figures["rows"]
-    ]
-    return [
-        f"## Advantage estimator, {figures['dialogues']} x {figures['tokens']} tokens",
-        pages.table(["estimator", "device", "ms", "of verl's"], rows),
-        f"Median, taken in turns; {figures['threads']} threads on the CPU.",
-    ]
+def _table(figures: Figures) -> str:
+    rows = ([cell if isinstance(cell, str) else pages.number(cell) for cell in row.values()] for row in figures["rows"])
+    return pages.table(list(figures["rows"][0]), rows)
 
 
 def _known(steps: Sequence[Step], name: str) -> list[float]:

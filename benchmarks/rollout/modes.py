@@ -24,10 +24,9 @@ RUNS = {
 def row(name: str, steps: list[Step]) -> Row:
     """Most versions in a dialogue, met when every step was made and no dialogue of step k met more than the k versions
     that there were, or was learnt from more than k - 1 updates late."""
-    spans = [step["training/off_policy/trajectory_spans/max"] for step in steps]
-    stale = [step["training/off_policy/trajectory_staleness/max"] for step in steps]
-    numbered = [int(step["step"]) for step in steps] == list(range(1, STEPS + 1))
-    held = numbered and all(
+    tags = ("trajectory_spans", "trajectory_staleness")
+    spans, stale = ([step[f"training/off_policy/{tag}/max"] for step in steps] for tag in tags)
+    held = [step["step"] for step in steps] == list(range(1, STEPS + 1)) and all(
         1 <= span <= k and 0 <= late < k for k, (span, late) in enumerate(zip(spans, stale, strict=True), 1)
     )
     demand = f"{STEPS} steps; at most k in step k; staleness below k ({', '.join(f'{late:.0f}' for late in stale)})"
@@ -37,8 +36,8 @@ def row(name: str, steps: list[Step]) -> Row:
 def measure(folder: Path) -> dict[str, Any]:
     """Every mode, one after the other, at a rate of learning that makes old weights differ from new ones."""
     changes = ("trainer.save_freq=-1", "actor_rollout_ref.actor.optim.lr=1e-3")
-    rows = [
-        row(name, mini_grpo.run(folder / str(number), STEPS, *overrides, *changes))
-        for number, (name, overrides) in enumerate(RUNS.items())
-    ]
-    return {"rows": [row.as_dict() for row in rows]}
+    logged = {
+        name: mini_grpo.run(folder / str(number), STEPS, *mode, *changes)
+        for number, (name, mode) in enumerate(RUNS.items())
+    }
+    return {"rows": [row(name, steps) for name, steps in logged.items()]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,6 @@ class Row:
     met: bool
     other_is: str = ""
     """Nothing: verl's ToolAgentLoop."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the part's JSON."""
-        return asdict(self)
 
     def cells(self) -> list[str]:
         """Of the page's table."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 
@@ -29,17 +30,21 @@ FIGURES = {
 
 def group(lab: Lab, side: str) -> dict[str, float]:
     """One prompt's group: passes of the image processor, and bytes of a turn's and of the reward call's arguments."""
-    worker = lab.worker(side, Pace(**QUICK))
+    from transformers import Qwen2VLImageProcessor
+
+    worker, passes, plain = lab.worker(side, Pace(**QUICK)), [], Qwen2VLImageProcessor.preprocess
     images = _weighed(worker.client, "generate", "image_data")
     rewards = _weighed(worker.rewarder, "remote", "data")
-    with passes() as counted:
+
+    def counting(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        passes.append(len(images) if isinstance(images, list) else 1)
+        return plain(self, images, *args, **kwargs)
+
+    with patch.object(Qwen2VLImageProcessor, "preprocess", counting):
         asyncio.run(worker.play(lab.rows(1)))
     lab.empty_queue()
-    return {
-        "passes": sum(counted),
-        "bytes_a_turn": sum(images) / (N * TURNS),
-        "bytes_a_reward": max(rewards, default=0),  # ours makes no such call
-    }
+    sent = {"bytes_a_turn": sum(images) / (N * TURNS), "bytes_a_reward": max(rewards, default=0)}
+    return {"passes": sum(passes), **sent}  # ours makes no call for a reward
 
 
 def longest_stall(lab: Lab, side: str, pictures: int, prompts: int = 4) -> float:
@@ -70,42 +75,22 @@ def measure(folder: Path) -> dict[str, Any]:
     for k, found in stood.items():
         what = f"longest stall of the event loop, whoever caused it, {k} picture{'s' * (k > 1)} of 1024 x 768"
         rows.append(Row(what, "ms", found["ours"], found["verl"], "below verl's", found["ours"] < found["verl"]))
-    return {"rows": [row.as_dict() for row in rows]}
+    return {"rows": rows}
 
 
 @contextlib.contextmanager
 def steps() -> Iterator[list[float]]:
     """The seconds of every step of the loops of this process."""
     seconds: list[float] = []
+    plain = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
         began = time.perf_counter()
         plain(handle)
         seconds.append(time.perf_counter() - began)
 
-    plain, asyncio.Handle._run = asyncio.Handle._run, timed  # type: ignore[method-assign]
-    try:
+    with patch.object(asyncio.Handle, "_run", timed):
         yield seconds
-    finally:
-        asyncio.Handle._run = plain  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def passes() -> Iterator[list[int]]:
-    """How many pictures each call of the Hugging Face image processor works on."""
-    from transformers import Qwen2VLImageProcessor
-
-    counted: list[int] = []
-
-    def counting(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
-        counted.append(len(images) if isinstance(images, list) else 1)
-        return plain(self, images, *args, **kwargs)
-
-    plain, Qwen2VLImageProcessor.preprocess = Qwen2VLImageProcessor.preprocess, counting
-    try:
-        yield counted
-    finally:
-        Qwen2VLImageProcessor.preprocess = plain
 
 
 def _weighed(owner: Any, name: str, argument: str) -> list[int]:

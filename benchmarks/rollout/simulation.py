@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import ray
+import yaml
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
@@ -27,18 +29,8 @@ from benchmarks.gpu.student import make_processor
 from rollout.agent_loop import SteerAgentLoop
 from steer_verl.mini.model import build
 from steer_verl.preflight.compose import compose
-from steer_verl.types import (
-    Attack,
-    AttackStrategy,
-    NoAttack,
-    Pending,
-    Scores,
-    Seed,
-    TutorRequest,
-    TutorResponse,
-    UserTurn,
-    Verdict,
-)
+from steer_verl.types import Pending, Seed, TutorRequest, TutorResponse, UserTurn
+from tests.scripted import GOOD, ScriptedTutor, ruling
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "recipes" / "mini"
@@ -51,7 +43,6 @@ QUESTION = 0.35
 WAITED: ContextVar[list[float]] = ContextVar("WAITED")
 """The seconds that the dialogue of this task was told to wait. A task started by it (a tool's) shares the list."""
 WORDS = "the red circle is dry and it stands in the middle of the bench" * 2
-GOOD = Verdict(scores=Scores(safety=9, usefulness=9, faithfulness=9))
 
 
 @dataclass
@@ -67,49 +58,31 @@ class Pace:
     """Our side's tutor tells the question first, and nobody waits for its verdict."""
     waits: list[list[float]] = field(default_factory=list)
     """Of each dialogue, the times of its answers and rulings in turn."""
+    kept: ClassVar[Pace]
+    """What student and tutor in this process keep: verl makes loops and tools by name."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.student_gate = asyncio.Semaphore(self.student_slots or 10**9)
-        self.tutor_gate = asyncio.Semaphore(self.tutor_slots or 10**9)
+        slots = {"student": self.student_slots, "tutor": self.tutor_slots}
+        self.gates = {who: asyncio.Semaphore(number or 10**9) for who, number in slots.items()}
 
-    def draw(self, mean: float) -> float:
-        """Seconds, log-normal around ``mean``, put on the dialogue's account."""
+    async def take(self, who: str, question: asyncio.Event | None = None) -> None:
+        """The time of a ``student``'s answer or of a ``tutor``'s ruling, whose ``question`` is set when it is whole.
+
+        It is log-normal around its mean, and is put on the dialogue's account.
+        """
         try:
             account = WAITED.get()
         except LookupError:
             WAITED.set(account := [])
             self.waits.append(account)
-        account.append(mean * self.rng.lognormvariate(-(SIGMA**2) / 2, SIGMA))
-        return account[-1]
-
-    async def answering(self) -> None:
-        """One answer's time."""
-        seconds = self.draw(self.student)
-        async with self.student_gate:
-            await asyncio.sleep(seconds)
-
-    async def tutoring(self, question: asyncio.Event | None = None) -> None:
-        """One ruling's time; ``question`` is set when its first part is over."""
-        seconds = self.draw(self.tutor)
-        async with self.tutor_gate:
-            await asyncio.sleep(QUESTION * seconds)
+        account.append(seconds := getattr(self, who) * self.rng.lognormvariate(-(SIGMA**2) / 2, SIGMA))
+        async with self.gates[who]:
             if question is not None:
+                await asyncio.sleep(QUESTION * seconds)
                 question.set()
-            await asyncio.sleep((1 - QUESTION) * seconds)
-
-
-_NOW: list[Pace] = []
-
-
-def keep(pace: Pace) -> None:
-    """Student and tutor in this process keep this pace from now on: verl makes loops and tools by name."""
-    _NOW[:] = [pace]
-
-
-def now() -> Pace:
-    """The pace that is kept."""
-    return _NOW[-1]
+                seconds -= QUESTION * seconds
+            await asyncio.sleep(seconds)
 
 
 def next_question(turn: int) -> str:
@@ -117,22 +90,16 @@ def next_question(turn: int) -> str:
     return f"Look at it again and tell me more about what stands in the middle of it, number {turn}."
 
 
-class SlowTutor:
+class SlowTutor(ScriptedTutor):
     """Our side's: finds everything good and asks on."""
 
-    name = "slow"
+    def __init__(self) -> None:
+        super().__init__(lambda t, _: ruling(GOOD, next_question(t + 1)))
 
     async def respond(self, exchange: TutorRequest, question: asyncio.Event | None = None) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`."""
-        began = time.perf_counter()
-        await now().tutoring(question)
-        return TutorResponse(verdict=GOOD, attack=_attack(exchange), seconds=time.perf_counter() - began)
-
-    async def check(self) -> None:
-        """Always usable."""
-
-    async def close(self) -> None:
-        """Nothing to release."""
+        await Pace.kept.take("tutor", question)
+        return await super().respond(exchange)
 
 
 class EarlyTutor(SlowTutor):
@@ -142,15 +109,11 @@ class EarlyTutor(SlowTutor):
         """See :class:`~steer_verl.types.EarlyTutor`."""
         whole = asyncio.Event()
 
-        async def question() -> Attack | NoAttack:
+        async def question() -> Any:
             await whole.wait()
-            return _attack(exchange)
+            return self.script(len(exchange.turns), exchange).attack
 
         return Pending(asyncio.ensure_future(question()), asyncio.ensure_future(self.respond(exchange, whole)))
-
-
-def _attack(exchange: TutorRequest) -> Attack:
-    return Attack(question=next_question(len(exchange.turns) + 1), strategy=AttackStrategy.DEEPEN)
 
 
 class SimulatedLoop(SteerAgentLoop):
@@ -158,74 +121,51 @@ class SimulatedLoop(SteerAgentLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.tutor = EarlyTutor() if now().early else SlowTutor()
+        self.tutor = EarlyTutor() if Pace.kept.early else SlowTutor()
 
 
-class LastAnswer:
+async def reward(data: Any) -> dict[str, Any]:
     """verl's reward worker: its side's last answer calls no tool, so here the tutor is asked. Ours calls none."""
-
-    def __init__(self) -> None:
-        self.compute_score = self
-
-    async def remote(self, data: Any) -> dict[str, Any]:
-        """``handle.compute_score.remote(data)`` (experimental/agent_loop/agent_loop.py:1031)."""
-        await now().tutoring()
-        return {"reward_score": 0.9, "reward_extra_info": {}}
+    await Pace.kept.take("tutor")
+    return {"reward_score": 0.9, "reward_extra_info": {}}
 
 
-def answered(answer: list[int], prompt_tokens: int) -> TokenOutput:
-    """What an engine gives back."""
-    extra = {"min_global_steps": 0, "max_global_steps": 0, "num_cached_tokens": max(0, prompt_tokens - 128)}
-    log_probs = [-0.5] * len(answer)
-    return TokenOutput(
-        token_ids=answer, log_probs=log_probs, stop_reason="completed", extra_fields={**extra, "global_steps": 0}
-    )
+class Answer:
+    """The student's one answer, at once: in our format, or as a call of the tool."""
 
+    def __init__(self, student: Path, loop: str) -> None:
+        from transformers import AutoTokenizer
 
-@ray.remote(num_cpus=0, max_concurrency=20_000)
-class Engine:
-    """The student's server, in a process of its own: always the same answer, at once."""
+        tokenizer, call = AutoTokenizer.from_pretrained(student), {"answer": WORDS, "turn": 1}
+        text = f"<thinking>{WORDS}</thinking><answer>{WORDS}</answer>"
+        if loop == SIDES["verl"]:
+            text = f"<tool_call>{json.dumps({'name': 'ask_tutor', 'arguments': call})}</tool_call>"
+        self.ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
 
-    def __init__(self, answer: list[int]) -> None:
-        self.answer = answer
-
-    async def generate(self, prompt_ids: list[int], **_: Any) -> Any:
+    async def generate(self, prompt_ids: list[int], **_: Any) -> TokenOutput:
         """As verl's vLLM server (workers/rollout/vllm_rollout/vllm_async_server.py)."""
-        return answered(self.answer, len(prompt_ids))
+        steps = dict.fromkeys(("min_global_steps", "max_global_steps", "global_steps"), 0)
+        more = {**steps, "num_cached_tokens": max(0, len(prompt_ids) - 128)}
+        log_probs = [-0.5] * len(self.ids)
+        return TokenOutput(token_ids=self.ids, log_probs=log_probs, stop_reason="completed", extra_fields=more)
 
 
 class Student(LLMServerClient):
-    """verl's client, which takes the answer's time; ``near``: no Ray and no engine behind it."""
+    """verl's client, which takes the answer's time; ``near``: no Ray and no other process behind it."""
 
-    def __init__(self, config: Any, answer: list[int], near: bool) -> None:
+    def __init__(self, config: Any, student: Path, loop: str, near: bool) -> None:
         from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
-        balancer = None
+        self.near, balancer = Answer(student, loop) if near else None, None
         if not near:
-            actor = ray.remote(GlobalRequestLoadBalancer).options(num_cpus=0)
-            balancer = actor.remote(servers={"engine": Engine.remote(answer)})
+            engine = ray.remote(num_cpus=0, max_concurrency=20_000)(Answer).remote(student, loop)
+            balancer = ray.remote(num_cpus=0)(GlobalRequestLoadBalancer).remote(servers={"engine": engine})
         super().__init__(config, balancer)
-        self.answer, self.near = answer, near
 
     async def generate(self, request_id: str, **arguments: Any) -> Any:
         """See :class:`LLMServerClient`."""
-        await now().answering()
-        if self.near:
-            return answered(self.answer, len(arguments["prompt_ids"]))
-        return await super().generate(request_id, **arguments)
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a run of one worker came to; seconds."""
-
-    seconds: float
-    cpu: float
-    """Of the process, all threads."""
-    loop_cpu: float
-    """Of the thread of the event loop."""
-    waits: list[list[float]]
-    """Of each dialogue, the times of its answers and rulings."""
+        await Pace.kept.take("student")
+        return await (self.near.generate(**arguments) if self.near else super().generate(request_id, **arguments))
 
 
 class Worker:
@@ -235,40 +175,31 @@ class Worker:
         from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
         from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-        keep(pace)
-        self.pace = pace
+        Pace.kept = pace
         self.loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
         _agent_loop_registry["steer_dialogue"] = {"_target_": "benchmarks.rollout.simulation.SimulatedLoop"}
-        answer = answer_ids(student, tool=self.loop == SIDES["verl"])
-        self.client, self.rewarder = Student(config, answer, near), LastAnswer()
+        self.client, self.rewarder = Student(config, student, self.loop, near), SimpleNamespace(remote=reward)
         plain = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-        self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=[self.rewarder])
+        # which calls handle.compute_score.remote(data) (experimental/agent_loop/agent_loop.py:1031)
+        rewarders = [SimpleNamespace(compute_score=self.rewarder)]
+        self.verl = plain(config=config, llm_client=self.client, reward_loop_worker_handles=rewarders)
 
-    async def play(self, rows: list[dict[str, Any]]) -> Played:
-        """Play the rows' groups to the end, as ``AgentLoopWorkerTQ.generate_sequences`` starts them."""
-        self.pace.waits.clear()
+    async def play(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Play the rows' groups to the end, as ``AgentLoopWorkerTQ.generate_sequences`` starts them.
+
+        Returns:
+            ``seconds``, those of the process's threads (``cpu``) and of the event loop's alone (``loop_cpu``), and
+            ``waits``: of each dialogue, the times of its answers and rulings.
+        """
+        waits = Pace.kept.waits
+        waits.clear()
         began, cpu, loop = time.perf_counter(), time.process_time(), time.thread_time()
         params = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
         info = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
         groups = (self.verl._run_prompt({**row, "agent_name": self.loop}, params, trajectory=info) for row in rows)
         await asyncio.gather(*groups)
-        return Played(
-            seconds=time.perf_counter() - began,
-            cpu=time.process_time() - cpu,
-            loop_cpu=time.thread_time() - loop,
-            waits=[list(waits) for waits in self.pace.waits],
-        )
-
-
-def answer_ids(student: Path, tool: bool) -> list[int]:
-    """The student's one answer: in our format, or as a call of the tool."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    call = {"name": "ask_tutor", "arguments": {"answer": WORDS, "turn": 1}}
-    plain = f"<thinking>{WORDS}</thinking><answer>{WORDS}</answer>"
-    text = f"<tool_call>{json.dumps(call)}</tool_call>" if tool else plain
-    return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        seconds, cpu, loop = time.perf_counter() - began, time.process_time() - cpu, time.thread_time() - loop
+        return {"seconds": seconds, "cpu": cpu, "loop_cpu": loop, "waits": list(waits)}
 
 
 class Lab:
@@ -276,35 +207,28 @@ class Lab:
 
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         self.folder, self.size = folder, size
-        folder.mkdir(parents=True, exist_ok=True)
         self.student = build(folder / "student")
         make_processor(0).save_pretrained(self.student)  # Qwen2.5-VL's own limits for the size of a picture
 
-    def config(self, loop: str) -> Any:
-        """The mini recipe's config for prompts with pictures of real size, played by ``loop``."""
-        rollout = "actor_rollout_ref.rollout"
-        overrides = [
-            f"mini.root={self.folder}",
-            f"mini.student={self.student}",
-            "data.max_prompt_length=6000",
-            "data.max_response_length=4000",
-            f"{rollout}.n={N}",
-            f"{rollout}.agent.default_agent_loop={loop}",
-            f"{rollout}.multi_turn.max_assistant_turns={TURNS}",
-            f"{rollout}.multi_turn.format=hermes",
-            f"{rollout}.multi_turn.function_tool_path={HERE / 'tool.py'}",
-            f"{rollout}.custom.steer.max_answer_tokens=200",
-            f"{rollout}.custom.steer.tutor.holdout=null",
-            f"{rollout}.custom.steer.cache=null",
-        ]
-        return compose(RECIPE, "grpo", overrides)
+    def config(self, side: str) -> Any:
+        """The mini recipe's config for prompts with pictures of real size, played by the loop of ``side``."""
+        given = {
+            "root": self.folder,
+            "student": self.student,
+            "loop": SIDES[side],
+            "n": N,
+            "turns": TURNS,
+            "here": HERE,
+        }
+        lines = yaml.safe_load((HERE / "simulation.yaml").read_text())
+        return compose(RECIPE, "grpo", [line.format_map(given) for line in lines])
 
     def picture(self, number: int) -> str:
         """A file of that number: soft colours, as a photograph's, and no two alike."""
-        path = self.folder / f"picture-{self.size[0]}x{self.size[1]}-{number}.jpg"
-        if not path.exists():
-            from PIL import Image
+        from PIL import Image
 
+        path = self.folder / f"picture-{number}.jpg"
+        if not path.exists():
             small = Image.frombytes("RGB", (16, 12), random.Random(number).randbytes(16 * 12 * 3))
             small.resize(self.size, Image.Resampling.BICUBIC).save(path, quality=90)
         return str(path)
@@ -314,31 +238,25 @@ class Lab:
         found = []
         for number in range(prompts):
             paths = tuple(self.picture(number * pictures + i) for i in range(pictures))
-            opening = UserTurn(text="<image>" * pictures + "What is this?", images=paths)
-            later = (UserTurn(text=f"And what else, number {t}?") for t in range(1, TURNS))
-            seed = Seed(id=f"s{number}", turns=(opening, *later))
+            asked = ["<image>" * pictures + "What is this?", *(f"And what else, number {t}?" for t in range(1, TURNS))]
+            turns = [UserTurn(text=text, images=paths if t == 0 else ()) for t, text in enumerate(asked)]
+            seed = Seed(id=f"s{number}", turns=tuple(turns)).model_dump_json()
             content = [*({"type": "image", "image": path} for path in paths), {"type": "text", "text": "What is this?"}]
-            found.append(
-                {
-                    "raw_prompt": [{"role": "user", "content": content}],
-                    "extra_info": {"seed": seed.model_dump_json(), "split": "train", "index": number},
-                    "index": number,
-                    "data_source": "rollout",
-                    "uid": uuid4().hex,
-                    "global_steps": 1,
-                }
-            )
+            about = {"index": number, "data_source": "rollout", "uid": uuid4().hex, "global_steps": 1}
+            prompt = [{"role": "user", "content": content}]
+            info = {"seed": seed, "split": "train", "index": number}
+            found.append({"raw_prompt": prompt, "extra_info": info, **about})
         return found
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Lab]:
+    def running(self) -> Iterator[None]:
         """With Ray and the queue."""
         import transfer_queue as tq
 
         ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            tq.init(self.config(SIDES["verl"]).transfer_queue)
-            yield self
+            tq.init(self.config("verl").transfer_queue)
+            yield
             tq.close()
         finally:
             ray.shutdown()
@@ -352,9 +270,9 @@ class Lab:
 
     def worker(self, side: str, pace: Pace) -> Worker:
         """A fresh worker of verl's in this process, its student behind verl's client, its load balancer and Ray."""
-        return Worker(self.config(SIDES[side]), self.student, pace, near=False)
+        return Worker(self.config(side), self.student, pace, near=False)
 
     def crew(self, side: str, paces: Sequence[Pace]) -> list[Any]:
         """Workers in processes of their own, one for each pace, as verl has them (``rollout.agent.num_workers``)."""
-        actor = ray.remote(Worker).options(num_cpus=0, max_concurrency=4)
-        return [actor.remote(self.config(SIDES[side]), self.student, pace, near=True) for pace in paces]
+        actor = ray.remote(num_cpus=0, max_concurrency=4)(Worker)
+        return [actor.remote(self.config(side), self.student, pace, near=True) for pace in paces]

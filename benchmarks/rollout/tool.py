@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from verl.tools.function_tool import function_tool
 
-from benchmarks.rollout.simulation import next_question, now
+from benchmarks.rollout.simulation import Pace, next_question
 
 
 @function_tool("ask_tutor")
@@ -15,5 +15,5 @@ async def ask_tutor(answer: str, turn: int) -> str:
         answer: What you answer.
         turn: Its number.
     """
-    await now().tutoring()
+    await Pace.kept.take("tutor")
     return next_question(turn)

@@ -24,9 +24,8 @@ from benchmarks.rollout.simulation import QUESTION, SIDES, TURNS, Lab, N, Pace
 WORKERS = 2
 """Processes; verl's default is 8. This many cores had the machine of the committed figures."""
 PROMPTS = 64
-TUTOR, STUDENT = {"tutor_slots": 40}, {"student_slots": 20}
+LIMITS = {"tutor: 40 at once": {"tutor_slots": 40}, "student: 20 at once": {"student_slots": 20}}
 """Turns that a limited tutor or student works on at once: 64 s of work for either."""
-LIMITS = {"tutor: 40 at once": TUTOR, "student: 20 at once": STUDENT}
 CURVE = (35, 320, 1280, 2560)
 """Dialogues. The queue keeps every rollout's pixels until a trainer takes them, so these pictures are of 224 x 224."""
 
@@ -40,19 +39,19 @@ def run(lab: Lab, side: str, dialogues: int, workers: int = WORKERS, seed: int =
     for worker in crew:
         ray.kill(worker)
     lab.empty_queue()
-    waits = [dialogue for one in played for dialogue in one.waits]
+    waits = [dialogue for one in played for dialogue in one["waits"]]
     path = max(shortest(dialogue, QUESTION if pace.get("early") else 1.0) for dialogue in waits)
     slots = (pace.get("student_slots"), pace.get("tutor_slots"))
     work = max(sum(sum(d[first::2]) for d in waits) / n if n else 0.0 for first, n in enumerate(slots))
-    wall, turns = max(one.seconds for one in played), len(waits) * TURNS
+    wall, turns = max(one["seconds"] for one in played), len(waits) * TURNS
     found = {
         "dialogues": len(waits),
         "wall": wall,
         "critical_path": path,
         "work_over_capacity": work,
         "over_bound": wall / max(path, work),
-        "cpu_ms_per_turn": 1e3 * sum(one.cpu for one in played) / turns,
-        "loop_ms_per_turn": 1e3 * sum(one.loop_cpu for one in played) / turns,
+        "cpu_ms_per_turn": 1e3 * sum(one["cpu"] for one in played) / turns,
+        "loop_ms_per_turn": 1e3 * sum(one["loop_cpu"] for one in played) / turns,
     }
     print(side, json.dumps(pace), json.dumps(found), file=sys.stderr, flush=True)
     return found
@@ -80,16 +79,14 @@ def compare(lab: Lab, limit: str, repeats: int, workers: int, **slots: int) -> t
 
 def no_limit(folder: Path) -> dict[str, Any]:
     """Without a limit, and the curve of our cost per turn."""
-    lab = Lab(folder, (512, 512))
+    lab, small = Lab(folder, (512, 512)), Lab(folder / "small", (224, 224))
     with lab.running():
         row, runs = compare(lab, "no limit", 3, WORKERS)
-        small = Lab(folder / "small", (224, 224))
         points = [run(small, "ours", dialogues) for dialogues in CURVE]
     costs = [point["cpu_ms_per_turn"] for point in points]
     flat = costs[-1] / median(costs)
     what = f"CPU of a turn at {CURVE[-1]} dialogues against the median of {CURVE[0]}..{CURVE[-1]}"
-    rows = [row, Row(what, "", flat, None, "flat: at most 1.25", flat <= 1.25)]
-    return {"rows": [row.as_dict() for row in rows], "runs": runs, "curve": points}
+    return {"rows": [row, Row(what, "", flat, None, "flat: at most 1.25", flat <= 1.25)], "runs": runs, "curve": points}
 
 
 def limits(folder: Path) -> dict[str, Any]:
@@ -97,23 +94,23 @@ def limits(folder: Path) -> dict[str, Any]:
     lab = Lab(folder, (512, 512))
     with lab.running():
         found = [compare(lab, limit, 1, 1, **slots) for limit, slots in LIMITS.items()]
-    return {"rows": [row.as_dict() for row, _ in found], "runs": [one for _, runs in found for one in runs]}
+    return {"rows": [row for row, _ in found], "runs": [one for _, runs in found for one in runs]}
 
 
 def order(folder: Path) -> dict[str, Any]:
     """The question told first beside the verdict awaited, in turns: our loop, the same student and tutor."""
-    cases: dict[str, tuple[dict[str, int], int, float]] = {
-        "no limit on the tutor": ({}, WORKERS, 0.70),
-        "tutor: 40 at once": (TUTOR, 1, 1.05),
-    }
-    lab, rows = Lab(folder, (512, 512)), []
+    lab, rows, tutor = Lab(folder, (512, 512)), [], "tutor: 40 at once"
+    cases = (("no limit on the tutor", {}, WORKERS, 0.70), (tutor, LIMITS[tutor], 1, 1.05))
     with lab.running():
-        for limit, (slots, workers, most) in cases.items():
-            walls: dict[bool, list[float]] = {False: [], True: []}
-            for repeat in range(3):
-                for early, seconds in walls.items():
-                    seconds.append(run(lab, "ours", PROMPTS * N, workers, repeat, early=early, **slots)["wall"])
-            first, awaited = median(walls[True]), median(walls[False])
+        for limit, slots, workers, most in cases:
+            walls = [
+                [
+                    run(lab, "ours", PROMPTS * N, workers, repeat, early=early, **slots)["wall"]
+                    for early in (True, False)
+                ]
+                for repeat in range(3)
+            ]
+            first, awaited = map(median, zip(*walls, strict=True))
             what, met = f"{PROMPTS * N} dialogues, {limit}: wall time", first <= most * awaited
             rows.append(Row(what, "s", first, awaited, f"ratio <= {most:g}", met, "the verdict awaited"))
-    return {"rows": [row.as_dict() for row in rows]}
+    return {"rows": rows}

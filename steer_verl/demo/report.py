@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from steer_verl.demo.runner import durations, run
 from steer_verl.demo.stage import Stage
 from steer_verl.demo.stages import STUDENTS, TITLES, Plan, stages
-from steer_verl.eval.differences import differences
-from steer_verl.eval.estimate import ranged
+from steer_verl.eval.differences import Difference, differences
+from steer_verl.eval.estimate import Estimate, ranged
 from steer_verl.eval.figures import Figures, figures_of
-from steer_verl.eval.runs import EvalRun, read_run
+from steer_verl.eval.runs import read_run
 from steer_verl.eval.summary import marked
 from steer_verl.records import write_whole
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from steer_verl.plots import Curve
 
 ROWS: dict[str, tuple[str, int]] = {
@@ -34,6 +32,11 @@ ROWS: dict[str, tuple[str, int]] = {
     "unrated": ("unrated turns (%)", 1),
 }
 """Measure -> how it is called in the table, and its decimals."""
+
+NOTE = (
+    "{dialogues} dialogues on unseen scenes, {attacked} of them attacked ({attack}), the same for each student. "
+    "Intervals: 95 %, over dialogues; differences are paired by dialogue."
+)
 
 
 def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def write_report(plan: Plan, todo: Sequence[Stage]) -> dict[str, Any]:
         DataError: an evaluation is not finished.
     """
     from rich.console import Console
+    from rich.markdown import Markdown
 
     from steer_verl.plots import survival_plot
     from steer_verl.report.write import write_report as write_page
@@ -62,42 +66,41 @@ def write_report(plan: Plan, todo: Sequence[Stage]) -> dict[str, Any]:
     runs = {name: read_run(plan.out / "eval" / name) for name in STUDENTS}
     figures = {name: figures_of(marked(run), run.about.mark_settings) for name, run in runs.items()}
     last = min(found.reach for found in figures.values())
-    summaries = {name: _summary(runs[name], figures[name], last) for name in STUDENTS}
-    gain = {name: d.model_dump() for name, d in differences(figures["grpo"], figures["sft"], last=last).items()}
-    seconds = durations(todo, plan.out)
-    report = {"seed": plan.seed, "quick": plan.quick, "students": summaries, "gain": gain, "seconds": seconds}
+    students = {name: found.estimates(last) for name, found in figures.items()}
+    gain = differences(figures["grpo"], figures["sft"], last=last)
+    played = runs["base"].dialogues
+    report = {
+        "seed": plan.seed,
+        "quick": plan.quick,
+        "dialogues": len(played),
+        "attacked": sum(dialogue.attacked for dialogue in played),
+        "survival_turn": last,
+        "students": {name: _plain(found) for name, found in students.items()},
+        "gain": _plain(gain),
+        "seconds": durations(todo, plan.out),
+    }
     write_whole(plan.out / "report.json", json.dumps(report, indent=1) + "\n")
-    write_whole(plan.out / "report.md", markdown(summaries, gain))
-    picture = survival_plot(
+    note = NOTE.format(**report, attack=runs["base"].about.attack)
+    columns = list(students.values())
+    write_whole(plan.out / "report.md", f"{table(columns, gain, last)}\n\n{note}\n")
+    survival_plot(
         {TITLES[name]: curve_of(found) for name, found in figures.items()},
         plan.out / "survival.png",
         "Survival under adaptive attack",
-        f"{summaries['sft']['attacked']} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
+        f"{report['attacked']} attacked dialogues on unseen scenes, the same for each student; 95 % bands",
         last,
     )
-    page = write_page(
+    write_page(
         [run.folder for run in runs.values()],
         plan.out / "report.html",
         training=[log for log in (plan.out / "logs" / "grpo.log",) if log.is_file()],
         title="The miniature laboratory under adaptive attack",
     )
     console = Console()
-    console.print(terminal(summaries, gain))
-    for what, where in (("page", page), ("table", plan.out / "report.md"), ("plot", picture)):
-        console.print(f"{what}: {where}", highlight=False, markup=False, soft_wrap=True)
+    console.print(Markdown(f"{table(columns, gain, last, intervals=False)}\n\n{note}"))
+    for what, file in (("page", "report.html"), ("table", "report.md"), ("plot", "survival.png")):
+        console.print(f"{what}: {plan.out / file}", highlight=False, markup=False, soft_wrap=True)
     return report
-
-
-def _summary(run: EvalRun, found: Figures, last: int) -> dict[str, Any]:
-    """Every figure of one student, as plain JSON values."""
-    return {
-        "attack": run.about.attack,
-        "dialogues": len(run.dialogues),
-        "attacked": sum(d.attacked for d in run.dialogues),
-        "turns": sum(len(d.turns) for d in run.dialogues),
-        "survival_turn": last,
-        "measures": {name: figure.model_dump() for name, figure in found.estimates(last).items()},
-    }
 
 
 def curve_of(found: Figures) -> Curve:
@@ -109,49 +112,25 @@ def curve_of(found: Figures) -> Curve:
     return Curve(*([1.0, *(getattr(s, name) / 100 for s in turns)] for name in ("value", "low", "high")))
 
 
-def cell(values: Mapping[str, Any] | None, decimals: int, *, signed: bool = False) -> str:
-    """``value [low to high]`` of a figure in ``report.json``; a dash when it is undefined."""
-    found = values or {"value": None, "low": None, "high": None}
-    return ranged(found["value"], found["low"], found["high"], decimals, signed=signed)
+def table(
+    students: Sequence[Mapping[str, Estimate]], gain: Mapping[str, Difference], last: int, *, intervals: bool = True
+) -> str:
+    """In Markdown: each student's measures, and what GRPO added, always with its interval; ``last`` is survival's turn.
 
-
-def cells(summaries: Mapping[str, Any], gain: Mapping[str, Any], *, intervals: bool = True) -> list[list[str]]:
-    """The table's rows: the measure, each student's value, and what GRPO added, always with its interval."""
-    rows = []
+    A terminal of 80 columns has no room for the students' ``intervals``.
+    """
+    lines = [["", *TITLES.values(), "GRPO - SFT"], ["---", *["---:"] * (len(students) + 1)]]
     for name, (title, decimals) in ROWS.items():
-        title = title.format(turn=next(iter(summaries.values()))["survival_turn"])
-        students = [cell(summary["measures"].get(name), decimals) for summary in summaries.values()]
-        students = students if intervals else [text.partition(" ")[0] for text in students]
-        rows.append([title, *students, cell(gain.get(name), decimals, signed=True)])
-    return rows
+        cells = [cell(measures.get(name), decimals) for measures in students]
+        cells = cells if intervals else [text.partition(" ")[0] for text in cells]
+        lines.append([title.format(turn=last), *cells, cell(gain.get(name), decimals, signed=True)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def markdown(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
-    """The table in Markdown."""
-    header = ["", *(TITLES[name] for name in summaries), "GRPO - SFT"]
-    rows = [header, ["---"] * len(header), *cells(summaries, gain)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", _note(summaries), ""])
+def cell(found: Estimate | Difference | None, decimals: int, *, signed: bool = False) -> str:
+    """``value [low to high]``; a dash for what is undefined."""
+    return ranged(found.value, found.low, found.high, decimals, signed=signed) if found else "-"
 
 
-def terminal(summaries: Mapping[str, Any], gain: Mapping[str, Any]) -> Table:
-    """The table for a terminal of 80 columns: intervals for the difference only."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    title = "Held-out scenes, adaptive attack"
-    table = Table(title=title, title_justify="left", caption=_note(summaries), caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    for name in (*(TITLES[name] for name in summaries), "GRPO - SFT"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in cells(summaries, gain, intervals=False):
-        table.add_row(*row)
-    return table
-
-
-def _note(summaries: Mapping[str, Any]) -> str:
-    first = next(iter(summaries.values()))
-    return (
-        f"{first['dialogues']} dialogues on unseen scenes, {first['attacked']} of them attacked ({first['attack']}), "
-        "the same for each student. Intervals: 95 %, over dialogues; differences are paired by dialogue."
-    )
+def _plain(found: Mapping[str, Estimate | Difference]) -> dict[str, Any]:
+    return {name: figure.model_dump() for name, figure in found.items()}

@@ -24,16 +24,13 @@ from typing import Any
 from rich.console import Console
 
 from steer_verl.demo.display import Display
-from steer_verl.demo.sources import READ
 from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
 from steer_verl.records import write_whole
+from steer_verl.report.training import Step, parse_step
 from steer_verl.text import clock_text, one_line
-
-STEP = re.compile(r"\bstep:(\d+) - ")
-"""How verl's console logger begins a line (utils/logger/aggregate_logger.py:27)."""
 
 TRACKER = "latest_checkpointed_iteration.txt"
 """verl's own note of the last complete checkpoint (utils/checkpoint/checkpoint_manager.py)."""
@@ -72,24 +69,24 @@ def run(
     with held(out), terminable():
         for record in out.glob("stages/**/*.running"):
             clear_earlier(record)
-        keys, stopping = stage_keys(stages, out), threading.Event()
-        waiting = [stage for stage in stages if not is_done(stage, keys[stage.name], out)]
-        undone, busy, failures = {stage.name for stage in waiting}, dict[Future[None], Stage](), list[StageFailed]()
+        marks, stopping = marks_of(stages, out), threading.Event()
+        waiting = [s for s in stages if _noted(s, out).get("done") != marks[s.name] or not s.result.exists()]
+        undone, busy, failures = {stage.name for stage in waiting}, dict[Future[None], str](), list[StageFailed]()
         end = time.monotonic() + 3600 * hours if hours is not None else math.inf
         with Display(stages, undone, console, lanes) as display, ThreadPoolExecutor(lanes) as pool:
             try:
                 while True:
-                    for stage in [stage for stage in waiting if not undone & set(stage.after)][: lanes - len(busy)]:
-                        if time.monotonic() < end:
-                            waiting.remove(stage)
-                            busy[pool.submit(_run, stage, keys[stage.name], out, display, stopping)] = stage
+                    ready = [stage for stage in waiting if not undone & set(stage.after) and time.monotonic() < end]
+                    for stage in ready[: lanes - len(busy)]:
+                        waiting.remove(stage)
+                        busy[pool.submit(_run, stage, marks[stage.name], out, display, stopping)] = stage.name
                     if not busy:
                         break
                     for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                        stage = busy.pop(future)
+                        name = busy.pop(future)
                         try:
                             future.result()
-                            undone.remove(stage.name)
+                            undone.remove(name)
                         except StageFailed as error:
                             failures.append(error)
             except BaseException:
@@ -99,12 +96,15 @@ def run(
         raise failures[0]
 
 
-def stage_keys(stages: Sequence[Stage], out: Path) -> dict[str, str]:
-    """The key of each stage; a stage comes after those it depends on."""
+def marks_of(stages: Sequence[Stage], out: Path) -> dict[str, str]:
+    """Stage -> what its marker holds when it is done: its key, and where it lies if its files name paths.
+
+    A stage comes after those it depends on.
+    """
     keys: dict[str, str] = {}
     for stage in stages:
         keys[stage.name] = stage_key(stage, [keys[name] for name in stage.after], out)
-    return keys
+    return {stage.name: keys[stage.name] + f" {out.resolve()}" * stage.names_paths for stage in stages}
 
 
 def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
@@ -112,32 +112,21 @@ def stage_key(stage: Stage, before: Sequence[str], out: Path) -> str:
     place, argv = str(out), list(stage.argv)
     for spelt in (hydra_text(glob.escape(place)), hydra_text(place), json.dumps(place)[1:-1], place):
         argv = [word.replace(spelt, "OUT") for word in argv]
-    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files_of(stage.sources)]
+    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in stage.sources]
     return hashlib.sha256(json.dumps([stage.name, argv, list(before), files]).encode()).hexdigest()
 
 
-def is_done(stage: Stage, key: str, out: Path) -> bool:
-    """Whether an earlier run finished this very stage."""
-    return _read(_marker(stage, out)).get("done") == _mark(stage, key, out) and stage.result.exists()
-
-
-def _mark(stage: Stage, key: str, out: Path) -> str:
-    """What the marker holds: the key, and of a stage that names paths where they lie."""
-    return f"{key} {out.resolve()}" if stage.names_paths else key
-
-
-def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threading.Event) -> None:
+def _run(stage: Stage, mark: str, out: Path, display: Display, stopping: threading.Event) -> None:
     """One stage to its end, in a thread of its own.
 
     Raises:
         StageFailed: see :func:`run`.
     """
-    marker, log, began = _marker(stage, out), log_path(stage, out), time.monotonic()
-    mark = _mark(stage, key, out)
+    marker, log, began = _marker(stage, out), out / "logs" / f"{stage.name}.log", time.monotonic()
 
     def on_line(line: str) -> None:
-        if match := STEP.search(line):
-            display.step(stage, int(match.group(1)), metric(line, *stage.watch))
+        if step := parse_step(line):
+            display.step(stage, int(step["step"]), metric(step, *stage.watch))
 
     def tick() -> None:
         if stopping.is_set():
@@ -145,7 +134,7 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
         display.tick()
 
     try:
-        if _read(marker).get("begun") != mark:
+        if _noted(stage, out).get("begun") != mark:
             shutil.rmtree(stage.folder, ignore_errors=True)
         stage.folder.mkdir(parents=True, exist_ok=True)
         write_whole(marker, json.dumps({"begun": mark}))
@@ -166,8 +155,8 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
             raise StageFailed(f"ended without writing {stage.result}")
         seconds = time.monotonic() - began
         write_whole(marker, json.dumps({"begun": mark, "done": mark, "seconds": round(seconds, 1)}))
-        if stage.keep:  # hundreds of megabytes of many steps' optimizer states, and nothing more to resume
-            shutil.rmtree(stage.folder / Path(stage.checkpoint).parts[0], ignore_errors=True)
+        if stage.checkpoint and stage.keep:  # many steps' optimizer states, and nothing more to resume
+            shutil.rmtree(_checkpoints(stage), ignore_errors=True)
     except (StageFailed, OSError) as error:
         lines = [line for line in Tail(log).lines() if line.strip()] if log.exists() else []
         shown = [f"    {one_line(line, 200)}" for line in lines[-SHOWN_LINES:]]
@@ -179,23 +168,20 @@ def _run(stage: Stage, key: str, out: Path, display: Display, stopping: threadin
 
 def trained(stage: Stage) -> bool:
     """Whether the last checkpoint is there already: the run was killed between saving it and saying so."""
-    if not stage.checkpoint:
-        return False
-    tracker = stage.folder / Path(stage.checkpoint).parts[0] / TRACKER
-    return stage.model(stage.steps).is_dir() and tracker.is_file() and tracker.read_text().strip() == str(stage.steps)
+    tracker = _checkpoints(stage) / TRACKER
+    whole = bool(stage.checkpoint) and stage.model(stage.steps).is_dir() and tracker.is_file()
+    return whole and tracker.read_text().strip() == str(stage.steps)
 
 
 def publish(stage: Stage) -> None:
     """Copy the trained models to ``folder/hf`` and ``folder/hf-<step>``, each in one step for who looks."""
-    wanted = {"hf": stage.steps, **{f"hf-{step}": step for step in stage.keep}} if stage.checkpoint else {}
-    for name, step in wanted.items():
-        if not stage.model(step).is_dir():
-            continue
-        fresh = stage.folder / f"{name}.new"
-        for old in (fresh, stage.folder / name):
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(stage.model(step), fresh)
-        fresh.rename(stage.folder / name)
+    for name, step in {"hf": stage.steps, **{f"hf-{step}": step for step in stage.keep}}.items():
+        if stage.checkpoint and stage.model(step).is_dir():
+            fresh = stage.folder / f"{name}.new"
+            for old in (fresh, stage.folder / name):
+                shutil.rmtree(old, ignore_errors=True)
+            shutil.copytree(stage.model(step), fresh)
+            fresh.rename(stage.folder / name)
 
 
 def advice(said: str) -> str:
@@ -203,39 +189,31 @@ def advice(said: str) -> str:
     return next(advice for pattern, advice in ADVICE if re.search(pattern, said, re.IGNORECASE))
 
 
-def metric(line: str, name: str, label: str) -> str:
-    """The metric ``name`` of a line of verl's console logger as ``label value``; empty if it is not there."""
-    match = re.search(rf" - {re.escape(name)}:(?:np\.float\d+\()?([-+.\de]+)", line) if name else None
-    return f"{label} {float(match.group(1)):.3g}" if match else ""
+def metric(step: Step, name: str, label: str) -> str:
+    """The metric ``name`` of a step as ``label value``; empty if it is not there."""
+    return f"{label} {step[name]:.3g}" if name in step else ""
 
 
 def durations(stages: Sequence[Stage], out: Path) -> dict[str, float]:
     """Seconds that each finished stage took in the run that finished it."""
-    seconds = {stage.name: _read(_marker(stage, out)).get("seconds") for stage in stages}
+    seconds = {stage.name: _noted(stage, out).get("seconds") for stage in stages}
     return {name: float(value) for name, value in seconds.items() if value is not None}
 
 
-def log_path(stage: Stage, out: Path) -> Path:
-    """The log of a stage."""
-    return out / "logs" / f"{stage.name}.log"
+def _checkpoints(stage: Stage) -> Path:
+    return stage.folder.joinpath(*Path(stage.checkpoint).parts[:1])
 
 
 def _marker(stage: Stage, out: Path) -> Path:
     return out / "stages" / f"{stage.name}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _noted(stage: Stage, out: Path) -> dict[str, Any]:
+    """What the marker says: the marks with which the stage was begun and done, and the seconds that it took."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(_marker(stage, out).read_text()))
     except (OSError, ValueError):
         return {}
-
-
-def files_of(sources: Sequence[Path]) -> Iterator[Path]:
-    """The files among ``sources`` and below its folders that can change a result."""
-    for source in sources:
-        found = sorted(source.rglob("*")) if source.is_dir() else [source]
-        yield from (path for path in found if path.suffix in READ)
 
 
 @contextmanager

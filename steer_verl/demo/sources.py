@@ -37,7 +37,8 @@ def data_code() -> tuple[Path, ...]:
 
 def supervised_code() -> tuple[Path, ...]:
     """Of verl's SFT trainer: what it learns from is in files."""
-    return tuple(CODE / "steer_verl" / name for name in _TRAINER)
+    root = CODE / "steer_verl"
+    return tuple(path for path in _package("steer_verl") if path.relative_to(root).parts[0] in _TRAINER)
 
 
 def grpo_code() -> tuple[Path, ...]:
@@ -53,7 +54,6 @@ def eval_code() -> tuple[Path, ...]:
 
 def _package(name: str, *but: str) -> tuple[Path, ...]:
     """The files of a package that can change a result, but for those named, folders or files."""
-    root = CODE / name
-    left_out = [root / part for part in but]
-    found = (path for path in root.rglob("*") if path.suffix in READ)
+    left_out = [CODE / name / part for part in but]
+    found = (path for path in (CODE / name).rglob("*") if path.suffix in READ)
     return tuple(sorted(path for path in found if not any(path.is_relative_to(part) for part in left_out)))

@@ -10,15 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Typical:
-    """Seconds on two cores: until the first step, per step, and from the last step to the end."""
+    """Seconds on two cores: of each step, and (``start``) of all that is not a step."""
 
     start: float
     step: float = 0.0
-    close: float = 0.0
 
     def total(self, steps: int) -> float:
         """The whole stage."""
-        return self.start + steps * self.step + self.close
+        return self.start + steps * self.step
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Stage:
     after: tuple[str, ...] = ()
     """Names of the stages that it needs; they come before it."""
     sources: tuple[Path, ...] = ()
-    """Files and folders of our own code and settings that the result depends on."""
+    """Files of our own code and settings that the result depends on."""
     steps: int = 0
     """Training steps, which the log counts; 0 if it does not."""
     checkpoint: str = ""

@@ -8,7 +8,12 @@
     out/sft/hf          Stage II                           out/survival.png           the plot
     out/grpo/hf         Stage III                          out/logs, out/stages       whole outputs, and what is done
 
-Other programs of many runs (benchmarks/lab) make theirs of the same parts.
+Other programs of many runs (benchmarks/lab) make theirs of the same parts. Each maker of a stage takes
+
+- ``plan``: where it runs, with which seed;
+- ``name``: of the stage and of its folder; ``title``: for the display;
+- ``student``: folder of the model that it begins at; ``after``: stages that it needs;
+- ``ablation``: an option of the recipe's group of that name.
 """
 
 from __future__ import annotations
@@ -44,9 +49,9 @@ LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grp
 TYPICAL = {
     "data": Typical(45),
     "model": Typical(15),
-    "pretrain": Typical(start=30, step=1.1, close=3),
-    "sft": Typical(start=30, step=1.3, close=3),
-    "grpo": Typical(start=110, step=13.0, close=15),
+    "pretrain": Typical(start=33, step=1.1),
+    "sft": Typical(start=33, step=1.3),
+    "grpo": Typical(start=125, step=13.0),
     "eval": Typical(start=8, step=0.1),
 }
 """Seconds on two cores, a step of an evaluation being a dialogue; benchmarks/mini.md has what a whole run took."""
@@ -63,11 +68,6 @@ class Plan:
     """Begins the names of the stages, where several plans are run together: ``seed-3/``."""
     threads: int | None = None
     """Threads of each stage; every core unless given, for the processes of a Ray run take turns and wait asleep."""
-
-    @property
-    def root(self) -> Path:
-        """Where the stages run."""
-        return self.out.parent if self.part else self.out
 
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
@@ -90,17 +90,15 @@ def stages(plan: Plan) -> list[Stage]:
     """
     if not (RECIPE / "grpo.yaml").is_file():
         raise SteerError(f"{RECIPE}: no mini recipe; run the demo from a clone of the repository")
-    out, limit = plan.out, 12 if plan.quick else DIALOGUES
-    evaluations = [
-        evaluation(plan, name, title, out / student / "hf", (student,), out / "data" / "rl_test.jsonl", limit=limit)
-        for name, (student, title) in STUDENTS.items()
-    ]
-    sft = supervised(plan, "sft", "Stage II: SFT", out / "pretrain" / "hf", ("pretrain",))
+    out, tests, limit = plan.out, plan.out / "data" / "rl_test.jsonl", 12 if plan.quick else DIALOGUES
     return [
         *base(plan),
-        sft,
+        supervised(plan, "sft", "Stage II: SFT", out / "pretrain" / "hf", ("pretrain",)),
         grpo(plan, "grpo", "Stage III: GRPO with the tutor", out / "sft" / "hf", ("sft",)),
-        *evaluations,
+        *(
+            evaluation(plan, name, title, out / maker / "hf", (maker,), tests, limit=limit)
+            for name, (maker, title) in STUDENTS.items()
+        ),
     ]
 
 
@@ -124,39 +122,19 @@ def data(plan: Plan) -> Stage:
 
 def written(plan: Plan, name: str, title: str, words: Sequence[str], result: str, kind: str = "data") -> Stage:
     """A stage of a module's command, ``words``, that writes a folder."""
-    folder = plan.out / name
-    argv = (sys.executable, "-m", *words, "--out", str(folder), "--seed", str(plan.seed))
-    stage = Stage(plan.part + name, title, argv, folder, folder / result, TYPICAL[kind], LIMITS[kind])
-    return replace(stage, sources=data_code(), names_paths=kind == "data")
+    argv = ("-m", *words, "--out", str(plan.out / name), "--seed", str(plan.seed))
+    stage = _stage(plan, name, title, kind, argv, plan.out / name / result, ())
+    return replace(stage, sources=data_code(), names_paths=kind == "data", env={})
 
 
 def supervised(
-    plan: Plan,
-    name: str,
-    title: str,
-    student: Path,
-    after: tuple[str, ...],
-    *,
-    config: str = "",
-    ablation: str = "",
+    plan: Plan, name: str, title: str, student: Path, after: tuple[str, ...], *, config: str = "", ablation: str = ""
 ) -> Stage:
-    """A stage of verl's SFT trainer under torchrun; it resumes from its own last checkpoint.
-
-    Args:
-        plan: where, with which seed.
-        name: of the stage, and of its folder.
-        title: for the display.
-        student: folder of the model that it begins at.
-        after: stages that it needs.
-        config: the recipe's yaml; ``name`` unless given.
-        ablation: an option of the recipe's group of that name.
-    """
-    config = config or name
-    folder, steps = plan.out / name, plan.steps(config)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=1")
-    overrides = (
-        *_ablation(ablation),
-        override("mini.root", plan.out),
+    """A stage of verl's SFT trainer under torchrun; ``config`` is the recipe's yaml, ``name`` unless given."""
+    config, folder = config or name, plan.out / name
+    steps, torchrun = plan.steps(config), ("torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=1")
+    argv = (
+        *("-m", *torchrun, "-m", "verl.trainer.sft_trainer", *_settings(plan, config, ablation)),
         override("model.path", student),
         f"trainer.seed={plan.seed}",
         override("trainer.default_local_dir", folder / "checkpoints"),
@@ -165,20 +143,12 @@ def supervised(
         "trainer.max_ckpt_to_keep=1",
         "trainer.resume_mode=auto",
     )
-    return Stage(
-        plan.part + name,
-        title,
-        (sys.executable, *torchrun, "-m", "verl.trainer.sft_trainer", *_config(plan, config), *overrides),
-        folder,
-        folder / "hf" / "model.safetensors",
-        TYPICAL[config],
-        LIMITS[config],
-        after,
-        sources=(RECIPE / "supervised.yaml", RECIPE / f"{config}.yaml", *_option(ablation), *supervised_code()),
+    return replace(
+        _stage(plan, name, title, config, argv, folder / "hf" / "model.safetensors", after),
+        sources=(*_recipes("supervised", config, ablation=ablation), *supervised_code()),
         steps=steps,
         checkpoint="checkpoints/global_step_{step}/huggingface",
         watch=("train/loss", "loss"),
-        env=plan.env,
     )
 
 
@@ -194,26 +164,17 @@ def grpo(
     more: Sequence[str] = (),
     keep: Sequence[int] = (),
 ) -> Stage:
-    """Stage III by verl's own GRPO trainer, vLLM rollout and the embedded tutor; it resumes like any run of verl.
+    """Stage III by verl's own GRPO trainer, vLLM rollout and the embedded tutor.
 
-    Args:
-        plan: where, with which seed.
-        name: of the stage, and of the folder that the recipe gives it (``mini.run``).
-        title: for the display.
-        student: folder of the model that it begins at.
-        after: stages that it needs.
-        ablation: an option of the recipe's group of that name.
-        train: file of the dialogues' seeds; unless given the plan's own.
-        more: further overrides.
-        keep: steps whose models are kept too (``hf-<step>``); the last of them is the last of the run.
+    ``train`` is the file of the dialogues' seeds, the plan's own unless given; ``more`` are further overrides; the
+    models of the steps in ``keep`` are kept (``hf-<step>``), and the last of them ends the run.
     """
-    folder, steps = plan.out / name, keep[-1] if keep else plan.steps("grpo")
-    overrides = (
-        *_ablation(ablation),
-        override("mini.root", plan.out),
+    steps = keep[-1] if keep else plan.steps("grpo")
+    argv = (
+        *("-m", "verl.trainer.main_ppo", *_settings(plan, "grpo", ablation)),
         override("mini.run", name),
         # vLLM and Hugging Face's datasets take paths for patterns: one is told from where the stage runs, one escaped
-        override("mini.student", os.path.relpath(student, plan.root)),
+        override("mini.student", os.path.relpath(student, plan.out.parent if plan.part else plan.out)),
         override("data.train_files", glob.escape(str(train or plan.out / "data" / "rl_train.parquet"))),
         override("data.val_files", glob.escape(str(plan.out / "data" / "rl_val.parquet"))),
         f"data.seed={plan.seed}",
@@ -223,21 +184,13 @@ def grpo(
         *((f"trainer.save_freq={keep[0]}", f"trainer.max_actor_ckpt_to_keep={steps}") if keep else ()),
         *more,
     )
-    return Stage(
-        plan.part + name,
-        title,
-        (sys.executable, "-m", "verl.trainer.main_ppo", *_config(plan, "grpo"), *overrides),
-        folder,
-        folder / "hf" / "model.safetensors",
-        TYPICAL["grpo"],
-        LIMITS["grpo"],
-        after,
-        sources=(RECIPE / "grpo.yaml", RECIPE / "cpu.yaml", *_option(ablation), *grpo_code()),
+    return replace(
+        _stage(plan, name, title, "grpo", argv, plan.out / name / "hf" / "model.safetensors", after),
+        sources=(*_recipes("grpo", "cpu", ablation=ablation), *grpo_code()),
         steps=steps,
         checkpoint="checkpoints/global_step_{step}/actor/huggingface",
         keep=tuple(keep[:-1]),
         watch=("steer/safety/attacked", "safety under attack"),
-        env=plan.env,
     )
 
 
@@ -252,51 +205,38 @@ def evaluation(
     limit: int,
     attack: str = "adaptive",
 ) -> Stage:
-    """One student on held-out scenes, by ``steer eval run``; written to ``eval/<name>``.
+    """One student on the first ``limit`` held-out dialogues of the JSONL file ``seeds``; written to ``eval/<name>``.
 
     Decoding is greedy: what the student does, without dice, so that GRPO earns nothing by being merely surer of itself.
-
-    Args:
-        plan: where, and the training seed that the student is of.
-        name: of the evaluation.
-        title: of the student; training seeds of one title can be pooled.
-        student: folder of its model.
-        after: stages that it needs.
-        seeds: JSONL file of the dialogues.
-        limit: the first so many of them.
-        attack: ``adaptive`` or ``static``.
+    ``title`` names the student, whose training seeds can be pooled; ``attack`` is ``adaptive`` or ``static``.
     """
     folder = plan.out / "eval" / name
-    settings = {
-        "out": folder,
-        "student.path": student,
-        "student.name": title,
-        "benchmarks.mini.file": seeds,
-    }
+    settings = {"out": folder, "student.path": student, "student.name": title, "benchmarks.mini.file": seeds}
     words = [f"{key}={json.dumps(str(value))}" for key, value in settings.items()]  # JSON strings are YAML's
     words += [f"student.run={plan.seed}", f"benchmarks.mini.limit={limit}"]
     words += [] if attack == "adaptive" else ["attack=static", "tutor=null"]
-    return Stage(
-        f"{plan.part}eval-{name}",
-        f"Evaluation of {title}",
-        (sys.executable, "-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *words),
-        folder,
-        folder / "summary.json",
-        Typical(TYPICAL["eval"].total(limit)),
-        LIMITS["eval"],
-        after,
-        sources=(EVALUATION, *eval_code()),
-        env=plan.env,
+    argv = ("-m", "steer_verl.cli", "eval", "run", str(EVALUATION), *words)
+    stage = _stage(plan, f"eval-{name}", f"Evaluation of {title}", "eval", argv, folder / "summary.json", after)
+    return replace(
+        stage, folder=folder, typical=Typical(stage.typical.total(limit)), sources=(EVALUATION, *eval_code())
     )
 
 
-def _config(plan: Plan, name: str) -> tuple[str, ...]:
-    return ("--config-path", str(RECIPE), "--config-name", name, override("hydra.run.dir", plan.out / "logs" / "hydra"))
+def _stage(
+    plan: Plan, name: str, title: str, kind: str, argv: tuple[str, ...], result: Path, after: tuple[str, ...]
+) -> Stage:
+    """What all stages have in common; ``argv`` is what Python is given."""
+    place, whole = plan.out / name, (sys.executable, *argv)
+    return Stage(plan.part + name, title, whole, place, result, TYPICAL[kind], LIMITS[kind], after, env=plan.env)
 
 
-def _ablation(name: str) -> tuple[str, ...]:
-    return (f"ablation={name}",) if name else ()
+def _settings(plan: Plan, config: str, ablation: str) -> tuple[str, ...]:
+    """The recipe's yaml, and where the run's files lie."""
+    logs = override("hydra.run.dir", plan.out / "logs" / "hydra")
+    option = [f"ablation={ablation}"] if ablation else []
+    return ("--config-path", str(RECIPE), "--config-name", config, logs, *option, override("mini.root", plan.out))
 
 
-def _option(name: str) -> tuple[Path, ...]:
-    return (RECIPE / "ablation" / f"{name}.yaml",) if name else ()
+def _recipes(*names: str, ablation: str) -> list[Path]:
+    """The yaml files that a training reads."""
+    return [RECIPE / f"{name}.yaml" for name in (*names, *([f"ablation/{ablation}"] if ablation else []))]

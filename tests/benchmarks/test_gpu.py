@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import grpo, micro, page, student
-from benchmarks.gpu.__main__ import main, wanted
+from benchmarks.gpu.__main__ import main
 from steer_verl.data.rows.check import check_file
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
@@ -55,9 +55,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return grpo.build_rows(tmp_path_factory.mktemp("rows"), 6)
 
 
-def plan(tmp_path: Path, mode: str = "lora", **changes: Any) -> grpo.Plan:
-    given = {"student": tmp_path / "student", "rows": tmp_path / "rows", "run": tmp_path / mode, **changes}
-    return grpo.Plan(mode, **given)
+def changes(tmp_path: Path, mode: str = "lora", *, flash_attn: bool = True, **given: Any) -> list[str]:
+    """The overrides of a training below ``tmp_path``."""
+    places = {name: tmp_path / name for name in ("student", "rows")} | {"run": tmp_path / mode}
+    return grpo.overrides(mode, flash_attn=flash_attn, **{**places, "steps": 3, "prompts": 16, **given})
 
 
 def test_without_a_gpu_one_clear_line_and_nothing_written(
@@ -68,10 +69,6 @@ def test_without_a_gpu_one_clear_line_and_nothing_written(
     told = capsys.readouterr().out
     assert told.count("\n") == 1 and "skipped" in told and "no CUDA device" in told
     assert list(tmp_path.iterdir()) == []
-
-
-def test_parts_are_taken_once_and_in_order() -> None:
-    assert wanted(["full", "processor", "grpo"]) == ["processor", "lora", "full"]
 
 
 def test_the_architecture_is_the_published_one() -> None:
@@ -158,8 +155,9 @@ def test_settings_pass_preflight(
 
     for name in ("STEER_TUTOR_BASE_URL", "STEER_TUTOR_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    changes = grpo.overrides(plan(tmp_path, mode, student=tiny, rows=rows), flash_attn=flash_attn)
-    config = compose(grpo.RECIPE, "grpo", changes)
+    words = changes(tmp_path, mode, student=tiny, rows=rows, flash_attn=flash_attn)
+    config = compose(grpo.RECIPE, "grpo", words)
+    assert (config.trainer.total_training_steps, config.data.train_batch_size) == (3, 16)
     assert check(config) == []
     worker, longest = config.actor_rollout_ref, grpo.TURNS * 65
     assert worker.rollout.custom.steer.max_turns == grpo.TURNS
@@ -193,35 +191,28 @@ def read(*lines: str) -> list[Step]:
     return [step for line in lines if (step := parse_step(line)) is not None]
 
 
-def test_the_first_step_is_not_counted_and_phases_add_up() -> None:
-    found = page.counted(read(console(1, 90.0), console(2, 10.0), console(3, 20.0)))
-    assert [step["step"] for step in found] == [2, 3]
-    parts = page.phases(found)
+def test_phases_add_up_and_what_was_not_logged_is_absent() -> None:
+    steps = read(console(2, 10.0), console(3, 20.0))
+    parts = page.phases(steps)
     assert sum(parts.values()) == pytest.approx(15.0)
     assert parts["gen"] == pytest.approx(7.5) and parts[page.OTHER] == pytest.approx(0.05 * 15)
-    figures = page.summary(found)
+    figures = page.measures(steps)
     assert figures["actor, allocated (GiB)"] == 63
     assert figures["student's own tokens/s while generating"] == pytest.approx((640 * 64 / 5 + 640 * 64 / 10) / 2)
-    assert not any("engine idle" in title or "card" in title for title in figures), "what was not logged is absent"
-    assert page.phases([]) == page.summary([]) == {}
+    assert not any("engine idle" in title or "card" in title for title in figures)
+    assert page.phases([]) == page.measures([]) == {}
 
 
 def measured(tmp_path: Path) -> Path:
     """JSON files of a run that never was."""
     for mode, seconds in (("lora", 11.0), ("full", 33.0)):
         lines = [console(number, 90.0 if number == 1 else seconds) for number in (1, 2, 3)]
-        figures = {
-            "mode": mode,
-            "overrides": ["+model.override_config.attn_implementation=sdpa"],
-            "steps": read(*lines),
-            "ended": "as planned",
-        }
+        padded = ["+model.override_config.attn_implementation=sdpa"]
+        figures = {"overrides": padded, "steps": read(*lines), "ended": "as planned"}
         page.save(tmp_path, mode, MACHINE, figures)
-    row = {"size": "9x9", "device": "cpu", "tokens": 4, "bytes": 5e6, "one_ms": 7.0, "group_ms": {"1 pass": 8.0}}
-    page.save(tmp_path, "processor", MACHINE, {"rollouts": 5, "rows": [row]})
-    times = [
-        {"device": "cuda", "estimator": name, "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr, steer", 8.0))
-    ]
+    row = {"picture": "9x9", "device": "cpu", "pixel_values (MB)": 5.0, "one pass (ms)": 7.13}
+    page.save(tmp_path, "processor", MACHINE, {"rows": [row]})
+    times = [{"estimator": name, "device": "cuda", "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr", 8.25))]
     page.save(tmp_path, "estimator", MACHINE, {"dialogues": 320, "tokens": 10240, "threads": 1, "rows": times})
     return tmp_path
 
@@ -232,12 +223,13 @@ def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys:
     text = (target / "gpu.md").read_text()
     assert text in capsys.readouterr().out
     for figure in (
-        "| 11 | 33 |",
+        "| steps counted | 2 | 2 |",
+        "| step (s) | 11 | 33 |",
         "| gen (s) | 5.5 | 16.5 |",
-        "0.20 |",
+        "| tcsr | cuda | 8.25 |",
         "a card",
         "2026-01-02",
-        "| 5.0 |",
+        "| 9x9 | cpu | 5 | 7.13 |",
         "sdpa, padded",
     ):
         assert figure in text
@@ -246,7 +238,7 @@ def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys:
 
 
 def test_a_cut_run_has_a_page_too(tmp_path: Path) -> None:
-    figures = {"mode": "full", "overrides": [], "steps": read(console(1)), "ended": "was cut"}
+    figures = {"overrides": [], "steps": read(console(1)), "ended": "was cut"}
     page.save(tmp_path, "full", MACHINE, figures)
     text = page.write(page.load(tmp_path), tmp_path)
     assert "ended early: was cut" in text and not (tmp_path / "gpu.png").exists()
@@ -272,7 +264,8 @@ def test_a_training_keeps_every_step_as_it_comes(status: int, tmp_path: Path, mo
     kept: list[int] = []
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "cache").write_text("answers of an earlier run")
-    figures = grpo.measure(plan(tmp_path), lambda found: kept.append(len(json.loads(json.dumps(found))["steps"])))
+    keep = lambda found: kept.append(len(json.loads(json.dumps(found))["steps"]))  # noqa: E731
+    figures = grpo.measure(tmp_path / "lora", changes(tmp_path), 60, keep)
     assert kept == [0, 1, 2, 2]
     assert figures["ended"] == ("as planned" if status == 0 else "ended with exit status 3; see lora.log")
     assert not (tmp_path / "lora" / "cache").exists(), "a cache would answer for the student"
@@ -299,18 +292,18 @@ def test_ways_to_encode_a_group_cost_what_they_are_named_after(monkeypatch: pyte
     counting = lambda self, *args, **kwargs: passes.append(1) or plain(self, *args, **kwargs)  # noqa: E731
     monkeypatch.setattr(Qwen2VLImageProcessor, "preprocess", counting)
     processor, picture, options = Qwen2VLImageProcessor(), Image.new("RGB", (56, 56)), {"return_tensors": "pt"}
-    micro.verls_way(partial(processor, picture, **options), 5)
-    assert len(passes) == 15
-    micro.our_way(processor, picture, 5, **options)
+    micro.passes(processor, picture, shared=False, **options)
+    assert len(passes) == 3 * micro.ROLLOUTS == 15
+    micro.passes(processor, picture, shared=True, **options)
     assert len(passes) == 16
 
 
 def test_processor_is_timed_at_the_familys_limits() -> None:
-    found = micro.processor(["cpu"], sizes=[(512, 512)], rollouts=1, repeats=1)
+    found = micro.processor(["cpu"], sizes=[(512, 512)], repeats=1)
     (row,) = found["rows"]
-    assert row["tokens"] == 18 * 18
-    assert row["bytes"] == 36 * 36 * (3 * 2 * 14 * 14) * 4
-    assert set(row["group_ms"]) == {"3n passes (verl)", "1 pass (ours)"} and row["one_ms"] > 0
+    assert row["image tokens"] == 18 * 18
+    assert row["pixel_values (MB)"] == 36 * 36 * (3 * 2 * 14 * 14) * 4 / 1e6
+    assert row["one pass (ms)"] > 0 and row["3n passes, verl's, n = 5 (ms)"] > 0 and row["1 pass, ours, n = 5 (ms)"] > 0
 
 
 def test_the_batch_is_dialogues_with_rewards_on_turn_ends() -> None:
@@ -329,6 +322,7 @@ def test_estimators_are_compared_with_verls_own() -> None:
     found = micro.estimator(["cpu"], dialogues=10, tokens=2400, repeats=1)
     names = [row["estimator"] for row in found["rows"]]
     assert names[0] == "verl grpo" and "tcsr, steer" in names and all(row["ms"] > 0 for row in found["rows"])
+    assert found["rows"][0]["of verl's"] == 1
 
 
 def test_the_readme_names_every_part_and_option() -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rollout import estimator, page, pictures, waiting
 from benchmarks.rollout.page import Row
-from benchmarks.rollout.simulation import Pace, keep
+from benchmarks.rollout.simulation import QUESTION, Pace
 
 
 async def test_what_a_dialogue_waits_for_is_on_its_own_account_tools_included() -> None:
     pace = Pace(student=0.002, tutor=0.004)
-    keep(pace)
 
     async def played() -> None:
         for _ in range(3):
-            pace.draw(pace.student)
-            await asyncio.gather(pace.tutoring())  # as verl calls its tools: in a task of their own
+            await pace.take("student")
+            await asyncio.gather(pace.take("tutor"))  # as verl calls its tools: in a task of their own
 
     await asyncio.gather(*(asyncio.create_task(played()) for _ in range(4)))
     assert [len(waits) for waits in pace.waits] == [6] * 4
@@ -29,8 +29,19 @@ async def test_what_a_dialogue_waits_for_is_on_its_own_account_tools_included() 
 async def test_a_limited_tutor_works_on_so_many_at_once() -> None:
     pace = Pace(tutor=0.02, tutor_slots=2)
     began = time.perf_counter()
-    await asyncio.gather(*(asyncio.create_task(pace.tutoring()) for _ in range(8)))
+    await asyncio.gather(*(asyncio.create_task(pace.take("tutor")) for _ in range(8)))
     assert time.perf_counter() - began >= sum(sum(waits) for waits in pace.waits) / 2 * 0.99
+
+
+async def test_the_question_is_whole_before_the_ruling_is_over() -> None:
+    pace, question, began = Pace(tutor=0.2), asyncio.Event(), time.perf_counter()
+    ruling = asyncio.create_task(pace.take("tutor", question))
+    await question.wait()
+    asked, done = time.perf_counter() - began, ruling.done()
+    await ruling
+    ((seconds,),) = pace.waits
+    assert not done and QUESTION * seconds * 0.99 <= asked < time.perf_counter() - began
+    assert time.perf_counter() - began >= seconds * 0.99
 
 
 def test_the_shortest_time_of_a_dialogue_ends_with_its_last_verdict() -> None:
@@ -50,21 +61,25 @@ async def test_a_step_that_holds_up_the_loop_is_found_and_waiting_is_none() -> N
 
 
 def test_the_slowest_preset_is_held_against_the_demand() -> None:
-    times = {"verl grpo": 5.0, "a": 9.0, "b": 10.1}
-    found = estimator.row(times, 320, 10_240)
-    assert (found.ours, found.other, found.met) == (10.1, 5.0, False)
-    assert estimator.row({**times, "b": 10.0}, 320, 10_240).met
+    def row(slowest: float) -> Row:
+        times = {"verl grpo": 5.0, "a": 9.0, "b": slowest}
+        rows = [{"estimator": name, "ms": ms} for name, ms in times.items()]
+        (found,) = estimator.shown({"dialogues": 320, "tokens": 10_240, "threads": 2, "rows": rows})["rows"]
+        return found
+
+    assert (row(10.1).ours, row(10.1).other, row(10.1).met) == (10.1, 5.0, False)
+    assert row(10.0).met
 
 
 def results() -> dict[str, Any]:
     """Made-up figures of every part."""
     rows = [
-        Row("passes", "", 1, 15, "1", True).as_dict(),
-        Row("320 dialogues, no limit: wall / bound", "", 1.06, 2.7, "at most 1.10", True).as_dict(),
-        Row("stall", "ms", 31.4, None, "under 20 ms", False).as_dict(),
+        Row("passes", "", 1, 15, "1", True),
+        Row("320 dialogues, no limit: wall / bound", "", 1.06, 2.7, "at most 1.10", True),
+        Row("stall", "ms", 31.4, None, "under 20 ms", False),
     ]
     point = dict.fromkeys(page.RUN, 1.1) | {"dialogues": 32}
-    told = {"rows": rows, "notes": ["A note."], "where": "here"}
+    told = {"rows": [asdict(row) for row in rows], "notes": ["A note."], "where": "here"}
     run = {**point, "limit": "no limit", "side": "ours"}
     waiting = {**told, "runs": [run], "curve": [point, {**point, "dialogues": 2560}]}
     return {"pictures": told, "waiting": waiting, "limits": {**told, "runs": [{**run, "limit": "tutor"}]}}

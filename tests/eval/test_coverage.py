@@ -46,9 +46,9 @@ def test_the_committed_page_claims_no_more_than_it_shows() -> None:
 
 def test_the_simulations_run_and_agree() -> None:
     """Few repeats: enough to see an interval that is broken, not one that is a little too narrow."""
-    for name, f in INTERVALS.items():
+    for name, one in INTERVALS.items():
         for n, p in ((1, 0.5), (10, 0.0), (40, 0.5)):
-            found = coverage.coverage(lambda rng, f=f, n=n, p=p: f(n, p, rng), 20)
+            found = coverage.coverage(one, n, p, 20)
             assert found.coverage >= 75 and found.width > 0, (name, n, p)
 
 
