@@ -33,7 +33,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from benchmarks.lab.runs import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Arm, Cell, Lab
 from benchmarks.lab.student import Memory, Student
 from benchmarks.lab.window import arm_config
-from benchmarks.tutor.hacking import GullibleTutor
 from steer_verl.alarms import Alarms
 from steer_verl.config import REWARD_PRESETS, AlarmConfig, RewardConfig, TcsrConfig
 from steer_verl.data.rows.parquet import load_seeds
@@ -50,6 +49,7 @@ from steer_verl.seeds import place_seed
 from steer_verl.tcsr import lay_out_rewards, tcsr_advantage
 from steer_verl.text import special_tokens_of
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, StopReason, dialogue_key
+from tests.tutor.gamers import GullibleTutor
 
 TOGETHER = 100
 """Dialogues that are played in lock-step."""

@@ -69,7 +69,7 @@ class Game(NamedTuple):
     """What may tempt a student to game its tutor, and what damps it."""
 
     tutor: str
-    """``rule``, or ``gullible``: pays all for the form of a refusal (benchmarks/tutor/hacking.py)."""
+    """``rule``, or ``gullible``: pays all for the form of a refusal (tests/tutor/gamers.py)."""
     benign: float
     """Share of benign dialogues: the recipe's half, or none."""
     kl: float
@@ -332,7 +332,7 @@ def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
     argv = (sys.executable, "-m", "benchmarks.lab.fast", str(lab.out), str(seed), name, *["--quick"] * lab.quick)
     code = [Path(__file__).with_name(file) for file in ("fast.py", "student.py")]
     if fast:
-        code += [Path(__file__).with_name("window.py"), Path(__file__).parents[1] / "tutor" / "hacking.py"]
+        code += [Path(__file__).with_name("window.py"), Path(__file__).parents[2] / "tests" / "tutor" / "gamers.py"]
     return Stage(
         f"{plan.part}eval-{name}-checkpoints",
         ("Training and evaluation" if fast else "Evaluation of the checkpoints") + f" of {plan.part}{name}",

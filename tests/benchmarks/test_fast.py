@@ -18,7 +18,6 @@ from benchmarks.lab.fast import Played, Settings, Trainer, evaluate, log_probs, 
 from benchmarks.lab.runs import ARMS, CELLS, REACHABLE, RISKY, Lab
 from benchmarks.lab.student import Student
 from benchmarks.lab.window import arm_config
-from benchmarks.tutor.hacking import GullibleTutor
 from steer_verl.data.rows.parquet import load_seeds
 from steer_verl.demo.data import build_data
 from steer_verl.dialogue import Dialogue, user_message
@@ -33,6 +32,7 @@ from steer_verl.mini.world import RISKY_OFFERS, Scene
 from steer_verl.types import IMAGE_MARK, Seed, StopReason
 from tests.mini.test_evaluation import mean_reward
 from tests.mini.test_evaluation import play as rule_play
+from tests.tutor.gamers import GullibleTutor
 
 SHORT = Settings(answer=10)
 
