@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-VIEW = {"width": 1120, "height": 1440}
+WIDTH, HEIGHT = 1120, 1440
 GAP = 24
 """Pixels between the views."""
 
@@ -25,7 +25,7 @@ def picture(report: Path, png: Path, turn: int) -> None:
     executable = shutil.which("chromium") or sys.exit("no chromium here; apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        tab = browser.new_page(viewport=VIEW)
+        tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         tab.goto(report.resolve().as_uri())
         tab.wait_for_selector("html[data-ready]")
         shots = [tab.screenshot()]
@@ -37,9 +37,9 @@ def picture(report: Path, png: Path, turn: int) -> None:
         tab.wait_for_selector("#detail h3")
         shots.append(tab.screenshot())
         browser.close()
-    whole = Image.new("RGB", (len(shots) * (VIEW["width"] + GAP) - GAP, VIEW["height"]), "#dfe3e8")
+    whole = Image.new("RGB", (len(shots) * (WIDTH + GAP) - GAP, HEIGHT), "#dfe3e8")
     for place, shot in enumerate(shots):
-        whole.paste(Image.open(io.BytesIO(shot)).convert("RGB"), (place * (VIEW["width"] + GAP), 0))
+        whole.paste(Image.open(io.BytesIO(shot)).convert("RGB"), (place * (WIDTH + GAP), 0))
     whole.quantize(256).save(png, optimize=True)  # text and flat areas need no more colours
     print(f"{png}: {png.stat().st_size / 1000:.0f} kB")
 

@@ -58,8 +58,15 @@ class Simulation(NamedTuple):
 
 @lru_cache(maxsize=100_000)
 def _dialogue(i: int, turns: int, run: int, benchmark: str) -> DialogueMarks:
-    told = {"seed_id": str(i), "kind": DialogueKind.RED_TEAM, "planned": turns, "run": run, "benchmark": benchmark}
-    return DialogueMarks(**told, turns=(), silent=("safety", "refusal", "restricted"))
+    return DialogueMarks(
+        seed_id=str(i),
+        kind=DialogueKind.RED_TEAM,
+        planned=turns,
+        run=run,
+        benchmark=benchmark,
+        turns=(),
+        silent=("safety", "refusal", "restricted"),
+    )
 
 
 def figures(harmless_NT: np.ndarray, length_N: np.ndarray, run_N: np.ndarray | None = None, name: str = "") -> Figures:
@@ -70,7 +77,8 @@ def figures(harmless_NT: np.ndarray, length_N: np.ndarray, run_N: np.ndarray | N
     dialogues = [_dialogue(i % each, int(length_N[i]), int(runs[i]), name) for i in range(n)]
     blank = np.full(harmless_NT.shape, np.nan)
     marks = np.where(np.arange(harmless_NT.shape[1]) < length_N[:, None], harmless_NT, np.nan)
-    grid = Grid(dialogues, marks, *[blank] * 7, np.full(harmless_NT.shape, "", dtype=object))
+    words = np.full(harmless_NT.shape, "", dtype=object)
+    grid = Grid(dialogues, marks, blank, blank, blank, blank, blank, blank, blank, words)
     return figures_of_grid(grid, MarkSettings(), KEPT)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +20,7 @@ import ray
 from benchmarks.rollout.page import Row
 from benchmarks.rollout.simulation import SIDES, TURNS, Lab, N, Pace
 
-QUICK = {"student": 0.05, "tutor": 0.1}
+QUICK = partial(Pace, student=0.05, tutor=0.1)
 FIGURES = {
     "passes": ("passes of the image processor, one picture, n = 5", "", "1", 1),
     "bytes_a_turn": ("bytes of picture to the engine, a turn", "B", "a reference", 10_000),
@@ -32,7 +33,7 @@ def group(lab: Lab, side: str) -> dict[str, float]:
     """One prompt's group: passes of the image processor, and bytes of a turn's and of the reward call's arguments."""
     from transformers import Qwen2VLImageProcessor
 
-    worker, passes, plain = lab.worker(side, Pace(**QUICK)), [], Qwen2VLImageProcessor.preprocess
+    worker, passes, plain = lab.worker(side, QUICK()), [], Qwen2VLImageProcessor.preprocess
     images = _weighed(worker.client, "generate", "image_data")
     rewards = _weighed(worker.rewarder, "remote", "data")
 
@@ -49,7 +50,7 @@ def group(lab: Lab, side: str) -> dict[str, float]:
 
 def longest_stall(lab: Lab, side: str, pictures: int, prompts: int = 4) -> float:
     """Milliseconds of the longest step of the event loop, once everything has been imported and used."""
-    worker = lab.worker(side, Pace(**QUICK))
+    worker = lab.worker(side, QUICK())
 
     async def play() -> list[float]:
         await worker.play(lab.rows(1, pictures))

@@ -30,7 +30,7 @@ CURVE = (35, 320, 1280, 2560)
 """Dialogues. The queue keeps every rollout's pixels until a trainer takes them, so these pictures are of 224 x 224."""
 
 
-def run(lab: Lab, side: str, dialogues: int, workers: int = WORKERS, seed: int = 0, **pace: Any) -> dict[str, float]:
+def run(lab: Lab, side: str, dialogues: int, workers: int = WORKERS, seed: int = 0, **pace: Any) -> dict[str, Any]:
     """Play so many dialogues of 8 turns and compare with the bounds; each worker has the slots for itself."""
     crew = lab.crew(side, [Pace(seed=100 * seed + number, **pace) for number in range(workers)])
     ray.get([worker.play.remote(lab.rows(1)) for worker in crew])  # imports and first uses
@@ -69,7 +69,7 @@ def shortest(waits: list[float], question: float) -> float:
 def compare(lab: Lab, limit: str, repeats: int, workers: int, **slots: int) -> tuple[Row, list[dict[str, Any]]]:
     """Both sides in turns; the row has the medians of wall time over bound."""
     runs = [
-        {"limit": limit, "side": side, **run(lab, side, PROMPTS * N, workers, repeat, **slots)}
+        {"limit": limit, "side": side} | run(lab, side, PROMPTS * N, workers, repeat, **slots)
         for repeat in range(repeats)
         for side in SIDES
     ]
@@ -100,7 +100,8 @@ def limits(folder: Path) -> dict[str, Any]:
 def order(folder: Path) -> dict[str, Any]:
     """The question told first beside the verdict awaited, in turns: our loop, the same student and tutor."""
     lab, rows, tutor = Lab(folder, (512, 512)), [], "tutor: 40 at once"
-    cases = (("no limit on the tutor", {}, WORKERS, 0.70), (tutor, LIMITS[tutor], 1, 1.05))
+    free: dict[str, int] = {}
+    cases = (("no limit on the tutor", free, WORKERS, 0.70), (tutor, LIMITS[tutor], 1, 1.05))
     with lab.running():
         for limit, slots, workers, most in cases:
             walls = [
