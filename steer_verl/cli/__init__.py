@@ -65,6 +65,30 @@ def report(context: typer.Context) -> None:
     commands(args=context.args, prog_name="steer report")
 
 
+@app.command()
+def card(
+    model: Annotated[Path, typer.Argument(help="Folder of the trained student; its README.md is written")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--eval",
+            help="A finished evaluation; may repeat, the student's own last: those before it are"
+            " what it is compared with",
+        ),
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="The training's configuration: Hydra's .hydra/config.yaml, or its folder")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The hub's name of the model that it began as")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="The hub's identifier, such as apache-2.0")] = None,
+    title: Annotated[str | None, typer.Option(help="Its name; the folder's unless given")] = None,
+) -> None:
+    """Write a trained student's model card for the Hugging Face hub."""
+    from steer_verl.report.model_card import write_model_card
+
+    typer.echo(write_model_card(model, runs or (), training=training, base=base, licence=licence, title=title))
+
+
 @app.command(context_settings=ANY_ARGUMENTS)
 def preflight(context: typer.Context) -> None:
     """Check a training command before any model is loaded: the arguments of verl's main_ppo."""

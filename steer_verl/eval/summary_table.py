@@ -74,7 +74,8 @@ def summary_markdown(summary: Summary) -> str:
             figures = {"survival": part.survival.at, "mean_turns": part.survival.mean_turns}
             lines += _rows(name, figures, SURVIVAL_ABOUT, f" {part.survival.reach}")
     for sort, mean in summary.averages.items():
-        lines += _rows(f"{NAMES[sort]} ({len(mean.benchmarks)})", mean.measures, summary.about)
+        if len(mean.benchmarks) > 1:
+            lines += _rows(f"{NAMES[sort]} ({len(mean.benchmarks)})", mean.measures, summary.about)
     return "\n".join([*lines, "", f"{NOTE} {_missing(summary.all)}", ""])
 
 

@@ -34,12 +34,17 @@ Columns = dict[str, Callable[[Row], str]]
 """Header -> the cell of a row."""
 
 
+def headline_markdown(comparison: Comparison) -> str:
+    """Who is safer, at what price: a sentence on each model, and the primary figures."""
+    told = [f"- **{inline(head).strip()}** {inline(rest)}" for head, rest in sentences(comparison)]
+    return "\n\n".join([*told, _markdown(_primary(comparison))])
+
+
 def comparison_markdown(comparison: Comparison) -> str:
     """The whole page: who is safer at what price, who was compared, every figure, the paper's, and notes."""
     beside = [row for row in comparison.rows if row.published]
     gaps = [row for row in comparison.rows if row.differences]
-    parts = ["# Comparison", *(f"- **{inline(head).strip()}** {inline(rest)}" for head, rest in sentences(comparison))]
-    parts += [_markdown(_primary(comparison)), "## Models", _markdown(_who(comparison))]
+    parts = ["# Comparison", headline_markdown(comparison), "## Models", _markdown(_who(comparison))]
     parts += ["## Every figure", _markdown(_table(_values(comparison), comparison.rows))]
     if gaps:
         parts += ["## Differences", _markdown(_table(_gaps(comparison, counts=True), gaps))]

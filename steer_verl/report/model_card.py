@@ -1,0 +1,253 @@
+"""A trained student's model card as the Hugging Face hub reads it: base, data, method, results with intervals, limits.
+
+What was trained, and how, is read from the configuration that verl's launcher leaves (Hydra's ``.hydra/config.yaml``);
+what came of it from finished evaluations. Nothing is asked of the hub, and no address or key is written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import steer_verl
+from steer_verl.config import STEER_KEY, TCSR_KEY, tcsr_config
+from steer_verl.data.cards.markdown import bullets, inline
+from steer_verl.errors import ConfigError, DataError
+from steer_verl.eval.compare import compare
+from steer_verl.eval.compare.page import headline_markdown
+from steer_verl.eval.runs import EvalRun, read_run
+from steer_verl.eval.summary import summarize
+from steer_verl.eval.summary_table import markdown_row, summary_markdown
+from steer_verl.records import write_whole
+from steer_verl.text import one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+CARD = "README.md"
+TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "grpo", "verl", "steer-verl")
+HEADLINE = ("harmless_pass", "helpful_pass", "joint_pass", "refusal_full", "correct")
+"""Measures that the hub shows beside the card, in per cent."""
+
+_ROLLOUT = "actor_rollout_ref.rollout"
+_ACTOR = "actor_rollout_ref.actor"
+SETTINGS = {
+    "attack": f"{STEER_KEY}.attack",
+    "turns, at most": f"{STEER_KEY}.max_turns",
+    "tokens of an answer, at most": f"{STEER_KEY}.max_answer_tokens",
+    "tokens of a dialogue, at most": "data.max_response_length",
+    "tutor": f"{STEER_KEY}.tutor.kind",
+    "tutor's model": f"{STEER_KEY}.tutor.endpoint.model",
+    "attacker's model": f"{STEER_KEY}.tutor.attacker.model",
+    "reward preset": f"{STEER_KEY}.reward.preset",
+    "prompts a step": "data.train_batch_size",
+    "rollouts a prompt": f"{_ROLLOUT}.n",
+    "temperature": f"{_ROLLOUT}.temperature",
+    "steps": "trainer.total_training_steps",
+    "epochs": "trainer.total_epochs",
+    "learning rate": f"{_ACTOR}.optim.lr",
+    "KL coefficient": f"{_ACTOR}.kl_loss_coef",
+    "KL estimator": f"{_ACTOR}.kl_loss_type",
+    "seed of the data": "data.seed",
+    "seed of the rollout": f"{_ROLLOUT}.seed",
+}
+"""What the card says of the training -> key of verl's composed configuration."""
+
+LIMITS = (
+    "The figures hold for these dialogues, this attack and this judge. Another judge, and people, rate otherwise; an "
+    "attacker with more turns, other wording or access to the weights may do better.",
+    "An interval says how far the figure would move with other dialogues of the same kind, not with other training "
+    "seeds, unless several were evaluated under one name.",
+    "Unbroken is not unbreakable: a dialogue without a failure here is no promise about the next one.",
+    "A safer student can refuse more: read the figures of benign requests beside those of attacks.",
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training's composed configuration."""
+
+    file: Path
+    config: Any
+    """An OmegaConf node."""
+
+    def get(self, key: str) -> Any:
+        """The value of a dotted key; what an environment variable said that is no longer set is named by it."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            return OmegaConf.select(self.config, key)
+        except OmegaConfBaseException:
+            parent, _, last = key.rpartition(".")
+            raw = OmegaConf.to_container(OmegaConf.select(self.config, parent), resolve=False)
+            return raw.get(last) if isinstance(raw, dict) else None
+
+
+def read_training_config(path: Path) -> Training:
+    """Read ``config.yaml`` of a training, or of the folder of its run (``.hydra/config.yaml`` below it).
+
+    Raises:
+        DataError: there is none, or it is not of a training.
+        ConfigError: OmegaConf, which verl brings, is not installed.
+    """
+    try:
+        from omegaconf import OmegaConf
+    except ImportError:
+        raise ConfigError("a training's configuration is read by omegaconf; pip install hydra-core") from None
+    places = [path / ".hydra" / "config.yaml", path / "config.yaml"] if path.is_dir() else [path]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise DataError(f"{path}: no configuration; give Hydra's `.hydra/config.yaml` of the training, or its folder")
+    try:
+        config = OmegaConf.load(file)
+    except Exception as error:  # yaml's and OmegaConf's own, of no common kind
+        raise DataError(f"{file}: not YAML ({one_line(str(error))}); give Hydra's `.hydra/config.yaml`") from None
+    training = Training(file, config)
+    if not OmegaConf.is_dict(config) or training.get("actor_rollout_ref.model.path") is None:
+        raise DataError(f"{file}: not of a training by verl's main_ppo; give its `.hydra/config.yaml`")
+    return training
+
+
+def write_model_card(
+    model: Path,
+    runs: Sequence[Path],
+    *,
+    training: Path | None = None,
+    base: str | None = None,
+    licence: str | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write ``README.md`` into the folder of a student.
+
+    Args:
+        model: its folder, as verl or transformers left it.
+        runs: finished evaluations (``steer eval run``); the last is the student's, the others it is compared with.
+        training: the training's configuration, see :func:`read_training_config`.
+        base: the hub's name of the model that it began as; unless given, that of the training if it is no folder.
+        licence: the hub's identifier, such as ``apache-2.0``.
+        title: its name; the folder's unless given.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: the folder holds no model, a run is not finished, or the configuration cannot be read.
+        ConfigError: huggingface_hub is not installed, or two runs cannot be compared.
+    """
+    try:
+        from huggingface_hub import ModelCard, ModelCardData
+    except ImportError:
+        raise ConfigError("cards need the huggingface_hub package; pip install 'steer-verl[data]'") from None
+    if not (model / "config.json").is_file():
+        raise DataError(f"{model}: no config.json; give the folder of a Hugging Face model (verl's `huggingface`)")
+    found, how = [read_run(run) for run in runs], read_training_config(training) if training else None
+    began = base or (_hub_name(how) if how else None)
+    name = one_line(title or model.resolve().name)
+    data = ModelCardData(
+        base_model=began,
+        license=licence,
+        library_name="transformers",
+        pipeline_tag="image-text-to-text",
+        tags=list(TAGS),
+        model_name=name if found else None,
+        eval_results=list(_results(found[-1])) if found else None,
+    )
+    parts = [f"# {inline(name)}", _opening(began), *_how(how), *_outcome(found), "## Limits", bullets(LIMITS)]
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    write_whole(model / CARD, str(card))
+    return model / CARD
+
+
+def _hub_name(training: Training) -> str | None:
+    """The model that it began as, if that is a name of the hub's."""
+    path = str(training.get("actor_rollout_ref.model.path"))
+    return path if path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists() else None
+
+
+def _opening(base: str | None) -> str:
+    began = f"It began as {inline(base)}." if base else ""
+    return (
+        "A vision-language model trained by tutor-in-the-loop GRPO with "
+        f"steer-verl {steer_verl.__version__} (SaFeR-Steer, arXiv 2604.16358): a tutor judges every answer of a "
+        f"dialogue and writes the next attack. {began}".strip()
+    )
+
+
+def _how(training: Training | None) -> Iterator[str]:
+    """The data and the settings, each with its hash."""
+    if training is None:
+        return
+    yield "## Training"
+    facts = {name: training.get(key) for name, key in SETTINGS.items()}
+    section = training.get(TCSR_KEY)
+    if training.get("algorithm.adv_estimator") == "tcsr":
+        preset = training.get(f"{TCSR_KEY}.preset")
+        shown = [f"{key} {value}" for key, value in tcsr_config(section).model_dump().items()]
+        facts["objective"] = "TCSR: " + ", ".join([f"preset {preset}"] * bool(preset) + shown)
+    else:
+        facts["objective"] = training.get("algorithm.adv_estimator")
+    facts["configuration"] = f"sha256 {_sha256(training.file)}"
+    yield _table(("setting", "value"), ((name, value) for name, value in facts.items() if value is not None))
+    yield "## Data"
+    yield _table(("file", "content"), _files(training))
+
+
+def _files(training: Training) -> Iterator[tuple[str, str]]:
+    """Each file that was trained on, by its name alone, and what is in it."""
+    files = training.get("data.train_files") or []
+    for file in [files] if isinstance(files, str) else files:
+        path = Path(str(file)).expanduser()
+        yield path.name, f"sha256 {_sha256(path)}" if path.is_file() else "no longer where it was trained from"
+
+
+def _outcome(runs: Sequence[EvalRun]) -> Iterator[str]:
+    """The student's figures, and beside the others' where there are some."""
+    if not runs:
+        return
+    about = runs[-1].about
+    attack = (
+        "adaptive: the tutor writes each next question" if about.attack == "adaptive" else "the set's own questions"
+    )
+    yield "## Results"
+    yield _table(("evaluation", ""), [("attack", attack), ("judge", about.judge), ("date", about.date)])
+    yield summary_markdown(summarize(runs[-1])).strip()
+    if len(runs) > 1:
+        yield "### Beside other students"
+        yield headline_markdown(compare(list(runs)))
+
+
+def _results(run: EvalRun) -> Iterator[EvalResult]:
+    """The headline figures of each benchmark as the hub takes them."""
+    from huggingface_hub import EvalResult
+
+    summary = summarize(run)
+    for name, subset in summary.benchmarks.items():
+        for measure in HEADLINE:
+            estimate = subset.measures.get(measure)
+            if estimate is None or estimate.value is None:
+                continue
+            yield EvalResult(
+                task_type="image-text-to-text",
+                dataset_type="steer-verl",
+                dataset_name=one_line(name),
+                metric_type=measure,
+                metric_name=summary.about[measure].title,
+                metric_value=round(estimate.value, 2),
+            )
+
+
+def _table(header: Sequence[str], rows: Iterator[tuple[str, Any]] | Sequence[tuple[str, Any]]) -> str:
+    lines = [markdown_row(header), markdown_row(["---"] * len(header))]
+    return "\n".join([*lines, *(markdown_row([name, one_line(str(value))]) for name, value in rows)])
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
