@@ -5,9 +5,11 @@ gigabytes of CUDA. On a machine without a GPU use ``make env`` (requirements/); 
 verl's own tested vLLM set.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -45,6 +47,17 @@ EXTRAS = {
     ],
 }
 
+
+class WithRecipes(build_py):
+    """Puts the recipes into the package, for steer_verl/recipes.py; an editable install reads the clone's."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "steer_verl" / "_recipes"
+            shutil.copytree(HERE / "recipes", target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 setup(
     name="steer-verl",
     version=VERSION,
@@ -54,6 +67,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
+    cmdclass={"build_py": WithRecipes},
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
     package_data={
         "steer_verl": [

@@ -16,6 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+recipes = typer.Typer(help="Recipes: yaml on top of verl's trainers, and scripts that launch them.")
+app.add_typer(recipes, name="recipes")
 mini = typer.Typer(help="The miniature laboratory: data, student, evaluation.", no_args_is_help=True)
 app.add_typer(mini, name="mini")
 
@@ -23,6 +25,41 @@ ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help
 """Settings of a command that hands everything on."""
 
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random")]
+
+
+@recipes.callback(invoke_without_command=True)
+def list_recipes(context: typer.Context) -> None:
+    """List them: what each is, and its scripts."""
+    from steer_verl.recipes import recipes as every
+
+    for recipe in [] if context.invoked_subcommand else every():
+        typer.echo(f"{recipe.name:<16}{recipe.title}\n{'':<16}{', '.join(recipe.scripts) or recipe.folder}")
+
+
+@recipes.command("copy")
+def copy_recipe(
+    name: str,
+    to: Annotated[Path | None, typer.Argument(help="A new folder; ./NAME unless given")] = None,
+) -> None:
+    """Copy a recipe, to be changed; its scripts run from wherever they lie."""
+    from steer_verl.recipes import copy
+
+    typer.echo(copy(name, to or Path(name)))
+
+
+@recipes.command("run", context_settings={"ignore_unknown_options": True})
+def run_recipe(
+    name: Annotated[str, typer.Argument(help="A recipe, or the folder of a copy")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="verl's overrides: key=value")] = None,
+    script: Annotated[str | None, typer.Option(help="grpo, sft, ...: which of its scripts")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and print the composed configuration in place of training")
+    ] = False,
+) -> None:
+    """Run a recipe's script with verl's overrides appended."""
+    from steer_verl.recipes import launch
+
+    raise typer.Exit(launch(name, overrides or (), script=script, dry_run=dry_run))
 
 
 @app.command()

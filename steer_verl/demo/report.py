@@ -43,7 +43,7 @@ def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]
     """Run what is not done, then write and print the report; returns it.
 
     Raises:
-        SteerError: a stage failed, the recipes are missing, or another demo runs in ``out``.
+        SteerError: a stage failed, or another demo runs in ``out``.
     """
     plan = Plan(out, seed, quick)
     todo = stages(plan)

@@ -26,12 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl.demo.sources import CODE, data_code, eval_code, grpo_code, supervised_code
+from steer_verl.demo.sources import data_code, eval_code, grpo_code, supervised_code
 from steer_verl.demo.stage import Stage, Typical, override
-from steer_verl.errors import SteerError
+from steer_verl.recipes import root
 
-RECIPE = CODE / "recipes" / "mini"
-EVALUATION = CODE / "recipes" / "eval" / "mini.yaml"
+RECIPE = root() / "mini"
+EVALUATION = root() / "eval" / "mini.yaml"
 
 STUDENTS = {"base": ("pretrain", "base"), "sft": ("sft", "SFT"), "grpo": ("grpo", "SFT + GRPO")}
 """Name of an evaluation -> the stage whose student it takes, and what it is called."""
@@ -83,13 +83,7 @@ class Plan:
 
 
 def stages(plan: Plan) -> list[Stage]:
-    """All stages in order.
-
-    Raises:
-        SteerError: the recipes are not there: the package was installed without the clone.
-    """
-    if not (RECIPE / "grpo.yaml").is_file():
-        raise SteerError(f"{RECIPE}: no mini recipe; run the demo from a clone of the repository")
+    """All stages in order."""
     out, tests, limit = plan.out, plan.out / "data" / "rl_test.jsonl", 12 if plan.quick else DIALOGUES
     return [
         *base(plan),

@@ -1,0 +1,158 @@
+"""The recipes as they were installed: listed, copied into a folder of one's own, or launched where they lie.
+
+A recipe is a folder of yaml and run scripts. ``python -m steer_verl.recipes`` stands for the interpreter of a run
+script in a dry run: checks run as ever, and where the training would begin its composed configuration is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from steer_verl.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent
+README = "README.md"
+FAILED = "STEER_DRY_RUN_FAILED"
+"""Environment variable: the file that says that a check of a dry run has failed."""
+CHECK, TRAINERS = "steer_verl.preflight", ("verl.trainer.main_ppo", "verl.trainer.sft_trainer")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A folder of recipes/."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.name
+
+    @property
+    def title(self) -> str:
+        """The first line of its README."""
+        return (self.folder / README).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+
+    @property
+    def scripts(self) -> list[str]:
+        """Its run scripts."""
+        return sorted(path.name for path in self.folder.glob("run*.sh"))
+
+    def script(self, name: str | None) -> Path:
+        """A run script: ``grpo`` or ``run_grpo.sh``; unless named the only one, or that of GRPO.
+
+        Raises:
+            ConfigError: it has none of that name.
+        """
+        wanted = [name, f"{name}.sh", f"run_{name}.sh"] if name else ["run.sh", "run_grpo.sh"]
+        for one in wanted:
+            if one in self.scripts:
+                return self.folder / str(one)
+        called = f" {name}" if name else ""
+        has = f"it has {', '.join(self.scripts)}" if self.scripts else f"{self.folder / README} says how it is used"
+        raise ConfigError(f"recipe {self.name}: no run script{called}; {has}")
+
+
+def root() -> Path:
+    """Where they lie: in the installed package, or beside it in a clone."""
+    installed = PACKAGE / "_recipes"
+    return installed if installed.is_dir() else PACKAGE.parent / "recipes"
+
+
+def recipes() -> list[Recipe]:
+    """All of them, by name."""
+    return [Recipe(path.parent) for path in sorted(root().glob(f"*/{README}"))]
+
+
+def find(name: str) -> Recipe:
+    """One of them.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    found = {recipe.name: recipe for recipe in recipes()}
+    if name not in found:
+        raise ConfigError(f"no recipe {name}; there are {', '.join(found)}")
+    return found[name]
+
+
+def copy(name: str, to: Path) -> Path:
+    """Copy a recipe; its scripts run from wherever they lie.
+
+    Raises:
+        ConfigError: there is no such recipe, or ``to`` is there already.
+    """
+    if to.exists():
+        raise ConfigError(f"{to}: is there already; name a folder that is not")
+    shutil.copytree(find(name).folder, to, ignore=shutil.ignore_patterns("__pycache__"))
+    return to
+
+
+def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dry_run: bool = False) -> int:
+    """Run a recipe's script with overrides appended; its exit status, in a dry run 1 where a check has failed.
+
+    Args:
+        name: a recipe, or the folder of a copy.
+        overrides: verl's, in Hydra's syntax.
+        script: see :meth:`Recipe.script`.
+        dry_run: check, and print the composed configuration in place of training.
+
+    Raises:
+        ConfigError: there is no such recipe or script.
+    """
+    recipe = Recipe(Path(name)) if (Path(name) / README).is_file() else find(name)
+    command = ["bash", str(recipe.script(script)), *overrides]
+    env = {"PYTHON": sys.executable, **os.environ}
+    if not dry_run:
+        return subprocess.run(command, env=env).returncode
+    with tempfile.TemporaryDirectory(prefix="steer-dry-run-") as folder:
+        stand_in, failed = Path(folder) / "python", Path(folder) / "failed"
+        stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {__name__} "$@"\n')
+        stand_in.chmod(0o700)
+        env |= {"PYTHON": str(stand_in), FAILED: str(failed)}
+        status = subprocess.run(command, env=env).returncode
+        return status or int(failed.exists())
+
+
+def stand_in(argv: Sequence[str]) -> int:
+    """What a script's interpreter is asked for, but for the training itself."""
+    modules = [word for before, word in pairwise(argv) if before == "-m"]
+    trainer = next((module for module in modules if module in TRAINERS), None)
+    if trainer:
+        _show(argv[argv.index(trainer) + 1 :])
+        return 0
+    status = subprocess.run([sys.executable, *argv]).returncode
+    if CHECK in modules and status:
+        Path(os.environ[FAILED]).touch()  # the configuration is shown all the same
+        return 0
+    return status
+
+
+def _show(argv: Sequence[str]) -> None:
+    """Print the configuration that a trainer would have, with the environment's variables by their names."""
+    from omegaconf import OmegaConf
+
+    from steer_verl.preflight.compose import compose
+
+    options = dict(_options(argv))
+    overrides = [word for word in argv if not word.startswith("--") and word not in options.values()]
+    print(OmegaConf.to_yaml(compose(options["--config-path"], options["--config-name"], overrides)), end="")
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word, value in pairwise(argv):
+        if word in ("--config-path", "--config-name"):
+            yield word, value
+
+
+if __name__ == "__main__":
+    sys.exit(stand_in(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""Recipes without a clone: listed, copied, launched with overrides, or only looked at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from steer_verl import recipes
+from steer_verl.cli import app
+from steer_verl.errors import ConfigError
+
+CLONE = Path(__file__).parents[2]
+TUTOR = {
+    "STEER_TUTOR_BASE_URL": "http://127.0.0.1:9/v1",
+    "STEER_TUTOR_MODEL": "org/tutor",
+    "STEER_TUTOR_API_KEY": "sk-x",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A copy whose script writes its arguments down and ends with status 3."""
+    folder = recipes.copy("qwen2_5_vl_3b", tmp_path / "mine")
+    (folder / "run_grpo.sh").write_text('printf "%s\\n" "$PYTHON" "$@" > "$(dirname "$0")/said"; exit 3\n')
+    return folder
+
+
+def test_every_folder_is_listed_with_its_scripts() -> None:
+    found = CliRunner().invoke(app, ["recipes"])
+    assert found.exit_code == 0
+    names = {path.parent.name for path in (CLONE / "recipes").glob("*/README.md")}
+    assert names == {recipe.name for recipe in recipes.recipes()} and all(name in found.stdout for name in names)
+    assert "run_grpo.sh, run_sft.sh" in found.stdout
+
+
+def test_a_copy_is_whole_and_never_lies_over_something(tmp_path: Path) -> None:
+    copied = recipes.copy("mini", tmp_path / "mini")
+    files = [path.relative_to(copied) for path in copied.rglob("*") if path.is_file()]
+    assert Path("ablation/paper.yaml") in files and os.access(copied / "run_grpo.sh", os.R_OK)
+    with pytest.raises(ConfigError, match="is there already"):
+        recipes.copy("mini", tmp_path / "mini")
+
+
+def test_what_is_not_there_is_told_with_what_is() -> None:
+    with pytest.raises(ConfigError, match=r"no recipe nope; there are ablations, .*qwen2_5_vl_3b"):
+        recipes.find("nope")
+    with pytest.raises(ConfigError, match=r"no run script dpo; it has run_grpo\.sh, run_sft\.sh"):
+        recipes.launch("mini", [], script="dpo")
+    with pytest.raises(ConfigError, match=r"no run script; .*eval/README\.md says how"):
+        recipes.launch("eval", [])
+
+
+def test_overrides_go_to_the_script_and_its_status_comes_back(own: Path) -> None:
+    words = ["recipes", "run", str(own), "data.train_files=/a b.parquet", "+algorithm.tcsr.alpha=0.5"]
+    assert CliRunner().invoke(app, words).exit_code == 3
+    assert (own / "said").read_text().splitlines() == [sys.executable, *words[3:]]
+
+
+def test_a_dry_run_shows_what_would_be_trained_and_what_is_wrong(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEER_TUTOR_MODEL", raising=False)
+    monkeypatch.setenv("STEER_TUTOR_BASE_URL", "http://10.1.2.3/v1")
+    assert recipes.launch("qwen2_5_vl_3b", ["algorithm.tcsr.preset=paper"], dry_run=True) == 1
+    said = capfd.readouterr()
+    config = yaml.safe_load(said.out)
+    assert config["algorithm"]["tcsr"]["preset"] == "paper" and config["actor_rollout_ref"]["rollout"]["n"] == 5
+    assert "STEER_TUTOR_MODEL" in said.err and "preflight: 1 to mend" in said.err
+    assert "10.1.2.3" not in said.out, "an environment variable is its name"
+
+
+def test_a_dry_run_of_stage_two(capfd: pytest.CaptureFixture[str]) -> None:
+    assert recipes.launch("qwen2_5_vl_3b", ["optim.lr=3e-5"], script="sft", dry_run=True) == 0
+    config = yaml.safe_load(capfd.readouterr().out)
+    assert float(config["optim"]["lr"]) == 3e-5 and config["trainer"]["n_gpus_per_node"] == 8
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_them(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    sources = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(CLONE), str(sources)], check=True)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), "."],
+        cwd=sources,
+        check=True,
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-m", "steer_verl.cli", "recipes", "copy", "mini", "here"]
+    subprocess.run(command, cwd=tmp_path, env=env, check=True)
+    assert (tmp_path / "here" / "run_grpo.sh").read_bytes() == (CLONE / "recipes/mini/run_grpo.sh").read_bytes()
