@@ -7,7 +7,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
-export DATA=${DATA:-$here/train.parquet} MODEL=${MODEL:-$here/../../out/demo/sft/hf}
+export DATA=${DATA:-$here/train.parquet} MODEL=${MODEL:-out/demo/sft/hf}
 device=${DEVICE:-cpu}
 config=(--config-path "$here" --config-name grpo)
 
