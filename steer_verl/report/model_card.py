@@ -88,7 +88,7 @@ class Training:
 
 
 def read_training_config(path: Path) -> Training:
-    """Read ``config.yaml`` of a training, or of the folder of its run (``.hydra/config.yaml`` below it).
+    """Read a training's ``config.yaml``, given as the file or as the training's or Hydra's folder.
 
     Raises:
         DataError: there is none, or it is not of a training.
@@ -98,7 +98,8 @@ def read_training_config(path: Path) -> Training:
         from omegaconf import OmegaConf
     except ImportError:
         raise ConfigError("a training's configuration is read by omegaconf; pip install hydra-core") from None
-    places = [path / ".hydra" / "config.yaml", path / "config.yaml"] if path.is_dir() else [path]
+    places = [path / place for place in ("hydra/.hydra/config.yaml", ".hydra/config.yaml", "config.yaml")]
+    places = places if path.is_dir() else [path]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise DataError(f"{path}: no configuration; give Hydra's `.hydra/config.yaml` of the training, or its folder")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steer_verl.answer import parse_answer
-from steer_verl.demo.stages import CODE
+from steer_verl.demo.sources import CODE
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.single_turn import Sizes, build

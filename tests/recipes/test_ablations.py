@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.lab.runs import ARMS
 from steer_verl.config import PLAIN_GRPO, TcsrConfig, verl_settings
-from steer_verl.demo.stages import CODE
+from steer_verl.demo.sources import CODE
 from steer_verl.preflight.compose import compose, unresolved
 from steer_verl.preflight.inert import plain_grpo
 from steer_verl.preflight.settings import CHECKS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,20 @@ def test_lora_is_an_override_of_sft_too(name: str) -> None:
     assert (config.model.lora_rank, config.model.lora_alpha, config.model.target_modules) == (32, 64, "all-linear")
     assert config.model.exclude_modules == ".*visual.*"
     assert omega_conf_to_dataclass(config.optim).lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    "file", [*SFT, *(RECIPES / name / "grpo.yaml" for name in GRPO)], ids=lambda path: path.parent.name
+)
+def test_hydra_writes_into_the_runs_own_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration and log lie beside the checkpoints, and nothing where the run was started from."""
+    monkeypatch.chdir(tmp_path)
+    app = "import hydra; hydra.main(config_path=None, version_base=None)(lambda config: None)()"
+    words = ["--config-path", str(file.parent), "--config-name", file.stem, f"trainer.default_local_dir={tmp_path}/run"]
+    given = GIVEN.get(file.parent.name, [])
+    subprocess.run([sys.executable, "-c", app, *words, *given], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / "hydra" / ".hydra" / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize(("name", "given"), VARIANTS)
