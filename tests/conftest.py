@@ -9,7 +9,8 @@ from steer_verl import cpu
 from steer_verl.cpu import boot, install
 
 os.environ.setdefault(cpu.ENV, "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: threads of two workers that wait for each other crawl
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of two workers that wait for each other crawl
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 if cpu.requested() and install.hook_path().exists():  # the hook itself has run only if the variable was set before
     boot.install()
 
