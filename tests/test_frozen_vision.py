@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from steer_verl.families import VISION
 from steer_verl.mini import model as mini_model
 
 PROGRAM = """
@@ -24,13 +27,15 @@ print("RESULT" + json.dumps([frozen, trained]))
 """
 
 
-def test_the_vision_tower_is_frozen_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", VISION)
+def test_the_vision_tower_is_frozen_and_nothing_else(tmp_path: Path, family: str) -> None:
     """In a process of its own: what it registers holds for a whole process. Loaded by verl's own steps."""
-    plain = mini_model.build(tmp_path / "plain")
+    plain = mini_model.build(tmp_path / "plain", family=family)
     command = [sys.executable, "-c", PROGRAM, plain, tmp_path / "saved"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     frozen, trained = json.loads(output.partition("RESULT")[2].splitlines()[0])
     assert frozen and all(".visual." in name for name in frozen)
     assert trained and not any(".visual." in name for name in trained)
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())
-    assert saved["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
+    assert saved["architectures"] == [f"{mini_model.FAMILIES[family].name}ForConditionalGeneration"]
+    assert saved["model_type"] == family

@@ -183,11 +183,12 @@ def mini_model(
     out: Annotated[Path, typer.Option(help="Folder to write to")],
     seed: SeedOption = 0,
     size: Annotated[str, typer.Option(help="Weights, in millions: 1m, 2m or 5m")] = "2m",
+    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen3_vl")] = "qwen2_5_vl",
 ) -> None:
     """Write the tokenizer, the processor and a randomly initialised student."""
     from steer_verl.mini.model import build
 
-    build(out, seed=seed, size=size)
+    build(out, seed=seed, size=size, family=family)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""The student before any training: a tokenizer of the laboratory's words and a random Qwen2.5-VL of some 2 M weights.
+"""The student before any training: a tokenizer of the laboratory's words and a random Qwen-VL of some 2 M weights.
 
-Both are built offline and saved as one Hugging Face folder that transformers, verl and vLLM open like any
-Qwen2.5-VL.
+Both are built offline and saved as one Hugging Face folder that transformers, verl and vLLM open like any model of its
+family: Qwen2.5-VL, or Qwen3-VL.
 
 * Byte-level BPE, trained on everything that can be said in the laboratory, the tutor's follow-ups included; any
   other text falls back to bytes. The fixed stretches of the student's sentences are one token each, so an answer
@@ -17,7 +17,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from steer_verl.answer import TAGS
 from steer_verl.errors import ConfigError
@@ -54,7 +54,6 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
 }
 SIZES: dict[str, dict[str, int]] = {
     "1m": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3},
@@ -71,29 +70,64 @@ VISION_SHAPE: dict[str, Any] = {
     "patch_size": 14,
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
-    "tokens_per_second": 2,
-    "window_size": 112,
-    "fullatt_block_indexes": [0, 1],  # windowed attention does not learn to see in minutes
 }
 
 
-def build(folder: Path, *, seed: int = 0, size: str = "2m") -> Path:
+class Family(NamedTuple):
+    """What is a family's own: names of transformers, and what its configuration has beside the shapes above."""
+
+    name: str
+    """Begins the names of its classes."""
+    video: str
+    """Its processor of videos, which none is shown to."""
+    text: dict[str, Any]
+    rope: dict[str, Any]
+    vision: dict[str, Any]
+
+    def of(self, kind: str) -> Any:
+        """Its class of transformers: ``Config``, ``Processor``, ``ForConditionalGeneration``."""
+        import transformers
+
+        return getattr(transformers, self.name + kind)
+
+
+FAMILIES = {
+    "qwen2_5_vl": Family(
+        "Qwen2_5_VL",
+        "Qwen2VLVideoProcessor",
+        text={},
+        rope={"mrope_section": [4, 6, 6]},
+        # windowed attention does not learn to see in minutes
+        vision={"tokens_per_second": 2, "window_size": 112, "fullatt_block_indexes": [0, 1]},
+    ),
+    "qwen3_vl": Family(
+        "Qwen3VL",
+        "Qwen3VLVideoProcessor",
+        text={"head_dim": 32, "architectures": ["Qwen3ForCausalLM"]},  # vLLM's CPU platform asks the text model for it
+        rope={"mrope_section": [6, 5, 5], "mrope_interleaved": True},
+        vision={"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
+    ),
+}
+
+
+def build(folder: Path, *, seed: int = 0, size: str = "2m", family: str = "qwen2_5_vl") -> Path:
     """Write tokenizer, processor and a random model to ``folder``; the same ``seed`` gives the same weights.
 
     An existing model is left alone.
 
     Raises:
-        ConfigError: a size that there is not.
+        ConfigError: a size or a family that there is not.
     """
-    if size not in SIZES:
-        raise ConfigError(f"size {size!r}: there are {', '.join(SIZES)}")
+    for what, given, known in (("size", size, SIZES), ("family", family, FAMILIES)):
+        if given not in known:
+            raise ConfigError(f"{what} {given!r}: there are {', '.join(known)}")
     if not (folder / "model.safetensors").exists():
         import torch
 
-        processor = make_processor()
+        processor = make_processor(family)
         processor.save_pretrained(folder)
         torch.manual_seed(seed)
-        make_model(processor.tokenizer, size).save_pretrained(folder)
+        make_model(processor.tokenizer, size, family).save_pretrained(folder)
     return folder
 
 
@@ -141,38 +175,41 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def make_processor() -> Any:
-    """The Qwen2.5-VL processor around the tokenizer; it keeps the pictures at their size (9 image tokens)."""
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+def make_processor(family: str = "qwen2_5_vl") -> Any:
+    """The family's processor around the tokenizer; it keeps the pictures at their size (9 image tokens)."""
+    import transformers
 
+    own = FAMILIES[family]
     grid = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     pixels = {"min_pixels": 28 * 28 * 4, "max_pixels": max(PIXELS * PIXELS, 28 * 28 * 16)}
-    return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**grid, **pixels),
+    return own.of("Processor")(
+        image_processor=transformers.Qwen2VLImageProcessor(**grid, **pixels),
         tokenizer=make_tokenizer(),
-        video_processor=Qwen2VLVideoProcessor(**grid),
+        video_processor=getattr(transformers, own.video)(**grid),
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def make_model(tokenizer: Any, size: str = "2m") -> Any:
-    """A random Qwen2.5-VL for ``tokenizer``, in fp32, with the generation settings of the family."""
-    from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+def make_model(tokenizer: Any, size: str = "2m", family: str = "qwen2_5_vl") -> Any:
+    """A random model for ``tokenizer``, in fp32, with the generation settings of the family."""
+    from transformers import GenerationConfig
 
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    own, ids = FAMILIES[family], {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     ends = {"bos_token_id": ids[END_OF_TEXT], "pad_token_id": ids[END_OF_TEXT]}
     shape = {**SHAPE, **SIZES[size]}
     heads = shape["hidden_size"] // 32
-    config = Qwen2_5_VLConfig(
+    config = own.of("Config")(
         text_config={
             **shape,
             "num_attention_heads": heads,
             "num_key_value_heads": heads // 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **own.rope},
             **ends,
+            **own.text,
             "vocab_size": len(tokenizer),
             "eos_token_id": ids[TURN_END],
         },
-        vision_config={**VISION_SHAPE, "out_hidden_size": shape["hidden_size"]},
+        vision_config={**VISION_SHAPE, **own.vision, "out_hidden_size": shape["hidden_size"]},
         image_token_id=ids[IMAGE_PAD],
         video_token_id=ids[VIDEO_PAD],
         vision_start_token_id=ids[VISION_START],
@@ -180,7 +217,7 @@ def make_model(tokenizer: Any, size: str = "2m") -> Any:
         vision_token_id=ids[VISION_PAD],
         tie_word_embeddings=False,
     )
-    model = Qwen2_5_VLForConditionalGeneration(config)
+    model = own.of("ForConditionalGeneration")(config)
     model.generation_config = GenerationConfig(
         **ends, eos_token_id=[ids[TURN_END], ids[END_OF_TEXT]], do_sample=True, temperature=1.0
     )

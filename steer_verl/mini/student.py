@@ -48,7 +48,7 @@ class Generated:
 
 
 class MiniStudent:
-    """A Qwen2.5-VL from a Hugging Face folder that answers many conversations at once.
+    """A student of the laboratory from a Hugging Face folder that answers many conversations at once.
 
     Args:
         model: The model, in evaluation mode.
@@ -83,9 +83,9 @@ class MiniStudent:
     def load(cls, folder: Path | str, **settings: Any) -> MiniStudent:
         """Open a folder of ``steer_verl.mini.model.build`` or verl's ``huggingface`` checkpoint folder."""
         import torch
-        from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+        from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
         model.generation_config.update(temperature=None, top_p=None, top_k=None, do_sample=False)
         return cls(model.eval(), AutoProcessor.from_pretrained(folder), **settings)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from steer_verl.errors import ConfigError, DataError
+from steer_verl.families import VISION
 from steer_verl.preflight.openings import measure_of, prompts, row_count, told
 from steer_verl.preflight.rows import data_files
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MODEL_KEY = "actor_rollout_ref.model.path"
-FROZEN, FROZEN_TYPE = "steer_verl.frozen_vision", "qwen2_5_vl"
+FROZEN = "steer_verl.frozen_vision"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -39,9 +40,9 @@ def student(config: Any) -> Iterator[str]:
         yield str(error)
         return
     told = json.loads(settings.read_text())
-    if model.get("external_lib") == FROZEN and told.get("model_type") != FROZEN_TYPE:
+    if model.get("external_lib") == FROZEN and told.get("model_type") not in VISION:
         yield (
-            f"actor_rollout_ref.model.external_lib={FROZEN} knows {FROZEN_TYPE} alone, and {model.path} is "
+            f"actor_rollout_ref.model.external_lib={FROZEN} knows {', '.join(VISION)}, and {model.path} is "
             f"{told.get('model_type')}: its vision tower would be trained; set external_lib=null, or train LoRA "
             "adapters with actor_rollout_ref.model.exclude_modules='.*visual.*'"
         )
