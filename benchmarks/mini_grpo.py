@@ -19,26 +19,33 @@ SETTINGS = "actor_rollout_ref.rollout.custom.steer"
 RECORD = "running.json"
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, family: str = "qwen2_5_vl") -> None:
     """Make data and student below ``folder``, unless they are there."""
     if not (folder / "student").exists():
         build_data(folder / "data", seed=0, quick=True)
-        build(folder / "student")
+        build(folder / "student", family=family)
 
 
-def run(folder: Path, steps: int, *overrides: str, kill: Callable[[], bool] = lambda: False) -> list[Step]:
+def run(
+    folder: Path,
+    steps: int,
+    *overrides: str,
+    family: str = "qwen2_5_vl",
+    kill: Callable[[], bool] = lambda: False,
+) -> list[Step]:
     """What verl logged at each of ``steps`` steps.
 
     Args:
         folder: where data, student and the run's files lie; its ``log.txt`` has all that was printed.
         steps: how many in all.
         overrides: the recipe's.
+        family: of the student.
         kill: once it is true, everything of the run is ended by SIGKILL; what was logged so far is returned.
 
     Raises:
         StageFailed: it ended badly by itself.
     """
-    prepare(folder)
+    prepare(folder, family)
     lines: list[str] = []
     killed: list[int] = []
 
