@@ -17,6 +17,8 @@ from steer_verl.preflight.verl_side import verl_accepts
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 GRPO = sorted(path.parent.name for path in RECIPES.glob("*/grpo.yaml"))
 SFT = sorted(path for path in RECIPES.glob("*/*.yaml") if path.stem in ("sft", "pretrain"))
+WHOLE = [name for name in GRPO if name.startswith("qwen")]
+"""Models as they are published."""
 GIVEN = {"mini": ["mini.root=/nowhere"]}
 """What a user must give on the command line."""
 MODES = sorted(path.stem for path in (RECIPES / "mini" / "mode").glob("*.yaml"))
@@ -35,8 +37,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_recipes_are_seen() -> None:
-    assert {"mini", "own_data", "qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= set(GRPO)
-    assert {"qwen2_5_vl_3b", "qwen2_5_vl_7b"} <= {path.parent.name for path in SFT}
+    assert WHOLE == ["qwen2_5_vl_3b", "qwen2_5_vl_7b", "qwen3_vl_4b", "qwen3_vl_8b"]
+    assert {"mini", "own_data", *WHOLE} <= set(GRPO) and set(WHOLE) <= {path.parent.name for path in SFT}
     assert MODES == ["colocate_async", "separate_async"]
 
 
@@ -68,7 +70,7 @@ def test_separate_async_has_a_place_for_each_process() -> None:
     assert config.ray_kwargs.ray_init.num_gpus == places == 2
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_paper_settings(name: str) -> None:
     """The paper's settings must survive edits of the yaml; the objective is ours, for the paper's pays for length."""
     config = compose(RECIPES / name, "grpo")
@@ -97,7 +99,7 @@ def test_sft_recipe_passes_verl(path: Path) -> None:
     assert config.engine.strategy == "fsdp2"
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_sft_has_the_papers_numbers(name: str) -> None:
     config = compose(RECIPES / name, "sft")
     numbers = (config.optim.lr, config.optim.weight_decay, config.data.train_batch_size)
@@ -114,7 +116,7 @@ def test_sft_has_the_papers_numbers(name: str) -> None:
     assert config.data.max_token_len_per_gpu >= config.data.max_length
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl_3b", "qwen2_5_vl_7b"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_lora_is_an_override_of_sft_too(name: str) -> None:
     from verl.utils.config import omega_conf_to_dataclass
 
