@@ -93,9 +93,14 @@ def hours(lab: Lab) -> str:
     for stage in stages(lab):
         if seconds := durations([stage], lab.out).get(stage.name):
             name, argv = stage.name.split("/")[1], " ".join(stage.argv)
-            kinds = {"eval-": "evaluation", "sft": "Stage II"}
+            kinds = {
+                "eval-fast-": "fast trainer",
+                "eval-game-": "fast trainer",
+                "eval-": "evaluation",
+                "sft": "Stage II",
+            }
             kind = next((kind for start, kind in kinds.items() if name.startswith(start)), "rest")
-            kind = "Stage III" if "main_ppo" in argv else "fast trainer" if "-fast-" in name else kind
+            kind = "Stage III" if "main_ppo" in argv else kind
             spent.setdefault(kind, []).append(seconds)
     rows = [
         [kind, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for kind, all_ in spent.items()
