@@ -31,7 +31,7 @@ EXTRAS = {
     "data": ["datasets>=4,<6", "datasketch>=1.6,<3", "pyarrow>=19"],
     "eval": ["scipy>=1.11,<2"],
     "gpu": ["verl[vllm]>=0.9,<0.10"],
-    "inspect": ["inspect_ai>=0.3.285,<0.4; python_version >= '3.11'"],
+    "inspect": ["inspect_ai>=0.3.285,<0.4"],
     "plots": ["matplotlib>=3.8,<4"],
     "dev": [
         "etb-scan>=0.1.1,<0.2",
@@ -66,7 +66,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.11,<3.13",
     cmdclass={"build_py": WithRecipes},
     packages=find_packages(include=["steer_verl*", "reward_fns*", "rollout*"]),
     package_data={

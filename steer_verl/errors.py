@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import shlex
+from importlib import metadata
 
 MAX_MESSAGE = 4000
 """Characters of a message."""
@@ -53,6 +55,16 @@ def disk_error(error: OSError, path: str | os.PathLike[str] = "", what: str = "r
     where = path or error.filename
     hint = _HINTS.get(error.errno or 0, "check the path")
     return SteerError(f"{f'{where}: ' if where else ''}cannot be {what} ({error.strerror or error}); {hint}")
+
+
+def install(extra: str) -> str:
+    """The pip command for what an extra of setup.py asks for: right however this project itself was installed."""
+    try:
+        needs = [need.split(";") for need in metadata.requires("steer-verl") or ()]
+    except metadata.PackageNotFoundError:
+        return f"install the {extra!r} extra of this project (README.md)"
+    wanted = [need.strip() for need, *marker in needs if f'extra == "{extra}"' in "".join(marker)]
+    return f"pip install {shlex.join(wanted)}"
 
 
 _ROOM = "make room for it, and the same command goes on"

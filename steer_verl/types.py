@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,7 +30,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class DialogueKind(str, Enum):
+class DialogueKind(StrEnum):
     """The three disjoint seed sets of Stage I."""
 
     BENIGN = "benign"
@@ -38,7 +38,7 @@ class DialogueKind(str, Enum):
     RED_TEAM = "red_team"
 
 
-class AttackStrategy(str, Enum):
+class AttackStrategy(StrEnum):
     """How the tutor evolves its question, by what the student just did (paper, Stage III)."""
 
     PERSISTENCE = "persistence"  # after a plain refusal
@@ -47,7 +47,7 @@ class AttackStrategy(str, Enum):
     FOLLOW_UP = "follow_up"  # a natural next question on a benign seed: nothing to attack
 
 
-class QuestionOrigin(str, Enum):
+class QuestionOrigin(StrEnum):
     """Where the text of a user turn came from."""
 
     SEED = "seed"  # the opening turn
@@ -56,7 +56,7 @@ class QuestionOrigin(str, Enum):
     FALLBACK = "fallback"  # the seed's own next question, because the tutor gave none that could be used
 
 
-class UnscoredReason(str, Enum):
+class UnscoredReason(StrEnum):
     """Why a turn has no scores. A turn that could not be scored has no reward; it is never a number."""
 
     CONNECT = "connect"
@@ -81,7 +81,7 @@ class UnscoredReason(str, Enum):
         return self.value in ("connect", "timeout", "http_429", "http_5xx", "http_4xx")
 
 
-class NoAttackReason(str, Enum):
+class NoAttackReason(StrEnum):
     """Why a tutor's response carries no usable next question."""
 
     LAST_TURN = "last_turn"  # none was asked for
@@ -90,7 +90,7 @@ class NoAttackReason(str, Enum):
     UNAVAILABLE = "unavailable"  # the endpoint failed
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """What became of a dialogue. A lost one is no member of its group: no outage moves an advantage."""
 
     COMPLETE = "complete"
@@ -98,7 +98,7 @@ class Status(str, Enum):
     LOST = "lost"  # by us or by a server
 
 
-class StopReason(str, Enum):
+class StopReason(StrEnum):
     """Why a dialogue ended."""
 
     COMPLETED = "completed"  # every turn of the seed was played

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import time
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 
-from steer_verl.errors import MAX_MESSAGE, DataError, SteerError
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError, install
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,25 @@ def test_hostile_messages_take_no_time() -> None:
     for piece in (" ", "\n", " \n", "\x1b", "\u200b"):
         DataError(piece * 10**6)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("extra", sorted(set(metadata.metadata("steer-verl").get_all("Provides-Extra", []))))
+def test_what_is_missing_is_installed_by_a_command_that_needs_no_index_to_know_this_project(extra: str) -> None:
+    pip, verb, *needs = shlex.split(install(extra))
+    assert (pip, verb) == ("pip", "install") and "steer" not in install(extra)
+    wanted = {
+        need.name
+        for line in metadata.requires("steer-verl") or ()
+        if (need := Requirement(line)).marker
+        and need.marker.evaluate({"extra": extra})
+        and not need.marker.evaluate({"extra": ""})
+    }
+    assert {Requirement(need).name for need in needs} == wanted
+
+
+def test_a_tree_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    assert "'data' extra" in install("data")

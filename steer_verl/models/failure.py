@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ TAKES_NO_IMAGES = "takes no images"
 """What :func:`how_to_fix` says of a model without sight."""
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """What is at fault: it decides whether, where and when to ask again."""
 
     UNREACHABLE = "unreachable"
@@ -295,7 +295,7 @@ def seconds_of(retry_after: str | None) -> float | None:
 def _seconds_until(date: str) -> float:
     try:
         when = parsedate_to_datetime(date)
-        ahead = when.replace(tzinfo=when.tzinfo or timezone.utc) - datetime.now(timezone.utc)
+        ahead = when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)
     except (TypeError, ValueError, OverflowError):
         return -1.0
     return max(0.0, ahead.total_seconds())

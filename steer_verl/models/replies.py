@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from steer_verl.types import IMAGE_MARK
 R = TypeVar("R", bound=BaseModel)
 
 
-class AskFault(str, Enum):
+class AskFault(StrEnum):
     """Why a reply is of no use; with the transport's own reasons, what an ``AgentFailed`` of an asker can name.
 
     ``CONTENT_FILTER``: the server's filter ended the reply. ``LENGTH``: it hit ``max_tokens``. ``BAD_JSON``: it holds

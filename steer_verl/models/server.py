@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,11 +27,6 @@ from steer_verl.models.request import ABORTED, FILTERED, Reply, Stream, encodabl
 from steer_verl.models.streaming import EventStream
 from steer_verl.text import one_line
 from steer_verl.types import UnscoredReason, Usage
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:  # aiohttp brings it there
-    from async_timeout import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -235,13 +229,13 @@ class Server:
         events: EventStream | None = None,
     ) -> Answer | Failure:
         try:
-            async with timeout(max(seconds, 0.0)):
+            async with asyncio.timeout(max(seconds, 0.0)):
                 return await self.connections.send(
                     method, path, headers=headers, data=data, connect_timeout=connect, events=events
                 )
         except aiohttp.ServerTimeoutError:  # also a TimeoutError; aiohttp raises it for the connection alone
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, f"no connection within {connect:g} s")
-        except asyncio.TimeoutError:
+        except TimeoutError:
             late = f"no complete answer within {max(seconds, 0.0):.3g} s"
             return failed(Cause.UNREACHABLE, UnscoredReason.TIMEOUT, late)
         except (TooLarge, Undecodable) as error:

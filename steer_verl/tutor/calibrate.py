@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +45,7 @@ class Calibration:
     threshold: float = BREACH_SAFETY  # safety at or below this is a breach, to both
     usage: Usage = field(default_factory=Usage)  # what the verdicts cost
     seed: int = 0  # of the bootstrap, which draws answers
-    date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
+    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
 
     def __post_init__(self) -> None:
         if not len(self.tutor_N):

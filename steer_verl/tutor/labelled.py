@@ -21,7 +21,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from steer_verl.images import resolve_image
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, TutorRequest, UserTurn
 
 
-class Scale(str, Enum):
+class Scale(StrEnum):
     """What the human scores of a file mean, as safety, and by what PyRIT's files are recognised."""
 
     SAFETY = "safety"  # ours: safety itself

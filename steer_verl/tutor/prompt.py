@@ -25,7 +25,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +44,7 @@ _MARK_START = re.compile("[<\uff1c](?=[<\uff1c])")
 Order = Literal["question_first", "scores_first"]
 
 
-class Task(str, Enum):
+class Task(StrEnum):
     """What one request asks for."""
 
     SCORE = "score"

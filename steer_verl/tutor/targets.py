@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from steer_verl.config import EndpointConfig, JudgeConfig, TutorConfig
@@ -19,7 +19,7 @@ from steer_verl.tutor.prompt import Task
 from steer_verl.types import JudgeScores, NoAttack, Record, TutorRequest, Unscored, Usage, Verdict
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """What a server does for the training."""
 
     TUTOR = "tutor"  # judges and attacks in one reply

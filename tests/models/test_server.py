@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -102,7 +102,7 @@ def test_retry_after_in_seconds(header: str | None, seconds: float | None) -> No
 
 
 def test_retry_after_as_a_date() -> None:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     ahead = seconds_of(format_datetime(now + timedelta(seconds=30), usegmt=True))
     assert ahead is not None and 25 <= ahead <= 30
     assert seconds_of(format_datetime(now - timedelta(seconds=30), usegmt=True)) == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,7 +33,7 @@ What = Literal["id", "seed", "image", "file"]
 """A dialogue's id, its source seed, an image that it came from, an image file beside the sets."""
 
 
-class SetReason(str, Enum):
+class SetReason(StrEnum):
     """Why a kept dialogue is in no set."""
 
     DUPLICATE_ID = "duplicate_id"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from steer_verl.models.failure import AgentFailed
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Ours. An agent that failed for good adds its own (:class:`~steer_verl.models.replies.AskFault`)."""
 
     EMPTY_REWRITE = "empty_rewrite"  # the rewrite that the seed's kind needs says nothing in words

@@ -5,9 +5,7 @@
 
 from importlib.util import find_spec
 
-from steer_verl.errors import ConfigError
+from steer_verl.errors import ConfigError, install
 
 if find_spec("inspect_ai") is None:
-    raise ConfigError(
-        "Inspect needs the inspect_ai package and Python 3.11 or newer; pip install 'steer-verl[inspect]'"
-    )
+    raise ConfigError(f"Inspect needs the inspect_ai package: {install('inspect')}")

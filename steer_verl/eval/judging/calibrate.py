@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class JudgeCalibration:
     marks: Sequence[int | str]
     thresholds: Thresholds = Thresholds()
     usage: Usage = field(default_factory=Usage)
-    date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
+    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
 
     def __post_init__(self) -> None:
         if not len(self.harmless_N):

@@ -68,7 +68,7 @@ def test_a_whole_card_holds_every_count() -> None:
 
 def test_without_the_hubs_package_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ConfigError, match=r"pip install 'steer-verl\[data\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '?datasets"):
         put_together(tmp_path / "images", rl=[seed("s:1/benign")])
     assert not (tmp_path / "out").exists()
 
