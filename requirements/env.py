@@ -1,4 +1,5 @@
-"""``make env``: the environment of a machine without a GPU, in ./.venv, from requirements/cpu.lock.
+"""``make env``: the environment of a machine without a GPU, in ./.venv, from requirements/cpu.lock, for Python 3.11
+and 3.12 alike.
 
 Every install is ``--no-deps``, so pip never picks a torch by itself. torch comes first, from one of two places:
 
@@ -27,7 +28,7 @@ STAMP = VENV / ".steer-env"
 INDEX_ENV = "STEER_TORCH_INDEX"
 PIP = "pip==26.1.2"  # reads a wheel's metadata without the wheel
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
-PYTHON = (3, 11)
+PYTHONS = ((3, 11), (3, 12))
 CUDA_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 
 
@@ -77,7 +78,7 @@ def refuse_cuda(python: Path, index: list[str]) -> None:
         raise SystemExit(
             f"make env: {TORCH[0]} would be a CUDA build here (it needs {needs}), of no use to a CPU; give the index "
             f"that pytorch.org shows for Linux, Pip, CPU: {INDEX_ENV}=<URL> make env (or, with a GPU, not make env "
-            "but: pip install 'steer-verl[gpu]')"
+            "but: pip install -e '.[gpu]')"
         )
 
 
@@ -107,10 +108,11 @@ def main() -> None:
     """Make or complete the environment, unless the stamp says that nothing has changed."""
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return
-    if sys.version_info[:2] != PYTHON:
-        raise SystemExit(f"make env: the lock is for Python {PYTHON[0]}.{PYTHON[1]}, not {sys.version.split()[0]}")
     python = VENV / "bin" / "python"
     if not (VENV / "bin" / "pip").exists():  # the last thing that venv makes
+        if sys.version_info[:2] not in PYTHONS:
+            raise SystemExit(f"make env: the lock is for Python 3.11 and 3.12, not for {sys.version.split()[0]}")
+        print(f"make env: Python {sys.version.split()[0]}, {sys.executable}", flush=True)
         venv.create(VENV, with_pip=True, symlinks=True)
     install(python)
     STAMP.write_text(fingerprint())

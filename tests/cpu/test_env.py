@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -118,7 +120,6 @@ def test_nothing_is_done_twice(env: ModuleType, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(env, "VENV", tmp_path)
     monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(env, "LOCK", tmp_path / "lock")
-    monkeypatch.setattr(env, "PYTHON", sys.version_info[:2])
     monkeypatch.setattr(env, "install", calls.append)
     env.LOCK.write_text("one==1\n")
     env.main()
@@ -139,8 +140,47 @@ def test_an_interrupted_environment_is_not_taken_for_ready(
     (tmp_path / "bin" / "pip").touch()
     monkeypatch.setattr(env, "VENV", tmp_path)
     monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
-    monkeypatch.setattr(env, "PYTHON", sys.version_info[:2])
     monkeypatch.setattr(env, "install", interrupted)
     with pytest.raises(SystemExit):
         env.main()
     assert not env.STAMP.exists()
+
+
+def test_another_python_is_refused_before_anything_is_made(
+    env: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(env, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(env, "STAMP", tmp_path / "venv" / "stamp")
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(SystemExit, match=r"for Python 3\.11 and 3\.12"):
+        env.main()
+    assert not env.VENV.exists()
+
+
+STAND_IN = """#!/bin/sh
+if [ "$1" = -c ]; then exec {python} "$@"; fi
+echo "{name} runs $1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [
+        (("python3.11", "python3.12"), "python3.11 runs requirements/env.py"),
+        (("python3.12",), "python3.12 runs requirements/env.py"),
+        (("python3",), "python3 runs requirements/env.py"),
+        (("broken", "python3.12"), "python3.12 runs requirements/env.py"),
+        (("python3.13",), "no Python 3.11 or 3.12 here"),
+    ],
+)
+def test_make_takes_the_first_python_that_fits(tmp_path: Path, here: tuple[str, ...], said: str) -> None:
+    for name in ("make", "sh"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    for name in here:
+        program = tmp_path / name.replace("broken", "python3.11")  # a version manager's name for what is not installed
+        program.write_text(
+            "#!/bin/sh\nexit 127\n" if name == "broken" else STAND_IN.format(python=sys.executable, name=name)
+        )
+        program.chmod(0o755)
+    run = subprocess.run(["make", "env"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert said in run.stdout, run.stderr
