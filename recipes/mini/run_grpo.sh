@@ -11,4 +11,4 @@ while IFS='=' read -r name value; do # the CPU runtime's environment, beneath th
 done < <("$python" -c 'from steer_verl.cpu import environment; print(*map("=".join, environment().items()), sep="\n")')
 
 "$python" -m steer_verl.preflight "${config[@]}" -- "$@"
-exec "$python" -m verl.trainer.main_ppo "${config[@]}" "$@"
+exec "$python" -m steer_verl.processes.tidy "$python" -m verl.trainer.main_ppo "${config[@]}" "$@"

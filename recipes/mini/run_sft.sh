@@ -10,5 +10,6 @@ while IFS='=' read -r name value; do # the CPU runtime's environment, beneath th
     [ -n "${!name+set}" ] || export "$name=$value"
 done < <("$python" -c 'from steer_verl.cpu import environment; print(*map("=".join, environment().items()), sep="\n")')
 
-exec "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node=1 \
+exec "$python" -m steer_verl.processes.tidy \
+    "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node=1 \
     -m verl.trainer.sft_trainer --config-path "$here" --config-name "${STAGE:-sft}" "$@"

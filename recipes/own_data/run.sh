@@ -18,4 +18,4 @@ if [ "$device" = cpu ]; then
 fi
 
 "$python" -m steer_verl.preflight "${config[@]}" -- "device=$device" "$@"
-exec "$python" -m verl.trainer.main_ppo "${config[@]}" "device=$device" "$@"
+exec "$python" -m steer_verl.processes.tidy "$python" -m verl.trainer.main_ppo "${config[@]}" "device=$device" "$@"

@@ -5,5 +5,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 gpus=${GPUS:-8}
 
-exec "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node="$gpus" \
+exec "$python" -m steer_verl.processes.tidy \
+    "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node="$gpus" \
     -m verl.trainer.sft_trainer --config-path "$here" --config-name sft trainer.n_gpus_per_node="$gpus" "$@"

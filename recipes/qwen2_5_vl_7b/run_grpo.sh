@@ -6,4 +6,4 @@ python=${PYTHON:-python3}
 config=(--config-path "$here" --config-name grpo)
 
 "$python" -m steer_verl.preflight "${config[@]}" -- "$@"
-exec "$python" -m verl.trainer.main_ppo "${config[@]}" "$@"
+exec "$python" -m steer_verl.processes.tidy "$python" -m verl.trainer.main_ppo "${config[@]}" "$@"

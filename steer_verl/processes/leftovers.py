@@ -136,7 +136,7 @@ def clear_earlier(record: Path) -> bool:
     return left is not None
 
 
-def clear(left: Claim, shared: AbstractSet[str] = frozenset()) -> None:
+def clear(left: Claim, shared: AbstractSet[str] = frozenset(), *, keep_folder: bool = False) -> None:
     """End the processes of a claim, by id, then remove its folder and its shared memory that nobody maps any more.
 
     ``shared`` are names that its processes were seen to map (:class:`Survey`). An entry that nobody was seen with may
@@ -148,7 +148,7 @@ def clear(left: Claim, shared: AbstractSet[str] = frozenset()) -> None:
         for name in ours - _mapped(_pids()):
             with suppress(OSError):
                 (SHM / name).unlink()
-    if _is_ours(left):
+    if _is_ours(left) and not keep_folder:
         shutil.rmtree(left.folder, ignore_errors=True)
 
 

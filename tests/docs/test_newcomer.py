@@ -15,9 +15,9 @@ from steer_verl.mini import model as mini_model
 from tests.docs.pages import ROOT, blocks
 from tests.models.fault_server import FaultServer
 
-TRAINER = "verl.trainer.main_ppo"
+TIDY = "steer_verl.processes.tidy"
 STAND_IN = """#!/bin/sh
-if [ "$2" = {trainer} ]; then shift 2; printf '%s\\n' "$@" > said; exit; fi
+if [ "$2" = {tidy} ]; then printf '%s\\n' "$@" > said; exit; fi
 exec {python} "$@"
 """
 
@@ -52,7 +52,7 @@ async def test_from_a_clone_to_the_trainer(tmp_path: Path) -> None:
     config = tmp_path / "student" / "config.json"
     config.write_text(config.read_text().replace("4096", "16384"))  # the recipe's dialogues are longer than its own
     (tmp_path / "steer").write_text(f'#!/bin/sh\nexec {sys.executable} -m steer_verl.cli "$@"\n')
-    (tmp_path / "python3").write_text(STAND_IN.format(trainer=TRAINER, python=sys.executable))
+    (tmp_path / "python3").write_text(STAND_IN.format(tidy=TIDY, python=sys.executable))
     for program in ("steer", "python3"):
         (tmp_path / program).chmod(0o755)
 
@@ -70,5 +70,9 @@ async def test_from_a_clone_to_the_trainer(tmp_path: Path) -> None:
         told, _ = await run.communicate()
     assert run.returncode == 0, told.decode()
     said = (tmp_path / "said").read_text().splitlines()
-    assert "actor_rollout_ref.model.path=student" in said and f"data.val_files={tmp_path}/val.parquet" in said
+    assert (
+        "verl.trainer.main_ppo" in said
+        and "actor_rollout_ref.model.path=student" in said
+        and f"data.val_files={tmp_path}/val.parquet" in said
+    )
     assert tutor.requests, "preflight has asked the tutor before anything is loaded"

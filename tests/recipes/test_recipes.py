@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,8 @@ def test_run_script_checks_first_and_passes_overrides_on(tmp_path: Path) -> None
         run = ["bash", RECIPES / name / script, "data.seed=3", "+a.b=c d"]
         subprocess.run(run, check=True, cwd=tmp_path, env=environment)
         calls = [line for line in seen.read_text().splitlines() if line.startswith("-m")]
-        assert [call.split()[1] for call in calls] == ["steer_verl.preflight", "verl.trainer.main_ppo"]
+        modules = [[after for before, after in pairwise(call.split()) if before == "-m"] for call in calls]
+        assert modules == [["steer_verl.preflight"], ["steer_verl.processes.tidy", "verl.trainer.main_ppo"]]
         assert all(f"--config-path {RECIPES / name} --config-name grpo" in call for call in calls)
         assert all(call.endswith("data.seed=3 +a.b=c d") for call in calls)
 

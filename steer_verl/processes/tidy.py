@@ -1,0 +1,52 @@
+"""A command of which nothing is left on the machine when it ends: the run scripts start verl's trainers by
+
+    python -m steer_verl.processes.tidy COMMAND ...
+
+Ray's folder, vLLM's sockets and shared memory are the command's own while it runs, and go with it; ``RAY_TMPDIR`` and
+``VLLM_RPC_BASE_PATH`` of the user's own stand, and what lies there stays. After a failure the folder stays too, for
+Ray's logs are in it, and a line says so. Processes of a Ray cluster that was there before are nobody's to end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from steer_verl.processes.child import POLL, terminable
+from steer_verl.processes.leftovers import Survey, claim, clear
+
+THEIRS = ("RAY_TMPDIR", "VLLM_RPC_BASE_PATH")
+
+
+def run(command: Sequence[str]) -> int:
+    """Run ``command`` in the foreground; its exit status, 128 + n where a signal n ended it.
+
+    Raises:
+        OSError: the command cannot be started, or /tmp cannot be written.
+    """
+    held, interrupted = claim(), 128 + signal.SIGINT
+    survey, status = Survey(held), interrupted
+    try:
+        with suppress(KeyboardInterrupt), terminable():
+            given = {name: os.environ[name] for name in THEIRS if name in os.environ}
+            child = subprocess.Popen(command, env={**held.environment(os.environ), **given})
+            held = survey.held = held.led_by(child.pid)
+            while child.poll() is None:
+                survey.look()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(POLL)
+            status = child.returncode if child.returncode >= 0 else 128 - child.returncode
+    finally:
+        failed = status not in (0, interrupted) and (held.folder / "ray").exists()
+        clear(held, survey.names, keep_folder=failed)
+    if failed:
+        print(f"failed with {status}; Ray's logs are below {held.folder}, to be removed when read", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
