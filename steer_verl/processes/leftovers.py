@@ -13,11 +13,13 @@ Linux only, like the runtime it serves.
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
 import shutil
 import signal
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -35,6 +37,8 @@ TOKEN_ENV = "STEER_TOKEN"
 """The tokens of all starts that a process is a part of, with spaces between them."""
 TMP = Path("/tmp")
 """Where folders of sockets lie, whatever TMPDIR says: the path of a Unix socket has at most 107 bytes."""
+FOLDERS = ("RAY_TMPDIR", "TMPDIR", "VLLM_RPC_BASE_PATH")
+"""Environment variables that say where temporary files and sockets go."""
 MARK = ".steer"
 """In such a folder: its token."""
 SHM = Path("/dev/shm")
@@ -74,11 +78,19 @@ class Claim(Record):
         return self.model_copy(update={"leader": pid})
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """``base`` for a process of this claim: its token, and its folder for sockets of Ray and vLLM."""
-        folder = str(self.folder)
+        """``base`` for a process of this claim: its token, and its folder for Ray, for sockets and for temporary files.
+
+        What torch has compiled is no temporary file: it stays where the next run looks for it.
+        """
         tokens = f"{base.get(TOKEN_ENV, '')} {self.token}".strip()
-        # without SPT_NOENV Ray and vLLM write their processes' titles over their environments
-        return {**base, TOKEN_ENV: tokens, "SPT_NOENV": "1", "RAY_TMPDIR": folder, "VLLM_RPC_BASE_PATH": folder}
+        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+        return {
+            "TORCHINDUCTOR_CACHE_DIR": compiled,
+            **base,
+            TOKEN_ENV: tokens,
+            "SPT_NOENV": "1",  # without it Ray and vLLM write their processes' titles over their environments
+            **dict.fromkeys(FOLDERS, str(self.folder)),
+        }
 
     def save(self, path: Path) -> None:
         """Write the record atomically."""
@@ -245,12 +257,15 @@ def shared_memory(left: Claim) -> set[str]:
 
 
 def _mapped(pids: Iterable[int]) -> set[str]:
-    """Entries of ``/dev/shm`` that these processes map."""
-    used: set[str] = set()
+    """Entries of ``/dev/shm`` that these processes map.
+
+    By their inodes: a semaphore is made under one name and linked to another, and the first is the one that is told.
+    """
+    device = os.stat(SHM).st_dev
+    told, used = f"{os.major(device):02x}:{os.minor(device):02x}", set[int]()
     for pid in pids:
         with suppress(OSError):
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                _, mark, name = line.partition(f" {SHM}/")
-                if mark:
-                    used.add(name.split(" ")[0])
-    return used
+            fields = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+            used |= {int(inode) for _, _, _, where, inode, *_ in fields if where == told}
+    with os.scandir(SHM) as entries:
+        return {entry.name for entry in entries if entry.inode() in used}

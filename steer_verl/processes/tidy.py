@@ -2,9 +2,9 @@
 
     python -m steer_verl.processes.tidy COMMAND ...
 
-Ray's folder, vLLM's sockets and shared memory are the command's own while it runs, and go with it; ``RAY_TMPDIR`` and
-``VLLM_RPC_BASE_PATH`` of the user's own stand, and what lies there stays. After a failure the folder stays too, for
-Ray's logs are in it, and a line says so. Processes of a Ray cluster that was there before are nobody's to end.
+Ray's folder, temporary files, sockets and shared memory are the command's own while it runs, and go with it. A folder
+that the user's environment names for them (``TMPDIR``, ``RAY_TMPDIR``) is used, and what lies there stays. After a
+failure Ray's folder stays for its logs, and a line says where. A Ray cluster that was there before stays as it is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from steer_verl.processes.child import POLL, terminable
-from steer_verl.processes.leftovers import Survey, claim, clear
-
-THEIRS = ("RAY_TMPDIR", "VLLM_RPC_BASE_PATH")
+from steer_verl.processes.leftovers import FOLDERS, Survey, claim, clear
 
 
 def run(command: Sequence[str]) -> int:
@@ -32,7 +30,7 @@ def run(command: Sequence[str]) -> int:
     survey, status = Survey(held), interrupted
     try:
         with suppress(KeyboardInterrupt), terminable():
-            given = {name: os.environ[name] for name in THEIRS if name in os.environ}
+            given = {name: os.environ[name] for name in FOLDERS if name in os.environ}
             child = subprocess.Popen(command, env={**held.environment(os.environ), **given})
             held = survey.held = held.led_by(child.pid)
             while child.poll() is None:

@@ -17,18 +17,20 @@ from steer_verl.processes.tidy import run
 
 MESS = """
 import os, subprocess, sys, time
-from multiprocessing import resource_tracker, shared_memory
+from multiprocessing import get_context, resource_tracker, shared_memory
 from pathlib import Path
 
-for name in ("RAY_TMPDIR", "VLLM_RPC_BASE_PATH"):
+for name in ("RAY_TMPDIR", "TMPDIR", "VLLM_RPC_BASE_PATH"):
     folder = Path(os.environ[name]) / "ray" if name == "RAY_TMPDIR" else Path(os.environ[name])
     folder.mkdir(exist_ok=True)
     (folder / f"socket-of-{name}").touch()
 if sys.argv[2:] == ["lingers"]:
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+semaphore = get_context("spawn").Lock()
+resource_tracker.unregister(semaphore._semlock.name, "semaphore")
 block = shared_memory.SharedMemory(create=True, size=64)
 resource_tracker.unregister(f"/{block.name}", "shared_memory")
-Path("block").write_text(block.name)
+Path("block").write_text(f"{block.name} sem.{semaphore._semlock.name[1:]}")
 time.sleep(1)
 os._exit(int(sys.argv[1]))
 """
@@ -41,7 +43,7 @@ def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(leftovers, "GRACE", 2.0)
     monkeypatch.setattr(leftovers, "SURVEY", 0.1)
     monkeypatch.chdir(tmp_path)
-    for name in ("RAY_TMPDIR", "VLLM_RPC_BASE_PATH"):
+    for name in leftovers.FOLDERS:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -50,17 +52,24 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in ("block", "theirs"))
 
 
+def shared(folder: Path) -> list[str]:
+    """Shared memory of the command that is still there."""
+    names = (folder / "block").read_text().split()
+    assert len(names) == 2
+    return [name for name in names if (SHM / name).exists()]
+
+
 @pytest.mark.parametrize("how", ["", "lingers"])
 def test_nothing_is_left_of_a_command_that_ends(tmp: Path, how: str) -> None:
     assert run([sys.executable, "-c", MESS, "0", *how.split()]) == 0
-    assert not left(tmp) and not (SHM / (tmp / "block").read_text()).exists()
+    assert not left(tmp) and not shared(tmp)
 
 
 def test_after_a_failure_rays_logs_stay_and_are_told(tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([sys.executable, "-c", MESS, "3"]) == 3
     (folder,) = left(tmp)
     assert (tmp / folder / "ray" / "socket-of-RAY_TMPDIR").exists() and str(tmp / folder) in capsys.readouterr().err
-    assert not (SHM / (tmp / "block").read_text()).exists()
+    assert not shared(tmp)
 
 
 def test_a_failure_without_ray_leaves_nothing(tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
