@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections import Counter
+from typing import Any
 
 from hypothesis import settings
 
@@ -19,3 +21,10 @@ settings.load_profile("same")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so is what nohup starts
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was not tested, and how to get it: a line for each reason."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    for reason, tests in Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped).items():
+        terminalreporter.write_line(f"{tests} tests not run: {reason}", yellow=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +36,9 @@ def chromium() -> Iterator[Any]:
     It lives no longer than a module: Playwright's loop runs in this thread, where no asynchronous test then can.
     """
     if CHROMIUM is None:
-        reason = "NO CHROMIUM HERE: the report is not tested in a browser; apt-get install chromium"
+        reason = "the report in a browser: there is no Chromium here; apt-get install chromium"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
-        warnings.warn(reason, stacklevel=1)
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
