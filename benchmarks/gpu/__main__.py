@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from steer_verl.errors import SteerError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, then render. The exit status is 1 when a training ended early."""
+    """Measure, then render. The exit status is 1 when a part failed or a training ended early."""
     args = arguments(argv)
     ended = []
     if not args.render:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("benchmarks.gpu: skipped, no CUDA device on this machine; nothing was measured, nothing was written")
             return 0
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training that is cut leaves nothing running
-        ended = [measure(part, args) for part in page.PARTS if part in args.only]
+        ended = [attempt(part, args) for part in page.PARTS if part in args.only]
     page.write(page.load(args.out), args.page)
     return 0 if all(ended) else 1
 
@@ -44,10 +45,21 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a student of your own instead of the random one")
     vocabulary = "ids of the random one; see student.py"
     parser.add_argument("--vocabulary", type=int, default=student.VOCABULARY, help=vocabulary)
+    parser.add_argument("--override", nargs="+", default=[], help="of a training, in Hydra's syntax, after ours")
     parser.add_argument("--render", action="store_true", help="write the page from --out; needs no GPU")
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
     return args
+
+
+def attempt(part: str, args: argparse.Namespace) -> bool:
+    """As :func:`measure`; what a part raises is told, and the next one is measured: a card is lent for minutes."""
+    try:
+        return measure(part, args)
+    except Exception:
+        traceback.print_exc()
+        print(f"benchmarks.gpu: {part} failed (above)", flush=True)
+        return False
 
 
 def measure(part: str, args: argparse.Namespace) -> bool:
@@ -67,6 +79,7 @@ def measure(part: str, args: argparse.Namespace) -> bool:
         steps=args.steps,
         prompts=args.prompts,
     )
+    changes += args.override
     ended = grpo.measure(run, changes, args.limit, lambda found: page.save(args.out, part, where, found))["ended"]
     print(f"benchmarks.gpu: {part} {ended}", flush=True)
     return bool(ended == "as planned")

@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
@@ -48,18 +48,29 @@ ENVIRONMENT = {
 
 
 class Card:
-    """The whole card as NVML sees it, all processes together; looked at while the steps run."""
+    """The whole card as NVML sees it, all processes together; looked at while the steps run.
+
+    Where NVML is missing or refuses, nothing is seen: a training does not end for its instruments.
+    """
 
     def __init__(self) -> None:
-        import pynvml
+        self.seen = list[tuple[float, float]]()
+        try:
+            import pynvml
 
-        pynvml.nvmlInit()
-        self.nvml, self.card, self.seen = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0), list[tuple[float, float]]()
+            pynvml.nvmlInit()
+            self.nvml, self.card = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+        except Exception as error:
+            print(f"benchmarks.gpu: the card is not looked at: {error}", flush=True)
+            self.nvml = None
 
     def look(self) -> None:
         """Note what share of the last moment a kernel ran (0..1), and the memory in use (GiB)."""
-        busy = self.nvml.nvmlDeviceGetUtilizationRates(self.card).gpu / 100
-        self.seen.append((busy, self.nvml.nvmlDeviceGetMemoryInfo(self.card).used / 2**30))
+        if self.nvml is None:
+            return
+        with suppress(self.nvml.NVMLError):
+            busy = self.nvml.nvmlDeviceGetUtilizationRates(self.card).gpu / 100
+            self.seen.append((busy, self.nvml.nvmlDeviceGetMemoryInfo(self.card).used / 2**30))
 
     def take(self) -> dict[str, float]:
         """Means and peak since the last time; nothing when nobody looked."""
@@ -107,7 +118,7 @@ def measure(run: Path, changes: Sequence[str], limit: float, keep: Callable[[Fig
     The folder ``run`` is emptied first, or its cache would answer for the student. A run that ends badly is told by
     ``ended`` and its log, not raised: its steps are good.
     """
-    card = Card() if find_spec("pynvml") else None
+    card = Card()
     figures: Figures = {"overrides": list(changes), "steps": [], "ended": "was cut"}
     record, log = run.with_suffix(".running.json"), run.with_suffix(".log")
     clear_earlier(record)
@@ -118,7 +129,7 @@ def measure(run: Path, changes: Sequence[str], limit: float, keep: Callable[[Fig
 
     def hear(line: str) -> None:
         if step := parse_step(line):
-            figures["steps"].append({**step, **(card.take() if card else {})})
+            figures["steps"].append({**step, **card.take()})
             keep(figures)
 
     recipe = ("--config-path", str(RECIPE), "--config-name", "grpo", f"hydra.run.dir={run}/hydra")
@@ -131,7 +142,7 @@ def measure(run: Path, changes: Sequence[str], limit: float, keep: Callable[[Fig
             cwd=run,
             env=environment(),
             on_line=hear,
-            tick=card.look if card else lambda: None,
+            tick=card.look,
         )
         figures["ended"] = "as planned"
     except StageFailed as error:

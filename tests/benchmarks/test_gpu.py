@@ -260,7 +260,7 @@ def stand_in(folder: Path, lines: list[str], status: int) -> Path:
 def test_a_training_keeps_every_step_as_it_comes(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interpreter = stand_in(tmp_path, [console(1), "noise", console(2)], status)
     monkeypatch.setattr(sys, "executable", str(interpreter))
-    monkeypatch.setattr(grpo, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     kept: list[int] = []
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "cache").write_text("answers of an earlier run")
@@ -274,6 +274,50 @@ def test_a_training_keeps_every_step_as_it_comes(status: int, tmp_path: Path, mo
     assert asked.startswith(f"-m verl.trainer.main_ppo --config-path {grpo.RECIPE} --config-name grpo ")
     assert asked.split()[-len(figures["overrides"]) :] == figures["overrides"]
     assert (path.split(os.pathsep)[0], module, folder) == (str(grpo.CODE), "steer_verl.plugin", str(tmp_path / "lora"))
+
+
+class RefusingNvml:
+    """NVML of a card that is there and tells nothing, as in some sandboxes."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    @staticmethod
+    def nvmlInit() -> None: ...
+
+    @staticmethod
+    def nvmlDeviceGetHandleByIndex(number: int) -> int:
+        return number
+
+    @classmethod
+    def nvmlDeviceGetUtilizationRates(cls, card: int) -> None:
+        raise cls.NVMLError("Not Supported")
+
+
+def test_a_card_that_does_not_tell_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", RefusingNvml)
+    card = grpo.Card()
+    card.look()
+    assert card.take() == {}
+
+
+def test_a_part_that_fails_costs_no_other_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def measure(part: str, args: Any) -> bool:
+        asked.append((part, args.override))
+        if part == "processor":
+            raise RuntimeError("no kernel image")
+        page.save(args.out, part, MACHINE, {"dialogues": 1, "tokens": 1, "threads": 1, "rows": [{"estimator": "tcsr"}]})
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("benchmarks.gpu.__main__.measure", measure)
+    folders = ["--out", str(tmp_path / "out"), "--page", str(tmp_path / "page")]
+    assert main([*folders, "--only", "processor", "estimator", "--override", "a.b=1", "c=2"]) == 1
+    assert asked == [("processor", ["a.b=1", "c=2"]), ("estimator", ["a.b=1", "c=2"])]
+    assert "no kernel image" in capsys.readouterr().err and "tcsr" in (tmp_path / "page" / "gpu.md").read_text()
 
 
 def test_runs_take_turns() -> None:
@@ -325,7 +369,13 @@ def test_estimators_are_compared_with_verls_own() -> None:
     assert found["rows"][0]["of verl's"] == 1
 
 
+def test_without_verl_ours_are_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "verl.trainer.ppo.core_algos", None)
+    rows = micro.estimator(["cpu"], dialogues=10, tokens=2400, repeats=1)["rows"]
+    assert rows and all(row.keys() == {"estimator", "device", "ms"} for row in rows)
+
+
 def test_the_readme_names_every_part_and_option() -> None:
     text = (grpo.HERE / "README.md").read_text()
-    for word in (*page.PARTS, "--render", "--only", "--steps", "--limit", "gpu.md", "gpu.png"):
+    for word in (*page.PARTS, "--render", "--only", "--steps", "--limit", "--override", "gpu.md", "gpu.png"):
         assert re.search(rf"(?<![\w-]){re.escape(word)}", text), word
