@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from statistics import fmean
 
 import yaml
 
-from benchmarks.gpu.page import Figures
+from benchmarks.gpu.page import VERLS, Figures
 from steer_verl.data.rows.parquet import write_parquet
 from steer_verl.mini.dialogues import scenes_and_kinds, seed
 from steer_verl.mini.world import Split
@@ -29,6 +30,7 @@ HERE = Path(__file__).parent
 CODE = HERE.parents[1]
 RECIPE = CODE / "recipes" / "qwen2_5_vl_3b"
 TURNS = 8
+PADDED = "without_flash_attn"
 SIDE = 512
 """Pixels: 18 x 18 image tokens, for the processor rounds to multiples of 28."""
 
@@ -95,13 +97,19 @@ def build_rows(folder: Path, rows: int) -> Path:
 
 
 def overrides(mode: str, *, flash_attn: bool, **given: object) -> list[str]:
-    """The Hydra overrides of a training, ``lora`` or ``full``, on the recipe.
+    """The Hydra overrides of a training on the recipe, by the name of its part (page.MODES).
 
     ``given`` fills them in: ``student``, ``rows``, ``run`` (its folder), ``steps`` and ``prompts``.
     """
     changes: dict[str, list[str]] = yaml.safe_load((HERE / "grpo.yaml").read_text())
-    chosen = ["common", mode, *([] if flash_attn else ["without_flash_attn"])]
-    return [line.format_map(given) for name in chosen for line in changes[name]]
+    weights = mode.removesuffix(VERLS)
+    chosen = ["common", weights, *(["verls_loop"] if mode != weights else []), *([] if flash_attn else [PADDED])]
+    return [fill(line, {**given, "here": HERE}) for name in chosen for line in changes[name]]
+
+
+def fill(line: str, given: Mapping[str, object]) -> str:
+    """``line`` with what stands in braces filled in; other braces are Hydra's."""
+    return re.sub(r"\{(\w+)\}", lambda found: str(given[found[1]]), line)
 
 
 def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -15,7 +15,14 @@ from steer_verl.errors import DataError
 from steer_verl.records import write_whole
 from steer_verl.report.training import Step
 
-MODES = {"lora": "LoRA, rank 64", "full": "full fine-tuning"}
+VERLS = "-verl"
+"""Ends the name of a training that verl's own agent loop plays (verls_loop.py)."""
+MODES = {
+    "lora": "LoRA, rank 64",
+    "lora-verl": "LoRA, verl's ToolAgentLoop",
+    "full": "full fine-tuning",
+    "full-verl": "full, verl's ToolAgentLoop",
+}
 PARTS = ("processor", "estimator", *MODES)
 """Every part, in the order in which a whole run takes them: the cheap ones first."""
 PACKAGES = ("torch", "transformers", "vllm", "verl", "ray", "flash-attn")

@@ -10,8 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 from PIL import Image
 
 from benchmarks.gpu import grpo, micro, page, student
@@ -166,6 +169,41 @@ def test_settings_pass_preflight(
     assert worker.actor.fsdp_config.optimizer_offload is (mode == "full")
     assert worker.model.use_remove_padding is flash_attn
     assert (worker.actor.strategy, worker.rollout.name, worker.rollout.n) == ("fsdp2", "vllm", 5)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_verls_own_loop_plays_the_same_steps(mode: str, tiny: Path, rows: Path, tmp_path: Path) -> None:
+    from steer_verl.preflight.compose import compose
+    from steer_verl.preflight.verl_side import verl_accepts
+
+    own, other = (changes(tmp_path, name, student=tiny, rows=rows) for name in (mode, f"{mode}-verl"))
+    ours, verls = (compose(grpo.RECIPE, "grpo", words) for words in (own, other))
+    assert not list(verl_accepts(verls))
+    assert verls.algorithm.adv_estimator == "grpo" and verls.reward.reward_manager.name == "naive"
+    (named,) = OmegaConf.load(verls.actor_rollout_ref.rollout.agent.agent_loop_config_path)
+    assert get_class(named._target_).__mro__[1].__name__ == "ToolAgentLoop"
+    (row,) = {row["agent_name"] for row in pq.read_table(rows).to_pylist()}
+    assert row == named.name, "a row's own name beats verl's default"
+    for part in (
+        "trainer.n_gpus_per_node",
+        "data.train_batch_size",
+        "actor_rollout_ref.model",
+        "actor_rollout_ref.actor",
+    ):
+        assert OmegaConf.select(verls, part) == OmegaConf.select(ours, part)
+    turns = verls.actor_rollout_ref.rollout.multi_turn.max_assistant_turns
+    assert turns == ours.actor_rollout_ref.rollout.custom.steer.max_turns
+
+
+async def test_every_answer_is_a_call_of_the_tutor(tiny: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from benchmarks.gpu import tool, verls_loop
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    text, (call,) = await verls_loop.EveryAnswer(tokenizer).extract_tool_calls(tokenizer.encode("the red circle"))
+    assert call.name == verls_loop.TOOL and json.loads(call.arguments) == {"answer": text}
+    assert (await tool.ask_tutor(text)).endswith("?")
 
 
 def test_the_child_finds_project_and_plugin_on_a_path_only_machine() -> None:
