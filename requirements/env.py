@@ -34,7 +34,7 @@ CUDA_PREFIXES = ("nvidia-", "cuda-", "pytorch-triton")
 
 def fingerprint() -> str:
     """Digest of everything the environment is made from."""
-    made_from = (LOCK, Path(__file__), ROOT / "setup.py")
+    made_from = (LOCK, Path(__file__), ROOT / "setup.py", ROOT / "steer_verl" / "__init__.py")
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in made_from)).hexdigest()
 
 
