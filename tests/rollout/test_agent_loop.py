@@ -16,18 +16,19 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from steer_verl.families import VISION
 from steer_verl.types import DialogueKind, Seed, Status, StopReason, Trajectory, TutorRequest, TutorResponse, UserTurn
 from tests.scripted import GOOD, LOST, ScriptedTutor, ruling
 
 pytest.importorskip("verl")
 
 
-@pytest.fixture(scope="module")
-def processor() -> Any:
-    """The miniature student's processor."""
+@pytest.fixture(scope="module", params=sorted(VISION))
+def processor(request: pytest.FixtureRequest) -> Any:
+    """The miniature student's processor, of each family."""
     from steer_verl.mini.model import make_processor
 
-    return make_processor()
+    return make_processor(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from steer_verl.config import TutorConfig
+from steer_verl.families import VISION
 from steer_verl.images import seen_image
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.types import Seed, Status, Trajectory, UserTurn
@@ -34,12 +35,12 @@ pytest.importorskip("verl")
 N = 5
 
 
-@pytest.fixture
-def processor() -> Any:
-    """A processor of this test's own: sharing leaves its mark on it."""
+@pytest.fixture(params=sorted(VISION))
+def processor(request: pytest.FixtureRequest) -> Any:
+    """A processor of this test's own, of each family: sharing leaves its mark on it."""
     from steer_verl.mini.model import make_processor
 
-    return make_processor()
+    return make_processor(request.param)
 
 
 @pytest.fixture
