@@ -107,7 +107,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.jsonl").write_text(rows(name, 3))
     for run, broken in {"eval/base": 0.6, "eval/ours": 0.1, "demo/eval/sft": 0.5, "demo/eval/grpo": 0.0}.items():
         evaluation(folder / "out" / run, broken)
-    for run in ("eval/multi_turn/base", "eval/multi_turn/ours", "demo/evaluation/grpo"):
+    for run in ("eval/multi_turn/base", "eval/multi_turn/ours"):
         evaluation(folder / "out" / run, 0.1)
     for log in ("logs/theirs", "out/inspect/sft/one", "out/inspect/grpo/one"):
         assert steer("eval", "export", f"{folder}/out/eval/base", "--out", f"{folder}/{log}.eval").exit_code == 0
