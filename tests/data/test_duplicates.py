@@ -239,5 +239,5 @@ def test_a_short_question_beside_a_long_hint_is_its_own_and_looked_for_in_few(fo
 def test_a_missing_library_is_told_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     duplicates.bands.cache_clear()
     monkeypatch.setitem(sys.modules, "datasketch", None)
-    with pytest.raises(ConfigError, match=r"steer-verl\[data\]"):
+    with pytest.raises(ConfigError, match=r"pip install .*datasketch"):
         index()

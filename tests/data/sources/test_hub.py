@@ -85,5 +85,5 @@ def test_what_cannot_be_loaded_is_one_line_with_a_cure(tmp_path: Path, monkeypat
         read(tmp_path, set="spa_vl", dataset=str(tmp_path / "set"), split="no-such-split")
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"steer-verl\[data\]"):
+    with pytest.raises(DataError, match=r"pip install .?datasets"):
         next(iter(hub.hub_tables("a", None, None, None)))
