@@ -622,7 +622,8 @@ def at_work() -> list[asyncio.Task[Any]]:
     """Tasks of ours, and of the judges above; not those of the server."""
     ours = (str(Path(steer_verl.__file__).parent), __file__)
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    return [task for task in others if task.get_coro().cr_code.co_filename.startswith(ours)]  # type: ignore[union-attr]
+    codes = {task: getattr(task.get_coro(), "cr_code", None) for task in others}  # the end of a generator has none
+    return [task for task, code in codes.items() if code is not None and code.co_filename.startswith(ours)]
 
 
 async def idle(tutor: OpenAITutor) -> None:
