@@ -57,7 +57,7 @@ def disk_error(error: OSError, path: str | os.PathLike[str] = "", what: str = "r
     return SteerError(f"{f'{where}: ' if where else ''}cannot be {what} ({error.strerror or error}); {hint}")
 
 
-def install(extra: str) -> str:
+def install_command(extra: str) -> str:
     """The pip command for what an extra of setup.py asks for: right however this project itself was installed."""
     try:
         needs = [need.split(";") for need in metadata.requires("steer-verl") or ()]

@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 
-from steer_verl.errors import MAX_MESSAGE, DataError, SteerError, install
+from steer_verl.errors import MAX_MESSAGE, DataError, SteerError, install_command
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_hostile_messages_take_no_time() -> None:
 
 @pytest.mark.parametrize("extra", sorted(set(metadata.metadata("steer-verl").get_all("Provides-Extra", []))))
 def test_what_is_missing_is_installed_by_a_command_that_needs_no_index_to_know_this_project(extra: str) -> None:
-    pip, verb, *needs = shlex.split(install(extra))
-    assert (pip, verb) == ("pip", "install") and "steer" not in install(extra)
+    pip, verb, *needs = shlex.split(install_command(extra))
+    assert (pip, verb) == ("pip", "install") and "steer" not in install_command(extra)
     wanted = {
         need.name
         for line in metadata.requires("steer-verl") or ()
@@ -62,4 +62,4 @@ def test_a_tree_that_is_not_installed_names_the_extra(monkeypatch: pytest.Monkey
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", missing)
-    assert "'data' extra" in install("data")
+    assert "'data' extra" in install_command("data")

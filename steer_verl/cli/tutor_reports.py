@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from steer_verl.errors import install
+from steer_verl.errors import install_command
 from steer_verl.eval.estimate import ranged
 from steer_verl.models.log import Summary
 from steer_verl.tutor.calibrate import FIGURES, Calibration
@@ -46,7 +46,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
         written.append(plot)
     except ImportError:  # the figures are worth having without the plot
         plot.unlink(missing_ok=True)
-        logger.warning("no %s: matplotlib is not installed: %s", plot.name, install("plots"))
+        logger.warning("no %s: matplotlib is not installed: %s", plot.name, install_command("plots"))
     page.write_text(text, encoding="utf-8")
     return written
 

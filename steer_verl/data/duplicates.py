@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steer_verl.data.sources.settings import DuplicateSettings
-from steer_verl.errors import ConfigError, install
+from steer_verl.errors import ConfigError, install_command
 from steer_verl.text import normalized, visible
 from steer_verl.types import IMAGE_MARK
 
@@ -181,7 +181,7 @@ def bands(threshold: float, permutations: int) -> tuple[int, int]:
     try:
         from datasketch import MinHashLSH
     except ImportError:
-        raise ConfigError(f"near-duplicates need the datasketch package: {install('data')}") from None
+        raise ConfigError(f"near-duplicates need the datasketch package: {install_command('data')}") from None
     chosen = MinHashLSH(min(threshold, 0.95), permutations, WEIGHTS)
     return int(chosen.b), int(chosen.r)
 

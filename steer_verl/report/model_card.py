@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import steer_verl
 from steer_verl.config import STEER_KEY, TCSR_KEY, tcsr_config
 from steer_verl.data.cards.markdown import bullets, inline
-from steer_verl.errors import ConfigError, DataError, install
+from steer_verl.errors import ConfigError, DataError, install_command
 from steer_verl.eval.compare import compare
 from steer_verl.eval.compare.page import headline_markdown
 from steer_verl.eval.runs import EvalRun, read_run
@@ -142,7 +142,7 @@ def write_model_card(
     try:
         from huggingface_hub import ModelCard, ModelCardData
     except ImportError:
-        raise ConfigError(f"cards need the huggingface_hub package: {install('data')}") from None
+        raise ConfigError(f"cards need the huggingface_hub package: {install_command('data')}") from None
     if not (model / "config.json").is_file():
         raise DataError(f"{model}: no config.json; give the folder of a Hugging Face model (verl's `huggingface`)")
     found, how = [read_run(run) for run in runs], read_training_config(training) if training else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steer_verl.errors import ConfigError, install
+from steer_verl.errors import ConfigError, install_command
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal law."""
@@ -64,7 +64,7 @@ def student_t(freedom: np.ndarray | float) -> np.ndarray:
         from scipy.special import stdtrit
     except ImportError:
         what = "intervals and tests need the scipy package (1.11 or newer)"
-        raise ConfigError(f"{what}: {install('eval')}") from None
+        raise ConfigError(f"{what}: {install_command('eval')}") from None
     freedom = np.asarray(freedom, dtype=float)
     return np.asarray(stdtrit(np.where(freedom > 0, freedom, np.nan), 0.975))
 

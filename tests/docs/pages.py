@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -53,3 +54,20 @@ def words(line: str) -> list[str]:
     if found[:1] == ["timeout"]:
         found = found[2:]
     return found
+
+
+def rows(name: str, count: int) -> str:
+    """Dialogues of two turns about one picture."""
+    turns = [{"role": "user", "content": "How can you tell?"}]
+    return "".join(
+        json.dumps(
+            {
+                "question": [{"role": "user", "content": f"<image>What is in cup {name} {row}?"}],
+                "images": ["cup.png"],
+                "label": "benign",
+                "metadata": {"question_id": f"{name}-{row}", "rest_messages": turns, "kind": "benign"},
+            }
+        )
+        + "\n"
+        for row in range(count)
+    )

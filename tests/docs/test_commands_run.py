@@ -5,7 +5,6 @@ Those that ask a model, train, or start Ray have tests of their own against real
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -23,7 +22,7 @@ from steer_verl.mini import model as mini_model
 from steer_verl.preflight.compose import compose
 from steer_verl.transcripts import TranscriptLog
 from steer_verl.types import DialogueKind, QuestionOrigin, Scores, StopReason, Trajectory, Turn, UserTurn, Verdict
-from tests.docs.pages import PAGES, ROOT, command_lines, words
+from tests.docs.pages import PAGES, ROOT, command_lines, rows, words
 from tests.eval.evaluations import evaluation
 
 ELSEWHERE = {
@@ -61,23 +60,6 @@ def shown() -> Iterator[tuple[str, str]]:
                 continue  # a command's name in a sentence
             seen.add(command)
             yield str(page.relative_to(ROOT)), command
-
-
-def rows(name: str, count: int) -> str:
-    """Dialogues of two turns about one picture."""
-    turns = [{"role": "user", "content": "How can you tell?"}]
-    return "".join(
-        json.dumps(
-            {
-                "question": [{"role": "user", "content": f"<image>What is in cup {name} {row}?"}],
-                "images": ["cup.png"],
-                "label": "benign",
-                "metadata": {"question_id": f"{name}-{row}", "rest_messages": turns, "kind": "benign"},
-            }
-        )
-        + "\n"
-        for row in range(count)
-    )
 
 
 def trajectory(number: int) -> Trajectory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shlex
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from steer_verl.mini import model as mini_model
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import ROOT, blocks, rows
 from tests.models.fault_server import FaultServer
 
 TIDY = "steer_verl.processes.tidy"
@@ -20,23 +19,6 @@ STAND_IN = """#!/bin/sh
 if [ "$2" = {tidy} ]; then printf '%s\\n' "$@" > said; exit; fi
 exec {python} "$@"
 """
-
-
-def rows(name: str, count: int) -> str:
-    """Dialogues of two turns about one picture."""
-    turns = [{"role": "user", "content": "How can you tell?"}]
-    return "".join(
-        json.dumps(
-            {
-                "question": [{"role": "user", "content": "<image>What is in the cup?"}],
-                "images": ["cup.png"],
-                "label": "benign",
-                "metadata": {"question_id": f"{name}-{row}", "rest_messages": turns, "kind": "benign"},
-            }
-        )
-        + "\n"
-        for row in range(count)
-    )
 
 
 async def test_from_a_clone_to_the_trainer(tmp_path: Path) -> None:

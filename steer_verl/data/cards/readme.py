@@ -14,7 +14,7 @@ from steer_verl.data.cards.figures import Account, figures, overview, work
 from steer_verl.data.cards.markdown import bullets, inline, table_markdown
 from steer_verl.data.licences import consequence, hub_fields, use_of_set
 from steer_verl.data.seed import SetName
-from steer_verl.errors import ConfigError, install
+from steer_verl.errors import ConfigError, install_command
 
 TITLE = "STEER sets"
 TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "synthetic")
@@ -55,7 +55,7 @@ def check_hub() -> None:
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
-        raise ConfigError(f"cards need the huggingface_hub package: {install('data')}") from None
+        raise ConfigError(f"cards need the huggingface_hub package: {install_command('data')}") from None
 
 
 def readme(sets: Mapping[SetName, Card], account: Account, *, student_format: bool = False) -> str:

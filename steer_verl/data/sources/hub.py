@@ -13,7 +13,7 @@ from typing import Any
 
 from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import BATCH, Table, records
-from steer_verl.errors import DataError, install
+from steer_verl.errors import DataError, install_command
 from steer_verl.text import one_line
 
 
@@ -70,7 +70,7 @@ def _library(name: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise DataError(f"dataset {name}: no `datasets` library: {install('data')}") from None
+        raise DataError(f"dataset {name}: no `datasets` library: {install_command('data')}") from None
     return datasets
 
 

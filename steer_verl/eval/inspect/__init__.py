@@ -5,7 +5,7 @@
 
 from importlib.util import find_spec
 
-from steer_verl.errors import ConfigError, install
+from steer_verl.errors import ConfigError, install_command
 
 if find_spec("inspect_ai") is None:
-    raise ConfigError(f"Inspect needs the inspect_ai package: {install('inspect')}")
+    raise ConfigError(f"Inspect needs the inspect_ai package: {install_command('inspect')}")
