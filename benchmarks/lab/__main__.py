@@ -1,7 +1,8 @@
 """Train and evaluate what the pages are about, over many seeds, then write them: ``python -m benchmarks.lab``
 
-It goes on where it was interrupted, at the least priority, some stages at a time, and says the hours spent. No figure
-in the pages is written by hand.
+It goes on where it was interrupted, at the least priority, some stages at a time, and says the hours spent; what is on
+record (students.jsonl) is not trained again: take a line away to have it measured anew. No figure in the pages is
+written by hand.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.runs import ARMS, Lab, stages
+from benchmarks.lab.runs import ARMS, RECORD, Lab, keep, stages
 from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 
 PAGES = ("mini", "ablations", "worlds", "gaming")
-"""Modules of this package; see there what a page is."""
+"""Modules of this package: each has ``write_page``, the arms that it ``NEEDS``, and whether it reads how their last
+students' dialogues were ``MARKED``."""
 
 HERE = Path(__file__).resolve().parents[1]
 """Where the pages lie."""
@@ -27,14 +29,17 @@ def main() -> None:
     """Run what is missing, then write the pages."""
     args = arguments()
     pages = {name: import_module(f"benchmarks.lab.{name}") for name in args.pages}
-    arms = args.arms or dict.fromkeys(name for page in pages.values() for name in page.NEEDS)
-    lab = Lab(args.out.resolve(), tuple(args.seeds), tuple(arms), args.quick)
+    needed = {name: page.MARKED for page in sorted(pages.values(), key=lambda page: page.MARKED) for name in page.NEEDS}
+    arms = tuple(name for name in ARMS if name in (args.arms or needed))
+    marked, record = tuple(name for name in arms if needed.get(name)), None if args.quick else RECORD
+    lab = Lab(args.out.resolve(), tuple(args.seeds), arms, args.quick, marked, record)
     todo = stages(lab)
     try:
         if not args.page:
             os.nice(19)
             run(todo, lab.out, lanes=args.lanes, hours=args.hours)
     finally:
+        keep(lab)
         spent = durations(todo, lab.out)
         print(f"{sum(spent.values()) / 3600:.1f} hours of stages so far, {len(spent)} of {len(todo)} done")
     write(pages, lab, lab.out if args.quick else HERE)

@@ -27,6 +27,7 @@ PARTS = {
 """Arm that lacks it -> the part."""
 
 NEEDS = ("base", "sft", FULL, PLAIN, "static", "no_bootstrap", "sft_single_turn", "single_turn")
+MARKED = True
 HEADLINE = ("checkpoints", "unbroken", "helpfulness")
 """Measures that are judged: how many dialogues hold, on the way and at the end, and at what price in help."""
 
@@ -117,7 +118,7 @@ def read(lab: Lab, seeds: Sequence[int]) -> Found:
     return Found(
         {arm: lab.figures(arm, seeds) for arm in NEEDS},
         {arm: lab.figures(arm, asked, attack="static") for arm in NEEDS if asked},
-        {arm: averaged(lab.on_the_way(arm, seeds)) for arm in NEEDS},
+        {arm: averaged(lab.unbroken(arm, seeds)) for arm in NEEDS},
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks.pages import table
 from steer_verl.statistics.intervals import over_repetitions
 
 NEEDS = tuple(name for name, arm in ARMS.items() if arm.game)
+MARKED = False
 
 WATCHED = {
     "benign_refusal_share": "safe requests refused",
@@ -26,7 +27,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    seeds = lab.finished(NEEDS)
+    seeds = tuple(seed for seed in lab.seeds if all(seed in lab.on_the_way(name) for name in NEEDS))
     parts = page.head("Students that may game their tutor, in training", lab, seeds, "gaming")
     parts += [
         "Stage III by the fast trainer (benchmarks/lab/fast.py). The *gullible* tutor pays the full score for the form "
@@ -35,7 +36,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "the recipes; without benign dialogues there is nothing to watch for refused safe requests.",
         students({name: [lab.students(name, seed)[lab.checkpoints[-1]] for seed in seeds] for name in NEEDS}),
         "## Time",
-        page.hours(lab),
+        page.recorded(lab, NEEDS),
     ]
     target = folder / "gaming.md"
     target.write_text("\n\n".join(parts) + "\n")

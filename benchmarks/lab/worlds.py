@@ -18,6 +18,7 @@ from steer_verl.plots import COLOURS, INK, dress, forest_plot
 from steer_verl.statistics.intervals import Interval, over_repetitions
 
 NEEDS = tuple(CELLS)
+MARKED = False
 
 MARGIN = 3.0
 """Points of unbroken dialogues that count as no difference."""
@@ -53,7 +54,7 @@ PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
 
 def read(lab: Lab) -> Students:
     """Every finished seed of every cell."""
-    found = {cell: {seed: lab.students(name, seed) for seed in lab.finished([name])} for name, cell in CELLS.items()}
+    found = {cell: {seed: lab.students(name, seed) for seed in lab.on_the_way(name)} for name, cell in CELLS.items()}
     return {cell: seeds for cell, seeds in sorted(found.items()) if seeds}
 
 
@@ -131,7 +132,7 @@ def parts(students: Students, lab: Lab) -> list[str]:
         found += [f"## {title}: what came of it", differences(mine) if mine else "No run is finished."]
         found += [f"![differences to the plain mean](tcsr_{world}.png)"] if mine else []
         found += ["![sweeps over alpha and leak rate](tcsr_sweeps.png)"] if mine and world == RISKY else []
-    return [*found, "## Time", page.hours(lab)] if students else found
+    return [*found, "## Time", page.recorded(lab, CELLS)] if students else found
 
 
 def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval, list[float]]]]:

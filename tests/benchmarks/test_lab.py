@@ -28,6 +28,8 @@ LOST = {
 }
 """Share of attacked dialogues that the students of three seeds lose: TCSR helps, feedback dynamics in one seed."""
 
+MARKED = tuple(dict.fromkeys((*mini.NEEDS, *ablations.NEEDS)))
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
@@ -46,7 +48,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, (3, 7), tuple(ARMS))
+    lab = Lab(tmp_path, (3, 7), tuple(ARMS), marked=MARKED)
     todo = stages(lab)
     names = [stage.name for stage in todo]
     assert len(set(names)) == len(names) and names[:3] == ["base/data", "base/model", "base/pretrain"]
@@ -89,7 +91,8 @@ def test_verl_is_told_what_an_arm_is(tmp_path: Path, name: str) -> None:
 
 
 def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path) -> None:
-    todo = {stage.name: stage for stage in stages(Lab(tmp_path, (0,), ("risky_paper", "grpo")))}
+    lab = Lab(tmp_path, (0,), ("risky_paper", "grpo"), marked=("grpo",))
+    todo = {stage.name: stage for stage in stages(lab)}
     paper, grpo = " ".join(todo["seed-0/risky_paper"].argv), " ".join(todo["seed-0/grpo"].argv)
     assert "rl_train_risky.parquet" in paper and "world=risky_offers" in paper and "ablation=paper" in paper
     assert "rl_train.parquet" in grpo and "world=" not in grpo
@@ -111,7 +114,7 @@ def test_every_prediction_has_its_runs_and_every_run_its_plain_mean() -> None:
 
 
 def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, (1,), tuple(ARMS))
+    lab = Lab(tmp_path, (1,), tuple(ARMS), marked=MARKED)
     every = (*stages(lab), *demo_stages(Plan(tmp_path / "demo")))
     found = [stage for stage in every if "eval" in stage.name and "checkpoints" not in stage.name]
     for stage in found:
@@ -120,14 +123,14 @@ def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
         attack = "static" if stage.name.replace("eval-", "").endswith("-static") else "adaptive"
         assert (config.attack, config.out, config.tutor is None) == (attack, stage.folder, attack == "static")
         assert "seed" not in str(config.student.name), "compare and report pool the seeds of a student by its name"
-    assert len(found) > len([arm for arm in ARMS.values() if arm.played])
+    assert len(found) > len(MARKED)
 
 
 def test_a_change_of_the_evaluation_trains_nothing_again(tmp_path: Path) -> None:
     package = RECIPE.parents[1] / "steer_verl"
     measuring = [package / part for part in ("eval", "report", "statistics", "mini/student.py")]
     assert all(path.exists() for path in measuring)
-    for stage in stages(Lab(tmp_path, (0,), tuple(ARMS))):
+    for stage in stages(Lab(tmp_path, (0,), tuple(ARMS), marked=MARKED)):
         if "eval" not in stage.name:
             found = [path for path in stage.sources if any(path.is_relative_to(part) for part in measuring)]
             assert not found, stage.name
@@ -137,6 +140,48 @@ def test_a_seed_is_finished_when_all_that_a_page_reads_is_there(lab: Lab) -> Non
     assert lab.finished(ablations.NEEDS) == lab.finished(mini.STUDENTS, "static") == (0, 1, 2)
     lab.measured("grpo", 1).unlink()
     assert lab.finished(ablations.NEEDS) == (0, 2) and lab.finished(("sft",)) == (0, 1, 2)
+
+
+def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
+    arms, record = ("plain_mean", "risky_paper", "fast-reachable-0.0-paper-0.3"), tmp_path / "students.jsonl"
+    lab = Lab(tmp_path / "here", (0, 1), arms, record=record)
+    every = {stage.name for stage in stages(lab)}
+    found = {24: {"unbroken": 71.5, "helpfulness": 99.0}}
+    for name, seed in (("plain_mean", 0), ("risky_paper", 0), ("fast-reachable-0.0-paper-0.3", 0), ("risky_paper", 1)):
+        write_whole(lab.measured(name, seed), json.dumps(found))
+    write_whole(lab.out / "stages" / "seed-1" / "risky_paper.json", json.dumps({"done": "x", "seconds": 300.0}))
+    runs.keep(lab)
+    kept = record.read_text()
+    kept_seeds = [json.loads(line)["seed"] for line in kept.splitlines()]
+    assert kept_seeds == [0, 0, 0, 1], "seed by seed, so that lines are added rather than moved"
+
+    elsewhere = Lab(tmp_path / "elsewhere", (0, 1), arms, record=record)
+    assert elsewhere.students("risky_paper", 1) == found and elsewhere.on_the_way("risky_paper") == (0, 1)
+    assert elsewhere.on_the_way("plain_mean") == (0,) and elsewhere.recorded["risky_paper", 1].seconds == 300.0
+    left = {stage.name for stage in stages(elsewhere)}
+    assert left < every and not any(name.startswith("seed-0") or "risky_paper" in name for name in left)
+    assert {"base/pretrain", "seed-1/data", "seed-1/sft", "seed-1/plain_mean"} <= left
+    runs.keep(elsewhere)
+    assert record.read_text() == kept, "nothing was measured here"
+
+    again = Lab(tmp_path / "elsewhere", (0,), arms, marked=("plain_mean",), record=record)
+    assert {"seed-0/plain_mean", "seed-0/eval-plain_mean"} <= {stage.name for stage in stages(again)}
+    assert not stages(Lab(tmp_path / "elsewhere", (0,), arms, record=record))
+
+
+def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, (0,), ("paper",), record=tmp_path / "students.jsonl")
+    for unbroken in (50.0, 60.0):
+        write_whole(lab.measured("paper", 0), json.dumps({4: {"unbroken": unbroken}}))
+        runs.keep(Lab(tmp_path, (0,), ("paper",), record=lab.record))
+    (line,) = lab.record.read_text().splitlines()
+    assert json.loads(line)["students"] == {"4": {"unbroken": 60.0}}
+
+
+def test_what_is_on_record_are_arms_of_today() -> None:
+    for (name, _), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
+        assert name in ARMS and tuple(entry.students) == runs.CHECKPOINTS and entry.seconds > 0
+        assert all(0 <= found["unbroken"] <= 100 for found in entry.students.values())
 
 
 def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

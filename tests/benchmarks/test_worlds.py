@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks.lab import window, worlds
-from benchmarks.lab.runs import ARMS, CHECKPOINTS, REACHABLE, RISKY, Cell, Lab
+from benchmarks.lab.runs import CHECKPOINTS, REACHABLE, RISKY, Cell, Lab
 from benchmarks.lab.worlds import against_mean, by_seed, verdict
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.marks import marks_of_run
-from steer_verl.eval.runs import DIALOGUES
 from steer_verl.mini import data
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.world import Split
@@ -34,8 +33,6 @@ def trained(lab: Lab, name: str, gains: list[float]) -> None:
         unbroken = {step: 50 + 5 * seed + gain + step / 10 for step in CHECKPOINTS}
         found = {step: {"unbroken": value, "helpfulness": 90.0, "reward": 0.8} for step, value in unbroken.items()}
         write_whole(lab.measured(name, seed), json.dumps(found))
-        if ARMS[name].played:
-            write_whole(lab.played(name, seed) / DIALOGUES, "")
 
 
 def test_the_window_of_the_mean_is_where_offers_and_refusals_earn_the_same() -> None:
