@@ -15,6 +15,7 @@ BEYOND_THE_YAML = {  # keys that verl reads though its yaml does not list them
     "ray_kwargs.ray_init.include_dashboard",
     "actor_rollout_ref.model.override_config.attn_implementation",  # goes to the model's configuration
     "actor_rollout_ref.rollout.enable_sleep_mode",
+    "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend",  # goes to vLLM as it is
     *(f"actor_rollout_ref.{role}.fsdp_config.mixed_precision" for role in ("actor", "ref")),
 }
 
@@ -48,7 +49,19 @@ def test_keys_beyond_the_yaml_are_fields_of_verls_classes() -> None:
     from verl.workers.config import FSDPEngineConfig, RolloutConfig
 
     assert "mixed_precision" in {field.name for field in dataclasses.fields(FSDPEngineConfig)}
-    assert "enable_sleep_mode" in {field.name for field in dataclasses.fields(RolloutConfig)}
+    assert {"enable_sleep_mode", "engine_kwargs"} <= {field.name for field in dataclasses.fields(RolloutConfig)}
+
+
+def test_vllm_takes_the_executor_by_its_name(overlay: dict[str, Any]) -> None:
+    """Named ``uni``, vLLM's CPU platform would put ``mp`` in its place (platforms/cpu.py:176)."""
+    pytest.importorskip("vllm")
+    from types import SimpleNamespace
+
+    from vllm.v1.executor.abstract import Executor, UniProcExecutor
+
+    name = overlay["actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend"]
+    parallel = SimpleNamespace(distributed_executor_backend=name)
+    assert Executor.get_class(SimpleNamespace(parallel_config=parallel)) is UniProcExecutor
 
 
 def test_both_roles_train_in_float32(overlay: dict[str, Any]) -> None:
