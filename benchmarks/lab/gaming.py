@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.lab import page
@@ -43,7 +43,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     return [target]
 
 
-def students(found: Mapping[str, list[dict[str, float]]]) -> str:
+def students(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """One line for each way of training: the last students' figures over seeds."""
     rows = []
     for name, seeds in found.items():

@@ -411,7 +411,7 @@ def _label(name: str, attack: str) -> str:
     return name + ("" if attack == "adaptive" else f"-{attack}")
 
 
-def _named(some: Sequence[Stage]) -> Mapping[str, Stage]:
+def _named(some: Sequence[Stage]) -> dict[str, Stage]:
     return {stage.name: stage for stage in some}
 
 
