@@ -13,6 +13,7 @@
 ``toy``          four worlds without a language model
 ===============  ==========================================================================
 
-A page is a module with ``NEEDS``, the arms that it reads, and ``write_page(lab, folder)``, which writes its
-Markdown and plots of the finished seeds and returns their paths.
+A page is a module with ``NEEDS``, the arms that it reads, ``MARKED``, whether it reads how ``steer eval run`` marked
+their last students' dialogues, and ``write_page(lab, folder)``, which writes its Markdown and plots of the finished
+seeds and returns their paths. The figures of the students on the way are kept beside this file, in ``students.jsonl``.
 """

@@ -18,6 +18,7 @@ An arm of which the checkpoints' figures are all that a page reads is not traine
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import sys
@@ -204,6 +205,8 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     seconds: float
     """That its Stage III took, with the measuring, others running beside it."""
     machine: str
+    origin: str
+    """Digest of the student that it began at: arms are compared within a seed, from one and the same student."""
     students: dict[int, dict[str, float]]
     """Checkpoint -> figures."""
 
@@ -337,8 +340,15 @@ def keep(lab: Lab) -> None:
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
             made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]
-            spent, students = sum(durations(made, lab.out).values()), json.loads(file.read_text())
-            found[name, seed] = Entry(arm=name, seed=seed, seconds=spent, machine=machine(*BUILT_ON), students=students)
+            origin = student(lab, ARMS[name].begins, seed)[1] / "model.safetensors"
+            found[name, seed] = Entry(
+                arm=name,
+                seed=seed,
+                seconds=sum(durations(made, lab.out).values()),
+                machine=machine(*BUILT_ON),
+                origin=hashlib.sha256(origin.read_bytes()).hexdigest()[:16],
+                students=json.loads(file.read_text()),
+            )
     order = list(ARMS)
     entries = sorted(found.values(), key=lambda entry: (entry.seed, order.index(entry.arm)))
     write_whole(lab.record, "".join(entry.model_dump_json() + "\n" for entry in entries))

@@ -147,6 +147,8 @@ def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "here", (0, 1), arms, record=record)
     every = {stage.name for stage in stages(lab)}
     found = {24: {"unbroken": 71.5, "helpfulness": 99.0}}
+    for seed in lab.seeds:
+        write_whole(lab.plan(seed).out / "sft" / "hf" / "model.safetensors", f"weights {seed}")
     for name, seed in (("plain_mean", 0), ("risky_paper", 0), ("fast-reachable-0.0-paper-0.3", 0), ("risky_paper", 1)):
         write_whole(lab.measured(name, seed), json.dumps(found))
     write_whole(lab.out / "stages" / "seed-1" / "risky_paper.json", json.dumps({"done": "x", "seconds": 300.0}))
@@ -158,6 +160,8 @@ def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
     elsewhere = Lab(tmp_path / "elsewhere", (0, 1), arms, record=record)
     assert elsewhere.students("risky_paper", 1) == found and elsewhere.on_the_way("risky_paper") == (0, 1)
     assert elsewhere.on_the_way("plain_mean") == (0,) and elsewhere.recorded["risky_paper", 1].seconds == 300.0
+    begun = {entry.seed: entry.origin for entry in elsewhere.recorded.values()}
+    assert all(entry.origin == begun[entry.seed] for entry in elsewhere.recorded.values()) and begun[0] != begun[1]
     left = {stage.name for stage in stages(elsewhere)}
     assert left < every and not any(name.startswith("seed-0") or "risky_paper" in name for name in left)
     assert {"base/pretrain", "seed-1/data", "seed-1/sft", "seed-1/plain_mean"} <= left
@@ -171,6 +175,7 @@ def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path: Path) -> None:
     lab = Lab(tmp_path, (0,), ("paper",), record=tmp_path / "students.jsonl")
+    write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", "weights")
     for unbroken in (50.0, 60.0):
         write_whole(lab.measured("paper", 0), json.dumps({4: {"unbroken": unbroken}}))
         runs.keep(Lab(tmp_path, (0,), ("paper",), record=lab.record))
@@ -178,10 +183,13 @@ def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path:
     assert json.loads(line)["students"] == {"4": {"unbroken": 60.0}}
 
 
-def test_what_is_on_record_are_arms_of_today() -> None:
-    for (name, _), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
+def test_what_is_on_record_are_arms_of_today_that_began_at_one_student_a_seed() -> None:
+    origins: dict[tuple[object, ...], str] = {}
+    for (name, seed), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
         assert name in ARMS and tuple(entry.students) == runs.CHECKPOINTS and entry.seconds > 0
         assert all(0 <= found["unbroken"] <= 100 for found in entry.students.values())
+        compared = (seed, ARMS[name].world, ARMS[name].stage)
+        assert origins.setdefault(compared, entry.origin) == entry.origin, f"{compared}: measure them all anew"
 
 
 def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
