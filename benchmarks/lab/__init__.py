@@ -1,7 +1,8 @@
 """The miniature laboratory over many training seeds, one folder of runs for all pages: ``python -m benchmarks.lab``.
 
 ===============  ==========================================================================
-``runs``         what is trained and evaluated, and where it lies
+``arms``         what is trained: the ways that pages compare
+``runs``         where it lies, the stages that make it, and the record
 ``page``         what pages are made of: figures over seeds, tables, the machine
 ``mini``         mini.md: base, SFT and GRPO over ten seeds, and students of three sizes
 ``ablations``    ablations.md: the method without one of its parts

@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.runs import ARMS, RECORD, Lab, keep, stages
+from benchmarks.lab.arms import ARMS
+from benchmarks.lab.runs import RECORD, Lab, keep, stages
 from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.lab import page
+from benchmarks.lab.arms import ARMS, PLAIN
 from benchmarks.lab.page import averaged, gap, mean, text, title
-from benchmarks.lab.runs import ARMS, PLAIN, Lab
+from benchmarks.lab.runs import Lab
 from benchmarks.pages import table
 from steer_verl.demo.report import curve_of
 from steer_verl.eval.differences import Difference, differences

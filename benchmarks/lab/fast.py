@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.lab.runs import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Arm, Cell, Lab
+from benchmarks.lab.arms import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Arm, Cell
+from benchmarks.lab.runs import Lab
 from benchmarks.lab.student import Memory, Student
 from benchmarks.lab.window import arm_config
 from steer_verl.alarms import Alarms

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.lab import page
-from benchmarks.lab.runs import ARMS, Lab
+from benchmarks.lab.arms import ARMS
+from benchmarks.lab.runs import Lab
 from benchmarks.pages import table
 from steer_verl.statistics.intervals import over_repetitions
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.lab import page
+from benchmarks.lab.arms import ARMS, SCALED, SIZES
 from benchmarks.lab.page import averaged, gap, mean, text, title
-from benchmarks.lab.runs import ARMS, SCALED, SIZES, Lab
+from benchmarks.lab.runs import Lab
 from benchmarks.pages import table
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations

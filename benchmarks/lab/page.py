@@ -7,7 +7,8 @@ from datetime import date
 
 import numpy as np
 
-from benchmarks.lab.runs import ARMS, BUILT_ON, Lab, stages
+from benchmarks.lab.arms import ARMS
+from benchmarks.lab.runs import BUILT_ON, Lab, stages
 from benchmarks.pages import machine, table
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations

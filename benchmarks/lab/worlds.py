@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lab import page, window
-from benchmarks.lab.runs import ALPHAS, CELLS, CHECKPOINTS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell, Lab
+from benchmarks.lab.arms import ALPHAS, CELLS, CHECKPOINTS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
+from benchmarks.lab.runs import Lab
 from benchmarks.pages import sheet, table
 from steer_verl.mini.data import LEAK_RATE
 from steer_verl.plots import COLOURS, INK, dress, forest_plot

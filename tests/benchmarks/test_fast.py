@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from benchmarks.lab import fast
+from benchmarks.lab.arms import ARMS, CELLS, REACHABLE, RISKY
 from benchmarks.lab.fast import Played, Settings, Trainer, evaluate, log_probs, play
-from benchmarks.lab.runs import ARMS, CELLS, REACHABLE, RISKY, Lab
+from benchmarks.lab.runs import Lab
 from benchmarks.lab.student import Student
 from benchmarks.lab.window import arm_config
 from steer_verl.data.rows.parquet import load_seeds

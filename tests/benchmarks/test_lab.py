@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import __main__, ablations, gaming, mini, runs, worlds
-from benchmarks.lab.runs import ARMS, REACHABLE, RISKY, Cell, Lab, stages
+from benchmarks.lab import __main__, ablations, arms, gaming, mini, runs, worlds
+from benchmarks.lab.arms import ARMS, REACHABLE, RISKY, Cell
+from benchmarks.lab.runs import Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
@@ -22,7 +23,7 @@ LOST = {
     "base": (1.0, 1.0, 1.0),
     "sft": (0.6, 0.6, 0.6),
     "grpo": (0.1, 0.1, 0.0),
-    runs.PLAIN: (0.4, 0.4, 0.5),
+    arms.PLAIN: (0.4, 0.4, 0.5),
     "static": (0.5, 0.1, 0.0),
     "single_turn": (0.1, 0.1, 0.0),
 }
@@ -104,13 +105,13 @@ def test_an_arm_of_another_world_draws_and_plays_other_files(tmp_path: Path) -> 
 
 
 def test_every_prediction_has_its_runs_and_every_run_its_plain_mean() -> None:
-    cells = set(runs.CELLS.values())
-    assert len(cells) == len(runs.CELLS) and {cell.mean for cell in cells} <= cells
+    cells = set(arms.CELLS.values())
+    assert len(cells) == len(arms.CELLS) and {cell.mean for cell in cells} <= cells
     assert {Cell("fast", *setting) for setting in worlds.PREDICTED} <= cells
     by_verl = {(cell.world, cell.arm) for cell in cells if cell.via == "verl"}
-    assert by_verl == {(world, arm) for world in (REACHABLE, RISKY) for arm in (runs.PLAIN, *runs.SHAPED)}
-    assert {cell.leak for cell in cells if cell.world == RISKY and cell.via == "fast"} == set(runs.LEAKS)
-    assert all(ARMS[name].test == "rl_test_risky.jsonl" for name, cell in runs.CELLS.items() if cell.world == RISKY)
+    assert by_verl == {(world, arm) for world in (REACHABLE, RISKY) for arm in (arms.PLAIN, *arms.SHAPED)}
+    assert {cell.leak for cell in cells if cell.world == RISKY and cell.via == "fast"} == set(arms.LEAKS)
+    assert all(ARMS[name].test == "rl_test_risky.jsonl" for name, cell in arms.CELLS.items() if cell.world == RISKY)
 
 
 def test_every_evaluation_is_one_that_steer_eval_takes(tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path:
 def test_what_is_on_record_are_arms_of_today_that_began_at_one_student_a_seed() -> None:
     origins: dict[tuple[object, ...], str] = {}
     for (name, seed), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
-        assert name in ARMS and tuple(entry.students) == runs.CHECKPOINTS and entry.seconds > 0
+        assert name in ARMS and tuple(entry.students) == arms.CHECKPOINTS and entry.seconds > 0
         assert all(0 <= found["unbroken"] <= 100 for found in entry.students.values())
         compared = (seed, ARMS[name].world, ARMS[name].stage)
         assert origins.setdefault(compared, entry.origin) == entry.origin, f"{compared}: measure them all anew"
@@ -203,11 +204,11 @@ def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: p
 def test_a_parts_verdict_is_the_intervals_over_seeds(lab: Lab) -> None:
     found = ablations.read(lab, lab.seeds)
     said = {arm: ablations.verdict(found.change("checkpoints", arm)) for arm in ablations.PARTS}
-    assert said[runs.PLAIN] == said["no_bootstrap"] == "helps"
+    assert said[arms.PLAIN] == said["no_bootstrap"] == "helps"
     assert said["static"] == said["single_turn"] == "no evidence"
-    assert ablations.each(found, "unbroken", runs.PLAIN) == pytest.approx([-30, -30, -50], abs=3)
-    assert found.change("unbroken", runs.PLAIN).high < 0
-    assert found.change("checkpoints", runs.PLAIN).value == pytest.approx(found.change("unbroken", runs.PLAIN).value)
+    assert ablations.each(found, "unbroken", arms.PLAIN) == pytest.approx([-30, -30, -50], abs=3)
+    assert found.change("unbroken", arms.PLAIN).high < 0
+    assert found.change("checkpoints", arms.PLAIN).value == pytest.approx(found.change("unbroken", arms.PLAIN).value)
 
 
 def test_the_ablations_page_says_what_was_found(lab: Lab, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.lab import window, worlds
-from benchmarks.lab.runs import CHECKPOINTS, REACHABLE, RISKY, Cell, Lab
+from benchmarks.lab.arms import CHECKPOINTS, REACHABLE, RISKY, Cell
+from benchmarks.lab.runs import Lab
 from benchmarks.lab.worlds import against_mean, by_seed, verdict
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import figures_of

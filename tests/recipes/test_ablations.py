@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.lab.runs import ARMS
+from benchmarks.lab.arms import ARMS
 from steer_verl.config import PLAIN_GRPO, TcsrConfig, verl_settings
 from steer_verl.demo.sources import CODE
 from steer_verl.preflight.compose import compose, unresolved
