@@ -66,6 +66,7 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     seconds: float
     """That its Stage III took, with the measuring, others running beside it."""
     machine: str
+    """With its instructions: others add in another order, and a seed is another draw."""
     origin: str
     """Digest of the student that it began at: arms are compared within a seed, from one and the same student."""
     students: dict[int, dict[str, float]]
@@ -197,7 +198,9 @@ def keep(lab: Lab) -> None:
     """Put the figures of all checkpoints that were measured here on record, in place of older ones."""
     if lab.record is None:
         return
-    found = dict(lab.recorded)
+    import torch
+
+    found, where = dict(lab.recorded), f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
             made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]
@@ -206,7 +209,7 @@ def keep(lab: Lab) -> None:
                 arm=name,
                 seed=seed,
                 seconds=sum(durations(made, lab.out).values()),
-                machine=machine(*BUILT_ON),
+                machine=where,
                 origin=hashlib.sha256(origin.read_bytes()).hexdigest()[:16],
                 students=json.loads(file.read_text()),
             )
