@@ -242,11 +242,12 @@ def _linear(weight: Any) -> Callable[..., Any]:
 def _attention(requests: list[tuple[int, int, int]]) -> Any:
     """vLLM's CPU attention, each request's output. A request is (new tokens, tokens in all, seed of its data)."""
     import torch
-    import vllm._C  # type: ignore[import-not-found]  # noqa: F401 - its kernels
     from vllm import _custom_ops as ops
+    from vllm.platforms import current_platform
     from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 
     heads, kv_heads, size, block = 6, 3, 32, 128
+    current_platform.import_kernels()  # those of this machine: torch ends at a second library
     isa, dtype = _get_attn_isa(torch.float32, block, size, "auto"), torch.float32
     blocks = [-(-total // block) for _, total, _ in requests]
     cache = torch.zeros(sum(blocks), kv_heads, block * 2, size)
