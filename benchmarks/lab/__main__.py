@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def main() -> None:
         keep(lab)
         spent = durations(todo, lab.out)
         print(f"{sum(spent.values()) / 3600:.1f} hours of stages so far, {len(spent)} of {len(todo)} done")
-    write(pages, lab, lab.out if args.quick else HERE)
+    write(pages, replace(lab), lab.out if args.quick else HERE)  # which reads the record as it is now
 
 
 def write(pages: dict[str, Any], lab: Lab, folder: Path) -> None:

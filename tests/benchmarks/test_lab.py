@@ -184,6 +184,20 @@ def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path:
     assert json.loads(line)["students"] == {"4": {"unbroken": 60.0}}
 
 
+def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(tmp_path / "lab", (0,), ())
+    write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", "weights")
+    found = {step: {"unbroken": 90.0, "helpfulness": 99.0, "reward": 0.9} for step in arms.CHECKPOINTS}
+    write_whole(lab.measured("plain_mean", 0), json.dumps(found))
+    monkeypatch.setattr(__main__, "RECORD", tmp_path / "students.jsonl")
+    monkeypatch.setattr(__main__, "HERE", tmp_path)
+    words = ["lab", "--page", "--pages", "worlds", "--seeds", "0", "--out", str(lab.out)]
+    monkeypatch.setattr("sys.argv", words)
+    __main__.main()
+    text = (tmp_path / "tcsr_worlds.md").read_text()
+    assert "| verl | 1 |" in text and "| verl | 0% | plain_mean | 0.0 | 1 | 90.0" in text
+
+
 def test_what_is_on_record_are_arms_of_today_that_began_at_one_student_a_seed() -> None:
     origins: dict[tuple[object, ...], str] = {}
     for (name, seed), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
