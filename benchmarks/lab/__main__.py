@@ -31,9 +31,10 @@ def main() -> None:
     """Run what is missing, then write the pages."""
     args = arguments()
     pages = {name: import_module(f"benchmarks.lab.{name}") for name in args.pages}
-    needed = {name: page.MARKED for page in sorted(pages.values(), key=lambda page: page.MARKED) for name in page.NEEDS}
+    needed = {name for page in pages.values() for name in page.NEEDS}
+    read = {name for page in pages.values() if page.MARKED for name in page.NEEDS}
     arms = tuple(name for name in ARMS if name in (args.arms or needed))
-    marked, record = tuple(name for name in arms if needed.get(name)), None if args.quick else RECORD
+    marked, record = tuple(name for name in arms if name in read), None if args.quick else RECORD
     lab = Lab(args.out.resolve(), tuple(args.seeds), arms, args.quick, marked, record)
     todo = stages(lab)
     try:

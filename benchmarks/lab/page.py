@@ -107,5 +107,5 @@ def recorded(lab: Lab, names: Iterable[str]) -> str:
         spent.setdefault(trainer, []).append(entry.seconds)
     rows = [[by, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for by, all_ in spent.items()]
     where = "\n".join(f"- {machine}" for machine in dict.fromkeys(entry.machine for entry in found))
-    times = table(["Stage III by, and its measuring", "times", "each", "in all, several at a time"], rows)
+    times = table(["Stage III, trained and measured by", "times", "each", "in all, several at a time"], rows)
     return f"{times}\n\nOn:\n\n{where}" if found else ""
