@@ -196,7 +196,8 @@ class SteerAgentLoop(AgentLoopBase):
 
     async def answer(self, turn_key: str, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
         """One answer: the kept one, if this run was killed after it had been given, else the engine's."""
-        digest = answer_digest(context.ids, sampling_params)
+        images = await context.store.digests(context.images) if self.cache else []
+        digest = answer_digest(context.ids, images, sampling_params)
         kept = self.cache.get(turn_key, digest, KeptAnswer)
         if kept is not None:
             output = kept.output()
@@ -304,4 +305,4 @@ def stop_of(error: Exception) -> StopReason:
 
 def validates(row: Mapping[str, Any]) -> bool:
     """Whether a row is of a validation set; verl does not tell a loop that it validates."""
-    return bool((row.get("extra_info") or {}).get("split", "train") != "train")
+    return bool(((row.get("extra_info") or {}).get("split") or "train") != "train")

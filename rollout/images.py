@@ -14,9 +14,11 @@ With ``share_images: false`` every rollout has :class:`ImageStore` of its own, w
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -63,6 +65,10 @@ class ImageStore:
     async def encoded(self, images: Sequence[Image]) -> None:
         """Return when verl's final tensors can be made of these images."""
 
+    async def digests(self, images: Sequence[Image]) -> list[str]:
+        """:func:`pixel_digest` of each."""
+        return [await asyncio.to_thread(pixel_digest, image) for image in images]
+
     def handed(self, images: list[Image]) -> Any:
         """What is sent to the engine: the images, or ``None`` where there are none."""
         return images or None
@@ -102,6 +108,12 @@ class SharedImages(ImageStore):
         """Wait for the encoding that :meth:`prepare` has begun."""
         if images:
             await asyncio.shield(self._done["encode", _ids(images)])
+
+    async def digests(self, images: Sequence[Image]) -> list[str]:
+        """See :class:`ImageStore`."""
+        return [
+            await self._once(("digest", id(image)), partial(asyncio.to_thread, pixel_digest, image)) for image in images
+        ]
 
     def expect(self, loop: AgentLoopBase, images: Sequence[Image], paths: Sequence[str]) -> None:
         """Open and prepare them in the background; an error shows when the turn comes."""
@@ -149,6 +161,11 @@ class SharedImages(ImageStore):
 
 
 _GROUPS: WeakValueDictionary[str, SharedImages] = WeakValueDictionary()
+
+
+def pixel_digest(image: Image) -> str:
+    """Of what the student sees of an image: the file of its path may be another one when a run is started again."""
+    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def _ids(images: Sequence[Image]) -> tuple[int, ...]:

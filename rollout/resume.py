@@ -2,7 +2,7 @@
 
 A run that is started again plays the dialogues since its last checkpoint anew. The cache (steer_verl/models/cache.py)
 gives it every answer and every reply that it holds; the first turn that it lacks is played for real. An answer counts
-only after the very same prompt and sampling settings. A run with other settings has a folder of its own
+only after the very same prompt, its images pixel by pixel, and with the same sampling settings. A run with other settings has a folder of its own
 (:func:`run_identity`), and steps that a checkpoint holds are deleted (:func:`prune`).
 """
 
@@ -58,10 +58,16 @@ class KeptAnswer(Record):
         )
 
 
-def answer_digest(prompt_ids: Sequence[int], sampling_params: Mapping[str, Any]) -> str:
-    """What an answer depends on beside the weights: the whole prompt and the sampling settings."""
+def answer_digest(prompt_ids: Sequence[int], images: Sequence[str], sampling_params: Mapping[str, Any]) -> str:
+    """What an answer depends on beside the weights: the whole prompt and the sampling settings.
+
+    Args:
+        prompt_ids: all tokens before the answer; those of an image tell its size alone.
+        images: digest of each one's pixels (:func:`rollout.images.pixel_digest`).
+        sampling_params: the turn's own.
+    """
     digest = hashlib.sha256(np.asarray(prompt_ids, np.int32).tobytes())
-    digest.update(json.dumps(dict(sampling_params), sort_keys=True, default=str).encode())
+    digest.update(json.dumps([*images, dict(sampling_params)], sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]
 
 

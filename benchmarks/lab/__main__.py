@@ -61,7 +61,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, help="only these, and those that they begin at")
+    only = "only these of benchmarks/lab/arms.py, and those that they begin at"
+    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help=only)
     parser.add_argument("--pages", nargs="+", choices=PAGES, default=list(PAGES))
     parser.add_argument("--out", type=Path, default=Path("out/lab"))
     parser.add_argument(

@@ -23,9 +23,11 @@ from benchmarks import mini_grpo
 from benchmarks.lab import fast
 from benchmarks.lab.window import arm_config
 from benchmarks.lab.worlds import REACHABLE
+from rollout.images import pixel_digest
 from rollout.resume import KeptAnswer, answer_digest
 from steer_verl.config import REWARD_PRESETS, RewardConfig
 from steer_verl.data.rows.parquet import load_seeds
+from steer_verl.mini.student import open_image
 from steer_verl.models.cache import Cache
 from steer_verl.processes.leftovers import SHM, Claim, shared_memory
 from steer_verl.seeds import place_seed
@@ -119,7 +121,8 @@ def test_the_fast_trainer_makes_the_same_steps_of_the_same_answers(run: tuple[Pa
 
     def said(one: fast.Played, room: int) -> list[int]:
         key = one.dialogue.turn_key
-        digest = answer_digest(one.ids, {**params, "max_tokens": room, "seed": place_seed(SEED, key)})
+        images = [pixel_digest(open_image(one.picture))]
+        digest = answer_digest(one.ids, images, {**params, "max_tokens": room, "seed": place_seed(SEED, key)})
         kept = cache.get(key, digest, KeptAnswer)
         assert kept is not None, f"{key}: verl's student was shown something else"
         return kept.output().token_ids

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from steer_verl.records import _process_name
-from steer_verl.types import TutorResponse
+from steer_verl.types import Seed, TutorResponse, UserTurn
 from tests.scripted import GOOD, LOST, ScriptedTutor, ruling, seed
 
 pytest.importorskip("verl")
@@ -78,6 +79,25 @@ async def test_another_step_rollout_or_run_finds_nothing(tmp_path: Path, process
     loop.tutor = CachedTutor(tutor, loop.cache)
     await loop.run({}, **row(seed(4)))
     assert len(tutor.seen) == 4
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_an_answer_to_another_picture_of_the_same_path_and_size_is_none(
+    tmp_path: Path,
+    processor: Any,  # noqa: F811
+    shared: bool,
+) -> None:
+    path = tmp_path / "picture.png"
+    asked = Seed(id="s", turns=(UserTurn(text="<image>a", images=(str(path),)), UserTurn(text="b")))
+
+    async def calls(colour: str) -> int:
+        Image.new("RGB", (84, 84), colour).save(path)
+        loop = loop_on(tmp_path, processor, ScriptedTutor(lambda t, exchange: ruling(GOOD, "b")), 1)
+        loop.steer = loop.steer.model_copy(update={"share_images": shared})
+        await loop.run({}, **row(asked))
+        return len(loop.server_manager.calls)
+
+    assert [await calls(colour) for colour in ("red", "red", "blue", "red")] == [2, 0, 2, 0]
 
 
 async def test_an_unscored_turn_is_asked_for_again(tmp_path: Path, processor: Any) -> None:  # noqa: F811
