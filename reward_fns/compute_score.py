@@ -22,6 +22,7 @@ from steer_verl.config import STEER_KEY, SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows.verl import seed_from_row
 from steer_verl.errors import ConfigError, DataError, UnscoredError
 from steer_verl.rewards import repeated_trigram_share, turn_reward
+from steer_verl.settings_error import shown
 from steer_verl.tutor import build_tutor
 from steer_verl.types import IMAGE_MARK, DialogueKind, Seed, Tutor, TutorRequest, Unscored, UserTurn
 
@@ -117,9 +118,14 @@ def _request(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
     if extra_info.get("seed") is not None:
         seed = seed_from_row(extra_info)
     elif extra_info.get("question"):
-        images = tuple(str(path) for path in extra_info.get("images") or ())
+        given, named = extra_info.get("images"), extra_info.get("kind")
+        images = tuple(map(str, given if given is not None else ()))  # pandas makes arrays of lists
         question = UserTurn(text=IMAGE_MARK * len(images), images=images).with_text(str(extra_info["question"]))
-        kind = DialogueKind(extra_info.get("kind") or DialogueKind.RED_TEAM)
+        try:
+            kind = DialogueKind(named or DialogueKind.RED_TEAM)
+        except ValueError:
+            row = extra_info.get("index", "without an index")
+            raise DataError(f"tutor_score: row {row}: kind {shown(named)}; give one of {', '.join(DialogueKind)}") from None
         # Not validated: a single question is no dialogue, whose 2..10 turns a seed otherwise promises.
         seed = Seed.model_construct(id=str(extra_info.get("index", "")), turns=(question,), kind=kind)
     else:

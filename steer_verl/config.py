@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from steer_verl.address import Address, VariableName
 from steer_verl.errors import ConfigError
@@ -28,6 +28,10 @@ class Settings(BaseModel):
     """Base of every settings class: unknown keys are errors, numbers must be finite, errors repeat no value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+UNQUOTED = BeforeValidator(lambda given: {True: "on", False: "off"}[given] if isinstance(given, bool) else given)
+"""YAML takes a bare ``on`` or ``off`` for a boolean."""
 
 
 class ScoreWeights(Settings):
@@ -50,7 +54,7 @@ class RewardConfig(Settings):
     weights: ScoreWeights = ScoreWeights()
     normalization: Literal["unit", "tenth"] = "unit"
     """``unit``: (w.s - 1) / 9, so that the scale 1..10 fills [0, 1]. ``tenth``: w.s / 10, the released code's."""
-    format: Literal["off", "gate", "bonus"] = "off"
+    format: Annotated[Literal["off", "gate", "bonus"], UNQUOTED] = "off"
     """``gate``: a malformed answer earns 0. ``bonus``: half of the reward is the format, as released."""
     repetition_penalty: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Subtracted times the share of repeated word trigrams within the answer; the result is floored at 0."""
@@ -112,7 +116,7 @@ class EndpointConfig(Settings):
     breaker: BreakerConfig = BreakerConfig()
     images: bool = True
     """Send images. Off for a text-only model: it then judges blind, which the preflight says loudly."""
-    json_schema: Literal["auto", "on", "off"] = "auto"
+    json_schema: Annotated[Literal["auto", "on", "off"], UNQUOTED] = "auto"
     """Ask for structured output. ``auto``: try, and fall back to text when the server refuses the parameter."""
     stream: bool = True
     """Have a reply that holds the next question sent piece by piece, so that the dialogue goes on before the verdict is

@@ -11,6 +11,7 @@ What a model sees is :func:`seen_image`: the student in training as pixels, ever
 from __future__ import annotations
 
 import base64
+import errno
 import functools
 import io
 import threading
@@ -88,8 +89,8 @@ def image_version(path: AnyPath, *, root: AnyPath | None = None) -> tuple[Path, 
     try:
         real = full.resolve(strict=True)
         stat = real.stat()
-    except (OSError, RuntimeError):
-        raise _gone(full) from None
+    except (OSError, RuntimeError) as error:
+        raise _unread(full, error) from None
     if not S_ISREG(stat.st_mode):
         raise DataError(f"image {full}: not a regular file; give a PNG, JPEG or WEBP file")
     if root is not None and not real.is_relative_to(base.resolve()):
@@ -107,11 +108,14 @@ def image_bytes(path: AnyPath) -> bytes:
     try:
         return real.read_bytes()
     except OSError as error:
-        raise _gone(real) if isinstance(error, FileNotFoundError) else DataError(f"image {disk_error(error)}") from None
+        raise _unread(real, error) from None
 
 
-def _gone(path: AnyPath) -> DataError:
-    return DataError(f"image {path}: no such file; check the path or the image root")
+def _unread(path: AnyPath, error: Exception) -> DataError:
+    """What the system said of a file: that it is not there, or that it may not be read now."""
+    if getattr(error, "errno", None) in (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return DataError(f"image {path}: no such file; check the path or the image root")
+    return DataError(f"image {disk_error(error, path, 'read')}")
 
 
 def load_image(
@@ -352,12 +356,16 @@ def _one_line_errors(name: str, max_pixels: int) -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"image {name}: a decompression bomb, more than {max_pixels} pixels; shrink it") from None
-    except FileNotFoundError:
-        raise _gone(name) from None
     except Image.UnidentifiedImageError:
         raise DataError(f"image {name}: not a PNG, JPEG or WEBP file, whatever its suffix; convert it") from None
+    except OSError as error:  # Pillow's own have no number
+        raise _unread(name, error) if error.errno else _broken(name, error) from None
     except Exception as error:  # decoders of hostile bytes raise almost anything; all of it means: unreadable
-        raise DataError(f"image {name}: broken or truncated ({error}); fetch or save it again") from None
+        raise _broken(name, error) from None
+
+
+def _broken(name: str, error: Exception) -> DataError:
+    return DataError(f"image {name}: broken or truncated ({error}); fetch or save it again")
 
 
 def _open_header(source: Path | bytes) -> Image.Image:

@@ -67,13 +67,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
-        raise ConfigError(f"{path}: is no YAML{_place(error)}; mend it, or give a YAML file") from None
+        raise ConfigError(f"{path}: is no YAML{place_in_yaml(error)}; mend it, or give a YAML file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a mapping; see recipes/ for examples")
     return values
 
 
-def _place(error: Exception) -> str:
+def place_in_yaml(error: Exception) -> str:
     """Where a YAML file breaks. What stands there is not repeated: it may be a key."""
     mark = getattr(error, "problem_mark", None)
     return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steer_verl.records import append, own_file, read_records
-from steer_verl.types import Trajectory
+from steer_verl.types import Trajectory, UserTurn
 
 
 class TranscriptLog:
@@ -25,12 +25,17 @@ class TranscriptLog:
 
 
 def read_transcripts(folder: str | Path) -> Iterator[Trajectory]:
-    """Every complete dialogue under ``folder``, the last line of each (step, validate_run, seed, rollout).
+    """Every complete dialogue under ``folder``, the last line of each.
 
-    verl draws a new uid for a step that is played again, so the seed tells which dialogue it is. A line that cannot be
-    read is passed over, with a warning.
+    verl draws a new uid for a step that is played again, so a dialogue is told by its step, its seed and its rollout; as
+    two files may have seeds of one id, by its source and its opening too. A line that cannot be read is passed over,
+    with a warning.
     """
-    latest: dict[tuple[int, bool, str, int], Trajectory] = {}
+    latest: dict[tuple[object, ...], dict[UserTurn | None, Trajectory]] = {}
     for record in read_records(folder, Trajectory.model_validate_json):
-        latest[(record.step, record.validate_run, record.seed_id, record.rollout)] = record
-    yield from latest.values()
+        place = (record.step, record.validate_run, record.seed_id, record.source, record.rollout)
+        found = latest.setdefault(place, {})
+        found.pop(None, None)  # one that was lost before its opening, and is played again
+        found[record.turns[0].user if record.turns else None] = record
+    for found in latest.values():
+        yield from found.values()

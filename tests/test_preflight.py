@@ -230,6 +230,7 @@ KEYS_IN_WRONG_PLACES = {
     "without quotes": ([f"{STEER}.tutor.endpoint.base_url=http://u:p@h/v1?api_key=Key123"], "in Hydra's grammar"),
     "that no grammar knows": (["trainer.nnodes=[Key123"], "the override of trainer.nnodes is none"),
     "alone": (["sk-Key123"], "an override is none in Hydra's grammar"),
+    "to delete a key": ([f"~{STEER}.reward.preset=Key123"], f"{STEER}.reward.preset has another value"),
     "in an old section": (["+custom_reward_function.reward_kwargs.api_key=Key123"], "main_ppo ignores this old key"),
 }
 
@@ -251,6 +252,22 @@ def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(
 
 def test_missing_yaml() -> None:
     only(preflight(MINI, "gpro"), "gpro.yaml", "no such file")
+
+
+NO_YAML = {
+    "a tab": (b"a:\n\tb: Key123\n", "line 2, column 1"),
+    "a key twice": (b"a: 1\na: Key123\n", "line 2, column 1"),
+    "Latin 1": (b"a: \xe9Key123\n", "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["the recipe's own", "one that it names"])
+@pytest.mark.parametrize(("text", "wanted"), NO_YAML.values(), ids=NO_YAML.keys())
+def test_a_slip_in_a_yaml_gives_one_line(tmp_path: Path, text: bytes, wanted: str, named: bool) -> None:
+    (tmp_path / "recipe.yaml").write_text("defaults:\n  - other\n  - _self_\n")
+    (tmp_path / ("other.yaml" if named else "recipe.yaml")).write_bytes(text)
+    (line,) = preflight(tmp_path, "recipe")
+    assert wanted in line and "Key123" not in line and "\n" not in line
 
 
 def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +371,48 @@ def test_missing_and_broken_files(own_copy: Path) -> None:
     (own_copy / "data" / "rl_val.parquet").write_text("no parquet")
     only(rows(mini(own_copy)), "rl_val.parquet", "not a readable parquet file")
     only(rows(mini(own_copy, "data.train_files=null", f"data.val_files={own_copy}/data/rl_train.parquet")), "not set")
+
+
+def test_a_path_that_verl_takes_for_a_pattern(own_copy: Path) -> None:
+    path = own_copy / "data" / "train [v1].parquet"
+    (own_copy / "data" / "rl_train.parquet").rename(path)
+    only(rows(mini(own_copy, f"data.train_files={path}")), "train [v1].parquet", "as a pattern", "rename")
+
+
+def test_an_opening_that_cannot_be_made_names_its_row(own_copy: Path) -> None:
+    def spoil(values: list[dict[str, Any]]) -> None:
+        values[1]["prompt"][0]["content"] += "<image>"
+
+    edit(own_copy / "data" / "rl_train.parquet", spoil)
+    only(student(mini(own_copy)), "data.train_files", "row 2", "no opening turn", "steer data check")
+
+
+def test_a_prompt_column_that_is_not_there_names_its_row(own_copy: Path) -> None:
+    def spoil(values: list[dict[str, Any]]) -> None:
+        for row in values:
+            del row["prompt"]
+
+    edit(own_copy / "data" / "rl_train.parquet", spoil)
+    only(student(mini(own_copy)), "data.train_files", "row 1", "no opening turn", "prompt")
+
+
+def test_what_one_check_trips_over_costs_no_line_of_another(
+    own_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_copy / "data" / "rl_train.parquet").write_text("no parquet")
+    (own_copy / "sft" / "hf" / "config.json").write_text('{"model_type":')
+    lines = check(mini(own_copy))
+    assert any("rl_train.parquet" in line and "not a readable parquet file" in line for line in lines)
+    assert any("config.json is no JSON object" in line for line in lines)
+
+    def trips(config: Any) -> Iterator[str]:
+        yield "a line"
+        raise LookupError("sk-Key123 stands at https://host")
+
+    monkeypatch.setattr("steer_verl.preflight._student", trips)
+    lines = check(mini(own_copy))
+    assert "a line" in lines and any("trips: could not be checked to the end (LookupError" in line for line in lines)
+    assert not any("Key123" in line for line in lines)
 
 
 def test_files_labelled_as_the_other_kind(own_copy: Path) -> None:

@@ -8,6 +8,7 @@ is looked up in verl's registries and resolved to what is behind it, in a proces
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def examine(place: str, timeout: float = TIMEOUT) -> list[Check]:
             return [Check(place, "fail", f"no answer within {timeout:.0f} s", "try again on a less busy machine")]
         if not answer.exists():
             last = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-            return [Check(place, "fail", last, f"see the whole error with: {' '.join(command[1:4])} /dev/stdout")]
+            return [Check(place, "fail", last, f"see the whole error with: {shlex.join(command[:4])} /dev/stdout")]
         return [Check(**fields) for fields in json.loads(answer.read_text())]
 
 

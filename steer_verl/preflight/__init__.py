@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import ConfigError, TutorError
+from steer_verl.errors import MAX_MESSAGE, ConfigError, TutorError
 from steer_verl.names import REWARD_MODEL_URL
 from steer_verl.preflight.compose import compose, unresolved
 from steer_verl.preflight.settings import CHECKS, notices, parsed
+from steer_verl.settings_error import shown
+from steer_verl.text import one_line
 
 __all__ = ["preflight", "run"]
 
@@ -41,7 +44,20 @@ def check(config: Any) -> list[str]:
     """:func:`preflight` on a composed configuration."""
     if lines := list(unresolved(config)):
         return lines
-    return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in part(config)]
+    return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in _found(part, config)]
+
+
+def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
+    """What a check finds; one that breaks off costs none of the others' lines."""
+    try:
+        yield from part(config)
+    except Exception as error:  # what a file or a model may hold is without end
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        yield one_line(
+            f"{part.__name__.strip('_')}: could not be checked to the end ({type(error).__name__}: {shown(str(error))}, at "
+            f"{Path(where.filename).name}:{where.lineno}); verl would meet the same",
+            MAX_MESSAGE,
+        )
 
 
 def tutor(config: Any) -> Iterator[str]:

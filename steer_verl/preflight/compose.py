@@ -14,6 +14,7 @@ from typing import Any
 
 from steer_verl.errors import ConfigError
 from steer_verl.settings_error import plain_name
+from steer_verl.settings_file import place_in_yaml
 
 _ENV = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)\}")  # without a default
 
@@ -34,6 +35,7 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     folder, name = Path(config_path).resolve(), config_name.removesuffix(".yaml")
     if not (folder / f"{name}.yaml").is_file():
@@ -49,6 +51,9 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
             f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
             "value in quotes if it holds more than letters and digits"
         ) from None
+    except (YAMLError, UnicodeDecodeError, OSError) as error:  # of this yaml, or of another that it names
+        file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
+        raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException) as error:
         told = _without_values(_one_line(error), overrides)
         raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
@@ -58,8 +63,10 @@ def _without_values(text: str, overrides: Sequence[str]) -> str:
     """Hydra's words without what the overrides set, which may be a key in a wrong place."""
     for override in overrides:
         key, equals, value = override.partition("=")
-        if equals and value:
-            text = text.replace(f"{key.lstrip('+~')}={value}", f"{key.lstrip('+~')}=...")
+        if equals and value and key.startswith("~"):  # Hydra tells it apart from the key, the config's own beside it
+            text = re.sub(rf"The value of '{re.escape(key[1:])}' is .*", f"{key[1:]} has another value", text)
+        elif equals and value:
+            text = text.replace(f"{key.lstrip('+')}={value}", f"{key.lstrip('+')}=...")
     return text
 
 

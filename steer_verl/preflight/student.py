@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import ConfigError, DataError
+from steer_verl.errors import MAX_MESSAGE, ConfigError, DataError
 from steer_verl.families import VISION
 from steer_verl.preflight.openings import measure_of, prompts, row_count, told
 from steer_verl.preflight.rows import data_files
+from steer_verl.text import one_line
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 MODEL_KEY = "actor_rollout_ref.model.path"
@@ -39,7 +40,11 @@ def student(config: Any) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    told = json.loads(settings.read_text())
+    try:
+        told = dict(json.loads(settings.read_bytes()))
+    except (OSError, TypeError, ValueError):
+        yield f"{MODEL_KEY}: {settings} is no JSON object; fetch or copy the model again"
+        return
     if model.get("external_lib") == FROZEN and told.get("model_type") not in VISION:
         yield (
             f"actor_rollout_ref.model.external_lib={FROZEN} knows {', '.join(VISION)}, and {model.path} is "
@@ -102,6 +107,7 @@ def _openings(config: Any, source: str) -> Iterator[str]:
     files = [(key, path) for key, path in data_files(config) if path.is_file()]
     if not files:
         return
+    from pyarrow.lib import ArrowException
     from verl.utils import hf_processor
 
     processor = hf_processor(source, trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False))
@@ -113,13 +119,30 @@ def _openings(config: Any, source: str) -> Iterator[str]:
         try:
             yield from _overlong(key, path, measure, config.data.max_prompt_length)
         except DataError as error:
-            yield f"{key}: {path}: {error}"
+            yield one_line(f"{key}: {path}: {error}", MAX_MESSAGE)
+        except (ArrowException, OSError):  # of a file that is no parquet preflight/rows.py tells too
+            yield f"{key}: {path} cannot be read as parquet; write it with `steer data convert`"
+
+
+def _measured(measure: Callable[[dict[str, Any]], int], number: int, row: dict[str, Any]) -> int:
+    """Raises:
+    DataError: verl or the chat template cannot make an opening turn of the row.
+    """
+    try:
+        return measure(row)
+    except DataError as error:
+        raise DataError(f"row {number}: {error}") from None
+    except Exception as error:  # verl's own, of a prompt in another form or with more marks than images
+        raise DataError(
+            f"row {number}: no opening turn can be made of its prompt and images ({type(error).__name__}: {error}); "
+            "`steer data check` tells what is wrong with each row, `steer data convert` writes rows that are right"
+        ) from None
 
 
 def _overlong(key: str, path: Path, measure: Callable[[dict[str, Any]], int], limit: int) -> Iterator[str]:
     """One line: how many rows are too long, and the longest."""
     total = row_count(path)
-    lengths = [(measure(row), number) for number, row in told(prompts(path), total, key)]
+    lengths = [(_measured(measure, number, row), number) for number, row in told(prompts(path), total, key)]
     beyond = [pair for pair in lengths if pair[0] > limit]
     if beyond:
         tokens, number = max(beyond)
