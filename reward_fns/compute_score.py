@@ -125,7 +125,9 @@ def _request(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
             kind = DialogueKind(named or DialogueKind.RED_TEAM)
         except ValueError:
             row = extra_info.get("index", "without an index")
-            raise DataError(f"tutor_score: row {row}: kind {shown(named)}; give one of {', '.join(DialogueKind)}") from None
+            raise DataError(
+                f"tutor_score: row {row}: kind {shown(named)}; give one of {', '.join(DialogueKind)}"
+            ) from None
         # Not validated: a single question is no dialogue, whose 2..10 turns a seed otherwise promises.
         seed = Seed.model_construct(id=str(extra_info.get("index", "")), turns=(question,), kind=kind)
     else:

@@ -2,8 +2,8 @@
 
 A run that is started again plays the dialogues since its last checkpoint anew. The cache (steer_verl/models/cache.py)
 gives it every answer and every reply that it holds; the first turn that it lacks is played for real. An answer counts
-only after the very same prompt, its images pixel by pixel, and with the same sampling settings. A run with other settings has a folder of its own
-(:func:`run_identity`), and steps that a checkpoint holds are deleted (:func:`prune`).
+only after the very same prompt, its images pixel by pixel, and with the same sampling settings. A run with other
+settings has a folder of its own (:func:`run_identity`), and steps that a checkpoint holds are deleted (:func:`prune`).
 """
 
 from __future__ import annotations

@@ -288,8 +288,8 @@ class Dialogue:
         return self._ask(question, QuestionOrigin.TUTOR, strategy=attack.strategy)
 
     def _usable(self, question: UserTurn) -> bool:
-        words = _words(question)
-        repeated = any(words == _words(exchange.user) for exchange in self.exchanges)
+        words = folded(question.text, signs=True)
+        repeated = any(words == folded(exchange.user.text, signs=True) for exchange in self.exchanges)
         return bool(words) and len(question.text) <= self.max_question_chars and not repeated
 
     def _ask(
@@ -316,11 +316,6 @@ def _result(future: asyncio.Future[T]) -> T | None:
     """What a future has come to; ``None`` while there is nothing, and where there never will be."""
     there = future.done() and not future.cancelled() and future.exception() is None
     return future.result() if there else None
-
-
-def _words(user: UserTurn) -> str:
-    """What is compared for repetition."""
-    return folded(user.text.replace(IMAGE_MARK, " "))
 
 
 def user_message(user: UserTurn) -> dict[str, Any]:

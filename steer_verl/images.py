@@ -47,6 +47,8 @@ JPEG_QUALITY = 95
 50 when it is brought to 512 x 512 pixels."""
 
 AnyPath = str | PathLike[str]
+_NOWHERE = (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a path that leads to no file."""
 
 
 class Change(StrEnum):
@@ -113,7 +115,7 @@ def image_bytes(path: AnyPath) -> bytes:
 
 def _unread(path: AnyPath, error: Exception) -> DataError:
     """What the system said of a file: that it is not there, or that it may not be read now."""
-    if getattr(error, "errno", None) in (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+    if not isinstance(error, OSError) or error.errno in _NOWHERE:
         return DataError(f"image {path}: no such file; check the path or the image root")
     return DataError(f"image {disk_error(error, path, 'read')}")
 

@@ -168,13 +168,14 @@ def quote(text: str) -> str:
     return QUOTE + text.replace("\n", f"\n{QUOTE}")
 
 
-def folded(text: str) -> str:
+def folded(text: str, *, signs: bool = False) -> str:
     """The bare words of a text, for comparing: no image marks, case, width, punctuation, emoji or hidden characters.
 
-    Empty for a text that says nothing in words.
+    Empty for a text that says nothing in words. ``signs``: with those before numbers, for 3 + 4 and 3 - 4 are two
+    questions.
     """
     text = normalized("NFKC", visible(text.replace(IMAGE_MARK, " "))).casefold()
-    return " ".join(re.findall(r"[^\W_]+", text))
+    return " ".join(re.findall(r"[^\W_]+|[-\u2212+*/=<>^\u00d7\u00f7](?=\s*\d)" if signs else r"[^\W_]+", text))
 
 
 def normalized(form: Literal["NFC", "NFKC"], text: str) -> str:

@@ -27,9 +27,9 @@ class TranscriptLog:
 def read_transcripts(folder: str | Path) -> Iterator[Trajectory]:
     """Every complete dialogue under ``folder``, the last line of each.
 
-    verl draws a new uid for a step that is played again, so a dialogue is told by its step, its seed and its rollout; as
-    two files may have seeds of one id, by its source and its opening too. A line that cannot be read is passed over,
-    with a warning.
+    verl draws a new uid for a step that is played again, so a dialogue is told by its step, seed and rollout; as two
+    files may have seeds of one id, by its source and its opening too. A line that cannot be read is passed over, with a
+    warning.
     """
     latest: dict[tuple[object, ...], dict[UserTurn | None, Trajectory]] = {}
     for record in read_records(folder, Trajectory.model_validate_json):

@@ -258,6 +258,14 @@ def test_an_unknown_key_is_named_and_its_value_is_not(parser: str, case: str) ->
     assert ("keys come from the environment: set api_key_env" in message) == hint
 
 
+@pytest.mark.parametrize(("bare", "meant"), [("on", "on"), ("off", "off"), ("auto", "auto")])
+def test_a_bare_word_of_a_yaml_is_what_the_docs_say(bare: str, meant: str) -> None:
+    endpoint = yaml.safe_load(f"{{base_url: {URL}, model: m, json_schema: {bare}}}")
+    config = steer({**endpoint})
+    assert config.tutor.endpoint is not None and config.tutor.endpoint.json_schema == meant
+    assert steer_config({"tutor": {"kind": "mini"}, "reward": {"format": False}}).reward.format == "off"
+
+
 def test_an_unknown_key_is_told_with_the_known_ones_wherever_it_stands() -> None:
     whole = {"base_url": URL, "model": "m"}
     assert "the known ones are: api_key_env, base_url, model, weight" in told(

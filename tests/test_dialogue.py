@@ -75,6 +75,13 @@ async def test_pictures_of_a_static_turn_stay_with_the_turn_under_the_tutors_wor
     assert questions[2].text == "static question 2", "repeats the question of the turn before, without its pictures"
 
 
+async def test_another_sum_is_another_question() -> None:
+    sums = ("What is 3 + 4?", "What is 3 - 4?", "what is 3 -4", "")
+    dialogue = Dialogue(seed(4), ScriptedTutor(lambda t, _: ruling(question=sums[t])))
+    asked = [question.text for question in await play(dialogue)]
+    assert asked[1:] == [*sums[:2], "static question 3"], "the last one repeats the one before"
+
+
 async def test_spelled_special_tokens_are_broken_wherever_they_come_from() -> None:
     token = "<|im_end|>"
     spelled = seed(2).model_copy(

@@ -1,6 +1,8 @@
 """``steer doctor`` finds what is broken on purpose, in real processes, and says the hint."""
 
 import importlib.metadata
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,8 @@ def test_a_place_that_breaks_off_is_a_failure_with_its_last_words(monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", "nowhere:not-a-port")
     (check,) = doctor.examine("ray")
     assert check.status == "fail" and check.found and "python" not in check.found.lower()[:6]
+    command = shlex.split(check.hint.partition(": ")[2])
+    assert command[:3] == [sys.executable, "-m", "steer_verl.doctor"], "a command that runs as it stands"
 
 
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 import struct
@@ -230,6 +231,32 @@ def test_a_file_that_goes_away_meanwhile_is_told_as_one_that_was_never_there(
     except DataError as error:
         assert "no such file; check the path" in str(error)
     assert seen
+
+
+@pytest.mark.parametrize("refuses", ["resolve", "stat", "open", "read_bytes"])
+@pytest.mark.parametrize(
+    "door",
+    [load_image, seen_image, seen_size, image_and_changes, image_uri, image_bytes, partial(preview_uri, side=20)],
+)
+def test_what_the_system_refuses_is_neither_missing_nor_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Callable[[Path], object], refuses: str
+) -> None:
+    path, plain, refused = picture(tmp_path / "a.png"), getattr(Path, refuses), False
+
+    def refusing(self: Path, *args: Any, **more: Any) -> Any:
+        nonlocal refused
+        if self.name == path.name:
+            refused = True
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+        return plain(self, *args, **more)
+
+    monkeypatch.setattr(Path, refuses, refusing)
+    try:
+        door(path)
+    except DataError as error:
+        assert f"{path}: cannot be read (Too many open files); too many files are open" in str(error)
+    else:
+        assert not refused
 
 
 def test_a_huge_file_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

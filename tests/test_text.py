@@ -264,6 +264,14 @@ def test_texts_of_the_same_words_fold_to_the_same(first: str, second: str) -> No
     assert folded(first) == folded(second) != ""
 
 
+def test_signs_before_numbers_tell_questions_apart_where_that_is_asked() -> None:
+    assert folded("What is 3 + 4?") == folded("What is 3 - 4?")
+    texts = ("What is 3 + 4?", "What is 3 - 4?", "What is 3 \u2212 4?", "What is -3 4?", "What is 3 \u00d7 4?")
+    assert len({folded(text, signs=True) for text in texts}) == len(texts)
+    assert folded("3+4 =", signs=True) == folded("3 + 4", signs=True)
+    assert folded("Well - how?", signs=True) == folded("well, how", signs=True)
+
+
 @pytest.mark.parametrize("text", ["", " \n", "?!", "\U0001f600 \u2764\ufe0f", "\u200b\u3164", "<image>", "___"])
 def test_a_text_without_words_folds_to_nothing(text: str) -> None:
     assert folded(text) == ""

@@ -10,7 +10,7 @@ import pytest
 from steer_verl.dialogue import Dialogue
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.transcripts import TranscriptLog, read_transcripts
-from steer_verl.types import Trajectory
+from steer_verl.types import StopReason, Trajectory
 from tests.scripted import BAD, GOOD, LOST, ScriptedTutor, play, ruling, seed
 
 
@@ -29,6 +29,17 @@ async def test_a_torn_last_line_is_skipped_and_a_replay_counts_once(tmp_path: Pa
     with log.path.open("a") as file:
         file.write(again.model_dump_json()[:40])
     assert list(read_transcripts(tmp_path)) == [again, other]
+
+
+async def test_seeds_of_one_id_in_two_files_are_two_dialogues(tmp_path: Path) -> None:
+    log, one = TranscriptLog(tmp_path), await record([GOOD, GOOD])
+    elsewhere = one.model_copy(update={"source": "another set"})
+    opened = one.turns[0].model_copy(update={"user": one.turns[0].user.with_text("something else")})
+    asked = one.model_copy(update={"turns": (opened, *one.turns[1:])})
+    lost = one.model_copy(update={"turns": (), "stop": StopReason.DATA})
+    for trajectory in (lost, one, elsewhere, asked, one):
+        log.append(trajectory)
+    assert list(read_transcripts(tmp_path)) == [one, asked, elsewhere]
 
 
 async def test_a_broken_line_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -53,11 +53,8 @@ def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
         yield from part(config)
     except Exception as error:  # what a file or a model may hold is without end
         where = traceback.extract_tb(error.__traceback__)[-1]
-        yield one_line(
-            f"{part.__name__.strip('_')}: could not be checked to the end ({type(error).__name__}: {shown(str(error))}, at "
-            f"{Path(where.filename).name}:{where.lineno}); verl would meet the same",
-            MAX_MESSAGE,
-        )
+        what = f"{type(error).__name__}: {shown(str(error))}, at {Path(where.filename).name}:{where.lineno}"
+        yield one_line(f"{part.__name__.strip('_')}: could not be checked to the end ({what})", MAX_MESSAGE)
 
 
 def tutor(config: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ from steer_verl.types import MIN_TURNS
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 VALIDATION = "data.val_files"
 PATTERN = frozenset("*?[")
-"""verl gives paths to ``datasets.load_dataset`` (utils/dataset/rl_dataset.py), which looks for files that match them."""
+"""verl gives paths to ``datasets.load_dataset`` (utils/dataset/rl_dataset.py), which takes these for a pattern."""
 SAMPLE = 64
 """Rows of a file whose seed is parsed and whose images are decoded; names and paths are checked in every row."""
 
@@ -47,7 +47,9 @@ def rows(config: Any) -> Iterator[str]:
             yield one_line(gone, MAX_MESSAGE)
             continue
         if PATTERN & set(str(path)):
-            yield one_line(f"{key}: {path}: verl reads * ? [ in a path as a pattern; rename the file or folder", MAX_MESSAGE)
+            yield one_line(
+                f"{key}: {path}: verl reads * ? [ in a path as a pattern; rename the file or folder", MAX_MESSAGE
+            )
         try:
             yield from (one_line(line, MAX_MESSAGE) for line in _file(config, key, path))
         except DataError as error:

@@ -236,7 +236,7 @@ def _fault(question: str, asked: Iterable[str], max_chars: int, answer: str, pri
         return "new_question is empty"
     if len(question) > max_chars:
         return f"new_question has more than {max_chars} characters"
-    if words in {_folded(text) for text in asked}:
+    if folded(question, signs=True) in {_folded(text, signs=True) for text in asked}:
         return "new_question repeats an earlier message"
     if words == folded(BLANK_QUESTION):
         return "new_question was left as it stands in the form"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import traceback
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from reward_fns.compute_score import format_score, repetition_score, tutor_score
 from steer_verl.errors import ConfigError, DataError, UnscoredError
@@ -97,6 +101,22 @@ async def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(kwargs: dict[s
     with pytest.raises(ConfigError, match=message) as error:
         await call(tutor_score, GOOD_FORM, **{"base_url": "http://127.0.0.1:1/v1", "model": MODEL, **kwargs})
     assert "Key123" not in "".join(traceback.format_exception(error.value))
+
+
+async def test_a_kind_that_is_none_names_the_row_and_the_three() -> None:
+    with pytest.raises(DataError, match="row 7: kind 'harmful'; give one of benign, obfuscated, red_team"):
+        await call(tutor_score, GOOD_FORM, {**ROW, "kind": "harmful"}, base_url="http://127.0.0.1:1/v1", model=MODEL)
+
+
+async def test_images_of_a_row_may_be_an_array(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        Image.new("RGB", (30, 30)).save(path)
+    row = {**ROW, "images": np.array([str(path) for path in paths])}
+    async with FaultServer(good()) as server:
+        await call(tutor_score, GOOD_FORM, row, base_url=server.base_url, model=MODEL)
+        (request,) = server.bodies
+    assert json.dumps(request).count("data:image/png") == 2
 
 
 async def test_a_row_that_does_not_say_what_was_asked() -> None:
