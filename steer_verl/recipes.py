@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from steer_verl.errors import ConfigError
+from steer_verl.processes.child import ENDINGS
 
 PACKAGE = Path(__file__).resolve().parent
 README = "README.md"
@@ -113,7 +115,7 @@ def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dr
     command = ["bash", str(recipe.script(script)), *overrides]
     env = {"PYTHON": sys.executable, **os.environ}
     if not dry_run:
-        return subprocess.run(command, env=env).returncode
+        return foreground(command, env)
     with tempfile.TemporaryDirectory(prefix="steer-dry-run-") as folder:
         stand_in, failed = Path(folder) / "python", Path(folder) / "failed"
         stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {__name__} "$@"\n')
@@ -123,12 +125,31 @@ def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dr
         return status or int(failed.exists())
 
 
+def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a script to its end, whatever signal comes: it is handed on to the script, which takes away what it started.
+
+    Returns:
+        The script's exit status; 128 + n where a signal n ended it.
+    """
+    with subprocess.Popen(command, env=env) as script:
+        before = {number: signal.signal(number, lambda number, _: script.send_signal(number)) for number in ENDINGS}
+        try:
+            status = script.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
 def stand_in(argv: Sequence[str]) -> int:
-    """What a script's interpreter is asked for, but for the training itself."""
+    """What a script's interpreter is asked for, if it is a question or a check; all else is shown alone."""
     modules = [word for before, word in pairwise(argv) if before == "-m"]
     trainer = next((module for module in modules if module in TRAINERS), None)
     if trainer:
         _show(argv[argv.index(trainer) + 1 :])
+        return 0
+    if modules and CHECK not in modules:
+        print(f"would run: {shlex.join(['python', *argv])}")
         return 0
     status = subprocess.run([sys.executable, *argv]).returncode
     if CHECK in modules and status:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,8 +91,9 @@ def run_child(
         held.save(record)
         _watch(child, tail, limit, on_line, tick, survey)
     finally:
-        clear(held, survey.names)
-        record.unlink(missing_ok=True)
+        with finishing():
+            clear(held, survey.names)
+            record.unlink(missing_ok=True)
 
 
 def _watch(
@@ -117,6 +119,24 @@ def _watch(
         raise StageFailed(f"was ended by signal {-child.returncode}")
     if child.returncode > 0:
         raise StageFailed(f"ended with exit status {child.returncode}")
+
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask for an end."""
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Within, nobody who asks for an end is heard: what is left to do is short, and would be left half done."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from steer_verl.processes.child import POLL, terminable
+from steer_verl.processes.child import POLL, finishing, terminable
 from steer_verl.processes.leftovers import FOLDERS, Survey, claim, clear
 
 
@@ -39,8 +39,11 @@ def run(command: Sequence[str]) -> int:
                     child.wait(POLL)
             status = child.returncode if child.returncode >= 0 else 128 - child.returncode
     finally:
-        failed = status not in (0, interrupted) and (held.folder / "ray").exists()
-        clear(held, survey.names, keep_folder=failed)
+        with finishing():
+            if status == interrupted:
+                print("interrupted; what it started is being ended, some seconds at most", file=sys.stderr)
+            failed = status not in (0, interrupted) and (held.folder / "ray").exists()
+            clear(held, survey.names, keep_folder=failed)
     if failed:
         print(f"failed with {status}; Ray's logs are below {held.folder}, to be removed when read", file=sys.stderr)
     return status

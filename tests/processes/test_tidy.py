@@ -87,12 +87,15 @@ def test_folders_of_the_users_own_stay(tmp: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_end_that_is_asked_for_is_the_commands_too(tmp_path: Path, number: signal.Signals) -> None:
-    code = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    code = "import os, pathlib, signal, time; signal.signal(15, signal.SIG_IGN); signal.signal(2, signal.SIG_IGN); "
+    code += "pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
     command = [sys.executable, "-m", "steer_verl.processes.tidy", sys.executable, "-c", code]
     root = str(Path(leftovers.__file__).parents[2])
     tidy = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.05)
     os.kill(tidy.pid, number)
+    time.sleep(0.5)
+    os.kill(tidy.pid, number)  # by somebody who cannot wait
     assert tidy.wait(30) == 128 + signal.SIGINT
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,25 @@ def test_overrides_go_to_the_script_and_its_status_comes_back(own: Path) -> None
     words = ["recipes", "run", str(own), "data.train_files=/a b.parquet", "+algorithm.tcsr.alpha=0.5"]
     assert CliRunner().invoke(app, words).exit_code == 3
     assert (own / "said").read_text().splitlines() == [sys.executable, *words[3:]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_the_scripts_and_waited_for(own: Path, number: signal.Signals) -> None:
+    said = own / "said"
+    (own / "run_grpo.sh").write_text(
+        f'trap \'sleep 1; echo cleared > "{said}"; exit 130\' INT TERM HUP\necho begun > "{said}"\n'
+        "while true; do sleep 0.1; done\n"
+    )
+    steer = subprocess.Popen([sys.executable, "-m", "steer_verl.cli", "recipes", "run", str(own)], cwd=CLONE)
+    while not said.exists():
+        time.sleep(0.05)
+    os.kill(steer.pid, number)
+    assert steer.wait(30) == 130 and said.read_text() == "cleared\n"
+
+
+def test_a_dry_run_trains_nothing_whatever_the_script_calls(capfd: pytest.CaptureFixture[str]) -> None:
+    assert recipes.launch("ablations", ["--seeds", "0"], dry_run=True) == 0
+    assert capfd.readouterr().out == "would run: python -m benchmarks.lab --pages ablations --seeds 0\n"
 
 
 def test_a_dry_run_shows_what_would_be_trained_and_what_is_wrong(
