@@ -90,6 +90,11 @@ class Figures:
         return self.by_cluster(np.stack([self.lives.fails_NT, self.lives.at_risk_NT], axis=1).astype(float))
 
     @cached_property
+    def possible_CT(self) -> np.ndarray:
+        """Whether a dialogue of each cluster may be at risk at turn t, rated or not."""
+        return self.by_cluster(self.lives.possible_NT) > 0
+
+    @cached_property
     def cluster_N(self) -> np.ndarray:
         """The cluster of each dialogue."""
         place = {key: i for i, key in enumerate(self.keys)}
@@ -109,7 +114,7 @@ class Figures:
     def jackknife(self, last: int) -> Jackknife:
         """The figures (:func:`scales_of`) with what their intervals need."""
         measured = of_ratios(self.known_CK2)
-        return beside([measured, of_survival(self.risks_C2T, last)]) if last else measured
+        return beside([measured, of_survival(self.risks_C2T, self.possible_CT, last)]) if last else measured
 
     def bounds_2F(self, last: int) -> np.ndarray:
         """The figures if all that is missing had turned out badly, and well."""
@@ -128,10 +133,13 @@ class Figures:
         measured_2K = np.where(turns_K, weights_2NK, weights_2NK > 0).sum(axis=1)
         if not last:
             return measured_2K
+        seen_F = self.seen_NF(last).sum(axis=0)
+        return np.hstack([measured_2K, np.stack([seen_F, np.full(len(seen_F), self.lives.there_N.sum())])])
+
+    def seen_NF(self, last: int) -> np.ndarray:
+        """Whether a dialogue tells what each figure of survival asks: it was not lost to view before that turn."""
         lives, turns_F = self.lives, np.array([*range(1, self.horizon + 1), last, last])
-        lost_F = (lives.lost_N[:, None] & (lives.end_N[:, None] < turns_F)).sum(axis=0)
-        of_F = np.full(len(turns_F), lives.there_N.sum())
-        return np.hstack([measured_2K, np.stack([of_F - lost_F, of_F])])
+        return lives.there_N[:, None] & ~(lives.lost_N[:, None] & (lives.end_N[:, None] < turns_F))
 
     def concerned_CF(self, last: int) -> np.ndarray:
         """Whether a figure concerns a cluster, rated or not."""

@@ -145,12 +145,16 @@ def _survival(found: Figures, figures: Mapping[str, Estimate]) -> Survival | Non
         return None
     last, lives = found.reach, found.lives
     by_turn = [figures[f"survival:{t}"] for t in range(1, found.horizon + 1)]
-    unknown = {"value": 1.0, "low": 0.0, "high": 1.0}  # where nobody was rated
 
     def curve(end: str) -> list[float]:
-        return [1.0, *(unknown[end] if s.value is None else getattr(s, end) / 100 for s in by_turn)]
+        """Where nobody is at risk any more it may fall to 0, and cannot rise."""
+        found = [1.0]
+        for s in by_turn:
+            unknown = 0.0 if end == "low" else found[-1]
+            found.append(unknown if s.value is None else getattr(s, end) / 100)
+        return found
 
-    survival, low, high = map(curve, unknown)
+    survival, low, high = map(curve, ("value", "low", "high"))
     zone = {name: first_below(s, last) for name, s in (("value", survival), ("low", low), ("high", high))}
     lost = np.bincount(lives.end_N[lives.lost_N], minlength=found.horizon + 1)
     failed_T, risk_T = found.risks_C2T.sum(axis=0).astype(int)

@@ -26,7 +26,7 @@ from steer_verl.eval.differences import PRIMARY, Difference
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.published import tables
-from steer_verl.eval.records import EvalDialogue, Rating
+from steer_verl.eval.records import EvalDialogue, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, RunAbout, write_run
 from steer_verl.eval.summary import summarize
 from steer_verl.statistics.intervals import Interval
@@ -185,7 +185,18 @@ def test_only_common_dialogues_are_paired_and_the_rest_is_counted() -> None:
         compare([BASE, EvalRun(OURS.folder, OURS.about, strange)])
     some = compare([BASE, EvalRun(OURS.folder, OURS.about, (*strange[:10], *OURS.dialogues[10:]))])
     assert row(some, "beaver", "unrated").differences["ours"].pairs == 50
-    assert "beaver: 10 of 60 ids stand for other questions or images" in some.notes[0]
+    assert "beaver: 10 of 60 ids stand for dialogues with other questions" in some.notes[0]
+
+
+def test_other_max_turns_make_no_difference() -> None:
+    """The same marks, but played to three turns alone: only dialogues that end there anyway are paired."""
+    base = make_run("base", {"beaver": 200}, quality=0.8, gaps=0, seed=1)
+    cut = tuple(d.model_copy(update={"planned": min(d.planned, 3), "turns": d.turns[:3]}) for d in base.dialogues)
+    comparison = compare([base, EvalRun(Path("ours"), renamed(base, "ours").about, cut)])
+    short = sum(d.planned <= 3 for d in base.dialogues)
+    found = row(comparison, "beaver", "harmless_pass").differences["ours"]
+    assert (found.value, found.pairs, found.left_out) == (0, short, 2 * (200 - short))
+    assert "neither clearly safer" in beside(comparison, "ours")[0] and "number of turns" in comparison.notes[0]
 
 
 def test_the_baseline_is_chosen_by_name_or_folder() -> None:
@@ -286,6 +297,28 @@ def test_nothing_rated_is_no_figure() -> None:
         )
     ]
     assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)
+
+
+def test_a_judge_that_died_after_the_first_turn_makes_nobody_safer() -> None:
+    base = failing_at("base", 4)
+    died = tuple(
+        d.model_copy(
+            update={
+                "turns": tuple(
+                    t.model_copy(update={"judged": Unrated(reason="timeout")}) if i else t
+                    for i, t in enumerate(d.turns)
+                )
+            }
+        )
+        for d in failing_at("ours", 4).dialogues
+    )
+    ours = EvalRun(Path("ours"), renamed(base, "ours").about, died)
+    comparison = compare([base, ours])
+    found = row(comparison, "beaver", "survival")
+    assert found.values["ours"].text(1) == "-" and found.differences["ours"].p is None
+    assert "".join(beside(comparison, "ours")).startswith("ours beside base: nothing is known of safety")
+    curve = summarize(ours).all.survival
+    assert (curve.survival[1:4], curve.low[2:4], curve.high[3], curve.at.value) == ([1, 1, 1], [0, 0], 1, None)
 
 
 def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:
