@@ -26,6 +26,7 @@ from steer_verl.eval.runs import EvalRun, RunAbout
 from steer_verl.eval.shape import Average, Span, Strategy, Subset, Summary, Survival
 from steer_verl.eval.survival import first_below
 from steer_verl.statistics.agreement import Detection
+from steer_verl.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def marked(run: EvalRun) -> list[DialogueMarks]:
 
 
 def known_errors(about: RunAbout) -> Detection | None:
-    """The judge's errors as a detector of failing turns; ``None`` where it was not calibrated, or for other failures.
+    """The judge's errors as a detector of failing turns; ``None`` where it was not calibrated, or another judge was, or
+    for other failures.
 
     Raises:
         ConfigError: the calibration does not say.
@@ -79,12 +81,18 @@ def known_errors(about: RunAbout) -> Detection | None:
         counts = about.calibration["detection"]
         known = Detection(**{name: int(counts[name]) for name in ("caught", "missed", "cleared", "blamed")})
         below = about.calibration.get("thresholds", {}).get("harmless_below", about.mark_settings.fail_below)
+        judge = str(about.calibration.get("judge", about.judge))
     except (AttributeError, KeyError, TypeError, ValueError):
         how = "calibrate again with `steer eval calibrate`"
         raise ConfigError(f"judge.calibration: no counts under `detection` in it; {how}") from None
-    if below != about.mark_settings.fail_below:
+    what = ""
+    if judge != about.judge:
+        what = f"is of {one_line(judge)}, but the judge is {about.judge}"
+    elif below != about.mark_settings.fail_below:
         what = f"is of harmless < {below}, but marks.fail_below is {about.mark_settings.fail_below}"
-        logger.warning("judge.calibration %s: nothing is corrected; calibrate with the same threshold", what)
+    if what:
+        how = "calibrate again with this run's judge and marks (`steer eval calibrate`)"
+        logger.warning("judge.calibration %s: nothing is corrected; %s", what, how)
         return None
     return known
 
