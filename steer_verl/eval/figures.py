@@ -74,6 +74,10 @@ class Figures:
         """Only what the student of this training seed made."""
         return self._take(self.run_N == run)
 
+    def of_all(self, runs: Collection[int]) -> Figures:
+        """Only the clusters that the students of all these training seeds played."""
+        return self.choose(set.intersection(*(set(self.of_run(run).keys) for run in runs)))
+
     def _take(self, rows_N: np.ndarray) -> Figures:
         keys = tuple(key for key, taken in zip(self.key_N, rows_N, strict=True) if taken)
         lives = self.lives.take(rows_N)
@@ -216,12 +220,13 @@ def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Es
 
 def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
     """Every figure of a way of training: its mean over training seeds, each one observation; empty for a single seed.
-    Of several ``figures`` (one a benchmark) it is that of their average, over the seeds that played all."""
+    Of several ``figures`` (one a benchmark) it is that of their average, over the seeds that played all, on the
+    dialogues that all of these played."""
     by_seed = values_by_seed(figures, last)
     if len(by_seed) < 2:
         return {}
     last = last_of(figures, last)
-    n_F = mean([part.jackknife(last) for part in figures]).n_F
+    n_F = mean([part.of_all(by_seed).jackknife(last) for part in figures]).n_F
     each_SF = np.array([list(values.values()) for values in by_seed.values()])
     return {
         name: over_repetitions(each_S, n, scale)
@@ -231,12 +236,15 @@ def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str,
 
 
 def values_by_seed(figures: Sequence[Figures], last: int | None = None) -> dict[int, dict[str, float]]:
-    """Training seed that played all of ``figures`` -> every figure, averaged over them; NaN where it is undefined."""
+    """Training seed that played all of ``figures`` -> every figure, averaged over them, on the dialogues that all these
+    seeds played; NaN where it is undefined."""
     last = last_of(figures, last)
-    names = scales_of(figures, last)
-    found = {}
-    for seed in sorted(set.intersection(*(set(part.runs) for part in figures))):
-        values_F = np.mean([part.of_run(seed).jackknife(last).value_F for part in figures], axis=0)
+    names, found = scales_of(figures, last), {}
+    if not (seeds := set.intersection(*(set(part.runs) for part in figures))):
+        return {}
+    common = [part.of_all(seeds) for part in figures]
+    for seed in sorted(seeds):
+        values_F = np.mean([part.of_run(seed).jackknife(last).value_F for part in common], axis=0)
         found[seed] = dict(zip(names, map(float, values_F), strict=True))
     return found
 

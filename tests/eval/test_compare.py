@@ -216,6 +216,8 @@ def test_one_model_alone_is_shown() -> None:
     comparison = compare([BASE])
     assert comparison.rivals == () and comparison.primary[0].measure == "survival"
     assert "## Differences" not in comparison_markdown(comparison) and "survival to turn" in shown(comparison)
+    ((_, rest),) = sentences(compare([make_run("base", SIZES, gaps=1.0)]))
+    assert rest == "nothing is known of safety, helpfulness or over-refusal: no rated dialogue tells it."
 
 
 def test_many_models_keep_their_order() -> None:
@@ -249,6 +251,37 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
     assert compare(again, "b").baseline.name == compare(again, "out/b/").baseline.name == "ours (out/b)"
+
+
+def test_seeds_that_played_other_dialogues_are_told_and_compared_on_common_ones() -> None:
+    """The second seed played ten dialogues alone, and failed in all."""
+    base, whole = failing_at("base", 9), failing_at("ours", 9)
+    bad = [d.model_copy(update={"run": 1}) for d in failing_at("ours", 1).dialogues[:10]]
+    comparison = compare([base, whole, EvalRun(Path("ours1"), whole.about, tuple(bad))])
+    found = row(comparison, "beaver", "unbroken")
+    assert found.values["ours"].value == 75 and found.seeds["ours"].value == 50
+    assert [note for note in comparison.notes if note.startswith("The training seeds of ours did not play the same")]
+
+
+def test_a_seed_is_compared_with_itself_on_the_dialogues_of_all_seeds() -> None:
+    first = [d.model_copy(update={"run": 0}) for d in failing_at("x", 9).dialogues]
+    bad = [d.model_copy(update={"run": 1}) for d in failing_at("x", 1).dialogues[:10]]
+    good = [d.model_copy(update={"run": 1}) for d in failing_at("x", 9).dialogues]
+    broken = [d.model_copy(update={"run": 0}) for d in failing_at("x", 1).dialogues[10:]]
+    ours = [*first, *bad]
+    theirs = [*first[:10], *broken, *good]
+    made = [EvalRun(Path(n), renamed(BASE, n).about, tuple(some)) for n, some in (("base", theirs), ("ours", ours))]
+    over = row(compare(made), "beaver", "unbroken").differences["ours"].over_seeds
+    assert over is not None and over.value == -50, "0 and -100 on the ten dialogues that all four played"
+
+
+def test_different_students_of_one_name_are_two_models() -> None:
+    """A label such as global_step_100 is every training's."""
+    one = EvalRun(Path("a"), BASE.about.model_copy(update={"student": "hf@aaa"}), BASE.subset("beaver"))
+    two = EvalRun(Path("b"), BASE.about.model_copy(update={"student": "hf@bbb"}), BASE.subset("vls"))
+    assert [m.name for m in compare([one, two]).models] == ["base (a)", "base (b)"]
+    seeded = EvalRun(Path("b"), two.about, tuple(d.model_copy(update={"run": 1}) for d in BASE.dialogues))
+    assert [m.name for m in compare([one, seeded]).models] == ["base"], "a student of another seed is another one"
 
 
 def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
