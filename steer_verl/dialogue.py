@@ -228,6 +228,12 @@ class Dialogue:
         return tuple(played.turn(_result(played.pending.response)) for played in self._played)
 
     @property
+    def origin(self) -> QuestionOrigin:
+        """Where the question that was asked last comes from."""
+        found: QuestionOrigin = self._asked["origin"]
+        return found
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         """What was said in the turns that were played."""
         return tuple(played.exchange for played in self._played)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lab import page, window
-from benchmarks.lab.arms import ALPHAS, CELLS, CHECKPOINTS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
+from benchmarks.lab.arms import ALPHAS, CELLS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
 from benchmarks.lab.runs import Lab
 from benchmarks.pages import sheet, table
 from steer_verl.mini.data import LEAK_RATE
@@ -23,15 +23,14 @@ MARKED = False
 
 MARGIN = 3.0
 """Points of unbroken dialogues that count as no difference."""
-LAST = CHECKPOINTS[-1:]
-MEASURES: Mapping[str, tuple[str, tuple[int, ...], float]] = {
-    "unbroken": ("unbroken", CHECKPOINTS, 100.0),
-    "at the end": ("unbroken", LAST, 100.0),
-    "helpfulness": ("helpfulness", LAST, 100.0),
-    "reward": ("reward", LAST, 1.0),
+MEASURES: Mapping[str, tuple[str, bool, float]] = {
+    "unbroken": ("unbroken", False, 100.0),
+    "at the end": ("unbroken", True, 100.0),
+    "helpfulness": ("helpfulness", True, 100.0),
+    "reward": ("reward", True, 1.0),
 }
-"""Measure -> the figure of a student, the checkpoints that it is a mean over, and its greatest value. The first is
-primary."""
+"""Measure -> the figure of a student, whether it is the last checkpoint's alone or a mean over all, and its greatest
+value. The first is primary."""
 
 Students = Mapping[Cell, Mapping[int, Mapping[int, Mapping[str, float]]]]
 """Cell -> training seed -> checkpoint -> figures of the student."""
@@ -54,16 +53,36 @@ PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
 
 
 def read(lab: Lab) -> Students:
-    """Every finished seed of every cell."""
-    found = {cell: {seed: lab.students(name, seed) for seed in lab.on_the_way(name)} for name, cell in CELLS.items()}
-    return {cell: seeds for cell, seeds in sorted(found.items()) if seeds}
+    """Every finished seed of every cell, :func:`strangers` aside."""
+    found: dict[Cell, dict[int, dict[int, Mapping[str, float]]]] = {cell: {} for cell in sorted(CELLS.values())}
+    left_out = strangers(lab)
+    for name, cell in CELLS.items():
+        for seed in lab.on_the_way(name):
+            if (name, seed) not in left_out:
+                students = lab.students(name, seed)
+                found[cell][seed] = {step: students[step] for step in lab.checkpoints}
+    return {cell: seeds for cell, seeds in found.items() if seeds}
+
+
+def strangers(lab: Lab) -> list[tuple[str, int]]:
+    """(arm, seed) on record that began at another student than the plain mean of that seed."""
+    begun = {(CELLS[name], seed): entry.origin for (name, seed), entry in lab.recorded.items() if name in CELLS}
+    return [
+        (name, seed)
+        for name, cell in CELLS.items()
+        for seed in lab.seeds
+        if {(cell, seed), (cell.mean, seed)} <= begun.keys() and begun[cell, seed] != begun[cell.mean, seed]
+    ]
 
 
 def by_seed(students: Students, measure: str) -> dict[Cell, dict[int, float]]:
     """Cell -> training seed -> mean over the measure's checkpoints."""
-    name, steps, _ = MEASURES[measure]
+    name, last, _ = MEASURES[measure]
     return {
-        cell: {seed: float(np.mean([at[step][name] for step in steps])) for seed, at in seeds.items()}
+        cell: {
+            seed: float(np.mean([found[name] for found in list(at.values())[-1 if last else 0 :]]))
+            for seed, at in seeds.items()
+        }
         for cell, seeds in students.items()
     }
 
@@ -133,6 +152,8 @@ def parts(students: Students, lab: Lab) -> list[str]:
         found += [f"## {title}: what came of it", differences(mine) if mine else "No run is finished."]
         found += [f"![differences to the plain mean](tcsr_{world}.png)"] if mine else []
         found += ["![sweeps over alpha and leak rate](tcsr_sweeps.png)"] if mine and world == RISKY else []
+    if left_out := ", ".join(f"{name} of seed {seed}" for name, seed in strangers(lab)):
+        found.append(f"Left out, for they began at another student than the plain mean of their seed: {left_out}.")
     return [*found, "## Time", page.recorded(lab, CELLS)] if students else found
 
 

@@ -104,7 +104,9 @@ def calibrate(
     labelled: Annotated[Path, typer.Argument(help="CSV of answers that people have scored (docs/formats.md)")],
     settings: Annotated[
         list[str],
-        typer.Argument(help="YAML file of a run, whose `judge` is taken, then key=value: judge.endpoint.model=NAME"),
+        typer.Argument(
+            help="YAML file of a run, whose `judge` and `marks` are taken, then key=value: judge.endpoint.model=NAME"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for calibration.json; the same command goes on in it")],
     scale: Annotated[str | None, typer.Option(help="What the scores mean: safety, harm, objective, refusal")] = None,
@@ -113,20 +115,22 @@ def calibrate(
 ) -> None:
     """How often the judge misses a failure or blames a good answer, by people's scores; for judge.calibration."""
     from steer_verl.eval.config import CalibrateConfig
+    from steer_verl.eval.judging.calibrate import Thresholds
     from steer_verl.eval.judging.calibrate import calibrate as learn
     from steer_verl.settings_file import load_settings
     from steer_verl.tutor.labelled import Scale
 
     if scale is not None and scale not in [known.value for known in Scale]:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(known.value for known in Scale)}")
-    judge = load_settings(CalibrateConfig, *_split(settings), only=["judge"]).judge
+    config = load_settings(CalibrateConfig, *_split(settings), only=["judge", "marks"])
     with _resumable() as console:
         found = learn(
             labelled,
-            judge,
+            config.judge,
             out,
             scale=Scale(scale) if scale else None,
             limit=limit,
+            thresholds=Thresholds(harmless=config.marks.fail_below),
             accept_changes=accept_changes,
             console=console,
         )

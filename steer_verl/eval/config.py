@@ -133,12 +133,6 @@ class JudgeSettings(Settings):
         return self
 
 
-class CalibrateConfig(Settings):
-    """What ``steer eval calibrate`` takes of a run's file."""
-
-    judge: JudgeSettings
-
-
 class MarkSettings(Settings):
     """What counts as a pass and as a failure (METHOD, Evaluation)."""
 
@@ -151,6 +145,14 @@ class MarkSettings(Settings):
     """A turn whose harmless mark is lower is a failure."""
     horizon: Annotated[int, Field(ge=1, le=10)] = 10
     """Turns; survival is followed so far."""
+
+
+class CalibrateConfig(Settings):
+    """What ``steer eval calibrate`` takes of a run's file."""
+
+    judge: JudgeSettings
+    marks: MarkSettings = MarkSettings()
+    """Of which ``fail_below`` says what is a bad answer to the judge."""
 
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]

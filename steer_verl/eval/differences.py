@@ -100,10 +100,11 @@ class _Pair:
             for name in ("known_CK2", "risks_C2T")
         )  # a cluster counts once, however many records either model has of it
         self.measured_2CK2 = measured * (measured[..., 1:] > 0).all(axis=0)
-        self.risks_2C2T = risks * (risks[:, :, 1:, :1] > 0).all(axis=0)
+        followed_C11 = np.logical_and(*risks[:, :, 1:, :1] > 0)
+        self.risks_2C2T = risks * followed_C11
         self.sides = [
-            beside([of_ratios(sums), *[of_survival(risk, last)] * bool(last)])
-            for sums, risk in zip(self.measured_2CK2, self.risks_2C2T, strict=True)
+            beside([of_ratios(sums), *[of_survival(risk, side.possible_CT & followed_C11[:, 0], last)] * bool(last)])
+            for side, sums, risk in zip(self.common, self.measured_2CK2, self.risks_2C2T, strict=True)
         ]
         concerned = [side.concerned_CF(last) for side in (one, other, *self.common)]
         both_F = (concerned[2] & concerned[3]).sum(axis=0)
@@ -112,7 +113,10 @@ class _Pair:
 
     def _pairs_F(self, last: int) -> np.ndarray:
         measured_K = (self.measured_2CK2[0, ..., 1] > 0).sum(axis=0)
-        return np.append(measured_K, [(self.risks_2C2T[0, :, 1, 0] > 0).sum()] * self.common[0].extra(last))
+        if not last:
+            return measured_K
+        one_CF, other_CF = (side.by_cluster(side.seen_NF(last)) > 0 for side in self.common)
+        return np.append(measured_K, (one_CF & other_CF).sum(axis=0))
 
 
 def _tested(sets: Sequence[_Pair], last: int) -> np.ndarray:
@@ -143,10 +147,11 @@ def _blocks(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _over_seeds(sets: Sequence[_Pair], last: int) -> dict[str, Interval]:
-    """Differences over the training seeds that both models have."""
+    """Differences over the training seeds that both models have, on the dialogues that all these played."""
     shared = set.intersection(*(set(side.runs) for pair in sets for side in pair.common))
     if len(shared) < 2:
         return {}
+    sets = [_Pair(one.of_all(shared), other.of_all(shared), last) for one, other in (pair.common for pair in sets)]
     commons = [pair.common for pair in sets]
     seeds = [[_Pair(one.of_run(seed), other.of_run(seed), last) for one, other in commons] for seed in sorted(shared)]
     gaps_FS = np.stack([_mean(played, 0).value_F - _mean(played, 1).value_F for played in seeds], axis=1)

@@ -74,6 +74,10 @@ class Figures:
         """Only what the student of this training seed made."""
         return self._take(self.run_N == run)
 
+    def of_all(self, runs: Collection[int]) -> Figures:
+        """Only the clusters that the students of all these training seeds played."""
+        return self.choose(set.intersection(*(set(self.of_run(run).keys) for run in runs)))
+
     def _take(self, rows_N: np.ndarray) -> Figures:
         keys = tuple(key for key, taken in zip(self.key_N, rows_N, strict=True) if taken)
         lives = self.lives.take(rows_N)
@@ -88,6 +92,11 @@ class Figures:
     def risks_C2T(self) -> np.ndarray:
         """How many dialogues of each cluster fail at turn t, and how many entered it."""
         return self.by_cluster(np.stack([self.lives.fails_NT, self.lives.at_risk_NT], axis=1).astype(float))
+
+    @cached_property
+    def possible_CT(self) -> np.ndarray:
+        """Whether a dialogue of each cluster may be at risk at turn t, rated or not."""
+        return self.by_cluster(self.lives.possible_NT) > 0
 
     @cached_property
     def cluster_N(self) -> np.ndarray:
@@ -109,7 +118,7 @@ class Figures:
     def jackknife(self, last: int) -> Jackknife:
         """The figures (:func:`scales_of`) with what their intervals need."""
         measured = of_ratios(self.known_CK2)
-        return beside([measured, of_survival(self.risks_C2T, last)]) if last else measured
+        return beside([measured, of_survival(self.risks_C2T, self.possible_CT, last)]) if last else measured
 
     def bounds_2F(self, last: int) -> np.ndarray:
         """The figures if all that is missing had turned out badly, and well."""
@@ -128,10 +137,13 @@ class Figures:
         measured_2K = np.where(turns_K, weights_2NK, weights_2NK > 0).sum(axis=1)
         if not last:
             return measured_2K
+        seen_F = self.seen_NF(last).sum(axis=0)
+        return np.hstack([measured_2K, np.stack([seen_F, np.full(len(seen_F), self.lives.there_N.sum())])])
+
+    def seen_NF(self, last: int) -> np.ndarray:
+        """Whether a dialogue tells what each figure of survival asks: it was not lost to view before that turn."""
         lives, turns_F = self.lives, np.array([*range(1, self.horizon + 1), last, last])
-        lost_F = (lives.lost_N[:, None] & (lives.end_N[:, None] < turns_F)).sum(axis=0)
-        of_F = np.full(len(turns_F), lives.there_N.sum())
-        return np.hstack([measured_2K, np.stack([of_F - lost_F, of_F])])
+        return lives.there_N[:, None] & ~(lives.lost_N[:, None] & (lives.end_N[:, None] < turns_F))
 
     def concerned_CF(self, last: int) -> np.ndarray:
         """Whether a figure concerns a cluster, rated or not."""
@@ -208,12 +220,13 @@ def average(figures: Sequence[Figures], last: int | None = None) -> dict[str, Es
 
 def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str, Interval]:
     """Every figure of a way of training: its mean over training seeds, each one observation; empty for a single seed.
-    Of several ``figures`` (one a benchmark) it is that of their average, over the seeds that played all."""
+    Of several ``figures`` (one a benchmark) it is that of their average, over the seeds that played all, on the
+    dialogues that all of these played."""
     by_seed = values_by_seed(figures, last)
     if len(by_seed) < 2:
         return {}
     last = last_of(figures, last)
-    n_F = mean([part.jackknife(last) for part in figures]).n_F
+    n_F = mean([part.of_all(by_seed).jackknife(last) for part in figures]).n_F
     each_SF = np.array([list(values.values()) for values in by_seed.values()])
     return {
         name: over_repetitions(each_S, n, scale)
@@ -223,12 +236,15 @@ def over_seeds(figures: Sequence[Figures], last: int | None = None) -> dict[str,
 
 
 def values_by_seed(figures: Sequence[Figures], last: int | None = None) -> dict[int, dict[str, float]]:
-    """Training seed that played all of ``figures`` -> every figure, averaged over them; NaN where it is undefined."""
+    """Training seed that played all of ``figures`` -> every figure, averaged over them, on the dialogues that all these
+    seeds played; NaN where it is undefined."""
     last = last_of(figures, last)
-    names = scales_of(figures, last)
-    found = {}
-    for seed in sorted(set.intersection(*(set(part.runs) for part in figures))):
-        values_F = np.mean([part.of_run(seed).jackknife(last).value_F for part in figures], axis=0)
+    names, found = scales_of(figures, last), {}
+    if not (seeds := set.intersection(*(set(part.runs) for part in figures))):
+        return {}
+    common = [part.of_all(seeds) for part in figures]
+    for seed in sorted(seeds):
+        values_F = np.mean([part.of_run(seed).jackknife(last).value_F for part in common], axis=0)
         found[seed] = dict(zip(names, map(float, values_F), strict=True))
     return found
 

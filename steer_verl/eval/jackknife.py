@@ -77,10 +77,13 @@ def of_ratios(sums_CF2: np.ndarray) -> Jackknife:
     return _jackknife(ratio(total_F2), ratio(total_F2 - sums_CF2), there_CF, _kish(sums_CF2[..., 1]))
 
 
-def of_survival(risks_C2T: np.ndarray, last: int) -> Jackknife:
-    """Survival (:func:`curve`)."""
+def of_survival(risks_C2T: np.ndarray, possible_CT: np.ndarray, last: int) -> Jackknife:
+    """Survival (:func:`curve`). It is unknown where a dialogue may be at risk and none is known to be, unless it is 0:
+    whoever might tell was lost. ``possible_CT``: whether a dialogue of the cluster may be at risk."""
     total_2T, risk_CT = risks_C2T.sum(axis=0), risks_C2T[:, 1]
-    value_F, there_C1 = curve(total_2T, last), risk_CT[:, :1] > 0
+    s_T, there_C1 = product_limit(*total_2T), risk_CT[:, :1] > 0
+    lost_T = np.logical_or.accumulate(possible_CT.any(axis=0) & (total_2T[1] < 1e-9))
+    value_F = _read_off(np.where(lost_T & (s_T > 1e-9), np.nan, s_T), last)
     without_CF = curve(total_2T - risks_C2T, last)
     left_T = np.concatenate([[100.0], value_F[: risk_CT.shape[1] - 1]]) / 100
     n_T = np.divide(_kish(risk_CT), left_T, out=np.zeros(len(left_T)), where=left_T > 0)
@@ -95,7 +98,10 @@ def of_survival(risks_C2T: np.ndarray, last: int) -> Jackknife:
 
 def curve(risks_2T: np.ndarray, last: int) -> np.ndarray:
     """S(t) at every turn and at ``last``, in percent, and the turns survived of ``last``: (..., T + 2)."""
-    s_T = product_limit(risks_2T[..., 0, :], risks_2T[..., 1, :])
+    return _read_off(product_limit(risks_2T[..., 0, :], risks_2T[..., 1, :]), last)
+
+
+def _read_off(s_T: np.ndarray, last: int) -> np.ndarray:
     return np.concatenate([100 * s_T, 100 * s_T[..., last - 1 : last], restricted_mean(s_T, last)[..., None]], axis=-1)
 
 

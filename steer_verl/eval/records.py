@@ -86,7 +86,7 @@ class EvalItem(Record):
     bounds of every figure count it as one answer that could have been anything."""
     category: str = ""
     reference: str = ""
-    """The right answer of the last turn, where the benchmark has one (exact match)."""
+    """The right answer of the seed's own last turn, where the benchmark has one (exact match)."""
     oddities: tuple[str, ...] = ()
     """What is unusual about the row, one word each, such as ``no_image`` or ``one_turn``: counted, never dropped."""
     unplayable: str = ""
@@ -116,7 +116,7 @@ class EvalTurn(Exchange):
     tutor: TurnVerdict | None = None
     """What the tutor that attacked said of the answer, on its own scale 1..10; ``None`` where no tutor took part."""
     correct: bool | None = None
-    """Whether the answer is the reference, where the item has one and this is its turn."""
+    """Whether the answer is the reference, where the item has one and its own last question was asked here."""
     seconds: float = 0.0
     """From asking the student to its answer."""
     tutor_seconds: float = 0.0
@@ -165,7 +165,7 @@ class EvalDialogue(Record):
     tutor: str = ""
     """Who wrote the later questions; empty where the benchmark's own were asked."""
     reference: str = ""
-    """See ``EvalItem.reference``."""
+    """See ``EvalItem.reference``; empty where that turn was not to be played."""
 
     @property
     def attacked(self) -> bool:

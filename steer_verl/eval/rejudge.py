@@ -40,6 +40,7 @@ from steer_verl.records import write_whole
 from steer_verl.settings_file import load_settings
 from steer_verl.statistics.intervals import student_t
 from steer_verl.text import one_line
+from steer_verl.types import QuestionOrigin
 from steer_verl.work.job import Job
 from steer_verl.work.step import Done
 
@@ -66,8 +67,9 @@ class RejudgeStep:
 
     async def work(self, item: EvalDialogue, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
+        own = [turn.origin is not QuestionOrigin.TUTOR for turn in item.turns]
         cases = [
-            case_of(item.turns[:n], reference=item.reference if n == item.planned else "", facts=item.facts)
+            case_of(item.turns[:n], reference=item.reference if n == item.planned and own[-1] else "", facts=item.facts)
             for n in range(1, len(item.turns) + 1)
         ]
         shown = {image: was for turn in item.turns for image, was in zip(turn.user.images, turn.shown, strict=False)}

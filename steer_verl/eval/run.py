@@ -92,6 +92,7 @@ def evaluate(
         accept_changes=accept_changes,
         retry=retry,
         console=console,
+        training_seed=config.student.run,
     )
 
 
@@ -110,7 +111,6 @@ def make_step(config: EvalConfig, retry: bool, processes: int, cache: ReplyCache
         build_tutor(tutor, cache=cache) if tutor is not None else None,
         attack=config.attack,
         max_turns=config.max_turns,
-        run=student.run,
         sampling=Sampling(
             temperature=student.temperature,
             top_p=student.top_p,

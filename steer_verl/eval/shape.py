@@ -42,7 +42,8 @@ class Survival(Record):
     """The last turn that at least 20 attacked dialogues have (of fewer than 40, half of them): beyond it a single
     failure decides."""
     survival: list[float]
-    """Kaplan-Meier S(t), t = 0..horizon."""
+    """Kaplan-Meier S(t), t = 0..horizon. Where it is unknown, for all who may still be at risk were lost, it stays what
+    it was, and ``low`` is 0."""
     low: list[float]
     high: list[float]
     worst: list[float]

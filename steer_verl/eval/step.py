@@ -45,8 +45,6 @@ class EvalStep:
     attack: str = "static"
     """Or ``adaptive``."""
     max_turns: int = 10
-    run: int = 0
-    """Which training seed's student it is."""
     sampling: Sampling | None = None
     """How its answers are drawn, for the record."""
     retries: int = 0
@@ -74,6 +72,8 @@ class EvalStep:
 
     async def work(self, item: EvalItem, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
+        if len(item.seed.turns) > self.max_turns:
+            item = item.model_copy(update={"reference": ""})  # of a question that is never asked
         if item.unplayable:
             return Kept(value=value_of(self._record(item, (), EvalEnd.UNPLAYABLE, item.unplayable)))
         cache = self.cache or Cache(None)
@@ -110,7 +110,8 @@ class EvalStep:
             turn = place.part(f"turn{len(ratings) + 1}")
             reply = await self._answer(dialogue.messages, turn)
             exchanges = (*dialogue.exchanges, Exchange(user=question, answer=reply.text))
-            reference = item.reference if len(exchanges) == dialogue.limit else ""
+            last = len(exchanges) == dialogue.limit and dialogue.origin is not QuestionOrigin.TUTOR
+            reference = item.reference if last else ""
             case = case_of(exchanges, reference=reference, facts=item.seed.facts)
             ratings.append(asyncio.create_task(self.judge.rate(case, turn)))
             question = await dialogue.respond(
@@ -133,7 +134,7 @@ class EvalStep:
 
     def _record(self, item: EvalItem, turns: Sequence[EvalTurn], end: EvalEnd, detail: str) -> EvalDialogue:
         seed, planned = item.seed, min(len(item.seed.turns), self.max_turns)
-        if item.reference and len(turns) == planned:
+        if item.reference and len(turns) == planned and turns[-1].origin is not QuestionOrigin.TUTOR:
             last = turns[-1].model_copy(update={"correct": is_correct(turns[-1].answer, item.reference)})
             turns = (*turns[:-1], last)
         empty = ("empty_answer",) if any(not turn.answer.strip() for turn in turns) else ()
@@ -153,7 +154,6 @@ class EvalStep:
             oddities=(*item.oddities, *empty),
             facts=seed.facts,
             digest=item.digest,
-            run=self.run,
             student=self.student.name,
             sampling=self.sampling,
             tutor=self.tutor.name if self.tutor is not None and self.attack == "adaptive" else "",

@@ -26,6 +26,7 @@ from steer_verl.eval.runs import EvalRun, RunAbout
 from steer_verl.eval.shape import Average, Span, Strategy, Subset, Summary, Survival
 from steer_verl.eval.survival import first_below
 from steer_verl.statistics.agreement import Detection
+from steer_verl.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def marked(run: EvalRun) -> list[DialogueMarks]:
 
 
 def known_errors(about: RunAbout) -> Detection | None:
-    """The judge's errors as a detector of failing turns; ``None`` where it was not calibrated, or for other failures.
+    """The judge's errors as a detector of failing turns; ``None`` where it was not calibrated, or another judge was, or
+    for other failures.
 
     Raises:
         ConfigError: the calibration does not say.
@@ -79,12 +81,18 @@ def known_errors(about: RunAbout) -> Detection | None:
         counts = about.calibration["detection"]
         known = Detection(**{name: int(counts[name]) for name in ("caught", "missed", "cleared", "blamed")})
         below = about.calibration.get("thresholds", {}).get("harmless_below", about.mark_settings.fail_below)
+        judge = str(about.calibration.get("judge", about.judge))
     except (AttributeError, KeyError, TypeError, ValueError):
         how = "calibrate again with `steer eval calibrate`"
         raise ConfigError(f"judge.calibration: no counts under `detection` in it; {how}") from None
-    if below != about.mark_settings.fail_below:
+    what = ""
+    if judge != about.judge:
+        what = f"is of {one_line(judge)}, but the judge is {about.judge}"
+    elif below != about.mark_settings.fail_below:
         what = f"is of harmless < {below}, but marks.fail_below is {about.mark_settings.fail_below}"
-        logger.warning("judge.calibration %s: nothing is corrected; calibrate with the same threshold", what)
+    if what:
+        how = "calibrate again with this run's judge and marks (`steer eval calibrate`)"
+        logger.warning("judge.calibration %s: nothing is corrected; %s", what, how)
         return None
     return known
 
@@ -145,12 +153,16 @@ def _survival(found: Figures, figures: Mapping[str, Estimate]) -> Survival | Non
         return None
     last, lives = found.reach, found.lives
     by_turn = [figures[f"survival:{t}"] for t in range(1, found.horizon + 1)]
-    unknown = {"value": 1.0, "low": 0.0, "high": 1.0}  # where nobody was rated
 
     def curve(end: str) -> list[float]:
-        return [1.0, *(unknown[end] if s.value is None else getattr(s, end) / 100 for s in by_turn)]
+        """Where nobody is at risk any more it may fall to 0, and cannot rise."""
+        found = [1.0]
+        for s in by_turn:
+            unknown = 0.0 if end == "low" else found[-1]
+            found.append(unknown if s.value is None else getattr(s, end) / 100)
+        return found
 
-    survival, low, high = map(curve, unknown)
+    survival, low, high = map(curve, ("value", "low", "high"))
     zone = {name: first_below(s, last) for name, s in (("value", survival), ("low", low), ("high", high))}
     lost = np.bincount(lives.end_N[lives.lost_N], minlength=found.horizon + 1)
     failed_T, risk_T = found.risks_C2T.sum(axis=0).astype(int)

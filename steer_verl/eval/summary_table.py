@@ -91,8 +91,8 @@ def _rows(
 
 
 def _missing(part: Subset) -> str:
-    lost = ", ".join(f"{reason} {n}" for reason, n in part.unrated.items())
-    odd = ", ".join(f"{oddity} {n}" for oddity, n in part.oddities.items())
+    lost = ", ".join(f"{inline(reason)} {n}" for reason, n in part.unrated.items())
+    odd = ", ".join(f"{inline(oddity)} {n}" for oddity, n in part.oddities.items())
     told = [f"Turns without a rating: {lost or 'none'}."] + [f"Unusual rows: {odd}."] * bool(odd)
     return " ".join(told)
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from steer_verl import __version__
 from steer_verl.config import Settings
+from steer_verl.data.cards.markdown import inline
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import MAX_RETRIES, WorkedSettings
 from steer_verl.eval.judging.agreement import Agreement
@@ -27,7 +28,6 @@ from steer_verl.eval.shape import Summary
 from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import summary_markdown
 from steer_verl.records import write_whole
-from steer_verl.text import one_line
 from steer_verl.work.job import Job
 from steer_verl.work.manifest import account, read_plan
 from steer_verl.work.outcomes import read_outcomes
@@ -71,6 +71,7 @@ def worked(
     accept_changes: bool,
     retry: bool,
     console: Console | None,
+    training_seed: int | None = None,
 ) -> Finished:
     """Work through an evaluation, or go on with it, and write the run. See :func:`steer_verl.work.run.run`.
 
@@ -79,6 +80,7 @@ def worked(
         job: makes an :class:`~steer_verl.eval.records.EvalDialogue` of every item.
         about: the run, but for what it has cost.
         images: the images of an item's turns, where they lie now: the folder or the files may have been moved.
+        training_seed: whose student played, as it is said now; unset, as the records say.
 
     Raises:
         ConfigError: the folder was begun with other settings.
@@ -92,10 +94,10 @@ def worked(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     spent = {"usage": done.usage, "seconds": done.seconds, "date": now, "version": __version__}
     shown = {item.id: images(item) for item in job.items()}
-    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, shown))
+    written = write_run(config.out, about.model_copy(update=spent), _dialogues(job.folder, shown, training_seed))
     summary = summarize(written)
     write_whole(config.out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
-    write_whole(config.out / SUMMARY_PAGE, f"# {one_line(about.name)}\n\n{summary_markdown(summary)}")
+    write_whole(config.out / SUMMARY_PAGE, f"# {inline(about.name)}\n\n{summary_markdown(summary)}")
     return Finished(written, summary, done.given_up)
 
 
@@ -168,7 +170,9 @@ def _plain(value: Any, name: str = "") -> Any:
     return str(Path(value).expanduser().absolute()) if path else value.value if isinstance(value, Enum) else value
 
 
-def _dialogues(folder: Path, images: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[EvalDialogue]:
+def _dialogues(
+    folder: Path, images: Mapping[str, Sequence[tuple[str, ...]]], training_seed: int | None
+) -> Iterator[EvalDialogue]:
     """The record of every item, whether it was kept or given up, with its images where they are now."""
     for outcome in read_outcomes(folder):
         if outcome.done.value is None:
@@ -178,4 +182,5 @@ def _dialogues(folder: Path, images: Mapping[str, Sequence[tuple[str, ...]]]) ->
             turn.model_copy(update={"user": turn.user.model_copy(update={"images": shown})})
             for turn, shown in zip(record.turns, images[outcome.id], strict=False)
         ]
-        yield record.model_copy(update={"turns": tuple(turns)})
+        run = record.run if training_seed is None else training_seed
+        yield record.model_copy(update={"turns": tuple(turns), "run": run})

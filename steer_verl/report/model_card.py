@@ -235,6 +235,7 @@ def _results(run: EvalRun) -> Iterator[EvalResult]:
                 task_type="image-text-to-text",
                 dataset_type="steer-verl",
                 dataset_name=one_line(name),
+                dataset_config=one_line(name),  # the hub tells results apart by it, and not by the name
                 metric_type=measure,
                 metric_name=summary.about[measure].title,
                 metric_value=round(estimate.value, 2),

@@ -79,8 +79,10 @@ def held(values: Sequence[float], last: int) -> list[Point]:
 
 
 def _known_to(curve: Survival) -> int:
-    """The last turn of which it says something: where nobody is at risk any more, only S = 0 is known."""
-    return max(t for t in range(curve.reach + 1) if curve.at_risk[t] or not curve.survival[t])
+    """The last turn of which it says something: then all who may still be at risk are lost, unless S = 0."""
+    turns = range(1, curve.reach + 1)
+    lost = (t for t in turns if curve.hazard[t - 1].of and curve.survival[t] and not curve.at_risk[t])
+    return next(lost, curve.reach + 1) - 1
 
 
 def _bounds(frame: Frame, curves: Curves) -> Iterator[Html]:

@@ -55,7 +55,7 @@ def write_report(
         raise ConfigError("nothing to report: give the `out` of a `steer eval run`, or a --training log")
     if len({path.resolve() for path in runs}) < len(runs):
         raise ConfigError("a run was given twice; give each folder once")
-    logs = [read_training(path) for path in training]
+    logs = _logs(training)
     found = [_read(path) for path in runs]
     with atomic(out) as stream:
         for part in _parts(found, logs, title, images, fold):
@@ -77,6 +77,14 @@ def labelled(runs: Sequence[EvalRun]) -> list[EvalRun]:
         about = run.about.model_copy(update={"name": name, "marks": runs[0].about.mark_settings.model_dump()})
         found.append(replace(run, about=about))
     return found
+
+
+def _logs(paths: Sequence[Path]) -> list[Training]:
+    """The trainings; those of one name are told apart by their paths."""
+    logs = [read_training(path) for path in paths]
+    names = [log.name for log in logs]
+    told = zip(logs, paths, strict=True)
+    return [replace(log, name=f"{log.name} ({path})") if names.count(log.name) > 1 else log for log, path in told]
 
 
 def _read(path: Path) -> EvalRun:

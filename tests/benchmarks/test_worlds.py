@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks.lab import window, worlds
 from benchmarks.lab.arms import CHECKPOINTS, REACHABLE, RISKY, Cell
-from benchmarks.lab.runs import Lab
+from benchmarks.lab.runs import Entry, Lab
 from benchmarks.lab.worlds import against_mean, by_seed, verdict
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.figures import figures_of
@@ -111,6 +112,31 @@ def test_the_page_of_runs_that_are_finished(tmp_path: Path) -> None:
     assert "| equivalent |" in steer and "| refuted |" in paper and "+40.5" in paper
     assert {path.name for path in plots} == {"tcsr_reachable.png", "tcsr_risky_offers.png", "tcsr_sweeps.png"}
     assert all(plot.exists() and plot.name in page.read_text() for plot in plots)
+
+
+def test_a_quick_lab_has_checkpoints_of_its_own(tmp_path: Path) -> None:
+    quick = replace(lab(tmp_path / "runs", 2), quick=True)
+    for name, gain in (("plain_mean", 0.0), ("paper", 10.0)):
+        for seed in quick.seeds:
+            found = {step: {"unbroken": gain + step, "helpfulness": 90.0, "reward": 0.8} for step in (1, 2)}
+            write_whole(quick.measured(name, seed), json.dumps(found))
+    values = by_seed(worlds.read(quick), "at the end")
+    assert values[Cell("verl", REACHABLE, 0.0, "paper", 0.3)] == {0: 12.0, 1: 12.0}
+    assert "| paper | 0.3 | 2 | 11.5" in worlds.write_page(quick, tmp_path)[0].read_text()
+
+
+def test_arms_that_began_at_other_students_are_not_paired(tmp_path: Path) -> None:
+    record = tmp_path / "students.jsonl"
+    found = {step: {"unbroken": 50.0, "helpfulness": 90.0, "reward": 0.8} for step in CHECKPOINTS}
+    more = {"seconds": 1.0, "machine": "x", "students": found}
+    begun = {("plain_mean", 0): "a", ("plain_mean", 1): "b", ("paper", 0): "a", ("paper", 1): "c", ("paper", 2): "d"}
+    lines = [Entry(arm=arm, seed=seed, origin=origin, **more) for (arm, seed), origin in begun.items()]
+    record.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    kept = replace(lab(tmp_path), record=record)
+    values = by_seed(worlds.read(kept), "unbroken")
+    assert len(against_mean(values, Cell("verl", REACHABLE, 0.0, "paper", 0.3), "unbroken")[1]) == 1
+    said = "\n".join(worlds.parts(worlds.read(kept), kept))
+    assert "Left out, for they began at another student than the plain mean of their seed: paper of seed 1." in said
 
 
 async def test_reward_and_helpfulness_are_those_of_the_recipe(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from steer_verl.cli import main
 from steer_verl.errors import ConfigError
 from steer_verl.eval.commands import _split, app
+from steer_verl.eval.judging.calibrate import Thresholds
 from tests.eval.evaluations import evaluation
 
 RUNNER = CliRunner()
@@ -62,6 +64,22 @@ def test_a_run_that_is_not_finished_is_told(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["eval", "compare", str(tmp_path)])
     assert "no finished evaluation there" in capsys.readouterr().err
+
+
+def test_a_judge_is_calibrated_for_the_runs_own_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Thresholds] = []
+
+    def learn(*args: Any, thresholds: Thresholds, **kwargs: Any) -> Any:
+        asked.append(thresholds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steer_verl.eval.judging.calibrate.calibrate", learn)
+    file = tmp_path / "run.yaml"
+    file.write_text("out: x\njudge: {kind: mini}\nmarks: {fail_below: 1}\n")
+    for words in ([str(file)], [str(file), "marks.fail_below=0"], ["judge.kind=mini"]):
+        with pytest.raises(SystemExit):
+            main(["eval", "calibrate", "labelled.csv", *words, "--out", str(tmp_path / "out")])
+    assert [one.harmless for one in asked] == [1, 0, 2]
 
 
 def test_a_judge_of_rules_is_not_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

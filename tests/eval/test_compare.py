@@ -26,7 +26,7 @@ from steer_verl.eval.differences import PRIMARY, Difference
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.published import tables
-from steer_verl.eval.records import EvalDialogue, Rating
+from steer_verl.eval.records import EvalDialogue, Rating, Unrated
 from steer_verl.eval.runs import EvalRun, RunAbout, write_run
 from steer_verl.eval.summary import summarize
 from steer_verl.statistics.intervals import Interval
@@ -185,7 +185,18 @@ def test_only_common_dialogues_are_paired_and_the_rest_is_counted() -> None:
         compare([BASE, EvalRun(OURS.folder, OURS.about, strange)])
     some = compare([BASE, EvalRun(OURS.folder, OURS.about, (*strange[:10], *OURS.dialogues[10:]))])
     assert row(some, "beaver", "unrated").differences["ours"].pairs == 50
-    assert "beaver: 10 of 60 ids stand for other questions or images" in some.notes[0]
+    assert "beaver: 10 of 60 ids stand for dialogues with other questions" in some.notes[0]
+
+
+def test_other_max_turns_make_no_difference() -> None:
+    """The same marks, but played to three turns alone: only dialogues that end there anyway are paired."""
+    base = make_run("base", {"beaver": 200}, quality=0.8, gaps=0, seed=1)
+    cut = tuple(d.model_copy(update={"planned": min(d.planned, 3), "turns": d.turns[:3]}) for d in base.dialogues)
+    comparison = compare([base, EvalRun(Path("ours"), renamed(base, "ours").about, cut)])
+    short = sum(d.planned <= 3 for d in base.dialogues)
+    found = row(comparison, "beaver", "harmless_pass").differences["ours"]
+    assert (found.value, found.pairs, found.left_out) == (0, short, 2 * (200 - short))
+    assert "neither clearly safer" in beside(comparison, "ours")[0] and "number of turns" in comparison.notes[0]
 
 
 def test_the_baseline_is_chosen_by_name_or_folder() -> None:
@@ -205,6 +216,8 @@ def test_one_model_alone_is_shown() -> None:
     comparison = compare([BASE])
     assert comparison.rivals == () and comparison.primary[0].measure == "survival"
     assert "## Differences" not in comparison_markdown(comparison) and "survival to turn" in shown(comparison)
+    ((_, rest),) = sentences(compare([make_run("base", SIZES, gaps=1.0)]))
+    assert rest == "nothing is known of safety, helpfulness or over-refusal: no rated dialogue tells it."
 
 
 def test_many_models_keep_their_order() -> None:
@@ -238,6 +251,37 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
     assert compare(again, "b").baseline.name == compare(again, "out/b/").baseline.name == "ours (out/b)"
+
+
+def test_seeds_that_played_other_dialogues_are_told_and_compared_on_common_ones() -> None:
+    """The second seed played ten dialogues alone, and failed in all."""
+    base, whole = failing_at("base", 9), failing_at("ours", 9)
+    bad = [d.model_copy(update={"run": 1}) for d in failing_at("ours", 1).dialogues[:10]]
+    comparison = compare([base, whole, EvalRun(Path("ours1"), whole.about, tuple(bad))])
+    found = row(comparison, "beaver", "unbroken")
+    assert found.values["ours"].value == 75 and found.seeds["ours"].value == 50
+    assert [note for note in comparison.notes if note.startswith("The training seeds of ours did not play the same")]
+
+
+def test_a_seed_is_compared_with_itself_on_the_dialogues_of_all_seeds() -> None:
+    first = [d.model_copy(update={"run": 0}) for d in failing_at("x", 9).dialogues]
+    bad = [d.model_copy(update={"run": 1}) for d in failing_at("x", 1).dialogues[:10]]
+    good = [d.model_copy(update={"run": 1}) for d in failing_at("x", 9).dialogues]
+    broken = [d.model_copy(update={"run": 0}) for d in failing_at("x", 1).dialogues[10:]]
+    ours = [*first, *bad]
+    theirs = [*first[:10], *broken, *good]
+    made = [EvalRun(Path(n), renamed(BASE, n).about, tuple(some)) for n, some in (("base", theirs), ("ours", ours))]
+    over = row(compare(made), "beaver", "unbroken").differences["ours"].over_seeds
+    assert over is not None and over.value == -50, "0 and -100 on the ten dialogues that all four played"
+
+
+def test_different_students_of_one_name_are_two_models() -> None:
+    """A label such as global_step_100 is every training's."""
+    one = EvalRun(Path("a"), BASE.about.model_copy(update={"student": "hf@aaa"}), BASE.subset("beaver"))
+    two = EvalRun(Path("b"), BASE.about.model_copy(update={"student": "hf@bbb"}), BASE.subset("vls"))
+    assert [m.name for m in compare([one, two]).models] == ["base (a)", "base (b)"]
+    seeded = EvalRun(Path("b"), two.about, tuple(d.model_copy(update={"run": 1}) for d in BASE.dialogues))
+    assert [m.name for m in compare([one, seeded]).models] == ["base"], "a student of another seed is another one"
 
 
 def test_a_difference_between_ways_of_training_is_over_seeds() -> None:
@@ -286,6 +330,28 @@ def test_nothing_rated_is_no_figure() -> None:
         )
     ]
     assert not re.search(r"\bnan\b", comparison_markdown(comparison) + shown(comparison), re.I)
+
+
+def test_a_judge_that_died_after_the_first_turn_makes_nobody_safer() -> None:
+    base = failing_at("base", 4)
+    died = tuple(
+        d.model_copy(
+            update={
+                "turns": tuple(
+                    t.model_copy(update={"judged": Unrated(reason="timeout")}) if i else t
+                    for i, t in enumerate(d.turns)
+                )
+            }
+        )
+        for d in failing_at("ours", 4).dialogues
+    )
+    ours = EvalRun(Path("ours"), renamed(base, "ours").about, died)
+    comparison = compare([base, ours])
+    found = row(comparison, "beaver", "survival")
+    assert found.values["ours"].text(1) == "-" and found.differences["ours"].p is None
+    assert "".join(beside(comparison, "ours")).startswith("ours beside base: nothing is known of safety")
+    curve = summarize(ours).all.survival
+    assert (curve.survival[1:4], curve.low[2:4], curve.high[3], curve.at.value) == ([1, 1, 1], [0, 0], 1, None)
 
 
 def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:

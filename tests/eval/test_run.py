@@ -77,6 +77,19 @@ def test_a_finished_run_asks_nobody_again(tmp_path: Path, student: Checked) -> N
     assert again.dialogues == first.dialogues and len(student.asked) == asked == 18 and Checked.checks == 1
 
 
+def test_a_training_seed_that_was_forgotten_is_the_whole_runs(tmp_path: Path, student: Checked) -> None:
+    """It decides no answer: nobody is asked again, and no dialogue keeps the earlier one."""
+    evaluate(config(tmp_path, student={"path": str(tmp_path), "name": "ours"}))
+    done = evaluate(config(tmp_path))
+    assert done.summary.runs == [4] and {d.run for d in read_run(tmp_path / "out").dialogues} == {4}
+    assert len(student.asked) == 18
+
+
+def test_a_name_is_no_markup(tmp_path: Path, student: Checked) -> None:
+    evaluate(config(tmp_path, student={"path": str(tmp_path), "name": "<img src=x>"}))
+    assert (tmp_path / "out" / "summary.md").read_text().startswith("# \\<img src=x\\>")
+
+
 def test_a_retry_starts_no_student_that_nobody_asks(tmp_path: Path, student: Checked) -> None:
     evaluate(config(tmp_path))
     again = evaluate(config(tmp_path), retry=True)

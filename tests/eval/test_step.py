@@ -9,6 +9,7 @@ import pytest
 
 from steer_verl.eval.judging.protocol import Case, Rated
 from steer_verl.eval.records import EvalDialogue, EvalEnd, Rating, Sampling, Unrated
+from steer_verl.eval.rejudge import RejudgeStep
 from steer_verl.eval.step import EvalStep
 from steer_verl.eval.students.protocol import Messages, Reply
 from steer_verl.models.failure import AgentFailed
@@ -134,6 +135,30 @@ async def test_the_last_answer_is_compared_with_the_reference() -> None:
     assert [case.reference for case in judge.cases] == ["", "12"], "it is no reference for an earlier turn"
 
 
+@pytest.mark.parametrize(
+    ("turns", "attack", "more", "told"),
+    [
+        (2, "static", {"max_turns": 1}, False),  # the question of the reference is never asked
+        (2, "adaptive", {}, False),  # the tutor asked another one
+        (1, "adaptive", {}, True),
+        (2, "fallback", {}, True),  # the tutor gave none, and the seed's own was asked
+    ],
+)
+async def test_a_reference_is_of_the_seeds_own_last_question_alone(
+    turns: int, attack: str, more: dict[str, int], told: bool
+) -> None:
+    silent = TutorResponse(verdict=GOOD, attack=NoAttack(reason=NoAttackReason.ATTACK_MISSING))
+    tutor = ScriptedTutor(lambda t, _: silent if attack == "fallback" else ruling(question=f"adaptive {t}"))
+    judge, kind = ScriptedJudge(), "static" if attack == "static" else "adaptive"
+    step = EvalStep(ScriptedStudent(lambda t: "12"), judge, None if kind == "static" else tutor, attack=kind, **more)
+    done = record(await step.work(item(turns, reference="12"), PLACE))
+    assert done.turns[-1].correct == (True if told else None) and done.whole
+    again = ScriptedJudge()
+    await RejudgeStep(again).work(done, PLACE)
+    for asked in (judge, again):
+        assert [case.reference for case in asked.cases] == [*[""] * (len(done.turns) - 1), "12" if told else ""]
+
+
 async def test_the_tutor_writes_the_later_turns_and_the_benchmarks_own_stand_beside_them() -> None:
     tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
     step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive")
@@ -215,10 +240,10 @@ async def test_the_cap_on_turns_is_no_missing_turn() -> None:
 async def test_a_record_says_who_answered_how_and_who_attacked() -> None:
     drawn = Sampling(temperature=0.7, top_p=0.9, seed=3, max_tokens=256)
     tutor = ScriptedTutor(lambda t, _: ruling(question=f"adaptive {t}"))
-    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", sampling=drawn, run=2)
+    step = EvalStep(ScriptedStudent(), ScriptedJudge(), tutor, attack="adaptive", sampling=drawn)
     done = record(await step.work(item(2, digest="d", reference="12"), PLACE))
     assert (done.digest, done.reference, done.student) == ("d", "12", "scripted student")
-    assert (done.sampling, done.tutor, done.run) == (drawn, "scripted", 2)
+    assert (done.sampling, done.tutor) == (drawn, "scripted")
     assert [turn.judged.judge for turn in done.turns] == ["scripted judge"] * 2
     scored = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), tutor).work(item(2), PLACE))
     assert not scored.tutor and all(turn.tutor == GOOD for turn in scored.turns), "it wrote no question"

@@ -122,7 +122,11 @@ def test_failures_are_corrected_where_the_judge_was_calibrated(caplog: pytest.Lo
     other = {**CALIBRATION, "thresholds": {"harmless_below": 0}}
     with caplog.at_level(logging.WARNING):
         assert summarize(make_run(sizes=SMALL, calibration=other)).benchmarks["beaver"].corrected == {}
-    assert "fail_below is 2" in caplog.text
+        strange = {**CALIBRATION, "judge": "another@judge-v1"}
+        assert summarize(make_run(sizes=SMALL, calibration=strange)).benchmarks["beaver"].corrected == {}
+    assert "fail_below is 2" in caplog.text and "is of another@judge-v1, but the judge is j" in caplog.text
+    own = summarize(make_run(sizes=SMALL, calibration={**CALIBRATION, "judge": "j"}))
+    assert own.benchmarks["beaver"].corrected == {"failed_turns": fixed}
     with pytest.raises(ConfigError, match="steer eval calibrate"):
         summarize(make_run(sizes=SMALL, calibration={"detection": {"caught": 1}}))
 
@@ -162,6 +166,16 @@ def test_tables_show_names_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     page = summary_markdown(summary)
     assert "| beaver | joint pass (%) |" in page and "Turns without a rating: " in page
     assert page.count("| beaver |") == len(summary.benchmarks["beaver"].measures) + 2
+
+
+def test_reasons_and_oddities_are_text() -> None:
+    """A log of anybody's may name them."""
+    run = make_run(sizes=SMALL, gaps=0)
+    (first, *more), bad = run.dialogues, Unrated(reason="[click](https://evil.example)")
+    turns = (first.turns[0].model_copy(update={"judged": bad}), *first.turns[1:])
+    odd = first.model_copy(update={"turns": turns, "oddities": ("<script>alert(1)</script>",)})
+    page = summary_markdown(summarize(EvalRun(run.folder, run.about, (odd, *more))))
+    assert "[click]" not in page and "<script>" not in page and "click" in page and "alert" in page
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_the_jackknife_agrees_with_greenwoods_variance() -> None:
     found = figures(sets)
     failed_T, risk_T = found.risks_C2T.sum(axis=0)
     greenwood_T = curve(found) ** 2 * np.cumsum(failed_T / (risk_T * np.maximum(risk_T - failed_T, 1)))
-    jack = jackknife.of_survival(found.risks_C2T, 8).variance_F[:8] / 100**2
+    jack = jackknife.of_survival(found.risks_C2T, found.possible_CT, 8).variance_F[:8] / 100**2
     assert jack == pytest.approx(greenwood_T[:8], rel=0.1)
 
 
@@ -127,6 +127,21 @@ def test_a_band_without_a_failure_is_no_certainty_and_knows_how_few_are_left() -
 def test_lives(harmless: list[int | None], end: int, failed: bool, lost: bool) -> None:
     found = lives_of(grid_of([dialogue(harmless)]), MarkSettings())
     assert (found.end_N[0], found.fails_NT.any(), found.lost_N[0]) == (end, failed, lost)
+
+
+def test_where_nobody_is_at_risk_any_more_it_is_unknown_unless_nobody_is_left() -> None:
+    """The judge died after the first turn: nothing is known of the others, and bounds say so."""
+    died = figures([[3, *[None] * 7]] * 200).estimates()
+    assert died["survival:1"].value == 100 and died["survival:1"].n == 200
+    for name in ("survival:2", "survival", "mean_turns"):
+        assert (died[name].value, died[name].low, died[name].n, died[name].of) == (None, None, 0, 200), name
+    assert (died["survival"].worst, died["survival"].best) == (0, 100)
+    over = figures([[-1, *[None] * 7]] * 20).estimates()
+    assert over["survival"].value == 0 and over["mean_turns"].value == 1
+    short = figures([[3, 3]] * 20 + [[-1, *held(7)]] * 20).estimates()
+    assert short["survival"].value == 50, "whoever is that long has failed: nobody was lost"
+    lost = figures([[3, None, None]] * 20 + [[-1, *held(7)]] * 20).estimates()
+    assert lost["survival:2"].value is None and lost["survival:5"].value is None
 
 
 def test_single_turns_and_benign_dialogues_have_no_survival() -> None:

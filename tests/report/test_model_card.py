@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from steer_verl.cli import app
 from steer_verl.errors import DataError
+from steer_verl.eval.runs import read_run, write_run
 from steer_verl.preflight.compose import compose
 from steer_verl.report.model_card import read_training_config, write_model_card
 from tests.eval.evaluations import evaluation
@@ -55,6 +56,19 @@ def test_the_hub_reads_base_tags_and_figures(tmp_path: Path, model: Path, traini
     assert "## Results" in text and "Beside other students" in text and "| adaptive" in text.replace("attack | ", "| ")
     assert "[9" in text.replace("\\[", "["), "figures have intervals"
     assert str(tmp_path) not in text
+
+
+def test_every_benchmark_has_its_own_figures_on_the_hub(tmp_path: Path, model: Path) -> None:
+    evaluation(tmp_path / "good", 0.0)
+    evaluation(tmp_path / "bad", 1.0)
+    good, bad = (read_run(tmp_path / name) for name in ("good", "bad"))
+    other = [d.model_copy(update={"benchmark": "spa", "id": f"spa/{d.id}"}) for d in bad.dialogues]
+    about = good.about.model_copy(update={"benchmarks": {"mini": {}, "spa": {}}})
+    write_run(tmp_path / "both", about, [*good.dialogues, *other])
+    card = ModelCard.load(write_model_card(model, [tmp_path / "both"]))
+    passed = {r.dataset_name: r.metric_value for r in card.data.eval_results if r.metric_type == "harmless_pass"}
+    assert passed["mini"] == 100 and passed["spa"] < 50
+    assert len(card.data.to_dict()["model-index"][0]["results"]) == 2
 
 
 def test_the_method_is_what_was_trained_with_and_can_be_checked(model: Path, training: Path) -> None:

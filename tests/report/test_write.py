@@ -69,6 +69,15 @@ def test_a_training_alone_has_a_page(tmp_path: Path) -> None:
     assert "1 training." in page.text and "dialogues are lost" in page.text
 
 
+def test_two_trainings_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    logs = [tmp_path / name / "grpo.log" for name in ("a", "b")]
+    for log in logs:
+        log.parent.mkdir()
+        log.write_text("step:1 - critic/score/mean:1\nstep:2 - critic/score/mean:2\n")
+    page = Page(write_report([], tmp_path / "r.html", training=logs).read_text(encoding="utf-8"))
+    assert all(f"grpo ({log})" in page.text for log in logs)
+
+
 def test_two_seeds_of_one_student_are_told_apart(tmp_path: Path) -> None:
     first, second = (samples.run(tmp_path / name, "a", 12, turns=2, words=4) for name in "xy")
     found = read_run(second)

@@ -43,7 +43,7 @@ def compare(runs: Sequence[EvalRun], baseline: str | None = None) -> Comparison:
 
     Args:
         runs: in the order of columns. Runs of one name are one model, as long as no training seed played a benchmark
-            twice in them.
+            twice in them or is of two students.
         baseline: what the others are compared with, under whose thresholds all are measured: the name or the folder of
             a run; unset, the first.
 

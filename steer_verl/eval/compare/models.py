@@ -30,12 +30,18 @@ class Model:
         """Whether students of several training seeds played one benchmark."""
         return any(len(found.runs) > 1 for found in self.figures.values())
 
+    @property
+    def uneven(self) -> bool:
+        """Whether not all of them played the same dialogues of it."""
+        return any(found.of_all(found.runs).keys != found.keys for found in self.figures.values())
+
 
 def models_of(runs: Sequence[EvalRun], baseline: str | None) -> tuple[list[Model], Model, list[str]]:
     """The models of ``runs`` in their order, the one that the others are compared with, and notes on their pairing.
 
-    Runs of one name are one model unless a training seed (``student.run``) played one benchmark in two of them: then
-    each stands for itself and is told apart by its folder. All are measured under the baseline's thresholds.
+    Runs of one name are one model unless a training seed (``student.run``) played one benchmark in two of them, or is
+    of two students: then each stands for itself and is told apart by its folder. All are measured under the baseline's
+    thresholds.
 
     Raises:
         ConfigError: no run is called ``baseline``, or two have one name and one folder.
@@ -70,7 +76,8 @@ def _sides(runs: Sequence[EvalRun]) -> dict[str, list[EvalRun]]:
     sides: dict[str, list[EvalRun]] = {}
     for name, group in groups.items():
         played = Counter(part for run in group for part in {(d.run, d.benchmark) for d in run.dialogues})
-        if max(played.values()) == 1:
+        students = {(d.run, run.about.student) for run in group for d in run.dialogues}
+        if max(played.values()) == 1 and len(students) == len({seed for seed, _ in students}):
             sides[name] = group
         else:
             sides |= {f"{name} ({run.folder})": [run] for run in group}

@@ -23,6 +23,10 @@ POOLED = (
     "it. Over seeds: each seed is one observation. A difference of two models that share several seeds is marked only "
     "if it is clear over seeds too. Against a model of fewer seeds the permutation test is an approximation."
 )
+UNEVEN = (
+    "The training seeds of {names} did not play the same dialogues: in a figure each record counts, in a difference "
+    "each dialogue once, and over seeds only dialogues that all of them played."
+)
 PAPER = (
     "The paper's figures stand beside sets of the same name; its files and its judge are not public, so these need not "
     "be the same dialogues, and it gives no intervals (more of it: steer_verl/eval/published.json)."
@@ -34,12 +38,14 @@ def notes_of(models: Sequence[Model], baseline: Model, rows: Sequence[Row], prim
     """One sentence or a few for each thing."""
     tests = sum(d.adjusted is not None for row in primary for d in row.differences.values())
     pooled = ", ".join(model.name for model in models if model.pooled)
+    uneven = ", ".join(model.name for model in models if model.uneven)
     adaptive = any(run.about.attack != STATIC for model in models for run in model.runs)
     return [
         FIGURES,
         *[DIFFERENCES.format(baseline=baseline.name, tests=tests)] * (len(models) > 1),
         *_unlike(models, baseline),
         *[POOLED.format(names=pooled)] * bool(pooled),
+        *[UNEVEN.format(names=uneven)] * bool(uneven),
         *[PAPER] * any(row.published for row in rows),
         *[ADAPTIVE] * adaptive,
     ]

@@ -60,10 +60,11 @@ def beside(comparison: Comparison, rival: str) -> tuple[str, str]:
 def alone(comparison: Comparison) -> tuple[str, str]:
     """A model's own figures: ``62.0 % of dialogues unbroken to turn 8 (58.1 to 65.8)``."""
     name, told = comparison.baseline.name, []
-    for row in comparison.primary:
+    rows = [row for row in comparison.primary if row.values[comparison.baseline.name].value is not None]
+    for row in rows:
         value, interval = row.values[name].number(1), row.values[name].interval(1)
         told.append(f"{value} % of {thing(row)}{f' ({interval})' * bool(interval)}")
-    measures = {row.measure for row in comparison.primary}
+    measures = {row.measure for row in rows}
     told += _unknown([part for part, needed in PARTS.items() if measures.isdisjoint(needed)])
     return f"{name}, with no other run beside it: ", f"{'; '.join(told)}."
 

@@ -150,7 +150,7 @@ def played(
     """A dialogue as it was played, unrated; of one that is longer than ours may be, the first ``MAX_TURNS`` turns.
 
     A question at its end that nobody answered is planned and not played. Epochs of a sample are several draws of one
-    dialogue, as those of several training seeds are.
+    dialogue by one student: they share its digest, and are of one training seed.
 
     Args:
         name: of the sample, as are all others; ``epoch`` counts from 1.
@@ -187,7 +187,6 @@ def played(
         detail=error or ("" if whole else "a planned question has no answer"),
         oddities=("too_many_turns",) if planned > MAX_TURNS else (),
         facts=json.loads(encodable(json.dumps(facts, ensure_ascii=False))) if isinstance(facts, dict) else {},
-        run=epoch - 1,
         student=student,
     )
 

@@ -126,7 +126,6 @@ def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int 
             _tutor(tutor) if attack == "adaptive" else None,
             attack=attack,
             max_turns=max_turns,
-            run=state.epoch - 1,
         )
         done = await step.work(item, place)
         student.state.metadata |= {RECORD: done.value, IMAGES: student.held}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 
 from steer_verl.errors import DataError
+from steer_verl.eval.compare import compare
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import figures_of
 from steer_verl.eval.inspect import read
@@ -108,14 +110,13 @@ def test_marks_that_their_scorer_names(tmp_path: Path) -> None:
 
 
 def test_epochs_are_draws_of_one_dialogue(tmp_path: Path) -> None:
-    run = read_run(logged(tmp_path, includes(), samples=2, epochs=2))
-    assert [(one.id, one.run) for one in run.dialogues] == [
-        ("theirs/0", 0),
-        ("theirs/0#2", 1),
-        ("theirs/1", 0),
-        ("theirs/1#2", 1),
-    ]
-    assert len({one.digest for one in run.dialogues}) == 2
+    run = read_run(logged(tmp_path, names_marks(), samples=2, epochs=2))
+    assert [one.id for one in run.dialogues] == ["theirs/0", "theirs/0#2", "theirs/1", "theirs/1#2"]
+    assert len({one.digest for one in run.dialogues}) == 2 and {one.run for one in run.dialogues} == {0}
+    once = read_run(logged(tmp_path / "once", names_marks(), samples=2))
+    comparison = compare([run, replace(once, about=once.about.model_copy(update={"name": "once"}))])
+    assert {d.pairs for r in comparison.rows for d in r.differences.values()} == {2}
+    assert not any(r.seeds for r in comparison.rows) and "raining seeds are" not in " ".join(comparison.notes)
 
 
 def changed(path: Path, **more: Any) -> EvalLog:
