@@ -102,7 +102,7 @@ def _question(d: EvalDialogue) -> str:
     if not d.turns:
         return ""
     first = d.turns[0].user
-    return hashlib.sha256(f"{len(first.images)} {folded(first.text)}".encode()).hexdigest()
+    return hashlib.sha256(f"{len(first.images)} {folded(first.text, signs=True)}".encode()).hexdigest()
 
 
 def _compared(benchmark: str, runs: Sequence[EvalRun], keys: Sequence[Keys]) -> Iterator[str]:
