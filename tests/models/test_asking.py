@@ -161,6 +161,7 @@ async def test_an_image_that_must_not_be_opened_is_never_sent(tmp_path: Path, na
         assert server.requests == 0
 
 
+DEEP = json.loads("[" * 900 + "]" * 900)
 FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient, requests with 2 retries and 1 re-ask
     (status(400), "http_4xx", True, 3),  # in lighter forms too
     (status(422), "http_4xx", True, 3),
@@ -187,6 +188,8 @@ FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient
     (note(level=3.5), "schema", False, 2),
     (note(level=float("nan")), "schema", False, 2),
     (note(more=1), "schema", False, 2),
+    (note(why={"a": [{"b": DEEP}]}), "schema", False, 2),
+    (says(lambda body: f'{{"id":"{nonce_of(body)}","level":3,"why":[{{"a":1,"a":2}}]}}'), "schema", False, 2),
     (note(why="\ud800"), "", False, 1),
 ]
 
