@@ -240,7 +240,10 @@ class Server:
             return failed(Cause.UNREACHABLE, UnscoredReason.TIMEOUT, late)
         except (TooLarge, Undecodable) as error:
             return _unreadable(str(error))
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+        except aiohttp.ClientResponseError as error:  # as a text it repeats addresses
+            what = f"broken HTTP: {error.status} {error.message}"
+            return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(what))
+        except aiohttp.ClientPayloadError as error:
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(f"broken HTTP: {error}"))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(str(error) or type(error).__name__))
