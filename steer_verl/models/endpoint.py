@@ -69,7 +69,7 @@ class Endpoint:
 
     Args:
         config: the first server, its mirrors, and the limits.
-        cache: keeps every terminal reply; without one, or without a key, nothing is kept.
+        cache: keeps every reply; without one, or without a key, nothing is kept.
         log: where every attempt is written down, if anywhere.
         where: its place in the configuration, for messages.
 
@@ -135,8 +135,7 @@ class Endpoint:
         """
         body = self._body(request)
         digest = context.digest({**body, "again": request.again})
-        kept = self.cache.get(context.key, digest, Reply) or self.cache.get(context.key, digest, Failure)
-        if kept is not None:
+        if (kept := self.cache.get(context.key, digest, Reply)) is not None:
             context.recalled += kept.usage
             return kept
         if request.stream is not None:  # how a reply comes does not decide which one it is
@@ -144,7 +143,7 @@ class Endpoint:
         self._take_up()
         order = by_affinity(self._weights, context.affinity)
         outcome = await self._until_final(_RetryState(body, digest, request.stream, context, order))
-        if isinstance(outcome, Reply) or outcome.of_this_request:
+        if isinstance(outcome, Reply):  # a failure's cause may have been mended by the next start
             self.cache.put(context.key, digest, outcome)
         return outcome
 

@@ -89,16 +89,18 @@ async def test_other_settings_are_another_request_and_how_a_server_is_reached_is
 
 TERMINAL: list[tuple[Step, UnscoredReason]] = [
     (refuses(), UnscoredReason.TUTOR_REFUSAL),
-    (filtered(), UnscoredReason.CONTENT_FILTER),
-    (status(400, "Content Exists Risk"), UnscoredReason.CONTENT_FILTER),
-    (status(400, "maximum context length is 100 tokens"), UnscoredReason.TOO_LONG),
     (says("prose"), UnscoredReason.BAD_JSON),
 ]
-PASSING = [status(401), status(402), status(429), status(500), status(404), status(418)]
+FAILURES = [
+    *(status(code) for code in (401, 402, 429, 500, 404, 418)),
+    filtered(),
+    status(400, "Content Exists Risk"),
+    status(400, "maximum context length is 100 tokens"),
+]
 
 
 @pytest.mark.parametrize(("step", "reason"), TERMINAL)
-async def test_what_is_final_is_kept_refusals_too(tmp_path: Path, step: Step, reason: UnscoredReason) -> None:
+async def test_every_reply_is_kept_refusals_too(tmp_path: Path, step: Step, reason: UnscoredReason) -> None:
     request = simple().model_copy(update={"turn_key": TURN})
     async with FaultServer(step) as server:
         for _ in range(2):
@@ -110,16 +112,15 @@ async def test_what_is_final_is_kept_refusals_too(tmp_path: Path, step: Step, re
         assert server.requests == asked, "nobody is asked again"
 
 
-@pytest.mark.parametrize("step", PASSING)
-async def test_what_may_pass_is_not_kept(tmp_path: Path, step: Step) -> None:
+@pytest.mark.parametrize("step", FAILURES)
+async def test_no_failure_is_kept_because_its_cause_may_be_mended(tmp_path: Path, step: Step) -> None:
     request = simple().model_copy(update={"turn_key": TURN})
-    async with FaultServer(step) as server:
-        for expected in (Unscored, Verdict):
-            tutor = OpenAITutor(TutorConfig(endpoint=config_for(server, max_retries=0)), cache=Cache(tmp_path))
+    async with FaultServer(step) as server, FaultServer() as mended:
+        for at, expected in ((server, Unscored), (mended, Verdict)):
+            tutor = OpenAITutor(TutorConfig(endpoint=config_for(at, max_retries=0)), cache=Cache(tmp_path))
             instant(tutor)
             assert isinstance((await tutor.respond(request)).verdict, expected)
             await tutor.close()
-            server.script = [good()]
 
 
 async def test_a_reply_that_could_not_be_read_is_replayed_with_what_was_asked_after_it(tmp_path: Path) -> None:
