@@ -128,11 +128,15 @@ _FILTERED = re.compile(
     rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b"
     rf"|\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
     r"|\b(?:inputs?|prompts?|content|outputs?|responses?|completions?|text)\b[^.\n]{0,60}\b(?:blocked|filtered|rejected)\b"
-    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\bviolat\w+|\bviolat\w+[^.\n]{{0,40}}\b(?:usage|acceptable use|content)\b"
-    r"|\bviolat\w+[^.\n]{0,30}\bpolic(?:y|ies)\b|usage_policy|\bcontent risk\b|risk control"
+    r"|\bviolat\w+[^.\n]{0,40}\b(?:usage|polic(?:y|ies)|safety|terms|guidelines?|(?:content|our) (?:rule|standard)s?)\b"
+    r"|\b(?:usage|policy|safety|content|terms|prompt)[ _-]violation|usage_policy|\bcontent risk\b|risk control"
     "|\u654f\u611f|\u8fdd\u89c4|\u4e0d\u5b89\u5168|\u5185\u5bb9\u5b89\u5168|\u98ce\u63a7",
     re.IGNORECASE,
 )
+_PASSING = re.compile(
+    r"unavailable|unreachable|connect|time[sd]?[ -]?out|temporar|overload|try(?:ing)? again(?! with)", re.IGNORECASE
+)
+"""Words of a filter that is down, and has filtered nothing."""
 _ACCOUNT = re.compile(
     r"\b(?:invalid|incorrect|missing|wrong|expired|revoked|no|malformed)\b[^.\n]{0,20}\b"
     r"(?:api[ _-]?key|token|credentials?|authentication|authorization)\b"
@@ -144,7 +148,9 @@ _ACCOUNT = re.compile(
     re.IGNORECASE,
 )
 _BUSY = re.compile(
-    r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|capacity|try again later", re.IGNORECASE
+    r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|try(?:ing)? again later|please wait"
+    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b",
+    re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|max(?:imum)?[ _-]?(?:model[ _-]?len|context|input|prompt|sequence)\w*"
@@ -261,7 +267,8 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
         return Cause.BUSY, UnscoredReason.HTTP_429
     if status in (401, 402, 407):
         return Cause.ACCOUNT, UnscoredReason.HTTP_4XX
-    if _FILTERED.search(message) and not _ACCOUNT.search(message):
+    down = (status == 0 or status >= 500) and _PASSING.search(message)
+    if _FILTERED.search(message) and not _ACCOUNT.search(message) and not down:
         return Cause.FILTERED, UnscoredReason.CONTENT_FILTER
     if status >= 500:
         return Cause.UNREACHABLE, UnscoredReason.HTTP_5XX
@@ -269,6 +276,8 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
         return Cause.BUSY, UnscoredReason.HTTP_4XX
     if status == 403 or (status == 0 and _ACCOUNT.search(message)):
         return Cause.ACCOUNT, UnscoredReason.HTTP_4XX
+    if status in (0, 400) and _BUSY.search(message) and not _ACCOUNT.search(message):
+        return Cause.BUSY, UnscoredReason.HTTP_429
     if status in (404, 405, 410) or (status in (0, 400, 422) and _NO_MODEL.search(message)):
         return Cause.MODEL, UnscoredReason.HTTP_4XX
     if _TOO_LONG.search(message) and (status != 413 or _OF_TEXT.search(message)):
@@ -276,8 +285,6 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
     if status >= 300:
         insolvent = status == 400 and _ACCOUNT.search(message)
         return Cause.ACCOUNT if insolvent else Cause.REQUEST, UnscoredReason.HTTP_4XX
-    if _BUSY.search(message):
-        return Cause.BUSY, UnscoredReason.HTTP_429
     return Cause.UNREACHABLE, UnscoredReason.HTTP_5XX  # an error without a known code is mostly a passing one
 
 
