@@ -32,7 +32,7 @@ class Cause(StrEnum):
     BUSY = "busy"
     """HTTP 429, 408, 409: the server lives and asks for patience."""
     ABORTED = "aborted"
-    """The server began the reply and gave it up."""
+    """HTTP 200, and no whole reply: the server gave it up, or what came is not even JSON."""
     ACCOUNT = "account"
     """The key or the credit: every request will be refused until somebody acts."""
     MODEL = "model"
@@ -46,7 +46,7 @@ class Cause(StrEnum):
     REQUEST = "request"
     """HTTP 4xx for a reason that is not known."""
     UNREADABLE = "unreadable"
-    """HTTP 200, and no chat completion."""
+    """HTTP 200, and JSON that is no chat completion, or nothing that may be read."""
 
 
 class Failure(Record):
@@ -343,6 +343,9 @@ def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str
         return "cannot be reached", f"start the server, or correct {where}.base_url"
     if failure.cause is Cause.UNREADABLE:
         return "is no chat completions API", f"correct {where}.base_url, which usually ends in /v1"
+    if failure.cause is Cause.ABORTED:
+        hint = f"see the server's log, or correct {where}.base_url, which usually ends in /v1"
+        return "is no chat completions API, or breaks its replies off", hint
     return "fails", f"see the server's log, and check {where}"
 
 

@@ -253,12 +253,13 @@ class Server:
         try:
             value = answer.json()
         except ValueError:
-            value = None
+            if answer.status == 200:  # what was left of a reply, or a gateway's page for the moment
+                what = "the server's answer is not JSON"
+                return failed(Cause.ABORTED, UnscoredReason.HTTP_5XX, what, status=200, answered=True)
+            value = answer.text
         if answer.status != 200:
-            message = self._clean(message_of(answer.text if value is None else value), 4000)
+            message = self._clean(message_of(value), 4000)
             return classify(answer.status, message, retry_after=answer.retry_after)
-        if value is None:
-            return _unreadable("the server's answer is not JSON")
         choice = value["choices"][0] if isinstance(value, dict) and value.get("choices") else None
         inner = choice if isinstance(choice, dict) and choice.get("error") else value
         if isinstance(inner, dict) and (choice is None or inner is choice) and (found := self._error_in(inner)):

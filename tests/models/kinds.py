@@ -71,6 +71,18 @@ def ended(finish: str, text: str | None = "half an ans") -> Step:
     return says(text, finish)
 
 
+def answers(body: bytes, code: int = 200, **headers: str) -> Step:
+    """These bytes with these headers."""
+
+    async def act(request: Sent) -> web.StreamResponse:
+        response = web.StreamResponse(status=code, headers=headers)
+        await response.prepare(request.http)
+        await response.write(body)
+        return response
+
+    return Step("answers", act)
+
+
 NO_IMAGES, FILTERED, ACCOUNT, MODEL = Cause.NO_IMAGES, Cause.FILTERED, Cause.ACCOUNT, Cause.MODEL
 HTTP_4XX, HTTP_5XX, FILTER = UnscoredReason.HTTP_4XX, UnscoredReason.HTTP_5XX, UnscoredReason.CONTENT_FILTER
 
@@ -218,23 +230,16 @@ TABLE: dict[str, Once | Final] = {
         Cause.REQUEST,
         HTTP_4XX,
     ),
-    "a page": Final(raw("<html>", "text/html"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
+    # HTTP 200 and no whole reply
+    "a page": Once(raw("<html>", "text/html")),
+    "nothing": Once(raw("")),
+    "half a reply": Once(answers(completion("yes")[:60], Connection="close")),
+    "no chat completion": Final(raw('{"hello": "world"}'), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
+    "null": Final(raw("null"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
 }
 
 
 # ----- hostile
-
-
-def answers(body: bytes, code: int = 200, **headers: str) -> Step:
-    """These bytes with these headers."""
-
-    async def act(request: Sent) -> web.StreamResponse:
-        response = web.StreamResponse(status=code, headers=headers)
-        await response.prepare(request.http)
-        await response.write(body)
-        return response
-
-    return Step("answers", act)
 
 
 def endless(code: int = 200, piece: bytes = b" " * 65536) -> Step:

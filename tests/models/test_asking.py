@@ -174,7 +174,7 @@ FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient
     (status(500), "http_5xx", True, 3),
     (status(500, "image input is not supported"), "http_5xx", True, 1),
     (dropped(), "connect", True, 3),
-    (raw("<html>Welcome</html>", "text/html"), "bad_json", True, 1),
+    (raw("<html>Welcome</html>", "text/html"), "http_5xx", True, 3),
     (refuses(), "refusal", False, 1),
     (says("I'm sorry, I can't help with this."), "refusal", False, 1),
     (filtered(), "content_filter", False, 1),
