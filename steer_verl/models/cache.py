@@ -1,9 +1,9 @@
 """The one cache: every reply of any model, kept before it is used, so that nothing is paid for twice.
 
-An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings. Whoever
-plays the same turns again with the same settings gets the same replies, refusals included, word for word, and the first
-request that is not here is made for real. No failure is kept, neither an outage nor a content filter nor a context that
-is too short: whoever starts a run again has mended its cause.
+An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings and the
+place in the configuration of whoever is asked. Whoever plays the same turns again with the same settings gets the same
+replies, refusals included, word for word, and the first request that is not here is made for real. No failure is kept,
+neither an outage nor a content filter nor a context that is too short: whoever starts a run again has mended its cause.
 
 :class:`Cache` is that of a training run; a step over many items keeps its replies beside the items' state
 (:mod:`steer_verl.work`). Its entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as

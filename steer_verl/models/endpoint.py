@@ -71,7 +71,7 @@ class Endpoint:
         config: the first server, its mirrors, and the limits.
         cache: keeps every reply; without one, or without a key, nothing is kept.
         log: where every attempt is written down, if anywhere.
-        where: its place in the configuration, for messages.
+        where: its place in the configuration, for messages; what two places are asked is never one request.
 
     Raises:
         ConfigError: an address cannot be used, or a key cannot be sent.
@@ -134,7 +134,7 @@ class Endpoint:
             context: for whom, and how long; it learns what the request cost.
         """
         body = self._body(request)
-        digest = context.digest({**body, "again": request.again})
+        digest = context.digest({**body, "again": request.again, "where": self.where})
         if (kept := self.cache.get(context.key, digest, Reply)) is not None:
             context.recalled += kept.usage
             return kept

@@ -50,6 +50,7 @@ class OpenAITutor:
         max_question_chars: a longer question of the attacker is no usable attack.
         cache: keeps every reply, and holds the key of the ids in the prompts.
         images: folder that the paths of images lie below; without one they are taken as they are.
+        where: its place in the configuration.
 
     Raises:
         ConfigError: the rubric cannot be read, or an address cannot be used.
@@ -62,6 +63,7 @@ class OpenAITutor:
         max_question_chars: int = 4000,
         cache: ReplyCache | None = None,
         images: Path | None = None,
+        where: str = "tutor",
     ) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
@@ -70,11 +72,11 @@ class OpenAITutor:
         log = open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
-        self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where="tutor.endpoint")
+        self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where=f"{where}.endpoint")
         self.attacker = self.adjudicator
         self.name = f"openai:{config.endpoint.model}@rubric-{self.rubric.version}"
         if config.attacker is not None:
-            self.attacker = Endpoint(config.attacker, cache=cache, log=log, where="tutor.attacker")
+            self.attacker = Endpoint(config.attacker, cache=cache, log=log, where=f"{where}.attacker")
             self.name += f"+attacker:{config.attacker.model}"
 
     async def respond(self, request: TutorRequest) -> TutorResponse:

@@ -94,7 +94,9 @@ class Subject:
         config = target.config.model_copy(update=settings)
         self.judge: GuardJudge | OpenAITutor
         if target.part is Part.GUARD:
-            self.judge = GuardJudge(JudgeConfig.model_validate({"endpoint": config, "format": target.format}))
+            self.judge = GuardJudge(
+                JudgeConfig.model_validate({"endpoint": config, "format": target.format}), where=target.where
+            )
             self.endpoint = self.judge.endpoint
             return
         attacker = None if target.part is Part.TUTOR else config  # beside one, each is asked for its part alone
