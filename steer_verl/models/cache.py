@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
@@ -28,6 +29,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ValidationError
 
+from steer_verl.errors import SteerError
 from steer_verl.models.place import Place
 from steer_verl.models.request import encodable
 from steer_verl.records import append, files, lines_at, own_file
@@ -189,14 +191,26 @@ def _file_name(part: str) -> str:
 
 
 def kept_secret(folder: Path) -> bytes:
-    """The secret in the file ``secret`` of ``folder``, its owner's alone, drawn when it is first asked for."""
+    """The 32 bytes in the file ``secret`` of ``folder``, its owner's alone, drawn when they are first asked for.
+
+    Raises:
+        SteerError: the file holds something else.
+    """
     path = folder / "secret"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"secret.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(secrets.token_bytes(32))
-        with contextlib.suppress(FileExistsError):  # another process was first: its secret counts
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(path, "xb", 0, opener=_owners) as file:  # the first one's counts
+        try:
+            file.write(secrets.token_bytes(32))
+            os.fsync(file.fileno())
+        except OSError:  # such as a full disk
+            path.unlink()
+            raise
+    for _ in range(20):  # another process may be about to write it
+        if len(secret := path.read_bytes()) == 32:
+            return secret
+        time.sleep(0.1)
+    raise SteerError(f"{path}: it holds {len(secret)} bytes and not 32, because a write broke off; delete it")
+
+
+def _owners(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

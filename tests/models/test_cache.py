@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from steer_verl.config import TutorConfig
+from steer_verl.errors import SteerError
 from steer_verl.models import cache as cache_module
 from steer_verl.models.cache import Cache, remembered
 from steer_verl.models.endpoint import Endpoint
@@ -240,6 +241,35 @@ def test_the_secret_outlives_the_process_and_is_the_owners_alone(tmp_path: Path)
     assert len(first.secret) == 32 and (tmp_path / "run" / "secret").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["secret"]
     assert Cache(None).secret != Cache(None).secret
+
+
+def test_a_disk_without_links_holds_a_secret_and_a_full_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    for name in ("link", "symlink", "rename", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    assert Cache(tmp_path / "run").secret == Cache(tmp_path / "run").secret
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["secret"]
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="not permitted"):
+        _ = Cache(tmp_path / "full").secret
+    assert not list((tmp_path / "full").iterdir())
+
+
+def test_a_secret_that_another_process_is_writing_is_waited_for_and_a_torn_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pauses = tmp_path / "secret", list[float]()
+    path.touch()
+    monkeypatch.setattr(cache_module.time, "sleep", pauses.append)
+    with pytest.raises(SteerError, match="secret: it holds 0 bytes and not 32"):
+        _ = Cache(tmp_path).secret
+    assert 1 < sum(pauses) < 10
+    monkeypatch.setattr(cache_module.time, "sleep", lambda _: path.write_bytes(b"s" * 32))
+    assert Cache(tmp_path).secret == b"s" * 32
 
 
 def test_no_prompt_and_no_image_is_written(tmp_path: Path) -> None:
