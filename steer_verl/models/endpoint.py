@@ -105,9 +105,17 @@ class Endpoint:
         self._take_up()
         return list(self._weights)
 
-    def context(self, *, key: str = "", affinity: str = "", purpose: str = "", prompt: str = "") -> RequestContext:
-        """A new deadline and account; see :class:`~steer_verl.models.request.RequestContext`."""
-        deadline = Deadline(self.config.timeout)
+    def context(
+        self,
+        *,
+        key: str = "",
+        affinity: str = "",
+        purpose: str = "",
+        prompt: str = "",
+        deadline: Deadline | None = None,
+    ) -> RequestContext:
+        """A new account, with ``timeout`` as its deadline; see :class:`~steer_verl.models.request.RequestContext`."""
+        deadline = deadline or Deadline(self.config.timeout)
         return RequestContext(deadline, key=key, affinity=affinity or key, purpose=purpose, prompt=prompt)
 
     @contextlib.asynccontextmanager
