@@ -6,7 +6,7 @@ the next message of a chat (:meth:`Asker.answer`: prose). Either ends in a resul
 the account of the place.
 
 Nothing is remembered here. The cache lies under the endpoint and keeps every reply, refusals and unreadable ones too,
-before it is read. So the same work at the same place is replayed word for word, up to the first failure.
+before it is read. So the same work at the same place is replayed word for word, whatever became of it.
 
 Questions, images and models' words are material: they stand quoted (steer_verl/models/prompt_file.py), a reply must
 carry its request's id (steer_verl/models/forms.py), and only then is it read (steer_verl/models/replies.py).

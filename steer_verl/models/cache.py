@@ -2,13 +2,14 @@
 
 An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings and the
 place in the configuration of whoever is asked. Whoever plays the same turns again with the same settings gets the same
-replies, refusals included, word for word, and the first request that is not here is made for real. No failure is kept,
-neither an outage nor a content filter nor a context that is too short: whoever starts a run again has mended its cause.
+replies, refusals included, word for word, and the first request that is not here is made for real.
 
-:class:`Cache` is that of a training run; a step over many items keeps its replies beside the items' state
-(:mod:`steer_verl.work`). Its entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as
-``train/12``, in one file for each process; a step that can never be played again is deleted. Keys without a step are
-spread over :data:`BUCKETS` folders. In memory is an index of the folders that were used last.
+:class:`Cache` is that of a training run. It keeps no failure, neither an outage nor a content filter nor a context that
+is too short: whoever starts a run again has mended its cause. A step over many items keeps its replies beside the
+items' state (:mod:`steer_verl.work`), and what refused a request for good as well, for it asks again at another place.
+The entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as ``train/12``, in one file for
+each process; a step that can never be played again is deleted. Keys without a step are spread over :data:`BUCKETS`
+folders. In memory is an index of the folders that were used last.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ BUCKETS = 64
 
 class ReplyCache(Protocol):
     """Keeps replies; one that keeps none is false."""
+
+    keeps_failures: bool
+    """Also what refused a request for good (:attr:`~steer_verl.models.failure.Failure.of_this_request`)."""
 
     @property
     def secret(self) -> bytes:
@@ -103,6 +107,8 @@ class Cache:
     Args:
         folder: where; ``None`` keeps nothing and finds nothing.
     """
+
+    keeps_failures = False
 
     def __init__(self, folder: str | Path | None) -> None:
         self.folder = Path(folder) if folder is not None else None

@@ -143,7 +143,8 @@ class Endpoint:
         """
         body = self._body(request)
         digest = context.digest({**body, "again": request.again, "where": self.where})
-        if (kept := self.cache.get(context.key, digest, Reply)) is not None:
+        kept = self.cache.get(context.key, digest, Reply) or self.cache.get(context.key, digest, Failure)
+        if kept is not None:
             context.recalled += kept.usage
             return kept
         if request.stream is not None:  # how a reply comes does not decide which one it is
@@ -151,7 +152,7 @@ class Endpoint:
         self._take_up()
         order = by_affinity(self._weights, context.affinity)
         outcome = await self._until_final(_RetryState(body, digest, request.stream, context, order))
-        if isinstance(outcome, Reply):  # a failure's cause may have been mended by the next start
+        if isinstance(outcome, Reply) or (outcome.of_this_request and self.cache.keeps_failures):
             self.cache.put(context.key, digest, outcome)
         return outcome
 

@@ -18,7 +18,7 @@
     <folder>/plan.json                        the settings by which all outcomes below were made
     <folder>/secret                           key of the ids in a tutor's prompts; its owner's alone
     <folder>/shard-000/outcomes-000000.jsonl  one line an item: kept or rejected, and what it cost
-    <folder>/shard-000/state.sqlite           items met, their cost, every reply
+    <folder>/shard-000/state.sqlite           items met, their cost, every terminal reply
     <folder>/shard-000/retried.jsonl          outcomes that count no more: their items were worked again (``retry``),
     <folder>/shard-000/gone.jsonl             their items have left the source, or hold something else now,
     <folder>/shard-000/earlier-1.jsonl        or they were made under the first of the plan's earlier settings

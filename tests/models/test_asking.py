@@ -211,7 +211,7 @@ async def test_every_failure_has_its_reason_and_is_paid(
 
 
 @pytest.mark.parametrize(("fault", "reason", "transient", "requests"), FAULTS)
-async def test_replies_are_replayed_with_their_reasks_and_after_a_failure_is_asked_again(
+async def test_what_is_final_is_replayed_with_its_reasks_and_what_may_pass_is_asked_again(
     fault: Step, reason: str, transient: bool, requests: int
 ) -> None:
     cache, details = MemoryCache(), []
@@ -223,7 +223,7 @@ async def test_replies_are_replayed_with_their_reasks_and_after_a_failure_is_ask
             except AgentFailed as failure:
                 details.append(failure.detail)
             asked = server.requests
-    if transient or reason in ("too_long", "content_filter"):
+    if transient:
         assert details[1] == "plain" and asked == 1, "it is asked anew"
     else:
         assert details[0] == details[1] and asked == 0 and bill.usage == Usage(), "word for word, and free"
