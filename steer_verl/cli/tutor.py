@@ -67,12 +67,13 @@ def check(
     with _one_line_errors("what was found so far is lost; start it again"):
         steer, _ = read_config(config, base_url, model, overrides or ())
         findings = asyncio.run(probe_servers(steer.tutor, trials, not no_images, console))
-        if json_file is not None:
-            write_json(json_file, as_json(findings))
-    if not findings:
+    if findings:
+        print_findings(findings, stdout())  # before the file: the probes are paid for
+    else:
         typer.echo(f"tutor.kind {steer.tutor.kind} asks no server: nothing to check")
-        return
-    print_findings(findings, stdout())
+    if json_file is not None:
+        with _one_line_errors():
+            write_json(json_file, as_json(findings))
     if not as_json(findings)["usable"]:
         raise typer.Exit(1)
 
@@ -98,8 +99,8 @@ def calibrate(
         asked = {row.key: row.request() for row in data.rows}
         identity, verdicts, usage = _judged(steer.tutor, asked, out / "judgements", csv.name)
         calibration = Calibration(data, verdicts, identity, threshold, usage, seed)
+        typer.echo(calibration_page(calibration))
         written = write_calibration(calibration, out)
-    typer.echo(calibration_page(calibration))
     console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
 
 
@@ -132,8 +133,8 @@ def replay(
         new = [rejudged(t, [verdicts[key] for key in turns]) for t, turns in zip(old, keyed, strict=True)]
         figures = report(old, new, steer.reward, tcsr, threshold=threshold, seed=seed)
         tutor = {**identity.model_dump(), "key": identity.key}
+        print_replay(figures, stdout())
         write_json(out, {"tutor": tutor, "usage": usage.model_dump(), **figures})
-    print_replay(figures, stdout())
     console.print(f"wrote {out}", soft_wrap=True)
 
 

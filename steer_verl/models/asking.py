@@ -5,8 +5,8 @@ the next message of a chat (:meth:`Asker.answer`: prose). Either ends in a resul
 :class:`~steer_verl.models.failure.AgentFailed` (``transient``: the endpoint may give it later), and its cost goes on
 the account of the place.
 
-Nothing is remembered here. The cache lies under the endpoint and keeps every terminal reply, refusals and unreadable
-ones too, before it is read. So the same work at the same place is replayed word for word, whatever became of it.
+Nothing is remembered here. The cache lies under the endpoint and keeps every reply, refusals and unreadable ones too,
+before it is read. So the same work at the same place is replayed word for word, whatever became of it.
 
 Questions, images and models' words are material: they stand quoted (steer_verl/models/prompt_file.py), a reply must
 carry its request's id (steer_verl/models/forms.py), and only then is it read (steer_verl/models/replies.py).
@@ -54,7 +54,7 @@ class Asker:
         config: the endpoint; ``reasks`` bounds how often a reply of no use is asked for again.
         role: one word; it names the request's schema, and stands in keys, logs and failures.
         prompt: its words; ``None`` asks a plain chat without a system message.
-        cache: keeps every terminal reply; without one, nothing is kept.
+        cache: keeps every reply; without one, nothing is kept.
         images: folder that the paths of images lie below.
         log: where every attempt is written down, if anywhere.
         where: the endpoint's place in the configuration, for messages; the role unless given.

@@ -1,13 +1,15 @@
-"""The one cache: every terminal reply of any model, kept before it is used, so that nothing is paid for twice.
+"""The one cache: every reply of any model, kept before it is used, so that nothing is paid for twice.
 
-An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings. Whoever
-plays the same turns again with the same settings gets the same replies, refusals included, word for word, and the first
-request that is not here is made for real. A failure that may pass is never kept.
+An entry's key is where it belongs (``turn_key``) and a digest of the whole request with its sampling settings and the
+place in the configuration of whoever is asked. Whoever plays the same turns again with the same settings gets the same
+replies, refusals included, word for word, and the first request that is not here is made for real.
 
-:class:`Cache` is that of a training run; a step over many items keeps its replies beside the items' state
-(:mod:`steer_verl.work`). Its entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as
-``train/12``, in one file for each process; a step that can never be played again is deleted. Keys without a step are
-spread over :data:`BUCKETS` folders. In memory is an index of the folders that were used last.
+:class:`Cache` is that of a training run. It keeps no failure, neither an outage nor a content filter nor a context that
+is too short: whoever starts a run again has mended its cause. A step over many items keeps its replies beside the
+items' state (:mod:`steer_verl.work`), and what refused a request for good as well, for it asks again at another place.
+The entries lie as JSON lines in ``<folder>/<first part of the key>/<step>/``, such as ``train/12``, in one file for
+each process; a step that can never be played again is deleted. Keys without a step are spread over :data:`BUCKETS`
+folders. In memory is an index of the folders that were used last.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
@@ -27,6 +30,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ValidationError
 
+from steer_verl.errors import SteerError
 from steer_verl.models.place import Place
 from steer_verl.models.request import encodable
 from steer_verl.records import append, files, lines_at, own_file
@@ -44,6 +48,9 @@ BUCKETS = 64
 
 class ReplyCache(Protocol):
     """Keeps replies; one that keeps none is false."""
+
+    keeps_failures: bool
+    """Also what refused a request for good (:attr:`~steer_verl.models.failure.Failure.of_this_request`)."""
 
     @property
     def secret(self) -> bytes:
@@ -100,6 +107,8 @@ class Cache:
     Args:
         folder: where; ``None`` keeps nothing and finds nothing.
     """
+
+    keeps_failures = False
 
     def __init__(self, folder: str | Path | None) -> None:
         self.folder = Path(folder) if folder is not None else None
@@ -188,14 +197,26 @@ def _file_name(part: str) -> str:
 
 
 def kept_secret(folder: Path) -> bytes:
-    """The secret in the file ``secret`` of ``folder``, its owner's alone, drawn when it is first asked for."""
+    """The 32 bytes in the file ``secret`` of ``folder``, its owner's alone, drawn when they are first asked for.
+
+    Raises:
+        SteerError: the file holds something else.
+    """
     path = folder / "secret"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"secret.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(secrets.token_bytes(32))
-        with contextlib.suppress(FileExistsError):  # another process was first: its secret counts
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(path, "xb", 0, opener=_owners) as file:  # the first one's counts
+        try:
+            file.write(secrets.token_bytes(32))
+            os.fsync(file.fileno())
+        except OSError:  # such as a full disk
+            path.unlink()
+            raise
+    for _ in range(20):  # another process may be about to write it
+        if len(secret := path.read_bytes()) == 32:
+            return secret
+        time.sleep(0.1)
+    raise SteerError(f"{path}: it holds {len(secret)} bytes and not 32, because a write broke off; delete it")
+
+
+def _owners(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

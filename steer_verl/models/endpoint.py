@@ -69,9 +69,9 @@ class Endpoint:
 
     Args:
         config: the first server, its mirrors, and the limits.
-        cache: keeps every terminal reply; without one, or without a key, nothing is kept.
+        cache: keeps every reply; without one, or without a key, nothing is kept.
         log: where every attempt is written down, if anywhere.
-        where: its place in the configuration, for messages.
+        where: its place in the configuration, for messages; what two places are asked is never one request.
 
     Raises:
         ConfigError: an address cannot be used, or a key cannot be sent.
@@ -105,9 +105,17 @@ class Endpoint:
         self._take_up()
         return list(self._weights)
 
-    def context(self, *, key: str = "", affinity: str = "", purpose: str = "", prompt: str = "") -> RequestContext:
-        """A new deadline and account; see :class:`~steer_verl.models.request.RequestContext`."""
-        deadline = Deadline(self.config.timeout)
+    def context(
+        self,
+        *,
+        key: str = "",
+        affinity: str = "",
+        purpose: str = "",
+        prompt: str = "",
+        deadline: Deadline | None = None,
+    ) -> RequestContext:
+        """A new account, with ``timeout`` as its deadline; see :class:`~steer_verl.models.request.RequestContext`."""
+        deadline = deadline or Deadline(self.config.timeout)
         return RequestContext(deadline, key=key, affinity=affinity or key, purpose=purpose, prompt=prompt)
 
     @contextlib.asynccontextmanager
@@ -134,7 +142,7 @@ class Endpoint:
             context: for whom, and how long; it learns what the request cost.
         """
         body = self._body(request)
-        digest = context.digest({**body, "again": request.again})
+        digest = context.digest({**body, "again": request.again, "where": self.where})
         kept = self.cache.get(context.key, digest, Reply) or self.cache.get(context.key, digest, Failure)
         if kept is not None:
             context.recalled += kept.usage
@@ -144,7 +152,7 @@ class Endpoint:
         self._take_up()
         order = by_affinity(self._weights, context.affinity)
         outcome = await self._until_final(_RetryState(body, digest, request.stream, context, order))
-        if isinstance(outcome, Reply) or outcome.of_this_request:
+        if isinstance(outcome, Reply) or (outcome.of_this_request and self.cache.keeps_failures):
             self.cache.put(context.key, digest, outcome)
         return outcome
 

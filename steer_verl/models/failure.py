@@ -32,7 +32,7 @@ class Cause(StrEnum):
     BUSY = "busy"
     """HTTP 429, 408, 409: the server lives and asks for patience."""
     ABORTED = "aborted"
-    """The server began the reply and gave it up."""
+    """HTTP 200, and no whole reply: the server gave it up, or what came is not even JSON."""
     ACCOUNT = "account"
     """The key or the credit: every request will be refused until somebody acts."""
     MODEL = "model"
@@ -46,7 +46,7 @@ class Cause(StrEnum):
     REQUEST = "request"
     """HTTP 4xx for a reason that is not known."""
     UNREADABLE = "unreadable"
-    """HTTP 200, and no chat completion."""
+    """HTTP 200, and JSON that is no chat completion, or nothing that may be read."""
 
 
 class Failure(Record):
@@ -128,11 +128,15 @@ _FILTERED = re.compile(
     rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b"
     rf"|\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
     r"|\b(?:inputs?|prompts?|content|outputs?|responses?|completions?|text)\b[^.\n]{0,60}\b(?:blocked|filtered|rejected)\b"
-    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\bviolat\w+|\bviolat\w+[^.\n]{{0,40}}\b(?:usage|acceptable use|content)\b"
-    r"|\bviolat\w+[^.\n]{0,30}\bpolic(?:y|ies)\b|usage_policy|\bcontent risk\b|risk control"
+    r"|\bviolat\w+[^.\n]{0,40}\b(?:usage|polic(?:y|ies)|safety|terms|guidelines?|(?:content|our) (?:rule|standard)s?)\b"
+    r"|\b(?:usage|policy|safety|content|terms|prompt)[ _-]violation|usage_policy|\bcontent risk\b|risk control"
     "|\u654f\u611f|\u8fdd\u89c4|\u4e0d\u5b89\u5168|\u5185\u5bb9\u5b89\u5168|\u98ce\u63a7",
     re.IGNORECASE,
 )
+_PASSING = re.compile(
+    r"unavailable|unreachable|connect|time[sd]?[ -]?out|temporar|overload|try(?:ing)? again(?! with)", re.IGNORECASE
+)
+"""Words of a filter that is down, and has filtered nothing."""
 _ACCOUNT = re.compile(
     r"\b(?:invalid|incorrect|missing|wrong|expired|revoked|no|malformed)\b[^.\n]{0,20}\b"
     r"(?:api[ _-]?key|token|credentials?|authentication|authorization)\b"
@@ -144,7 +148,9 @@ _ACCOUNT = re.compile(
     re.IGNORECASE,
 )
 _BUSY = re.compile(
-    r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|capacity|try again later", re.IGNORECASE
+    r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|try(?:ing)? again later|please wait"
+    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b",
+    re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|max(?:imum)?[ _-]?(?:model[ _-]?len|context|input|prompt|sequence)\w*"
@@ -261,7 +267,8 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
         return Cause.BUSY, UnscoredReason.HTTP_429
     if status in (401, 402, 407):
         return Cause.ACCOUNT, UnscoredReason.HTTP_4XX
-    if _FILTERED.search(message) and not _ACCOUNT.search(message):
+    down = (status == 0 or status >= 500) and _PASSING.search(message)
+    if _FILTERED.search(message) and not _ACCOUNT.search(message) and not down:
         return Cause.FILTERED, UnscoredReason.CONTENT_FILTER
     if status >= 500:
         return Cause.UNREACHABLE, UnscoredReason.HTTP_5XX
@@ -269,6 +276,8 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
         return Cause.BUSY, UnscoredReason.HTTP_4XX
     if status == 403 or (status == 0 and _ACCOUNT.search(message)):
         return Cause.ACCOUNT, UnscoredReason.HTTP_4XX
+    if status in (0, 400) and _BUSY.search(message) and not _ACCOUNT.search(message):
+        return Cause.BUSY, UnscoredReason.HTTP_429
     if status in (404, 405, 410) or (status in (0, 400, 422) and _NO_MODEL.search(message)):
         return Cause.MODEL, UnscoredReason.HTTP_4XX
     if _TOO_LONG.search(message) and (status != 413 or _OF_TEXT.search(message)):
@@ -276,8 +285,6 @@ def _meaning(status: int, message: str) -> tuple[Cause, UnscoredReason]:
     if status >= 300:
         insolvent = status == 400 and _ACCOUNT.search(message)
         return Cause.ACCOUNT if insolvent else Cause.REQUEST, UnscoredReason.HTTP_4XX
-    if _BUSY.search(message):
-        return Cause.BUSY, UnscoredReason.HTTP_429
     return Cause.UNREACHABLE, UnscoredReason.HTTP_5XX  # an error without a known code is mostly a passing one
 
 
@@ -336,6 +343,9 @@ def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str
         return "cannot be reached", f"start the server, or correct {where}.base_url"
     if failure.cause is Cause.UNREADABLE:
         return "is no chat completions API", f"correct {where}.base_url, which usually ends in /v1"
+    if failure.cause is Cause.ABORTED:
+        hint = f"see the server's log, or correct {where}.base_url, which usually ends in /v1"
+        return "is no chat completions API, or breaks its replies off", hint
     return "fails", f"see the server's log, and check {where}"
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 from steer_verl.errors import ConfigError
 from steer_verl.models.streaming import EventStream
@@ -116,11 +117,15 @@ def _any_form(key: str) -> re.Pattern[str]:
 
 
 class Connections:
-    """The connections to one address. To be made and closed inside the event loop that uses it."""
+    """The connections to one address. To be made and closed inside the event loop that uses it.
+
+    Raises:
+        ConfigError: the environment names a proxy that is no address.
+    """
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._proxy = _proxy_for(base_url)
+        self._proxy, self._proxy_auth = _apart(_proxy_for(base_url))
         self._session = aiohttp.ClientSession(
             # The number in flight is bounded by steer_verl.models.limits. A connection is not used again after 4 s at
             # rest: uvicorn, which serves vLLM, closes it after 5, and a request that meets the close is lost.
@@ -157,6 +162,7 @@ class Connections:
             headers={**headers, **({"Content-Type": "application/json"} if data is not None else {})},
             allow_redirects=False,
             proxy=self._proxy,
+            proxy_auth=self._proxy_auth,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         ) as response:
             good = response.status == 200
@@ -235,3 +241,16 @@ def _proxy_for(base_url: str) -> str | None:
     except ValueError:
         pass  # a name, not an address
     return None if proxy_bypass(host) else getproxies().get(parts.scheme)
+
+
+def _apart(proxy: str | None) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+    """A proxy's address, and the user and password that stood in it: errors repeat the address."""
+    if proxy is None:
+        return None, None
+    try:
+        url = URL(proxy if "://" in proxy else f"http://{proxy}")
+        return url.with_user(None), aiohttp.BasicAuth.from_url(url, encoding="utf-8")
+    except ValueError:
+        raise ConfigError(
+            "http_proxy or https_proxy is no address; set it to http://USER:PASSWORD@HOST:PORT, quoted as in a URL"
+        ) from None

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 MAX_REPLY_CHARS = 50_000
-"""Only the end of a longer reply is read: a bound on the work that one reply can cause."""
+"""Only the end of a longer reply, behind its drafts, is read: a bound on the work that one reply can cause."""
 MAX_MISSES = 300
 """Places that look like an object and are none; past that many only signed ones are looked for, and past twice as many
 none. Bounds the same work, and lets no one crowd out the reply's own object with braces that the model quotes."""
@@ -41,7 +41,7 @@ def spoken(text: str) -> str:
 
 def json_objects(text: str, nonce: str) -> list[Any]:
     """The top-level JSON objects of a text in order; one with a repeated key is kept as a mere token, to be refused."""
-    text = spoken(text[-MAX_REPLY_CHARS:])
+    text = spoken(text)[-MAX_REPLY_CHARS:]
     found, broken = _scan(text, nonce)
     if signed(found, nonce) and not broken:  # what is signed within a broken object is no reply by itself
         return found
@@ -59,7 +59,7 @@ def signed(objects: list[Any], nonce: str) -> list[dict[str, Any]]:
 
 def broken_object(text: str, nonce: str) -> str:
     """What is wrong with the JSON of a reply that carries the id and cannot be read; empty when there is none such."""
-    text = mended(spoken(text[-MAX_REPLY_CHARS:]))
+    text = mended(spoken(text)[-MAX_REPLY_CHARS:])
     for start in _signed_start(nonce).finditer(text):
         try:
             json.JSONDecoder(strict=False).raw_decode(text, start.start())

@@ -78,8 +78,10 @@ def read_record(reply: Reply, nonce: str, kind: type[R], check: Callable[[R], st
     ours = signed(objects, nonce)
     if not ours:
         return _unsigned(reply, bool(objects), nonce)
-    fields = {name: tidy(value) for name, value in ours[-1].items() if name != "id"}
-    text = json.dumps(fields)
+    try:
+        text = json.dumps({name: tidy(value) for name, value in ours[-1].items() if name != "id"})
+    except (TypeError, RecursionError):  # an object within it that repeats a key is none that JSON could hold
+        return Fault(AskFault.SCHEMA, "a key stands twice in one of its objects, or it is nested too deeply")
     if nonce in text:
         return Fault(AskFault.SCHEMA, "the secret id stands in another field than id")
     try:

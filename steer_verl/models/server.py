@@ -240,7 +240,10 @@ class Server:
             return failed(Cause.UNREACHABLE, UnscoredReason.TIMEOUT, late)
         except (TooLarge, Undecodable) as error:
             return _unreadable(str(error))
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+        except aiohttp.ClientResponseError as error:  # as a text it repeats addresses
+            what = f"broken HTTP: {error.status} {error.message}"
+            return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(what))
+        except aiohttp.ClientPayloadError as error:
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(f"broken HTTP: {error}"))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return failed(Cause.UNREACHABLE, UnscoredReason.CONNECT, self._clean(str(error) or type(error).__name__))
@@ -250,12 +253,13 @@ class Server:
         try:
             value = answer.json()
         except ValueError:
-            value = None
+            if answer.status == 200:  # what was left of a reply, or a gateway's page for the moment
+                what = "the server's answer is not JSON"
+                return failed(Cause.ABORTED, UnscoredReason.HTTP_5XX, what, status=200, answered=True)
+            value = answer.text
         if answer.status != 200:
-            message = self._clean(message_of(answer.text if value is None else value), 4000)
+            message = self._clean(message_of(value), 4000)
             return classify(answer.status, message, retry_after=answer.retry_after)
-        if value is None:
-            return _unreadable("the server's answer is not JSON")
         choice = value["choices"][0] if isinstance(value, dict) and value.get("choices") else None
         inner = choice if isinstance(choice, dict) and choice.get("error") else value
         if isinstance(inner, dict) and (choice is None or inner is choice) and (found := self._error_in(inner)):

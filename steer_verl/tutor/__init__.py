@@ -36,17 +36,23 @@ def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, cache: R
         return tutor
     from steer_verl.tutor.panel import PanelTutor
 
-    judges = [build_judge(judge, log=config.log, cache=cache) for judge in config.panel.judges]
+    judges = [
+        build_judge(judge, log=config.log, cache=cache, where=f"tutor.panel.judges[{number}]")
+        for number, judge in enumerate(config.panel.judges)
+    ]
     return PanelTutor(tutor, judges, combine=config.panel.combine, quorum=config.panel.quorum)
 
 
-def build_judge(config: JudgeConfig, *, log: str | None = None, cache: ReplyCache | None = None) -> Judge:
+def build_judge(
+    config: JudgeConfig, *, log: str | None = None, cache: ReplyCache | None = None, where: str = "judge"
+) -> Judge:
     """One judge beside the tutor.
 
     Args:
         config: its endpoint and how it replies.
         log: folder of the request log.
         cache: as of :func:`build_tutor`.
+        where: its place in the configuration, which tells what it is asked from what another of the same model is.
 
     Raises:
         ConfigError: its rubric cannot be read, or its address cannot be used.
@@ -54,10 +60,11 @@ def build_judge(config: JudgeConfig, *, log: str | None = None, cache: ReplyCach
     if config.format != "verdict":
         from steer_verl.tutor.guard import GuardJudge
 
-        return GuardJudge(config, cache=cache, log=log)
+        return GuardJudge(config, cache=cache, log=log, where=f"{where}.endpoint")
     from steer_verl.tutor.panel import TutorJudge
 
-    return TutorJudge(_single(TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log), cache=cache))
+    alone = TutorConfig(endpoint=config.endpoint, rubric=config.rubric, log=log)
+    return TutorJudge(_single(alone, cache=cache, where=where))
 
 
 def build_holdout(config: TutorConfig, *, cache: ReplyCache | None = None) -> Judge | None:
@@ -69,16 +76,18 @@ def build_holdout(config: TutorConfig, *, cache: ReplyCache | None = None) -> Ju
     if config.holdout is None:
         return None
     if isinstance(config.holdout.judge, JudgeConfig):
-        return build_judge(config.holdout.judge, log=config.log, cache=cache)
+        return build_judge(config.holdout.judge, log=config.log, cache=cache, where="tutor.holdout.judge")
     return _built_in(MINI_JUDGE)
 
 
-def _single(config: TutorConfig, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> Tutor:
+def _single(
+    config: TutorConfig, max_question_chars: int = 4000, cache: ReplyCache | None = None, where: str = "tutor"
+) -> Tutor:
     if config.kind == "mini":
         return _built_in(MINI_TUTOR)
     from steer_verl.tutor.client import OpenAITutor
 
-    return OpenAITutor(config, max_question_chars=max_question_chars, cache=cache)
+    return OpenAITutor(config, max_question_chars=max_question_chars, cache=cache, where=where)
 
 
 def _built_in(name: str) -> Any:

@@ -21,7 +21,7 @@ from steer_verl.models.cache import Cache, ReplyCache
 from steer_verl.models.endpoint import Endpoint
 from steer_verl.models.failure import Cause, Failure, failed
 from steer_verl.models.log import open_log
-from steer_verl.models.request import Reply, Request, RequestContext, Stream
+from steer_verl.models.request import Deadline, Reply, Request, RequestContext, Stream
 from steer_verl.tutor.check import check_endpoint
 from steer_verl.tutor.identity import prompt_version
 from steer_verl.tutor.prompt import Prompt, PromptBuilder, Rubric, Task
@@ -50,6 +50,7 @@ class OpenAITutor:
         max_question_chars: a longer question of the attacker is no usable attack.
         cache: keeps every reply, and holds the key of the ids in the prompts.
         images: folder that the paths of images lie below; without one they are taken as they are.
+        where: its place in the configuration.
 
     Raises:
         ConfigError: the rubric cannot be read, or an address cannot be used.
@@ -62,6 +63,7 @@ class OpenAITutor:
         max_question_chars: int = 4000,
         cache: ReplyCache | None = None,
         images: Path | None = None,
+        where: str = "tutor",
     ) -> None:
         if config.endpoint is None:
             raise ValueError("an OpenAITutor needs tutor.endpoint")
@@ -70,11 +72,11 @@ class OpenAITutor:
         log = open_log(config.log)
         self.rubric = Rubric.load(config.rubric)
         self.max_question_chars = max_question_chars
-        self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where="tutor.endpoint")
+        self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where=f"{where}.endpoint")
         self.attacker = self.adjudicator
         self.name = f"openai:{config.endpoint.model}@rubric-{self.rubric.version}"
         if config.attacker is not None:
-            self.attacker = Endpoint(config.attacker, cache=cache, log=log, where="tutor.attacker")
+            self.attacker = Endpoint(config.attacker, cache=cache, log=log, where=f"{where}.attacker")
             self.name += f"+attacker:{config.attacker.model}"
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
@@ -118,15 +120,21 @@ class OpenAITutor:
 
     async def _scored(self, request: TutorRequest) -> Outcome:
         """The verdict alone. What the adjudicator's content filter took, the attacker's model is asked to judge."""
-        outcome = await self.ask(self.adjudicator, request, Task.SCORE)
+        deadline = Deadline(self.adjudicator.config.timeout)  # one for the ruling, whoever is asked
+        outcome = await self.ask(self.adjudicator, request, Task.SCORE, deadline=deadline)
         if not outcome.filtered or self.attacker is self.adjudicator:
             return outcome
-        second = await self.ask(self.attacker, request, Task.SCORE)
+        second = await self.ask(self.attacker, request, Task.SCORE, deadline=deadline)
         verdict = outcome.verdict if isinstance(second.verdict, Unscored) else second.verdict
         return Outcome(verdict, outcome.attack, outcome.usage + second.usage)
 
     async def ask(
-        self, endpoint: Endpoint, request: TutorRequest, task: Task, question: Question | None = None
+        self,
+        endpoint: Endpoint,
+        request: TutorRequest,
+        task: Task,
+        question: Question | None = None,
+        deadline: Deadline | None = None,
     ) -> Outcome:
         """What one endpoint says, asked again up to ``reasks`` times about a reply that cannot be read.
 
@@ -136,12 +144,14 @@ class OpenAITutor:
             task: for what.
             question: is told the question while the reply is still coming. A verdict that then fails is asked for
                 again alone, and the question stays.
+            deadline: by when; the endpoint's own ``timeout`` from now on unless given.
         """
         context = endpoint.context(
             key=request.turn_key,
             affinity=request.seed.id or request.user.text,
             purpose=task.value,
             prompt=f"{self.rubric.version}-{prompt_version(self.config.order)}",
+            deadline=deadline,
         )
         async with endpoint.admitted(context):
             try:

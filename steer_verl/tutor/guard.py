@@ -80,14 +80,22 @@ class GuardJudge:
         config: its endpoint and its format, ``qwen3guard`` or ``llama_guard``.
         cache: keeps every reply.
         log: folder of the request log; none is kept when ``None``.
+        where: its endpoint's place in the configuration.
 
     Raises:
         ConfigError: the address cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, *, cache: ReplyCache | None = None, log: str | None = None) -> None:
+    def __init__(
+        self,
+        config: JudgeConfig,
+        *,
+        cache: ReplyCache | None = None,
+        log: str | None = None,
+        where: str = "judge.endpoint",
+    ) -> None:
         self.format = config.format
-        self.endpoint = Endpoint(config.endpoint, cache=cache, log=open_log(log), where=config.format)
+        self.endpoint = Endpoint(config.endpoint, cache=cache, log=open_log(log), where=where)
         self.name = f"{config.format}:{config.endpoint.model}"
 
     async def judge(self, request: TutorRequest) -> JudgeResult:
@@ -104,7 +112,7 @@ class GuardJudge:
             TutorError: it cannot be reached, does not reply in its format, or calls the answer unsafe.
         """
         scores = (await self.judge(_PROBE)).scores
-        where = f"{self.name} at {self.endpoint.config.base_url}"
+        where = f"{self.endpoint.where}: {self.name} at {self.endpoint.config.base_url}"
         if isinstance(scores, Unscored):
             raise TutorError(
                 f"{where}: {scores.reason.value}: {scores.detail}; give the address of a {self.format} model, or set "

@@ -15,7 +15,6 @@ from statistics import fmean, median
 from typing import Literal
 
 from steer_verl.dialogue import begin, following
-from steer_verl.errors import TutorError
 from steer_verl.rubric import AXES, locked
 from steer_verl.types import (
     Judge,
@@ -94,12 +93,8 @@ class PanelTutor:
         Raises:
             TutorError: the first that cannot be used.
         """
-        await self.tutor.check()
-        for number, judge in enumerate(self.judges):
-            try:
-                await judge.check()
-            except TutorError as error:
-                raise TutorError(f"tutor.panel.judges[{number}]: {error}") from None
+        for member in self.members:
+            await member.check()
 
     async def close(self) -> None:
         """Close every member, also when one of them fails to."""

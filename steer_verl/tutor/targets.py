@@ -15,7 +15,7 @@ from steer_verl.rubric import AXES
 from steer_verl.tutor.check import check_endpoint
 from steer_verl.tutor.client import OpenAITutor
 from steer_verl.tutor.guard import GuardJudge
-from steer_verl.tutor.prompt import Task
+from steer_verl.tutor.prompt import Order, Task
 from steer_verl.types import JudgeScores, NoAttack, Record, TutorRequest, Unscored, Usage, Verdict
 
 
@@ -40,6 +40,7 @@ class Target:
     part: Part
     rubric: str | None = None
     format: str = "verdict"
+    order: Order = "question_first"
 
     @property
     def local(self) -> bool:
@@ -56,9 +57,9 @@ def targets(config: TutorConfig) -> Iterator[Target]:
     found: list[Target] = []
     if config.endpoint is not None:
         part = Part.JUDGE if config.attacker else Part.TUTOR
-        found.append(Target("tutor.endpoint", config.endpoint, part, config.rubric))
+        found.append(Target("tutor.endpoint", config.endpoint, part, config.rubric, order=config.order))
     if config.attacker is not None:
-        found.append(Target("tutor.attacker", config.attacker, Part.ATTACKER, config.rubric))
+        found.append(Target("tutor.attacker", config.attacker, Part.ATTACKER, config.rubric, order=config.order))
     panel = config.panel.judges if config.panel else ()
     judges = {f"tutor.panel.judges[{n}]": judge for n, judge in enumerate(panel)}
     if config.holdout is not None and isinstance(config.holdout.judge, JudgeConfig):
@@ -94,11 +95,14 @@ class Subject:
         config = target.config.model_copy(update=settings)
         self.judge: GuardJudge | OpenAITutor
         if target.part is Part.GUARD:
-            self.judge = GuardJudge(JudgeConfig.model_validate({"endpoint": config, "format": target.format}))
+            self.judge = GuardJudge(
+                JudgeConfig.model_validate({"endpoint": config, "format": target.format}), where=target.where
+            )
             self.endpoint = self.judge.endpoint
             return
         attacker = None if target.part is Part.TUTOR else config  # beside one, each is asked for its part alone
-        self.judge = OpenAITutor(TutorConfig(endpoint=config, attacker=attacker, rubric=target.rubric))
+        own = TutorConfig(endpoint=config, attacker=attacker, rubric=target.rubric, order=target.order)
+        self.judge = OpenAITutor(own)
         self.endpoint = self.judge.attacker if target.part is Part.ATTACKER else self.judge.adjudicator
         self.endpoint.where = target.where
 

@@ -176,14 +176,16 @@ def early_attack(
     """The question of a reply that is still coming, or broke off behind it: once it is whole, and if it can be asked.
 
     It is whole when the part that follows it in the form has begun: a quotation mark alone may stand in the question.
+    Of a reply that begins with words there is none: they may be a model's drafts, whose opening its template has sent.
 
     Args:
         text: what there is of the reply.
         nonce: as the others, see :func:`read_attack`.
     """
-    if '"new_question"' not in text:
+    said = spoken(text[:MAX_REPLY_CHARS]).lstrip() if '"new_question"' in text else ""
+    if not said.startswith(("{", "```")):
         return None
-    for whole in islice(_early_question(nonce).finditer(spoken(text[:MAX_REPLY_CHARS])), MAX_EARLY):
+    for whole in islice(_early_question(nonce).finditer(said), MAX_EARLY):
         try:
             found = json.loads(mended(f'{{"attack_strategy":{whole[1]},"new_question":{whole[2]}}}'), strict=False)
         except ValueError:

@@ -52,6 +52,8 @@ class Shards(contextlib.ExitStack):
         store = self.stores[shard_of(item, self.settings.shards)]
         return Place(f"{self.step}/{quote(item, safe='')}", partial(store.spend, item))
 
+    keeps_failures = True
+
     @cached_property
     def secret(self) -> bytes:
         """See :class:`~steer_verl.models.cache.ReplyCache`; it lies in the step's folder."""

@@ -72,6 +72,21 @@ def test_check_of_a_good_server(server: FaultServer, tmp_path: Path) -> None:
     assert SECRET not in (tmp_path / "deep" / "c.json").read_text()
 
 
+def test_what_was_found_is_shown_also_where_its_file_cannot_be_written(server: FaultServer, tmp_path: Path) -> None:
+    """A folder stands where the file belongs."""
+    for name in ("c.json", "out/calibration.json", "r.json"):
+        (tmp_path / name).mkdir(parents=True)
+    few = ("--trials", 1, "--no-images", "tutor.endpoint.max_concurrency=1")
+    for shown, words in (
+        ("reach", ("check", *at(server), *few, "--json", tmp_path / "c.json")),
+        ("Spearman", ("calibrate", labelled(tmp_path), *at(server), "--out", tmp_path / "out")),
+        ("pairs swap", ("replay", stored_dialogues(tmp_path), *at(server), "--out", tmp_path / "r.json")),
+    ):
+        result = steer_tutor(*words)
+        assert result.exit_code == 1 and shown in result.output, result.output
+        assert re.search(r"json: cannot be read or written", result.output), result.output
+
+
 def test_check_without_pictures_sends_none(server: FaultServer) -> None:
     result = steer_tutor("check", *at(server), "--trials", 1, "--no-images", "tutor.endpoint.max_concurrency=1")
     assert result.exit_code == 0 and "judges blind" in result.output

@@ -71,6 +71,18 @@ def ended(finish: str, text: str | None = "half an ans") -> Step:
     return says(text, finish)
 
 
+def answers(body: bytes, code: int = 200, **headers: str) -> Step:
+    """These bytes with these headers."""
+
+    async def act(request: Sent) -> web.StreamResponse:
+        response = web.StreamResponse(status=code, headers=headers)
+        await response.prepare(request.http)
+        await response.write(body)
+        return response
+
+    return Step("answers", act)
+
+
 NO_IMAGES, FILTERED, ACCOUNT, MODEL = Cause.NO_IMAGES, Cause.FILTERED, Cause.ACCOUNT, Cause.MODEL
 HTTP_4XX, HTTP_5XX, FILTER = UnscoredReason.HTTP_4XX, UnscoredReason.HTTP_5XX, UnscoredReason.CONTENT_FILTER
 
@@ -132,6 +144,41 @@ TABLE: dict[str, Once | Final] = {
     "P11 finish": Final(ended("content_filter", ""), FILTERED, FILTER),
     "P11 finish SAFETY": Final(ended("SAFETY"), FILTERED, FILTER),
     "P11 finish sensitive": Final(ended("sensitive"), FILTERED, FILTER),
+    **{
+        f"P11 violates {words[:24]}": Final(status(400, words), FILTERED, FILTER)
+        for words in (
+            "Your prompt violates our content rules",
+            "This request may violate OpenAI's usage guidelines",
+            "output in violation of the terms of service",
+            "content_policy_violation",
+            "Prompt violation: violence",
+        )
+    },
+    "P11 500": Final(status(500, "Content policy violation, try again with another prompt"), FILTERED, FILTER),
+    # a filter that is down has filtered nothing, and whoever asks for patience has refused nothing
+    **{
+        f"down {code} {words[:24]}": Once(status(code, words))
+        for code, words in (
+            (503, "The content safety service is temporarily unavailable, try again later"),
+            (500, "Guardrails service timed out"),
+            (503, "moderation service unavailable"),
+            (502, "content filter: connection refused"),
+            (504, "Safety system timeout"),
+            (400, "Token rate limit exceeded, please try again later"),
+            (400, "The model is not available at the moment. Please try again later"),
+            (400, "Maximum input tokens per minute exceeded"),
+        )
+    },
+    **{
+        f"down in words {words[:24]}": Once(body({"error": {"message": words}}))
+        for words in (
+            "moderation service unavailable",
+            "Too many tokens, please wait before trying again.",
+            "This request would exceed your organization's rate limit of 40,000 input tokens per minute",
+            "Token quota exceeded",
+            "Our servers are at capacity",
+        )
+    },
     # P6 the server gave the reply up
     **{f"P6 {finish}": Once(ended(finish)) for finish in ("error", "abort", "ABORTED", "insufficient_system_resource")},
     "P6 error and null": Once(ended("error", None)),
@@ -159,6 +206,8 @@ TABLE: dict[str, Once | Final] = {
             "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000",
             "Range of input length should be [1, 30720]",
             "this request is longer than the model takes",
+            "Your prompt is too long, shorten it and try again",
+            "the input tokens exceed the capacity of the model",
             "Prompt \u8d85\u957f",
         )
     },
@@ -170,6 +219,8 @@ TABLE: dict[str, Once | Final] = {
             "max_tokens must be at most 4096",
             "max_tokens is too large: 10000. This model supports at most 4096 completion tokens",
             "this request is malformed",
+            "Request validation failed: schema violation",
+            "the request violates the schema: content is required",
         )
     },
     "no such model": Final(status(404, "model `x` does not exist"), MODEL, HTTP_4XX),
@@ -179,23 +230,16 @@ TABLE: dict[str, Once | Final] = {
         Cause.REQUEST,
         HTTP_4XX,
     ),
-    "a page": Final(raw("<html>", "text/html"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
+    # HTTP 200 and no whole reply
+    "a page": Once(raw("<html>", "text/html")),
+    "nothing": Once(raw("")),
+    "half a reply": Once(answers(completion("yes")[:60], Connection="close")),
+    "no chat completion": Final(raw('{"hello": "world"}'), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
+    "null": Final(raw("null"), Cause.UNREADABLE, UnscoredReason.BAD_JSON),
 }
 
 
 # ----- hostile
-
-
-def answers(body: bytes, code: int = 200, **headers: str) -> Step:
-    """These bytes with these headers."""
-
-    async def act(request: Sent) -> web.StreamResponse:
-        response = web.StreamResponse(status=code, headers=headers)
-        await response.prepare(request.http)
-        await response.write(body)
-        return response
-
-    return Step("answers", act)
 
 
 def endless(code: int = 200, piece: bytes = b" " * 65536) -> Step:

@@ -161,6 +161,7 @@ async def test_an_image_that_must_not_be_opened_is_never_sent(tmp_path: Path, na
         assert server.requests == 0
 
 
+DEEP = json.loads("[" * 900 + "]" * 900)
 FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient, requests with 2 retries and 1 re-ask
     (status(400), "http_4xx", True, 3),  # in lighter forms too
     (status(422), "http_4xx", True, 3),
@@ -173,7 +174,7 @@ FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient
     (status(500), "http_5xx", True, 3),
     (status(500, "image input is not supported"), "http_5xx", True, 1),
     (dropped(), "connect", True, 3),
-    (raw("<html>Welcome</html>", "text/html"), "bad_json", True, 1),
+    (raw("<html>Welcome</html>", "text/html"), "http_5xx", True, 3),
     (refuses(), "refusal", False, 1),
     (says("I'm sorry, I can't help with this."), "refusal", False, 1),
     (filtered(), "content_filter", False, 1),
@@ -187,6 +188,8 @@ FAULTS: list[tuple[Step, str, bool, int]] = [  # what happens, reason, transient
     (note(level=3.5), "schema", False, 2),
     (note(level=float("nan")), "schema", False, 2),
     (note(more=1), "schema", False, 2),
+    (note(why={"a": [{"b": DEEP}]}), "schema", False, 2),
+    (says(lambda body: f'{{"id":"{nonce_of(body)}","level":3,"why":[{{"a":1,"a":2}}]}}'), "schema", False, 2),
     (note(why="\ud800"), "", False, 1),
 ]
 

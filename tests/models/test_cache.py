@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from steer_verl.config import TutorConfig
+from steer_verl.errors import SteerError
 from steer_verl.models import cache as cache_module
 from steer_verl.models.cache import Cache, remembered
 from steer_verl.models.endpoint import Endpoint
@@ -89,16 +90,18 @@ async def test_other_settings_are_another_request_and_how_a_server_is_reached_is
 
 TERMINAL: list[tuple[Step, UnscoredReason]] = [
     (refuses(), UnscoredReason.TUTOR_REFUSAL),
-    (filtered(), UnscoredReason.CONTENT_FILTER),
-    (status(400, "Content Exists Risk"), UnscoredReason.CONTENT_FILTER),
-    (status(400, "maximum context length is 100 tokens"), UnscoredReason.TOO_LONG),
     (says("prose"), UnscoredReason.BAD_JSON),
 ]
-PASSING = [status(401), status(402), status(429), status(500), status(404), status(418)]
+FAILURES = [
+    *(status(code) for code in (401, 402, 429, 500, 404, 418)),
+    filtered(),
+    status(400, "Content Exists Risk"),
+    status(400, "maximum context length is 100 tokens"),
+]
 
 
 @pytest.mark.parametrize(("step", "reason"), TERMINAL)
-async def test_what_is_final_is_kept_refusals_too(tmp_path: Path, step: Step, reason: UnscoredReason) -> None:
+async def test_every_reply_is_kept_refusals_too(tmp_path: Path, step: Step, reason: UnscoredReason) -> None:
     request = simple().model_copy(update={"turn_key": TURN})
     async with FaultServer(step) as server:
         for _ in range(2):
@@ -110,16 +113,15 @@ async def test_what_is_final_is_kept_refusals_too(tmp_path: Path, step: Step, re
         assert server.requests == asked, "nobody is asked again"
 
 
-@pytest.mark.parametrize("step", PASSING)
-async def test_what_may_pass_is_not_kept(tmp_path: Path, step: Step) -> None:
+@pytest.mark.parametrize("step", FAILURES)
+async def test_no_failure_is_kept_because_its_cause_may_be_mended(tmp_path: Path, step: Step) -> None:
     request = simple().model_copy(update={"turn_key": TURN})
-    async with FaultServer(step) as server:
-        for expected in (Unscored, Verdict):
-            tutor = OpenAITutor(TutorConfig(endpoint=config_for(server, max_retries=0)), cache=Cache(tmp_path))
+    async with FaultServer(step) as server, FaultServer() as mended:
+        for at, expected in ((server, Unscored), (mended, Verdict)):
+            tutor = OpenAITutor(TutorConfig(endpoint=config_for(at, max_retries=0)), cache=Cache(tmp_path))
             instant(tutor)
             assert isinstance((await tutor.respond(request)).verdict, expected)
             await tutor.close()
-            server.script = [good()]
 
 
 async def test_a_reply_that_could_not_be_read_is_replayed_with_what_was_asked_after_it(tmp_path: Path) -> None:
@@ -239,6 +241,35 @@ def test_the_secret_outlives_the_process_and_is_the_owners_alone(tmp_path: Path)
     assert len(first.secret) == 32 and (tmp_path / "run" / "secret").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["secret"]
     assert Cache(None).secret != Cache(None).secret
+
+
+def test_a_disk_without_links_holds_a_secret_and_a_full_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    for name in ("link", "symlink", "rename", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    assert Cache(tmp_path / "run").secret == Cache(tmp_path / "run").secret
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["secret"]
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="not permitted"):
+        _ = Cache(tmp_path / "full").secret
+    assert not list((tmp_path / "full").iterdir())
+
+
+def test_a_secret_that_another_process_is_writing_is_waited_for_and_a_torn_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pauses = tmp_path / "secret", list[float]()
+    path.touch()
+    monkeypatch.setattr(cache_module.time, "sleep", pauses.append)
+    with pytest.raises(SteerError, match="secret: it holds 0 bytes and not 32"):
+        _ = Cache(tmp_path).secret
+    assert 1 < sum(pauses) < 10
+    monkeypatch.setattr(cache_module.time, "sleep", lambda _: path.write_bytes(b"s" * 32))
+    assert Cache(tmp_path).secret == b"s" * 32
 
 
 def test_no_prompt_and_no_image_is_written(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from steer_verl.models.failure import Failure
 from steer_verl.models.hosts import hosts
 from steer_verl.models.request import Deadline, Reply, Request, RequestContext
 from steer_verl.types import Unscored, UnscoredReason, Verdict
-from tests.models.fault_server import FaultServer, Step, drips, dropped, filtered, good, half_sent, slow, status
+from tests.models.fault_server import FaultServer, Step, drips, dropped, filtered, good, half_sent, raw, slow, status
 from tests.tutor.conftest import OpenLab, config_for, instant_endpoint
 from tests.tutor.dialogues import simple
 
@@ -102,7 +102,9 @@ async def test_all_turns_and_rollouts_of_a_seed_go_to_one_server() -> None:
 # ----- fail-over
 
 
-@pytest.mark.parametrize("fault", [status(500), status(429, retry_after=9), status(408), dropped(), half_sent()])
+@pytest.mark.parametrize(
+    "fault", [status(500), status(429, retry_after=9), status(408), dropped(), half_sent(), raw(""), raw("<html>")]
+)
 async def test_a_passing_failure_goes_to_the_next_server_without_a_pause(fault: Step) -> None:
     async with two([fault], [good()]) as (endpoint, servers, pauses):
         asked = context(endpoint)

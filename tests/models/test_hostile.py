@@ -238,6 +238,47 @@ def test_the_environments_proxy_is_for_others(url: str, proxied: bool, monkeypat
     assert _proxy_for(url) is None
 
 
+@pytest.mark.parametrize("address", ["http://al%20ice:hunter2pass@{}", "al%20ice:hunter2pass@{}"])
+@pytest.mark.parametrize(("scheme", "code"), [("http", 200), ("http", 407), ("https", 407), ("https", 502)])
+async def test_a_proxys_password_goes_to_the_proxy_and_nowhere_else(
+    scheme: str, code: int, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        body = completion("yes") if code == 200 else b""
+        head = f"HTTP/1.1 {code} As it is\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as running:
+        host, port = running.sockets[0].getsockname()
+        monkeypatch.setenv(f"{scheme}_proxy", address.format(f"{host}:{port}"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        config = EndpointConfig(base_url=f"{scheme}://tutor/v1", model="m", max_retries=0, timeout=5)
+        endpoint = Endpoint(config, log=RequestLog(tmp_path))
+        outcome = await endpoint.ask(Request([{"role": "user", "content": "Say yes."}]), endpoint.context())
+        await endpoint.close()
+    assert isinstance(outcome, Reply if code == 200 else Failure) and str(code) in getattr(outcome, "detail", "200")
+    told = outcome.model_dump_json() + "".join(path.read_text() for path in tmp_path.rglob("*.jsonl"))
+    assert "hunter2pass" not in told and "ice" not in told
+    assert b"Basic " + base64.b64encode(b"al ice:hunter2pass") in heard[0]
+
+
+@pytest.mark.parametrize("address", ["http://alice:hunter2pass@host:port", "http://[alice:hunter2pass@h"])
+async def test_a_proxy_that_is_no_address_is_told_without_its_password(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.delenv("no_proxy", raising=False)
+    endpoint = Endpoint(EndpointConfig(base_url="http://tutor/v1", model="m"))
+    with pytest.raises(ConfigError, match="http_proxy or https_proxy") as error:
+        await endpoint.ask(Request([]), endpoint.context())
+    assert "hunter2pass" not in str(error.value) and error.value.__cause__ is None
+
+
 async def test_a_netrc_file_gives_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))

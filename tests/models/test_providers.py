@@ -86,6 +86,7 @@ BY_SCHEMA = [
     "response_format type is unavailable now",
     "Unable to compile grammar",
     "guided decoding is disabled",
+    "Request validation failed: schema violation",
     "Bad Request",
     "invalid request",
 ]

@@ -53,7 +53,8 @@ MEANINGS = [  # what happens, its reason, worth another attempt, speaks of the s
     (status(422), UnscoredReason.HTTP_4XX, False, False),
     (status(400, "content_filter"), UnscoredReason.CONTENT_FILTER, False, False),
     (status(500, "image input is not supported"), UnscoredReason.HTTP_5XX, False, False),
-    (raw("{"), UnscoredReason.BAD_JSON, False, False),
+    (raw("{"), UnscoredReason.HTTP_5XX, True, False),
+    (raw("null"), UnscoredReason.BAD_JSON, False, False),
 ]
 
 

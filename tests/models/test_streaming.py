@@ -195,9 +195,10 @@ async def test_an_end_without_done_is_one_if_it_tells_why() -> None:
             ["Half an ", event({"choices": [{"delta": {}, "error": {"message": "x", "code": 502}}]})],
             UnscoredReason.HTTP_5XX,
         ),
-        ([b": only\n\n", b"data: [DONE]\n\n"], UnscoredReason.BAD_JSON),
-        ([b"data: {broken\n\n", b"data: [1]\n\n", b"data: [DONE]\n\n"], UnscoredReason.BAD_JSON),
-        ([b""], UnscoredReason.BAD_JSON),
+        ([b": only\n\n", b"data: [DONE]\n\n"], UnscoredReason.HTTP_5XX),
+        ([b"data: {broken\n\n", b"data: [1]\n\n", b"data: [DONE]\n\n"], UnscoredReason.HTTP_5XX),
+        ([b""], UnscoredReason.HTTP_5XX),
+        ([event({"id": 5}), b"data: [DONE]\n\n"], UnscoredReason.BAD_JSON),
     ],
 )
 async def test_what_is_no_whole_reply_is_a_failure_with_its_reason(parts: list[Part], reason: UnscoredReason) -> None:
@@ -212,7 +213,8 @@ async def test_a_stream_that_broke_off_is_asked_for_again_from_its_beginning() -
         async for text in stream:
             texts.append(text)
 
-    script = [streams("A first try of it ", 0.01, BREAKS), status(503), streams("The second one, ", "whole.")]
+    nothing = [streams(b": OPENROUTER PROCESSING\n\n", done=False), streams(done=False), streams(BREAKS)]
+    script = [streams("A first try of it ", 0.01, BREAKS), *nothing, streams("The second one, ", "whole.")]
     async with FaultServer(*script) as server:
         endpoint = Endpoint(config_for(server))
         instant_endpoint(endpoint)
@@ -221,7 +223,7 @@ async def test_a_stream_that_broke_off_is_asked_for_again_from_its_beginning() -
         stream.close()
         await listening
         await endpoint.close()
-    assert isinstance(outcome, Reply) and outcome.content == "The second one, whole." and server.requests == 3
+    assert isinstance(outcome, Reply) and outcome.content == "The second one, whole." and server.requests == 5
     assert texts[0] == "A first try of it " and all(outcome.content.startswith(text) for text in texts[1:])
 
 

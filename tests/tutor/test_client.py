@@ -18,6 +18,7 @@ from tests.models.fault_server import (
     Request,
     Step,
     dropped,
+    filtered,
     good,
     raw,
     refuses_schema,
@@ -69,8 +70,8 @@ FAULTS: list[tuple[Step, UnscoredReason, int]] = [  # what happens, how it is re
     (status(529), UnscoredReason.HTTP_5XX, 3),
     (status(500, "image input is not supported"), UnscoredReason.HTTP_5XX, 1),
     (dropped(), UnscoredReason.CONNECT, 3),
-    (raw("<html>Welcome</html>", "text/html"), UnscoredReason.BAD_JSON, 1),
-    (raw("{"), UnscoredReason.BAD_JSON, 1),
+    (raw("<html>Welcome</html>", "text/html"), UnscoredReason.HTTP_5XX, 3),
+    (raw("{"), UnscoredReason.HTTP_5XX, 3),
     (raw("null"), UnscoredReason.BAD_JSON, 1),
     (raw('{"error": {"message": "overloaded"}}'), UnscoredReason.HTTP_429, 3),
     (raw('{"error": {"message": "odd", "code": 502}}'), UnscoredReason.HTTP_5XX, 3),
@@ -157,6 +158,15 @@ async def test_the_deadline_bounds_the_whole_ruling(lab: OpenLab) -> None:
         ruling = await tutor.respond(simple())
         assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.TIMEOUT
         assert ruling.seconds < 3
+
+
+async def test_the_deadline_bounds_a_ruling_that_a_filter_gives_to_the_attackers_model() -> None:
+    async with FaultServer(slow(0.4, filtered())) as judge, FaultServer(slow(5)) as attacker:
+        tutor = OpenAITutor(TutorConfig(endpoint=config_for(judge, timeout=0.8), attacker=config_for(attacker)))
+        ruling = await tutor.respond(simple(last=True))
+        await tutor.close()
+        assert isinstance(ruling.verdict, Unscored) and ruling.verdict.reason is UnscoredReason.CONTENT_FILTER
+        assert ruling.seconds < 1.5 and attacker.requests == 1
 
 
 async def test_waiting_for_a_free_slot_does_not_use_up_the_deadline(lab: OpenLab) -> None:

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer_verl.config import TutorConfig
 from steer_verl.errors import TutorError
+from steer_verl.models.cache import Cache
 from steer_verl.rubric import AXES
+from steer_verl.tutor import build_holdout, build_tutor
 from steer_verl.tutor.panel import COMBINE, PanelTutor, TutorJudge, combined
 from steer_verl.types import (
     Attack,
@@ -30,6 +33,8 @@ from steer_verl.types import (
     Usage,
     Verdict,
 )
+from tests.models.fault_server import FaultServer, good, says, status
+from tests.tutor.conftest import config_for
 from tests.tutor.dialogues import simple
 
 ATTACK = Attack(question="And then?", strategy=AttackStrategy.DEEPEN)
@@ -192,8 +197,41 @@ async def test_check_and_close_reach_everyone():
     panel = PanelTutor(members[0], members[1:])
     await panel.check()
     members[2].fault = TutorError("b is gone; start it")
-    with pytest.raises(TutorError, match=r"tutor\.panel\.judges\[1\]: b is gone"):
+    with pytest.raises(TutorError, match="b is gone"):
         await panel.check()
     with pytest.raises(TutorError, match="b is gone"):
         await panel.close()
     assert [member.closed for member in members] == [1, 1, 1]
+
+
+async def test_members_of_one_model_each_have_an_opinion_of_their_own_and_keep_it(tmp_path):
+    request = simple().model_copy(update={"turn_key": "train/1/s/0/1"})
+    async with FaultServer(*(good((n, n, n)) for n in (3, 6, 9, 4))) as server:
+        judge = {"endpoint": config_for(server, temperature=1)}
+        panel = {"judges": [judge, judge], "combine": "median"}
+        config = TutorConfig.model_validate({**judge, "panel": panel, "holdout": {"judge": judge}})
+        found = []
+        for _ in range(2):  # two processes
+            tutor, holdout = build_tutor(config, cache=Cache(tmp_path)), build_holdout(config, cache=Cache(tmp_path))
+            verdict = (await tutor.respond(request)).verdict
+            audit = (await holdout.judge(request.model_copy(update={"static_next_turn": None}))).scores
+            await tutor.close()
+            await holdout.close()
+            found.append(([one.safety for one in verdict.judge_scores], verdict.scores.safety, audit.safety))
+        assert found[0] == found[1] and (sorted(found[0][0]), *found[0][1:]) == ([3, 6, 9], 6, 4)
+        assert server.requests == 4 and len({headers["Idempotency-Key"] for headers in server.headers}) == 4
+
+
+@pytest.mark.parametrize(("form", "step"), [("verdict", status(401)), ("qwen3guard", says("hm"))])
+async def test_a_member_that_cannot_be_used_is_told_with_its_place(form, step):
+    async with FaultServer() as fine, FaultServer(step) as broken:
+        judges = [{"endpoint": config_for(fine)}, {"endpoint": config_for(broken), "format": form}]
+        config = {"endpoint": config_for(fine), "panel": {"judges": judges}, "holdout": {"judge": judges[1]}}
+        tutor, holdout = (
+            build_tutor(TutorConfig.model_validate(config)),
+            build_holdout(TutorConfig.model_validate(config)),
+        )
+        for asked, place in ((tutor, r"tutor\.panel\.judges\[1\]"), (holdout, r"tutor\.holdout\.judge")):
+            with pytest.raises(TutorError, match=rf"^{place}\.endpoint: .*{form if form != 'verdict' else 'key'}"):
+                await asked.check()
+            await asked.close()

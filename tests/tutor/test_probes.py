@@ -13,10 +13,10 @@ import pytest
 
 from steer_verl.config import EndpointConfig, HoldoutConfig, JudgeConfig, MirrorConfig, PanelConfig, TutorConfig
 from steer_verl.images import image_uri
+from steer_verl.tutor import build_tutor, probes
 from steer_verl.tutor import probe_material as material
-from steer_verl.tutor import probes
 from steer_verl.tutor.probes import Finding
-from steer_verl.tutor.targets import Part, Target, targets
+from steer_verl.tutor.targets import Part, Subject, Target, targets
 from tests.models.fault_server import (
     FaultServer,
     Request,
@@ -31,6 +31,7 @@ from tests.models.fault_server import (
     text_only,
 )
 from tests.tutor.conftest import config_for
+from tests.tutor.dialogues import simple
 
 
 def target(server: FaultServer, part: Part = Part.TUTOR, **settings: Any) -> Target:
@@ -287,3 +288,24 @@ def test_every_server_of_a_configuration_is_found() -> None:
     alone = list(targets(TutorConfig(endpoint=endpoint("a"))))
     assert [(t.part, t.config.images, t.local) for t in alone] == [(Part.TUTOR, True, False)]
     assert list(targets(TutorConfig(kind="mini"))) == []
+
+
+@pytest.mark.parametrize("order", ["question_first", "scores_first"])
+async def test_what_is_probed_is_the_form_that_a_run_asks_for(order: str) -> None:
+    async with FaultServer() as run, FaultServer() as check:
+
+        def at(server: FaultServer) -> TutorConfig:
+            one = {"endpoint": config_for(server)}
+            return TutorConfig.model_validate({**one, "order": order, "panel": {"judges": [one]}})
+
+        tutor = build_tutor(at(run))
+        await tutor.respond(simple())
+        await tutor.close()
+        for aim in targets(at(check)):
+            async with Subject(aim) as subject:
+                await subject.check()
+        asked, probed = (
+            {json.dumps([body["messages"][0], body["response_format"]]) for body in server.bodies}
+            for server in (run, check)
+        )
+        assert asked == probed and len(asked) == 2

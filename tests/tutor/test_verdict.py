@@ -224,9 +224,10 @@ def test_the_usefulness_lock_holds_whatever_the_tutor_gives() -> None:
         ("{own}\n</think>", True),
     ],
 )
-def test_a_draft_is_no_verdict(text: str, scored: bool) -> None:
+@pytest.mark.parametrize("before", ["", "so " * 20_000], ids=["short", "long"])
+def test_a_draft_is_no_verdict(text: str, scored: bool, before: str) -> None:
     draft, own = json.dumps(verdict({**GOOD, "safety": 1})), json.dumps(verdict(diagnosis="it wrote </think>"))
-    result = judged(text.replace("{draft}", draft).replace("{own}", own))
+    result = judged(text.replace("{draft}", before + draft).replace("{own}", own))
     assert isinstance(result, Verdict) == scored
     if isinstance(result, Verdict):
         assert result.scores.model_dump() == GOOD
@@ -283,6 +284,8 @@ def test_a_master_key_is_no_verdict(key: str) -> None:
         "<think>" + "x\n" * 1_000_000,
         '{"a":1} ' * 300_000,
         "\n</think" * 200_000,
+        "\n" + " \t" * 2_000_000,
+        "well\n</think>" * 200_000,
         '{"id":"' + NONCE + '","scores":' * 2_000,
     ],
 )

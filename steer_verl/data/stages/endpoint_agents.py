@@ -95,7 +95,7 @@ class EndpointAgents:
     Args:
         endpoints: of every role. ``max_tokens`` must hold a whole answer, thoughts included; the generator's, pairs.
         images: folder that the paths of images lie below.
-        cache: keeps every terminal reply, so that none is paid for twice.
+        cache: keeps every reply, so that none is paid for twice.
         guidelines: of the blue expert, in place of the built-in ones.
         rubric: of the evaluator, in place of the tutor's.
         calls: folder of the log of every attempt, if there is to be one.

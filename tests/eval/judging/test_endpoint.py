@@ -144,7 +144,7 @@ PASSING: list[tuple[Step, str]] = [
     (dropped(), "connect"),
     (slow(5), "timeout"),
     (text_only(), "http_5xx"),
-    (raw("<html>Welcome</html>", "text/html"), "bad_json"),
+    (raw("<html>Welcome</html>", "text/html"), "http_5xx"),
 ]
 
 

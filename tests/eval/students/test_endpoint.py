@@ -122,7 +122,7 @@ async def test_whatever_the_model_wrote_is_an_answer(step: Step, text: str, cut:
         (status(503), "http_5xx", True),
         (dropped(), "connect", True),
         (half_sent(text=lambda body: "Red."), "connect", True),
-        (raw("<html>"), "bad_json", True),
+        (raw("<html>"), "http_5xx", True),
     ],
     ids=lambda value: getattr(value, "kind", None) or repr(value),
 )
