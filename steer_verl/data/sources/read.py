@@ -151,7 +151,7 @@ class _Source:
             raise Refused("field", f"facts: {what}", hint) from None
         if draft.image is None and self.source.pictured:
             raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
-        image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
+        image = self.images.find(draft.image, table.root, table.places, f"{table.name} row {number}")
         clean |= {"question": question, "image": image, "source": source, "license": license}
         return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 

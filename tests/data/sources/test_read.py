@@ -118,6 +118,33 @@ def test_hostile_pictures_are_told_each_and_nothing_of_them_is_stored(tmp_path: 
     assert stored == [tmp_path / "out" / str(seeds[0].image)]
 
 
+def test_an_image_is_looked_for_beside_its_table_first_and_below_a_given_folder_there_first(tmp_path: Path) -> None:
+    for name, colour in {"d/1.png": "red", "d/more/1.png": "blue", "d/2.png": "green"}.items():
+        picture(tmp_path / name, colour=colour)
+    rows = [plain(question=f"{n}?", image=name) for n, name in enumerate(("1.png", "2.png", str(tmp_path / "d/1.png")))]
+    for folder in ("d", "d/more"):
+        write_rows(tmp_path / folder / "rows.jsonl", [plain(question=f"{folder}?", image="1.png"), *rows])
+
+    def colours(**settings: Any) -> list[Any]:
+        seeds, _ = read(tmp_path, set="plain", **settings)
+        return [Image.open(tmp_path / "out" / str(seed.image)).getpixel((0, 0)) for seed in seeds]
+
+    red, blue, green = (255, 0, 0), (0, 0, 255), (0, 128, 0)
+    assert colours(path=tmp_path / "d/more", images=tmp_path / "d") == [red, red, green, red]
+    assert colours(path=tmp_path / "d/more/rows.jsonl", images=tmp_path / "d") == [red, red, green, red]
+    assert colours(path=tmp_path / "d") == [blue, blue, green, red, red, red]
+
+
+def test_absolute_paths_below_the_folder_are_known_by_whatever_link(tmp_path: Path) -> None:
+    picture(tmp_path / "real/i/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    rows = [plain(question=f"{name}?", image=str(tmp_path / name / "i/a.png")) for name in ("real", "link")]
+    write_rows(tmp_path / "real/rows.jsonl", rows)
+    for name in ("real", "link"):
+        seeds, bad = read(tmp_path, set="plain", path=tmp_path / name / "rows.jsonl")
+        assert len(seeds) == 2 and not bad
+
+
 @pytest.mark.parametrize("value", [{"bytes": b"\x89PNG", "path": None}, {"bytes": None, "path": "no.png"}])
 def test_pictures_by_value_are_as_hostile(tmp_path: Path, value: dict[str, Any]) -> None:
     schema = pa.schema({"question": pa.string(), "license": pa.string(), "image": PICTURE})
@@ -437,9 +464,9 @@ def test_opened_images_pass_the_same_door(tmp_path: Path) -> None:
     images = SourceImages(ImageStore(tmp_path / "out"))
     for hostile in (gif, Image.open(torn), Image.new("L", (20_000, 2))):
         with pytest.raises(Refused) as caught:
-            images.find(hostile, tmp_path, "", "it")
+            images.find(hostile, tmp_path, ("",), "it")
         assert caught.value.reason == "image"
-    stored = images.find(Image.new("RGBA", (30, 30), (255, 0, 0, 0)), tmp_path, "", "it")
+    stored = images.find(Image.new("RGBA", (30, 30), (255, 0, 0, 0)), tmp_path, ("",), "it")
     with Image.open(tmp_path / "out" / str(stored)) as opened:
         assert opened.format == "PNG" and opened.convert("RGB").getpixel((3, 3)) == (255, 255, 255)
 
