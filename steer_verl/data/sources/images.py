@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from steer_verl.data.image_store import ImageStore, path_below
-from steer_verl.data.sources.sets import Refused
+from steer_verl.data.sources.sets import Refused, is_empty
 from steer_verl.errors import DataError
 from steer_verl.images import decode_image, load_image, plain_image, resolve_image
 
@@ -30,11 +30,11 @@ class SourceImages:
         neither; it begins in the first of ``places``, folders below ``root``, where it is there. ``name`` stands in
         errors where there is no path.
         """
+        if is_empty(value):
+            return None
         if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
             name = str(value.get("path") or name)
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if value is None:
-            return None
         paths = value if isinstance(value, tuple) else (value,)
         try:
             if isinstance(value, bytes):

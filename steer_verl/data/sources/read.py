@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from steer_verl.data.sources.hub import hub_tables, is_saved, saved_tables
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.questions import clean_answer, clean_question, plain_text
 from steer_verl.data.sources.registry import SETS, form_of, other_set
-from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row
+from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row, is_empty
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.sources.tables import Table, file_tables, tables_in
 from steer_verl.errors import DataError
@@ -78,15 +79,19 @@ class _Source:
         count = len(tables) if isinstance(tables, list) else 1
         for place, table in enumerate(tables):
             try:
-                heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
-                columns, form = set(chain(*heads)) - {KEY}, form_of(self.source, heads)
+                heads = table.heads()
+                columns = set(chain(*heads)) - {KEY}
+                form = form_of(self.source, [_with_image(dict.fromkeys(head)) for head in heads])
                 if form is None:
                     others[table.name] = columns
-                elif asked not in (None, table.origin.split) and SPLIT not in columns:
-                    splits.add(table.origin.split)
-                else:
+                    continue
+                has = form.splits or (table.origin.split,)
+                if asked in (None, *has) or SPLIT in columns:
                     fitting += 1
+                    table.origin = replace(table.origin, split=asked or table.origin.split)
                     yield from self._rows(form, table, min(place, count - 1), count)
+                else:
+                    splits.update(has)
             except Refused as refused:
                 yield table.name, 0, refused
         if (splits and not self.taken) or (others and not fitting):
@@ -119,7 +124,7 @@ class _Source:
                 self.splits.add(str(row[SPLIT]))
             else:
                 self.taken += 1
-                for item in self._row(form, table, number, Row(_with_image(row))):
+                for item in self._row(form, table, number, Row(_with_image(_tidy(row)))):
                     yield table.name, number, item
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | Refused]:
@@ -140,7 +145,8 @@ class _Source:
 
     def _seed(self, draft: Draft, unsafe: bool | None, table: Table, number: int) -> SourceSeed:
         question = clean_question(draft.question, self.settings.max_chars)
-        source = draft.source or self.settings.name or self.source.name
+        names = (draft.source, self.settings.name or "", self.source.name)
+        source = next(name.strip() for name in names if name.strip())
         license = one_line(draft.license or self.settings.license or self.source.license)
         _check_names(source, draft.source_id, license)
         clean = {"answer": clean_answer(draft.answer), "category": plain_text(draft.category), "unsafe": unsafe}
@@ -149,9 +155,9 @@ class _Source:
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
-        if draft.image is None and self.source.pictured:
-            raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
         image = self.images.find(draft.image, table.root, table.places, f"{table.name} row {number}")
+        if image is None and self.source.pictured:
+            raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
         clean |= {"question": question, "image": image, "source": source, "license": license}
         return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 
@@ -160,8 +166,10 @@ class _Source:
         found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in [*others.items()][:5])
         if splits:
             wanted, found, hint = f"the split {self.settings.split}", f"splits {_listed(splits)}", "check `split`"
-        elif like := other_set(others.values()):
+        elif like := other_set(_with_image(dict.fromkeys(columns)) for columns in others.values()):
             hint = f"it looks like {like.title}: set: {like.name}"
+        elif surplus := set(chain(*(form.surplus(head) for form in self.source.forms for head in others.values()))):
+            hint = f"take out {_listed(surplus)}, or change `set`"
         return DataError(f"{self.settings.place}: {self.source.name}: looked for {wanted}; found {found}; {hint}")
 
 
@@ -214,6 +222,11 @@ def _with_image(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
 
 
+def _tidy(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which a blank text is none, as an empty one in CSV, and so is an image without bytes and path."""
+    return {name: None if is_empty(value) else value for name, value in row.items()}
+
+
 def _listed(names: set[str]) -> str:
     return one_line(", ".join(sorted(names)[:20])) or "none"
 
@@ -222,6 +235,6 @@ def _check_names(source: str, source_id: str, license: str) -> None:
     if not license:
         raise Refused("field", "license: missing", "write it into the row, or `license` into the source's settings")
     for field, name in (("source", source), ("source_id", source_id)):
-        if len(name) > MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
+        if len(name) > MAX_NAME_CHARS or not name.isprintable():
             what = f"{field} {name[:40]!r}: not a name"
             raise Refused("field", what, f"use at most {MAX_NAME_CHARS} printable characters")
