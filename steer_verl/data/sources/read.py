@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -35,9 +36,9 @@ def read_source(
 ) -> Iterator[SourceSeed | BadRow]:
     """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
-    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says; all but
-    the first are told as ``duplicate``. So the whole source is read before the first seed is given; memory does not
-    grow with it. ``tick`` is told at each row how much of the source is read, from 0 to 1.
+    Rows of one source and licence that say the same (the same question about the same pixels) are one seed, with what
+    any of them says; all but the first are told as ``duplicate``. So the whole source is read before the first seed is
+    given; memory does not grow with it. ``tick`` is told at each row how much of the source is read, from 0 to 1.
 
     Raises:
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
@@ -182,20 +183,21 @@ class _Merged:
         self.first: BadRow | None = None
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode=OFF")
-        self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
+        self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT UNIQUE, value TEXT)")
 
     def add(self, item: SourceSeed | Refused, file: str, row: int) -> bool:
         """Whether there was room for it. A seed that is there already takes over what the new one adds."""
         if isinstance(item, SourceSeed):
-            known = self._base.execute("SELECT value FROM row WHERE id = ?", (item.id,)).fetchone()
+            key = json.dumps([item.id, item.source, item.license])  # what one may not be trained on stays apart
+            known = self._base.execute("SELECT value FROM row WHERE key = ?", (key,)).fetchone()
             if known is None and self.seeds == self.limit:
                 return False
             if known is None:
                 self.seeds += 1
-                self._base.execute("INSERT INTO row (id, value) VALUES (?, ?)", (item.id, item.model_dump_json()))
+                self._base.execute("INSERT INTO row (key, value) VALUES (?, ?)", (key, item.model_dump_json()))
                 return True
             both = merged(SourceSeed.model_validate_json(known[0]), item).model_dump_json()
-            self._base.execute("UPDATE row SET value = ? WHERE id = ?", (both, item.id))
+            self._base.execute("UPDATE row SET value = ? WHERE key = ?", (both, key))
             item = Refused("duplicate", *_TWICE)
         bad = item.at(file, row)
         self.bad, self.first = self.bad + 1, self.first or bad
@@ -203,8 +205,8 @@ class _Merged:
         return True
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
-        for name, value in self._base.execute("SELECT id, value FROM row ORDER BY number"):
-            yield BadRow.model_validate_json(value) if name is None else SourceSeed.model_validate_json(value)
+        for key, value in self._base.execute("SELECT key, value FROM row ORDER BY number"):
+            yield BadRow.model_validate_json(value) if key is None else SourceSeed.model_validate_json(value)
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
