@@ -378,3 +378,12 @@ def test_a_row_of_very_many_faults_is_left_in_time(folder: Path) -> None:
     (checked,) = check_file(write_rows(folder / "rows.jsonl", [value]))
     assert len(checked.problems) == MAX_FLAWS + 1
     assert time.process_time() - began < 3
+
+
+def test_a_bad_row_takes_no_id_from_a_good_one(folder: Path) -> None:
+    file = write_rows(folder / "rows.jsonl", [row(0, images=["gone.png"]), row(0), row(0)])
+    assert [(checked.row, [p.field for p in checked.problems]) for checked in check_file(file)] == [
+        (1, ["images[0]"]),
+        (2, []),
+        (3, ["metadata.question_id"]),
+    ]
