@@ -123,7 +123,7 @@ class Pool:
 
 
 def kind_of(seed: SourceSeed, shares: ShareSettings) -> DialogueKind | None:
-    """The kind of dialogue that is to be made of a seed, if any: by its id and what its source says of it alone."""
+    """The kind of dialogue that is to be made of a seed, if any: by its id and what is said of it alone."""
     unsafe = seed.unsafe if seed.unsafe is not None else _COUNTS_AS[shares.unknown]
     lot = drawn("kind", seed.id)
     if unsafe is None:

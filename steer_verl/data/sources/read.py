@@ -125,7 +125,7 @@ class _Source:
                 self.splits.add(str(row[SPLIT]))
             else:
                 self.taken += 1
-                for item in self._row(form, table, number, Row(_with_image(_tidy(row)))):
+                for item in self._row(form, table, number, Row(_tidy(_with_image(row), form))):
                     yield table.name, number, item
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | Refused]:
@@ -224,9 +224,10 @@ def _with_image(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
 
 
-def _tidy(row: dict[str, Any]) -> dict[str, Any]:
-    """A row in which a blank text is none, as an empty one in CSV, and so is an image without bytes and path."""
-    return {name: None if is_empty(value) else value for name, value in row.items()}
+def _tidy(row: dict[str, Any], form: Form) -> dict[str, Any]:
+    """A row in which what says nothing is left out: an image, and any column that the form does not need."""
+    optional = {*row} - {*form.columns} | {"image"}
+    return {name: None if name in optional and is_empty(value) else value for name, value in row.items()}
 
 
 def _listed(names: set[str]) -> str:

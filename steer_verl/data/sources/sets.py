@@ -81,7 +81,7 @@ class Row(dict[str, Any]):
             return default
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, bool) or not isinstance(value, str | int) or is_empty(value):
             self._not(name, "an id")
         if isinstance(value, int) and value.bit_length() > 64:
             raise Refused("field", f"{name}: an integer of {value.bit_length()} bits")
