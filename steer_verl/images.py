@@ -82,7 +82,7 @@ def image_version(path: AnyPath, *, root: AnyPath | None = None) -> tuple[Path, 
     name = str(path)
     if "\0" in name:
         raise DataError(f"image {name!r}: the path holds a NUL byte; remove it")
-    if "://" in name or name.startswith("data:"):
+    if "://" in name or ";base64," in name or name.startswith("data:"):
         raise DataError(f"image {name[:80]!r}: a URL is not loaded; download the image and give its path")
     base = Path(root) if root is not None else Path()
     if root is not None and (Path(name).is_absolute() or ".." in Path(name).parts):

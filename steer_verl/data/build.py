@@ -14,6 +14,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -31,6 +32,7 @@ from steer_verl.data.licences import training_forbidden
 from steer_verl.data.ready import check_endpoints
 from steer_verl.data.seed import SourceSeed, seed_content
 from steer_verl.data.sets.assemble import SetReport, assemble
+from steer_verl.data.sets.files import IMAGES
 from steer_verl.data.sources.read import source_files
 from steer_verl.data.sources.settings import SourceSettings, SplitSettings
 from steer_verl.data.stages.agents import Agents
@@ -52,7 +54,7 @@ SEEDS, DIALOGUES = "seeds", MakeStep.name
 MANIFEST = "manifest.json"
 REPORTS = TypeAdapter(dict[str, SetReport])
 MADE_OF = ".made_of"
-"""Digest of what the sets were made of."""
+"""Digest of what the sets were made of and where, and the number of their images."""
 Rows = Callable[[], Iterable[SourceSeed]]
 
 
@@ -245,9 +247,10 @@ def _write_sets(config: BuildConfig, manifest: Manifest) -> None:
     prompt = STUDENT_FORMAT if config.student_format else None
     account = {step.step: step.model_dump(mode="json", by_alias=True) for step in manifest.steps}
     settings = [section.model_dump(mode="json") for section in (config.sets, config.duplicates)]
-    made_of = hashlib.sha256(json.dumps([__version__, prompt, settings, account]).encode()).hexdigest()
-    stamp = config.out / "sets" / MADE_OF
-    if stamp.is_file() and stamp.read_text() == made_of and _all_there(config.out / "sets"):
+    place = str(config.out.resolve())  # rl.parquet names its images by it
+    made_of = hashlib.sha256(json.dumps([__version__, prompt, settings, account, place]).encode()).hexdigest()
+    sets, stamp = config.out / "sets", config.out / "sets" / MADE_OF
+    if stamp.is_file() and stamp.read_text() == f"{made_of} {_images(sets)}" and _all_there(sets):
         return
     stamp.unlink(missing_ok=True)
     assemble(
@@ -260,11 +263,16 @@ def _write_sets(config: BuildConfig, manifest: Manifest) -> None:
         system_prompt=prompt,
         account=account,
     )
-    write_whole(stamp, made_of)
+    write_whole(stamp, f"{made_of} {_images(sets)}")
+
+
+def _images(sets: Path) -> int:
+    """How many images lie with the sets."""
+    return sum(len(files) for _, _, files in os.walk(sets / IMAGES))
 
 
 def _all_there(sets: Path) -> bool:
-    """Whether every file of the sets and every card is where it was written."""
+    """Whether every file of the sets but its images and every card is where it was written."""
     with suppress(OSError, ValueError):
         reports = {
             name: SetReport.model_validate(one, strict=False)

@@ -83,3 +83,12 @@ def _write(image: Image.Image, path: Path) -> None:
     except BaseException:
         os.unlink(fresh)
         raise
+
+
+def path_below(path: str, root: Path) -> str:
+    """An absolute path to a place below ``root``, by whatever links the two are named, as one that begins there; any
+    other as it is."""
+    if not os.path.isabs(path) or "\0" in path:
+        return path
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    return os.path.relpath(real, base) if Path(real).is_relative_to(base := os.path.realpath(root)) else path

@@ -43,6 +43,10 @@ LEAK_RATE = 0.2
 offers something, and the number of dialogues that leak nothing where none does (benchmarks/lab/worlds.py)."""
 
 RISKY_TURNS = 8
+FILES = (
+    *("pretrain.parquet", "sft.parquet", "rl_train.parquet", "rl_train_risky.parquet"),
+    *("rl_validation.jsonl", "rl_test.jsonl", "rl_test_long.jsonl", "rl_test_risky.jsonl"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,11 @@ class Sizes:
 
 
 def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
-    """Write everything below ``out``; what a finished build of the same seed and sizes wrote is left alone."""
+    """Write everything below ``out``; what a finished build of the same seed and sizes wrote there is left alone."""
     sizes = sizes or Sizes()
     stamp = out / "made_with.json"
-    made_with = json.dumps({"seed": seed, **vars(sizes), "agents": MiniAgents().names()})
-    if stamp.exists() and stamp.read_text() == made_with:
+    made_with = {"seed": seed, **vars(sizes), "agents": MiniAgents().names()}
+    if stamp.exists() and stamp.read_text() == _stamp(out, made_with):
         return out
     stamp.unlink(missing_ok=True)
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -78,8 +82,15 @@ def build(out: Path, *, seed: int = 0, sizes: Sizes | None = None) -> Path:
     write_parquet(train, out / "rl_train_risky.parquet")
     test = risky_seeds(out, Split.TEST, sizes.rl_test_risky, seed)
     _write_jsonl(out / "rl_test_risky.jsonl", map(rl_row, test))
-    stamp.write_text(made_with)
+    stamp.write_text(_stamp(out, made_with))
     return out
+
+
+def _stamp(out: Path, made_with: Mapping[str, Any]) -> str:
+    """Where it lies, as parquet names images absolutely, and which of its files are there, are a part of it."""
+    files = sorted(name for name in FILES if (out / name).is_file())
+    images = sum(1 for _ in out.rglob("*.png"))
+    return json.dumps({**made_with, "out": str(out.resolve()), "files": files, "images": images})
 
 
 def pretrain_rows(count: int, rng: random.Random) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -133,6 +134,23 @@ def test_done_is_done(built: Path, seeds: Path, monkeypatch: pytest.MonkeyPatch)
     (built / "sets" / "rl.parquet").unlink()
     build(mini_build(built, seeds))
     assert state() == before
+    shutil.rmtree(built / "sets" / "images")
+    build(mini_build(built, seeds))
+    assert state() == before and all((built / "sets" / path).is_file() for path in images_of(built))
+
+
+def images_of(out: Path) -> set[str]:
+    """Paths of the benchmark's and RL's images, as the files name them."""
+    rl = pq.read_table(out / "sets" / "rl.parquet")["images"].to_pylist()
+    bench = {row["image"] for row in lines(out / "sets" / "bench.jsonl") if row["image"]}
+    return bench | {path for paths in rl for path in paths}
+
+
+def test_a_folder_that_was_moved_is_made_whole(built: Path, seeds: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(built, tmp_path / "moved")
+    build(mini_build(out, seeds))
+    named = [path for path in images_of(out) if Path(path).is_absolute()]
+    assert named and all(Path(path).is_relative_to(out) and Path(path).is_file() for path in named)
 
 
 def _never(*_: Any, **__: Any) -> Any:
@@ -532,8 +550,6 @@ def test_two_ray_nodes_of_which_one_dies_make_the_sets_of_one_process(built: Pat
 
 def _table(out: Path, name: SetName) -> list[dict[str, Any]]:
     """Rows of a parquet file, without the absolute paths of its images."""
-    import pyarrow.parquet as pq
-
     return json.loads(
         json.dumps(pq.read_table(out / "sets" / f"{name.value}.parquet").to_pylist(), default=str).replace(str(out), "")
     )

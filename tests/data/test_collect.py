@@ -162,6 +162,45 @@ class TestSides:
             ("test", "What is the title?", True),
         ]
 
+    @pytest.mark.parametrize("named", [{"name": "own_test"}, {}])
+    @pytest.mark.parametrize("own", ["mine", ""])
+    def test_a_bench_source_is_known_by_its_name_in_the_settings(
+        self, tmp_path: Path, named: dict[str, str], own: str
+    ) -> None:
+        path = write_rows(tmp_path / "rows.jsonl", [plain(f"What is number {n}?", source=own) for n in range(20)])
+        names = (named.get("name", "plain"), "Own_test")
+        account = run(tmp_path, {"set": "plain", "path": path, **named}, bench=0, bench_sources=names)
+        assert account.sides == {"bench": 20} and {seed.source for seed in seeds(tmp_path)} == {own or names[0]}
+        (note,) = account.notes
+        assert "no seed is of Own_test" in note
+        account = run(tmp_path, {"set": "plain", "path": path}, bench=0, bench_sources=(own or "plain",))
+        assert account.sides == {"bench": 20} and not account.notes, "by what its rows say too"
+
+    def test_what_the_benchmark_does_not_claim_is_not_trained_on_either(self, tmp_path: Path) -> None:
+        for number in range(3):
+            scene(tmp_path / f"{number}.png", number)
+        told = "Which of these many colours comes first in the picture that is shown here"
+        test = [plain("What is it?", image="0.png"), plain(f"{told}?")]
+        mine = [
+            plain("What else?", image="0.png"),
+            plain(f"{told} now?"),
+            plain("Who?", image="1.png"),
+        ]
+        for row in test:
+            del row["unsafe"]
+        test.append(plain(f"{told} today?"))
+        sources = [
+            {"set": "plain", "path": write_rows(tmp_path / "mine.jsonl", mine)},
+            {"set": "plain", "path": write_rows(tmp_path / "test.jsonl", test), "name": "test"},
+        ]
+        shares = ShareSettings(unknown="leave_out")
+        account = run(tmp_path, *sources, shares=shares, bench=0, bench_sources=("test",))
+        assert account.rejected == {"benchmark_image": 1, "near_duplicate": 1, "not_claimed": 2}
+        assert [(seed.question, seed.source) for seed in seeds(tmp_path)] == [
+            ("Who?", "plain"),
+            (f"{told} today?", "test"),
+        ], "and an unclaimed row takes no place of a claimed one"
+
     def test_kind_and_side_stay_when_other_rows_come(self, tmp_path: Path) -> None:
         rows = [plain(f"What is number {n} of them?", unsafe=n % 2 == 0, image=f"{n % 20}.png") for n in range(200)]
         for number in range(25):
@@ -174,6 +213,39 @@ class TestSides:
         after = {seed.id: seed for seed in seeds(tmp_path)}
         assert account.kept == 202 and {name: after[name] for name in before} == before
         assert seeds(tmp_path)[0].question == "Entirely new?"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+class TestOneContentOfSeveralOrigins:
+    """The same question about the same pixels, in rows of several sources or licences."""
+
+    def test_an_open_licence_takes_nothing_from_a_closed_one(self, tmp_path: Path, order: int) -> None:
+        rows = [
+            plain("What?", source="web", license="CC0-1.0"),
+            plain("What?", source="nc", license="CC-BY-NC-4.0", answer="A cup.", facts={"shows": "a cup"}),
+        ]
+        path = write_rows(tmp_path / "rows.jsonl", rows[::order])
+        account = run(tmp_path, {"set": "plain", "path": path})
+        (seed,) = seeds(tmp_path)
+        first = rows[::order][0]
+        found = (seed.source, seed.license, seed.answer, seed.facts)
+        assert found == (first["source"], first["license"], first.get("answer", ""), first.get("facts", {}))
+        assert account.rejected == {"duplicate": 1}
+
+    def test_a_row_of_the_benchmark_comes_first(self, tmp_path: Path, order: int) -> None:
+        rows = [plain(f"What is {n}?", source=source) for n in range(9) for source in ("web", "heldout")]
+        path = write_rows(tmp_path / "rows.jsonl", rows[::order])
+        account = run(tmp_path, {"set": "plain", "path": path}, bench=0, bench_sources=("heldout",))
+        assert account.sides == {"bench": 9} and account.rejected == {"duplicate": 9}
+
+    def test_what_one_of_them_calls_unsafe_is_unsafe(self, tmp_path: Path, order: int) -> None:
+        said: list[dict[str, Any]] = [{"unsafe": False}, {"unsafe": True, "license": "no training"}, {"unsafe": None}]
+        sources = [
+            {"set": "plain", "path": write_rows(tmp_path / f"{n}.jsonl", [plain("What?", **more)])}
+            for n, more in enumerate(said)
+        ]
+        account = run(tmp_path, *sources[::order], shares=ShareSettings(benign_of_unsafe=0, red_team=0, obfuscated=1))
+        assert [seed.unsafe for seed in seeds(tmp_path)] == [True] and account.kinds == {"obfuscated": 1}
 
 
 class TestKinds:

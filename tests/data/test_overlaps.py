@@ -212,6 +212,17 @@ def test_an_image_saved_in_another_format_or_size_is_known(folder: Path) -> None
     assert told[0]["what"] == told[1]["what"] == "an image that looks like that of row 1 of sft.jsonl"
 
 
+def test_a_builds_dialogues_share_a_seed_by_its_content_and_not_by_an_id_that_the_source_repeats(folder: Path) -> None:
+    names = [f"{n}" * 24 for n in range(2)]
+    rows = [row(f"{names[0]}/benign", turns=2, source="s", source_id="7")]
+    one = write_rows(folder / "one.jsonl", rows)
+    for name, said in ((names[1], 0), (names[0], 1)):
+        value = row(f"{name}/obfuscated", turns=2, images=["b.png"], source="s", source_id="7")
+        other = write_rows(folder / "other.jsonl", [changed(value, "question.0.content", "<image>Whose is this hat?")])
+        result = steer_check(one, other)
+        assert result.exit_code == said and (f"{name} is the source of row 1 of one.jsonl" in result.output) == said
+
+
 def test_files_of_one_name_are_told_apart_and_a_number_without_a_source_is_nobodys(folder: Path) -> None:
     (folder / "old").mkdir()
     asked = ["<image>What is on the table?", "<image>Who sits at the window?"]

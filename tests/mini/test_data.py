@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -71,6 +73,19 @@ def test_pictures_are_whole(folder):
 def test_seeds_that_students_are_measured_on_never_change(folder, split, digest):
     """Figures of different versions are compared on them; a change is a new benchmark, not an edit."""
     assert hashlib.sha256((folder / f"rl_{split}.jsonl").read_bytes()).hexdigest().startswith(digest)
+
+
+def test_what_is_missing_or_was_moved_is_made_again(folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    build(moved, seed=3, sizes=SMALL)
+    for name in ("rl_train", "rl_train_risky"):
+        images = [path for row in rows(moved / f"{name}.parquet") for path in row["images"]]
+        assert images and all(Path(path).is_relative_to(moved) and Path(path).is_file() for path in images)
+    (moved / "sft.parquet").unlink()
+    image = next((moved / "images").iterdir())
+    image.unlink()
+    build(moved, seed=3, sizes=SMALL)
+    assert (moved / "sft.parquet").read_bytes() == (folder / "sft.parquet").read_bytes() and image.is_file()
 
 
 def test_build_is_idempotent_and_depends_on_the_seed(folder, tmp_path):

@@ -7,7 +7,7 @@
     folder/account.json     Collected: the counts, and what the two were made of
 
 A run that is killed begins again. Kind and set of a seed are drawn by hashes: they do not depend on other rows, but for
-those about images that are nearly the same.
+those of the same content or about images that are nearly the same.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from steer_verl.text import clock_text
 from steer_verl.types import Record
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
-VERSION = 2
+VERSION = 3
 """Of what this code makes of the same files: another one makes the seeds anew."""
 FAULTS = ("file", "line", "field", "text", "image")
 """Reasons to look at one's files; rows that are left out for others are as they should be."""
@@ -108,10 +108,10 @@ def collect(
         (folder / ACCOUNT).unlink(missing_ok=True)
         clusters = Clusters(duplicates.look_bits)
         pool, found = Pool(splits, kinds, duplicates, clusters), SourceImages(ImageStore(images), clusters.see)
-        for item in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
-            pool.add(item)
+        for item, name in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
+            pool.add(item, name)
         made = {"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
-        account = _write(folder, pool.deal()).model_copy(update=made)
+        account = _write(folder, pool.deal(), sorted(pool.missing)).model_copy(update=made)
         write_whole(folder / ACCOUNT, account.model_dump_json(indent=1) + "\n")
     for note in account.notes:
         _say(console, note)
@@ -131,7 +131,8 @@ def read_seeds(folder: Path) -> Iterator[SourceSeed]:
 
 def _read(
     sources: Sequence[SourceSettings], images: SourceImages, console: Console | None
-) -> Iterator[SourceSeed | BadRow]:
+) -> Iterator[tuple[SourceSeed | BadRow, str]]:
+    """Rows, each with its source's name in the settings."""
     sizes = [1 + sum(file.stat().st_size for file in source_files(source)) for source in sources]
     began = said = time.monotonic()
     rows = 0
@@ -146,17 +147,17 @@ def _read(
                 left = clock_text((now - began) * (1 - done) / max(done, 1e-6))
                 _say(console, f"seeds: {rows:,} rows read · {done:.0%} · about {left} left")
 
-        yield from read_source(source, images, tick)
+        yield from ((item, source.name or source.set) for item in read_source(source, images, tick))
 
 
-def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[SourceSeed | BadRow]:
+def _handed_in(rows: Rows, images: Path, clusters: Clusters) -> Iterator[tuple[SourceSeed | BadRow, str]]:
     for item in rows():
         if isinstance(item, SourceSeed) and item.image and not clusters.has(item.image):
             clusters.see(item.image, load_image(item.image, root=images))
-        yield item
+        yield item, ""
 
 
-def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
+def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow], missing: Sequence[str]) -> Collected:
     reasons, kinds, sides, licenses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     faults = list[BadRow]()
     with atomic(folder / SEEDS) as seeds, atomic(folder / LEFT_OUT) as left_out:
@@ -176,12 +177,16 @@ def _write(folder: Path, dealt: Iterable[SourceSeed | BadRow]) -> Collected:
         rejected=dict(sorted(reasons.items())),
         kinds=dict(sorted(kinds.items())),
         sides=dict(sorted(sides.items())),
-        notes=tuple(_notes(reasons, licenses, faults)),
+        notes=tuple(_notes(reasons, licenses, faults, missing)),
         digest=_digest_of(folder / SEEDS),
     )
 
 
-def _notes(reasons: Mapping[str, int], licenses: Mapping[str, int], faults: Sequence[BadRow]) -> Iterator[str]:
+def _notes(
+    reasons: Mapping[str, int], licenses: Mapping[str, int], faults: Sequence[BadRow], missing: Sequence[str]
+) -> Iterator[str]:
+    if missing:
+        yield f"no seed is of {listed(missing)}, named in splits.bench_sources; check the spelling"
     if faults:
         count = sum(reasons.get(reason, 0) for reason in FAULTS)
         yield f"{count} rows have faults ({LEFT_OUT} has them all); the first: {faults[0]}"

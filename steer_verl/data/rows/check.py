@@ -153,6 +153,7 @@ class _FileCheck:
             flaws = first_flaws((*flaws, *spelled))
         if flaws:
             return self._bad(found, flaws, tokens)
+        self._rows_by_id[row.told.id] = found.row  # of good rows alone: a bad one takes no id from a good one
         return Checked(found.row, found.size, record=row, images=tuple(opened), tokens=tokens)
 
     def _bad(self, found: _Found, flaws: Iterable[Flaw], tokens: int = 0) -> Checked:
@@ -180,7 +181,7 @@ class _FileCheck:
             if said.role == "user" and len(said.text) > self.rules.max_turn_chars:
                 what = f"{len(said.text)} characters, more than {self.rules.max_turn_chars}"
                 yield Flaw(f"{said.field}.content", what, "shorten it or raise --max-chars")
-        if (first := self._rows_by_id.setdefault(told.id, number)) != number:
+        if first := self._rows_by_id.get(told.id):
             yield Flaw(told.id_field, f"{told.id!r} is row {first}'s already", "give each row its own id")
         if told.form != "bench" and forbids_training(told.source, told.license):
             what = f"rows of {told.source!r} ({told.license or 'its own licence'}) may not be trained on"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from steer_verl.data.image_store import Look, look, pixel_digest
+from steer_verl.data.image_store import Look, look, path_below, pixel_digest
 from steer_verl.data.rows.flaws import Flaw
 from steer_verl.errors import DataError
 from steer_verl.images import Change, image_and_changes
@@ -50,8 +50,7 @@ class Images:
         if self.root is None or self.trusted:
             path = os.path.join(self.root or "", image)
             return self._opened(path, None, os.path.abspath(path))
-        absolute = [root for root in (self.root.absolute(), self.root.resolve()) if Path(image).is_relative_to(root)]
-        path = os.path.relpath(image, absolute[0]) if absolute else image
+        path = path_below(image, self.root)
         return self._opened(path, self.root, str((self.root / path).absolute()))
 
     def _opened(self, source: str | bytes, root: Path | None, name: str) -> Opened | Flaw:

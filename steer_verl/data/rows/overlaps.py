@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from steer_verl.data.rows.schema import Told, plain_words
 from steer_verl.data.sources.settings import DuplicateSettings
 
 HINT = "take it out of one of the two files"
+_BUILT = re.compile(r"([0-9a-f]{24})/")
+"""A dialogue's id by ``steer data build``: it begins with the digest of its seed's content."""
 
 
 class Overlaps:
@@ -35,16 +38,15 @@ class Overlaps:
         item = Item(f"{len(self._forms)}:{checked.row}", plain_words(told.asked), "+".join(looks))
         flaw = next(self._shared(file, told, checked.images, item), None)
         self._index.add(item)
-        ids = [("id", told.id), *([("source", told.source, told.source_id)] if told.source and told.source_id else [])]
-        for key in (*ids, *looks, *(image.pixels for image in checked.images)):
+        for key in (("id", told.id), ("source", _source(told)), *looks, *(image.pixels for image in checked.images)):
             self._first.setdefault(key, (file, checked.row))
         return () if flaw is None else (Problem.of(flaw, file, checked.row),)
 
     def _shared(self, file: Path, told: Told, images: Iterable[Opened], item: Item) -> Iterator[Flaw]:
         if other := self._elsewhere(file, ("id", told.id)):
             yield Flaw("id", f"{told.id!r} is {other} too", HINT)
-        if other := self._elsewhere(file, ("source", told.source, told.source_id)):
-            yield Flaw("source_id", f"{told.source}:{told.source_id} is the source of {other} too", HINT)
+        if (source := _source(told)) and (other := self._elsewhere(file, ("source", source))):
+            yield Flaw("source_id", f"{source} is the source of {other} too", HINT)
         if like := len(self._forms) > 1 and self._index.first_like(item):
             number, _, row = like.partition(":")  # of another file if any row of one is alike: those came first
             if (found := list(self._forms)[int(number) - 1]) != file:
@@ -69,6 +71,13 @@ class Overlaps:
         """The first row of another file that has this, in words."""
         found, row = self._first.get(key, (file, 0))
         return "" if found == file else f"row {row} of {_name(found, file)}"
+
+
+def _source(told: Told) -> str:
+    """What a row was made of; empty where it does not say. A build's ids tell it, where a source's own may repeat."""
+    if built := _BUILT.match(told.id):
+        return built[1]
+    return f"{told.source}:{told.source_id}" if told.source and told.source_id else ""
 
 
 def _name(file: Path, other: Path) -> str:

@@ -141,7 +141,7 @@ def _marks(made: Made) -> Iterator[tuple[What, str]]:
     """What no two sets may both hold of a dialogue; a perturbed image brings along the one that it was made of."""
     seed, change = made.seed, Facts.of(made.seed.facts).perturbation
     yield "id", seed.id
-    yield "seed", f"{seed.source}:{seed.source_id}" if seed.source_id else seed.id
+    yield "seed", seed.id.rpartition("/")[0] or seed.id  # its content's; other rows may have the same source_id
     yield from (("image", name) for name in _images(made))
     if change and change.original:
         yield "image", change.original

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from steer_verl.data.image_store import ImageStore
-from steer_verl.data.sources.sets import Refused
+from steer_verl.data.image_store import ImageStore, path_below
+from steer_verl.data.sources.sets import Refused, is_empty
 from steer_verl.errors import DataError
 from steer_verl.images import decode_image, load_image, plain_image, resolve_image
 
@@ -22,17 +23,18 @@ class SourceImages:
         self.folders: set[Path] = set()
         """Where rows have looked for their images."""
 
-    def find(self, value: Any, root: Path, near: str, name: str) -> str | None:
+    def find(self, value: Any, root: Path, places: Sequence[str], name: str) -> str | None:
         """The path in the store of a row's image; ``None`` when the row has none; Refused: broken, hostile, no image.
 
         ``value`` is as in :class:`~steer_verl.data.sources.sets.Draft`. No path leaves ``root``, an absolute one
-        neither; it may begin in ``near`` too, the table's folder. ``name`` stands in errors where there is no path.
+        neither; it begins in the first of ``places``, folders below ``root``, where it is there. ``name`` stands in
+        errors where there is no path.
         """
+        if is_empty(value):
+            return None
         if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
             name = str(value.get("path") or name)
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if value is None:
-            return None
         paths = value if isinstance(value, tuple) else (value,)
         try:
             if isinstance(value, bytes):
@@ -40,7 +42,7 @@ class SourceImages:
             elif isinstance(value, Image.Image):
                 image = plain_image(value, name)
             elif all(isinstance(path, str) for path in paths):
-                image = load_image(self._file(paths, root, near))
+                image = load_image(self._file(paths, root, places))
             else:
                 raise Refused("image", f"image: a {type(value).__name__}", "give a path, or the bytes of an image file")
         except DataError as error:
@@ -51,17 +53,13 @@ class SourceImages:
         self._seen(path, image)
         return path
 
-    def _file(self, paths: tuple[str, ...], root: Path, near: str) -> Path:
-        """The first that is there, below the root, the table's folder or one between; else the first one's fault."""
-        faults, between = [], [place for place in map(str, (Path(near), *Path(near).parents)) if place != "."]
-        for path in paths:
-            if Path(path).is_relative_to(root.absolute()):
-                path = str(Path(path).relative_to(root.absolute()))
-            below = [] if Path(path).is_absolute() else [f"{place}/{path}" for place in between]
-            for place in [path, *below]:
-                self.folders.add((root / place).parent)
-                try:
-                    return resolve_image(place, root=root)
-                except DataError as error:
-                    faults.append(error)
+    def _file(self, paths: tuple[str, ...], root: Path, places: Sequence[str]) -> Path:
+        """The first that is there; else the first one's fault."""
+        faults = []
+        for path in (path_below(os.path.join(place, path), root) for path in paths for place in places):
+            self.folders.add((root / path).parent)
+            try:
+                return resolve_image(path, root=root)
+            except DataError as error:
+                faults.append(error)
         raise faults[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from steer_verl.data.sources.hub import hub_tables, is_saved, saved_tables
 from steer_verl.data.sources.images import SourceImages
 from steer_verl.data.sources.questions import clean_answer, clean_question, plain_text
 from steer_verl.data.sources.registry import SETS, form_of, other_set
-from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row
+from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row, is_empty
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.sources.tables import Table, file_tables, tables_in
 from steer_verl.errors import DataError
@@ -34,9 +36,9 @@ def read_source(
 ) -> Iterator[SourceSeed | BadRow]:
     """The seeds of a source in the order of its rows, and an account of every row that makes none.
 
-    Rows that say the same (the same question about the same pixels) are one seed, with what any of them says; all but
-    the first are told as ``duplicate``. So the whole source is read before the first seed is given; memory does not
-    grow with it. ``tick`` is told at each row how much of the source is read, from 0 to 1.
+    Rows of one source and licence that say the same (the same question about the same pixels) are one seed, with what
+    any of them says; all but the first are told as ``duplicate``. So the whole source is read before the first seed is
+    given; memory does not grow with it. ``tick`` is told at each row how much of the source is read, from 0 to 1.
 
     Raises:
         DataError: the source is not there, its columns are another set's, or no row of it makes a seed.
@@ -78,15 +80,19 @@ class _Source:
         count = len(tables) if isinstance(tables, list) else 1
         for place, table in enumerate(tables):
             try:
-                heads = [_with_image(dict.fromkeys(head)) for head in table.heads()]
-                columns, form = set(chain(*heads)) - {KEY}, form_of(self.source, heads)
+                heads = table.heads()
+                columns = set(chain(*heads)) - {KEY}
+                form = form_of(self.source, [_with_image(dict.fromkeys(head)) for head in heads])
                 if form is None:
                     others[table.name] = columns
-                elif asked not in (None, table.origin.split) and SPLIT not in columns:
-                    splits.add(table.origin.split)
-                else:
+                    continue
+                has = form.splits or (table.origin.split,)
+                if asked in (None, *has) or SPLIT in columns:
                     fitting += 1
+                    table.origin = replace(table.origin, split=asked or table.origin.split)
                     yield from self._rows(form, table, min(place, count - 1), count)
+                else:
+                    splits.update(has)
             except Refused as refused:
                 yield table.name, 0, refused
         if (splits and not self.taken) or (others and not fitting):
@@ -119,7 +125,7 @@ class _Source:
                 self.splits.add(str(row[SPLIT]))
             else:
                 self.taken += 1
-                for item in self._row(form, table, number, Row(_with_image(row))):
+                for item in self._row(form, table, number, Row(_tidy(_with_image(row), form))):
                     yield table.name, number, item
 
     def _row(self, form: Form, table: Table, number: int, row: Row) -> Iterator[SourceSeed | Refused]:
@@ -140,7 +146,8 @@ class _Source:
 
     def _seed(self, draft: Draft, unsafe: bool | None, table: Table, number: int) -> SourceSeed:
         question = clean_question(draft.question, self.settings.max_chars)
-        source = draft.source or self.settings.name or self.source.name
+        names = (draft.source, self.settings.name or "", self.source.name)
+        source = next(name.strip() for name in names if name.strip())
         license = one_line(draft.license or self.settings.license or self.source.license)
         _check_names(source, draft.source_id, license)
         clean = {"answer": clean_answer(draft.answer), "category": plain_text(draft.category), "unsafe": unsafe}
@@ -149,9 +156,9 @@ class _Source:
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
-        if draft.image is None and self.source.pictured:
+        image = self.images.find(draft.image, table.root, table.places, f"{table.name} row {number}")
+        if image is None and self.source.pictured:
             raise Refused("image", "image: none", "every row of this set has one: fetch the file again")
-        image = self.images.find(draft.image, table.root, table.near, f"{table.name} row {number}")
         clean |= {"question": question, "image": image, "source": source, "license": license}
         return SourceSeed(id=seed_id(question, image), **(vars(draft) | clean))
 
@@ -160,8 +167,10 @@ class _Source:
         found = "; ".join(f"{name}: columns {_listed(columns)}" for name, columns in [*others.items()][:5])
         if splits:
             wanted, found, hint = f"the split {self.settings.split}", f"splits {_listed(splits)}", "check `split`"
-        elif like := other_set(others.values()):
+        elif like := other_set(_with_image(dict.fromkeys(columns)) for columns in others.values()):
             hint = f"it looks like {like.title}: set: {like.name}"
+        elif surplus := set(chain(*(form.surplus(head) for form in self.source.forms for head in others.values()))):
+            hint = f"take out {_listed(surplus)}, or change `set`"
         return DataError(f"{self.settings.place}: {self.source.name}: looked for {wanted}; found {found}; {hint}")
 
 
@@ -174,20 +183,21 @@ class _Merged:
         self.first: BadRow | None = None
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode=OFF")
-        self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, id TEXT UNIQUE, value TEXT)")
+        self._base.execute("CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT UNIQUE, value TEXT)")
 
     def add(self, item: SourceSeed | Refused, file: str, row: int) -> bool:
         """Whether there was room for it. A seed that is there already takes over what the new one adds."""
         if isinstance(item, SourceSeed):
-            known = self._base.execute("SELECT value FROM row WHERE id = ?", (item.id,)).fetchone()
+            key = json.dumps([item.id, item.source, item.license])  # what one may not be trained on stays apart
+            known = self._base.execute("SELECT value FROM row WHERE key = ?", (key,)).fetchone()
             if known is None and self.seeds == self.limit:
                 return False
             if known is None:
                 self.seeds += 1
-                self._base.execute("INSERT INTO row (id, value) VALUES (?, ?)", (item.id, item.model_dump_json()))
+                self._base.execute("INSERT INTO row (key, value) VALUES (?, ?)", (key, item.model_dump_json()))
                 return True
             both = merged(SourceSeed.model_validate_json(known[0]), item).model_dump_json()
-            self._base.execute("UPDATE row SET value = ? WHERE id = ?", (both, item.id))
+            self._base.execute("UPDATE row SET value = ? WHERE key = ?", (both, key))
             item = Refused("duplicate", *_TWICE)
         bad = item.at(file, row)
         self.bad, self.first = self.bad + 1, self.first or bad
@@ -195,8 +205,8 @@ class _Merged:
         return True
 
     def __iter__(self) -> Iterator[SourceSeed | BadRow]:
-        for name, value in self._base.execute("SELECT id, value FROM row ORDER BY number"):
-            yield BadRow.model_validate_json(value) if name is None else SourceSeed.model_validate_json(value)
+        for key, value in self._base.execute("SELECT key, value FROM row ORDER BY number"):
+            yield BadRow.model_validate_json(value) if key is None else SourceSeed.model_validate_json(value)
 
 
 def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
@@ -214,6 +224,12 @@ def _with_image(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
 
 
+def _tidy(row: dict[str, Any], form: Form) -> dict[str, Any]:
+    """A row in which what says nothing is left out: an image, and any column that the form does not need."""
+    optional = {*row} - {*form.columns} | {"image"}
+    return {name: None if name in optional and is_empty(value) else value for name, value in row.items()}
+
+
 def _listed(names: set[str]) -> str:
     return one_line(", ".join(sorted(names)[:20])) or "none"
 
@@ -222,6 +238,6 @@ def _check_names(source: str, source_id: str, license: str) -> None:
     if not license:
         raise Refused("field", "license: missing", "write it into the row, or `license` into the source's settings")
     for field, name in (("source", source), ("source_id", source_id)):
-        if len(name) > MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
+        if len(name) > MAX_NAME_CHARS or not name.isprintable():
             what = f"{field} {name[:40]!r}: not a name"
             raise Refused("field", what, f"use at most {MAX_NAME_CHARS} printable characters")

@@ -81,11 +81,11 @@ class Row(dict[str, Any]):
             return default
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        if isinstance(value, bool) or not isinstance(value, str | int) or is_empty(value):
             self._not(name, "an id")
         if isinstance(value, int) and value.bit_length() > 64:
             raise Refused("field", f"{name}: an integer of {value.bit_length()} bits")
-        return str(value)
+        return str(value).strip()
 
     def flag(self, name: str, yes: str = "yes", no: str = "no") -> bool | None:
         """A boolean, or one of two words; ``None`` for a null or missing one."""
@@ -118,6 +118,13 @@ class Row(dict[str, Any]):
         value = self.get(name)
         found = repr(value[:40]) if isinstance(value, str | bytes) else f"a {type(value).__name__}"
         raise Refused("field", f"{name}: " + ("missing" if value is None else f"{found} is not {wanted}"))
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: null, a blank text, or an image with neither bytes nor path."""
+    if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
+        return all(map(is_empty, value.values()))
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,8 @@ class Form:
     """Read where they are there."""
     exact: bool = False
     """Any further column is a mistake."""
+    splits: tuple[str, ...] = ()
+    """Those that every table of it has rows of; empty where a table's name says which one it is."""
 
     @property
     def wanted(self) -> str:
@@ -170,8 +179,12 @@ class Form:
 
     def fits(self, found: Iterable[str]) -> bool:
         """Whether these columns are its own."""
-        columns = set(found) - {KEY}
-        return columns.issuperset(self.columns) and not (self.exact and columns - {*self.columns, *self.more})
+        columns = set(found)
+        return columns.issuperset(self.columns) and not self.surplus(columns)
+
+    def surplus(self, found: Iterable[str]) -> set[str]:
+        """Of these columns those that should not be there."""
+        return set(found) - {*self.columns, *self.more, KEY} if self.exact else set()
 
 
 @dataclass(frozen=True)

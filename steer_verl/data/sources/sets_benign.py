@@ -54,7 +54,7 @@ _ALIGN_ANYTHING = Form(("image", "question", "response_1", "response_2", "overal
 
 def _plain(row: Row, origin: Origin) -> Iterator[Draft]:
     """One question a line: only the question must be there, and the licence, here or in the settings."""
-    if unknown := sorted(set(row) - {*_PLAIN.columns, *_PLAIN.more, KEY}):
+    if unknown := sorted(_PLAIN.surplus(row)):
         raise Refused("field", f"{unknown[0]}: unknown key", "remove it, or put it into facts")
     facts = row.get("facts")
     if not (facts is None or isinstance(facts, dict)):
@@ -67,7 +67,7 @@ def _plain(row: Row, origin: Origin) -> Iterator[Draft]:
 _PLAIN = Form(
     ("question",),
     _plain,
-    ("image", "unsafe", "category", "answer", "source", "source_id", "license", "facts"),
+    ("image", "file_name", "unsafe", "category", "answer", "source", "source_id", "license", "facts", "split"),
     exact=True,
 )
 

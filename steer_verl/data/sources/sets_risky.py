@@ -83,7 +83,7 @@ _PHRASED = {"SD": "Rephrased Question(SD)", "SD_TYPO": "Rephrased Question", "TY
 def _mm_safetybench_authors(row: Row, origin: Origin) -> Iterator[Draft]:
     """A JSON file for each scenario, an object for each question; its three images lie below imgs/."""
     scenario, name = origin.file.lstrip("0123456789-"), row.ident(KEY)
-    for split in [origin.split] if origin.split in _PHRASED else _PHRASED:
+    for split in [origin.split] if origin.split in _PHRASED else _PHRASED:  # all, where none is asked for
         below = [f"{origin.file}/{split}/{name}.{suffix}" for suffix in ("jpg", "png")]
         places = tuple(f"{folder}{path}" for folder in ("imgs/", "") for path in below)
         yield Draft(row.text(_PHRASED[split]), places, True, scenario, source_id=f"{scenario}/{split}/{name}")
@@ -190,7 +190,11 @@ RISKY = (
         "CC-BY-NC-4.0",
         (
             Form(("id", "question", "image"), _mm_safetybench),
-            Form(("Question", "Rephrased Question", "Rephrased Question(SD)"), _mm_safetybench_authors),
+            Form(
+                ("Question", "Rephrased Question", "Rephrased Question(SD)"),
+                _mm_safetybench_authors,
+                splits=tuple(_PHRASED),
+            ),
         ),
         images="imgs",
     ),

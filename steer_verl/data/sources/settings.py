@@ -112,8 +112,8 @@ class SplitSettings(Settings):
     rl: Weight = 0.2
     bench: Weight = 0.1
     bench_sources: tuple[str, ...] = ()
-    """Sources that serve the benchmark alone, all of their seeds: public test sets are never trained on, and neither
-    are other sources' seeds about their images."""
+    """Sources, by their name (or set) in the settings or in rows, that serve the benchmark alone, all of their seeds:
+    public test sets are never trained on, and neither are other sources' seeds about their images."""
 
     @model_validator(mode="after")
     def _some(self) -> SplitSettings:

@@ -45,8 +45,8 @@ class Table(ABC):
     origin: Origin
     root: Path
     """Folder that no path of an image may leave."""
-    near: str = ""
-    """The table's own folder below ``root``, where its images may lie too."""
+    places: tuple[str, ...] = ("",)
+    """Folders below ``root`` in which the paths of images may begin; the first where an image is there counts."""
     part: float = field(default=0.0, init=False)
     """How much of it is read, from 0 to 1."""
 
@@ -196,8 +196,10 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
     tables = []
     for file, origin in zip(taken, origins, strict=True):
         own = file.absolute().parent
-        near = str(own.relative_to(root)) if own != root and own.is_relative_to(root) else ""
-        tables.append(kinds.get(file.suffix.lower(), JsonTable)(str(file), origin, root, near))
+        below = own.relative_to(root) if own.is_relative_to(root) else Path()
+        places = tuple(str(place) for place in (below, *below.parents))  # the nearest first
+        places = places[::-1] if settings.images else places
+        tables.append(kinds.get(file.suffix.lower(), JsonTable)(str(file), origin, root, places))
     return tables
 
 

@@ -37,10 +37,12 @@ def question_drafts(source: SourceSettings, work: Path) -> Iterator[Draft]:
     Raises:
         DataError: the set is not there, its columns are another set's, or no row of it can be asked.
     """
-    store = ImageStore(work.absolute())
+    store, asked = ImageStore(work.absolute()), set[str]()
     for found in read_source(source, SourceImages(store)):
         if isinstance(found, SourceSeed):
-            yield _asked(found, source.place, store.folder)
+            if found.id not in asked:  # a file may have the same question under several licences
+                yield _asked(found, source.place, store.folder)
+            asked.add(found.id)
         elif found.reason not in ("other_form", "duplicate"):
             yield _refused(found, source.unsafe)
 

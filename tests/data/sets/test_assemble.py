@@ -147,6 +147,12 @@ def test_what_one_set_has_no_later_one_gets(images: Path) -> None:
     assert [reports[name].kept for name in SetName] == [2, 1, 1]
 
 
+def test_rows_that_share_an_id_of_their_source_are_different_seeds(images: Path) -> None:
+    rows = [seed(f"{n}/red_team", source_id="7") for n in range(6)]
+    reports = put_together(images, rows[:2], rows[2:4], rows[4:])
+    assert [report.kept for report in reports.values()] == [2, 2, 2]
+
+
 def test_a_dialogue_stands_once_in_its_set(images: Path) -> None:
     """By its content: the same words, or nearly, about the same image; other images make another dialogue."""
     words = "a wooden box with a brass lid and two iron hinges stands beside the third lamp from the door"

@@ -178,8 +178,10 @@ def test_mm_safetybench_as_its_authors_have_it(tmp_path: Path) -> None:
             ("Illegal_Activitiy/TYPO/0", "The bottom shows a box."),
         ]
         assert all(seed.unsafe and seed.category == "Illegal_Activitiy" for seed in seeds) and bad.reason == "field"
-    (one,), _ = read(tmp_path, set="mm_safetybench", path=path, split="SD_TYPO")
-    assert one.source_id == "Illegal_Activitiy/SD_TYPO/0"
+        (one,), _ = read(tmp_path, set="mm_safetybench", path=place, split="SD_TYPO")
+        assert one.source_id == "Illegal_Activitiy/SD_TYPO/0"
+        with pytest.raises(DataError, match="looked for the split Text_only; found splits SD, SD_TYPO, TYPO"):
+            read(tmp_path, set="mm_safetybench", path=place, split="Text_only")
 
 
 def test_vlsbench_and_its_picture_folder(tmp_path: Path) -> None:
