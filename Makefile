@@ -14,7 +14,7 @@ demo: env  ## data, SFT, GRPO and evaluation of the miniature student; goes on w
 	@STEER_CPU=1 $(BIN)/steer demo
 
 test: lint  ## style, types and the whole suite, two real GRPO steps included
-	@STEER_CPU=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@STEER_CPU=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env  ## style, types, and the one direction of imports
 	@$(BIN)/ruff check .

@@ -41,7 +41,7 @@ EXTRAS = {
         "playwright>=1.45,<2",
         "pytest>=8",
         "pytest-asyncio>=0.24",
-        "pytest-xdist>=3.6",
+        "pytest-xdist>=3.7",
         "ruff>=0.6",
         "types-PyYAML",
     ],
