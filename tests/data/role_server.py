@@ -108,8 +108,9 @@ def endpoint(server: FaultServer, **settings: Any) -> EndpointConfig:
 
 
 def number_of(body: Body) -> int:
-    """A number that depends on what a request says, less its secret id."""
-    text = prompt_text(body).rpartition("\n\nReply with the JSON object")[0] or prompt_text(body)
+    """A number that depends on what a request says, less its secret id and a complaint of an earlier reply."""
+    text = re.sub(r"\n\nYour last reply could not be used: [^.]*\.", "", prompt_text(body))
+    text = text.rpartition("\n\nReply with the JSON object")[0] or text
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 

@@ -297,6 +297,6 @@ def test_what_is_looked_at_of_an_error_is_little() -> None:
 def test_looking_for_the_key_takes_linear_time(flood: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTOR_KEY", KEY)
     secret, text = Secret("TUTOR_KEY"), flood * (MAX_BODY // len(flood))
-    start = time.perf_counter()
+    start = time.process_time()
     assert secret.struck_out(text) == text
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
