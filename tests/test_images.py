@@ -36,6 +36,9 @@ from steer_verl.images import (
 from tests.data.samples import picture
 from tests.odd_images import BIG, SIZE, decoded, scene, write_odd_images
 
+DOORS = [load_image, seen_image, seen_size, image_and_changes, image_uri, image_bytes, partial(preview_uri, side=20)]
+"""Every way to an image file."""
+
 
 def pixel(image: Image.Image, x: int, y: int) -> tuple[int, int, int]:
     red, green, blue = image.convert("RGB").getpixel((x, y))  # type: ignore[misc]
@@ -203,10 +206,7 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("looks", range(0, 6))
-@pytest.mark.parametrize(
-    "door",
-    [load_image, seen_image, seen_size, image_and_changes, image_uri, image_bytes, partial(preview_uri, side=20)],
-)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_file_that_goes_away_meanwhile_is_told_as_one_that_was_never_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Callable[[Path], object], looks: int
 ) -> None:
@@ -234,10 +234,7 @@ def test_a_file_that_goes_away_meanwhile_is_told_as_one_that_was_never_there(
 
 
 @pytest.mark.parametrize("refuses", ["resolve", "stat", "open", "read_bytes"])
-@pytest.mark.parametrize(
-    "door",
-    [load_image, seen_image, seen_size, image_and_changes, image_uri, image_bytes, partial(preview_uri, side=20)],
-)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_the_system_refuses_is_neither_missing_nor_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Callable[[Path], object], refuses: str
 ) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_verl.errors import ConfigError
+from steer_verl.errors import ConfigError, disk_error
 from steer_verl.settings_error import plain_name
 from steer_verl.settings_file import place_in_yaml
 
@@ -51,7 +51,9 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
             f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
             "value in quotes if it holds more than letters and digits"
         ) from None
-    except (YAMLError, UnicodeDecodeError, OSError) as error:  # of this yaml, or of another that it names
+    except OSError as error:
+        raise ConfigError(str(disk_error(error, what="read"))) from None
+    except (YAMLError, UnicodeDecodeError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
         raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException) as error:

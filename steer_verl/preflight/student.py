@@ -125,9 +125,7 @@ def _openings(config: Any, source: str) -> Iterator[str]:
 
 
 def _measured(measure: Callable[[dict[str, Any]], int], number: int, row: dict[str, Any]) -> int:
-    """Raises:
-    DataError: verl or the chat template cannot make an opening turn of the row.
-    """
+    """Tokens of a row's opening turn; raises DataError where verl or the chat template can make none of it."""
     try:
         return measure(row)
     except DataError as error:
