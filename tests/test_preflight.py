@@ -189,6 +189,11 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["custom_sampler.name=SteerReplayBufferAsync"],
     ),
     "sampler without its section": (["~trainer.v1.sampler.sampler_kwargs.steer"], ["sampler_kwargs.steer is missing"]),
+    "sampler without any": (["trainer.v1.sampler.sampler_kwargs=null"], ["sampler_kwargs.steer is missing"]),
+    "sampler with a section of its own": (
+        ["++trainer.v1.sampler.sampler_kwargs.steer={max_lost_share: 1}"],
+        ["sampler_kwargs.steer is another section than"],
+    ),
     "tutor on a reward model that is not served": (
         [ROUTER_TUTOR, "reward.custom_reward_function.path=pkg://reward_fns.compute_score"],
         ["verl://reward_model", "reward.reward_model.enable=true"],
@@ -274,6 +279,11 @@ def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEER_TUTOR_BASE_URL", raising=False)
     monkeypatch.setenv("STEER_TUTOR_MODEL", "m")
     only(preflight(MINI.parent / "qwen2_5_vl_3b", "grpo"), "STEER_TUTOR_BASE_URL", "is not set", "base_url")
+
+
+@pytest.mark.parametrize("none", [NO_SAMPLER, "trainer.v1.sampler.custom_sampler=null"])
+def test_a_run_may_do_without_a_custom_sampler(none: str) -> None:
+    assert settings_lines(none) == []
 
 
 def test_without_our_sampler_a_notice_says_what_is_missing() -> None:

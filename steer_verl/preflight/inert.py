@@ -48,13 +48,13 @@ def has_custom_sampler(v1: Any) -> bool:
 def has_our_sampler(v1: Any) -> bool:
     """Ours, or a subclass that is handed our section."""
     named = has_custom_sampler(v1) and v1.sampler.custom_sampler.name in OURS.values()
-    return named or (has_custom_sampler(v1) and "steer" in (v1.sampler.sampler_kwargs or {}))
+    return named or (has_custom_sampler(v1) and "steer" in (v1.sampler.get("sampler_kwargs") or {}))
 
 
 def sampler(config: Any) -> Iterator[str]:
     """The custom sampler: the one that fits, with our section, and nothing set that verl gives only to its own."""
     v1 = config.trainer.v1
-    custom = v1.sampler.custom_sampler
+    custom = v1.sampler.get("custom_sampler") or {}
     if custom.get("name") and not custom.get("path"):
         yield (
             f"trainer.v1.sampler.custom_sampler.name is {custom.name} without a path: verl silently takes its own; "
@@ -69,10 +69,12 @@ def sampler(config: Any) -> Iterator[str]:
         yield f"trainer.v1.sampler.sync_refill_failed_groups is on, but verl refills in its own sampler alone; {hint}"
     if custom.name not in OURS.values():
         return
-    if "steer" not in v1.sampler.sampler_kwargs:
+    given = section_of(config, "trainer.v1.sampler.sampler_kwargs.steer")
+    if given != section_of(config, STEER_KEY):
+        what = "missing" if given is None else f"another section than {STEER_KEY}"
         yield (
-            "trainer.v1.sampler.sampler_kwargs.steer is missing: the sampler would not know the thresholds; set "
-            f"+trainer.v1.sampler.sampler_kwargs.steer='${{{STEER_KEY}}}'"
+            f"trainer.v1.sampler.sampler_kwargs.steer is {what}: the sampler would not know the thresholds; set "
+            f"++trainer.v1.sampler.sampler_kwargs.steer='${{{STEER_KEY}}}'"
         )
     fitting = OURS.get(v1.trainer_mode, OURS["separate_async"])
     if custom.name != fitting:
