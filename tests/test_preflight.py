@@ -22,7 +22,7 @@ from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model
 from steer_verl.preflight import check, preflight, run
 from steer_verl.preflight.compose import compose
-from steer_verl.preflight.rows import rows
+from steer_verl.preflight.rows import SAMPLE, rows, shared_ids
 from steer_verl.preflight.settings import CHECKS, notices
 from steer_verl.preflight.student import student
 from steer_verl.preflight.unread import STOP_KEY
@@ -38,7 +38,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = mini_data.Sizes(
         pretrain=1,
         sft=1,
-        rl_train=6,
+        rl_train=8,
         rl_validation=3,
         rl_test=3,
         long_attacked=1,
@@ -346,7 +346,7 @@ def test_rows_for_another_loop_are_counted(own_copy: Path) -> None:
             row["agent_name"] = "tool_agent"
 
     edit(own_copy / "data" / "rl_train.parquet", rename)
-    only(rows(mini(own_copy)), "row 3", "'tool_agent'", "(3 more like it)")
+    only(rows(mini(own_copy)), "row 3", "'tool_agent'", "(5 more like it)")
 
 
 def test_lost_picture(own_copy: Path) -> None:
@@ -355,6 +355,46 @@ def test_lost_picture(own_copy: Path) -> None:
 
     edit(own_copy / "data" / "rl_train.parquet", lose)
     only(rows(mini(own_copy)), "row 2", "/nowhere/a.png", "does not exist")
+
+
+def test_a_lost_picture_of_a_later_turn_in_any_row(own_copy: Path) -> None:
+    def lose(values: list[dict[str, Any]]) -> None:
+        last = values[-1]["extra_info"]
+        seed = json.loads(last["seed"])
+        seed["turns"][1] = {"text": f"<image>{seed['turns'][1]['text']}", "images": ["/nowhere/b.png"]}
+        last["seed"] = json.dumps(seed)
+        values += [values[0]] * SAMPLE  # the last row is behind those whose images are opened
+        values.append(values.pop(7))
+
+    edit(own_copy / "data" / "rl_train.parquet", lose)
+    only(rows(mini(own_copy)), f"row {8 + SAMPLE}", "/nowhere/b.png", "does not exist")
+
+
+def test_seed_ids_that_two_rows_have_are_told(own_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, again = own_copy / "data" / "rl_train.parquet", own_copy / "data" / "again.parquet"
+    assert list(shared_ids(mini(own_copy))) == []
+    shutil.copy(train, again)
+    both = mini(own_copy, f"data.train_files=[{train}, {again}]")
+    assert list(rows(both)) == []
+    only(shared_ids(both), str(again), "row 1", f"row 1 of {train}", "(7 more like it)")
+    validation = mini(own_copy, f"data.val_files={again}")
+    assert list(shared_ids(validation)) == [], "the recipe never validates"
+    played = mini(own_copy, f"data.val_files={again}", "trainer.test_freq=5")
+    only(shared_ids(played), "data.val_files", f"row 1 of {train}", "what is trained on")
+    overrides = [f"mini.root={own_copy}", f"data.train_files=[{train},{again}]"]
+    assert run(["--config-path", str(MINI), "--config-name", "grpo", "--", *overrides]) == 0
+    assert "notice: data.train_files" in capsys.readouterr().err
+
+
+def test_fewer_rows_than_a_batch(own_copy: Path) -> None:
+    path = own_copy / "data" / "rl_train.parquet"
+    only(rows(mini(own_copy, "data.train_batch_size=16")), "data.train_files", "8 rows", "data.train_batch_size=16")
+    only(rows(mini(own_copy, "data.train_max_samples=7")), "7 rows", "data.train_batch_size=8")
+    assert list(rows(mini(own_copy, f"data.train_files=[{path}, {path}]", "data.train_batch_size=16"))) == []
+    empty = own_copy / "data" / "empty.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), empty)
+    only(rows(mini(own_copy, f"data.train_files={empty}")), "0 rows")
+    only(rows(mini(own_copy, f"data.val_files={empty}")), "data.val_files", "no rows")
 
 
 def test_a_broken_picture_is_a_line_of_the_measuring_too(own_copy: Path) -> None:
@@ -380,7 +420,14 @@ def test_missing_and_broken_files(own_copy: Path) -> None:
     only(rows(mini(own_copy)), "data.val_files", "does not exist")
     (own_copy / "data" / "rl_val.parquet").write_text("no parquet")
     only(rows(mini(own_copy)), "rl_val.parquet", "not a readable parquet file")
-    only(rows(mini(own_copy, "data.train_files=null", f"data.val_files={own_copy}/data/rl_train.parquet")), "not set")
+    train = own_copy / "data" / "rl_train.parquet"
+    only(rows(mini(own_copy, "data.train_files=null", f"data.val_files={train}")), "not set")
+    for nothing in ("null", "[]", "''"):
+        only(rows(mini(own_copy, f"data.val_files={nothing}")), "data.val_files is not set", "validates nothing")
+    only(rows(mini(own_copy, f"data.val_files={own_copy}")), str(own_copy), "is a folder")
+    shutil.copy(train, own_copy / "train.pq")
+    misnamed = mini(own_copy, f"data.train_files={own_copy}/train.pq", f"data.val_files={train}")
+    only(rows(misnamed), "train.pq: no .parquet file")
 
 
 def test_a_path_that_verl_takes_for_a_pattern(own_copy: Path) -> None:
@@ -439,7 +486,7 @@ def test_files_labelled_as_the_other_kind(own_copy: Path) -> None:
     only(rows(validated), "row 2", "'train' in a file for validation", "--split val", "(1 more like it)")
     edit(own_copy / "data" / "rl_val.parquet", label("test"))
     edit(own_copy / "data" / "rl_train.parquet", label("val"))
-    only(rows(validated), "row 2", "'val' in a file for training", "--split train", "(4 more like it)")
+    only(rows(validated), "row 2", "'val' in a file for training", "--split train", "(6 more like it)")
 
 
 def test_the_frozen_tower_is_of_known_families(own_copy: Path) -> None:

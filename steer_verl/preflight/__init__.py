@@ -12,6 +12,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
     errors = check(config)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    for line in () if errors else notices(config):
+    for line in () if errors else chain(notices(config), _found(_shared_ids, config)):
         print(f"notice: {line}", file=sys.stderr)
     print(
         f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
@@ -113,6 +114,12 @@ def _rows(config: Any) -> Iterator[str]:
     from steer_verl.preflight.rows import rows
 
     yield from rows(config)
+
+
+def _shared_ids(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import shared_ids
+
+    yield from shared_ids(config)
 
 
 def _student(config: Any) -> Iterator[str]:

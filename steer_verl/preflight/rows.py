@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pyarrow.lib import ArrowException
+
 from steer_verl.config import STEER_KEY, section_of
 from steer_verl.data.rows.check import Rules, check_file
 from steer_verl.data.rows.schema import RlRow
-from steer_verl.data.rows.verl import columns_of, rows_of_table
+from steer_verl.data.rows.verl import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
 from steer_verl.errors import MAX_MESSAGE, DataError
 from steer_verl.mini.tutor import Facts
 from steer_verl.names import AGENT_LOOP
+from steer_verl.preflight.openings import row_count
 from steer_verl.text import one_line
 from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
-VALIDATION = "data.val_files"
+TRAINING, VALIDATION = "data.train_files", "data.val_files"
 PATTERN = frozenset("*?[")
 """verl gives paths to ``datasets.load_dataset`` (utils/dataset/rl_dataset.py), which takes these for a pattern."""
 SAMPLE = 64
@@ -30,21 +33,27 @@ SAMPLE = 64
 def data_files(config: Any) -> list[tuple[str, Path]]:
     """(config key, path) of every data file; verl takes a path or a list of them."""
     found = []
-    for key in ("train_files", "val_files"):
-        value = config.data.get(key)
+    for key in (TRAINING, VALIDATION):
+        value = section_of(config, key)
         paths = [value] if isinstance(value, str) else list(value or [])
-        found += [(f"data.{key}", Path(path)) for path in paths]
+        found += [(key, Path(path)) for path in paths if path]
     return found
 
 
 def rows(config: Any) -> Iterator[str]:
     """Lines for missing files and for rows that cannot be trained on; a file's words may stand in them."""
-    if not config.data.get("train_files"):
-        yield "data.train_files is not set; give a parquet file of `steer data convert`"
-    for key, path in data_files(config):
+    files = data_files(config)
+    for key, why in ((TRAINING, ""), (VALIDATION, ", and verl opens one even where it validates nothing")):
+        if all(name != key for name, _ in files):
+            yield f"{key} is not set{why}; give a parquet file of `steer data convert`"
+    for key, path in files:
         if not path.is_file():
-            gone = f"{key}: {path.resolve()} does not exist; write it with `steer data convert`, or set {key}"
+            what = "is a folder" if path.is_dir() else "does not exist"
+            gone = f"{key}: {path.resolve()} {what}; write a file with `steer data convert`, or set {key}"
             yield one_line(gone, MAX_MESSAGE)
+            continue
+        if path.suffix != ".parquet":  # verl tells a file's form by its name
+            yield one_line(f"{key}: {path}: no .parquet file; write one with `steer data convert`", MAX_MESSAGE)
             continue
         if PATTERN & set(str(path)):
             yield one_line(
@@ -54,6 +63,49 @@ def rows(config: Any) -> Iterator[str]:
             yield from (one_line(line, MAX_MESSAGE) for line in _file(config, key, path))
         except DataError as error:
             yield str(error)
+    yield from _too_few(config, files)
+
+
+def shared_ids(config: Any) -> Iterator[str]:
+    """One line for each file that is played and has seed ids of an earlier row: it works, but perhaps not as meant."""
+    first: dict[str, tuple[Path, int]] = {}
+    for key, path in data_files(config):
+        if key != VALIDATION or _validates(config.trainer):
+            yield from _first_of_many(_known_ids(key, path, first))
+
+
+def _known_ids(key: str, path: Path, first: dict[str, tuple[Path, int]]) -> Iterator[str]:
+    for number, _, dialogue in _dialogues(path):
+        if not dialogue:
+            continue
+        name = dialogue["metadata"]["question_id"]
+        if name in first:
+            other, earlier = first[name]
+            same = (
+                f"{key}: {path}: row {number}: seed id {name!r} is that of row {earlier} of {other} too, so that both "
+                "have the same random numbers and one name in logs, and a validation may tell of what is trained on; "
+                "give each dialogue an id of its own"
+            )
+            yield one_line(same, MAX_MESSAGE)
+        else:
+            first[name] = path, number
+
+
+def _too_few(config: Any, files: list[tuple[str, Path]]) -> Iterator[str]:
+    """Files that make no batch: verl ends with a division by zero, once the models are loaded (trainer_base.py:450)."""
+    try:
+        counts = {key: sum(row_count(path) for name, path in files if name == key) for key, _ in files}
+    except (ArrowException, OSError):
+        return  # told of each file
+    most, batch = config.data.get("train_max_samples", -1), config.data.train_batch_size
+    count = counts.get(TRAINING, batch)
+    if (kept := min(count, most) if most > 0 else count) < batch:
+        yield (
+            f"{TRAINING}: {kept} rows are fewer than data.train_batch_size={batch}, so that an epoch would have no "
+            "step; lower it, or give more rows"
+        )
+    if counts.get(VALIDATION) == 0:
+        yield f"{VALIDATION}: no rows, of which verl makes no batch; give a file with at least one"
 
 
 def _file(config: Any, key: str, path: Path) -> Iterator[str]:
@@ -98,10 +150,19 @@ def _agent_names(path: Path, default_loop: str) -> Iterator[str]:
             yield f"{path}: row {number}: agent_name is {name!r}; set it to {AGENT_LOOP}"
 
 
+def _dialogues(path: Path) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """(number from 1, row, its dialogue as an RL row) of every row; what holds no dialogue has an empty one."""
+    for number, row in rows_of_table(path, "extra_info", VerlRow.model_fields):
+        if not isinstance(row, Refused):  # the data checks tell what is broken
+            yield number, row, read_verl_row(row)[0] or {}
+
+
 def _lost_images(path: Path) -> Iterator[str]:
-    for number, images in enumerate(_column(path, "images") or [], start=1):
-        for image in images if isinstance(images, list) else []:
-            if isinstance(image, str) and not os.path.isfile(image):
+    for number, row, dialogue in _dialogues(path):
+        opening = row.get("images")  # what verl opens; later turns have theirs in the dialogue alone
+        named = (*(opening if isinstance(opening, list) else ()), *dialogue.get("images", ()))
+        for image in dict.fromkeys(image for image in named if isinstance(image, str)):
+            if not os.path.isfile(image):
                 yield (
                     f"{path}: row {number}: image {image} does not exist on this machine; "
                     "write the file again here with `steer data convert`, or put the images there"
