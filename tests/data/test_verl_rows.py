@@ -54,6 +54,11 @@ def test_a_foreign_row_is_read_from_its_prompt_and_rest_messages() -> None:
     assert seed.turns == (UserTurn(text="Look: <image> What?", images=("/p/a.png",)), UserTurn(text="And now?"))
 
 
+def test_a_foreign_row_of_one_question_is_played_where_preflight_lets_it_pass() -> None:
+    seed = seed_from_row({"index": 4, "interaction_kwargs": {"rest_messages": []}}, [{"role": "user", "content": "q?"}])
+    assert [turn.text for turn in seed.turns] == ["q?"]
+
+
 @pytest.mark.parametrize(
     ("extra_info", "prompt"),
     [

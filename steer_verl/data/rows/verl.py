@@ -82,12 +82,14 @@ def read_verl_row(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list
 def seed_from_row(extra_info: Mapping[str, Any], raw_prompt: Iterable[Mapping[str, Any]] | None = None) -> Seed:
     """The seed of a row that verl hands to an agent loop; ``raw_prompt`` is the opening turn of a foreign row.
 
+    It may have one turn: whether single questions are meant the data checks and the preflight know.
+
     Raises:
         DataError: no dialogue is there.
     """
     if isinstance(text := extra_info.get("seed"), str):
         return _seed(text)
-    return RlRow.read(_rl_value(extra_info, *_opening(raw_prompt or ()))).seed()
+    return RlRow.read(_rl_value(extra_info, *_opening(raw_prompt or ())), min_turns=1).seed()
 
 
 def rows_of_table(file: Path, needed: str, wanted: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | Refused]]:
