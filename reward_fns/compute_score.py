@@ -13,7 +13,7 @@ in [0, 1], the reward, and what led to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -113,28 +113,39 @@ def _request(extra_info: Mapping[str, Any], answer: str) -> TutorRequest:
     """The first turn of the row's dialogue; without a next turn, so that no question is asked for.
 
     Raises:
-        DataError: neither a seed nor a question is there.
+        DataError: neither a seed nor a question is there, or it cannot be read.
     """
     if extra_info.get("seed") is not None:
         seed = seed_from_row(extra_info)
-    elif extra_info.get("question"):
-        given, named = extra_info.get("images"), extra_info.get("kind")
-        images = tuple(map(str, given if given is not None else ()))  # pandas makes arrays of lists
-        question = UserTurn(text=IMAGE_MARK * len(images), images=images).with_text(str(extra_info["question"]))
-        try:
-            kind = DialogueKind(named or DialogueKind.RED_TEAM)
-        except ValueError:
-            row = extra_info.get("index", "without an index")
-            raise DataError(
-                f"tutor_score: row {row}: kind {shown(named)}; give one of {', '.join(DialogueKind)}"
-            ) from None
-        # Not validated: a single question is no dialogue, whose 2..10 turns a seed otherwise promises.
-        seed = Seed.model_construct(id=str(extra_info.get("index", "")), turns=(question,), kind=kind)
+    elif extra_info.get("question") is not None:
+        seed = _single(extra_info)
     else:
         raise DataError(
             "tutor_score: extra_info has neither seed nor question; add the text that was asked as `question`"
         )
     return TutorRequest(seed=seed, turns=(), user=seed.turns[0], answer=answer, static_next_turn=None)
+
+
+def _single(extra_info: Mapping[str, Any]) -> Seed:
+    """The row's single question.
+
+    Raises:
+        DataError: it, its images or its kind are of another type.
+    """
+    row = f"tutor_score: row {extra_info.get('index', 'without an index')}"
+    question, named = extra_info["question"], extra_info.get("kind")
+    images = () if extra_info.get("images") is None else extra_info["images"]
+    if not isinstance(question, str) or not question.strip():
+        raise DataError(f"{row}: `question` is {shown(question)}; give the text that was asked")
+    if isinstance(images, str) or not isinstance(images, Iterable) or not all(isinstance(at, str) for at in images):
+        raise DataError(f"{row}: `images` is {shown(images)}; give a list of paths of image files")
+    paths = tuple(map(str, images))  # pandas makes arrays of lists
+    try:
+        kind = DialogueKind(named or DialogueKind.RED_TEAM)
+    except ValueError:
+        raise DataError(f"{row}: kind {shown(named)}; give one of {', '.join(DialogueKind)}") from None
+    turn = UserTurn(text=IMAGE_MARK * len(paths), images=paths).with_text(question)
+    return Seed(id=str(extra_info.get("index", "")), turns=(turn,), kind=kind)
 
 
 @lru_cache(maxsize=8)

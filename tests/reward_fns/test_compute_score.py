@@ -108,6 +108,24 @@ async def test_a_kind_that_is_none_names_the_row_and_the_three() -> None:
         await call(tutor_score, GOOD_FORM, {**ROW, "kind": "harmful"}, base_url="http://127.0.0.1:1/v1", model=MODEL)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"question": [{"role": "user", "content": "What is it?"}]}, "row 7: `question` is a list; give the text"),
+        ({"question": np.array([{"role": "user"}, {"role": "user"}])}, "row 7: `question` is of type ndarray"),
+        ({"question": " "}, "row 7: `question` is ' '"),
+        ({"images": "/a.png"}, "row 7: `images` is '/a.png'; give a list of paths"),
+        ({"images": [{"bytes": b"sk-Key123"}]}, "row 7: `images` is a list; give a list of paths"),
+        ({"images": float("nan")}, "row 7: `images` is nan"),
+    ],
+)
+async def test_a_column_of_another_type_is_refused_and_not_judged_as_text(
+    columns: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        await call(tutor_score, GOOD_FORM, {**ROW, **columns}, base_url="http://127.0.0.1:1/v1", model=MODEL)
+
+
 async def test_images_of_a_row_may_be_an_array(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a.png", "b.png")]
     for path in paths:
