@@ -91,7 +91,7 @@ def image_version(path: AnyPath, *, root: AnyPath | None = None) -> tuple[Path, 
     try:
         real = full.resolve(strict=True)
         stat = real.stat()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: half a surrogate pair, which no file name holds
         raise _unread(full, error) from None
     if not S_ISREG(stat.st_mode):
         raise DataError(f"image {full}: not a regular file; give a PNG, JPEG or WEBP file")

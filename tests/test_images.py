@@ -199,6 +199,12 @@ def test_urls_are_not_followed(url: str) -> None:
         load_image(url)
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_a_name_that_no_file_can_have_is_told_as_one_that_is_not_there(door: Callable[[Path], object]) -> None:
+    with pytest.raises(DataError, match="no such file; check the path"):
+        door(Path("/tmp/\ud800.png"))
+
+
 def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DataError, match="not a regular file"):
