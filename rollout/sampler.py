@@ -79,14 +79,16 @@ def in_order(batch: KVBatchMeta, trajectories: list[Trajectory]) -> list[Traject
 
     verl has them as they arrived, under random ids, and sums of floats depend on their order. A prompt's rollouts come
     together, in their order; the prompts are shuffled by step and seed id, for ids tell kinds of dialogues apart, and
-    verl cuts mini-batches from the front. A batch that holds another loop's rows stays as it is.
+    verl cuts mini-batches from the front. Two prompts of one id are told apart by what they ask. A batch that holds
+    another loop's rows stays as it is.
     """
     if len(trajectories) != len(batch.keys):
         return trajectories
+    asked = {one.uid: f"{one.source}\n{one.turns[0].user.text}" for one in trajectories if one.turns}
 
-    def place(at: int) -> tuple[int, str, int]:
+    def place(at: int) -> tuple[int, str, str, int]:
         one = trajectories[at]
-        return place_seed(one.step, one.seed_id), one.seed_id, one.rollout
+        return place_seed(one.step, one.seed_id), one.seed_id, asked.get(one.uid, ""), one.rollout
 
     order = sorted(range(len(trajectories)), key=place)
     batch.reorder(order)

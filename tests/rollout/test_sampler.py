@@ -15,6 +15,7 @@ from transfer_queue import KVBatchMeta
 
 import rollout.sampler as sampler
 from steer_verl.errors import ConfigError, TutorError
+from steer_verl.types import UserTurn
 from tests.scripted import GOOD, LOST
 from tests.test_transcripts import record
 
@@ -90,6 +91,22 @@ async def test_a_batch_has_the_same_order_however_it_arrived() -> None:
     assert [k for _, k in seen[0]] == list(range(5)) * 16, "a prompt's rollouts stay together"
     half = {seed_id.split("-")[0] for seed_id, _ in seen[0][:40]}
     assert half == {"benign", "red"}, "mini-batches are cut from the front: kinds must not be sorted apart"
+
+
+async def test_two_prompts_of_one_id_keep_their_rollouts_together() -> None:
+    one = await record([GOOD])
+    turn = one.turns[0]
+    asked = {text: turn.model_copy(update={"user": UserTurn(text=text)}) for text in ("a?", "b?")}
+    for run in range(4):
+        played = [
+            one.model_copy(update={"uid": f"{run}-{text}", "rollout": k, "turns": () if k == 2 else (turn,)})
+            for text, turn in asked.items()
+            for k in range(4)
+        ]
+        random.Random(run).shuffle(played)
+        batch = KVBatchMeta(keys=[str(at) for at in range(8)], tags=[{}] * 8, partition_id="train")
+        ordered = [(found.uid[2:], found.rollout) for found in sampler.in_order(batch, played)]
+        assert ordered == list(itertools.product(("a?", "b?"), range(4)))
 
 
 async def test_rows_of_another_loop_stay_where_they_are() -> None:
