@@ -148,8 +148,9 @@ class SharedImages(ImageStore):
             await asyncio.get_running_loop().run_in_executor(_ENCODERS, encode, loop.processor, images, options)
 
     def _begin(self, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
-        """Start ``work`` unless it was; whoever waits for it hears of its failure."""
-        if key not in self._done or self._done[key].cancelled():
+        """Start ``work`` unless it was; whoever waits for it hears of its failure, and who comes later tries again."""
+        begun = self._done.get(key)
+        if begun is None or (begun.done() and (begun.cancelled() or begun.exception())):
             self._done[key] = begun = asyncio.ensure_future(work())
             begun.add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -15,14 +15,16 @@ import errno
 import functools
 import io
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from math import ceil, floor
 from os import PathLike
 from pathlib import Path
 from stat import S_ISREG
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageOps
 
@@ -46,7 +48,10 @@ JPEG_QUALITY = 95
 """Of a photo that is turned or shrunk, its colours not subsampled: a third of a PNG's size, with a PSNR of about 40 dB,
 50 when it is brought to 512 x 512 pixels."""
 
+T = TypeVar("T")
 AnyPath = str | PathLike[str]
+PAUSES = (0.1, 0.4, 1.6)
+"""Seconds between the tries to open a file while too many are open."""
 _NOWHERE = (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What the system says of a path that leads to no file."""
 
@@ -108,9 +113,21 @@ def image_bytes(path: AnyPath) -> bytes:
     """
     real = resolve_image(path)
     try:
-        return real.read_bytes()
+        return _patiently(real.read_bytes)
     except OSError as error:
         raise _unread(real, error) from None
+
+
+def _patiently(opens: Callable[[], T]) -> T:
+    """What ``opens`` gives, tried again while too many files are open, which passes; it may take seconds."""
+    for pause in PAUSES:
+        try:
+            return opens()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        time.sleep(pause)
+    return opens()
 
 
 def _unread(path: AnyPath, error: Exception) -> DataError:
@@ -194,7 +211,7 @@ def seen_size(path: AnyPath) -> tuple[int, int]:
 
 def _late_metadata(path: Path) -> bool:
     """Whether a PNG has a chunk that may tell its orientation, perhaps behind its pixels."""
-    with path.open("rb") as file:
+    with _patiently(functools.partial(path.open, "rb")) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             key = file.read(min(21, length)) if (length := int.from_bytes(head[:4], "big")) else b""
@@ -289,7 +306,7 @@ def _own_data(real: Path, image: Image.Image) -> bytes | None:
     A file that is larger than its pixels is stuffed, and not sent on. Other decoders may make something else of CMYK.
     """
     with suppress(Exception):  # what cannot be read again or decoded is not the same
-        data = without_metadata(real.read_bytes())
+        data = without_metadata(_patiently(real.read_bytes))
         if data is None or len(data) > image.width * image.height * 3 + 4096:
             return None
         with _open_header(data) as plain:
@@ -371,6 +388,10 @@ def _broken(name: str, error: Exception) -> DataError:
 
 
 def _open_header(source: Path | bytes) -> Image.Image:
+    return _patiently(functools.partial(_header, source))
+
+
+def _header(source: Path | bytes) -> Image.Image:
     with _open_lock, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import os
+import resource
 import struct
 import time
 import warnings
@@ -254,12 +255,43 @@ def test_what_the_system_refuses_is_neither_missing_nor_broken(
         return plain(self, *args, **more)
 
     monkeypatch.setattr(Path, refuses, refusing)
+    monkeypatch.setattr(images, "PAUSES", ())
     try:
         door(path)
     except DataError as error:
         assert f"{path}: cannot be read (Too many open files); too many files are open" in str(error)
     else:
         assert not refused
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_image_is_tried_again_while_too_many_files_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Callable[[Path], object]
+) -> None:
+    path, other = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    door(other)  # what it imports is there
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hoard: list[int] = []
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            while hoard:
+                os.close(hoard.pop())
+
+    monkeypatch.setattr(images.time, "sleep", sleep)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                hoard.append(os.open(os.devnull, os.O_RDONLY))
+        door(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        while hoard:
+            os.close(hoard.pop())
+    assert slept == list(images.PAUSES[:2])
 
 
 def test_a_huge_file_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from steer_verl.config import TutorConfig
+from steer_verl.errors import DataError
 from steer_verl.families import VISION
 from steer_verl.images import seen_image
 from steer_verl.tutor.client import OpenAITutor
@@ -192,6 +193,27 @@ async def test_a_missing_later_picture_loses_the_dialogue_and_is_named(processor
     ((_, output, _),) = await play(processor, seed, share=True, n=1)
     record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
     assert record.status is Status.LOST and "gone.png" in record.detail and len(record.turns) == 1
+
+
+async def test_an_image_that_could_not_be_opened_is_tried_again_by_who_comes_next(
+    processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rollout.images as group_images
+
+    path, tries, plain = picture(tmp_path, "a.png", (84, 84)), 0, group_images.seen_image
+
+    def seen(name: str) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise DataError("too many files are open")
+        return plain(name)
+
+    monkeypatch.setattr(group_images, "seen_image", seen)
+    loop, store = make_loop(processor, ScriptedTutor(lambda t, exchange: ruling(GOOD, ""))), group_images.SharedImages()
+    both = await asyncio.gather(store.open(loop, path), store.open(loop, path), return_exceptions=True)
+    assert [type(error) for error in both] == [DataError, DataError] and tries == 1
+    assert await store.open(loop, path) is await store.open(loop, path) and tries == 2
 
 
 async def test_an_image_processor_of_another_kind_is_left_alone(processor: Any) -> None:
