@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 from steer_verl import cpu
+from steer_verl.errors import disk_error
 
 HOOK = "steer_verl_cpu.pth"
 LINE = f"import os; os.environ.get('{cpu.ENV}') == '1' and __import__('steer_verl.cpu.boot').cpu.boot.install()\n"
@@ -35,14 +36,21 @@ def torchvision_fault() -> str | None:
 
 
 def install() -> str:
-    """Write or remove the hook; returns what was done and why, for a person to read."""
+    """Write or remove the hook; returns what was done and why, for a person to read.
+
+    Raises:
+        SystemExit: torchvision has another fault, or the environment may not be written.
+    """
     fault = torchvision_fault()
-    if fault is None:
-        hook_path().unlink(missing_ok=True)
-        return "torchvision imports as it is: no start-up hook installed"
-    if "operator torchvision::" not in fault:
+    if fault is not None and "operator torchvision::" not in fault:
         raise SystemExit(f"torchvision cannot be imported, and not for want of its operators: {fault}")
-    hook_path().write_text(LINE)
+    try:
+        if fault is None:
+            hook_path().unlink(missing_ok=True)
+            return "torchvision imports as it is: no start-up hook installed"
+        hook_path().write_text(LINE)
+    except OSError as error:
+        raise SystemExit(str(disk_error(error, hook_path(), "written"))) from None
     return f"torchvision is a CUDA build beside a CPU torch ({fault}): start-up hook written to {hook_path()}"
 
 

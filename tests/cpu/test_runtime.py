@@ -99,6 +99,10 @@ def test_install_writes_removes_or_refuses(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(SystemExit, match="PIL"):
         install.install()
     assert not hook.exists()
+    monkeypatch.setattr(install, "torchvision_fault", lambda: "RuntimeError: operator torchvision::nms does not exist")
+    monkeypatch.setattr(install, "hook_path", lambda: tmp_path / "none" / install.HOOK)
+    with pytest.raises(SystemExit, match=r"cannot be written \(No such file or directory\); check the path"):
+        install.install()
 
 
 def test_the_environment_is_told_not_set() -> None:
