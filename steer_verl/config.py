@@ -11,9 +11,19 @@ Unknown keys, wrong types and values that cannot work are errors, in one line, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from steer_verl.address import Address, VariableName
 from steer_verl.errors import ConfigError
@@ -29,6 +39,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``false`` is no 0: whoever turns an alarm off with it would have it fire at every step."""
+        types = set(_types(cls.model_fields[info.field_name or ""].annotation)) if isinstance(value, bool) else set()
+        if types & {int, float} and bool not in types:
+            raise ValueError(f"{str(value).lower()} is no number{', null is none' if NoneType in types else ''}")
+        return value
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """Everything that an annotation is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _types(inner)
+
 
 UNQUOTED = BeforeValidator(lambda given: {True: "on", False: "off"}[given] if isinstance(given, bool) else given)
 """YAML takes a bare ``on`` or ``off`` for a boolean."""
@@ -37,9 +63,9 @@ UNQUOTED = BeforeValidator(lambda given: {True: "on", False: "off"}[given] if is
 class ScoreWeights(Settings):
     """Weights of the three scores in a turn reward, normalised to sum to 1; the defaults are the authors' code's."""
 
-    safety: Annotated[float, Field(ge=0)] = 0.4
-    usefulness: Annotated[float, Field(ge=0)] = 0.4
-    faithfulness: Annotated[float, Field(ge=0)] = 0.2
+    safety: Annotated[float, Field(ge=0, le=1000)] = 0.4
+    usefulness: Annotated[float, Field(ge=0, le=1000)] = 0.4
+    faithfulness: Annotated[float, Field(ge=0, le=1000)] = 0.2
 
     @model_validator(mode="after")
     def _some_weight(self) -> ScoreWeights:
@@ -307,10 +333,7 @@ def _fields_at(cls: type[BaseModel], path: Sequence[int | str]) -> list[str]:
 
 def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
     """The settings classes in an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _classes(inner)
+    return (found for found in _types(annotation) if isinstance(found, type) and issubclass(found, BaseModel))
 
 
 def _preset(values: dict[str, Any], presets: Mapping[str, dict[str, Any]], where: str) -> dict[str, Any]:

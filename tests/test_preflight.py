@@ -125,6 +125,11 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         [f"+{STEER}.reward.weights={{safety: 0, usefulness: 0, faithfulness: 0}}"],
         ["reward.weights", "sum to 0", "positive weight"],
     ),
+    "an alarm turned off by false": (
+        [f"++{STEER}.alarms.lost_share=false"],
+        [f"{STEER}.alarms.lost_share: false is no number, null is none"],
+    ),
+    "weights beyond all numbers": ([f"+{STEER}.reward.weights.safety=1.0e308"], ["weights.safety", "1000"]),
     "max_turns 0": ([f"{STEER}.max_turns=0"], [f"{STEER}.max_turns", "greater than or equal to 1"]),
     "another estimator": (
         ["algorithm.adv_estimator=grpo"],
