@@ -193,6 +193,10 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["trainer.v1.trainer_mode=colocate_async"],
         ["custom_sampler.name=SteerReplayBufferAsync"],
     ),
+    "a mode that nobody knows": (
+        ["trainer.v1.trainer_mode=async"],
+        ["trainer.v1.trainer_mode is async", "sync, colocate_async, separate_async"],
+    ),
     "sampler without its section": (["~trainer.v1.sampler.sampler_kwargs.steer"], ["sampler_kwargs.steer is missing"]),
     "sampler without any": (["trainer.v1.sampler.sampler_kwargs=null"], ["sampler_kwargs.steer is missing"]),
     "sampler with a section of its own": (
@@ -220,6 +224,8 @@ def test_good_settings_give_no_line() -> None:
 UNCOMPOSED: dict[str, tuple[list[str], list[str]]] = {
     "typing error in a key": (["data.train_batchsize=4"], ["train_batchsize", "+data.train_batchsize"]),
     "no override at all": (["a b c"], ["correct the override"]),
+    "a number for a section": (["data=5"], ["must be a string or a list", "correct the override"]),
+    "a section deleted": (["mini.root=/x", "~trainer"], ["no section trainer:"]),
     "mandatory value": ([], ["mini.root", "mini.root=..."]),
     "broken reference": (["mini.root=/x", "mini.student=${mini.nothing}"], ["mini.nothing", "override it"]),
 }
@@ -258,6 +264,10 @@ def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(
         lines = [str(error)]
     assert wanted in " | ".join(lines)
     assert not any("Key123" in line or "\n" in line for line in lines)
+
+
+def test_the_yaml_of_another_trainer() -> None:
+    only(preflight(MINI, "sft", ["mini.root=/x"]), "no section actor_rollout_ref, algorithm, reward:", "grpo")
 
 
 def test_missing_yaml() -> None:

@@ -25,6 +25,9 @@ from steer_verl.text import one_line
 
 __all__ = ["preflight", "run"]
 
+SECTIONS = ("actor_rollout_ref", "algorithm", "data", "reward", "trainer")
+"""Of ``main_ppo``'s configuration, those that the checks look into."""
+
 
 def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str] = ()) -> list[str]:
     """Every reason why this run could not work, one line each, how to fix it included; empty when it can start.
@@ -43,6 +46,10 @@ def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str
 
 def check(config: Any) -> list[str]:
     """:func:`preflight` on a composed configuration."""
+    if missing := [name for name in SECTIONS if not hasattr(config.get(name), "items")]:
+        return [
+            f"no section {', '.join(missing)}: no yaml of verl's main_ppo; give a recipe's grpo, and keep its sections"
+        ]
     if lines := list(unresolved(config)):
         return lines
     return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in _found(part, config)]

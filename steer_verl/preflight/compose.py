@@ -56,7 +56,7 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
     except (YAMLError, UnicodeDecodeError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
         raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a whole section
         told = _without_values(_one_line(error), overrides)
         raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
 

@@ -76,8 +76,10 @@ def sampler(config: Any) -> Iterator[str]:
             f"trainer.v1.sampler.sampler_kwargs.steer is {what}: the sampler would not know the thresholds; set "
             f"++trainer.v1.sampler.sampler_kwargs.steer='${{{STEER_KEY}}}'"
         )
-    fitting = OURS.get(v1.trainer_mode, OURS["separate_async"])
-    if custom.name != fitting:
+    fitting = OURS.get(v1.trainer_mode)
+    if fitting is None:
+        yield f"trainer.v1.trainer_mode is {v1.trainer_mode}, unknown to our sampler; set one of {', '.join(OURS)}"
+    elif custom.name != fitting:
         yield (
             f"trainer.v1.sampler.custom_sampler.name is {custom.name} but trainer.v1.trainer_mode is "
             f"{v1.trainer_mode}; set trainer.v1.sampler.custom_sampler.name={fitting}"
