@@ -21,6 +21,7 @@ from steer_verl.answer import parse_answer
 from steer_verl.config import STEER_KEY, SteerConfig, TutorConfig, steer_config
 from steer_verl.data.rows.verl import seed_from_row
 from steer_verl.errors import ConfigError, DataError, UnscoredError
+from steer_verl.names import REWARD_MODEL_URL
 from steer_verl.rewards import repeated_trigram_share, turn_reward
 from steer_verl.settings_error import shown
 from steer_verl.tutor import build_tutor
@@ -64,7 +65,7 @@ async def tutor_score(
         extra_info: The row's, for verl hands a reward function no prompt: its ``seed`` (rows of ``steer data convert``;
             the first turn was asked), or its ``question`` with ``images`` (paths) and ``kind`` if there are any.
         model: Name of the tutor model at the endpoint.
-        base_url: OpenAI-compatible address; by default verl's own reward-model router.
+        base_url: OpenAI-compatible address; by default verl's own reward-model router (``verl://reward_model``).
         reward: Section of :class:`steer_verl.config.RewardConfig`, with ``preset``.
         reward_router_address: Given by verl when ``reward.reward_model.enable`` is on.
         reward_model_tokenizer: Given by verl, not used.
@@ -81,7 +82,7 @@ async def tutor_score(
         DataError: the row does not say what was asked.
         ConfigError: a setting cannot work.
     """
-    if base_url is None and reward_router_address:
+    if base_url in (None, REWARD_MODEL_URL) and reward_router_address:
         base_url = f"http://{reward_router_address}/v1"
     settings = _settings({"base_url": base_url, "model": model, **endpoint}, reward)
     request = _request(extra_info or {}, solution_str)

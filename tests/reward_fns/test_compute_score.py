@@ -58,7 +58,9 @@ async def test_a_seed_in_the_row_says_what_was_asked() -> None:
     seed = Seed(id="s", turns=(UserTurn(text="First question?"), UserTurn(text="Second question?")))
     async with FaultServer() as server:
         address = server.base_url.removeprefix("http://").removesuffix("/v1")
-        await call(tutor_score, GOOD_FORM, {"seed": seed.model_dump_json()}, model=MODEL, reward_router_address=address)
+        row, router = {"seed": seed.model_dump_json()}, {"model": MODEL, "reward_router_address": address}
+        named = await call(tutor_score, GOOD_FORM, row, base_url="verl://reward_model", **router)
+        assert named["score"] == (await call(tutor_score, GOOD_FORM, row, **router))["score"]
     sent = prompt_text(server.bodies[0])
     assert "First question?" in sent and "Second question?" not in sent
 
