@@ -11,10 +11,12 @@ Unknown keys, wrong types and values that cannot work are errors, in one line, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import expanduser
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -58,6 +60,9 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 UNQUOTED = BeforeValidator(lambda given: {True: "on", False: "off"}[given] if isinstance(given, bool) else given)
 """YAML takes a bare ``on`` or ``off`` for a boolean."""
+
+FilePath = Annotated[str, AfterValidator(expanduser)]
+"""Of a file or folder; no shell turns the ``~`` of ``key=~/folder`` into the home folder."""
 
 
 class ScoreWeights(Settings):
@@ -156,7 +161,7 @@ class JudgeConfig(Settings):
     endpoint: EndpointConfig
     format: Literal["verdict", "qwen3guard", "llama_guard"] = "verdict"
     """How it replies: our verdict by our rubric, or a guard model's own words, which speak of safety alone."""
-    rubric: str | None = None
+    rubric: FilePath | None = None
     """Path of a rubric file for ``format: verdict``; unset, the built-in one."""
 
 
@@ -196,11 +201,11 @@ class TutorConfig(Settings):
     order: Literal["question_first", "scores_first"] = "question_first"
     """Of one model's reply. ``question_first``: the dialogue goes on before the verdict is there. ``scores_first``: the
     paper's, in which the attack follows from the scores, and every turn waits for both."""
-    rubric: str | None = None
+    rubric: FilePath | None = None
     """Path of a rubric file that replaces the built-in one."""
     panel: PanelConfig | None = None
     holdout: HoldoutConfig | None = None
-    log: str | None = None
+    log: FilePath | None = None
     """Folder for the log of every attempt (JSONL, steer_verl/models/log.py); none is kept when unset."""
 
     @model_validator(mode="after")
@@ -253,9 +258,9 @@ class SteerConfig(Settings):
     share_images: bool = True
     """The rollouts of a prompt open, encode and send each image once (rollout/images.py). Off, each does so for
     itself, as verl's own loops do: the same tokens and tensors, bit for bit."""
-    transcripts: str | None = None
+    transcripts: FilePath | None = None
     """Folder for the transcript log (JSONL, one line per dialogue); none is kept when unset."""
-    cache: str | None = None
+    cache: FilePath | None = None
     """Folder in which the student's answers and every model's replies are kept until their step is in a checkpoint, so
     that a killed run goes on without asking for them again (steer_verl/models/cache.py); none is kept when unset. It
     belongs into ``trainer.default_local_dir``, beside the checkpoints: elsewhere it is never emptied."""

@@ -385,6 +385,12 @@ def test_what_is_accepted_is_what_is_used() -> None:
     assert build({"base_url": f"{URL}/", "model": "m"}).agents.of("target").base_url == URL
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = steer_config({"tutor": {"kind": "mini", "log": "~/log"}, "cache": "~/run/cache", "transcripts": "out/~"})
+    assert (config.tutor.log, config.cache, config.transcripts) == ("/home/me/log", "/home/me/run/cache", "out/~")
+
+
 @pytest.mark.parametrize(
     "values", [{"base_url": REWARD_MODEL_URL}, {"base_url": URL, "mirrors": [{"base_url": f"{REWARD_MODEL_URL}/"}]}]
 )

@@ -180,7 +180,7 @@ def notices(config: Any) -> Iterator[str]:
             "LoRA adapters would sit in the vision tower too, which vLLM may refuse; "
             "consider actor_rollout_ref.model.exclude_modules='.*visual.*'"
         )
-    if steer and steer.transcripts is None:
+    if steer and not steer.transcripts:
         yield f"{STEER_KEY}.transcripts is not set: no dialogue will be kept"
     if not inert.has_our_sampler(config.trainer.v1):
         yield (
