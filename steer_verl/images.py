@@ -36,6 +36,8 @@ MAX_PIXELS = 32_000_000
 """Pixels of one image; a decoded RGB one then takes at most 96 MB. Below Pillow's own warning at 89 million."""
 _ORIENTED = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Keys of a PNG's texts in which Pillow looks for an orientation."""
+_DEPTHS = {"L;2": 255 / 3, "L;4": 255 / 15, "RGB;16B": 1 / 256}
+"""Of a PNG's pixels as Pillow reads them: a value in the file -> one of 8 bits."""
 MAX_SIDE = 16_384
 """Longer side in pixels."""
 MAX_ASPECT = 200
@@ -342,11 +344,22 @@ def _decoded(
 
 
 def _upright_rgb(image: Image.Image) -> tuple[Image.Image, frozenset[Change]]:
+    _name_clear_colour(image)
     image.load()
     changes = frozenset(_changes(image))
     rgb = _plain_rgb(ImageOps.exif_transpose(image))
     rgb.format = _format(image)
     return rgb, changes
+
+
+def _name_clear_colour(image: Image.Image) -> None:
+    """Pillow tells a PNG's transparent colour in the depth of the file, and brings the pixels alone to 8 bits."""
+    depth = image.tile[0].args if image.format == "PNG" and image.tile else ""
+    scale, clear = _DEPTHS.get(depth), image.info.get("transparency")
+    if scale is not None and isinstance(clear, int):
+        image.info["transparency"] = int(clear * scale)
+    elif scale is not None and clear is not None:
+        image.info["transparency"] = tuple(int(value * scale) for value in clear)
 
 
 def _changes(image: Image.Image) -> Iterator[Change]:

@@ -29,6 +29,7 @@ from steer_verl.images import (
     image_bytes,
     image_uri,
     load_image,
+    plain_image,
     preview_uri,
     resolve_image,
     seen_image,
@@ -397,6 +398,39 @@ def test_a_deep_image_keeps_the_grey_that_is_not_its_clear_one(tmp_path: Path) -
     image.save(tmp_path / "a.png", transparency=0x8080)
     seen = seen_image(tmp_path / "a.png")
     assert (pixel(seen, 1, 1), pixel(seen, 6, 6)) == ((255, 255, 255), (32, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "clear", "other", "shown"),
+    [
+        (2, 0, b"\x55", b"\xaa", (170,) * 3),  # four pixels a byte, all of value 1, or of 2
+        (4, 0, b"\x77", b"\x33", (51,) * 3),
+        (8, 0, b"\x77", b"\x33", (51,) * 3),
+        (8, 2, b"\x01\x02\x03", b"\x03\x02\x01", (3, 2, 1)),
+        (16, 2, b"\x01\x02\x03\x04\x05\x06", b"\x03\x02\x01\x04\x05\x06", (3, 1, 5)),
+    ],
+)
+def test_a_clear_colour_is_hidden_at_any_depth(
+    tmp_path: Path, depth: int, kind: int, clear: bytes, other: bytes, shown: tuple[int, ...]
+) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    samples = 3 if kind == 2 else 1
+    mask = 2**depth - 1
+    values = [
+        int.from_bytes(clear[2 * at : 2 * at + 2], "big") if depth == 16 else clear[at] & mask for at in range(samples)
+    ]
+    line = 4 * depth * samples // 8 // len(clear)
+    head = struct.pack(">IIBBBBB", 4, 2, depth, kind, 0, 0, 0)
+    body = zlib.compress(b"\0" + clear * line + b"\0" + other * line)
+    chunks = chunk(b"IHDR", head), chunk(b"tRNS", struct.pack(f">{samples}H", *values)), chunk(b"IDAT", body)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b""))
+    seen = seen_image(tmp_path / "a.png")
+    assert (pixel(seen, 1, 0), pixel(seen, 1, 1)) == ((255, 255, 255), shown)
+    with Image.open(tmp_path / "a.png") as opened:
+        opened.load()
+        assert pixel(plain_image(opened, "a.png"), 1, 1) == shown
 
 
 def test_one_of_many_who_ask_at_once_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
