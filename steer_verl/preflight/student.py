@@ -117,7 +117,7 @@ def _openings(config: Any, source: str) -> Iterator[str]:
     measure = measure_of(processor, config.data)
     for key, path in files:
         try:
-            yield from _overlong(key, path, measure, config.data.max_prompt_length)
+            yield from _overlong(key, path, measure, config.actor_rollout_ref.rollout.prompt_length)
         except DataError as error:
             yield one_line(f"{key}: {path}: {error}", MAX_MESSAGE)
         except (ArrowException, OSError):  # of a file that is no parquet preflight/rows.py tells too
@@ -146,6 +146,6 @@ def _overlong(key: str, path: Path, measure: Callable[[dict[str, Any]], int], li
         tokens, number = max(beyond)
         yield (
             f"{key}: {len(beyond)} of {total} opening turns of {path} do not fit; row {number} has {tokens} tokens, "
-            f"images included, more than data.max_prompt_length={limit}: each would be a lost dialogue; raise it, or "
-            "lower data.mm_processor_kwargs.max_pixels"
+            f"images included, more than data.max_prompt_length={limit} (rollout.prompt_length): each would be a lost "
+            "dialogue; raise it, or lower data.mm_processor_kwargs.max_pixels"
         )
