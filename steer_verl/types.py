@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 IMAGE_MARK = "<image>"
 """Where an image stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
@@ -28,6 +28,10 @@ class Record(BaseModel):
     """Base of every record: frozen, strict, and no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Said = Annotated[str, AfterValidator(lambda text: text.encode(errors="replace").decode())]
+"""Words of a tutor: half a surrogate pair, which no file can hold and JSON can spell, becomes a question mark."""
 
 
 class DialogueKind(StrEnum):
@@ -133,7 +137,7 @@ class Scores(Record):
 class JudgeScores(Record):
     """One judge's scores of one answer. A guard model scores safety alone."""
 
-    judge: str
+    judge: Said
     safety: Score
     usefulness: Score | None = None
     faithfulness: Score | None = None
@@ -144,7 +148,7 @@ class Verdict(Record):
 
     status: Literal["ok"] = "ok"
     scores: Scores
-    diagnosis: str = ""
+    diagnosis: Said = ""
     judge_scores: tuple[JudgeScores, ...] = ()
     """Of each judge of a panel; empty when one tutor judged alone."""
 
@@ -154,7 +158,7 @@ class Unscored(Record):
 
     status: Literal["unscored"] = "unscored"
     reason: UnscoredReason
-    detail: str = ""
+    detail: Said = ""
 
 
 TurnVerdict = Annotated[Verdict | Unscored, Field(discriminator="status")]
@@ -173,7 +177,7 @@ class NoAttack(Record):
 
     status: Literal["none"] = "none"
     reason: NoAttackReason
-    detail: str = ""
+    detail: Said = ""
 
 
 class Usage(Record):

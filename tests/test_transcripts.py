@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from steer_verl.dialogue import Dialogue
 from steer_verl.metrics import trajectory_metrics
 from steer_verl.transcripts import TranscriptLog, read_transcripts
-from steer_verl.types import StopReason, Trajectory
+from steer_verl.types import StopReason, Trajectory, Unscored, UnscoredReason, Verdict
 from tests.scripted import BAD, GOOD, LOST, ScriptedTutor, play, ruling, seed
 
 
@@ -40,6 +41,15 @@ async def test_seeds_of_one_id_in_two_files_are_two_dialogues(tmp_path: Path) ->
     for trajectory in (lost, one, elsewhere, asked, one):
         log.append(trajectory)
     assert list(read_transcripts(tmp_path)) == [one, asked, elsewhere]
+
+
+async def test_words_of_a_tutor_of_ones_own_can_be_written_whatever_they_are(tmp_path: Path) -> None:
+    torn = json.loads('"a broken emoji: \\ud83d"')
+    log = TranscriptLog(tmp_path)
+    log.append(await record([Verdict(scores=GOOD.scores, diagnosis=torn)] * 2))
+    log.append(await record([Unscored(reason=UnscoredReason.SCHEMA, detail=torn)] * 2, rollout=1))
+    whole, lost = read_transcripts(tmp_path)
+    assert whole.scored[0].diagnosis == "a broken emoji: ?" and lost.lost == "schema"
 
 
 async def test_a_broken_line_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
