@@ -213,7 +213,7 @@ def seen_size(path: AnyPath) -> tuple[int, int]:
 
 def _late_metadata(path: Path) -> bool:
     """Whether a PNG has a chunk that may tell its orientation, perhaps behind its pixels."""
-    with _patiently(functools.partial(path.open, "rb")) as file:
+    with _patiently(lambda: path.open("rb")) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             key = file.read(min(21, length)) if (length := int.from_bytes(head[:4], "big")) else b""
@@ -354,8 +354,8 @@ def _upright_rgb(image: Image.Image) -> tuple[Image.Image, frozenset[Change]]:
 
 def _name_clear_colour(image: Image.Image) -> None:
     """Pillow tells a PNG's transparent colour in the depth of the file, and brings the pixels alone to 8 bits."""
-    depth = image.tile[0].args if image.format == "PNG" and image.tile else ""
-    scale, clear = _DEPTHS.get(depth), image.info.get("transparency")
+    tiles = getattr(image, "tile", None) if image.format == "PNG" else None
+    scale, clear = _DEPTHS.get(tiles[0].args) if tiles else None, image.info.get("transparency")
     if scale is not None and isinstance(clear, int):
         image.info["transparency"] = int(clear * scale)
     elif scale is not None and clear is not None:
@@ -401,7 +401,7 @@ def _broken(name: str, error: Exception) -> DataError:
 
 
 def _open_header(source: Path | bytes) -> Image.Image:
-    return _patiently(functools.partial(_header, source))
+    return _patiently(lambda: _header(source))
 
 
 def _header(source: Path | bytes) -> Image.Image:

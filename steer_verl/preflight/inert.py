@@ -54,7 +54,7 @@ def has_our_sampler(v1: Any) -> bool:
 def sampler(config: Any) -> Iterator[str]:
     """The custom sampler: the one that fits, with our section, and nothing set that verl gives only to its own."""
     v1 = config.trainer.v1
-    custom = v1.sampler.get("custom_sampler") or {}
+    custom: Any = v1.sampler.get("custom_sampler") or {}
     if custom.get("name") and not custom.get("path"):
         yield (
             f"trainer.v1.sampler.custom_sampler.name is {custom.name} without a path: verl silently takes its own; "
