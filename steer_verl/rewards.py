@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from steer_verl.answer import parse_answer
@@ -13,6 +14,9 @@ from steer_verl.types import Scores, Status, Trajectory, TurnVerdict, Unscored
 
 TURN_REWARDS = "turn_rewards"
 """Key of the per-turn rewards in the reward manager's ``reward_extra_info``; the agent loop takes it out again."""
+
+_UNSPACED = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def weighted_score(scores: Scores, weights: ScoreWeights) -> float:
@@ -27,8 +31,11 @@ def weighted_score(scores: Scores, weights: ScoreWeights) -> float:
 
 
 def repeated_trigram_share(text: str) -> float:
-    """Share of the word trigrams that occurred before: 0 if all differ or there are none, towards 1 for a loop."""
-    words = text.lower().split()
+    """Share of the word trigrams that occurred before: 0 if all differ or there are none, towards 1 for a loop.
+
+    Chinese and Japanese put no space between words: each of their characters is one.
+    """
+    words = _WORD.findall(text.lower())
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 

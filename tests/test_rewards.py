@@ -116,6 +116,8 @@ def test_repeated_trigrams() -> None:
     assert repeated_trigram_share("a b c a b c") == pytest.approx(1 / 4)  # abc bca cab abc
     assert repeated_trigram_share("no " * 102) == pytest.approx(0.99)
     assert repeated_trigram_share("Red cube here, red CUBE here,") == pytest.approx(1 / 4)
+    assert repeated_trigram_share("\u6211\u4e0d\u77e5\u9053" * 30) == pytest.approx(114 / 118)  # no space between words
+    assert repeated_trigram_share("\u8fd9\u662f\u4e00\u6735 red flower") == 0
 
 
 def test_what_was_not_scored_is_never_a_number() -> None:
