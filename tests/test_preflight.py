@@ -135,6 +135,11 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["algorithm.adv_estimator=grpo"],
         ["a reward of 0", "algorithm.adv_estimator=tcsr", "++algorithm.tcsr={shaping:none,aggregation:sum"],
     ),
+    "GRPO's own switch": (
+        ["algorithm.norm_adv_by_std_in_grpo=false"],
+        ["norm_adv_by_std_in_grpo is false", "algorithm.tcsr.normalize_std=false"],
+    ),
+    "a discount": (["algorithm.gamma=0.99"], ["algorithm.gamma is 0.99", "discounts nothing"]),
     "no estimator section": (["~algorithm.tcsr"], ["algorithm.tcsr is missing", "+algorithm.tcsr.preset"]),
     "KL in the reward": (["algorithm.use_kl_in_reward=true"], ["use_kl_in_reward", "use_kl_loss"]),
     "a group of one": (["actor_rollout_ref.rollout.n=1"], ["rollout.n", "at least 2"]),
@@ -294,6 +299,11 @@ def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEER_TUTOR_BASE_URL", raising=False)
     monkeypatch.setenv("STEER_TUTOR_MODEL", "m")
     only(preflight(MINI.parent / "qwen2_5_vl_3b", "grpo"), "STEER_TUTOR_BASE_URL", "is not set", "base_url")
+
+
+@pytest.mark.parametrize("ours", ["algorithm.tcsr.preset=paper", "+algorithm.tcsr.normalize_std=false"])
+def test_a_run_without_division_may_say_so_to_grpo_too(ours: str) -> None:
+    assert settings_lines("algorithm.norm_adv_by_std_in_grpo=false", ours) == []
 
 
 @pytest.mark.parametrize("none", [NO_SAMPLER, "trainer.v1.sampler.custom_sampler=null"])

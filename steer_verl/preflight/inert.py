@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from steer_verl.config import PLAIN_GRPO, STEER_KEY, TCSR_KEY, section_of
+from steer_verl.config import PLAIN_GRPO, STEER_KEY, TCSR_KEY, section_of, tcsr_config
+from steer_verl.errors import ConfigError
 from steer_verl.names import ADV_ESTIMATOR
 
 OURS = {
@@ -36,6 +37,22 @@ def other_estimator(config: Any) -> Iterator[str]:
             f"algorithm.adv_estimator is {name}: it sums rewards whatever the mask says, so that a dialogue lost to a "
             f"failing tutor would pull its group down as a reward of 0; set algorithm.adv_estimator={ADV_ESTIMATOR}, "
             f"for plain GRPO with '{plain_grpo()}'"
+        )
+
+
+def other_estimators_keys(config: Any) -> Iterator[str]:
+    """What verl hands to every estimator and ours does not take (core_algos.py: GAE's and GRPO's)."""
+    for key in ("gamma", "lam"):
+        if config.algorithm.get(key, 1.0) != 1.0:
+            yield f"algorithm.{key} is {config.algorithm[key]}, but {ADV_ESTIMATOR} discounts nothing; drop it"
+    try:
+        divides = tcsr_config(section_of(config, TCSR_KEY)).normalize_std
+    except ConfigError:  # told by the check of our sections
+        return
+    if divides and not config.algorithm.get("norm_adv_by_std_in_grpo", True):
+        yield (
+            f"algorithm.norm_adv_by_std_in_grpo is false, but {ADV_ESTIMATOR} goes by its own key; set "
+            f"++{TCSR_KEY}.normalize_std=false"
         )
 
 

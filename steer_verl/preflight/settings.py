@@ -31,6 +31,7 @@ def estimator(config: Any) -> Iterator[str]:
     if config.algorithm.adv_estimator != ADV_ESTIMATOR:
         yield from inert.other_estimator(config)
         return
+    yield from inert.other_estimators_keys(config)
     if config.algorithm.get("tcsr") is None:
         yield f"{TCSR_KEY} is missing though algorithm.adv_estimator is {ADV_ESTIMATOR}; add +{TCSR_KEY}.preset=steer"
     if config.algorithm.use_kl_in_reward:
