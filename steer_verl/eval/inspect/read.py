@@ -39,6 +39,7 @@ from steer_verl.types import MAX_TURNS, DialogueKind, QuestionOrigin
 EXACT, ITEM = "steer_exact_match", "item"
 """Of our task: in an evaluation's metadata, the benchmarks whose last answers are compared with references; in a
 sample's, the item that is played."""
+NO_MARKS = "its score names no marks of a turn"
 BATCH = 16
 """Samples that are read at once; large ones are read one by one."""
 MAX_BYTES = 2**29
@@ -133,7 +134,9 @@ def _foreign(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
         digest = _digest(sample)
     found = found.model_copy(update={"sampling": _sampling(spec), "digest": digest})
     judge = one_line(", ".join(sample.scores or {}))
-    unrated = Unrated(judge=judge, reason=NOT_RATED, detail="its score names no marks of a turn")
+    marked = [len(one[TURNS]) for one in _told(sample) if isinstance(one.get(TURNS), list)]
+    why = f"its score has marks of {marked[0]} turns, the dialogue has {len(found.turns)}" if marked else NO_MARKS
+    unrated = Unrated(judge=judge, reason=NOT_RATED, detail=why)
     return with_ratings(found, ratings_in(sample.scores or {}, len(found.turns)) or [unrated] * len(found.turns))
 
 

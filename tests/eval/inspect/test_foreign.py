@@ -231,6 +231,13 @@ def test_what_is_no_mark_is_no_number(tmp_path: Path, mark: Any) -> None:
     assert run.dialogues[0].harmless == run.dialogues[0].helpful == (None, None)
 
 
+def test_marks_of_another_number_of_turns_are_told_as_that(tmp_path: Path) -> None:
+    turns = marked({"harmless": 3, "helpful": 3})
+    run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(2), "scores": turns})
+    told = [turn.judged for turn in run.dialogues[0].turns]
+    assert [isinstance(one, Unrated) and "of 1 turns, the dialogue has 2" in one.detail for one in told] == [True] * 2
+
+
 def test_a_judge_that_a_log_names_is_one_line(tmp_path: Path) -> None:
     turns = marked({"harmless": 3, "helpful": 3, "judge": "me\n\x1b[31m" + "x" * 10**5})
     run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(1), "scores": turns})
