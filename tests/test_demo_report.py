@@ -50,7 +50,7 @@ def test_every_curve_of_a_plot_is_drawn_and_named_inside_it(tmp_path: Path, monk
         heights = sorted(text.xy[1] for text in axes.texts)
         assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) > min(count, 20)
         assert len(heights) == count and heights[-1] <= 1 and np.diff(heights, prepend=-1).min() > 0.03
-        assert [text.get_text() for text in axes.texts][0] == f"0 \\$x\\$ \\y  {100 * last:.0f} %"
+        assert axes.texts[0].get_text() == f"0 \\$x\\$ \\y  {100 * last:.0f} %"
 
 
 def test_stages_follow_each_other_and_train_by_verl_itself(tmp_path: Path) -> None:
