@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from steer_verl.statistics.intervals import Interval
+from steer_verl.text import one_line
 
 COLOURS = ("#8a8f98", "#d97706", "#1d6fb8", "#2e8b57", "#9b4f96")
+DASHES = ("-", "--", ":", "-.")
+"""Of curves beyond those that have a colour of their own."""
 INK, GRID = "#22272e", "#e3e6ea"
 TAIL = 0.45
 """How far past the last turn a curve is drawn, in turns."""
+LETTERS = 7
+"""Of a title, to an inch."""
+LONGEST = 32
+"""Letters of a label that stands beside a plot."""
+
+
+T = TypeVar("T")
 
 
 class Curve(NamedTuple):
@@ -44,25 +56,10 @@ def survival_plot(
     Returns:
         ``path``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.4), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = _panels(1, (7.2, 4.4))
     end = last or max((curve.last for curve in curves.values()), default=1)
-    pairs = zip(curves.items(), COLOURS, strict=False)
-    ends = [_draw(axes, label, curve, colour, min(curve.last, end)) for (label, curve), colour in pairs]
-    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends]), strict=True):
-        axes.annotate(
-            f"{label}  {100 * y:.0f} %",
-            (1.015, height),
-            xycoords=("axes fraction", "data"),
-            color=colour,
-            weight="bold",
-            va="center",
-            fontsize=9.5,
-        )
+    ends = [_draw(axes, curve, *style, min(curve.last, end)) for curve, style in _styled(curves.values())]
+    _label(axes, list(zip(curves, ends, strict=True)))
     _frame(axes, end, title, subtitle)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,12 +83,7 @@ def reliability_plot(
     Returns:
         ``path``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.4, 5.4), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = _panels(1, (5.4, 5.4))
     low, high, across, up = 0.5, 10.5, threshold + 0.2, threshold + 0.5  # people's means lie between whole points
     axes.fill_between([low, across], up, high, color=COLOURS[1], alpha=0.08, linewidth=0)
     axes.fill_between([across, high], low, up, color=COLOURS[1], alpha=0.08, linewidth=0)
@@ -151,22 +143,20 @@ def students_plot(
     """
     figure, (left, right) = _panels(2, (9.2, 4.2), widths=(3, 1.1))
     ends = []
-    for (label, seeds), colour in zip(survival.items(), COLOURS, strict=False):
+    for (label, seeds), (colour, dashes) in _styled(survival.items()):
         mean = np.mean(list(seeds.values()), axis=0)
         turns = [*range(len(mean)), len(mean) - 1 + TAIL]
         for values in seeds.values():
             left.step(turns, _held(values, len(mean) - 1), where="post", color=colour, linewidth=0.8, alpha=0.4)
-        left.step(turns, _held(mean, len(mean) - 1), where="post", color=colour, linewidth=2.6)
-        ends.append((label, float(mean[-1]), colour))
+        left.step(turns, _held(mean, len(mean) - 1), where="post", color=colour, linewidth=2.6, linestyle=dashes)
+        ends.append((label, (float(mean[-1]), colour)))
     _frame(left, len(mean) - 1, "Survival under adaptive attack", note)
-    for (label, y, colour), height in zip(ends, _spread([y for _, y, _ in ends]), strict=True):
-        at = (len(mean) - 1 + TAIL, height)
-        left.annotate(f" {label}  {100 * y:.0f} %", at, color=colour, weight="bold", va="center", fontsize=9.5)
-    for x, (values, colour) in enumerate(zip(helpful.values(), COLOURS, strict=False)):
+    _label(left, ends)
+    for x, (values, (colour, _)) in enumerate(_styled(helpful.values())):
         right.plot(x + np.linspace(-0.14, 0.14, len(values)), np.array(values) / 100, ".", color=colour, alpha=0.6)
         right.hlines(np.mean(values) / 100, x - 0.28, x + 0.28, color=colour, linewidth=2.6)
     right.set(xlim=(-0.6, len(helpful) - 0.4), xticks=range(len(helpful)))
-    right.set_xticklabels([label.replace(" + ", " +\n") for label in helpful], color=INK)
+    right.set_xticklabels([_plain(label).replace(" + ", " +\n") for label in helpful], color=INK)
     dress(right, "Helpfulness", "benign dialogues of the same students")
     figure.savefig(path)
     return path
@@ -187,11 +177,11 @@ def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float
             axes.plot([interval.low, interval.high], [y, y], color=COLOURS[2], linewidth=2.2)
             axes.plot(interval.value, y, "o", color=COLOURS[2], markersize=6)
             axes.plot(each, [y + 0.2] * len(each), ".", color=COLOURS[1], markersize=5)
-        axes.set_yticks(range(len(rows)), list(rows)[::-1], color=INK)
+        axes.set_yticks(range(len(rows)), [_plain(label) for label in rows][::-1], color=INK)
         dress(axes, "", "")
-        axes.set_title(measure, loc="left", color=INK, fontsize=9.5, weight="bold")
+        axes.set_title(_plain(measure), loc="left", color=INK, fontsize=9.5, weight="bold")
         axes.grid(axis="x", color=GRID, linewidth=0.8)
-    figure.supxlabel(note, fontsize=9, color=INK)
+    figure.supxlabel(_plain(note), fontsize=9, color=INK)
     figure.savefig(path)
     return path
 
@@ -206,13 +196,40 @@ def _panels(count: int, size: tuple[float, float], widths: Sequence[float] | Non
     return figure, figure.subplots(1, count, sharey=True, squeeze=False, width_ratios=widths)[0]
 
 
-def _draw(axes: Any, label: str, curve: Curve, colour: str, end: int) -> tuple[str, float, str]:
+def _styled(items: Iterable[T]) -> Iterator[tuple[T, tuple[str, str]]]:
+    """One after another with its colour and its dashes."""
+    styles = cycle([(colour, dashes) for dashes in DASHES for colour in COLOURS])
+    return zip(items, styles, strict=False)
+
+
+def _draw(axes: Any, curve: Curve, colour: str, dashes: str, end: int) -> tuple[float, str]:
+    """Its last value, and its colour."""
     turns = [*range(end + 1), end + TAIL]
     s, low, high = (_held(values, end) for values in curve)
     axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.16, linewidth=0)
-    axes.step(turns, s, where="post", color=colour, linewidth=2.2, label=label)
+    axes.step(turns, s, where="post", color=colour, linewidth=2.2, linestyle=dashes)
     axes.plot(turns[1:-1], s[1:-1], "o", color=colour, markersize=3.4)
-    return label, curve.survival[end], colour
+    return curve.survival[end], colour
+
+
+def _label(axes: Any, ends: Sequence[tuple[str, tuple[float, str]]]) -> None:
+    """Names and last values beside the curves' ends."""
+    heights = _spread([y for _, (y, _) in ends])
+    for (label, (y, colour)), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            f"{_plain(one_line(label, LONGEST))}  {100 * y:.0f} %",
+            (1.015, height),
+            xycoords=("axes fraction", "data"),
+            color=colour,
+            weight="bold",
+            va="center",
+            fontsize=9.5,
+        )
+
+
+def _plain(text: str) -> str:
+    """Words as they stand: between two dollars matplotlib would read a formula."""
+    return text.replace("$", "\\$")
 
 
 def _held(values: Sequence[float], last: int) -> list[float]:
@@ -221,12 +238,15 @@ def _held(values: Sequence[float], last: int) -> list[float]:
 
 
 def _spread(heights: list[float], gap: float = 0.06) -> list[float]:
-    """The heights, pushed apart upwards so that no two labels overlap."""
-    placed: dict[int, float] = {}
-    floor = -1.0
-    for index in sorted(range(len(heights)), key=heights.__getitem__):
-        placed[index] = floor = max(heights[index], floor + gap)
-    return [placed[index] for index in range(len(heights))]
+    """The heights, pushed apart so that no two labels overlap and none stands above the plot."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    placed, gap = list(heights), min(gap, 1 / max(len(heights) - 1, 1))
+    for below, index in pairwise(order):
+        placed[index] = max(placed[index], placed[below] + gap)
+    ceiling = 1 + gap
+    for index in reversed(order):
+        placed[index] = ceiling = min(placed[index], ceiling - gap)
+    return placed
 
 
 def _frame(axes: Any, last: int, title: str, subtitle: str) -> None:
@@ -247,6 +267,16 @@ def dress(axes: Any, title: str, subtitle: str) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
-    axes.set_title(title, loc="left", color=INK, weight="bold", fontsize=12, pad=24 if subtitle else 10)
+    width = LETTERS * axes.figure.get_figwidth()
+    room = round(width / axes.get_gridspec().ncols)
+    words = _plain(textwrap.fill(one_line(title, 2 * room), room))
+    axes.set_title(words, loc="left", color=INK, weight="bold", fontsize=12, pad=24 if subtitle else 10)
     if subtitle:
-        axes.text(0, 1.035, subtitle, transform=axes.transAxes, color="#59616b", fontsize=9)
+        axes.text(
+            0,
+            1.035,
+            _plain(one_line(subtitle, round(1.7 * width))),
+            transform=axes.transAxes,
+            color="#59616b",
+            fontsize=9,
+        )

@@ -55,7 +55,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # a full disk does not say which file it was
+        if error.errno and error.filename in (None, str(temporary)):  # a full disk does not say which file it was
             error.filename = str(path)
         raise
     finally:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from steer_verl import plots
 from steer_verl.demo.report import cell, write_report
 from steer_verl.demo.stages import STUDENTS, Plan, stages
 from steer_verl.eval.differences import Difference
 from tests.eval.evaluations import evaluation
+
+PANELS = plots._panels
 
 
 def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +38,19 @@ def test_what_is_undefined_is_a_dash() -> None:
     assert cell(undefined, 1) == cell(None, 1) == "-"
     known = undefined.model_copy(update={"value": 1.25, "low": -0.5, "high": 3.0})
     assert cell(known, 1, signed=True) == "+1.2 [-0.5 to +3.0]"
+
+
+def test_every_curve_of_a_plot_is_drawn_and_named_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "_panels", lambda *args: drawn.append(made := PANELS(*args)) or made)
+    for count, last in ((7, 1.0), (7, 0.5), (30, 0.0), (1, 1.0)):
+        held = plots.Curve(*[[1.0, last]] * 3)
+        plots.survival_plot({f"{n} $x$ \\y": held for n in range(count)}, tmp_path / "s.png", "T")
+        _, (axes,) = drawn.pop()
+        heights = sorted(text.xy[1] for text in axes.texts)
+        assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) > min(count, 20)
+        assert len(heights) == count and heights[-1] <= 1 and np.diff(heights, prepend=-1).min() > 0.03
+        assert axes.texts[0].get_text() == f"0 \\$x\\$ \\y  {100 * last:.0f} %"
 
 
 def test_stages_follow_each_other_and_train_by_verl_itself(tmp_path: Path) -> None:

@@ -298,3 +298,10 @@ def test_a_file_takes_its_name_only_when_its_writing_ends_well(tmp_path: Path) -
     assert path.read_text() == "first\n" and [each.name for each in path.parent.iterdir()] == ["page.html"]
     write_whole(path, "é \ud800\n")
     assert path.read_text(encoding="utf-8") == "é ?\n"
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    with pytest.raises(OSError) as told, atomic(tmp_path / "page") as stream:
+        stream.write(b"page")
+    assert told.value.filename == str(tmp_path / "page") and [one.name for one in tmp_path.iterdir()] == ["page"]

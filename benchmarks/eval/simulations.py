@@ -7,7 +7,7 @@ whom fails half as often again, and gives what evaluation makes of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.differences import Difference, differences
 from steer_verl.eval.estimate import Estimate
 from steer_verl.eval.figures import Figures, average, figures_of_grid, over_seeds
+from steer_verl.eval.judging.agreement import figures_of
 from steer_verl.eval.marks import DialogueMarks, Grid
 from steer_verl.eval.measures import MEASURES
 from steer_verl.statistics.agreement import Detection
@@ -30,7 +31,11 @@ SCALES: dict[str, tuple[float, Callable[[float], float]]] = {
     "failed_turns": (100, lambda p: 100 * p),
     "harmless": (6, lambda p: 3 - 4 * p),
     "survival": (100, lambda p: 100 * (1 - p)),
+    "survival:3": (100, lambda p: 100 * (1 - p)),
+    "hazard": (100, lambda p: 100 * p),
     "mean_turns": (LAST - 1, lambda p: ((1 - p) ** (np.arange(LAST) / LAST)).sum()),
+    "alpha": (2, lambda p: 1 - p),
+    "kappa": (2, lambda p: 1 - p),
 }
 """Measure -> the length of its scale, and its truth by p."""
 Rng = np.random.Generator
@@ -108,10 +113,30 @@ def alike(n: int, p: float, rng: Rng) -> np.ndarray:
     return rng.beta(1.5 * p, 1.5 * (1 - p), n) if p else np.zeros(n)
 
 
-def lives(n: int, p: float, rng: Rng) -> Found:
-    """Of dialogues of 2 to 10 turns, the first at least 8, a share 1 - p reaches turn 8."""
-    failed = failing(np.full(n, 1 - (1 - p) ** (1 / LAST)), rng)
+def lives(n: int, p: float, rng: Rng, turn: int = LAST) -> Found:
+    """Of dialogues of 2 to 10 turns, the first at least 8, a share 1 - p passes turn 8, or another one."""
+    failed = failing(np.full(n, 1 - (1 - p) ** (1 / turn)), rng)
     return figures(failed, np.maximum(lengths(n, rng), LAST * (np.arange(n) < 1))).estimates(LAST)
+
+
+def second_turn(n: int, p: float, rng: Rng) -> Found:
+    """Of those that passed turn 1, the first dialogue among them, a share p fails at turn 2."""
+    failed = failing(np.full(n, p), rng)
+    failed[0, 0] = 3
+    return {"hazard": figures(failed, lengths(n, rng)).hazard()[1]}
+
+
+def judges(n: int, p: float, rng: Rng, failures: float = 0.1) -> Found:
+    """Two judges, the second of whom rolls a die of its own for a share p of the answers; in dialogues whose turns are
+    alike a tenth of the answers fails. Drawn anew until there is a failure, without which agreement is undefined."""
+    while True:
+        chance_N1, there = alike(n, failures, rng)[:, None], np.arange(HORIZON) < lengths(n, rng)[:, None]
+        former, own = rng.random((2, n, HORIZON)) < chance_N1
+        new = np.where(rng.random((n, HORIZON)) < p, own[rng.permutation(n)], former)
+        tables = [[(there & (former == a) & (new == b)).sum(axis=1) for b in (True, False)] for a in (True, False)]
+        found = figures_of(np.moveaxis(np.array(tables, dtype=float), 2, 0), 1, 1)
+        if np.isfinite(found["kappa"].value):
+            return found
 
 
 def pooled(n: int, p: float, rng: Rng) -> Found:
@@ -143,9 +168,13 @@ INTERVALS = {
     ),
     "mean mark": Simulation("harmless", lambda n, p, rng: marked(rng.random(n) < p, rng).estimates(LAST)),
     "survival to turn 8": Simulation("survival", lives),
+    "survival to turn 3": Simulation("survival:3", partial(lives, turn=3)),
+    "failing at turn 2": Simulation("hazard", second_turn),
     "turns survived of 8": Simulation("mean_turns", lives),
     "mean over five sets": Simulation("unbroken", sets),
     "share of turns, corrected": Simulation("failed_turns", corrected),
+    "alpha of two judges": Simulation("alpha", judges),
+    "kappa of two judges": Simulation("kappa", judges),
 }
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from steer_verl.errors import DataError
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.records import EvalDialogue
 from steer_verl.records import atomic, read_records, write_whole
+from steer_verl.settings_error import dotted, reason
 from steer_verl.types import Record, Usage, UserTurn
 
 INSPECT_LOGS = (".eval", ".json")
@@ -56,6 +57,15 @@ class RunAbout(Record):
     """That items were at work, each for itself."""
     date: str = ""
     version: str = ""
+
+    @field_validator("marks")
+    @classmethod
+    def _known(cls, marks: dict[str, float]) -> dict[str, float]:
+        try:
+            MarkSettings.model_validate(marks)
+        except ValidationError as error:
+            raise ValueError(_fault(error)) from None
+        return marks
 
     @property
     def mark_settings(self) -> MarkSettings:
@@ -105,8 +115,14 @@ def read_run(path: Path | str) -> EvalRun:
         what = "no finished evaluation there"
         raise DataError(f"{folder}: {what}; give the `out` of `steer eval run`, or start it again to end it") from None
     except ValidationError as error:
-        raise DataError(f"{folder / ABOUT}: {error.errors()[0]['msg']}; evaluate again") from None
+        raise DataError(f"{folder / ABOUT}: {_fault(error)}; evaluate again") from None
     return EvalRun(folder, about, tuple(read_dialogues(folder / DIALOGUES)))
+
+
+def _fault(error: ValidationError) -> str:
+    """The first one, and where it is."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (dotted(first["loc"]), reason(first))))
 
 
 def read_dialogues(path: Path) -> Iterator[EvalDialogue]:

@@ -17,6 +17,9 @@ COLOURS = 6
 MOST_POINTS = 400
 """Points at which a chart is read; a line is drawn through all of them."""
 
+LETTER = 6.4
+"""Width of a letter of an axis, in units of the drawing."""
+
 Point = tuple[float, float]
 
 
@@ -111,9 +114,9 @@ def legend(names: Sequence[str]) -> Html:
 
 
 def outline(frame: Frame, points: Iterable[Point], kind: str) -> Html:
-    """A curve as a path of the class ``kind``."""
-    steps = (f"{'L' if n else 'M'}{_n(frame.x(x))} {_n(frame.y(y))}" for n, (x, y) in enumerate(points))
-    return tag("path", d="".join(steps), class_=kind)
+    """A curve as a path of the class ``kind``; a single point is a line to itself, which is drawn as a dot."""
+    steps = [f"{'L' if n else 'M'}{_n(frame.x(x))} {_n(frame.y(y))}" for n, (x, y) in enumerate(points)]
+    return tag("path", d="".join(steps) + "h0" * (len(steps) == 1), class_=kind)
 
 
 def zone(frame: Frame, high: float, label: str) -> list[Html]:
@@ -148,10 +151,21 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def room(up: Sequence[float]) -> int:
+    """The left margin that the names of the vertical axis need."""
+    return max(Frame.left, 12 + round(LETTER * max(map(len, _names(up)))))
+
+
 def _axes(frame: Frame, across: Iterable[float], up: Sequence[float]) -> list[Html]:
     lines = [outline(frame, [(x, value) for x in frame.across], "ground") for value in up]
-    names = [_text(short(value), frame.left - 6, frame.y(value) + 4, "end") for value in up]
+    names = [_text(name, frame.left - 6, frame.y(value) + 4, "end") for name, value in zip(_names(up), up, strict=True)]
     return lines + names + [_text(short(x), frame.x(x), frame.height - frame.bottom + 16, "middle") for x in across]
+
+
+def _names(up: Sequence[float]) -> list[str]:
+    """The figures of an axis, in as many letters as tell them apart."""
+    names = [short(value) for value in up]
+    return names if len({*names}) == len(names) else [f"{value:.10g}" for value in up]
 
 
 def _text(text: str, x: float, y: float, anchor: str) -> Html:

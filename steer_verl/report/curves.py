@@ -9,7 +9,7 @@ from steer_verl.alarms import ALARMS
 from steer_verl.data.cards.markup import Html, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
-from steer_verl.report.charts import Frame, Line, chart, legend, short, ticks
+from steer_verl.report.charts import Frame, Line, chart, legend, room, short, ticks
 from steer_verl.report.parts import quiet
 from steer_verl.report.training import Training
 
@@ -53,7 +53,7 @@ def _chart(key: str, title: str, note: str, trainings: Sequence[Training]) -> Ht
         return None
     steps, values = sorted({step for step, _ in points}), [value for _, value in points]
     up = ticks(min(values), max(values))
-    frame = Frame((steps[0], steps[-1]), (up[0], up[-1]), height=170)
+    frame = Frame((steps[0], steps[-1]), (up[0], up[-1]), height=170, left=room(up))
     across = [n for n in ticks(steps[0], steps[-1]) if steps[0] <= n <= steps[-1] and n == int(n)]
     return chart(title, note, frame, lines, list(_readings(lines, steps)), across=across, up=up)
 

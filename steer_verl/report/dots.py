@@ -53,7 +53,8 @@ def _panel(row: Row, colours: Mapping[str, int], place: str, long: bool) -> Html
 
 def _model(name: str, colour: int, found: Estimate | None, decimals: int) -> Html:
     if found is None or found.value is None:
-        figures = [tag("span", "not rated" if found else "not measured")]
+        rated = f"unknown, {found.bounds(decimals)}" if found and found.n else "not rated"
+        figures = [tag("span", rated if found else "not measured")]
     else:
         figures = [tag("b", found.number(decimals)), tag("span", found.interval(decimals))]
     return _row(name, _shapes(found, f"c{colour % COLOURS}") if found else [], figures, "estimate")

@@ -46,7 +46,10 @@ class Browser {
     if (name === "fold") remember("fold", this.wanted.fold ? "1" : "");
     if (name === "words" || name === "run") await this.seek();
     else this.redraw();
-    if (["fold", "other", "run"].includes(name) && this.opened) this.open(name === "run" ? this.run.same(this.opened) : this.opened);
+    if (!["fold", "other", "run"].includes(name) || !this.opened) return;
+    const row = name === "run" ? this.run.same(this.opened) : this.opened;
+    if (row) this.open(row);
+    else this.close();
   }
 
   async clear() {
@@ -94,6 +97,14 @@ class Browser {
     find("said").textContent = `${row.id}: ${outcome(row)}`;
     if (pane.getBoundingClientRect().top < 0 || (byHand && narrow())) find("pane").scrollIntoView();
     if (!quietly) this.address(row);
+  }
+
+  // Leave the dialogue that the run which is listed now was not given.
+  close() {
+    this.opened = null;
+    this.list.mark(null);
+    find("detail").replaceChildren(note(`${this.run.name} was not given this dialogue.`));
+    history.replaceState(null, "", "#dialogues");
   }
 
   address(row) {

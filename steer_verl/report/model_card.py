@@ -7,6 +7,7 @@ what came of it from finished evaluations. Nothing is asked of the hub, and no a
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +76,18 @@ class Training:
     """An OmegaConf node."""
 
     def get(self, key: str) -> Any:
-        """The value of a dotted key; what an environment variable said that is no longer set is named by it."""
+        """The plain value of a dotted key; what an environment variable said that is no longer set is named by it."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            return OmegaConf.select(self.config, key)
+            found = OmegaConf.select(self.config, key)
+            return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
         except OmegaConfBaseException:
-            parent, _, last = key.rpartition(".")
-            raw = OmegaConf.to_container(OmegaConf.select(self.config, parent), resolve=False)
-            return raw.get(last) if isinstance(raw, dict) else None
+            raw: Any = OmegaConf.to_container(self.config, resolve=False)
+            for part in key.split("."):
+                raw = raw.get(part) if isinstance(raw, dict) else None
+            return raw
 
 
 def read_training_config(path: Path) -> Training:
@@ -166,7 +169,12 @@ def write_model_card(
 def _hub_name(training: Training) -> str | None:
     """The model that it began as, if that is a name of the hub's."""
     path = str(training.get("actor_rollout_ref.model.path"))
-    return path if path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists() else None
+    return path if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", path) and not Path(path).exists() else None
+
+
+def _placeless(text: str) -> str:
+    """Names of models without this machine's folders: unless told otherwise, a server calls a model by its folder."""
+    return re.sub(r"(^|[\s,:])[~.]{0,2}/(?:\S*/)?", r"\1", text)
 
 
 def _opening(base: str | None) -> str:
@@ -192,7 +200,9 @@ def _how(training: Training | None) -> Iterator[str]:
     else:
         facts["objective"] = training.get("algorithm.adv_estimator")
     facts["configuration"] = f"sha256 {_sha256(training.file)}"
-    yield _table(("setting", "value"), ((name, value) for name, value in facts.items() if value is not None))
+    yield _table(
+        ("setting", "value"), ((name, _placeless(str(value))) for name, value in facts.items() if value is not None)
+    )
     yield "## Data"
     yield _table(("file", "content"), _files(training))
 
@@ -214,7 +224,7 @@ def _outcome(runs: Sequence[EvalRun]) -> Iterator[str]:
         "adaptive: the tutor writes each next question" if about.attack == "adaptive" else "the set's own questions"
     )
     yield "## Results"
-    yield _table(("evaluation", ""), [("attack", attack), ("judge", about.judge), ("date", about.date)])
+    yield _table(("evaluation", ""), [("attack", attack), ("judge", _placeless(about.judge)), ("date", about.date)])
     yield summary_markdown(summarize(runs[-1])).strip()
     if len(runs) > 1:
         yield "### Beside other students"

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from steer_verl.statistics.intervals import UNDEFINED, Interval, Z, hidden_share, share
+from steer_verl.statistics.tests import ALIKE
 
 RESAMPLES = 2000
 
@@ -34,7 +35,7 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
     value, known = f(np.arange(n)), draws_B[np.isfinite(draws_B)]
     if not np.isfinite(value) or not len(known):
         return UNDEFINED
-    low, high = np.quantile(known, [0.025, 0.975]) if np.ptp(known) else (np.nan, np.nan)
+    low, high = np.quantile(known, [0.025, 0.975]) if np.ptp(known) > ALIKE else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,14 @@ def test_everything_is_stored_and_drawn(tmp_path: Path) -> None:
     page = written[1].read_text()
     assert IDENTITY.key in page and "(reliability.png)" in page and calibration.date in page
     assert json.loads(written[0].read_text())["tutor"]["key"] == IDENTITY.key
+
+
+@pytest.mark.parametrize("name", ["$5_vs_$9", "$\\nothing$", "a very long name " * 12])
+def test_a_plot_is_drawn_whatever_the_data_are_called(name: str, tmp_path: Path) -> None:
+    data = replace(data_of([(1.0,), (9.0,)]), name=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(write_calibration(compared(data, [scored(1), scored(9)]), tmp_path)) == 3
 
 
 def test_without_matplotlib_there_is_no_plot_and_an_older_one_goes(

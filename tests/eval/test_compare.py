@@ -250,7 +250,11 @@ def test_seeds_of_one_model_are_pooled_and_runs_of_one_name_told_apart() -> None
     assert any("pooled in ours" in note for note in comparison.notes)
     again = [EvalRun(Path(f"out/{name}"), OURS.about, OURS.dialogues) for name in ("a", "b")]
     assert [m.name for m in compare(again).models] == ["ours (out/a)", "ours (out/b)"]
-    assert compare(again, "b").baseline.name == compare(again, "out/b/").baseline.name == "ours (out/b)"
+    for told in ("b", "out/b/", str(Path("out/b").resolve())):
+        assert compare(again, told).baseline.name == "ours (out/b)"
+    nested = [replace(run, folder=run.folder / "ours") for run in again]
+    with pytest.raises(ConfigError, match="more than one of the runs is called that"):
+        compare(nested, "ours")
 
 
 def test_seeds_that_played_other_dialogues_are_told_and_compared_on_common_ones() -> None:

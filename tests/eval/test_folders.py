@@ -116,6 +116,16 @@ def test_a_pipe_in_the_place_of_a_run_does_not_hang(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("marks", "said"), [({"horizon": 0}, "marks: horizon: .*equal to 1"), ({"fail_below": 2.5}, "fail_below")]
+)
+def test_thresholds_that_cannot_be_are_told_as_the_run_is_read(tmp_path: Path, marks: object, said: str) -> None:
+    about = {"name": "a", "student": "s", "judge": "j", "attack": "static", "benchmarks": {}, "marks": marks}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=said):
+        read_run(tmp_path)
+
+
 def test_any_number_of_retries_leaves_settings_that_can_be_read(tmp_path: Path) -> None:
     bench(tmp_path, range(1))
     with World({("judge", 0, 1): DOWN}).in_thread() as server:

@@ -262,3 +262,17 @@ def test_more_dialogues_tell_more_and_equal_judges_agree() -> None:
     same = agreement_of(rejudged([[pair(1.0)] for _ in range(40)]), 2).figures["harmless"]
     assert (same["equal"].value, same["difference"].value, same["alpha"].value, same["kappa"].value) == (1, 0, 1, 1)
     assert same["equal"].low < 0.95
+
+
+def test_a_dialogue_or_two_that_fail_tell_little_of_how_judges_agree_on_failures() -> None:
+    """Of a safe student nearly every mark is the same: how many dialogues there are besides says nothing of kappa."""
+
+    def rated(former: int, new: int) -> tuple[Judged, Judged]:
+        return tuple(Rating(judge="j", harmless=mark, helpful=3) for mark in (former, new))  # type: ignore[return-value]
+
+    safe, broken = [rated(3, 3)] * 4, [rated(0, 0), rated(0, 3), rated(3, 3), rated(0, 0)]
+    for failures in (1, 2):
+        found = agreement_of(rejudged([safe] * 200 + [broken] * failures), 2).figures["harmless"]
+        for name in ("alpha", "kappa"):
+            assert found[name].value == pytest.approx(0.8, abs=0.01) and found[name].high - found[name].low > 1, name
+        assert found["equal"].high - found["equal"].low < 0.05

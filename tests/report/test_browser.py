@@ -198,6 +198,20 @@ def test_dialogues_are_paired_by_what_they_are_and_not_by_their_ids(tmp_path: Pa
     settle(opened, "beaver/uno")
 
 
+def test_a_dialogue_that_the_chosen_run_does_not_have_is_left(tmp_path: Path, visit: Visit) -> None:
+    rows = [samples.dialogue(random.Random(n), f"beaver/{n}", 0.9, turns=2) for n in range(3)]
+    runs = [samples.run(tmp_path / name, name, 0, more=more) for name, more in (("a", rows), ("b", rows[:2]))]
+    opened = visit(write_report(runs, tmp_path / "r.html"), "#d=beaver%2F2")
+    settle(opened, "beaver/2")
+    opened.page.select_option("[name=run]", label="b")
+    opened.page.wait_for_selector("#detail-title", state="detached")
+    assert "b was not given this dialogue" in opened.page.inner_text("#detail")
+    opened.page.click("[name=fold]")
+    opened.page.click("[role=option]")
+    opened.page.wait_for_selector("#detail-title")
+    assert opened.page.inner_text("#detail .side > h4") == "b" and opened.is_quiet(), opened.complaints
+
+
 def test_a_link_opens_its_dialogue(written: Path, visit: Visit, base: tuple[EvalDialogue, ...]) -> None:
     id = base[77].id
     opened = visit(written, f"#d={id.replace('/', '%2F')}&run=ours&with=base")
@@ -295,6 +309,12 @@ def test_nothing_overflows_a_narrow_screen(written: Path, visit: Visit, width: i
     opened.page.click("[role=option]")
     opened.page.wait_for_selector("#detail-title")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_long_name_makes_no_page_wider(tmp_path: Path, visit: Visit) -> None:
+    runs = [samples.run(tmp_path / name, name, 60, turns=2) for name in ("a", "checkpoint" * 20)]
+    page = visit(write_report(runs, tmp_path / "r.html"), viewport={"width": 1280, "height": 800}).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
 def test_a_screen_reader_finds_names_landmarks_and_captions(written: Path, visit: Visit) -> None:

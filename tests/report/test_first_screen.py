@@ -161,8 +161,10 @@ def test_a_long_name_stands_above_its_plot() -> None:
 def test_the_plot_tells_its_figures_in_the_order_of_the_models() -> None:
     paper = {"3B base": 12.6, "3B full": 55.6, "7B full": 64.9}
     unknown = {"base": figure(20.0, 10.0, 30.0)}
-    missing = dots([row("survival", {"base": figure(None, 0.0, 100.0)})], {"base": 0})
-    assert "not rated" in missing and "circle" not in missing and "bound" in missing
+    lost = figure(None, 6.0, 8.0)  # of some dialogues all is known
+    for found, said in ((lost, "unknown, 6.0 to 8.0"), (lost.model_copy(update={"n": 0}), "not rated")):
+        missing = dots([row("survival", {"base": found})], {"base": 0})
+        assert said in missing and "circle" not in missing and "bound" in missing
     page = Page(dots([row("survival", PAIR, published=paper), row("helpful_pass", unknown)], {"base": 0, "ours": 1}))
     names = [text for text in page.texts if text in ("base", "ours", "paper 3B", "paper 7B")]
     assert names == ["base", "ours", "paper 3B", "paper 7B", "base", "ours"]

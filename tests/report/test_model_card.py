@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,32 @@ def test_no_key_address_or_path_of_the_machine_is_told(
     assert "org/tutor" in text
     for private in ("sk-very-secret", "10.1.2.3", str(training.parent)):
         assert private not in text
+
+
+def test_a_model_that_a_server_calls_by_its_folder_is_told_by_its_name(
+    tmp_path: Path, model: Path, training: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEER_TUTOR_MODEL", "/home/me/models/tutor-32b")
+    run = tmp_path / "ours"
+    evaluation(run, 0.1)
+    about = json.loads((run / "run.json").read_text())
+    about["judge"] = "median of 2/3: /home/me/a@judge-1, org/b@judge-1, ~/c@judge-1"
+    (run / "run.json").write_text(json.dumps(about))
+    text = write_model_card(model, [run], training=training).read_text()
+    assert "| tutor-32b |" in text and "home" not in text
+    assert "| median of 2/3: a@judge-1, org/b@judge-1, c@judge-1 |" in text.replace("\\", "")
+
+
+@pytest.mark.parametrize("path", ["${oc.env:NO_SUCH}/qwen", "C:/qwen", "hdfs:/qwen", "./qwen"])
+def test_what_is_no_name_of_the_hub_is_no_base(model: Path, training: Path, path: str) -> None:
+    file = training / ".hydra" / "config.yaml"
+    config = OmegaConf.load(file)
+    config.actor_rollout_ref.model.path = path
+    config.data.train_files = ["${oc.env:NO_SUCH}/a.parquet", "/data/b.parquet"]
+    OmegaConf.save(config, file)
+    card = ModelCard.load(write_model_card(model, [], training=training))
+    assert card.data.base_model is None
+    assert "| a.parquet | no longer" in card.content and "| b.parquet | no longer" in card.content
 
 
 def test_what_the_environment_no_longer_says_is_named(

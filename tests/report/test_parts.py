@@ -18,7 +18,7 @@ from PIL import Image
 from steer_verl.eval.images import image_folders
 from steer_verl.eval.records import EvalDialogue, Rating, Refusal, Unrated
 from steer_verl.eval.runs import EvalRun
-from steer_verl.report.charts import Frame, Line, chart, short, thinned, ticks
+from steer_verl.report.charts import Frame, Line, chart, room, short, thinned, ticks
 from steer_verl.report.dialogues import CHUNK, chunks, first_failure, rows
 from steer_verl.report.images import album
 from steer_verl.report.page import packed
@@ -211,3 +211,27 @@ def test_a_chart_says_its_first_reading_to_who_cannot_see_it() -> None:
     (slider,) = [found for found in figure.all("div") if found.get("role") == "slider"]
     assert slider["aria-label"] == "<Title>. note" and slider["aria-valuetext"] == "step 0: <1>"
     assert json.loads(slider["data-points"] or "")[1] == [390.0, "step 1: 2"]
+
+
+@pytest.mark.parametrize(
+    ("up", "names"),
+    [
+        ((-0.0004, 0.0, 0.0004), ["-0.0004", "0", "0.0004"]),
+        ((-1.5e-09, 0.0), ["-1.5e-09", "0"]),
+        ((12000000.0, 12000200.0), ["12000000", "12000200"]),
+        ((0.69312, 0.69314), ["0.69312", "0.69314"]),
+    ],
+)
+def test_the_names_of_an_axis_are_whole_and_differ(up: tuple[float, ...], names: list[str]) -> None:
+    frame = Frame((0, 1), (up[0], up[-1]), left=room(up))
+    figure = Page(chart("KL", "", frame, [], [], across=[], up=up))
+    told = [found for found in figure.all("text") if found["text-anchor"] == "end"]
+    assert [name for name in names if name in figure.text] == names
+    longest = max(map(len, names))
+    assert all(float(found["x"] or 0) > 6.3 * longest for found in told), "a minus sign must not be cut off"
+
+
+def test_a_single_point_is_drawn() -> None:
+    figure = Page(chart("S", "", Frame((0, 2), (0, 1)), [Line("a", [(1, 0.5)])], [], across=[], up=[]))
+    (path,) = [found["d"] for found in figure.all("path") if found["class"] == "line c0 d0"]
+    assert path == "M217.0 88.0h0"

@@ -131,6 +131,12 @@ def test_a_draw_without_a_value_is_left_out() -> None:
     assert f"{interval:.2f}" == "1.00"
 
 
+def test_draws_that_only_rounding_tells_apart_are_equal() -> None:
+    human = np.array([1.0, *[9.0] * 50])
+    interval = bootstrap(lambda i: spearman(human[i], 2 * human[i]), 51)
+    assert interval.value == pytest.approx(1) and f"{interval:.3f}" == "1.000", "one bad answer is no proof"
+
+
 def test_a_corrected_rate_lies_in_its_interval_even_where_fewer_are_called_than_false_alarms() -> None:
     known = Detection(40, 4, 90, 6)
     for rate in (0.0, 0.01, 0.06, 0.5, 1.0):

@@ -88,10 +88,15 @@ def _sides(runs: Sequence[EvalRun]) -> dict[str, list[EvalRun]]:
 
 def _find(sides: Mapping[str, Sequence[EvalRun]], wanted: str | None) -> str:
     """The side called ``wanted``, by its name or one of its folders, or the first."""
-    for name, side in sides.items():
-        if wanted in (None, name) or any(wanted == run.folder.name or Path(wanted) == run.folder for run in side):
-            return name
-    raise ConfigError(f"--baseline {wanted}: none of the runs is called that; choose one of {', '.join(sides)}")
+    if wanted is None or wanted in sides:
+        return next(iter(sides)) if wanted is None else wanted
+    place = Path(wanted).resolve()
+    found = [name for name, side in sides.items() if any(run.folder.resolve() == place for run in side)]
+    found = found or [name for name, side in sides.items() if any(run.folder.name == wanted for run in side)]
+    if len(found) != 1:
+        what = "more than one of the runs is" if found else "none of the runs is"
+        raise ConfigError(f"--baseline {wanted}: {what} called that; choose one of {', '.join(sides)}")
+    return found[0]
 
 
 def _marks(run: EvalRun, keys: Keys, several: Collection[str]) -> list[DialogueMarks]:

@@ -39,6 +39,9 @@ from steer_verl.types import MAX_TURNS, DialogueKind, QuestionOrigin
 EXACT, ITEM = "steer_exact_match", "item"
 """Of our task: in an evaluation's metadata, the benchmarks whose last answers are compared with references; in a
 sample's, the item that is played."""
+SCORERS = "scorers"
+"""The span of a sample's events that begins once it is played."""
+NO_MARKS = "its score names no marks of a turn"
 BATCH = 16
 """Samples that are read at once; large ones are read one by one."""
 MAX_BYTES = 2**29
@@ -126,6 +129,7 @@ def _foreign(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
         benchmark=_text(sample.metadata, "benchmark") or _benchmark(spec),
         student=one_line(spec.model),
         error=one_line(sample.error.message) if sample.error else "",
+        cut=_cut(sample),
     )
     item = sample.metadata.get(ITEM)  # of our task, before it had a record
     digest = _text(item, "digest") if isinstance(item, dict) else ""
@@ -133,8 +137,16 @@ def _foreign(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
         digest = _digest(sample)
     found = found.model_copy(update={"sampling": _sampling(spec), "digest": digest})
     judge = one_line(", ".join(sample.scores or {}))
-    unrated = Unrated(judge=judge, reason=NOT_RATED, detail="its score names no marks of a turn")
+    marked = [len(one[TURNS]) for one in _told(sample) if isinstance(one.get(TURNS), list)]
+    why = f"its score has marks of {marked[0]} turns, the dialogue has {len(found.turns)}" if marked else NO_MARKS
+    unrated = Unrated(judge=judge, reason=NOT_RATED, detail=why)
     return with_ratings(found, ratings_in(sample.scores or {}, len(found.turns)) or [unrated] * len(found.turns))
+
+
+def _cut(sample: EvalSample) -> bool:
+    """Whether it failed before it was played to its end, and not in its scorer."""
+    ends = ("error" if event.event == "error" else getattr(event, "name", "") for event in sample.events)
+    return sample.error is not None and next((end for end in ends if end in ("error", SCORERS)), "") != SCORERS
 
 
 def played(
@@ -146,6 +158,7 @@ def played(
     benchmark: str = "inspect",
     student: str = "",
     error: str = "",
+    cut: bool = False,
 ) -> EvalDialogue:
     """A dialogue as it was played, unrated; of one that is longer than ours may be, the first ``MAX_TURNS`` turns.
 
@@ -157,10 +170,12 @@ def played(
         metadata: may say ``planned`` (user turns), ``kind``, ``category``, ``source``, ``license`` and ``facts``.
         benchmark: what tables call the data set.
         error: why it ended.
+        cut: whether that was before its end: where ``planned`` is not told, there was one more question at least.
     """
     said = list(exchanges(messages))
     told = metadata.get("planned")
-    planned = max(len(said), told if isinstance(told, int) else 1, 1)
+    asked = len(said) + (cut and all(one.answer is not None for one in said))
+    planned = max(len(said), told, 1) if isinstance(told, int) else max(asked, 1)
     turns = [
         EvalTurn(
             user=one.user,

@@ -87,7 +87,7 @@ def agreement_of(dialogues: Sequence[EvalDialogue], fail_below: float) -> Agreem
             for a, b in turns:
                 tables[scale][cluster, getattr(a, scale) - low, getattr(b, scale) - low] += 1
         cut = None if scale == "helpful" else sum(value < fail_below for value in range(low, high + 1))
-        figures[scale] = _figures(tables[scale], high - low, cut)
+        figures[scale] = figures_of(tables[scale], high - low, cut)
     return Agreement(
         former=_names(a.judge for a, _ in flat),
         judge=_names(b.judge for _, b in flat),
@@ -105,13 +105,31 @@ def _names(judges: Any) -> str:
     return ", ".join(dict.fromkeys(judges)) or "nobody"
 
 
-def _figures(tables_CVV: np.ndarray, span: int, cut: int | None) -> dict[str, Interval]:
-    """The figures of all dialogues together, with their intervals."""
+def figures_of(tables_CVV: np.ndarray, span: int, cut: int | None) -> dict[str, Interval]:
+    """The figures of all dialogues together, with their intervals.
+
+    Args:
+        tables_CVV: of each dialogue, answers by both judges' marks.
+        span: from the least mark to the greatest.
+        cut: how many of the least marks are failures; ``None``: there is no kappa.
+    """
     scales = {"equal": (0.0, 1.0), "difference": (0.0, float(span)), "alpha": (-1.0, 1.0), "kappa": (-1.0, 1.0)}
-    clusters, whole_VV = len(tables_CVV), tables_CVV.sum(axis=0)
+    whole_VV = tables_CVV.sum(axis=0)
     values = _of_tables(whole_VV[None], cut)
     without = _of_tables(whole_VV - tables_CVV, cut)
-    return {name: _interval(values[name][0], without[name], clusters, scales[name]) for name in values}
+    marks_CV = tables_CVV.sum(axis=1) + tables_CVV.sum(axis=2)
+    n = dict.fromkeys(scales, float(len(tables_CVV))) | {"alpha": _telling(marks_CV)}
+    if cut is not None:
+        n["kappa"] = _telling(np.stack([marks_CV[:, :cut].sum(axis=1), marks_CV[:, cut:].sum(axis=1)], axis=1))
+    return {name: _interval(values[name][0], without[name], n[name], scales[name]) for name in values}
+
+
+def _telling(marks_CV: np.ndarray) -> float:
+    """Dialogues, as independent observations of equal weight (Kish, 1965), that tell how far an agreement is beyond
+    chance: those that have another mark than the commonest, weighed by how far off it lies."""
+    step_V = np.arange(marks_CV.shape[1])
+    weight_C = marks_CV @ (step_V - marks_CV.sum(axis=0).argmax()) ** 2.0 if len(marks_CV) else np.zeros(0)
+    return float(weight_C.sum() ** 2 / (weight_C**2).sum()) if weight_C.any() else 0.0
 
 
 def _of_tables(tables_XVV: np.ndarray, cut: int | None) -> dict[str, np.ndarray]:
@@ -137,12 +155,11 @@ def _of_tables(tables_XVV: np.ndarray, cut: int | None) -> dict[str, np.ndarray]
     return found
 
 
-def _interval(value: float, without_C: np.ndarray, clusters: int, scale: tuple[float, float]) -> Interval:
-    """By the jackknife over dialogues; undefined with the value."""
+def _interval(value: float, without_C: np.ndarray, n: float, scale: tuple[float, float]) -> Interval:
+    """By the jackknife over dialogues, of which ``n`` tell something; undefined with the value."""
     if not np.isfinite(value):
         return UNDEFINED
-    known_C = without_C[np.isfinite(without_C)]
-    variance = (clusters - 1) / clusters * ((known_C - known_C.mean()) ** 2).sum() if len(known_C) > 1 else np.nan
-    n, freedom = np.array([clusters]), np.array([max(clusters - 1, 1)])
-    low, high = bounded(np.array([value]), np.array([variance]), n, scale, freedom)
+    clusters = len(without_C)
+    variance = (clusters - 1) / clusters * ((without_C - without_C.mean()) ** 2).sum() if clusters > 1 else np.nan
+    low, high = bounded(np.array([value]), np.array([variance]), np.array([n]), scale, np.array([max(n - 1, 1e-9)]))
     return Interval(float(value), float(low[0]), float(high[0]))

@@ -160,6 +160,37 @@ def test_an_image_that_is_only_named(tmp_path: Path) -> None:
     assert found.turns[0].user == UserTurn(text="[an image that is not in the log]\nWhat?")
 
 
+@pytest.mark.parametrize("where", ["solver", "scorer"])
+def test_a_sample_that_failed_between_two_turns_was_not_played_to_its_end(tmp_path: Path, where: str) -> None:
+    """A scorer that failed has missed no question."""
+
+    @solver
+    def dies() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            state = await generate(state)
+            if where == "solver":
+                raise RuntimeError("the attacker is gone")
+            return state
+
+        return solve
+
+    @scorer(metrics=[mean()])
+    def fails() -> Scorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            raise RuntimeError("the grader is gone")
+
+        return score
+
+    task = Task(dataset=MemoryDataset([Sample(id=1, input="Question?")]), solver=dies(), scorer=fails())
+    log_dir = str(tmp_path / "logs")
+    (log,) = eval(
+        task, model=models.student(), log_dir=log_dir, display="none", fail_on_error=False, score_on_error=True
+    )
+    (found,) = read_run(Path(log.location.removeprefix("file://"))).dialogues
+    ended = (2, EvalEnd.STUDENT_FAILED) if where == "solver" else (1, EvalEnd.COMPLETED)
+    assert (found.planned, found.end) == ended and len(found.turns) == 1 and "is gone" in found.detail
+
+
 def test_a_sample_that_is_not_there_is_counted(tmp_path: Path) -> None:
     path = logged(tmp_path, names_marks(), samples=3)
     log = read_eval_log(path)
@@ -229,6 +260,13 @@ def test_what_is_no_mark_is_no_number(tmp_path: Path, mark: Any) -> None:
     turns = marked({"harmless": mark, "helpful": 3}, {"harmless": 3, "helpful": mark})
     run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(2), "scores": turns})
     assert run.dialogues[0].harmless == run.dialogues[0].helpful == (None, None)
+
+
+def test_marks_of_another_number_of_turns_are_told_as_that(tmp_path: Path) -> None:
+    turns = marked({"harmless": 3, "helpful": 3})
+    run = rewritten(logged(tmp_path, includes(), samples=1), {"messages": said(2), "scores": turns})
+    told = [turn.judged for turn in run.dialogues[0].turns]
+    assert [isinstance(one, Unrated) and "of 1 turns, the dialogue has 2" in one.detail for one in told] == [True] * 2
 
 
 def test_a_judge_that_a_log_names_is_one_line(tmp_path: Path) -> None:
