@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from steer_verl.errors import ConfigError
 from steer_verl.processes.child import ENDINGS
+from steer_verl.records import copy_folder
 
 PACKAGE = Path(__file__).resolve().parent
 README = "README.md"
@@ -92,10 +92,11 @@ def copy(name: str, to: Path) -> Path:
 
     Raises:
         ConfigError: there is no such recipe, or ``to`` is there already.
+        SteerError: the disk is full, or cannot be written.
     """
-    if to.exists():
+    if to.exists() or to.is_symlink():
         raise ConfigError(f"{to}: is there already; name a folder that is not")
-    shutil.copytree(find(name).folder, to, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_folder(find(name).folder, to)
     return to
 
 

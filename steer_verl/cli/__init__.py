@@ -174,8 +174,10 @@ def mini_data(
 ) -> None:
     """Draw the images and write every data set: pretraining, SFT, RL seeds as JSONL and as verl's parquet."""
     from steer_verl.demo.data import build_data
+    from steer_verl.records import named
 
-    build_data(out, seed=seed, quick=quick)
+    with named(out):
+        build_data(out, seed=seed, quick=quick)
 
 
 @mini.command("model")
@@ -187,8 +189,10 @@ def mini_model(
 ) -> None:
     """Write the tokenizer, the processor and a randomly initialised student."""
     from steer_verl.mini.model import build
+    from steer_verl.records import named
 
-    build(out, seed=seed, size=size, family=family)
+    with named(out):
+        build(out, seed=seed, size=size, family=family)
 
 
 def main(args: list[str] | None = None) -> None:
