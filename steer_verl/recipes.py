@@ -122,8 +122,7 @@ def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dr
         stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {__name__} "$@"\n')
         stand_in.chmod(0o700)
         env |= {"PYTHON": str(stand_in), FAILED: str(failed)}
-        status = subprocess.run(command, env=env).returncode
-        return status or int(failed.exists())
+        return foreground(command, env) or int(failed.exists())
 
 
 def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
@@ -146,15 +145,21 @@ def stand_in(argv: Sequence[str]) -> int:
     """What a script's interpreter is asked for, if it is a question or a check; all else is shown alone."""
     modules = [word for before, word in pairwise(argv) if before == "-m"]
     trainer = next((module for module in modules if module in TRAINERS), None)
+    failed = Path(os.environ[FAILED])
     if trainer:
-        _show(argv[argv.index(trainer) + 1 :])
+        try:
+            _show(argv[argv.index(trainer) + 1 :])
+        except ConfigError as error:
+            if not failed.exists():  # else the check has told it
+                print(f"error: {error}", file=sys.stderr)
+            return 1
         return 0
     if modules and CHECK not in modules:
         print(f"would run: {shlex.join(['python', *argv])}")
         return 0
     status = subprocess.run([sys.executable, *argv]).returncode
     if CHECK in modules and status:
-        Path(os.environ[FAILED]).touch()  # the configuration is shown all the same
+        failed.touch()  # the configuration is shown all the same
         return 0
     return status
 
@@ -177,4 +182,6 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGPIPE):  # Ctrl-C, and the end of a pager, are its end without a traceback
+        signal.signal(number, signal.SIG_DFL)
     sys.exit(stand_in(sys.argv[1:]))

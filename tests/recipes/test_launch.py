@@ -96,6 +96,51 @@ def test_a_dry_run_shows_what_would_be_trained_and_what_is_wrong(
     assert "10.1.2.3" not in said.out, "an environment variable is its name"
 
 
+@pytest.mark.parametrize("script", ["grpo", "sft"])
+def test_a_dry_run_tells_a_bad_override_once_in_a_line(capfd: pytest.CaptureFixture[str], script: str) -> None:
+    assert recipes.launch("qwen2_5_vl_3b", ["nokey.x=1"], script=script, dry_run=True) == 1
+    said = capfd.readouterr()
+    assert said.out == "" and said.err.count("error: ") == 1 and "Traceback" not in said.err
+    assert said.err.startswith(f"error: {script}.yaml does not compose: Could not override 'nokey.x'.")
+
+
+def test_a_dry_run_that_is_interrupted_leaves_nothing_and_no_traceback(own: Path, tmp_path: Path) -> None:
+    wait = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('begun', flush=True); time.sleep(60)"
+    )
+    (own / "run_grpo.sh").write_text(f'"$PYTHON" -c "{wait}"\necho not reached\n')
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    steer = subprocess.Popen(
+        [sys.executable, "-m", "steer_verl.cli", "recipes", "run", str(own), "--dry-run"],
+        cwd=CLONE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert steer.stdout is not None and steer.stdout.readline() == "begun\n"
+    os.killpg(steer.pid, signal.SIGINT)
+    said, _ = steer.communicate(timeout=30)
+    assert steer.returncode == 130 and said == "" and not list(temporary.iterdir())
+
+
+def test_checks_that_are_interrupted_end_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    checks = subprocess.Popen(
+        [sys.executable, "-m", "steer_verl.preflight", "--config-path", "recipes/mini", "--config-name", "grpo"],
+        cwd=CLONE,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{CLONE}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert checks.stdout is not None and checks.stdout.readline() == "begun\n"
+    checks.send_signal(signal.SIGINT)
+    assert checks.communicate(timeout=30)[1] == "" and checks.returncode == -signal.SIGINT
+
+
 def test_a_dry_run_of_stage_two(capfd: pytest.CaptureFixture[str]) -> None:
     assert recipes.launch("qwen2_5_vl_3b", ["optim.lr=3e-5"], script="sft", dry_run=True) == 0
     config = yaml.safe_load(capfd.readouterr().out)
