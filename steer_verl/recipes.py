@@ -131,13 +131,24 @@ def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
     Returns:
         The script's exit status; 128 + n where a signal n ended it.
     """
-    with subprocess.Popen(command, env=env) as script:
-        before = {number: signal.signal(number, lambda number, _: script.send_signal(number)) for number in ENDINGS}
-        try:
+    started, early = list[subprocess.Popen[bytes]](), list[int]()
+
+    def hand_on(number: int, _: object) -> None:
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
+    before = {number: signal.signal(number, hand_on) for number in ENDINGS}
+    try:
+        with subprocess.Popen(command, env=env) as script:
+            started.append(script)
+            for number in early:
+                script.send_signal(number)
             status = script.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return status if status >= 0 else 128 - status
 
 

@@ -78,6 +78,24 @@ def test_a_signal_is_the_scripts_and_waited_for(own: Path, number: signal.Signal
     assert steer.wait(30) == 130 and said.read_text() == "cleared\n"
 
 
+def test_a_signal_while_the_script_is_being_started_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: object, **settings: object) -> None:
+            super().__init__(*args, **settings)  # type: ignore[call-overload]
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert recipes.foreground(["bash", "-c", "exec sleep 60"], os.environ) == 130
+
+
+def test_the_laboratory_is_of_a_clone_and_a_copy_of_its_recipe_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipes.copy("ablations", tmp_path / "a" / "b")
+    assert recipes.launch(str(tmp_path / "a" / "b"), []) == 1
+    assert capfd.readouterr().err.startswith(f"no benchmarks/lab in {tmp_path}: this recipe runs where it lies")
+
+
 def test_a_dry_run_trains_nothing_whatever_the_script_calls(capfd: pytest.CaptureFixture[str]) -> None:
     assert recipes.launch("ablations", ["--seeds", "0"], dry_run=True) == 0
     assert capfd.readouterr().out == "would run: python -m benchmarks.lab --pages ablations --seeds 0\n"
