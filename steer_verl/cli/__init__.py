@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recipes = typer.Typer(help="Recipes: yaml on top of verl's trainers, and scripts that launch them.")
+recipes = typer.Typer()
 app.add_typer(recipes, name="recipes")
 mini = typer.Typer(help="The miniature laboratory: data, student, evaluation.", no_args_is_help=True)
 app.add_typer(mini, name="mini")
@@ -29,7 +29,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of everything random")]
 
 @recipes.callback(invoke_without_command=True)
 def list_recipes(context: typer.Context) -> None:
-    """List them: what each is, and its scripts."""
+    """List the recipes, yaml and run scripts on top of verl's trainers; copy one, or run one."""
     from steer_verl.recipes import recipes as every
 
     for recipe in [] if context.invoked_subcommand else every():
@@ -199,7 +199,11 @@ def main(args: list[str] | None = None) -> None:
     """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
     try:
         app(args=args)
-    except (SteerError, OSError) as error:  # OSError: a folder that cannot be written, a full disk
-        told = disk_error(error) if isinstance(error, OSError) else error
+    except (SteerError, OSError, ImportError) as error:
+        told: Exception = error
+        if isinstance(error, OSError):  # a folder that cannot be written, a full disk
+            told = disk_error(error)
+        elif isinstance(error, ImportError):  # also where STEER_CPU is not set on a machine without a GPU
+            told = SteerError(f"{error}; `steer doctor` says what is missing here, and how to fix it")
         typer.secho(f"steer: {told}", fg="red", err=True)
         sys.exit(1)

@@ -32,11 +32,8 @@ def examine(place: str, timeout: float = TIMEOUT) -> list[Check]:
     """Run every check in ``place``, a key of :data:`PLACES`; a place that cannot be examined is one failed check."""
     with terminable(), tempfile.TemporaryDirectory(prefix="steer-doctor-") as name:
         folder, quiet = Path(name), lambda *_: None
-        command, answer, log = (
-            [sys.executable, "-m", "steer_verl.doctor", place],
-            folder / "checks.json",
-            folder / "log",
-        )
+        command = [sys.executable, "-m", "steer_verl.doctor", place]
+        answer, log = folder / "checks.json", folder / "log"
         try:  # of the Ray that it starts nothing is left, in time, too late or interrupted
             run_child(
                 [*command, str(answer)],
