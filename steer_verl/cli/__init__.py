@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -197,6 +198,8 @@ def mini_model(
 
 def main(args: list[str] | None = None) -> None:
     """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8, or a file's name that is no text
     try:
         app(args=args)
     except (SteerError, OSError, ImportError) as error:

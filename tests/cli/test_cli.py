@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steer_verl import cli
+from steer_verl.console import stdout
 from steer_verl.errors import ConfigError
 
 COMMANDS = ("doctor", "data", "mini", "preflight", "demo", "transcripts")
@@ -92,6 +94,16 @@ def test_a_group_of_commands_has_no_options_of_typers_own(command: str) -> None:
 
 def test_recipes_says_that_it_lists_them() -> None:
     assert "List the recipes" in steer("recipes", "--help").stdout
+
+
+def test_a_result_is_printed_whatever_the_terminal_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locale without UTF-8; a file's name that is no text."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii", "strict"))
+    monkeypatch.setattr(cli, "app", lambda args: stdout().print("élan \udcff"))
+    cli.main([])
+    sys.stdout.flush()
+    assert shown.getvalue() == b"?lan ?\n"
 
 
 def test_a_log_begins_with_words(tmp_path: Path) -> None:
