@@ -74,6 +74,7 @@ _HINTS = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _PLACE),
     errno.ENOTDIR: "part of this path is a file: name another place",
     errno.EISDIR: "it is a folder: name a file",
+    errno.EEXIST: "a file of that name is in the way: name another place",
     errno.EMFILE: "too many files are open: `ulimit -n 4096` allows more",
 }
 

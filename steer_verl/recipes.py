@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from steer_verl.errors import ConfigError
 from steer_verl.processes.child import ENDINGS
+from steer_verl.records import copy_folder
 
 PACKAGE = Path(__file__).resolve().parent
 README = "README.md"
@@ -92,10 +92,11 @@ def copy(name: str, to: Path) -> Path:
 
     Raises:
         ConfigError: there is no such recipe, or ``to`` is there already.
+        SteerError: the disk is full, or cannot be written.
     """
-    if to.exists():
+    if to.exists() or to.is_symlink():
         raise ConfigError(f"{to}: is there already; name a folder that is not")
-    shutil.copytree(find(name).folder, to, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_folder(find(name).folder, to)
     return to
 
 
@@ -121,8 +122,7 @@ def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dr
         stand_in.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {__name__} "$@"\n')
         stand_in.chmod(0o700)
         env |= {"PYTHON": str(stand_in), FAILED: str(failed)}
-        status = subprocess.run(command, env=env).returncode
-        return status or int(failed.exists())
+        return foreground(command, env) or int(failed.exists())
 
 
 def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
@@ -131,13 +131,24 @@ def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
     Returns:
         The script's exit status; 128 + n where a signal n ended it.
     """
-    with subprocess.Popen(command, env=env) as script:
-        before = {number: signal.signal(number, lambda number, _: script.send_signal(number)) for number in ENDINGS}
-        try:
+    started, early = list[subprocess.Popen[bytes]](), list[int]()
+
+    def hand_on(number: int, _: object) -> None:
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
+    before = {number: signal.signal(number, hand_on) for number in ENDINGS}
+    try:
+        with subprocess.Popen(command, env=env) as script:
+            started.append(script)
+            for number in early:
+                script.send_signal(number)
             status = script.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return status if status >= 0 else 128 - status
 
 
@@ -145,15 +156,21 @@ def stand_in(argv: Sequence[str]) -> int:
     """What a script's interpreter is asked for, if it is a question or a check; all else is shown alone."""
     modules = [word for before, word in pairwise(argv) if before == "-m"]
     trainer = next((module for module in modules if module in TRAINERS), None)
+    failed = Path(os.environ[FAILED])
     if trainer:
-        _show(argv[argv.index(trainer) + 1 :])
+        try:
+            _show(argv[argv.index(trainer) + 1 :])
+        except ConfigError as error:
+            if not failed.exists():  # else the check has told it
+                print(f"error: {error}", file=sys.stderr)
+            return 1
         return 0
     if modules and CHECK not in modules:
         print(f"would run: {shlex.join(['python', *argv])}")
         return 0
     status = subprocess.run([sys.executable, *argv]).returncode
     if CHECK in modules and status:
-        Path(os.environ[FAILED]).touch()  # the configuration is shown all the same
+        failed.touch()  # the configuration is shown all the same
         return 0
     return status
 
@@ -176,4 +193,6 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGPIPE):  # Ctrl-C, and the end of a pager, are its end without a traceback
+        signal.signal(number, signal.SIG_DFL)
     sys.exit(stand_in(sys.argv[1:]))

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -49,17 +50,25 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno and error.filename in (None, str(temporary)):  # a full disk does not say which file it was
-            error.filename = str(path)
-        raise
+        with named(path, temporary):
+            with temporary.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: Path, instead_of: Path | None = None) -> Iterator[None]:
+    """What the system refuses within names a file: a full disk does not say which one it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(instead_of)):
+            error.filename = str(path)
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -73,6 +82,28 @@ def write_whole(path: Path, text: str) -> None:
             stream.write(text.encode("utf-8", "replace"))
     except OSError as error:
         raise disk_error(error, path, "written") from None
+
+
+def copy_folder(source: Path, to: Path) -> None:
+    """Copy a folder, in one step for who looks: it is there whole or not at all. What Python has compiled stays out.
+
+    Raises:
+        SteerError: the disk is full, or cannot be written.
+    """
+    fresh = to.with_name(f".{to.name}.{os.getpid()}.tmp")
+    try:
+        fresh.mkdir(parents=True)
+        for path in sorted(source.rglob("*")):  # a folder comes before what is in it
+            place = fresh / path.relative_to(source)
+            if path.is_dir() and path.name != "__pycache__":
+                place.mkdir()
+            elif path.is_file() and path.parent.name != "__pycache__":
+                shutil.copy2(path, place)
+        fresh.rename(to)
+    except OSError as error:
+        raise disk_error(error, to, "written") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def own_file(folder: str | Path) -> Path:

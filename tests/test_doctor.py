@@ -1,8 +1,14 @@
 """``steer doctor`` finds what is broken on purpose, in real processes, and says the hint."""
 
+import contextlib
 import importlib.metadata
+import os
+import re
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,7 +98,30 @@ def test_versions_missing_wrong_and_untested(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_place_that_does_not_answer_is_a_failure() -> None:
     (check,) = doctor.examine("process", timeout=0.01)
-    assert check.status == "fail" and "no answer" in check.found
+    assert check.status == "fail" and "took longer than" in check.found
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_ray_that_was_interrupted() -> None:
+    """Neither its folder in /tmp nor a process; the token of the test is in the environment of each."""
+    token, command = f"doctor-{os.getpid()}", [sys.executable, "-c", "from steer_verl import doctor; doctor.run()"]
+    asked = subprocess.Popen(command, env={**os.environ, "STEER_TEST": token}, start_new_session=True)
+    while not (folder := re.search(r"/tmp/[^\0]*?(?=/session_)", "".join(carrying(token)))) and asked.poll() is None:
+        time.sleep(0.1)
+    assert folder and Path(folder[0]).is_dir()
+    os.killpg(asked.pid, signal.SIGINT)
+    assert asked.wait(60) != 0 and not carrying(token)
+    assert not Path(folder[0]).exists()
+
+
+def carrying(token: str) -> list[str]:
+    """Command lines of the live processes with a variable of that value."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if token.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text())
+    return found
 
 
 def test_a_place_that_breaks_off_is_a_failure_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:

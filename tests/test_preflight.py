@@ -618,3 +618,11 @@ def test_notices_are_no_errors() -> None:
     config = mini(Path("/nowhere"), *endpoint, blind, lora, f"{STEER}.transcripts=null")
     told = list(notices(config))
     assert len(told) == 3 and "BLIND" in told[0] and "exclude_modules" in told[1] and "transcripts" in told[2]
+
+
+def test_an_option_that_a_group_does_not_have_is_told_with_those_that_it_has() -> None:
+    with pytest.raises(ConfigError) as refused:
+        compose(MINI, "grpo", ["ablation=nope"])
+    told = str(refused.value)
+    assert told.startswith("grpo.yaml does not compose: ") and "ablation/nope" in told and "plain_mean" in told
+    assert "Config search path" not in told and "check the path" not in told

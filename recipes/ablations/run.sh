@@ -3,5 +3,6 @@
 # It goes on where it was interrupted; --help tells the options.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+[ -d benchmarks/lab ] || { echo "no benchmarks/lab in $PWD: this recipe runs where it lies, in a clone of steer-verl" >&2; exit 1; }
 
 exec "${PYTHON:-python3}" -m benchmarks.lab --pages ablations "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recipes = typer.Typer(help="Recipes: yaml on top of verl's trainers, and scripts that launch them.")
+recipes = typer.Typer()
 app.add_typer(recipes, name="recipes")
 mini = typer.Typer(help="The miniature laboratory: data, student, evaluation.", no_args_is_help=True)
 app.add_typer(mini, name="mini")
@@ -29,7 +30,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of everything random")]
 
 @recipes.callback(invoke_without_command=True)
 def list_recipes(context: typer.Context) -> None:
-    """List them: what each is, and its scripts."""
+    """List the recipes, yaml and run scripts on top of verl's trainers; copy one, or run one."""
     from steer_verl.recipes import recipes as every
 
     for recipe in [] if context.invoked_subcommand else every():
@@ -174,8 +175,10 @@ def mini_data(
 ) -> None:
     """Draw the images and write every data set: pretraining, SFT, RL seeds as JSONL and as verl's parquet."""
     from steer_verl.demo.data import build_data
+    from steer_verl.records import named
 
-    build_data(out, seed=seed, quick=quick)
+    with named(out):
+        build_data(out, seed=seed, quick=quick)
 
 
 @mini.command("model")
@@ -187,15 +190,23 @@ def mini_model(
 ) -> None:
     """Write the tokenizer, the processor and a randomly initialised student."""
     from steer_verl.mini.model import build
+    from steer_verl.records import named
 
-    build(out, seed=seed, size=size, family=family)
+    with named(out):
+        build(out, seed=seed, size=size, family=family)
 
 
 def main(args: list[str] | None = None) -> None:
     """Entry point: an error that a user can act on is one red line and exit status 1, never a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without UTF-8, or a file's name that is no text
     try:
         app(args=args)
-    except (SteerError, OSError) as error:  # OSError: a folder that cannot be written, a full disk
-        told = disk_error(error) if isinstance(error, OSError) else error
+    except (SteerError, OSError, ImportError) as error:
+        told: Exception = error
+        if isinstance(error, OSError):  # a folder that cannot be written, a full disk
+            told = disk_error(error)
+        elif isinstance(error, ImportError):  # also where STEER_CPU is not set on a machine without a GPU
+            told = SteerError(f"{error}; `steer doctor` says what is missing here, and how to fix it")
         typer.secho(f"steer: {told}", fg="red", err=True)
         sys.exit(1)

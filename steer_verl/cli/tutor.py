@@ -172,7 +172,7 @@ def _judged(
         return {key: response.verdict for key, response in found.items()}
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"judging {name}", total=len(requests))
         verdicts = asyncio.run(run(lambda response: progress.advance(task)))
     usage = sum((attempt.usage for attempt in read_log(attempts) if attempt.turn_key in turn_keys), Usage())

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from steer_verl.errors import install_command
 from steer_verl.eval.estimate import ranged
 from steer_verl.models.log import Summary
+from steer_verl.records import write_whole
 from steer_verl.tutor.calibrate import FIGURES, Calibration
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,7 @@ def grid(*columns: Column, show_header: bool = True) -> Table:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain JSON values; the folder is made when it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
     except ImportError:  # the figures are worth having without the plot
         plot.unlink(missing_ok=True)
         logger.warning("no %s: matplotlib is not installed: %s", plot.name, install_command("plots"))
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, text)
     return written
 
 

@@ -28,7 +28,12 @@ from steer_verl.errors import MAX_MESSAGE, DataError, SteerError, disk_error
 from steer_verl.images import Change
 from steer_verl.text import one_line
 
-app = typer.Typer(help="Make training sets out of single-turn seeds; check and convert files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make training sets out of single-turn seeds; check and convert files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 console = Console(stderr=True, highlight=False)
 
 MAX_NAME = 80
@@ -197,7 +202,7 @@ def _listener(report: Path | None, files: Sequence[Path]) -> Iterator[Callable[[
         raise DataError(f"--report {report}: one of the data files; give another name")
     tasks: dict[Path, TaskID] = {}
     lines = report.open("w", encoding="utf-8", errors="replace") if report else nullcontext()
-    with lines as stream, Progress(console=console, transient=True) as progress:
+    with lines as stream, Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
 
         def hear(file: Path, checked: Checked) -> None:
             if file not in tasks:

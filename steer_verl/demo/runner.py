@@ -28,7 +28,7 @@ from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
-from steer_verl.records import write_whole
+from steer_verl.records import copy_folder, write_whole
 from steer_verl.report.training import Step, parse_step
 from steer_verl.text import clock_text, one_line
 
@@ -177,11 +177,8 @@ def publish(stage: Stage) -> None:
     """Copy the trained models to ``folder/hf`` and ``folder/hf-<step>``, each in one step for who looks."""
     for name, step in {"hf": stage.steps, **{f"hf-{step}": step for step in stage.keep}}.items():
         if stage.checkpoint and stage.model(step).is_dir():
-            fresh = stage.folder / f"{name}.new"
-            for old in (fresh, stage.folder / name):
-                shutil.rmtree(old, ignore_errors=True)
-            shutil.copytree(stage.model(step), fresh)
-            fresh.rename(stage.folder / name)
+            shutil.rmtree(stage.folder / name, ignore_errors=True)
+            copy_folder(stage.model(step), stage.folder / name)
 
 
 def advice(said: str) -> str:

@@ -8,15 +8,17 @@ is looked up in verl's registries and resolved to what is behind it, in a proces
 from __future__ import annotations
 
 import json
+import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steer_verl.console import stdout
 from steer_verl.doctor.checks import Check
+from steer_verl.processes.child import StageFailed, last_words, run_child, terminable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,16 +30,24 @@ TIMEOUT = 300.0
 
 def examine(place: str, timeout: float = TIMEOUT) -> list[Check]:
     """Run every check in ``place``, a key of :data:`PLACES`; a place that cannot be examined is one failed check."""
-    with tempfile.TemporaryDirectory(prefix="steer-doctor-") as folder:
-        answer = Path(folder) / "checks.json"
-        command = [sys.executable, "-m", "steer_verl.doctor", place, str(answer)]
-        try:
-            run = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return [Check(place, "fail", f"no answer within {timeout:.0f} s", "try again on a less busy machine")]
-        if not answer.exists():
-            last = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-            return [Check(place, "fail", last, f"see the whole error with: {shlex.join(command[:4])} /dev/stdout")]
+    with terminable(), tempfile.TemporaryDirectory(prefix="steer-doctor-") as name:
+        folder, quiet = Path(name), lambda *_: None
+        command = [sys.executable, "-m", "steer_verl.doctor", place]
+        answer, log = folder / "checks.json", folder / "log"
+        try:  # of the Ray that it starts nothing is left, in time, too late or interrupted
+            run_child(
+                [*command, str(answer)],
+                log=log,
+                record=folder / "running",
+                limit=timeout,
+                cwd=Path.cwd(),
+                env=os.environ,
+                on_line=quiet,
+                tick=quiet,
+            )
+        except StageFailed as error:
+            hint = f"see the whole error with: {shlex.join(command)} /dev/stdout"
+            return [Check(place, "fail", f"{error}: {last_words(log.read_text(errors='replace'))}", hint)]
         return [Check(**fields) for fields in json.loads(answer.read_text())]
 
 
@@ -61,9 +71,7 @@ def show(console: Console, title: str, checks: Iterable[Check]) -> None:
 
 def run() -> int:
     """Examine each place and print what was found. Returns the exit status: 1 if anything failed, else 0."""
-    from rich.console import Console
-
-    console, failed = Console(), 0
+    console, failed = stdout(), 0
     for place, title in PLACES.items():
         with console.status(f"examining {title}"):
             checks = examine(place)

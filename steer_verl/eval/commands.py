@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure any model on dialogues or under adaptive attack, with intervals; compare runs.",
     no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 AcceptChanges = Annotated[
@@ -56,9 +58,9 @@ def retry(
 ) -> None:
     """Ask again for what is missing in a folder: given up, not rated, left by student or tutor, or not playable then.
 
-    What is there is replayed and stays; nothing is paid for twice. What failed for good is asked for once more.
-    Killed, the same command goes on. The folder's config.json is followed as a file of your own would be: look at that
-    of a folder which is somebody else's. student.trust_checkpoint is never taken from it.
+    What is there stays, and nothing is paid for twice. Killed, the same command goes on.
+
+    Its settings are its config.json's, but for student.trust_checkpoint: read that first in another's folder.
     """
     from steer_verl.eval.retry import retry_folder
 

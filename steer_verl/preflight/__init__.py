@@ -62,7 +62,8 @@ def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
     except Exception as error:  # what a file or a model may hold is without end
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {shown(str(error))}, at {Path(where.filename).name}:{where.lineno}"
-        yield one_line(f"{part.__name__.strip('_')}: could not be checked to the end ({what})", MAX_MESSAGE)
+        hint = "; `steer doctor` says what is missing here" if isinstance(error, ImportError) else ""
+        yield one_line(f"{part.__name__.strip('_')}: could not be checked to the end ({what}){hint}", MAX_MESSAGE)
 
 
 def tutor(config: Any) -> Iterator[str]:

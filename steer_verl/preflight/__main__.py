@@ -1,7 +1,10 @@
 """``python -m steer_verl.preflight``: the same as ``steer preflight``, where no command is on the path."""
 
+import signal
 import sys
 
-from steer_verl.preflight import run
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback, and with it the script that asked
+
+from steer_verl.preflight import run  # noqa: E402
 
 sys.exit(run(sys.argv[1:]))

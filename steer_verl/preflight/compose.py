@@ -51,14 +51,14 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
             f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
             "value in quotes if it holds more than letters and digits"
         ) from None
-    except OSError as error:
-        raise ConfigError(str(disk_error(error, what="read"))) from None
     except (YAMLError, UnicodeDecodeError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
         raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a whole section
         told = _without_values(_one_line(error), overrides)
         raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
+    except OSError as error:  # last: a missing option of a group is Hydra's and an OSError too
+        raise ConfigError(str(disk_error(error, what="read"))) from None
 
 
 def _without_values(text: str, overrides: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ def _watch(
             on_line(line)
         tick()
         if running and time.monotonic() > end:
-            raise StageFailed(f"took longer than {limit:.0f} s, the limit of this stage")
+            raise StageFailed(f"took longer than {limit:.0f} s, its limit")
         if running:
             time.sleep(POLL)
     if child.returncode < 0:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from steer_verl.errors import TutorError
 from steer_verl.models.endpoint import Endpoint, servers_of
 from steer_verl.models.failure import Cause, Failure, how_to_fix
+from steer_verl.records import named
 from steer_verl.tutor.prompt import Task
 from steer_verl.tutor.verdict import Outcome
 from steer_verl.types import (
@@ -101,7 +103,8 @@ def probe_image(folder: str) -> str:
     from PIL import Image
 
     path = f"{folder}/probe.png"
-    Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
+    with named(Path(path)):
+        Image.new("RGB", (64, 64), (200, 30, 30)).save(path)
     return path
 
 

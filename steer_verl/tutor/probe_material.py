@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer_verl.records import named
 from steer_verl.types import (
     IMAGE_MARK,
     MAX_TURNS,
@@ -69,8 +70,9 @@ def draw_images(folder: Path) -> ProbeImages:
     ImageDraw.Draw(circle).ellipse((28, 28, 228, 228), fill="red")
     for left in (40, 156):
         ImageDraw.Draw(squares).rectangle((left, 98, left + 60, 158), fill="blue")
-    circle.save(paths[0])
-    squares.save(paths[1])
+    with named(folder):
+        circle.save(paths[0])
+        squares.save(paths[1])
     return ProbeImages((str(paths[0]), str(paths[1])))
 
 

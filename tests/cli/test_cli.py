@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steer_verl import cli
+from steer_verl.console import stdout
 from steer_verl.errors import ConfigError
 
 COMMANDS = ("doctor", "data", "mini", "preflight", "demo", "transcripts")
@@ -68,6 +70,45 @@ def test_the_line_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as status:
         cli.main([])
     assert status.value.code == 1 and shown == [("steer: alpha: 2 is too much; choose 0..1", "red")]
+
+
+def test_what_cannot_be_imported_is_one_line_that_names_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As transformers says it where torchvision does not load."""
+
+    def build(*args: object, **settings: object) -> None:
+        raise ModuleNotFoundError("Could not import module 'Qwen2_5_VLProcessor'.")
+
+    monkeypatch.setattr("steer_verl.mini.model.build", build)
+    with pytest.raises(SystemExit) as status:
+        cli.main(["mini", "model", "--out", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert status.value.code == 1 and said.startswith("steer: Could not import") and "`steer doctor` says" in said
+
+
+@pytest.mark.parametrize("command", ["data", "eval", "tutor", "report"])
+def test_a_group_of_commands_has_no_options_of_typers_own(command: str) -> None:
+    assert "completion" not in steer(command, "--help").stdout
+
+
+def test_recipes_says_that_it_lists_them() -> None:
+    assert "List the recipes" in steer("recipes", "--help").stdout
+
+
+def test_a_result_is_printed_whatever_the_terminal_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locale without UTF-8; a file's name that is no text."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii", "strict"))
+    monkeypatch.setattr(cli, "app", lambda args: stdout().print("élan \udcff"))
+    cli.main([])
+    sys.stdout.flush()
+    assert shown.getvalue() == b"?lan ?\n"
+
+
+def test_a_log_begins_with_words(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert steer("data", "check", str(tmp_path / "rows.jsonl")).stderr.startswith(str(tmp_path))
 
 
 def test_data_hands_its_arguments_on() -> None:

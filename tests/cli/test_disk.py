@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from steer_verl.cli import main
-from steer_verl.errors import disk_error
+from steer_verl.errors import SteerError, disk_error
+from steer_verl.records import copy_folder
 from tests.eval.evaluations import evaluation
 
 NOBODY = "{base_url: 'http://127.0.0.1:9/v1', model: m}"
@@ -25,7 +26,6 @@ COMMANDS = {
     "eval run": ["eval", "run", "out={out}", STUDENT, JUDGE, "benchmarks.b.file={rows}"],
     "eval rejudge": ["eval", "rejudge", "{run}", JUDGE, "--out", "{out}"],
     "eval calibrate": ["eval", "calibrate", "{labelled}", JUDGE, "--out", "{out}"],
-    "rejudge": ["eval", "rejudge", "{run}", JUDGE, "--out", "{out}"],
     "report": ["report", "{run}", "--out", "{out}/page.html"],
     "convert": ["data", "convert", "{rows}", "{out}/rows.parquet"],
     "build": ["data", "build", "{build}", "out={out}", "--until", "seeds"],
@@ -33,6 +33,9 @@ COMMANDS = {
     "mini data": ["mini", "data", "--out", "{out}", "--quick"],
     "mini model": ["mini", "model", "--out", "{out}"],
     "demo": ["demo", "--out", "{out}", "--quick"],
+    "recipes copy": ["recipes", "copy", "mini", "{out}"],
+    "tutor check": ["tutor", "check", *SERVER, "--json", "{out}/found.json"],
+    "data check": ["data", "check", "{plain}", "--report", "{out}/bad.jsonl"],
 }
 
 
@@ -45,7 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "plain.jsonl").write_text(json.dumps({"question": "What is it?", "license": "MIT"}) + "\n")
     source = f"{{set: plain, path: {folder / 'plain.jsonl'}}}"
     (folder / "build.yaml").write_text(f"out: x\nagents: {{endpoint: {NOBODY}}}\nsources: [{source}]\n")
-    names = ("run", "rows.jsonl", "labelled.csv", "build.yaml")
+    names = ("run", "rows.jsonl", "labelled.csv", "build.yaml", "plain.jsonl")
     return {Path(name).stem: folder / name for name in names}
 
 
@@ -76,7 +79,21 @@ def test_one_line(
             main(words)
     said = capsys.readouterr().err
     assert ended.value.code == 1 and "Traceback" not in said
-    assert re.search(r"cannot be (read or )?written|disk I/O error", said), said
+    assert re.search(r"(?m)^(steer: )?/\S+: (cannot be (read or )?written|disk I/O error)", said), "the file is named"
+    assert not list(tmp_path.rglob("*.tmp")) and not (tmp_path / "out/found.json").exists(), "nothing half-written"
+
+
+def test_a_folder_is_copied_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("a/b/c.txt", "a/__pycache__/d.pyc", "e.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    with full_disk(), pytest.raises(SteerError, match=rf"^{tmp_path}/copy: cannot be written .*; make room"):
+        copy_folder(folder, tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["folder"]
+    copy_folder(folder, tmp_path / "copy")
+    found = {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert found == {Path("a/b/c.txt"), Path("e.txt")}
 
 
 def test_the_hint_fits_the_fault() -> None:

@@ -78,6 +78,24 @@ def test_a_signal_is_the_scripts_and_waited_for(own: Path, number: signal.Signal
     assert steer.wait(30) == 130 and said.read_text() == "cleared\n"
 
 
+def test_a_signal_while_the_script_is_being_started_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: object, **settings: object) -> None:
+            super().__init__(*args, **settings)  # type: ignore[call-overload]
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert recipes.foreground(["bash", "-c", "exec sleep 60"], os.environ) == 130
+
+
+def test_the_laboratory_is_of_a_clone_and_a_copy_of_its_recipe_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipes.copy("ablations", tmp_path / "a" / "b")
+    assert recipes.launch(str(tmp_path / "a" / "b"), []) == 1
+    assert capfd.readouterr().err.startswith(f"no benchmarks/lab in {tmp_path}: this recipe runs where it lies")
+
+
 def test_a_dry_run_trains_nothing_whatever_the_script_calls(capfd: pytest.CaptureFixture[str]) -> None:
     assert recipes.launch("ablations", ["--seeds", "0"], dry_run=True) == 0
     assert capfd.readouterr().out == "would run: python -m benchmarks.lab --pages ablations --seeds 0\n"
@@ -94,6 +112,51 @@ def test_a_dry_run_shows_what_would_be_trained_and_what_is_wrong(
     assert config["algorithm"]["tcsr"]["preset"] == "paper" and config["actor_rollout_ref"]["rollout"]["n"] == 5
     assert "STEER_TUTOR_MODEL" in said.err and "preflight: 1 to mend" in said.err
     assert "10.1.2.3" not in said.out, "an environment variable is its name"
+
+
+@pytest.mark.parametrize("script", ["grpo", "sft"])
+def test_a_dry_run_tells_a_bad_override_once_in_a_line(capfd: pytest.CaptureFixture[str], script: str) -> None:
+    assert recipes.launch("qwen2_5_vl_3b", ["nokey.x=1"], script=script, dry_run=True) == 1
+    said = capfd.readouterr()
+    assert said.out == "" and said.err.count("error: ") == 1 and "Traceback" not in said.err
+    assert said.err.startswith(f"error: {script}.yaml does not compose: Could not override 'nokey.x'.")
+
+
+def test_a_dry_run_that_is_interrupted_leaves_nothing_and_no_traceback(own: Path, tmp_path: Path) -> None:
+    wait = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('begun', flush=True); time.sleep(60)"
+    )
+    (own / "run_grpo.sh").write_text(f'"$PYTHON" -c "{wait}"\necho not reached\n')
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    steer = subprocess.Popen(
+        [sys.executable, "-m", "steer_verl.cli", "recipes", "run", str(own), "--dry-run"],
+        cwd=CLONE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert steer.stdout is not None and steer.stdout.readline() == "begun\n"
+    os.killpg(steer.pid, signal.SIGINT)
+    said, _ = steer.communicate(timeout=30)
+    assert steer.returncode == 130 and said == "" and not list(temporary.iterdir())
+
+
+def test_checks_that_are_interrupted_end_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    checks = subprocess.Popen(
+        [sys.executable, "-m", "steer_verl.preflight", "--config-path", "recipes/mini", "--config-name", "grpo"],
+        cwd=CLONE,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{CLONE}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert checks.stdout is not None and checks.stdout.readline() == "begun\n"
+    checks.send_signal(signal.SIGINT)
+    assert checks.communicate(timeout=30)[1] == "" and checks.returncode == -signal.SIGINT
 
 
 def test_a_dry_run_of_stage_two(capfd: pytest.CaptureFixture[str]) -> None:
