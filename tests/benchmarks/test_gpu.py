@@ -55,7 +55,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return grpo.build_rows(tmp_path_factory.mktemp("rows"), 6)
+    return grpo.build_rows(tmp_path_factory.mktemp("rows"), 16)
 
 
 def changes(tmp_path: Path, mode: str = "lora", *, flash_attn: bool = True, **given: Any) -> list[str]:
@@ -140,7 +140,7 @@ def test_weights_are_drawn_as_the_family_draws_them_and_kept(tiny: Path) -> None
 
 def test_rows_pass_the_projects_own_check(rows: Path) -> None:
     checked = list(check_file(rows))
-    assert len(checked) == 6
+    assert len(checked) == 16
     for row in checked:
         assert not row.problems
         assert row.seed is not None and len(row.seed.turns) == grpo.TURNS

@@ -122,8 +122,8 @@ async def test_a_server_that_cannot_start_is_told_at_once_and_once(tmp_path: Pat
 
 
 async def test_a_server_that_stays_silent_is_ended(tmp_path: Path, make: Make) -> None:
-    student = make("silent", start_timeout=3)
-    with pytest.raises(StudentError, match="silent for 3 s and was ended"):
+    student = make("silent", start_timeout=6)
+    with pytest.raises(StudentError, match="silent for 6 s and was ended"):
         await student.check()
     assert all_gone(tmp_path)
     await student.close()
