@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,11 @@ RESAMPLES = 2000
 
 
 def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Any statistic of ``n`` independent items with its 95 % percentile interval; without one where it is the same in
-    all draws: they cannot tell how little is known.
+    """Any statistic of ``n`` independent items with its 95 % interval; without one where it is the same in all draws:
+    they cannot tell how little is known.
+
+    The interval is the expanded percentile one (Hesterberg, The American Statistician 69, 2015): plain percentiles are
+    too narrow for few items, by (n / (n - 1)) ** 0.5 and by what Student's t takes.
 
     Args:
         f: From indices of the items drawn, shape (n,), to the value; NaN where it is undefined.
@@ -35,8 +39,19 @@ def bootstrap(f: Callable[[np.ndarray], float], n: int, seed: int = 0, resamples
     value, known = f(np.arange(n)), draws_B[np.isfinite(draws_B)]
     if not np.isfinite(value) or not len(known):
         return UNDEFINED
-    low, high = np.quantile(known, [0.025, 0.975]) if np.ptp(known) > ALIKE else (np.nan, np.nan)
+    if n == 1 or np.ptp(known) <= ALIKE:
+        return Interval(float(value), np.nan, np.nan)
+    tail = NormalDist().cdf(-((n / (n - 1)) ** 0.5) * _student_t(n - 1))
+    low, high = np.quantile(known, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high))
+
+
+def _student_t(freedom: int) -> float:
+    """The 97.5 % quantile without scipy, which is not of the base install: Fisher's and Cornish's series, to 0.3 % from
+    4 degrees of freedom on."""
+    z, v = Z, freedom
+    second, third = 5 * z**5 + 16 * z**3 + 3 * z, 3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z
+    return z + (z**3 + z) / (4 * v) + second / (96 * v**2) + third / (384 * v**3)
 
 
 def midranks(values_N: np.ndarray) -> np.ndarray:
