@@ -194,9 +194,12 @@ def processes(left: Claim) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """What the system says of a process, from its state on (``man proc``); nothing when it is a zombie or gone."""
+    """What the system says of a process, from its state on (``man proc``); nothing when it is a zombie or gone.
+
+    Its name stands before that and may be of any bytes.
+    """
     with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
         return fields if fields[:1] != ["Z"] else []
     return []
 
@@ -262,10 +265,10 @@ def _mapped(pids: Iterable[int]) -> set[str]:
     By their inodes: a semaphore is made under one name and linked to another, and the first is the one that is told.
     """
     device = os.stat(SHM).st_dev
-    told, used = f"{os.major(device):02x}:{os.minor(device):02x}", set[int]()
+    told, used = f"{os.major(device):02x}:{os.minor(device):02x}".encode(), set[int]()
     for pid in pids:
         with suppress(OSError):
-            fields = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
-            used |= {int(inode) for _, _, _, where, inode, *_ in fields if where == told}
+            lines = Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")  # they end with paths, of any bytes
+            used |= {int(inode) for _, _, _, where, inode, *_ in map(bytes.split, filter(None, lines)) if where == told}
     with os.scandir(SHM) as entries:
         return {entry.name for entry in entries if entry.inode() in used}

@@ -273,6 +273,26 @@ def test_shared_memory_seen_with_the_run_is_removed_unless_it_is_in_use(tmp: Pat
         foreign.unlink()
 
 
+def test_a_process_may_be_called_anything_and_map_anything(tmp: Path, tmp_path: Path) -> None:
+    """Linux cuts names after 15 bytes, in the middle of a letter too."""
+    left, named = claim(), tmp_path / "r\u2028\udce9)"
+    named.write_bytes(b"x")
+    code = """if True:
+        import mmap, sys, time
+        from pathlib import Path
+        Path("/proc/self/comm").write_bytes(b"sauvegard\\xe9 1) S")
+        file = open(sys.argv[1], "rb")
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        print(flush=True)
+        time.sleep(60)"""
+    env = left.environment(dict(os.environ))
+    with subprocess.Popen([sys.executable, "-c", code, named], env=env, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"\n"
+        assert processes(left) == [child.pid] and leftovers.shared_memory(left) == set()
+        clear(left)
+    assert child.returncode == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("torn", ['{"token": "x", "sess', "", "[" * 100_000, "null"])
 def test_a_torn_record_is_no_record(tmp_path: Path, torn: str) -> None:
     (tmp_path / "running.json").write_text(torn)
