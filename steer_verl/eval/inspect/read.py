@@ -41,6 +41,8 @@ EXACT, ITEM = "steer_exact_match", "item"
 sample's, the item that is played."""
 SCORERS = "scorers"
 """The span of a sample's events that begins once it is played."""
+LENGTHS = ("message", "turn")
+"""Limits of a sample that end it as planned."""
 NO_MARKS = "its score names no marks of a turn"
 BATCH = 16
 """Samples that are read at once; large ones are read one by one."""
@@ -128,7 +130,7 @@ def _foreign(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
         sample.metadata,
         benchmark=_text(sample.metadata, "benchmark") or _benchmark(spec),
         student=one_line(spec.model),
-        error=one_line(sample.error.message) if sample.error else "",
+        error=_why_ended(sample),
         cut=_cut(sample),
     )
     item = sample.metadata.get(ITEM)  # of our task, before it had a record
@@ -143,8 +145,18 @@ def _foreign(sample: EvalSample, spec: EvalSpec) -> EvalDialogue:
     return with_ratings(found, ratings_in(sample.scores or {}, len(found.turns)) or [unrated] * len(found.turns))
 
 
+def _why_ended(sample: EvalSample) -> str:
+    """In a line; nothing where it came to its end."""
+    if sample.error or not sample.limit:
+        return one_line(sample.error.message) if sample.error else ""
+    return one_line(f"met its limit: {sample.limit.type} {sample.limit.limit:g}")
+
+
 def _cut(sample: EvalSample) -> bool:
-    """Whether it failed before it was played to its end, and not in its scorer."""
+    """Whether it failed, or met a limit, before it was played to its end, and not in its scorer. A limit of messages or
+    turns is how long a task means its dialogues to be."""
+    if sample.limit:
+        return sample.limit.type not in LENGTHS
     ends = ("error" if event.event == "error" else getattr(event, "name", "") for event in sample.events)
     return sample.error is not None and next((end for end in ends if end in ("error", SCORERS)), "") != SCORERS
 

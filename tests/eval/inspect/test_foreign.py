@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
+from inspect_ai.log import EvalLog, EvalSampleLimit, read_eval_log, write_eval_log
 from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
@@ -230,6 +230,18 @@ def rewritten(path: Path, *samples: dict[str, Any], **spec: Any) -> EvalRun:
     changes = {"samples": [first.model_copy(update=one) for one in samples]}
     write_eval_log(log.model_copy(update={**changes, "eval": log.eval.model_copy(update=spec)}), path)
     return read_run(path)
+
+
+@pytest.mark.parametrize(("limit", "asked"), [("token", 4), ("time", 4), ("operator", 4), ("message", 3), ("turn", 3)])
+def test_a_sample_that_met_a_limit_of_its_budget_was_not_played_to_its_end(
+    limit: Any, asked: int, tmp_path: Path
+) -> None:
+    """How many messages it may have is how long it was meant to be."""
+    met = EvalSampleLimit(type=limit, limit=500)
+    (found,) = rewritten(logged(tmp_path, includes(), samples=1), {"limit": met}).dialogues
+    ended = EvalEnd.COMPLETED if asked == 3 else EvalEnd.STUDENT_FAILED
+    assert (found.planned, len(found.turns), found.end) == (asked, 3, ended)
+    assert found.detail == f"met its limit: {limit} 500"
 
 
 def said(turns: int) -> list[Any]:
