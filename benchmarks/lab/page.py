@@ -100,7 +100,7 @@ def hours(lab: Lab) -> str:
 
 def recorded(lab: Lab, names: Iterable[str]) -> str:
     """Where and how long these arms were trained and measured."""
-    found = [lab.recorded[name, seed] for name in names for seed in lab.seeds if (name, seed) in lab.recorded]
+    found = [entry for name in names for seed in lab.seeds for entry in lab.recorded.get((name, seed), ())]
     spent: dict[str, list[float]] = {}
     for entry in found:
         trainer = "fast trainer" if ARMS[entry.arm].stage == "fast" else "verl"

@@ -22,6 +22,7 @@ import hashlib
 import itertools
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,7 +69,8 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     machine: str
     """With its instructions: others add in another order, and a seed is another draw."""
     origin: str
-    """Digest of the student that it began at: arms are compared within a seed, from one and the same student."""
+    """Digest of the student that it began at, which is another on a processor that adds in another order: arms are
+    compared from one and the same student."""
     students: dict[int, dict[str, float]]
     """Checkpoint -> figures."""
 
@@ -122,17 +124,24 @@ class Lab:
         return self.plan(seed).out / "eval" / f"{name}-checkpoints" / "students.json"
 
     @cached_property
-    def recorded(self) -> Mapping[tuple[str, int], Entry]:
-        """(arm, seed) -> what is on record."""
-        found = read_records(self.record, Entry.model_validate_json, needed="a student") if self.record else ()
-        return {(entry.arm, entry.seed): entry for entry in found}
+    def recorded(self) -> Mapping[tuple[str, int], list[Entry]]:
+        """(arm, seed) -> what is on record, one for each student that it began at."""
+        found = defaultdict[tuple[str, int], list[Entry]](list)
+        for entry in read_records(self.record, Entry.model_validate_json, needed="a student") if self.record else ():
+            found[entry.arm, entry.seed].append(entry)
+        return dict(found)
 
     def students(self, name: str, seed: int) -> Mapping[int, Mapping[str, float]]:
-        """Checkpoint -> figures of the student: measured here, or on record."""
+        """Checkpoint -> figures of the student: measured here, or the first on record."""
         file = self.measured(name, seed)
-        if not file.is_file() and (entry := self.recorded.get((name, seed))):
-            return entry.students
+        if not file.is_file() and (name, seed) in self.recorded:
+            return self.recorded[name, seed][0].students
         return {int(step): found for step, found in json.loads(file.read_text()).items()}
+
+    def by_origin(self, name: str, seed: int) -> Mapping[str, Mapping[int, Mapping[str, float]]]:
+        """Digest of the student that the arm began at -> :meth:`students`; where nothing is recorded it is empty."""
+        kept = {entry.origin: entry.students for entry in self.recorded.get((name, seed), ())}
+        return kept or {"": self.students(name, seed)}
 
     def on_the_way(self, name: str) -> tuple[int, ...]:
         """The seeds of which an arm's checkpoints have been measured."""
@@ -195,22 +204,25 @@ def stages(lab: Lab) -> list[Stage]:
 
 
 def keep(lab: Lab) -> None:
-    """Put the figures of all checkpoints that were measured here on record, in place of older ones."""
+    """Put the figures of all checkpoints that were measured here on record, in place of older ones from the same
+    student."""
     if lab.record is None:
         return
     import torch
 
-    found, where = dict(lab.recorded), f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
+    found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*lab.recorded.values())}
+    where = f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
             made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]
-            origin = student(lab, ARMS[name].begins, seed)[1] / "model.safetensors"
-            found[name, seed] = Entry(
+            begun = (student(lab, ARMS[name].begins, seed)[1] / "model.safetensors").read_bytes()
+            origin = hashlib.sha256(begun).hexdigest()[:16]
+            found[name, seed, origin] = Entry(
                 arm=name,
                 seed=seed,
                 seconds=sum(durations(made, lab.out).values()),
                 machine=where,
-                origin=hashlib.sha256(origin.read_bytes()).hexdigest()[:16],
+                origin=origin,
                 students=json.loads(file.read_text()),
             )
     order = list(ARMS)

@@ -1,6 +1,7 @@
 """tcsr_worlds.md: TCSR's settings in two worlds, beside what was predicted.
 
-A training seed is one observation: the mean over its checkpoints, paired with the plain mean's of the same seed.
+A training seed is one observation: the mean over its checkpoints, paired with the plain mean's that began at the same
+student.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ MEASURES: Mapping[str, tuple[str, bool, float]] = {
 """Measure -> the figure of a student, whether it is the last checkpoint's alone or a mean over all, and its greatest
 value. The first is primary."""
 
-Students = Mapping[Cell, Mapping[int, Mapping[int, Mapping[str, float]]]]
-"""Cell -> training seed -> checkpoint -> figures of the student."""
+Begun = tuple[int, str]
+"""A training seed, and the student that Stage II made of it: another one on another kind of processor."""
+Students = Mapping[Cell, Mapping[Begun, Mapping[int, Mapping[str, float]]]]
+"""Cell -> what it began at -> checkpoint -> figures of the student."""
 
 PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
     **{(REACHABLE, 0.0, arm, 0.3): (-MARGIN, MARGIN) for arm in SETTINGS},
@@ -53,44 +56,44 @@ PREDICTED: Mapping[tuple[str, float, str, float], tuple[float, float]] = {
 
 
 def read(lab: Lab) -> Students:
-    """Every finished seed of every cell, :func:`strangers` aside."""
-    found: dict[Cell, dict[int, dict[int, Mapping[str, float]]]] = {cell: {} for cell in sorted(CELLS.values())}
-    left_out = strangers(lab)
+    """Every finished seed of every cell."""
+    found: dict[Cell, dict[Begun, dict[int, Mapping[str, float]]]] = {cell: {} for cell in sorted(CELLS.values())}
     for name, cell in CELLS.items():
         for seed in lab.on_the_way(name):
-            if (name, seed) not in left_out:
-                students = lab.students(name, seed)
-                found[cell][seed] = {step: students[step] for step in lab.checkpoints}
-    return {cell: seeds for cell, seeds in found.items() if seeds}
+            for origin, students in lab.by_origin(name, seed).items():
+                found[cell][seed, origin] = {step: students[step] for step in lab.checkpoints}
+    return {cell: begun for cell, begun in found.items() if begun}
 
 
-def strangers(lab: Lab) -> list[tuple[str, int]]:
-    """(arm, seed) on record that began at another student than the plain mean of that seed."""
-    begun = {(CELLS[name], seed): entry.origin for (name, seed), entry in lab.recorded.items() if name in CELLS}
-    return [
-        (name, seed)
-        for name, cell in CELLS.items()
-        for seed in lab.seeds
-        if {(cell, seed), (cell.mean, seed)} <= begun.keys() and begun[cell, seed] != begun[cell.mean, seed]
-    ]
+def strangers(students: Students) -> list[str]:
+    """``paper of seed 1``: what no plain mean began with, though one of its seed is there."""
+    found = []
+    for cell, begun in students.items():
+        means = students.get(cell.mean, {})
+        seeds = {seed for seed, _ in means}
+        lone = sorted({seed for seed, origin in begun if seed in seeds and (seed, origin) not in means})
+        found += [f"{cell.arm} {cell.alpha} ({cell.via}, {cell.world}) of seed {seed}" for seed in lone]
+    return found
 
 
-def by_seed(students: Students, measure: str) -> dict[Cell, dict[int, float]]:
-    """Cell -> training seed -> mean over the measure's checkpoints."""
+def by_seed(students: Students, measure: str) -> dict[Cell, dict[Begun, float]]:
+    """Cell -> what it began at -> mean over the measure's checkpoints."""
     name, last, _ = MEASURES[measure]
     return {
         cell: {
-            seed: float(np.mean([found[name] for found in list(at.values())[-1 if last else 0 :]]))
-            for seed, at in seeds.items()
+            one: float(np.mean([found[name] for found in list(at.values())[-1 if last else 0 :]]))
+            for one, at in begun.items()
         }
-        for cell, seeds in students.items()
+        for cell, begun in students.items()
     }
 
 
-def against_mean(values: Mapping[Cell, Mapping[int, float]], cell: Cell, measure: str) -> tuple[Interval, list[float]]:
-    """The cell minus the plain mean: over the seeds that have both, and in each."""
+def against_mean(
+    values: Mapping[Cell, Mapping[Begun, float]], cell: Cell, measure: str
+) -> tuple[Interval, list[float]]:
+    """The cell minus the plain mean: over the students that both began at, and from each."""
     own, mean = values.get(cell, {}), values.get(cell.mean, {})
-    pairs = [own[seed] - mean[seed] for seed in own if seed in mean]
+    pairs = [own[begun] - mean[begun] for begun in own if begun in mean]
     if not pairs:
         return Interval(np.nan, np.nan, np.nan), []
     return over_repetitions(pairs, page.DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), pairs
@@ -140,7 +143,8 @@ def parts(students: Students, lab: Lab) -> list[str]:
     found = [
         "# TCSR in two worlds",
         "Does TCSR help where every turn can be made perfect, and where the best answer is not the safest? Written by "
-        "`python -m benchmarks.lab --pages worlds`.",
+        "`python -m benchmarks.lab --pages worlds`. Arms are compared from one and the same student of Stage II, of "
+        "which a seed has one on each kind of processor: the plain mean may have more of them than the arms.",
         "## Which leak rates can tell",
         "`python -m benchmarks.lab.window`, exact, without the division by a group's spread: the leak rate below which "
         "an arm teaches to offer more, and where it leaves a student that began at p.",
@@ -148,12 +152,12 @@ def parts(students: Students, lab: Lab) -> list[str]:
         (Path(__file__).parent / "predictions.md").read_text(),
     ]
     for world, title in ((REACHABLE, "Reachable world"), (RISKY, "World of risky offers")):
-        mine = {cell: seeds for cell, seeds in students.items() if cell.world == world}
+        mine = {cell: begun for cell, begun in students.items() if cell.world == world}
         found += [f"## {title}: what came of it", differences(mine) if mine else "No run is finished."]
         found += [f"![differences to the plain mean](tcsr_{world}.png)"] if mine else []
         found += ["![sweeps over alpha and leak rate](tcsr_sweeps.png)"] if mine and world == RISKY else []
-    if left_out := ", ".join(f"{name} of seed {seed}" for name, seed in strangers(lab)):
-        found.append(f"Left out, for they began at another student than the plain mean of their seed: {left_out}.")
+    if left_out := ", ".join(strangers(students)):
+        found.append(f"Not compared, for the plain mean of their seed began at another student: {left_out}.")
     return [*found, "## Time", page.recorded(lab, CELLS)] if students else found
 
 
@@ -170,7 +174,7 @@ def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval
 
 def sweep_plot(students: Students, path: Path) -> Path:
     """The risky world: unbroken dialogues over alpha, and over the leak rate; a line an arm of the fast trainer."""
-    means = {cell: float(np.mean(list(seeds.values()))) for cell, seeds in by_seed(students, "unbroken").items()}
+    means = {cell: float(np.mean(list(begun.values()))) for cell, begun in by_seed(students, "unbroken").items()}
     figure = sheet(12.8, 4.4)
     for axes, over in zip(figure.subplots(1, 2), ("alpha", "leak"), strict=True):
         for arm, colour in zip((PLAIN, *SHAPED), COLOURS, strict=False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -160,9 +162,9 @@ def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
 
     elsewhere = Lab(tmp_path / "elsewhere", (0, 1), arms, record=record)
     assert elsewhere.students("risky_paper", 1) == found and elsewhere.on_the_way("risky_paper") == (0, 1)
-    assert elsewhere.on_the_way("plain_mean") == (0,) and elsewhere.recorded["risky_paper", 1].seconds == 300.0
-    begun = {entry.seed: entry.origin for entry in elsewhere.recorded.values()}
-    assert all(entry.origin == begun[entry.seed] for entry in elsewhere.recorded.values()) and begun[0] != begun[1]
+    assert elsewhere.on_the_way("plain_mean") == (0,) and elsewhere.recorded["risky_paper", 1][0].seconds == 300.0
+    begun = {(entry.seed, entry.origin) for entries in elsewhere.recorded.values() for entry in entries}
+    assert len(begun) == len({origin for _, origin in begun}) == 2
     left = {stage.name for stage in stages(elsewhere)}
     assert left < every and not any(name.startswith("seed-0") or "risky_paper" in name for name in left)
     assert {"base/pretrain", "seed-1/data", "seed-1/sft", "seed-1/plain_mean"} <= left
@@ -176,12 +178,12 @@ def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path: Path) -> None:
     lab = Lab(tmp_path, (0,), ("paper",), record=tmp_path / "students.jsonl")
-    write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", "weights")
-    for unbroken in (50.0, 60.0):
+    for weights, unbroken in (("one processor's", 50.0), ("one processor's", 60.0), ("another's", 70.0)):
+        write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", weights)
         write_whole(lab.measured("paper", 0), json.dumps({4: {"unbroken": unbroken}}))
         runs.keep(Lab(tmp_path, (0,), ("paper",), record=lab.record))
-    (line,) = lab.record.read_text().splitlines()
-    assert json.loads(line)["students"] == {"4": {"unbroken": 60.0}}
+    kept = [json.loads(line)["students"]["4"]["unbroken"] for line in lab.record.read_text().splitlines()]
+    assert kept == [60.0, 70.0], "from another student it is another one"
 
 
 def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,13 +200,16 @@ def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: 
     assert "| verl | 1 |" in text and "| verl | 0% | plain_mean | 0.0 | 1 | 90.0" in text
 
 
-def test_what_is_on_record_are_arms_of_today_that_began_at_one_student_a_seed() -> None:
-    origins: dict[tuple[object, ...], str] = {}
-    for (name, seed), entry in Lab(Path(), (), (), record=runs.RECORD).recorded.items():
-        assert name in ARMS and tuple(entry.students) == arms.CHECKPOINTS and entry.seconds > 0
+def test_what_is_on_record_are_arms_of_today_that_began_where_what_they_are_compared_with_did() -> None:
+    lab, begun = Lab(Path(), (), (), record=runs.RECORD), defaultdict[str, set[tuple[int, str]]](set)
+    for entry in itertools.chain(*lab.recorded.values()):
+        assert entry.arm in ARMS and tuple(entry.students) == arms.CHECKPOINTS and entry.seconds > 0
         assert all(0 <= found["unbroken"] <= 100 for found in entry.students.values())
-        compared = (seed, ARMS[name].world, ARMS[name].stage)
-        assert origins.setdefault(compared, entry.origin) == entry.origin, f"{compared}: measure them all anew"
+        assert (entry.seed, entry.origin) not in begun[entry.arm]
+        begun[entry.arm].add((entry.seed, entry.origin))
+    means = {arms.CELLS[name]: students for name, students in begun.items() if name in arms.CELLS}
+    for cell, students in means.items():
+        assert students <= means[cell.mean], f"{cell}: measure its plain mean too, on the same machine"
 
 
 def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

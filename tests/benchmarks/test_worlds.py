@@ -71,8 +71,8 @@ def test_seeds_are_paired_and_one_that_is_not_finished_is_not_there(tmp_path: Pa
     trained(lab(tmp_path), "paper", [1, 2])
     values = by_seed(worlds.read(lab(tmp_path)), "unbroken")
     cell = Cell("verl", REACHABLE, 0.0, "paper", 0.3)
-    assert list(values[cell]) == [0, 1] and list(values[cell.mean]) == [0, 1, 2, 3]
-    assert values[cell][1] == pytest.approx(50 + 5 + 2 + np.mean(CHECKPOINTS) / 10)
+    assert list(values[cell]) == [(0, ""), (1, "")] and len(values[cell.mean]) == 4
+    assert values[cell][1, ""] == pytest.approx(50 + 5 + 2 + np.mean(CHECKPOINTS) / 10)
     found, pairs = against_mean(values, cell, "unbroken")
     assert pairs == pytest.approx([1, 2]) and found.value == pytest.approx(1.5) and found.low < 1.5 < found.high
 
@@ -121,22 +121,33 @@ def test_a_quick_lab_has_checkpoints_of_its_own(tmp_path: Path) -> None:
             found = {step: {"unbroken": gain + step, "helpfulness": 90.0, "reward": 0.8} for step in (1, 2)}
             write_whole(quick.measured(name, seed), json.dumps(found))
     values = by_seed(worlds.read(quick), "at the end")
-    assert values[Cell("verl", REACHABLE, 0.0, "paper", 0.3)] == {0: 12.0, 1: 12.0}
+    assert values[Cell("verl", REACHABLE, 0.0, "paper", 0.3)] == {(0, ""): 12.0, (1, ""): 12.0}
     assert "| paper | 0.3 | 2 | 11.5" in worlds.write_page(quick, tmp_path)[0].read_text()
 
 
-def test_arms_that_began_at_other_students_are_not_paired(tmp_path: Path) -> None:
-    record = tmp_path / "students.jsonl"
-    found = {step: {"unbroken": 50.0, "helpfulness": 90.0, "reward": 0.8} for step in CHECKPOINTS}
-    more = {"seconds": 1.0, "machine": "x", "students": found}
-    begun = {("plain_mean", 0): "a", ("plain_mean", 1): "b", ("paper", 0): "a", ("paper", 1): "c", ("paper", 2): "d"}
-    lines = [Entry(arm=arm, seed=seed, origin=origin, **more) for (arm, seed), origin in begun.items()]
-    record.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+def test_arms_are_compared_from_one_and_the_same_student(tmp_path: Path) -> None:
+    record, cell = tmp_path / "students.jsonl", Cell("verl", REACHABLE, 0.0, "paper", 0.3)
+    unbroken = {
+        ("plain_mean", 0, "a"): 50.0,
+        ("paper", 0, "a"): 51.0,
+        ("plain_mean", 0, "z"): 70.0,  # the same seed on another kind of processor
+        ("paper", 0, "z"): 73.0,
+        ("plain_mean", 1, "b"): 50.0,
+        ("paper", 1, "c"): 90.0,
+        ("paper", 2, "d"): 90.0,
+    }
+    for (arm, seed, origin), value in unbroken.items():
+        found = {step: {"unbroken": value, "helpfulness": 90.0, "reward": 0.8} for step in CHECKPOINTS}
+        line = Entry(arm=arm, seed=seed, origin=origin, seconds=1.0, machine="x", students=found)
+        record.write_text((record.read_text() if record.exists() else "") + line.model_dump_json() + "\n")
     kept = replace(lab(tmp_path), record=record)
-    values = by_seed(worlds.read(kept), "unbroken")
-    assert len(against_mean(values, Cell("verl", REACHABLE, 0.0, "paper", 0.3), "unbroken")[1]) == 1
+    assert sorted(against_mean(by_seed(worlds.read(kept), "unbroken"), cell, "unbroken")[1]) == [1.0, 3.0]
     said = "\n".join(worlds.parts(worlds.read(kept), kept))
-    assert "Left out, for they began at another student than the plain mean of their seed: paper of seed 1." in said
+    assert (
+        "Not compared, for the plain mean of their seed began at another student: paper 0.3 (verl, reachable) of "
+        in said
+    )
+    assert "reachable) of seed 1." in said and "of seed 2" not in said
 
 
 async def test_reward_and_helpfulness_are_those_of_the_recipe(tmp_path: Path) -> None:
