@@ -615,9 +615,12 @@ def test_notices_are_no_errors() -> None:
     blind = f"{STEER}.tutor.endpoint.images=false"
     lora = "actor_rollout_ref.model.lora_rank=8"
     endpoint = [line.replace("%s", "http://127.0.0.1:1/v1") for line in ENDPOINT]
-    config = mini(Path("/nowhere"), *endpoint, blind, lora, f"{STEER}.transcripts=null")
+    long = f"{STEER}.max_answer_tokens=300"
+    config = mini(Path("/nowhere"), *endpoint, blind, lora, f"{STEER}.transcripts=null", long)
     told = list(notices(config))
-    assert len(told) == 3 and "BLIND" in told[0] and "exclude_modules" in told[1] and "transcripts" in told[2]
+    assert len(told) == 4 and "BLIND" in told[0] and "exclude_modules" in told[1] and "transcripts" in told[2]
+    assert "448 holds 1 answers" in told[3]
+    assert not list(notices(mini(Path("/nowhere"))))
 
 
 def test_an_option_that_a_group_does_not_have_is_told_with_those_that_it_has() -> None:

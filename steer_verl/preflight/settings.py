@@ -183,6 +183,13 @@ def notices(config: Any) -> Iterator[str]:
         )
     if steer and not steer.transcripts:
         yield f"{STEER_KEY}.transcripts is not set: no dialogue will be kept"
+    room = config.actor_rollout_ref.rollout.response_length
+    if steer and steer.max_answer_tokens < room < steer.max_turns * steer.max_answer_tokens:
+        yield (
+            f"data.max_response_length {room} holds {room // steer.max_answer_tokens} answers of "
+            f"{STEER_KEY}.max_answer_tokens {steer.max_answer_tokens}, of max_turns {steer.max_turns}: dialogues of "
+            "long answers end early"
+        )
     if not inert.has_our_sampler(config.trainer.v1):
         yield (
             f"no sampler of ours: no steer/* metric, no alarm, and a step whose dialogues were lost is trained on; "
