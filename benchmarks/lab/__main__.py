@@ -19,7 +19,7 @@ from benchmarks.lab.runs import RECORD, Lab, keep, stages
 from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 
-PAGES = ("mini", "ablations", "worlds", "gaming")
+PAGES = ("mini", "ablations", "worlds", "gaming", "sizes")
 """Modules of this package: each has ``write_page``, the arms that it ``NEEDS``, and whether it reads how their last
 students' dialogues were ``MARKED``."""
 

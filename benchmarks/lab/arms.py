@@ -20,8 +20,11 @@ PLAIN = "plain_mean"
 REACHABLE, RISKY = "reachable", "risky_offers"
 """Worlds: in the laboratory as it is every turn can be made perfect; in the other the best answer is not the safest."""
 
-SIZES = ("1m", "5m")
-"""Students smaller and larger than the recipe's."""
+OWN_SIZE, OTHER_SIZES = "2m", ("1m", "5m")
+"""The recipe's student, and smaller and larger ones."""
+
+BEFORE = (-1, 0)
+"""Checkpoints of the pretrained student and of Stage II's, where they are measured."""
 
 
 class Cell(NamedTuple):
@@ -69,6 +72,8 @@ class Arm:
     """What it is in the comparison of TCSR's settings."""
     game: Game | None = None
     """What it is in the comparison of students that may game their tutor."""
+    size: str = ""
+    """What it is in the comparison of sizes, which measures the students before Stage III too."""
     few: bool = False
     """Whether the first :data:`FEW` seeds alone have it."""
 
@@ -145,14 +150,15 @@ GAMES = [Game("rule", benign, kl) for benign in (0.5, 0.0) for kl in (0.0, 0.02,
 GAMES += [Game("gullible", benign, kl) for benign in (0.5, 0.0) for kl in (0.02, 0.1)]
 ARMS |= {"game-" + "-".join(map(str, game)): Arm(str(game), stage="fast", game=game, few=True) for game in GAMES}
 
-for _size in SIZES:
+for _size in OTHER_SIZES:
     ARMS |= {
         f"base-{_size}": Arm(f"base, {_size}", stage="base"),
         f"sft-{_size}": Arm(f"SFT, {_size}", f"base-{_size}", "sft", few=True),
-        f"grpo-{_size}": Arm(f"SFT + GRPO, {_size}", f"sft-{_size}", few=True),
     }
+for _size in sorted((OWN_SIZE, *OTHER_SIZES)):
+    _sft = f"sft-{_size}" if _size in OTHER_SIZES else "sft"
+    ARMS |= {f"size-{_size}": Arm(f"{_size} weights", _sft, "fast", size=_size, few=True)}
 
-SCALED = tuple(name for name in ARMS if name.endswith(SIZES))
 FEW = 4
 """Seeds that have the students of other sizes and those that game their tutor."""
 

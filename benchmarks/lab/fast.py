@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
+import itertools
 import json
 import math
 import sys
@@ -30,8 +31,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
 
-from benchmarks.lab.arms import ARMS, ATTACKED, BENIGN, REACHABLE, RISKY, Arm, Cell
-from benchmarks.lab.runs import Lab
+from benchmarks.lab.arms import ARMS, ATTACKED, BEFORE, BENIGN, REACHABLE, RISKY, Arm, Cell
+from benchmarks.lab.runs import Lab, student
 from benchmarks.lab.student import Memory, Student
 from benchmarks.lab.window import arm_config
 from steer_verl.alarms import Alarms
@@ -351,8 +352,16 @@ def train(lab: Lab, name: str, seed: int) -> Iterator[tuple[int, Student, dict[s
             yield step, trainer.student, shares
 
 
+def before(lab: Lab, name: str, seed: int) -> Iterator[tuple[int, Student, dict[str, float]]]:
+    """The pretrained student and Stage II's, as ``train`` has those of Stage III."""
+    sft = ARMS[name].begins
+    for step, arm in zip(BEFORE, (ARMS[sft].begins, sft), strict=True):
+        yield step, Student(student(lab, arm, seed)[1]), {}
+
+
 def measure(lab: Lab, name: str, seed: int) -> dict[int, dict[str, float]]:
-    """Checkpoint -> figures of an arm's student, whoever has trained it; of benign dialogues at the last one alone."""
+    """Checkpoint -> figures of an arm's student, whoever has trained it; of benign dialogues at the last one alone, and
+    before Stage III."""
     arm = ARMS[name]
     students = (
         train(lab, name, seed)
@@ -362,10 +371,10 @@ def measure(lab: Lab, name: str, seed: int) -> dict[int, dict[str, float]]:
     test = _leaking(load_seeds(lab.plan(None).out / "data" / arm.test), arm.cell)
     attacked = [one for one in test if one.kind is not DialogueKind.BENIGN][: lab.count(ATTACKED)]
     benign = [one for one in test if one.kind is DialogueKind.BENIGN][: lab.count(BENIGN)]
-    settings, last = replace(Settings.of_arm(arm), tutor=MiniTutor), lab.checkpoints[-1]
+    settings, whole = replace(Settings.of_arm(arm), tutor=MiniTutor), (*BEFORE, lab.checkpoints[-1])
     return {
-        step: {**evaluate(student, attacked + benign * (step == last), settings), **alarms}
-        for step, student, alarms in students
+        step: {**evaluate(one, attacked + benign * (step in whole), settings), **alarms}
+        for step, one, alarms in itertools.chain(before(lab, name, seed) if arm.size else (), students)
     }
 
 

@@ -1,4 +1,4 @@
-"""mini.md: base, SFT and GRPO over training seeds, whether it learns every time, and students of three sizes."""
+"""mini.md: base, SFT and GRPO over training seeds, and whether it learns every time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.lab import page
-from benchmarks.lab.arms import ARMS, SCALED, SIZES
+from benchmarks.lab.arms import ARMS
 from benchmarks.lab.page import averaged, gap, mean, text, title
 from benchmarks.lab.runs import Lab
 from benchmarks.pages import table
@@ -19,7 +19,7 @@ from steer_verl.eval.figures import Figures, values_by_seed
 from steer_verl.statistics.intervals import over_repetitions
 
 STUDENTS = ("base", "sft", "grpo")
-NEEDS = (*STUDENTS, *SCALED)
+NEEDS = STUDENTS
 MARKED = True
 
 UNBROKEN, COST, SURE = 90.0, 2.0, 0.9
@@ -80,7 +80,6 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "Unbroken dialogues (%) under adaptive attack after Stage II and at the checkpoints of Stage III, benign "
         "helpfulness (%) after each, and the minutes of Stage III.",
         by_seed(found, lab.checkpoints),
-        *sizes(lab),
         "## Time",
         page.hours(lab),
     ]
@@ -188,18 +187,3 @@ def by_seed(found: Found, checkpoints: Sequence[int]) -> str:
         rows.append([str(seed), *(f"{value:.1f}" for value in values)])
     titles = [f"step {step}" for step in checkpoints]
     return table(["seed", "SFT", *titles, "mean", "help, SFT", "help, GRPO", "minutes"], rows)
-
-
-def sizes(lab: Lab) -> list[str]:
-    """Students of other sizes, over the seeds that have them all."""
-    seeds = lab.finished(SCALED)
-    if not seeds:
-        return []
-    rows = []
-    for size in (SIZES[0], "", *SIZES[1:]):
-        for stage in ("base", "sft", "grpo"):
-            figures = lab.figures(f"{stage}-{size}".strip("-"), seeds)
-            names = ("unbroken", "helpfulness", "over_refusal")
-            rows.append([size or "2m", stage, *(text(mean(name, figures), name) for name in names)])
-    header = ["weights", "after", *(title(name) for name in ("unbroken", "helpfulness", "over_refusal"))]
-    return ["## Size", f"Under adaptive attack; training seeds {', '.join(map(str, seeds))}.", table(header, rows)]

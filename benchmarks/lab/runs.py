@@ -270,6 +270,7 @@ def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
     """The stage that measures an arm's students of Stage III, and trains them where verl does not."""
     plan, result, fast = lab.plan(seed), lab.measured(name, seed), ARMS[name].stage == "fast"
     argv = (sys.executable, "-m", "benchmarks.lab.fast", str(lab.out), str(seed), name, *["--quick"] * lab.quick)
+    begins, _ = student(lab, ARMS[name].begins, seed)
     code = [Path(__file__).with_name(file) for file in ("fast.py", "student.py")]
     if fast:
         code += [Path(__file__).with_name("window.py"), Path(__file__).parents[2] / "tests" / "tutor" / "gamers.py"]
@@ -281,7 +282,7 @@ def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
         result,
         Typical(10 + 0.02 * ATTACKED * len(CHECKPOINTS) + 100 * fast),
         LIMITS["eval"],
-        (*((plan.part + "data", plan.part + "sft") if fast else (plan.part + name,)), "base/data"),
+        (*((plan.part + "data", begins) if fast else (plan.part + name,)), "base/data"),
         sources=(*code, *dict.fromkeys([*eval_code(), *(grpo_code() if fast else ())])),
         env=plan.env,
     )

@@ -150,6 +150,14 @@ def test_an_arm_trains_and_measures_every_checkpoint(lab: Path, monkeypatch: pyt
         assert all(0 <= one["unbroken"] <= 100 and 0 <= one["reward"] <= 1 for one in found.values())
 
 
+def test_an_arm_of_the_sizes_measures_what_came_before_too(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast.Settings, "of", classmethod(lambda cls, world: cls(prompts=2, rollouts=2, answer=8)))
+    build(lab / "base" / "pretrain" / "hf", seed=1)
+    found = fast.measure(Lab(lab, (0,), ("size-2m",), quick=True), "size-2m", 0)
+    assert list(found) == [-1, 0, 1, 2] and "helpfulness" not in found[1]
+    assert all("helpfulness" in found[step] for step in (-1, 0, 2)) and found[-1] != found[0]
+
+
 def test_a_gamed_tutor_is_met_in_training_alone(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     game = ARMS["game-gullible-0.0-0.1"]
     settings = Settings.of_arm(game)

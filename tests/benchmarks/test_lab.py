@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import __main__, ablations, arms, gaming, mini, runs, worlds
+from benchmarks.lab import __main__, ablations, arms, gaming, mini, runs, sizes, worlds
 from benchmarks.lab.arms import ARMS, REACHABLE, RISKY, Cell
 from benchmarks.lab.runs import Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
@@ -203,7 +203,8 @@ def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: 
 def test_what_is_on_record_are_arms_of_today_that_began_where_what_they_are_compared_with_did() -> None:
     lab, begun = Lab(Path(), (), (), record=runs.RECORD), defaultdict[str, set[tuple[int, str]]](set)
     for entry in itertools.chain(*lab.recorded.values()):
-        assert entry.arm in ARMS and tuple(entry.students) == arms.CHECKPOINTS and entry.seconds > 0
+        before = arms.BEFORE if ARMS[entry.arm].size else ()
+        assert tuple(entry.students) == (*before, *arms.CHECKPOINTS) and entry.seconds > 0
         assert all(0 <= found["unbroken"] <= 100 for found in entry.students.values())
         assert (entry.seed, entry.origin) not in begun[entry.arm]
         begun[entry.arm].add((entry.seed, entry.origin))
@@ -266,6 +267,21 @@ def test_the_gaming_page_says_how_often_each_alarm_fired(tmp_path: Path) -> None
         for share in ("half", "attacks alone")
     )
     assert half.endswith("| 50 | 12 |  |") and none.endswith("|  | 12 |  |") and "| 50.0 " in half
+
+
+def test_the_sizes_page_tells_what_each_stage_adds(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", (0, 1, 2, 3), sizes.NEEDS)
+    for gain, name in enumerate(sizes.NEEDS):
+        for seed in lab.seeds:
+            values = {-1: 0.0, 0: 30.0 + seed} | {step: 60.0 + 10 * gain + seed for step in lab.checkpoints}
+            found = {step: {"unbroken": value, "helpfulness": 90.0, "reward": 0.5} for step, value in values.items()}
+            write_whole(lab.measured(name, seed), json.dumps(found))
+    target, plot = sizes.write_page(lab, tmp_path)
+    lines = target.read_text().splitlines()
+    assert plot.name in target.read_text() and plot.stat().st_size > 10_000
+    for gain, size in enumerate(("1m", "2m", "5m")):
+        assert any(line.startswith(f"| {size} | SFT | 31.5 (") for line in lines)
+        assert any(line.startswith(f"| {size} | Stage III | +{30 + 10 * gain}.0 (") for line in lines)
 
 
 def test_a_seed_that_does_not_learn_breaks_the_demand(lab: Lab) -> None:
