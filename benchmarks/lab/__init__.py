@@ -4,10 +4,11 @@
 ``arms``         what is trained: the ways that pages compare
 ``runs``         where it lies, the stages that make it, and the record
 ``page``         what pages are made of: figures over seeds, tables, the machine
-``mini``         mini.md: base, SFT and GRPO over ten seeds, and students of three sizes
+``mini``         mini.md: base, SFT and GRPO over ten seeds
 ``ablations``    ablations.md: the method without one of its parts
 ``worlds``       tcsr_worlds.md: TCSR's settings in two worlds
 ``gaming``       gaming.md: students that may game their tutor
+``sizes``        sizes.md: students of three sizes
 ``fast``         Stage III and its evaluation without verl, for many short trainings
 ``student``      its student, by transformers alone
 ``window``       what is exact about the leak rates
