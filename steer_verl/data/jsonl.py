@@ -81,7 +81,7 @@ def read_jsonl(path: Path) -> Iterator[Line]:
         while raw := stream.readline(MAX_LINE_BYTES + 1):
             number, part = number + 1, raw
             if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
-                if (line := raw.removeprefix(BOM) if number == 1 else raw).strip():
+                if (line := raw.removeprefix(BOM)).strip():  # files that were joined have one inside
                     yield _line(number, line)
                 continue
             size = len(raw)

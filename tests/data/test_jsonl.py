@@ -53,8 +53,8 @@ def test_a_bad_line_is_told_and_reading_goes_on(tmp_path: Path, bad: bytes) -> N
 
 def test_byte_order_mark_crlf_and_blank_lines_mean_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\r\n\r\n   \n" + GOOD)
-    assert [(line.number, line.value) for line in read_jsonl(path)] == [(1, {"a": 1}), (4, {"a": 1})]
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\r\n\r\n   \n" + GOOD + b"\n\xef\xbb\xbf" + GOOD)
+    assert [(line.number, line.value) for line in read_jsonl(path)] == [(n, {"a": 1}) for n in (1, 4, 5)]
 
 
 def test_utf16_is_not_taken_for_rows(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from steer_verl.text import clock_text
 from steer_verl.types import Record
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
-VERSION = 3
+VERSION = 4
 """Of what this code makes of the same files: another one makes the seeds anew."""
 FAULTS = ("file", "line", "field", "text", "image")
 """Reasons to look at one's files; rows that are left out for others are as they should be."""

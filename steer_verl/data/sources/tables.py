@@ -85,7 +85,8 @@ class JsonTable(Table):
 
 class CsvTable(Table):
     """A CSV file with a header, in UTF-8, whose values commas, tabs or semicolons part. Values are texts, and an empty
-    one is none; rows are counted after the header."""
+    one is none; rows are counted after the header. Spaces before a value, and columns without a name, as pandas writes
+    its index, mean nothing."""
 
     ended = False
     """Whether the last line was read. A row that still took it has a quote that nothing closes: what should have been
@@ -93,7 +94,7 @@ class CsvTable(Table):
 
     def heads(self) -> list[set[str]]:
         with self._open() as reader:
-            return [set(reader.fieldnames or ())]
+            return [set(reader.fieldnames or ()) - {""}]
 
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         with self._open() as reader:
@@ -110,7 +111,7 @@ class CsvTable(Table):
             return Refused("line", "not as many values as columns", "put quotes around a text with commas or line ends")
         if any("\udc80" <= char <= "\udcff" for text in row.values() if not text.isascii() for char in text):
             return Refused("line", "not UTF-8", "save the file as UTF-8")
-        return {name: text or None for name, text in row.items()}
+        return {name: text or None for name, text in row.items() if name}
 
     def _lines(self) -> Iterator[str]:
         with open(self.name, "rb") as stream:
@@ -129,9 +130,11 @@ class CsvTable(Table):
             first = next(lines, "")
             if "\0" in first:
                 raise Refused("file", "not UTF-8", "save the file as UTF-8")
-            reader = csv.DictReader(chain([first], lines), delimiter=max(DELIMITERS, key=first.count))
-            names = list(reader.fieldnames or ())
-            if not names or len(set(names)) < len(names):
+            delimiter = max(DELIMITERS, key=first.count)
+            reader = csv.DictReader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
+            names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            named = [name for name in names if name]
+            if not named or len(set(named)) < len(named):
                 raise Refused("file", "its first line does not name the columns, each once", "write them there")
             yield reader
 

@@ -53,7 +53,7 @@ def test_every_kind_of_bad_line_is_told_and_the_rest_is_read(tmp_path: Path) -> 
     lines = [
         json.dumps(plain()).encode(),
         b'{"question": "caf\xe9", "license": "MIT"}',
-        b"\xef\xbb\xbf{}",
+        b"\xff\xfe{}",
         b'{"question": "a", "question": "b"}',
         b'{"question": NaN}',
         b'{"question": "\\ud800", "license": "MIT"}',
@@ -309,9 +309,7 @@ def test_a_csv_says_what_is_wrong_row_by_row(tmp_path: Path) -> None:
         '\ufeffquestion,license,unsafe\r\n"One, two?",MIT,true\r\nToo,few\r\n\r\nToo,many,true,values\r\n'
         '"Two\nlines?",MIT,\r\ncaf\xff?,MIT,\r\nLast?,MIT,no\r\nTorn'
     )
-    path.write_bytes(
-        text.encode("latin-1", "ignore") if False else text.replace("\xff", "\udcff").encode("utf-8", "surrogateescape")
-    )
+    path.write_bytes(text.replace("\xff", "\udcff").encode("utf-8", "surrogateescape"))
     seeds, bad = read(tmp_path, set="plain", path=path)
     assert [(seed.question, seed.unsafe) for seed in seeds] == [("One, two?", True), ("Two\nlines?", None)]
     assert [(row.row, row.reason) for row in bad] == [(2, "line"), (3, "line"), (5, "line"), (6, "field"), (7, "line")]
@@ -502,6 +500,20 @@ def test_a_csv_file_by_any_name_and_delimiter_is_read(tmp_path: Path, name: str,
         assert [seed.question for seed in seeds] == ["Is it, or\nis it not?", "Why; how?"] and not bad
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ',question,license\n0,"What, then?",MIT\n',
+        'question, license ,,\n"What, then?", MIT,,\n',
+        'license; question\nMIT; "What, then?"\n',
+    ],
+)
+def test_a_csv_file_as_pandas_or_a_spreadsheet_writes_it_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    (seed,), bad = read(tmp_path, set="plain", path=tmp_path / "rows.csv")
+    assert (seed.question, seed.license, bad) == ("What, then?", "MIT", [])
+
+
 def test_a_quote_that_is_not_closed_swallows_no_rows_unsaid(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('license,question\nMIT,One?\nMIT,"Two?\nMIT,Three?\nMIT,Four?\n')
@@ -575,10 +587,14 @@ def test_an_empty_field_that_may_be_left_out_is_left_out(tmp_path: Path) -> None
 
 def test_a_file_of_ones_own_may_be_an_image_folders_table_and_say_the_split(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    rows = [{**plain(question=f"{split}?"), "file_name": "a.png", "split": split} for split in ("train", "test")]
+    rows = [  # an empty field is one left out: the image is the file's, and the row may be of any split
+        {**plain(question=f"Empty {empty}?", image=empty), "file_name": "a.png", "split": empty} for empty in ("", None)
+    ]
+    rows += [{**plain(question=f"{split}?"), "file_name": "a.png", "split": split} for split in ("train", "test")]
     for path in (write_csv(tmp_path / "metadata.csv", rows), write_rows(tmp_path / "rows.jsonl", rows)):
-        (seed,), bad = read(tmp_path, set="plain", path=path, split="train")
-        assert (seed.question, bool(seed.image), bad) == ("train?", True, [])
+        seeds, bad = read(tmp_path, set="plain", path=path, split="train")
+        assert [seed.question for seed in seeds] == ["Empty ?", "Empty None?", "train?"] and not bad
+        assert all(seed.image for seed in seeds)
 
 
 def test_columns_that_should_not_be_there_are_named(tmp_path: Path) -> None:
