@@ -190,7 +190,7 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
     if student_format:
         raise DataError("--system-prompt and --student-format exclude each other; drop one")
     try:
-        return regular_file(file).read_text(encoding="utf-8")
+        return regular_file(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--system-prompt {file}: cannot be read ({error}); give a UTF-8 text file") from None
 

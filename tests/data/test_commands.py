@@ -147,7 +147,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> N
 
 
 def test_the_system_prompt_comes_first_and_from_one_place(folder: Path) -> None:
-    (folder / "system.txt").write_text("Be brief.")
+    (folder / "system.txt").write_text("\ufeffBe brief.", encoding="utf-8")
     own = ("--system-prompt", folder / "system.txt")
     for flags, expected in ((own, "Be brief."), (("--student-format",), STUDENT_FORMAT)):
         assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *flags).exit_code == 0
@@ -156,8 +156,10 @@ def test_the_system_prompt_comes_first_and_from_one_place(folder: Path) -> None:
             assert item["prompt"][1]["role"] == "user" and len(item["prompt"]) == 2
     both = steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own, "--student-format")
     assert both.exit_code == 1 and "exclude each other" in both.output
-    (folder / "system.txt").write_text("Look: <image>")
-    assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own).exit_code == 1
+    for mark in ("<image>", "<video>"):
+        (folder / "system.txt").write_text(f"Look: {mark}")
+        marked = steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own)
+        assert marked.exit_code == 1 and f"holds {mark}" in marked.output
 
 
 def test_a_failed_write_leaves_the_old_file(folder: Path) -> None:
