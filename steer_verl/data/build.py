@@ -39,6 +39,7 @@ from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
 from steer_verl.data.stages.make import MakeStep
 from steer_verl.data.stages.settings import StageSettings
+from steer_verl.data.stages.stage1.perturb import restore
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
@@ -262,6 +263,7 @@ def _write_sets(config: BuildConfig, manifest: Manifest) -> None:
         duplicates=config.duplicates,
         system_prompt=prompt,
         account=account,
+        restore=functools.partial(restore, images=config.images, settings=config.perturb),
     )
     write_whole(stamp, f"{made_of} {_images(sets)}")
 

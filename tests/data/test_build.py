@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pickle
 import re
 import shutil
@@ -246,6 +247,17 @@ def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) 
         assert build(config).steps[1].kept == 4
 
 
+def test_perturbed_images_that_are_gone_are_made_again_too(tmp_path: Path) -> None:
+    with roles().in_thread() as server:
+        config = http_config(tmp_path, server, perturb={"share": 1.0})
+        build(config)
+        before = (config.out / "sets" / "sft.jsonl").read_text()
+        for folder in ("images", "sets"):
+            shutil.rmtree(config.out / folder)
+        build(config)
+        assert (config.out / "sets" / "sft.jsonl").read_text() == before and before.count('"sigma"') == 4
+
+
 def test_a_step_goes_to_another_process_as_it_is(built: Path, seeds: Path) -> None:
     make = pickle.loads(pickle.dumps(functools.partial(make_step, mini_build(built, seeds))))
     assert make(4, Cache(None)).name == DIALOGUES
@@ -476,6 +488,7 @@ def test_a_changed_file_of_strategies_is_told(seeds: Path, tmp_path: Path) -> No
     ("change", "told"),
     [
         ({"nonsense": 1}, "nonsense: unknown key"),
+        ({"out": os.fsdecode(b"/tmp/daten-\xe4")}, "out: .*not UTF-8"),
         ({"agents": {"endpoint": {"base_url": "http://x/v1"}}}, "generator: model: Field required"),
         ({"agents": {"kind": "mini", "endpoint": {"model": "m"}}}, "takes no endpoint"),
         ({"agents": {"kind": "mini"}, "sources": [{"set": "imagenet", "path": "x"}]}, "'imagenet' is no set"),

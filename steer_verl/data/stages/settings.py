@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from steer_verl.config import Settings
+from steer_verl.config import FilePath, Settings
 from steer_verl.data.stages.agents import Level, Mark
 from steer_verl.types import Score
 
@@ -59,7 +59,7 @@ class RedTeamSettings(Settings):
     """A dialogue that the judge gives this level or a higher one is kept (paper: 4 of 5)."""
     prompt_words: tuple[Count, Count] = (80, 200)
     """Fewest and most words of the reframed request; where a script writes no spaces, each letter counts as one."""
-    strategies: str | None = None
+    strategies: FilePath | None = None
     """Path of a file that adds to the built-in framings and escalations."""
 
     @model_validator(mode="after")

@@ -446,6 +446,14 @@ def test_settings_that_cannot_work_are_refused() -> None:
             SourceSettings(**wrong)  # type: ignore[arg-type]
 
 
+def test_a_path_may_begin_at_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture(tmp_path / "pictures" / "a.png")
+    write_rows(tmp_path / "rows.jsonl", [plain(image="a.png")])
+    (seed,), _ = read(tmp_path, set="plain", path="~/rows.jsonl", images="~/pictures")
+    assert seed.image
+
+
 def test_a_limit_counts_seeds(tmp_path: Path) -> None:
     rows = [plain(question=""), *(plain(question=f"Number {n}?") for n in range(5))]
     path = write_rows(tmp_path / "rows.jsonl", rows)
