@@ -224,14 +224,25 @@ def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[P
 
 def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
     """The rows of a batch as objects; NaN, as pandas writes it, is no value. A row with a value that Python has no form
-    for is told, not the batch."""
+    for, or with more text than a line of JSONL may have, is told, not the batch."""
     try:
-        return [{name: None if value != value else value for name, value in row.items()} for row in batch.to_pylist()]
+        rows = [{name: None if value != value else value for name, value in row.items()} for row in batch.to_pylist()]
     except Exception as error:  # a date of the year 300000 too
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in records(batch.slice(at, 1))]
         what = "a text that is not UTF-8" if isinstance(error, UnicodeError) else "a value that cannot be read"
         return [Refused("line", what, "save texts as UTF-8, and dates as texts")]
+    # a table of a few kB can hold a text of any length
+    what, hint = f"more than {MAX_LINE_BYTES} characters of text", "give paths or bytes, not texts, for images"
+    return [Refused("line", what, hint) if _size(row) > MAX_LINE_BYTES else row for row in rows]
+
+
+def _size(value: Any) -> int:
+    """Characters of all texts in a row, and how many values there are. Bytes are images."""
+    if isinstance(value, str):
+        return 1 + len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_size, inner))
 
 
 def _split(file: Path) -> str:

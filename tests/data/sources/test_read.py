@@ -218,6 +218,12 @@ def test_shards_that_are_cut_or_broken_inside_are_told_and_the_others_are_read(t
     assert [seed.question for seed in third] == [f"Question number {n}?" for n in [*range(10), *range(20, 40)]]
 
 
+def test_a_text_without_end_is_the_fault_of_its_row_in_a_table_too(tmp_path: Path) -> None:
+    rows = [plain(answer="A."), plain(question="And?", answer="x" * (5 * 2**20)), plain(question="Last?")]
+    seeds, (bad,) = read(tmp_path, set="plain", path=write_parquet(tmp_path / "rows.parquet", rows))
+    assert len(seeds) == 2 and (bad.row, bad.reason) == (2, "line") and "characters of text" in bad.what
+
+
 def test_texts_that_are_no_utf8_are_the_fault_of_their_row(tmp_path: Path) -> None:
     texts = pa.array([b"What?", b"caf\xe9?", b"And?"], pa.binary()).cast(pa.string(), safe=False)
     texts = pa.StringArray.from_buffers(3, *pa.array([b"What?", b"caf\xe9?", b"And?"], pa.binary()).buffers()[1:])
