@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -255,6 +256,8 @@ def _one_line_errors() -> Iterator[None]:
         _fail(str(error))
     except OSError as error:  # a report that cannot be written, a full disk
         _fail(str(disk_error(error)))
+    except sqlite3.OperationalError as error:  # an index of what was read lies in temporary files
+        _fail(f"SQLite's temporary files: {error}; make room in /var/tmp or name another folder by SQLITE_TMPDIR")
 
 
 def _fail(message: str) -> None:

@@ -227,7 +227,9 @@ def test_an_endpoint_is_proved_before_the_first_item_of_a_source_that_has_grown(
             build(config)
 
 
-def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["probe", "blue_expert"])
+def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path, asked: str) -> None:
+    """Whoever is the first to miss them: after the blue expert it is the evaluator."""
     server = roles()
     with server.in_thread():
         config = http_config(tmp_path, server, perturb={"share": 0.0})
@@ -235,7 +237,7 @@ def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) 
         choose = server.choose
 
         def unmount(request: Any) -> Any:
-            if server.role_of(request.body) == "probe":
+            if server.role_of(request.body) == asked:
                 shutil.rmtree(config.images, ignore_errors=True)
             return choose(request)
 

@@ -51,6 +51,7 @@ from steer_verl.types import (
     TurnVerdict,
     TutorRequest,
     Unscored,
+    UnscoredReason,
     UserTurn,
 )
 
@@ -218,7 +219,7 @@ class EndpointAgents:
         ruling = await self.tutor.respond(exchange.model_copy(update={"turn_key": place.key}))
         place.spend(ruling.usage)
         verdict = ruling.verdict
-        if isinstance(verdict, Unscored) and verdict.reason.may_pass:
+        if isinstance(verdict, Unscored) and (verdict.reason.may_pass or verdict.reason is UnscoredReason.IMAGE):
             raise AgentFailed(verdict.reason.value, verdict.detail, transient=True)
         return verdict
 
