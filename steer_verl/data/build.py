@@ -129,17 +129,21 @@ def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
 
     Raises:
         ConfigError: a source must not be trained on.
-        DataError: a file is not there.
+        DataError: files are not there; of each source the first.
     """
     if why := training_forbidden(sources, splits):
         raise ConfigError(why)
+    faults = []
     for source in sources:
-        files = source_files(source)
-        if source.path is not None and not files:
-            what = "no parquet, JSONL, JSON or CSV file in it"
-            raise DataError(f"{source.place}: {what}; correct sources.path, or unpack what is in it")
-        for file in files:
-            regular_file(file)
+        try:
+            files = [regular_file(file) for file in source_files(source)]
+            if source.path is not None and not files:
+                what = "no parquet, JSONL, JSON or CSV file in it"
+                raise DataError(f"{source.place}: {what}; correct sources.path, or unpack what is in it")
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(" | ".join(faults))
 
 
 def make_step(config: BuildConfig, processes: int, cache: ReplyCache, *, checked: bool = True) -> MakeStep:

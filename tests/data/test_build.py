@@ -441,9 +441,9 @@ def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) ->
         with pytest.raises(ConfigError, match="refuses the key"):
             build(config)
         asked = server.requests
-        gone = config.model_copy(update={"sources": (config.sources[0].model_copy(update={"path": tmp_path / "no"}),)})
-        with pytest.raises((ConfigError, DataError), match="no"):
-            build(gone)
+        gone = [config.sources[0].model_copy(update={"path": tmp_path / name}) for name in ("no", "none")]
+        with pytest.raises(DataError, match=r"/no: cannot be read .*\| .*/none: cannot be read"):
+            build(config.model_copy(update={"sources": (*gone, *config.sources)}))
         assert server.requests == asked, "a folder that is not there is found before a model is asked"
     assert not config.step(SEEDS).exists() and not config.step(DIALOGUES).exists()
 
