@@ -198,13 +198,6 @@ def test_what_is_no_parquet_is_a_clear_error(tmp_path: Path, content: bytes) -> 
         list(check_file(tmp_path / "a.parquet"))
 
 
-@pytest.mark.parametrize(("name", "told"), [("a.jsonl.gz", "packed; unpack it"), ("A.PARQUET", r"let it be \.parquet")])
-def test_a_file_that_cannot_be_read_as_it_is_named_is_one_error(tmp_path: Path, name: str, told: str) -> None:
-    (tmp_path / name).write_bytes(b"\x1f\x8b\n\xff")
-    with pytest.raises(DataError, match=told):
-        check_file(tmp_path / name)
-
-
 def test_a_parquet_of_something_else_is_a_clear_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no column extra_info"):

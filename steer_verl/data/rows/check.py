@@ -23,8 +23,6 @@ from steer_verl.data.rows.schema import MAX_TURN_CHARS, RlRow, Row, Told
 from steer_verl.data.rows.tokens import StudentTokens
 from steer_verl.data.rows.verl import VerlRow, columns_of, read_verl_row, rows_of_table
 from steer_verl.data.sources.sets import Refused
-from steer_verl.data.sources.tables import PACKED
-from steer_verl.errors import DataError
 from steer_verl.types import MIN_TURNS, Seed
 
 SNIFFED_LINES = 20
@@ -86,10 +84,6 @@ def check_file(file: Path, rules: Rules = DEFAULT_RULES, *, form: type[Row] | No
     Raises:
         DataError: the file cannot be opened, is packed, or has no known columns.
     """
-    if file.suffix.lower() in PACKED:
-        raise DataError(f"{file}: packed; unpack it, and give the file that was in it")
-    if file.suffix.lower() == ".parquet" != file.suffix:
-        raise DataError(f"{file}: verl tells a parquet file by the end of its name; let it be .parquet")
     check = _FileCheck(regular_file(file), rules)
     return map(check.row, _table(file, form) if file.suffix == ".parquet" else _lines(file, form))
 
