@@ -138,8 +138,9 @@ def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
         try:
             files = [regular_file(file) for file in source_files(source)]
             if source.path is not None and not files:
-                what = "no parquet, JSONL, JSON or CSV file in it"
-                raise DataError(f"{source.place}: {what}; correct sources.path, or unpack what is in it")
+                asked = f" of the pattern {source.files!r}" if source.files else ""
+                what = f"no parquet, JSONL, JSON or CSV file{asked} in it"
+                raise DataError(f"{source.place}: {what}; correct sources.path or files, or unpack what is in it")
         except DataError as error:
             faults.append(str(error))
     if faults:

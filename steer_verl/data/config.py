@@ -66,7 +66,7 @@ class AgentSettings(Settings):
 class BuildConfig(StageSettings):
     """A build: from sources to sets. The stages' own sections are those of :class:`StageSettings`."""
 
-    out: Path
+    out: Place
     """Everything is written here; the same command goes on with what is there."""
     sources: tuple[SourceSettings, ...] = ()
     agents: AgentSettings
@@ -81,7 +81,7 @@ class BuildConfig(StageSettings):
     @field_validator("out")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        path = value.expanduser().resolve()
+        path = value.resolve()
         try:
             str(path).encode()
         except UnicodeEncodeError:

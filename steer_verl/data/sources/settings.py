@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from steer_verl.data.sources.registry import SETS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Place = Annotated[Path, AfterValidator(Path.expanduser)]
+Place = Annotated[Path, AfterValidator(lambda path: Path(expanduser(path)))]
 """A file or folder of the user's."""
 
 MAX_QUESTION_CHARS = 8_000

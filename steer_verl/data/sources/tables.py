@@ -209,11 +209,16 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
 def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[Path]:
     """The data files of a folder in the order of their names, or those that are packed and cannot be read; raises
     DataError for a pattern that leads out of it."""
-    if pattern is not None and (not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts):
-        raise DataError(f"{folder}: files: {pattern!r} is no pattern of files below it; write one as data/*.json")
+    try:
+        if pattern is not None and ".." in Path(pattern).parts:
+            raise ValueError("it leads out of the folder")
+        found = sorted(folder.glob("**/*" if pattern is None else pattern))
+    except (ValueError, NotImplementedError):  # also an empty one, an absolute one, and **.json
+        what = f"files: {pattern!r} is no pattern of files below it"
+        raise DataError(f"{folder}: {what}; write one as data/*.json or **/*.json") from None
     return [
         file
-        for file in sorted(folder.glob(pattern or "**/*"))
+        for file in found
         if ((file.suffix.lower() in PACKED and Path(file.stem).suffix.lower()) or file.suffix.lower()) in SUFFIXES
         and (file.suffix.lower() in PACKED) == packed
         and file.name not in _BOOKKEEPING

@@ -262,7 +262,7 @@ def test_a_place_without_files_is_an_error(tmp_path: Path) -> None:
         read(tmp_path, set="spa_vl", path=tmp_path, split="test")
     with pytest.raises(DataError, match="found: data/train"):
         read(tmp_path, set="spa_vl", path=tmp_path, config="other")
-    for pattern in ("", "/etc/*", "../*"):
+    for pattern in ("", "/etc/*", "../*", "**.json"):
         with pytest.raises(DataError, match="no pattern of files"):
             read(tmp_path, set="spa_vl", path=tmp_path, files=pattern)
 
