@@ -490,6 +490,8 @@ def test_a_changed_file_of_strategies_is_told(seeds: Path, tmp_path: Path) -> No
     ("change", "told"),
     [
         ({"nonsense": 1}, "nonsense: unknown key"),
+        ({"agents": {"kind": "mini"}, "perturb": {"phrases": ["STEP\nBY STEP"]}}, "perturb.phrases.0"),
+        ({"agents": {"kind": "mini"}, "perturb": {"phrases": [" "]}}, "perturb.phrases.0"),
         ({"out": os.fsdecode(b"/tmp/daten-\xe4")}, "out: .*not UTF-8"),
         ({"agents": {"endpoint": {"base_url": "http://x/v1"}}}, "generator: model: Field required"),
         ({"agents": {"kind": "mini", "endpoint": {"model": "m"}}}, "takes no endpoint"),
