@@ -6,6 +6,7 @@ What cannot be read is told and passed over: a row, a part of a shard, or a whol
 from __future__ import annotations
 
 import csv
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -212,7 +213,7 @@ def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[P
     try:
         if pattern is not None and ".." in Path(pattern).parts:
             raise ValueError("it leads out of the folder")
-        found = sorted(folder.glob("**/*" if pattern is None else pattern))
+        found = sorted(_below(folder) if pattern is None else folder.glob(pattern))
     except (ValueError, NotImplementedError):  # also an empty one, an absolute one, and **.json
         what = f"files: {pattern!r} is no pattern of files below it"
         raise DataError(f"{folder}: {what}; write one as data/*.json or **/*.json") from None
@@ -225,6 +226,18 @@ def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[P
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     ]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it, linked ones too; each folder once, wherever its links lead."""
+    seen = set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in files)
 
 
 def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:

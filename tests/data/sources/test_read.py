@@ -284,6 +284,16 @@ def test_of_a_folder_the_sets_own_tables_are_read_and_others_are_told(tmp_path: 
         read(tmp_path, set="vlguard", path=tmp_path)
 
 
+def test_linked_folders_are_read_each_once(tmp_path: Path) -> None:
+    for folder in ("elsewhere", "set"):
+        (tmp_path / folder).mkdir()
+    write_rows(tmp_path / "elsewhere/rows.jsonl", [plain()])
+    for name, place in (("train", "elsewhere"), ("again", "elsewhere"), ("loop", "set")):
+        (tmp_path / "set" / name).symlink_to(tmp_path / place)
+    (seed,), bad = read(tmp_path, set="plain", path=tmp_path / "set")
+    assert seed.question == "What is it?" and not bad
+
+
 def test_a_bad_first_row_does_not_stop_the_reading(tmp_path: Path) -> None:
     rows = [plain(quesiton="typo"), plain(question="Good?"), "[1]", plain(question="Better?")]
     seeds, bad = read(tmp_path, set="plain", path=write_rows(tmp_path / "rows.jsonl", rows))
