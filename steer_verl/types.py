@@ -18,6 +18,7 @@ IMAGE_MARK = "<image>"
 """Where an image stands in the text of a user turn (verl's own convention, utils/dataset/rl_dataset.py)."""
 FOREIGN_MARKS = ("<video>", "<audio>")
 """verl's dataset would look for a video or a sound and die (the same file, _build_messages)."""
+MARKS = (IMAGE_MARK, *FOREIGN_MARKS)
 
 MIN_TURNS, MAX_TURNS = 2, 10
 """Length of a dialogue in turns (paper, section on data): at least 2, at most 10. Sets for training keep to both; a

@@ -39,6 +39,7 @@ from steer_verl.data.stages.agents import Agents
 from steer_verl.data.stages.endpoint_agents import EndpointAgents
 from steer_verl.data.stages.make import MakeStep
 from steer_verl.data.stages.settings import StageSettings
+from steer_verl.data.stages.stage1.perturb import restore
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
@@ -128,17 +129,22 @@ def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:
 
     Raises:
         ConfigError: a source must not be trained on.
-        DataError: a file is not there.
+        DataError: files are not there; of each source the first.
     """
     if why := training_forbidden(sources, splits):
         raise ConfigError(why)
+    faults = []
     for source in sources:
-        files = source_files(source)
-        if source.path is not None and not files:
-            what = "no parquet, JSONL, JSON or CSV file in it"
-            raise DataError(f"{source.place}: {what}; correct sources.path, or unpack what is in it")
-        for file in files:
-            regular_file(file)
+        try:
+            files = [regular_file(file) for file in source_files(source)]
+            if source.path is not None and not files:
+                asked = f" of the pattern {source.files!r}" if source.files else ""
+                what = f"no parquet, JSONL, JSON or CSV file{asked} in it"
+                raise DataError(f"{source.place}: {what}; correct sources.path or files, or unpack what is in it")
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(" | ".join(faults))
 
 
 def make_step(config: BuildConfig, processes: int, cache: ReplyCache, *, checked: bool = True) -> MakeStep:
@@ -262,6 +268,7 @@ def _write_sets(config: BuildConfig, manifest: Manifest) -> None:
         duplicates=config.duplicates,
         system_prompt=prompt,
         account=account,
+        restore=functools.partial(restore, images=config.images, settings=config.perturb),
     )
     write_whole(stamp, f"{made_of} {_images(sets)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -190,7 +191,7 @@ def _system_prompt(file: Path | None, student_format: bool) -> str | None:
     if student_format:
         raise DataError("--system-prompt and --student-format exclude each other; drop one")
     try:
-        return regular_file(file).read_text(encoding="utf-8")
+        return regular_file(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--system-prompt {file}: cannot be read ({error}); give a UTF-8 text file") from None
 
@@ -255,6 +256,8 @@ def _one_line_errors() -> Iterator[None]:
         _fail(str(error))
     except OSError as error:  # a report that cannot be written, a full disk
         _fail(str(disk_error(error)))
+    except sqlite3.OperationalError as error:  # an index of what was read lies in temporary files
+        _fail(f"SQLite's temporary files: {error}; make room in /var/tmp or name another folder by SQLITE_TMPDIR")
 
 
 def _fail(message: str) -> None:

@@ -1,7 +1,8 @@
 """The build's own images: each is decoded safely, encoded anew and named by its pixels.
 
 The same pixels are the same file, whatever they came as. A PNG, or an image that somebody drew, stays a PNG; others
-become JPEG. EXIF and text chunks go.
+become JPEG, and so does one of so many pixels that its PNG could be too large to be opened again. EXIF and text chunks
+go.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from steer_verl.images import MAX_BYTES
+
 JPEG_QUALITY = 95
 _LOSSY = ("JPEG", "WEBP")
+PNG_PIXELS = (MAX_BYTES - 2**20) // 3
+"""Of the largest PNG: even noise, which cannot be packed, then stays below the cap on a file."""
 TONES = 8
 """Fields a side of the colour sketch."""
 FLAT = 8
@@ -32,7 +37,8 @@ class ImageStore:
     def add(self, image: Image.Image) -> str:
         """The path below the folder of an image that steer_verl/images.py gave; it is written unless it is there."""
         digest = pixel_digest(image)
-        suffixes = (".jpg", ".png") if image.format in _LOSSY else (".png", ".jpg")
+        lossy = image.format in _LOSSY or image.width * image.height > PNG_PIXELS
+        suffixes = (".jpg", ".png") if lossy else (".png", ".jpg")
         names = [f"{digest[:2]}/{digest}{suffix}" for suffix in suffixes]
         there = next((name for name in names if (self.folder / name).exists()), None)
         if there is None:

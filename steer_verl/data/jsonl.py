@@ -32,6 +32,17 @@ MAX_DEPTH = 32
 MAX_NAME = 80
 """Characters of a key that a message repeats."""
 BOM = b"\xef\xbb\xbf"
+_PACKED = "packed; unpack it, and give the file that was in it"
+_FOREIGN = {
+    b"\x1f\x8b": _PACKED,
+    b"BZh": _PACKED,
+    b"\xfd7zXZ": _PACKED,
+    b"\x28\xb5\x2f\xfd": _PACKED,
+    b"7z\xbc\xaf": _PACKED,
+    b"PK\x03\x04": "a zip file, or a spreadsheet; unpack it, or save it as CSV",
+    b"PAR1": "a parquet file; let its name end in .parquet",
+}
+"""First bytes of what is no text, whatever its name -> what it is."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +83,24 @@ def regular_file(path: Path) -> Path:
     raise DataError(f"{path}: not a regular file; give a file of rows")
 
 
+def _text_file(path: Path) -> Path:
+    with regular_file(path).open("rb") as stream:
+        head = stream.read(8)
+    if what := next((what for mark, what in _FOREIGN.items() if head.startswith(mark)), ""):
+        raise DataError(f"{path}: {what}")
+    return path
+
+
 def read_jsonl(path: Path) -> Iterator[Line]:
     """Every line of the file that is not blank, in order; never more than one line in memory."""
     with _told(path):
-        stream = regular_file(path).open("rb")
+        stream = _text_file(path).open("rb")
     with stream:
         number = 0
         while raw := stream.readline(MAX_LINE_BYTES + 1):
             number, part = number + 1, raw
             if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
-                if (line := raw.removeprefix(BOM) if number == 1 else raw).strip():
+                if (line := raw.removeprefix(BOM)).strip():  # files that were joined have one inside
                     yield _line(number, line)
                 continue
             size = len(raw)
@@ -164,7 +183,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 def _parsed(path: Path) -> Any:
     with _told(path):
-        size = regular_file(path).stat().st_size
+        size = _text_file(path).stat().st_size
         if size > MAX_FILE_BYTES:
             raise DataError(f"{path}: {size} bytes, more than {MAX_FILE_BYTES}; write it as JSONL, one object a line")
         return _DECODER.decode(path.read_text(encoding="utf-8-sig"))

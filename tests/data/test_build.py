@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pickle
 import re
 import shutil
@@ -226,7 +227,9 @@ def test_an_endpoint_is_proved_before_the_first_item_of_a_source_that_has_grown(
             build(config)
 
 
-def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["probe", "blue_expert"])
+def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path, asked: str) -> None:
+    """Whoever is the first to miss them: after the blue expert it is the evaluator."""
     server = roles()
     with server.in_thread():
         config = http_config(tmp_path, server, perturb={"share": 0.0})
@@ -234,7 +237,7 @@ def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) 
         choose = server.choose
 
         def unmount(request: Any) -> Any:
-            if server.role_of(request.body) == "probe":
+            if server.role_of(request.body) == asked:
                 shutil.rmtree(config.images, ignore_errors=True)
             return choose(request)
 
@@ -244,6 +247,17 @@ def test_images_that_are_gone_reject_no_seed_and_are_made_again(tmp_path: Path) 
         assert not list(read_outcomes(config.step(DIALOGUES)))
         server.choose = choose
         assert build(config).steps[1].kept == 4
+
+
+def test_perturbed_images_that_are_gone_are_made_again_too(tmp_path: Path) -> None:
+    with roles().in_thread() as server:
+        config = http_config(tmp_path, server, perturb={"share": 1.0})
+        build(config)
+        before = (config.out / "sets" / "sft.jsonl").read_text()
+        for folder in ("images", "sets"):
+            shutil.rmtree(config.out / folder)
+        build(config)
+        assert (config.out / "sets" / "sft.jsonl").read_text() == before and before.count('"sigma"') == 4
 
 
 def test_a_step_goes_to_another_process_as_it_is(built: Path, seeds: Path) -> None:
@@ -427,9 +441,9 @@ def test_a_wrong_key_or_folder_is_found_before_the_first_item(tmp_path: Path) ->
         with pytest.raises(ConfigError, match="refuses the key"):
             build(config)
         asked = server.requests
-        gone = config.model_copy(update={"sources": (config.sources[0].model_copy(update={"path": tmp_path / "no"}),)})
-        with pytest.raises((ConfigError, DataError), match="no"):
-            build(gone)
+        gone = [config.sources[0].model_copy(update={"path": tmp_path / name}) for name in ("no", "none")]
+        with pytest.raises(DataError, match=r"/no: cannot be read .*\| .*/none: cannot be read"):
+            build(config.model_copy(update={"sources": (*gone, *config.sources)}))
         assert server.requests == asked, "a folder that is not there is found before a model is asked"
     assert not config.step(SEEDS).exists() and not config.step(DIALOGUES).exists()
 
@@ -476,6 +490,9 @@ def test_a_changed_file_of_strategies_is_told(seeds: Path, tmp_path: Path) -> No
     ("change", "told"),
     [
         ({"nonsense": 1}, "nonsense: unknown key"),
+        ({"agents": {"kind": "mini"}, "perturb": {"phrases": ["STEP\nBY STEP"]}}, "perturb.phrases.0"),
+        ({"agents": {"kind": "mini"}, "perturb": {"phrases": [" "]}}, "perturb.phrases.0"),
+        ({"out": os.fsdecode(b"/tmp/daten-\xe4")}, "out: .*not UTF-8"),
         ({"agents": {"endpoint": {"base_url": "http://x/v1"}}}, "generator: model: Field required"),
         ({"agents": {"kind": "mini", "endpoint": {"model": "m"}}}, "takes no endpoint"),
         ({"agents": {"kind": "mini"}, "sources": [{"set": "imagenet", "path": "x"}]}, "'imagenet' is no set"),

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from steer_verl.data import duplicates
 from steer_verl.data.commands import app
 from steer_verl.data.rows import parquet
 from steer_verl.data.rows.parquet import load_seeds, write_parquet
@@ -147,7 +148,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> N
 
 
 def test_the_system_prompt_comes_first_and_from_one_place(folder: Path) -> None:
-    (folder / "system.txt").write_text("Be brief.")
+    (folder / "system.txt").write_text("\ufeffBe brief.", encoding="utf-8")
     own = ("--system-prompt", folder / "system.txt")
     for flags, expected in ((own, "Be brief."), (("--student-format",), STUDENT_FORMAT)):
         assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *flags).exit_code == 0
@@ -156,8 +157,10 @@ def test_the_system_prompt_comes_first_and_from_one_place(folder: Path) -> None:
             assert item["prompt"][1]["role"] == "user" and len(item["prompt"]) == 2
     both = steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own, "--student-format")
     assert both.exit_code == 1 and "exclude each other" in both.output
-    (folder / "system.txt").write_text("Look: <image>")
-    assert steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own).exit_code == 1
+    for mark in ("<image>", "<video>"):
+        (folder / "system.txt").write_text(f"Look: {mark}")
+        marked = steer_data("convert", folder / "good.jsonl", folder / "out.parquet", *own)
+        assert marked.exit_code == 1 and f"holds {mark}" in marked.output
 
 
 def test_a_failed_write_leaves_the_old_file(folder: Path) -> None:
@@ -230,6 +233,13 @@ def test_a_folder_whose_name_is_no_text_is_told(folder: Path) -> None:
         result = steer_data(*words, "--report", folder / "report.jsonl")
         assert isinstance(result.exception, SystemExit) and "its path is not UTF-8" in result.output, result.output
     assert len((folder / "report.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_full_disk_of_temporary_files_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = f"PRAGMA page_size=512; PRAGMA max_page_count=8; {duplicates._TABLES}"
+    monkeypatch.setattr(duplicates, "_TABLES", tables)
+    result = steer_data("check", folder / "good.jsonl", write_rows(folder / "other.jsonl", [row("other")]))
+    assert result.exit_code == 1 and "disk is full; make room" in result.output
 
 
 def test_a_place_that_cannot_be_written_is_one_line(folder: Path) -> None:

@@ -27,8 +27,9 @@ from steer_verl.data.stages.facts import Facts
 from steer_verl.data.stages.make import MakeStep
 from steer_verl.data.stages.stage1.red_team import load_strategies, shuffled
 from steer_verl.errors import ConfigError
+from steer_verl.models.failure import AgentFailed
 from steer_verl.models.log import read_log
-from steer_verl.types import DialogueKind, QuestionOrigin, Seed, TutorRequest, Unscored, UnscoredReason, UserTurn
+from steer_verl.types import DialogueKind, QuestionOrigin, Seed, TutorRequest, UserTurn
 from steer_verl.work.step import Kept, Rejected
 from tests.data.laboratory import RED_TEAM, SHORT, WAYS, laboratory
 from tests.data.role_server import BLUE, TARGET, TUTOR, RoleServer, endpoint, number_of
@@ -133,9 +134,10 @@ async def test_an_image_outside_the_folder_is_scored_by_nobody(tmp_path: Path, n
         opening = UserTurn(text="<image>What is it?", images=(name,))
         seed = Seed(id="1", turns=(opening, opening), kind=DialogueKind.BENIGN)
         exchange = TutorRequest(seed=seed, turns=(), user=opening, answer=GOOD, static_next_turn=None)
-        verdict = await lab.agents.evaluate(exchange, Bill("dialogues/1").place)
-        assert isinstance(verdict, Unscored) and verdict.reason is UnscoredReason.IMAGE
-        assert "not sent" in verdict.detail and not lab.server.requests
+        with pytest.raises(AgentFailed) as failed:
+            await lab.agents.evaluate(exchange, Bill("dialogues/1").place)
+        assert failed.value.reason == "image" and failed.value.transient and "not sent" in failed.value.detail
+        assert not lab.server.requests
 
 
 def test_every_role_has_a_temperature_and_all_but_the_tutor_a_prompt() -> None:

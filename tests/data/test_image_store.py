@@ -128,3 +128,12 @@ def test_bytes_are_refused_as_files_are() -> None:
             decode_image(data, "it")
     with pytest.raises(DataError, match=r"image it: .*beyond"):
         plain_image(Image.new("1", (6000, 6000)), "it")
+
+
+def test_a_large_png_that_cannot_be_packed_can_be_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steer_verl.images.MAX_BYTES", 100_000)
+    monkeypatch.setattr("steer_verl.data.image_store.PNG_PIXELS", 30_000)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (250, 250), dtype=np.uint8))
+    noise.save(tmp_path / "grey.png")  # one value a pixel; as RGB there are three
+    name = ImageStore(tmp_path / "store").add(load_image(tmp_path / "grey.png"))
+    assert load_image(name, root=tmp_path / "store").size == noise.size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -53,8 +55,19 @@ def test_a_bad_line_is_told_and_reading_goes_on(tmp_path: Path, bad: bytes) -> N
 
 def test_byte_order_mark_crlf_and_blank_lines_mean_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\r\n\r\n   \n" + GOOD)
-    assert [(line.number, line.value) for line in read_jsonl(path)] == [(1, {"a": 1}), (4, {"a": 1})]
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\r\n\r\n   \n" + GOOD + b"\n\xef\xbb\xbf" + GOOD)
+    assert [(line.number, line.value) for line in read_jsonl(path)] == [(n, {"a": 1}) for n in (1, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(gzip.compress(GOOD), "packed; unpack it"), (b"PAR1\n\n", r"end in \.parquet"), (b"PK\x03\x04\n", "as CSV")],
+)
+@pytest.mark.parametrize("read", [read_jsonl, read_json])
+def test_what_is_no_text_is_told_once_and_not_line_by_line(tmp_path: Path, read: Any, data: bytes, told: str) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(data)
+    with pytest.raises(DataError, match=told):
+        list(read(tmp_path / "rows.jsonl"))
 
 
 def test_utf16_is_not_taken_for_rows(tmp_path: Path) -> None:

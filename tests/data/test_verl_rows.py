@@ -144,6 +144,7 @@ OPENING = "<image>What is this?"
         ("prompt", [], "prompt"),
         ("prompt", None, "prompt"),
         ("prompt", [{"role": "system", "content": "<image>"}, {"role": "user", "content": OPENING}], "prompt"),
+        ("prompt", [{"role": "system", "content": "<video>"}, {"role": "user", "content": OPENING}], "prompt"),
     ],
 )
 def test_what_verl_would_show_or_open_is_the_dialogues_own(folder: Path, column: str, value: Any, field: str) -> None:

@@ -26,6 +26,8 @@ BENCH_FEATURES: list[dict[str, Any]] = [
     {"name": "risk_trajectory", "list": "int64"},
 ]
 """Columns that some rows alone have cannot be guessed from the first ones."""
+READ_AT_ONCE = {"chunksize": 2**30}
+"""``datasets`` reads so many bytes, takes their ``facts`` for all and fails at a further one; its own are 10 MB."""
 
 _OPENING = """\
 Sets of multi-turn dialogues about images, made of single-turn questions of other sets: {names}.
@@ -103,7 +105,7 @@ def _front_matter(sets: Mapping[SetName, Card], licenses: set[str]) -> dict[str,
         "size_categories": [size_category(sum(card.dialogues for card in sets.values()))],
         "task_categories": ["image-text-to-text"],
         "tags": [*TAGS, *closed],
-        "configs": [{"config_name": name, "data_files": found} for name, found in files.items()],
+        "configs": [{"config_name": name, "data_files": found, **READ_AT_ONCE} for name, found in files.items()],
         **features,
     }
 

@@ -42,7 +42,7 @@ from steer_verl.text import clock_text
 from steer_verl.types import Record
 
 SEEDS, LEFT_OUT, ACCOUNT = "seeds.jsonl", "left_out.jsonl", "account.json"
-VERSION = 3
+VERSION = 4
 """Of what this code makes of the same files: another one makes the seeds anew."""
 FAULTS = ("file", "line", "field", "text", "image")
 """Reasons to look at one's files; rows that are left out for others are as they should be."""
@@ -110,7 +110,7 @@ def collect(
         pool, found = Pool(splits, kinds, duplicates, clusters), SourceImages(ImageStore(images), clusters.see)
         for item, name in _read(sources, found, console) if rows is None else _handed_in(rows, images, clusters):
             pool.add(item, name)
-        made = {"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in found.folders}}
+        made = {"made_by": made_by, "files": files, "folders": {str(f): _listing(f) for f in sorted(found.folders)}}
         account = _write(folder, pool.deal(), sorted(pool.missing)).model_copy(update=made)
         write_whole(folder / ACCOUNT, account.model_dump_json(indent=1) + "\n")
     for note in account.notes:

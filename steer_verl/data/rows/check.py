@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steer_verl.data.jsonl import MAX_LINE_BYTES, read_jsonl, regular_file
+from steer_verl.data.jsonl import read_jsonl, regular_file
 from steer_verl.data.licences import forbids_training
 from steer_verl.data.rows.flaws import Flaw, Problem, RowError, first_flaws
 from steer_verl.data.rows.images import Images, Opened
@@ -82,7 +82,7 @@ def check_file(file: Path, rules: Rules = DEFAULT_RULES, *, form: type[Row] | No
     """Check a file row by row: parquet by its suffix, else JSONL; of the form that its keys tell, unless it is given.
 
     Raises:
-        DataError: the file cannot be opened, or has no known columns.
+        DataError: the file cannot be opened, is packed, or has no known columns.
     """
     check = _FileCheck(regular_file(file), rules)
     return map(check.row, _table(file, form) if file.suffix == ".parquet" else _lines(file, form))
@@ -110,22 +110,11 @@ def _table(file: Path, form: type[Row] | None) -> Iterator[_Found]:
     needed, schema = ("messages", SftTableRow) if sft else ("extra_info", VerlRow)
     for number, value in rows_of_table(file, needed, schema.model_fields):
         if isinstance(value, Refused):
-            yield _Found(number, 1, flaws=[Flaw("file", value.what, value.hint)])
-        elif _size(value) > MAX_LINE_BYTES:  # a table of a few kB can hold a text of any length
-            what = f"more than {MAX_LINE_BYTES} characters of text"
-            yield _Found(number, 1, flaws=[Flaw("row", what, "give paths or bytes, not texts, for images")])
+            yield _Found(number, 1, flaws=[Flaw(value.reason, value.what, value.hint)])
         elif sft:
             yield _Found(number, 1, SftTableRow, {"id": f"{file}:{number}", **value})
         else:
             yield _Found(number, 1, RlRow, *read_verl_row(value))
-
-
-def _size(value: Any) -> int:
-    """Characters of all texts in a row of a table, and how many values there are. Bytes are images."""
-    if isinstance(value, str):
-        return 1 + len(value)
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return 1 + sum(map(_size, inner))
 
 
 class _FileCheck:

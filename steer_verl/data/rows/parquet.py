@@ -16,7 +16,7 @@ from steer_verl.data.rows.verl import DATA_SOURCE, verl_row
 from steer_verl.errors import DataError
 from steer_verl.images import Change
 from steer_verl.records import atomic
-from steer_verl.types import IMAGE_MARK, Seed, UserTurn
+from steer_verl.types import IMAGE_MARK, MARKS, Seed, UserTurn
 
 KEPT_PROBLEMS = 50
 """Problems kept for printing; all of them are counted, and a report file holds all of them."""
@@ -99,10 +99,11 @@ def write_parquet(
     """Write checked seeds, atomically: the file appears whole or not at all. Returns the rows written.
 
     Raises:
-        DataError: no seed at all, or a system prompt that holds an image mark.
+        DataError: no seed at all, or a system prompt that holds a mark.
     """
-    if system_prompt and IMAGE_MARK in system_prompt:
-        raise DataError(f"system prompt: holds {IMAGE_MARK}, which would take the first image; remove it")
+    if mark := next((mark for mark in MARKS if mark in (system_prompt or "")), ""):
+        what = f"holds {mark}, which verl would take for an image, a video or a sound"
+        raise DataError(f"system prompt: {what}; remove it")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -22,7 +22,7 @@ from steer_verl.data.sources.sets import Origin, Refused
 from steer_verl.data.sources.tables import ParquetTable
 from steer_verl.errors import DataError
 from steer_verl.names import AGENT_LOOP
-from steer_verl.types import IMAGE_MARK, Seed
+from steer_verl.types import IMAGE_MARK, MARKS, Seed
 
 DATA_SOURCE = "steer"
 
@@ -149,6 +149,7 @@ def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[st
     lost = "missing, so verl would silently run its single-turn loop"
     loop = f"{row.agent_name!r} is another agent loop" if row.agent_name else lost
     system = "".join(message.content for message in row.prompt if message.role == "system")
+    marked = next((mark for mark in MARKS if mark in system), "")
     media = "verl would open what it names", "leave the column out"
     columns = (
         ("agent_name", row.agent_name == AGENT_LOOP, loop, f"set it to {AGENT_LOOP}, or {AGAIN}"),
@@ -161,8 +162,8 @@ def _column_flaws(row: VerlRow, opening: list[dict[str, str]], found: Mapping[st
         ),
         (
             "prompt",
-            IMAGE_MARK not in system,
-            f"an {IMAGE_MARK} in the system prompt, which would take the first image",
+            not marked,
+            f"{marked} in the system prompt, which verl would take for an image, a video or a sound",
             "remove it",
         ),
         ("videos", not row.videos, *media),

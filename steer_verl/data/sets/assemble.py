@@ -33,7 +33,7 @@ from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import DataError
 from steer_verl.records import atomic, write_whole
 from steer_verl.text import one_line
-from steer_verl.types import DialogueKind, Record
+from steer_verl.types import DialogueKind, Record, Seed
 from steer_verl.work.outcomes import Pointer
 from steer_verl.work.step import Kept, Outcome
 
@@ -61,6 +61,7 @@ def assemble(
     duplicates: DuplicateSettings,
     system_prompt: str | None = None,
     account: Account | None = None,
+    restore: Callable[[Seed], None] = lambda seed: None,
 ) -> dict[SetName, SetReport]:
     """Write ``out/sets`` and ``out/cards``; files of an earlier build are replaced.
 
@@ -74,6 +75,7 @@ def assemble(
         duplicates: when two dialogues are nearly the same.
         system_prompt: before every dialogue of the training sets.
         account: of the steps before this one, in the order of work, for the cards.
+        restore: makes an image of a kept dialogue again that is gone.
 
     Raises:
         ConfigError: a package is missing.
@@ -82,7 +84,7 @@ def assemble(
     check_hub()
     cards, reports = {side: Card() for side in SetName}, {}
     with closing(Gate(images, duplicates)) as gate:
-        offered = _offer(outcomes, gate, cards)
+        offered = _offer(outcomes, gate, cards, restore)
         files = SetFiles(out / "sets", images, gate, system_prompt)
         with atomic(out / "sets" / "left_out.jsonl") as left_out:
             for side in SetName:
@@ -162,13 +164,19 @@ def made_of(outcome: Outcome) -> Made:
         raise DataError(f"{what}; it was made by another version: build in a new folder") from None
 
 
-def _offer(outcomes: Iterable[tuple[Outcome, Pointer]], gate: Gate, cards: Mapping[SetName, Card]) -> Counter[SetName]:
+def _offer(
+    outcomes: Iterable[tuple[Outcome, Pointer]],
+    gate: Gate,
+    cards: Mapping[SetName, Card],
+    restore: Callable[[Seed], None],
+) -> Counter[SetName]:
     """Tell the gate where every kept dialogue lies, and the cards of the others. Returns the kept ones' count."""
     offered: Counter[SetName] = Counter()
     for outcome, pointer in outcomes:
         done = outcome.done
         if isinstance(done, Kept):
             made = made_of(outcome)
+            restore(made.seed)
             gate.offer(made, pointer)
             offered[made.side] += 1
         elif done.value is not None:

@@ -60,9 +60,8 @@ class SetFiles:
             names = (lines.name,) if side is SetName.BENCH else (lines.name, table.name)
             with atomic(lines) as text:
                 self._write_table(table, side, self._written(text, chain([first], rows)))
-        for old in self.out.glob(f"{side.value}.*"):
-            if old.name not in names:
-                old.unlink()
+        for old in {f"{side.value}.jsonl", f"{side.value}.parquet"} - {*names}:
+            (self.out / old).unlink(missing_ok=True)
         return names
 
     def tidy(self) -> None:

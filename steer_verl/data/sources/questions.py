@@ -9,9 +9,8 @@ import re
 
 from steer_verl.data.sources.sets import Refused
 from steer_verl.text import folded, normalized
-from steer_verl.types import FOREIGN_MARKS, IMAGE_MARK
+from steer_verl.types import MARKS
 
-MARKS = (IMAGE_MARK, *FOREIGN_MARKS)
 _HEAD = re.compile(rf"\A(?:\s|{'|'.join(map(re.escape, MARKS))})+")
 _TAIL = re.compile(rf"\A(?:\s|{'|'.join(re.escape(mark[::-1]) for mark in MARKS)})+")
 """For the text read backwards: a pattern that ends in ``\\Z`` takes quadratic time over a long run of spaces."""

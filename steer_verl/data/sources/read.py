@@ -121,7 +121,7 @@ class _Source:
             self.tick((place + table.part) / count)
             if isinstance(row, Refused):
                 yield table.name, number, row
-            elif asked is not None and row.get(SPLIT, asked) != asked:
+            elif asked is not None and not is_empty(row.get(SPLIT)) and row[SPLIT] != asked:
                 self.splits.add(str(row[SPLIT]))
             else:
                 self.taken += 1
@@ -221,7 +221,7 @@ def merged(first: SourceSeed, other: SourceSeed) -> SourceSeed:
 
 def _with_image(row: dict[str, Any]) -> dict[str, Any]:
     """A row of an image folder's table names its image by another column."""
-    return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and "image" not in row else row
+    return {**row, "image": row[FILE_NAME]} if FILE_NAME in row and is_empty(row.get("image")) else row
 
 
 def _tidy(row: dict[str, Any], form: Form) -> dict[str, Any]:

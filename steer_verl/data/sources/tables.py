@@ -6,6 +6,7 @@ What cannot be read is told and passed over: a row, a part of a shard, or a whol
 from __future__ import annotations
 
 import csv
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ class JsonTable(Table):
 
 class CsvTable(Table):
     """A CSV file with a header, in UTF-8, whose values commas, tabs or semicolons part. Values are texts, and an empty
-    one is none; rows are counted after the header."""
+    one is none; rows are counted after the header. Spaces before a value, and columns without a name, as pandas writes
+    its index, mean nothing."""
 
     ended = False
     """Whether the last line was read. A row that still took it has a quote that nothing closes: what should have been
@@ -93,7 +95,7 @@ class CsvTable(Table):
 
     def heads(self) -> list[set[str]]:
         with self._open() as reader:
-            return [set(reader.fieldnames or ())]
+            return [set(reader.fieldnames or ()) - {""}]
 
     def rows(self, wanted: set[str]) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         with self._open() as reader:
@@ -110,7 +112,7 @@ class CsvTable(Table):
             return Refused("line", "not as many values as columns", "put quotes around a text with commas or line ends")
         if any("\udc80" <= char <= "\udcff" for text in row.values() if not text.isascii() for char in text):
             return Refused("line", "not UTF-8", "save the file as UTF-8")
-        return {name: text or None for name, text in row.items()}
+        return {name: text or None for name, text in row.items() if name}
 
     def _lines(self) -> Iterator[str]:
         with open(self.name, "rb") as stream:
@@ -129,9 +131,11 @@ class CsvTable(Table):
             first = next(lines, "")
             if "\0" in first:
                 raise Refused("file", "not UTF-8", "save the file as UTF-8")
-            reader = csv.DictReader(chain([first], lines), delimiter=max(DELIMITERS, key=first.count))
-            names = list(reader.fieldnames or ())
-            if not names or len(set(names)) < len(names):
+            delimiter = max(DELIMITERS, key=first.count)
+            reader = csv.DictReader(chain([first], lines), delimiter=delimiter, skipinitialspace=True)
+            names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            named = [name for name in names if name]
+            if not named or len(set(named)) < len(named):
                 raise Refused("file", "its first line does not name the columns, each once", "write them there")
             yield reader
 
@@ -206,11 +210,16 @@ def file_tables(settings: SourceSettings, images: str) -> list[Table]:
 def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[Path]:
     """The data files of a folder in the order of their names, or those that are packed and cannot be read; raises
     DataError for a pattern that leads out of it."""
-    if pattern is not None and (not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts):
-        raise DataError(f"{folder}: files: {pattern!r} is no pattern of files below it; write one as data/*.json")
+    try:
+        if pattern is not None and ".." in Path(pattern).parts:
+            raise ValueError("it leads out of the folder")
+        found = sorted(_below(folder) if pattern is None else folder.glob(pattern))
+    except (ValueError, NotImplementedError):  # also an empty one, an absolute one, and **.json
+        what = f"files: {pattern!r} is no pattern of files below it"
+        raise DataError(f"{folder}: {what}; write one as data/*.json or **/*.json") from None
     return [
         file
-        for file in sorted(folder.glob(pattern or "**/*"))
+        for file in found
         if ((file.suffix.lower() in PACKED and Path(file.stem).suffix.lower()) or file.suffix.lower()) in SUFFIXES
         and (file.suffix.lower() in PACKED) == packed
         and file.name not in _BOOKKEEPING
@@ -219,16 +228,39 @@ def tables_in(folder: Path, pattern: str | None, packed: bool = False) -> list[P
     ]
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it, linked ones too; each folder once, wherever its links lead."""
+    seen = set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in files)
+
+
 def records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Refused]:
     """The rows of a batch as objects; NaN, as pandas writes it, is no value. A row with a value that Python has no form
-    for is told, not the batch."""
+    for, or with more text than a line of JSONL may have, is told, not the batch."""
     try:
-        return [{name: None if value != value else value for name, value in row.items()} for row in batch.to_pylist()]
+        rows = [{name: None if value != value else value for name, value in row.items()} for row in batch.to_pylist()]
     except Exception as error:  # a date of the year 300000 too
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in records(batch.slice(at, 1))]
         what = "a text that is not UTF-8" if isinstance(error, UnicodeError) else "a value that cannot be read"
         return [Refused("line", what, "save texts as UTF-8, and dates as texts")]
+    # a table of a few kB can hold a text of any length
+    what, hint = f"more than {MAX_LINE_BYTES} characters of text", "give paths or bytes, not texts, for images"
+    return [Refused("line", what, hint) if _size(row) > MAX_LINE_BYTES else row for row in rows]
+
+
+def _size(value: Any) -> int:
+    """Characters of all texts in a row, and how many values there are. Bytes are images."""
+    if isinstance(value, str):
+        return 1 + len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_size, inner))
 
 
 def _split(file: Path) -> str:

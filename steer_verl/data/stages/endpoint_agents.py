@@ -51,6 +51,7 @@ from steer_verl.types import (
     TurnVerdict,
     TutorRequest,
     Unscored,
+    UnscoredReason,
     UserTurn,
 )
 
@@ -218,7 +219,7 @@ class EndpointAgents:
         ruling = await self.tutor.respond(exchange.model_copy(update={"turn_key": place.key}))
         place.spend(ruling.usage)
         verdict = ruling.verdict
-        if isinstance(verdict, Unscored) and verdict.reason.may_pass:
+        if isinstance(verdict, Unscored) and (verdict.reason.may_pass or verdict.reason is UnscoredReason.IMAGE):
             raise AgentFailed(verdict.reason.value, verdict.detail, transient=True)
         return verdict
 
@@ -273,7 +274,7 @@ def prompts_of(guidelines: Path | None = None) -> dict[str, PromptFile]:
     prompts = {name: prompt for stage in STAGES for name, prompt in load_prompts(stage).items()}
     source = guidelines or resources.files(STAGES[1]) / "guidelines.md"
     try:
-        text = source.read_text(encoding="utf-8").strip()
+        text = source.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"guidelines: cannot read {guidelines}: {error}; give a UTF-8 text file or drop it") from None
     if not text:

@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from steer_verl.config import Settings
+from steer_verl.config import FilePath, Settings
 from steer_verl.data.stages.agents import Level, Mark
 from steer_verl.types import Score
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Phrase = Annotated[str, Field(max_length=80, pattern=r"^.*\S.*$")]
+"""Words on one line."""
 TurnWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=9, max_length=9)]
 """Weight of each number of turns from 2 to 10."""
 
@@ -25,7 +27,7 @@ class PerturbSettings(Settings):
     """Of the perturbed ones that get words on the image; the others get noise."""
     sigma: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Standard deviation of the noise, of the range [0, 1] of a colour."""
-    phrases: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=80)], ...], Field(min_length=1)] = (
+    phrases: Annotated[tuple[Phrase, ...], Field(min_length=1)] = (
         "ANSWER IN FULL",
         "AUTHORIZED USE",
         "FOR TRAINING ONLY",
@@ -59,7 +61,7 @@ class RedTeamSettings(Settings):
     """A dialogue that the judge gives this level or a higher one is kept (paper: 4 of 5)."""
     prompt_words: tuple[Count, Count] = (80, 200)
     """Fewest and most words of the reframed request; where a script writes no spaces, each letter counts as one."""
-    strategies: str | None = None
+    strategies: FilePath | None = None
     """Path of a file that adds to the built-in framings and escalations."""
 
     @model_validator(mode="after")

@@ -102,6 +102,8 @@ def test_the_folder_loads_as_it_is_uploaded(tmp_path: Path, offline: Path) -> No
         for side, split in splits.items()
     }
     assert {side: len(found) for side, found in loaded.items()} == dict.fromkeys(shown, 4)
+    builder = datasets.load_dataset_builder(str(out), "rl", cache_dir=str(offline))
+    assert builder.config.chunksize == 2**30, "else a fact that a row behind the first 10 MB alone has is an error"
     bench = {row["question_id"]: row for row in loaded["bench"]}
     written = {key for line in (out / "bench.jsonl").read_text().splitlines() for key in json.loads(line)}
     assert written == {feature["name"] for feature in BENCH_FEATURES}

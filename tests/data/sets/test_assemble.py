@@ -305,10 +305,11 @@ def test_a_disk_without_links_gets_whole_copies(images: Path, monkeypatch: pytes
 
 def test_an_empty_set_leaves_nothing_of_an_earlier_build(images: Path) -> None:
     put_together(images, seeds("a", 2), seeds("b", 2), seeds("c", 2))
-    put_together(images, rl=seeds("b", 2))
     out = images.parent / "out"
+    (out / "sets" / "sft.mine.jsonl").write_text("of the user's own")
+    put_together(images, rl=seeds("b", 2))
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    files = ("rl.jsonl", "rl.parquet", "images/aa/1.png", "sets.json", "left_out.jsonl", "README.md")
+    files = ("rl.jsonl", "rl.parquet", "sft.mine.jsonl", "images/aa/1.png", "sets.json", "left_out.jsonl", "README.md")
     assert names == {"cards/rl/card.html", *(f"sets/{name}" for name in files)}
 
 

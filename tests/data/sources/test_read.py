@@ -53,7 +53,7 @@ def test_every_kind_of_bad_line_is_told_and_the_rest_is_read(tmp_path: Path) -> 
     lines = [
         json.dumps(plain()).encode(),
         b'{"question": "caf\xe9", "license": "MIT"}',
-        b"\xef\xbb\xbf{}",
+        b"\xff\xfe{}",
         b'{"question": "a", "question": "b"}',
         b'{"question": NaN}',
         b'{"question": "\\ud800", "license": "MIT"}',
@@ -218,6 +218,12 @@ def test_shards_that_are_cut_or_broken_inside_are_told_and_the_others_are_read(t
     assert [seed.question for seed in third] == [f"Question number {n}?" for n in [*range(10), *range(20, 40)]]
 
 
+def test_a_text_without_end_is_the_fault_of_its_row_in_a_table_too(tmp_path: Path) -> None:
+    rows = [plain(answer="A."), plain(question="And?", answer="x" * (5 * 2**20)), plain(question="Last?")]
+    seeds, (bad,) = read(tmp_path, set="plain", path=write_parquet(tmp_path / "rows.parquet", rows))
+    assert len(seeds) == 2 and (bad.row, bad.reason) == (2, "line") and "characters of text" in bad.what
+
+
 def test_texts_that_are_no_utf8_are_the_fault_of_their_row(tmp_path: Path) -> None:
     texts = pa.array([b"What?", b"caf\xe9?", b"And?"], pa.binary()).cast(pa.string(), safe=False)
     texts = pa.StringArray.from_buffers(3, *pa.array([b"What?", b"caf\xe9?", b"And?"], pa.binary()).buffers()[1:])
@@ -256,7 +262,7 @@ def test_a_place_without_files_is_an_error(tmp_path: Path) -> None:
         read(tmp_path, set="spa_vl", path=tmp_path, split="test")
     with pytest.raises(DataError, match="found: data/train"):
         read(tmp_path, set="spa_vl", path=tmp_path, config="other")
-    for pattern in ("", "/etc/*", "../*"):
+    for pattern in ("", "/etc/*", "../*", "**.json"):
         with pytest.raises(DataError, match="no pattern of files"):
             read(tmp_path, set="spa_vl", path=tmp_path, files=pattern)
 
@@ -276,6 +282,16 @@ def test_of_a_folder_the_sets_own_tables_are_read_and_others_are_told(tmp_path: 
     ]
     with pytest.raises(DataError, match=r"looked for columns id, image, safe.*columns x.*set: spa_vl"):
         read(tmp_path, set="vlguard", path=tmp_path)
+
+
+def test_linked_folders_are_read_each_once(tmp_path: Path) -> None:
+    for folder in ("elsewhere", "set"):
+        (tmp_path / folder).mkdir()
+    write_rows(tmp_path / "elsewhere/rows.jsonl", [plain()])
+    for name, place in (("train", "elsewhere"), ("again", "elsewhere"), ("loop", "set")):
+        (tmp_path / "set" / name).symlink_to(tmp_path / place)
+    (seed,), bad = read(tmp_path, set="plain", path=tmp_path / "set")
+    assert seed.question == "What is it?" and not bad
 
 
 def test_a_bad_first_row_does_not_stop_the_reading(tmp_path: Path) -> None:
@@ -309,9 +325,7 @@ def test_a_csv_says_what_is_wrong_row_by_row(tmp_path: Path) -> None:
         '\ufeffquestion,license,unsafe\r\n"One, two?",MIT,true\r\nToo,few\r\n\r\nToo,many,true,values\r\n'
         '"Two\nlines?",MIT,\r\ncaf\xff?,MIT,\r\nLast?,MIT,no\r\nTorn'
     )
-    path.write_bytes(
-        text.encode("latin-1", "ignore") if False else text.replace("\xff", "\udcff").encode("utf-8", "surrogateescape")
-    )
+    path.write_bytes(text.replace("\xff", "\udcff").encode("utf-8", "surrogateescape"))
     seeds, bad = read(tmp_path, set="plain", path=path)
     assert [(seed.question, seed.unsafe) for seed in seeds] == [("One, two?", True), ("Two\nlines?", None)]
     assert [(row.row, row.reason) for row in bad] == [(2, "line"), (3, "line"), (5, "line"), (6, "field"), (7, "line")]
@@ -448,6 +462,14 @@ def test_settings_that_cannot_work_are_refused() -> None:
             SourceSettings(**wrong)  # type: ignore[arg-type]
 
 
+def test_a_path_may_begin_at_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture(tmp_path / "pictures" / "a.png")
+    write_rows(tmp_path / "rows.jsonl", [plain(image="a.png")])
+    (seed,), _ = read(tmp_path, set="plain", path="~/rows.jsonl", images="~/pictures")
+    assert seed.image
+
+
 def test_a_limit_counts_seeds(tmp_path: Path) -> None:
     rows = [plain(question=""), *(plain(question=f"Number {n}?") for n in range(5))]
     path = write_rows(tmp_path / "rows.jsonl", rows)
@@ -500,6 +522,20 @@ def test_a_csv_file_by_any_name_and_delimiter_is_read(tmp_path: Path, name: str,
     for path in (tmp_path / "set", tmp_path / "set" / name):
         seeds, bad = read(tmp_path, set="plain", path=path)
         assert [seed.question for seed in seeds] == ["Is it, or\nis it not?", "Why; how?"] and not bad
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ',question,license\n0,"What, then?",MIT\n',
+        'question, license ,,\n"What, then?", MIT,,\n',
+        'license; question\nMIT; "What, then?"\n',
+    ],
+)
+def test_a_csv_file_as_pandas_or_a_spreadsheet_writes_it_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    (seed,), bad = read(tmp_path, set="plain", path=tmp_path / "rows.csv")
+    assert (seed.question, seed.license, bad) == ("What, then?", "MIT", [])
 
 
 def test_a_quote_that_is_not_closed_swallows_no_rows_unsaid(tmp_path: Path) -> None:
@@ -575,10 +611,14 @@ def test_an_empty_field_that_may_be_left_out_is_left_out(tmp_path: Path) -> None
 
 def test_a_file_of_ones_own_may_be_an_image_folders_table_and_say_the_split(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    rows = [{**plain(question=f"{split}?"), "file_name": "a.png", "split": split} for split in ("train", "test")]
+    rows = [  # an empty field is one left out: the image is the file's, and the row may be of any split
+        {**plain(question=f"Empty {empty}?", image=empty), "file_name": "a.png", "split": empty} for empty in ("", None)
+    ]
+    rows += [{**plain(question=f"{split}?"), "file_name": "a.png", "split": split} for split in ("train", "test")]
     for path in (write_csv(tmp_path / "metadata.csv", rows), write_rows(tmp_path / "rows.jsonl", rows)):
-        (seed,), bad = read(tmp_path, set="plain", path=path, split="train")
-        assert (seed.question, bool(seed.image), bad) == ("train?", True, [])
+        seeds, bad = read(tmp_path, set="plain", path=path, split="train")
+        assert [seed.question for seed in seeds] == ["Empty ?", "Empty None?", "train?"] and not bad
+        assert all(seed.image for seed in seeds)
 
 
 def test_columns_that_should_not_be_there_are_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from steer_verl.data.stages.left import Left, Reason, stage
 from steer_verl.data.stages.settings import ExpandSettings
 from steer_verl.models.place import Place
 from steer_verl.text import folded
-from steer_verl.types import FOREIGN_MARKS, IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
+from steer_verl.types import IMAGE_MARK, MARKS, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 MAX_CHARS = 4000
 """Of a user turn; as ``max_question_chars`` of the training."""
@@ -46,7 +46,7 @@ def fault_of(texts: Sequence[str], turns: int) -> tuple[Reason, str] | None:
 
 def has_mark(text: str) -> bool:
     """Whether verl's dataset would take a part of the text for an image, a video or a sound."""
-    return any(mark in text for mark in (IMAGE_MARK, *FOREIGN_MARKS))
+    return any(mark in text for mark in MARKS)
 
 
 def well_formed(answer: str) -> bool:

@@ -1,13 +1,15 @@
 """Visual perturbation of a share of the seeds: Gaussian noise, or a phrase written on the image (paper, Stage I).
 
 Which seed is perturbed, how, where and with what noise is drawn by a hash of its id. The new image lies beside the
-original under the digest of its pixels, as a PNG, which keeps the noise as it is; the seed's facts name the original.
+original under the digest of its pixels, as a PNG, which keeps the noise as it is (steer_verl/data/image_store.py has an
+exception for the largest); the seed's facts name the original.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,9 @@ from steer_verl.data.image_store import ImageStore
 from steer_verl.data.seed import SourceSeed
 from steer_verl.data.stages.facts import Facts, Perturbed
 from steer_verl.data.stages.settings import PerturbSettings
+from steer_verl.errors import DataError
 from steer_verl.images import load_image
+from steer_verl.types import Seed
 
 LETTERS = (1 / 14, 1 / 7)
 """Height of the letters, as a share of the image's shorter side."""
@@ -41,13 +45,26 @@ def perturbed(seed: SourceSeed, images: Path, settings: PerturbSettings) -> Sour
     Raises ``DataError``: the image cannot be opened.
     """
     assert seed.image is not None
-    image = load_image(seed.image, root=images)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"perturb/{seed.id}".encode()).digest()[:8], "big"))
-    words = drawn("perturbation", seed.id) < settings.typography
+    path, how = _perturbed(seed.id, seed.image, images, settings)
+    return seed.model_copy(update={"image": path, "facts": Facts(perturbation=how).beside(seed.facts)})
+
+
+def restore(dialogue: Seed, images: Path, settings: PerturbSettings) -> None:
+    """Make a dialogue's perturbed image again, if it is gone and its original is there."""
+    change, shown = Facts.of(dialogue.facts).perturbation, dialogue.turns[0].images
+    if change is not None and change.original and shown and not (images / shown[0]).exists():
+        with suppress(DataError):
+            _perturbed(dialogue.id.rpartition("/")[0], change.original, images, settings)
+
+
+def _perturbed(seed: str, original: str, images: Path, settings: PerturbSettings) -> tuple[str, Perturbed]:
+    """The path below ``images`` of a seed's perturbed image, and how it was changed."""
+    image = load_image(original, root=images)
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"perturb/{seed}".encode()).digest()[:8], "big"))
+    words = drawn("perturbation", seed) < settings.typography
     done = typography(image, settings.phrases, rng) if words else None
     changed, how = done or noise(image, settings.sigma, rng)
-    facts = Facts(perturbation=how.model_copy(update={"original": seed.image})).beside(seed.facts)
-    return seed.model_copy(update={"image": ImageStore(images).add(changed), "facts": facts})
+    return ImageStore(images).add(changed), how.model_copy(update={"original": original})
 
 
 def noise(image: Image.Image, sigma: float, rng: np.random.Generator) -> tuple[Image.Image, Perturbed]:
