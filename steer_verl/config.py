@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import expanduser
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -63,6 +64,8 @@ UNQUOTED = BeforeValidator(lambda given: {True: "on", False: "off"}[given] if is
 
 FilePath = Annotated[str, AfterValidator(expanduser)]
 """Of a file or folder; no shell turns the ``~`` of ``key=~/folder`` into the home folder."""
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(expanduser(path)))]
+"""The same as a path; ``Path.expanduser`` raises for a user that is not there."""
 
 
 class ScoreWeights(Settings):

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from steer_verl.config import EndpointConfig, Settings
+from steer_verl.config import EndpointConfig, Settings, UserPath
 from steer_verl.data.sets.settings import SetSettings
-from steer_verl.data.sources.settings import DuplicateSettings, Place, ShareSettings, SourceSettings, SplitSettings
+from steer_verl.data.sources.settings import DuplicateSettings, ShareSettings, SourceSettings, SplitSettings
 from steer_verl.data.stages.agents import ROLES, SAMPLING, Role
 from steer_verl.data.stages.settings import StageSettings
 from steer_verl.settings_error import refusal
@@ -35,7 +35,7 @@ class AgentSettings(Settings):
     role's own."""
     roles: dict[Role, dict[str, Any]] = Field(default_factory=dict)
     """Role -> the keys that differ for it."""
-    guidelines: Place | None = None
+    guidelines: UserPath | None = None
     """The blue expert's, in place of steer_verl/data/stages/stage2/guidelines.md."""
     rubric: str | None = None
     """The evaluator's, in place of the tutor's."""
@@ -66,7 +66,7 @@ class AgentSettings(Settings):
 class BuildConfig(StageSettings):
     """A build: from sources to sets. The stages' own sections are those of :class:`StageSettings`."""
 
-    out: Place
+    out: UserPath
     """Everything is written here; the same command goes on with what is there."""
     sources: tuple[SourceSettings, ...] = ()
     agents: AgentSettings

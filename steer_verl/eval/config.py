@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from steer_verl.config import EndpointConfig, Settings, TutorConfig
+from steer_verl.config import EndpointConfig, Settings, TutorConfig, UserPath
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.types import DialogueKind
 from steer_verl.work.step import WorkSettings
@@ -43,7 +43,7 @@ class ServerSettings(Settings):
 class StudentSettings(Settings):
     """Who is evaluated: a folder (``path``), or a model at an ``endpoint``."""
 
-    path: Path | None = None
+    path: UserPath | None = None
     """A Hugging Face folder, or a checkpoint of verl (``global_step_<n>``, or the folder above: its latest)."""
     trust_checkpoint: bool = False
     """Open shards of a checkpoint that may run code: only of somebody you trust."""
@@ -54,7 +54,7 @@ class StudentSettings(Settings):
     server: ServerSettings = ServerSettings()
     name: str = ""
     """What tables call it; unset, the folder's or the model's name."""
-    system_prompt: Path | Literal["none", "student_format"] = "none"
+    system_prompt: UserPath | Literal["none", "student_format"] = "none"
     """``student_format``: the prompt that tells a student its <thinking>/<answer> form, as in training; or a file."""
     max_answer_tokens: Annotated[int, Field(ge=1)] = 1024
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -77,11 +77,11 @@ class StudentSettings(Settings):
 class BenchmarkSettings(Settings):
     """One subset of what is played."""
 
-    file: Path | None = None
+    file: UserPath | None = None
     """JSONL of bench rows or of RL rows (steer_verl/data/rows)."""
     source: SourceSettings | None = None
     """A public set of single-turn questions, or a file of your own, as Stage I reads it."""
-    images: Path | None = None
+    images: UserPath | None = None
     """Folder of the images of ``file``, which no path may leave. Unset: the file's own folder."""
     kind: DialogueKind | None = None
     """What every dialogue of it is, where the rows do not say: ``benign`` rows are measured for over-refusal."""
@@ -103,7 +103,7 @@ class PanelMember(Settings):
     """One judge of a panel."""
 
     endpoint: EndpointConfig
-    rubric: Path | None = None
+    rubric: UserPath | None = None
 
 
 class JudgeSettings(Settings):
@@ -111,7 +111,7 @@ class JudgeSettings(Settings):
 
     kind: Literal["endpoint", "mini"] = "endpoint"
     endpoint: EndpointConfig | None = None
-    rubric: Path | None = None
+    rubric: UserPath | None = None
     """In place of the built-in one."""
     panel: tuple[PanelMember, ...] = ()
     """Further judges beside ``endpoint``."""
@@ -119,7 +119,7 @@ class JudgeSettings(Settings):
     """Of each score over the judges that gave it; a half is rounded down."""
     quorum: Annotated[int, Field(ge=1)] | None = None
     """With fewer ratings an answer is unrated; unset, all judges must rate."""
-    calibration: Path | None = None
+    calibration: UserPath | None = None
     """``calibration.json`` of ``steer eval calibrate``: rates are then also given corrected for the judge's errors."""
 
     @model_validator(mode="after")
@@ -155,7 +155,7 @@ class CalibrateConfig(Settings):
     """Of which ``fail_below`` says what is a bad answer to the judge."""
 
 
-Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+Folder = Annotated[UserPath, AfterValidator(Path.resolve)]
 
 
 class WorkedSettings(Settings):

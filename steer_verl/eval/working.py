@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,7 +168,7 @@ def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     path = isinstance(value, Path) or (name in FILES and isinstance(value, str))
-    return str(Path(value).expanduser().absolute()) if path else value.value if isinstance(value, Enum) else value
+    return str(Path(expanduser(value)).absolute()) if path else value.value if isinstance(value, Enum) else value
 
 
 def _dialogues(

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +212,7 @@ def _files(training: Training) -> Iterator[tuple[str, str]]:
     """Each file that was trained on, by its name alone, and what is in it."""
     files = training.get("data.train_files") or []
     for file in [files] if isinstance(files, str) else files:
-        path = Path(str(file)).expanduser()
+        path = Path(expanduser(str(file)))
         yield path.name, f"sha256 {_sha256(path)}" if path.is_file() else "no longer where it was trained from"
 
 

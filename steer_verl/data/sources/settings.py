@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from os.path import expanduser
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from steer_verl.config import Settings
+from steer_verl.config import Settings, UserPath
 from steer_verl.data.seed import SetName
 from steer_verl.data.sources.registry import SETS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Place = Annotated[Path, AfterValidator(lambda path: Path(expanduser(path)))]
-"""A file or folder of the user's."""
-
 MAX_QUESTION_CHARS = 8_000
 """Longer text is a data accident (a dumped file, a repeated string) nearly always."""
 
@@ -26,7 +21,7 @@ class SourceSettings(Settings):
 
     set: str
     """Its name (steer_verl/data/sources/registry.py); ``plain`` is a file of your own."""
-    path: Place | None = None
+    path: UserPath | None = None
     """A parquet, JSONL, JSON or CSV file, a folder of them, or a folder that ``datasets`` saved."""
     dataset: str | None = None
     """Instead of ``path``: a name for ``datasets.load_dataset``, which downloads it (extra ``data``)."""
@@ -37,7 +32,7 @@ class SourceSettings(Settings):
     ``split`` says so. Unset: all."""
     files: str | None = None
     """Pattern of the files in a folder, as ``data/*.json``. Unset: every table in it."""
-    images: Place | None = None
+    images: UserPath | None = None
     """Folder of the images, which no path may leave. Unset: where the set's authors put it, or the table's folder."""
     name: str | None = None
     """``source`` of the seeds in place of the set's name."""

@@ -118,5 +118,5 @@ def _named(model: str, settings: StudentSettings, system: str, **more: Any) -> s
 
 def _folder_name(path: Path) -> str:
     """The last part of a path that says something."""
-    parts = [part for part in path.expanduser().resolve().parts if part not in SAY_NOTHING]
+    parts = [part for part in path.resolve().parts if part not in SAY_NOTHING]
     return parts[-1] if len(parts) > 1 else "student"

@@ -90,7 +90,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ConfigError: there is none, it is not whole, or it is a LoRA adapter; one line, with how to fix it.
     """
-    top = _latest(path.expanduser().resolve())
+    top = _latest(Path(os.path.expanduser(path)).resolve())
     for place in (top, top / "actor", *([top.parent] if top.name == "huggingface" else [])):
         if marks := [name for name in LORA_MARKS if (place / name).exists()]:
             raise ConfigError(
