@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -83,9 +84,8 @@ class Claim(Record):
         What torch has compiled is no temporary file: it stays where the next run looks for it.
         """
         tokens = f"{base.get(TOKEN_ENV, '')} {self.token}".strip()
-        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
         return {
-            "TORCHINDUCTOR_CACHE_DIR": compiled,
+            "TORCHINDUCTOR_CACHE_DIR": os.path.join(tempfile.gettempdir(), f"torchinductor_{_user()}"),
             **base,
             TOKEN_ENV: tokens,
             "SPT_NOENV": "1",  # without it Ray and vLLM write their processes' titles over their environments
@@ -103,6 +103,14 @@ class Claim(Record):
             return Claim.model_validate_json(path.read_bytes()) if path.is_file() else None
         except (OSError, ValidationError):
             return None
+
+
+def _user() -> str:
+    """This user's name as torch has it in a path; a container's user may have none."""
+    try:
+        return re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+    except (KeyError, OSError):
+        return f"uid_{os.getuid()}"
 
 
 def claim() -> Claim:
@@ -196,7 +204,7 @@ def processes(left: Claim) -> list[int]:
 def _stat(pid: int) -> list[str]:
     """What the system says of a process, from its state on (``man proc``); nothing when it is a zombie or gone."""
     with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()  # its name may be no text
         return fields if fields[:1] != ["Z"] else []
     return []
 
@@ -262,10 +270,10 @@ def _mapped(pids: Iterable[int]) -> set[str]:
     By their inodes: a semaphore is made under one name and linked to another, and the first is the one that is told.
     """
     device = os.stat(SHM).st_dev
-    told, used = f"{os.major(device):02x}:{os.minor(device):02x}", set[int]()
+    told, used = f"{os.major(device):02x}:{os.minor(device):02x}".encode(), set[int]()
     for pid in pids:
         with suppress(OSError):
-            fields = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+            fields = (line.split() for line in Path(f"/proc/{pid}/maps").read_bytes().split(b"\n") if line)
             used |= {int(inode) for _, _, _, where, inode, *_ in fields if where == told}
     with os.scandir(SHM) as entries:
         return {entry.name for entry in entries if entry.inode() in used}

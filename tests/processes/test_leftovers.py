@@ -273,6 +273,40 @@ def test_shared_memory_seen_with_the_run_is_removed_unless_it_is_in_use(tmp: Pat
         foreign.unlink()
 
 
+NAMELESS = """
+import mmap, sys, time
+open("/proc/self/comm", "wb").write(b"caf\\xe9")
+with open(sys.argv[1].encode() + b"/\\xe9 \\xe2\\x80\\xa8 b", "w+b") as file:
+    file.write(b"x")
+    file.flush()
+    held = mmap.mmap(file.fileno(), 1)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_names_that_are_no_text_hinder_nothing(tmp: Path, tmp_path: Path) -> None:
+    """Of any process of the machine and of its files: the system cuts names after 15 bytes, within a letter too."""
+    left = claim()
+    command = [sys.executable, "-c", NAMELESS, str(tmp_path)]
+    with subprocess.Popen(command, env=left.environment(dict(os.environ)), stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"\n"
+        clear(left, {"psm_steer"})
+        assert child.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_a_user_without_a_name_can_start(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``docker run --user 12345``"""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert claim().environment({})["TORCHINDUCTOR_CACHE_DIR"].endswith(f"/torchinductor_uid_{os.getuid()}")
+
+
 @pytest.mark.parametrize("torn", ['{"token": "x", "sess', "", "[" * 100_000, "null"])
 def test_a_torn_record_is_no_record(tmp_path: Path, torn: str) -> None:
     (tmp_path / "running.json").write_text(torn)
