@@ -295,6 +295,26 @@ def test_a_slip_in_a_yaml_gives_one_line(tmp_path: Path, text: bytes, wanted: st
     assert wanted in line and "Key123" not in line and "\n" not in line
 
 
+def test_an_interpolation_without_an_end_is_told(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("a: ${Key123\n")
+    only(preflight(tmp_path, "recipe"), "an interpolation, ${...}, is none")
+
+
+def test_what_hydra_knows_of_the_run_is_known_here_too() -> None:
+    name, place = "trainer.project_name='${hydra:job.name}'", f"{STEER}.transcripts='${{hydra:runtime.output_dir}}/t'"
+    config = compose(MINI, "grpo", ["mini.root=/x", "hydra.run.dir=/y", name, place])
+    assert config.trainer.project_name == "main_ppo" and "hydra" not in config
+    assert config.actor_rollout_ref.rollout.custom.steer.transcripts == "/y/t"
+
+
+def test_a_key_that_is_almost_verls_is_told(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config-path", str(MINI), "--config-name", "grpo", "--", f"mini.root={laboratory}"]
+    slips = ["+trainer.total_trainning_steps=5", "+dataa.shuffle=true", "+trainer.of_mine=1"]
+    assert run([*words, *slips]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("notice: ")]
+    assert len(told) == 2 and "trainer.total_training_steps is;" in told[0] and "but data is;" in told[1]
+
+
 def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEER_TUTOR_BASE_URL", raising=False)
     monkeypatch.setenv("STEER_TUTOR_MODEL", "m")

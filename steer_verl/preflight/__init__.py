@@ -104,7 +104,8 @@ def run(argv: Sequence[str]) -> int:
     errors = check(config)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    for line in () if errors else chain(notices(config), _found(_shared_ids, config)):
+    told = () if errors else chain(notices(config), _found(_shared_ids, config))
+    for line in chain(told, _found(_misspelt, config)):  # a slip may be the cause of an error too
         print(f"notice: {line}", file=sys.stderr)
     print(
         f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
@@ -128,6 +129,12 @@ def _shared_ids(config: Any) -> Iterator[str]:
     from steer_verl.preflight.rows import shared_ids
 
     yield from shared_ids(config)
+
+
+def _misspelt(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.verl_side import misspelt
+
+    yield from misspelt(config)
 
 
 def _student(config: Any) -> Iterator[str]:

@@ -11,7 +11,11 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
+
+from steer_verl.preflight.compose import compose
 
 
 def verl_accepts(config: Any) -> Iterator[str]:
@@ -51,6 +55,24 @@ def model_keys(model: Any) -> Iterator[str]:
     for key in model:
         if key not in known:
             yield f"actor_rollout_ref.model.{key}: unknown to verl; remove it (known: {', '.join(sorted(known))})"
+
+
+def misspelt(config: Any) -> Iterator[str]:
+    """Keys that are almost one of verl's own: of a yaml it takes any key, and reads this one nowhere."""
+    import verl
+    from omegaconf import OmegaConf
+
+    own = compose(Path(verl.__file__).parent / "trainer" / "config", "ppo_trainer")
+    yield from _almost(*(OmegaConf.to_container(one, resolve=False) for one in (config, own)))
+
+
+def _almost(given: Any, own: Any, path: str = "") -> Iterator[str]:
+    for key, value in given.items():
+        meant = [] if key in own else get_close_matches(str(key), own, 1, 0.8)
+        if meant:
+            yield f"{path}{key} is no key of verl's, but {path}{meant[0]} is; correct it if that is meant"
+        elif isinstance(value, dict) and isinstance(own.get(key), dict) and key != "ray_kwargs":  # these are Ray's own
+            yield from _almost(value, own[key], f"{path}{key}.")
 
 
 def _as_actor(worker: Any) -> Any:
