@@ -55,7 +55,8 @@ class WithRecipes(build_py):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "steer_verl" / "_recipes"
-            shutil.copytree(HERE / "recipes", target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            made = shutil.ignore_patterns("__pycache__", "pictures", "*.parquet")  # others' photographs are not ours
+            shutil.copytree(HERE / "recipes", target, dirs_exist_ok=True, ignore=made)
 
 
 setup(
