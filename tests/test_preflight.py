@@ -22,10 +22,11 @@ from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model
 from steer_verl.preflight import check, preflight, run
 from steer_verl.preflight.compose import compose
-from steer_verl.preflight.rows import SAMPLE, rows, shared_ids
+from steer_verl.preflight.rows import SAMPLE, folders, rows, shared_ids
 from steer_verl.preflight.settings import CHECKS, notices
 from steer_verl.preflight.student import student
 from steer_verl.preflight.unread import STOP_KEY
+from steer_verl.preflight.verl_side import named
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mini"
 STEER = "actor_rollout_ref.rollout.custom.steer"
@@ -220,6 +221,36 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize(("overrides", "wanted"), SETTINGS.values(), ids=SETTINGS.keys())
 def test_each_bad_setting_gives_one_line(overrides: list[str], wanted: list[str]) -> None:
     only(settings_lines(*overrides), *wanted)
+
+
+REWARD_FUNCTION = "reward.custom_reward_function.path=pkg://reward_fns.compute_score"
+LIBRARY, LOOPS = "actor_rollout_ref.model.external_lib", "actor_rollout_ref.rollout.agent.agent_loop_config_path"
+NAMES = {
+    "a reward function": ([REWARD_FUNCTION, "reward.custom_reward_function.name=tutor_scor"], "tutor_scor"),
+    "a reward module": (["reward.custom_reward_function.path=pkg://reward_fns.nope"], "reward_fns.nope"),
+    "a sampler": (["trainer.v1.sampler.custom_sampler.path=pkg://rollout.samplr"], "rollout.samplr"),
+    "a library": ([f"{LIBRARY}=steer_verl.frozen_visoin"], "no module steer_verl.frozen_visoin"),
+    "a file of loops": ([f"{LOOPS}=/nowhere/loops.yaml"], "/nowhere/loops.yaml"),
+    "a logger": (["trainer.logger=[console, consol]"], "verl has no 'consol'; choose of"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "wanted"), NAMES.values(), ids=NAMES.keys())
+def test_what_verl_would_look_for_in_vain_is_told(overrides: list[str], wanted: str) -> None:
+    only(named(mini(Path("/nowhere"), *overrides)), overrides[-1].partition("=")[0].rpartition(".")[0], wanted)
+
+
+def test_what_verl_finds_gives_no_line(tmp_path: Path) -> None:
+    (tmp_path / "loops.yaml").write_text("- {name: steer_dialogue, _target_: rollout.agent_loop.SteerAgentLoop}\n")
+    overrides = [REWARD_FUNCTION, f"{LOOPS}={tmp_path}/loops.yaml", f"{LIBRARY}=[steer_verl.frozen_vision]"]
+    assert not list(named(mini(Path("/nowhere"), *overrides, "trainer.logger=console")))
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = mini(tmp_path, f"trainer.default_local_dir={tmp_path}/file/run", f"{STEER}.cache=null")
+    only(folders(config), "trainer.default_local_dir", f"{tmp_path}/file is a file")
+    assert not list(folders(mini(tmp_path, f"trainer.default_local_dir={tmp_path}/a/b", f"{STEER}.transcripts=null")))
 
 
 def test_good_settings_give_no_line() -> None:

@@ -52,7 +52,7 @@ def check(config: Any) -> list[str]:
         ]
     if lines := list(unresolved(config)):
         return lines
-    return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in _found(part, config)]
+    return [line for part in (*CHECKS, _verl, _folders, _rows, _student, tutor) for line in _found(part, config)]
 
 
 def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
@@ -117,6 +117,12 @@ def _verl(config: Any) -> Iterator[str]:
     from steer_verl.preflight.verl_side import verl_accepts
 
     yield from verl_accepts(config)
+
+
+def _folders(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import folders
+
+    yield from folders(config)
 
 
 def _rows(config: Any) -> Iterator[str]:

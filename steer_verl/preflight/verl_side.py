@@ -12,10 +12,16 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from steer_verl.preflight.compose import compose
+from steer_verl.preflight.inert import has_custom_sampler
+from steer_verl.settings_error import shown
+
+PACKAGES = ("clearml", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""Loggers of verl's that need a package of their name."""
 
 
 def verl_accepts(config: Any) -> Iterator[str]:
@@ -31,6 +37,7 @@ def verl_accepts(config: Any) -> Iterator[str]:
         yield from _line("actor_rollout_ref.ref", lambda: omega_conf_to_dataclass(_as_actor(worker)))
     yield from model_keys(worker.model)
     yield from correction(config.algorithm.get("rollout_correction"))
+    yield from named(config)
 
 
 def correction(given: Any) -> Iterator[str]:
@@ -45,6 +52,44 @@ def correction(given: Any) -> Iterator[str]:
             "algorithm.rollout_correction",
             lambda: compute_rollout_correction_and_rejection_mask(one, one, one + 1, **options),
         )
+
+
+def named(config: Any) -> Iterator[str]:
+    """What verl looks for by a name or a path once models are loaded: it is there."""
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+    from verl.experimental.agent_loop.utils import resolve_config_path
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+    from verl.utils.import_utils import load_extern_object
+    from verl.utils.tracking import Tracking
+
+    def loops(path: str) -> None:
+        for loop in OmegaConf.load(resolve_config_path(path)):
+            get_class(loop._target_)
+
+    def module(name: str) -> None:
+        if find_spec(name) is None:
+            raise ImportError(f"no module {name} in this environment")
+
+    custom, rollout = config.trainer.v1.sampler.get("custom_sampler"), config.actor_rollout_ref.rollout
+    yield from _line("reward.custom_reward_function", lambda: get_custom_reward_fn(config))
+    if has_custom_sampler(config.trainer.v1):
+        yield from _line(
+            "trainer.v1.sampler.custom_sampler", lambda: load_extern_object(str(custom.path), str(custom.name))
+        )
+    if path := rollout.agent.get("agent_loop_config_path"):
+        yield from _line("actor_rollout_ref.rollout.agent.agent_loop_config_path", lambda: loops(path))
+    for library in _listed(config.actor_rollout_ref.model.get("external_lib")):
+        yield from _line("actor_rollout_ref.model.external_lib", lambda library=library: module(library))
+    for logger in _listed(config.trainer.logger):
+        if logger not in (*Tracking.supported_backend, "tracking"):
+            yield f"trainer.logger: verl has no {shown(logger)}; choose of {', '.join(Tracking.supported_backend)}"
+        elif logger in PACKAGES and find_spec(logger) is None:
+            yield f"trainer.logger: {logger} is not installed; pip install {logger}, or drop it"
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def model_keys(model: Any) -> Iterator[str]:
