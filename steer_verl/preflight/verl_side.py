@@ -12,6 +12,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def named(config: Any) -> Iterator[str]:
     from verl.utils.tracking import Tracking
 
     def loops(path: str) -> None:
-        for loop in OmegaConf.load(resolve_config_path(path)):
+        listed: Any = OmegaConf.load(resolve_config_path(path))
+        for loop in listed:
             get_class(loop._target_)
 
     def module(name: str) -> None:
@@ -80,7 +82,7 @@ def named(config: Any) -> Iterator[str]:
     if path := rollout.agent.get("agent_loop_config_path"):
         yield from _line("actor_rollout_ref.rollout.agent.agent_loop_config_path", lambda: loops(path))
     for library in _listed(config.actor_rollout_ref.model.get("external_lib")):
-        yield from _line("actor_rollout_ref.model.external_lib", lambda library=library: module(library))
+        yield from _line("actor_rollout_ref.model.external_lib", partial(module, library))
     for logger in _listed(config.trainer.logger):
         if logger not in (*Tracking.supported_backend, "tracking"):
             yield f"trainer.logger: verl has no {shown(logger)}; choose of {', '.join(Tracking.supported_backend)}"
@@ -108,7 +110,7 @@ def misspelt(config: Any) -> Iterator[str]:
     from omegaconf import OmegaConf
 
     own = compose(Path(verl.__file__).parent / "trainer" / "config", "ppo_trainer")
-    yield from _almost(*(OmegaConf.to_container(one, resolve=False) for one in (config, own)))
+    yield from _almost(OmegaConf.to_container(config, resolve=False), OmegaConf.to_container(own, resolve=False))
 
 
 def _almost(given: Any, own: Any, path: str = "") -> Iterator[str]:
