@@ -56,7 +56,8 @@ class WithRecipes(build_py):
         if not self.editable_mode:
             target = Path(self.build_lib) / "steer_verl" / "_recipes"
             made = shutil.ignore_patterns("__pycache__", "pictures", "*.parquet")  # others' photographs are not ours
-            shutil.copytree(HERE / "recipes", target, dirs_exist_ok=True, ignore=made)
+            shutil.rmtree(target, ignore_errors=True)  # build/ may be of an earlier version
+            shutil.copytree(HERE / "recipes", target, ignore=made)
 
 
 setup(

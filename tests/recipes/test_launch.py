@@ -185,13 +185,16 @@ def test_a_wheel_holds_them(tmp_path: Path) -> None:
     sources = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(CLONE), str(sources)], check=True)
     (sources / "recipes" / "own_data" / "pictures").mkdir()
+    (sources / "build" / "lib" / "steer_verl" / "_recipes" / "gone").mkdir(parents=True)
     subprocess.run(
         [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), "."],
         cwd=sources,
         check=True,
     )
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    assert not (tmp_path / "site/steer_verl/_recipes/own_data/pictures").exists(), "photographs of others"
+    installed = tmp_path / "site" / "steer_verl" / "_recipes"
+    assert not (installed / "own_data" / "pictures").exists(), "photographs of others"
+    assert (installed / "own_data").is_dir() and not (installed / "gone").exists()
     command = [sys.executable, "-m", "steer_verl.cli", "recipes", "copy", "mini", "here"]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
     assert (tmp_path / "here" / "run_grpo.sh").read_bytes() == (CLONE / "recipes/mini/run_grpo.sh").read_bytes()
