@@ -184,8 +184,10 @@ def test_a_wheel_holds_them(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     sources = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(CLONE), str(sources)], check=True)
-    (sources / "recipes" / "own_data" / "pictures").mkdir()
-    (sources / "build" / "lib" / "steer_verl" / "_recipes" / "gone").mkdir(parents=True)
+    used = sources / "recipes/own_data/pictures/cat.png", sources / "build/lib/steer_verl/_recipes/gone/README.md"
+    for file in used:
+        file.parent.mkdir(parents=True)
+        file.touch()
     subprocess.run(
         [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), "."],
         cwd=sources,
