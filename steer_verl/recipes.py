@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 
@@ -195,4 +196,6 @@ def _show(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGPIPE):  # Ctrl-C, and the end of a pager, are its end without a traceback
         signal.signal(number, signal.SIG_DFL)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that is no text, or not this locale's
     sys.exit(stand_in(sys.argv[1:]))

@@ -326,9 +326,18 @@ def test_a_slip_in_a_yaml_gives_one_line(tmp_path: Path, text: bytes, wanted: st
     assert wanted in line and "Key123" not in line and "\n" not in line
 
 
-def test_an_interpolation_without_an_end_is_told(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("a: ${Key123\n")
-    only(preflight(tmp_path, "recipe"), "an interpolation, ${...}, is none")
+ODD_YAML = {
+    "an interpolation without an end": ("a: ${Key123\n", "recipe.yaml does not compose: it holds what", "GrammarParse"),
+    "a key that is null": ("~: Key123\n", "recipe.yaml does not compose: it holds what", "KeyValidation"),
+    "brackets without end": (f"a: {'[' * 3000}Key123{']' * 3000}\n", "recipe.yaml: is no YAML", "mend it"),
+    "a number": ("5\n", "recipe.yaml: cannot be read", "int"),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "what"), ODD_YAML.values(), ids=ODD_YAML.keys())
+def test_what_hydra_has_no_words_for_is_told(tmp_path: Path, text: str, place: str, what: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert "Key123" not in only(preflight(tmp_path, "recipe"), place, what)
 
 
 def test_what_hydra_knows_of_the_run_is_known_here_too() -> None:

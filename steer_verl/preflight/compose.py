@@ -51,14 +51,15 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
             f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
             "value in quotes if it holds more than letters and digits"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:  # of this yaml, or of another that it names
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
         raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a whole section
-        told = _without_values(_one_line(error), overrides) or "an interpolation, ${...}, is none in its grammar"
+        told = _without_values(_one_line(error), overrides)
+        told = told or f"it holds what OmegaConf cannot read ({type(error.__cause__).__name__})"
         raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
     except OSError as error:  # last: a missing option of a group is Hydra's and an OSError too
-        raise ConfigError(str(disk_error(error, what="read"))) from None
+        raise ConfigError(str(disk_error(error, error.filename or folder / f"{name}.yaml", "read"))) from None
 
 
 def _as_launched(config: Any) -> Any:
