@@ -55,7 +55,9 @@ class WithRecipes(build_py):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "steer_verl" / "_recipes"
-            shutil.copytree(HERE / "recipes", target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            made = shutil.ignore_patterns("__pycache__", "pictures", "*.parquet")  # others' photographs are not ours
+            shutil.rmtree(target, ignore_errors=True)  # build/ may be of an earlier version
+            shutil.copytree(HERE / "recipes", target, ignore=made)
 
 
 setup(

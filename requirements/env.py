@@ -104,12 +104,27 @@ def install(python: Path) -> None:
     subprocess.run([str(python), "-m", "steer_verl.cpu.install"], check=True, cwd=ROOT)
 
 
+def fits(python: Path) -> bool:
+    """Whether it runs, and is a Python that the lock is for."""
+    try:
+        words = [str(python), "-c", f"import sys; sys.exit(sys.version_info[:2] not in {PYTHONS})"]
+        return subprocess.run(words).returncode == 0
+    except OSError:
+        return False
+
+
 def main() -> None:
     """Make or complete the environment, unless the stamp says that nothing has changed."""
-    if STAMP.exists() and STAMP.read_text() == fingerprint():
-        return
     python = VENV / "bin" / "python"
-    if not (VENV / "bin" / "pip").exists():  # the last thing that venv makes
+    if STAMP.exists() and STAMP.read_text() == fingerprint() and python.exists():
+        return
+    if (VENV / "bin" / "pip").exists():  # the last thing that venv makes
+        if not fits(python):
+            raise SystemExit(
+                f"make env: {VENV} is of a Python other than 3.11 and 3.12, or of one that is gone; remove it and "
+                "start again"
+            )
+    else:
         if sys.version_info[:2] not in PYTHONS:
             raise SystemExit(f"make env: the lock is for Python 3.11 and 3.12, not for {sys.version.split()[0]}")
         print(f"make env: Python {sys.version.split()[0]}, {sys.executable}", flush=True)

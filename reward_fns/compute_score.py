@@ -101,6 +101,10 @@ async def tutor_score(
     }
 
 
+compute_score = tutor_score
+"""Under the name that verl takes where ``reward.custom_reward_function.name`` is not set."""
+
+
 def _settings(endpoint: Mapping[str, Any], reward: Mapping[str, Any] | None) -> SteerConfig:
     """The keyword arguments through the one strict parser, its messages naming them as the user wrote them."""
     try:

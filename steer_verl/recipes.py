@@ -6,14 +6,16 @@ script in a dry run: checks run as ever, and where the training would begin its 
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 
@@ -181,18 +183,19 @@ def _show(argv: Sequence[str]) -> None:
 
     from steer_verl.preflight.compose import compose
 
-    options = dict(_options(argv))
-    overrides = [word for word in argv if not word.startswith("--") and word not in options.values()]
-    print(OmegaConf.to_yaml(compose(options["--config-path"], options["--config-name"], overrides)), end="")
-
-
-def _options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, value in pairwise(argv):
-        if word in ("--config-path", "--config-name"):
-            yield word, value
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # Hydra's options, in its spellings
+    parser.add_argument("--config-path", "-cp")
+    parser.add_argument("--config-name", "-cn")
+    options, rest = parser.parse_known_args(argv)
+    if options.config_path is None or options.config_name is None:
+        raise ConfigError("the run script names no --config-path and --config-name; give both, as the recipe has it")
+    overrides = [word for word in rest if not word.startswith("-")]
+    print(OmegaConf.to_yaml(compose(options.config_path, options.config_name, overrides)), end="")
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGPIPE):  # Ctrl-C, and the end of a pager, are its end without a traceback
         signal.signal(number, signal.SIG_DFL)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path that is no text, or not this locale's
     sys.exit(stand_in(sys.argv[1:]))

@@ -102,6 +102,9 @@ CALLS = [
         "steer_verl/preflight/verl_side.py",
     ),
     Call("verl.trainer.ppo.utils:need_critic", 1, (), "steer_verl/preflight/verl_side.py"),
+    Call("verl.trainer.ppo.reward:get_custom_reward_fn", 1, (), "steer_verl/preflight/verl_side.py"),
+    Call("verl.utils.import_utils:load_extern_object", 2, (), "steer_verl/preflight/verl_side.py"),
+    Call("verl.experimental.agent_loop.utils:resolve_config_path", 1, (), "steer_verl/preflight/verl_side.py"),
     Call("verl.trainer.ppo.utils:need_reference_policy", 1, (), "steer_verl/preflight/verl_side.py"),
 ]
 

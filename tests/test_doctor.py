@@ -96,6 +96,17 @@ def test_versions_missing_wrong_and_untested(monkeypatch: pytest.MonkeyPatch) ->
     assert found["tensordict"].status == "ok"
 
 
+def test_a_gpu_without_torch_is_no_case_for_the_cpu_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The wheel without its extra."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("steer_verl.doctor.checks.DRIVER", tmp_path)
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: real("no-such-distribution"))
+    assert all("pip install" in check.hint and "make env" not in check.hint for check in versions())
+
+
 def test_a_place_that_does_not_answer_is_a_failure() -> None:
     (check,) = doctor.examine("process", timeout=0.01)
     assert check.status == "fail" and "took longer than" in check.found

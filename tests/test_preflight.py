@@ -22,10 +22,11 @@ from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model
 from steer_verl.preflight import check, preflight, run
 from steer_verl.preflight.compose import compose
-from steer_verl.preflight.rows import SAMPLE, rows, shared_ids
+from steer_verl.preflight.rows import SAMPLE, folders, rows, shared_ids
 from steer_verl.preflight.settings import CHECKS, notices
 from steer_verl.preflight.student import student
 from steer_verl.preflight.unread import STOP_KEY
+from steer_verl.preflight.verl_side import named
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mini"
 STEER = "actor_rollout_ref.rollout.custom.steer"
@@ -222,6 +223,36 @@ def test_each_bad_setting_gives_one_line(overrides: list[str], wanted: list[str]
     only(settings_lines(*overrides), *wanted)
 
 
+REWARD_FUNCTION = "reward.custom_reward_function.path=pkg://reward_fns.compute_score"
+LIBRARY, LOOPS = "actor_rollout_ref.model.external_lib", "actor_rollout_ref.rollout.agent.agent_loop_config_path"
+NAMES = {
+    "a reward function": ([REWARD_FUNCTION, "reward.custom_reward_function.name=tutor_scor"], "tutor_scor"),
+    "a reward module": (["reward.custom_reward_function.path=pkg://reward_fns.nope"], "reward_fns.nope"),
+    "a sampler": (["trainer.v1.sampler.custom_sampler.path=pkg://rollout.samplr"], "rollout.samplr"),
+    "a library": ([f"{LIBRARY}=steer_verl.frozen_visoin"], "no module steer_verl.frozen_visoin"),
+    "a file of loops": ([f"{LOOPS}=/nowhere/loops.yaml"], "/nowhere/loops.yaml"),
+    "a logger": (["trainer.logger=[console, consol]"], "verl has no 'consol'; choose of"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "wanted"), NAMES.values(), ids=NAMES.keys())
+def test_what_verl_would_look_for_in_vain_is_told(overrides: list[str], wanted: str) -> None:
+    only(named(mini(Path("/nowhere"), *overrides)), overrides[-1].partition("=")[0].rpartition(".")[0], wanted)
+
+
+def test_what_verl_finds_gives_no_line(tmp_path: Path) -> None:
+    (tmp_path / "loops.yaml").write_text("- {name: steer_dialogue, _target_: rollout.agent_loop.SteerAgentLoop}\n")
+    overrides = [REWARD_FUNCTION, f"{LOOPS}={tmp_path}/loops.yaml", f"{LIBRARY}=[steer_verl.frozen_vision]"]
+    assert not list(named(mini(Path("/nowhere"), *overrides, "trainer.logger=console")))
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = mini(tmp_path, f"trainer.default_local_dir={tmp_path}/file/run", f"{STEER}.cache=null")
+    only(folders(config), "trainer.default_local_dir", f"{tmp_path}/file is a file")
+    assert not list(folders(mini(tmp_path, f"trainer.default_local_dir={tmp_path}/a/b", f"{STEER}.transcripts=null")))
+
+
 def test_good_settings_give_no_line() -> None:
     assert settings_lines() == []
 
@@ -293,6 +324,35 @@ def test_a_slip_in_a_yaml_gives_one_line(tmp_path: Path, text: bytes, wanted: st
     (tmp_path / ("other.yaml" if named else "recipe.yaml")).write_bytes(text)
     (line,) = preflight(tmp_path, "recipe")
     assert wanted in line and "Key123" not in line and "\n" not in line
+
+
+ODD_YAML = {
+    "an interpolation without an end": ("a: ${Key123\n", "recipe.yaml does not compose: it holds what", "GrammarParse"),
+    "a key that is null": ("~: Key123\n", "recipe.yaml does not compose: it holds what", "KeyValidation"),
+    "brackets without end": (f"a: {'[' * 3000}Key123{']' * 3000}\n", "recipe.yaml: is no YAML", "mend it"),
+    "a number": ("5\n", "recipe.yaml: cannot be read", "int"),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "what"), ODD_YAML.values(), ids=ODD_YAML.keys())
+def test_what_hydra_has_no_words_for_is_told(tmp_path: Path, text: str, place: str, what: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert "Key123" not in only(preflight(tmp_path, "recipe"), place, what)
+
+
+def test_what_hydra_knows_of_the_run_is_known_here_too() -> None:
+    name, place = "trainer.project_name='${hydra:job.name}'", f"{STEER}.transcripts='${{hydra:runtime.output_dir}}/t'"
+    config = compose(MINI, "grpo", ["mini.root=/x", "hydra.run.dir=/y", name, place])
+    assert config.trainer.project_name == "main_ppo" and "hydra" not in config
+    assert config.actor_rollout_ref.rollout.custom.steer.transcripts == "/y/t"
+
+
+def test_a_key_that_is_almost_verls_is_told(laboratory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config-path", str(MINI), "--config-name", "grpo", "--", f"mini.root={laboratory}"]
+    slips = ["+trainer.total_trainning_steps=5", "+dataa.shuffle=true", "+trainer.of_mine=1"]
+    assert run([*words, *slips]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("notice: ")]
+    assert len(told) == 2 and "trainer.total_training_steps is;" in told[0] and "but data is;" in told[1]
 
 
 def test_missing_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import yaml
 
 from benchmarks.gpu.page import VERLS, Figures
 from steer_verl.data.rows.parquet import write_parquet
+from steer_verl.demo.stage import override
 from steer_verl.mini.dialogues import scenes_and_kinds, seed
 from steer_verl.mini.world import Split
 from steer_verl.processes.child import StageFailed, run_child
@@ -108,8 +109,10 @@ def overrides(mode: str, *, flash_attn: bool, **given: object) -> list[str]:
 
 
 def fill(line: str, given: Mapping[str, object]) -> str:
-    """``line`` with what stands in braces filled in; other braces are Hydra's."""
-    return re.sub(r"\{(\w+)\}", lambda found: str(given[found[1]]), line)
+    """``line`` with what stands in braces filled in, a path in quotes; other braces are Hydra's."""
+    filled = re.sub(r"\{(\w+)\}", lambda found: str(given[found[1]]), line)
+    key, _, value = filled.partition("=")
+    return override(key, value) if any(isinstance(given[n], Path) for n in re.findall(r"\{(\w+)\}", line)) else filled
 
 
 def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -140,7 +143,7 @@ def measure(run: Path, changes: Sequence[str], limit: float, keep: Callable[[Fig
             figures["steps"].append({**step, **card.take()})
             keep(figures)
 
-    recipe = ("--config-path", str(RECIPE), "--config-name", "grpo", f"hydra.run.dir={run}/hydra")
+    recipe = ("--config-path", str(RECIPE), "--config-name", "grpo", override("hydra.run.dir", run / "hydra"))
     try:
         run_child(
             [sys.executable, "-m", "verl.trainer.main_ppo", *recipe, *changes],

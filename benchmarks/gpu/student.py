@@ -14,6 +14,7 @@ measured here, not learning.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ def build(
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
     done, made_of = folder / "built.json", json.dumps({"text": text, "vision": vision, "vocabulary": vocabulary})
-    if done.exists() and done.read_text() == made_of:
-        return folder
+    if done.exists():
+        if done.read_text() == made_of:
+            return folder
+        shutil.rmtree(folder)  # an index of former shards would lead vLLM to them
     processor = make_processor(vocabulary)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # on two cores the 3B takes minutes

@@ -132,6 +132,7 @@ def preflight(context: typer.Context) -> None:
     """Check a training command before any model is loaded: the arguments of verl's main_ppo."""
     from steer_verl.preflight import run
 
+    sys.path.append(str(Path.cwd()))  # where the run scripts' python -m finds a loop or a reward of one's own
     raise typer.Exit(run(context.args))
 
 

@@ -67,5 +67,6 @@ def _recipe(path: Path, overrides: Sequence[str]) -> Config:
 
 def _whole(override: str) -> str:
     """The short spelling of an override as Hydra takes it: one that may be new to the yaml is added."""
-    short = override.lstrip("+~").partition("=")[0].split(".")[0] in SteerConfig.model_fields
-    return f"++{STEER_KEY}.{override.lstrip('+')}" if short else override
+    sign, name = "~" if override.startswith("~") else "++", override.lstrip("+~")
+    short = name.partition("=")[0].split(".")[0] in SteerConfig.model_fields
+    return f"{sign}{STEER_KEY}.{name}" if short else override

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from steer_verl import cpu, names
@@ -28,6 +29,7 @@ TESTED = {
 INSTALL = {"cpu": "run `make env`", "gpu": f"run `{install_command('gpu')}`"}
 PLUGIN_GROUP, PLUGIN = "verl.plugins", "steer"
 POLICY = "VERL_USE_EXTERNAL_PLUGINS"
+DRIVER = Path("/proc/driver/nvidia")
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Check:
 
 
 def device_set() -> str:
-    """``gpu`` where torch sees a CUDA device, else ``cpu``; a missing torch is told by :func:`versions`."""
+    """``gpu`` where torch sees a CUDA device, or without a torch the driver of one is there; else ``cpu``."""
     try:
         import torch
     except ImportError:
-        return "cpu"
+        return "gpu" if DRIVER.exists() else "cpu"
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 

@@ -25,6 +25,7 @@ from steer_verl.mini.answers import clauses, expert_answer, naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question
 from steer_verl.mini.phrases import FOLLOW_UP, STEPS_QUESTIONS
 from steer_verl.mini.world import PIXELS, Split, draw_scene
+from steer_verl.records import write_whole
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, VISION_PAD = "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"
@@ -113,17 +114,22 @@ FAMILIES = {
 def build(folder: Path, *, seed: int = 0, size: str = "2m", family: str = "qwen2_5_vl") -> Path:
     """Write tokenizer, processor and a random model to ``folder``; the same ``seed`` gives the same weights.
 
-    An existing model is left alone.
+    The same model is left alone.
 
     Raises:
-        ConfigError: a size or a family that there is not.
+        ConfigError: a size or a family that there is not, or the folder holds another model.
     """
     for what, given, known in (("size", size, SIZES), ("family", family, FAMILIES)):
         if given not in known:
             raise ConfigError(f"{what} {given!r}: there are {', '.join(known)}")
-    if not (folder / "model.safetensors").exists():
+    stamp, made_with = folder / "made_with.json", json.dumps({"seed": seed, "size": size, "family": family})
+    if (folder / "model.safetensors").exists():
+        if not stamp.exists() or stamp.read_text() != made_with:
+            raise ConfigError(f"{folder}: holds another model; remove it, or name another folder")
+    else:
         import torch
 
+        write_whole(stamp, made_with)
         processor = make_processor(family)
         processor.save_pretrained(folder)
         torch.manual_seed(seed)

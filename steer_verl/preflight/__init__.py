@@ -52,7 +52,7 @@ def check(config: Any) -> list[str]:
         ]
     if lines := list(unresolved(config)):
         return lines
-    return [line for part in (*CHECKS, _verl, _rows, _student, tutor) for line in _found(part, config)]
+    return [line for part in (*CHECKS, _verl, _folders, _rows, _student, tutor) for line in _found(part, config)]
 
 
 def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
@@ -104,7 +104,8 @@ def run(argv: Sequence[str]) -> int:
     errors = check(config)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    for line in () if errors else chain(notices(config), _found(_shared_ids, config)):
+    told = () if errors else chain(notices(config), _found(_shared_ids, config))
+    for line in chain(told, _found(_misspelt, config)):  # a slip may be the cause of an error too
         print(f"notice: {line}", file=sys.stderr)
     print(
         f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
@@ -118,6 +119,12 @@ def _verl(config: Any) -> Iterator[str]:
     yield from verl_accepts(config)
 
 
+def _folders(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import folders
+
+    yield from folders(config)
+
+
 def _rows(config: Any) -> Iterator[str]:
     from steer_verl.preflight.rows import rows
 
@@ -128,6 +135,12 @@ def _shared_ids(config: Any) -> Iterator[str]:
     from steer_verl.preflight.rows import shared_ids
 
     yield from shared_ids(config)
+
+
+def _misspelt(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.verl_side import misspelt
+
+    yield from misspelt(config)
 
 
 def _student(config: Any) -> Iterator[str]:

@@ -42,8 +42,8 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
         raise ConfigError(f"{folder / name}.yaml: no such file; give a recipe's folder and the name of a yaml in it")
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir=str(folder), version_base=None):
-            return hydra_compose(name, overrides=list(overrides))
+        with initialize_config_dir(config_dir=str(folder), version_base=None, job_name="main_ppo"):
+            return _as_launched(hydra_compose(name, overrides=list(overrides), return_hydra_config=True))
     except OverrideParseException as error:
         key = error.override.partition("=")[0]
         told = f"the override of {key}" if plain_name(key.lstrip("+~")) else "an override"
@@ -51,14 +51,27 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
             f"{name}.yaml does not compose: {told} is none in Hydra's grammar; correct the override: key=value, the "
             "value in quotes if it holds more than letters and digits"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:  # of this yaml, or of another that it names
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
         raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a whole section
         told = _without_values(_one_line(error), overrides)
+        told = told or f"it holds what OmegaConf cannot read ({type(error.__cause__).__name__})"
         raise ConfigError(f"{name}.yaml does not compose: {told}; correct the override or the yaml") from None
     except OSError as error:  # last: a missing option of a group is Hydra's and an OSError too
-        raise ConfigError(str(disk_error(error, what="read"))) from None
+        raise ConfigError(str(disk_error(error, error.filename or folder / f"{name}.yaml", "read"))) from None
+
+
+def _as_launched(config: Any) -> Any:
+    """The configuration without Hydra's own section, which is known to ``${hydra:...}`` from now on."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict, read_write
+
+    with read_write(config), open_dict(config):
+        config.hydra.runtime.output_dir = "${hydra:run.dir}"  # its launcher sets it
+        HydraConfig.instance().set_config(config)
+        del config.hydra
+    return config
 
 
 def _without_values(text: str, overrides: Sequence[str]) -> str:

@@ -40,6 +40,21 @@ def data_files(config: Any) -> list[tuple[str, Path]]:
     return found
 
 
+def folders(config: Any) -> Iterator[str]:
+    """Folders that a run writes to: the first of their parents that is there takes a folder."""
+    for key in (
+        "trainer.default_local_dir",
+        *(f"{STEER_KEY}.{name}" for name in ("transcripts", "cache", "tutor.log")),
+    ):
+        if isinstance(wanted := section_of(config, key), str):
+            there = Path(wanted).absolute()
+            while not there.exists():
+                there = there.parent
+            if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+                what = "cannot be written" if there.is_dir() else "is a file"
+                yield one_line(f"{key}: {wanted}: {there} {what}; name a folder that you may write to", MAX_MESSAGE)
+
+
 def rows(config: Any) -> Iterator[str]:
     """Lines for missing files and for rows that cannot be trained on; a file's words may stand in them."""
     files = data_files(config)

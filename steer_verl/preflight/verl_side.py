@@ -11,7 +11,18 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+from steer_verl.preflight.compose import compose
+from steer_verl.preflight.inert import has_custom_sampler
+from steer_verl.settings_error import shown
+
+PACKAGES = ("clearml", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""Loggers of verl's that need a package of their name."""
 
 
 def verl_accepts(config: Any) -> Iterator[str]:
@@ -27,6 +38,7 @@ def verl_accepts(config: Any) -> Iterator[str]:
         yield from _line("actor_rollout_ref.ref", lambda: omega_conf_to_dataclass(_as_actor(worker)))
     yield from model_keys(worker.model)
     yield from correction(config.algorithm.get("rollout_correction"))
+    yield from named(config)
 
 
 def correction(given: Any) -> Iterator[str]:
@@ -43,6 +55,45 @@ def correction(given: Any) -> Iterator[str]:
         )
 
 
+def named(config: Any) -> Iterator[str]:
+    """What verl looks for by a name or a path once models are loaded: it is there."""
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+    from verl.experimental.agent_loop.utils import resolve_config_path
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+    from verl.utils.import_utils import load_extern_object
+    from verl.utils.tracking import Tracking
+
+    def loops(path: str) -> None:
+        listed: Any = OmegaConf.load(resolve_config_path(path))
+        for loop in listed:
+            get_class(loop._target_)
+
+    def module(name: str) -> None:
+        if find_spec(name) is None:
+            raise ImportError(f"no module {name} in this environment")
+
+    custom, rollout = config.trainer.v1.sampler.get("custom_sampler"), config.actor_rollout_ref.rollout
+    yield from _line("reward.custom_reward_function", lambda: get_custom_reward_fn(config))
+    if has_custom_sampler(config.trainer.v1):
+        yield from _line(
+            "trainer.v1.sampler.custom_sampler", lambda: load_extern_object(str(custom.path), str(custom.name))
+        )
+    if path := rollout.agent.get("agent_loop_config_path"):
+        yield from _line("actor_rollout_ref.rollout.agent.agent_loop_config_path", lambda: loops(path))
+    for library in _listed(config.actor_rollout_ref.model.get("external_lib")):
+        yield from _line("actor_rollout_ref.model.external_lib", partial(module, library))
+    for logger in _listed(config.trainer.logger):
+        if logger not in (*Tracking.supported_backend, "tracking"):
+            yield f"trainer.logger: verl has no {shown(logger)}; choose of {', '.join(Tracking.supported_backend)}"
+        elif logger in PACKAGES and find_spec(logger) is None:
+            yield f"trainer.logger: {logger} is not installed; pip install {logger}, or drop it"
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
 def model_keys(model: Any) -> Iterator[str]:
     """Unknown keys of the model section; building the dataclass itself would load a tokenizer."""
     from verl.workers.config import HFModelConfig
@@ -51,6 +102,24 @@ def model_keys(model: Any) -> Iterator[str]:
     for key in model:
         if key not in known:
             yield f"actor_rollout_ref.model.{key}: unknown to verl; remove it (known: {', '.join(sorted(known))})"
+
+
+def misspelt(config: Any) -> Iterator[str]:
+    """Keys that are almost one of verl's own: of a yaml it takes any key, and reads this one nowhere."""
+    import verl
+    from omegaconf import OmegaConf
+
+    own = compose(Path(verl.__file__).parent / "trainer" / "config", "ppo_trainer")
+    yield from _almost(OmegaConf.to_container(config, resolve=False), OmegaConf.to_container(own, resolve=False))
+
+
+def _almost(given: Any, own: Any, path: str = "") -> Iterator[str]:
+    for key, value in given.items():
+        meant = [] if key in own else get_close_matches(str(key), own, 1, 0.8)
+        if meant:
+            yield f"{path}{key} is no key of verl's, but {path}{meant[0]} is; correct it if that is meant"
+        elif isinstance(value, dict) and isinstance(own.get(key), dict) and key != "ray_kwargs":  # these are Ray's own
+            yield from _almost(value, own[key], f"{path}{key}.")
 
 
 def _as_actor(worker: Any) -> Any:

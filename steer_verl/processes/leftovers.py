@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -83,9 +84,8 @@ class Claim(Record):
         What torch has compiled is no temporary file: it stays where the next run looks for it.
         """
         tokens = f"{base.get(TOKEN_ENV, '')} {self.token}".strip()
-        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
         return {
-            "TORCHINDUCTOR_CACHE_DIR": compiled,
+            "TORCHINDUCTOR_CACHE_DIR": os.path.join(tempfile.gettempdir(), f"torchinductor_{_user()}"),
             **base,
             TOKEN_ENV: tokens,
             "SPT_NOENV": "1",  # without it Ray and vLLM write their processes' titles over their environments
@@ -103,6 +103,14 @@ class Claim(Record):
             return Claim.model_validate_json(path.read_bytes()) if path.is_file() else None
         except (OSError, ValidationError):
             return None
+
+
+def _user() -> str:
+    """This user's name as torch has it in a path; a container's user may have none."""
+    try:
+        return re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+    except (KeyError, OSError):
+        return f"uid_{os.getuid()}"
 
 
 def claim() -> Claim:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from steer_verl.errors import disk_error
 from steer_verl.processes.child import POLL, finishing, terminable
 from steer_verl.processes.leftovers import FOLDERS, Survey, claim, clear
 
@@ -40,7 +41,7 @@ def run(command: Sequence[str]) -> int:
             status = child.returncode if child.returncode >= 0 else 128 - child.returncode
     finally:
         with finishing():
-            if status == interrupted:
+            if status == interrupted and held.leader:  # else it was not even started
                 print("interrupted; what it started is being ended, some seconds at most", file=sys.stderr)
             failed = status not in (0, interrupted) and (held.folder / "ray").exists()
             clear(held, survey.names, keep_folder=failed)
@@ -50,4 +51,7 @@ def run(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except OSError as error:
+        sys.exit(f"steer: {disk_error(error)}")

@@ -24,6 +24,7 @@ from steer_verl.eval.runs import EvalRun, read_run
 from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import markdown_row, summary_markdown
 from steer_verl.records import write_whole
+from steer_verl.settings_file import read_yaml
 from steer_verl.text import one_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ TAGS = ("safety", "multi-turn", "vision-language", "red-teaming", "grpo", "verl"
 HEADLINE = ("harmless_pass", "helpful_pass", "joint_pass", "refusal_full", "correct")
 """Measures that the hub shows beside the card, in per cent."""
 
+_HUB_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?")
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _ROLLOUT = "actor_rollout_ref.rollout"
 _ACTOR = "actor_rollout_ref.actor"
 SETTINGS = {
@@ -75,6 +78,15 @@ class Training:
     file: Path
     config: Any
     """An OmegaConf node."""
+
+    @property
+    def cwd(self) -> Path:
+        """Where it was started, as Hydra notes beside the configuration: its relative paths begin there."""
+        from omegaconf import OmegaConf
+
+        notes = self.file.with_name("hydra.yaml")
+        values = OmegaConf.create(read_yaml(notes) if notes.is_file() else {})
+        return Path(OmegaConf.select(values, "hydra.runtime.cwd") or "")
 
     def get(self, key: str) -> Any:
         """The plain value of a dotted key; what an environment variable said that is no longer set is named by it."""
@@ -140,8 +152,10 @@ def write_model_card(
         The file.
 
     Raises:
-        DataError: the folder holds no model, a run is not finished, or the configuration cannot be read.
-        ConfigError: huggingface_hub is not installed, or two runs cannot be compared.
+        DataError: the folder holds no model or another's card, a run is not finished, or the configuration cannot be
+            read.
+        ConfigError: huggingface_hub is not installed, the hub would refuse ``base`` or ``licence``, or two runs cannot
+            be compared.
     """
     try:
         from huggingface_hub import ModelCard, ModelCardData
@@ -149,6 +163,13 @@ def write_model_card(
         raise ConfigError(f"cards need the huggingface_hub package: {install_command('data')}") from None
     if not (model / "config.json").is_file():
         raise DataError(f"{model}: no config.json; give the folder of a Hugging Face model (verl's `huggingface`)")
+    if base and not _HUB_NAME.fullmatch(base):
+        raise ConfigError("--base is no name of the hub's; give one such as Qwen/Qwen2.5-VL-3B-Instruct")
+    if licence and not _LICENCE.fullmatch(licence):
+        raise ConfigError(f"--license {licence!r} is no identifier of the hub's; give one such as apache-2.0, or other")
+    card_file = model / CARD
+    if card_file.is_file() and TAGS[-1] not in card_file.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(f"{card_file}: not a card of ours, and it would be lost; move it away first")
     found, how = [read_run(run) for run in runs], read_training_config(training) if training else None
     began = base or (_hub_name(how) if how else None)
     name = one_line(title or model.resolve().name)
@@ -163,14 +184,15 @@ def write_model_card(
     )
     parts = [f"# {inline(name)}", _opening(began), *_how(how), *_outcome(found), "## Limits", bullets(LIMITS)]
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
-    write_whole(model / CARD, str(card))
-    return model / CARD
+    write_whole(card_file, str(card))
+    return card_file
 
 
 def _hub_name(training: Training) -> str | None:
     """The model that it began as, if that is a name of the hub's."""
     path = str(training.get("actor_rollout_ref.model.path"))
-    return path if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", path) and not Path(path).exists() else None
+    named = "/" in path and _HUB_NAME.fullmatch(path)
+    return path if named and not (training.cwd / path).exists() else None
 
 
 def _placeless(text: str) -> str:
@@ -211,8 +233,8 @@ def _how(training: Training | None) -> Iterator[str]:
 def _files(training: Training) -> Iterator[tuple[str, str]]:
     """Each file that was trained on, by its name alone, and what is in it."""
     files = training.get("data.train_files") or []
-    for file in [files] if isinstance(files, str) else files:
-        path = Path(expanduser(str(file)))
+    for file in files if isinstance(files, list) else [files]:
+        path = training.cwd / Path(expanduser(str(file)))
         yield path.name, f"sha256 {_sha256(path)}" if path.is_file() else "no longer where it was trained from"
 
 

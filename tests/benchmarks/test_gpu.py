@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from PIL import Image
@@ -136,6 +137,21 @@ def test_weights_are_drawn_as_the_family_draws_them_and_kept(tiny: Path) -> None
     before = (tiny / "model.safetensors").stat().st_mtime_ns
     student.build(tiny, text=TINY_TEXT, vision=TINY_VISION, vocabulary=VOCABULARY)
     assert (tiny / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_nothing_of_another_student_stays(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "built.json").write_text("{}")
+    (tmp_path / "s" / "model.safetensors.index.json").touch()
+    built = student.build(tmp_path / "s", text=TINY_TEXT, vision=TINY_VISION, vocabulary=VOCABULARY)
+    assert (built / "model.safetensors").exists() and not (built / "model.safetensors.index.json").exists()
+
+
+def test_a_path_of_any_name_is_a_value_for_hydra(tmp_path: Path) -> None:
+    place = tmp_path / "it's a run (1), [2]"
+    parsed = OverridesParser.create().parse_overrides(changes(place, "full-verl"))
+    values = {one.key_or_group: one.value() for one in parsed}
+    assert values["trainer.default_local_dir"] == str(place / "full-verl") and values["data.train_batch_size"] == 16
 
 
 def test_rows_pass_the_projects_own_check(rows: Path) -> None:

@@ -118,6 +118,13 @@ def test_data_hands_its_arguments_on() -> None:
     assert steer("data", "nonsense").returncode == 2
 
 
+def test_preflight_finds_modules_where_a_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert CliRunner().invoke(cli.app, ["preflight", "--config-path", ".", "--config-name", "none"]).exit_code == 1
+    assert str(tmp_path) in sys.path
+
+
 def test_unknown_options_are_refused() -> None:
     assert steer("mini", "eval", "--nonsense").returncode == 2
     assert steer("demo", "--sed", "3").returncode == 2

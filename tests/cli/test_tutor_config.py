@@ -58,6 +58,7 @@ def test_a_recipe_may_still_lack_what_only_a_training_needs(monkeypatch: pytest.
     pytest.importorskip("hydra")
     pytest.importorskip("verl")
     assert read_config(RECIPES / "mini" / "grpo.yaml")[0].tutor.kind == "mini"  # mini.root has no value
+    assert read_config(RECIPES / "mini" / "grpo.yaml", overrides=["~tutor.holdout"])[0].tutor.holdout is None
     monkeypatch.delenv("STEER_TUTOR_BASE_URL", raising=False)
     with pytest.raises(ConfigError, match="'STEER_TUTOR_BASE_URL' not found") as error:
         read_config(RECIPES / "qwen2_5_vl_3b" / "grpo.yaml")

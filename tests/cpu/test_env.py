@@ -117,6 +117,7 @@ def test_nothing_is_done_twice(env: ModuleType, monkeypatch: pytest.MonkeyPatch,
     calls: list[Path] = []
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pip").touch()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
     monkeypatch.setattr(env, "VENV", tmp_path)
     monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(env, "LOCK", tmp_path / "lock")
@@ -138,6 +139,7 @@ def test_an_interrupted_environment_is_not_taken_for_ready(
 
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pip").touch()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
     monkeypatch.setattr(env, "VENV", tmp_path)
     monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(env, "install", interrupted)
@@ -155,6 +157,23 @@ def test_another_python_is_refused_before_anything_is_made(
     with pytest.raises(SystemExit, match=r"for Python 3\.11 and 3\.12"):
         env.main()
     assert not env.VENV.exists()
+
+
+@pytest.mark.parametrize("python", ["#!/bin/sh\nexit 1\n", None], ids=["another", "gone"])
+def test_an_environment_of_another_python_is_told(
+    env: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, python: str | None
+) -> None:
+    """One's own .venv, or one whose Python an upgrade of the system has taken away."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pip").touch()
+    if python:
+        (tmp_path / "bin" / "python").write_text(python)
+        (tmp_path / "bin" / "python").chmod(0o755)
+    monkeypatch.setattr(env, "VENV", tmp_path)
+    monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
+    env.STAMP.write_text("" if python else env.fingerprint())
+    with pytest.raises(SystemExit, match="remove it and start again"):
+        env.main()
 
 
 STAND_IN = """#!/bin/sh

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from steer_verl.errors import ConfigError
 from steer_verl.mini import model
 from steer_verl.mini.answers import expert_answer
 from steer_verl.mini.data import risky_seeds
@@ -114,6 +115,16 @@ def test_same_seed_same_weights(folder, tmp_path):
     again, other = model.build(tmp_path / "a", seed=1), model.build(tmp_path / "b", seed=2)
     weights = [(path / "model.safetensors").read_bytes() for path in (folder, again, other)]
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_another_model_in_the_folder_is_never_taken_for_this_one(folder):
+    weights = folder / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    model.build(folder, seed=1)
+    for other in ({"seed": 2}, {"seed": 1, "size": "1m"}, {"seed": 1, "family": "qwen3_vl"}):
+        with pytest.raises(ConfigError, match="holds another model"):
+            model.build(folder, **other)
+    assert weights.stat().st_mtime_ns == written
 
 
 def test_batched_answers_equal_single_ones(student, conversations):

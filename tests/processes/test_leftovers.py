@@ -293,6 +293,18 @@ def test_a_process_may_be_called_anything_and_map_anything(tmp: Path, tmp_path: 
     assert child.returncode == -signal.SIGTERM
 
 
+def test_a_user_without_a_name_can_start(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``docker run --user 12345``"""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert claim().environment({})["TORCHINDUCTOR_CACHE_DIR"].endswith(f"/torchinductor_uid_{os.getuid()}")
+
+
 @pytest.mark.parametrize("torn", ['{"token": "x", "sess', "", "[" * 100_000, "null"])
 def test_a_torn_record_is_no_record(tmp_path: Path, torn: str) -> None:
     (tmp_path / "running.json").write_text(torn)

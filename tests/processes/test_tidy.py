@@ -78,6 +78,17 @@ def test_a_failure_without_ray_leaves_nothing(tmp: Path, capsys: pytest.CaptureF
     assert not left(tmp) and not capsys.readouterr().err
 
 
+def test_a_command_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    root = str(Path(leftovers.__file__).parents[2])
+    said = subprocess.run(
+        [sys.executable, "-m", "steer_verl.processes.tidy", "no-such-program"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert said.returncode == 1 and said.stderr.startswith("steer: no-such-program: ") and said.stderr.count("\n") == 1
+
+
 def test_folders_of_the_users_own_stay(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp / "theirs").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp / "theirs"))

@@ -159,6 +159,20 @@ def test_checks_that_are_interrupted_end_without_a_traceback(tmp_path: Path) -> 
     assert checks.communicate(timeout=30)[1] == "" and checks.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--config-path=$h -cn sft", "project_name: steer"), ("--config-name sft", "names no --config-path")],
+)
+def test_a_dry_run_of_a_script_that_names_its_yaml_otherwise(
+    own: Path, capfd: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    script = f'h=$(dirname "$0"); exec "$PYTHON" -m verl.trainer.sft_trainer {words} "$@"\n'
+    (own / "run_grpo.sh").write_text(script)
+    recipes.launch(str(own), ["optim.lr=3e-5"], dry_run=True)
+    shown = capfd.readouterr()
+    assert said in shown.out + shown.err and "Traceback" not in shown.err
+
+
 def test_a_dry_run_of_stage_two(capfd: pytest.CaptureFixture[str]) -> None:
     assert recipes.launch("qwen2_5_vl_3b", ["optim.lr=3e-5"], script="sft", dry_run=True) == 0
     config = yaml.safe_load(capfd.readouterr().out)
@@ -170,12 +184,19 @@ def test_a_wheel_holds_them(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     sources = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(CLONE), str(sources)], check=True)
+    used = sources / "recipes/own_data/pictures/cat.png", sources / "build/lib/steer_verl/_recipes/gone/README.md"
+    for file in used:
+        file.parent.mkdir(parents=True)
+        file.touch()
     subprocess.run(
         [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), "."],
         cwd=sources,
         check=True,
     )
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    installed = tmp_path / "site" / "steer_verl" / "_recipes"
+    assert not (installed / "own_data" / "pictures").exists(), "photographs of others"
+    assert (installed / "own_data").is_dir() and not (installed / "gone").exists()
     command = [sys.executable, "-m", "steer_verl.cli", "recipes", "copy", "mini", "here"]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
     assert (tmp_path / "here" / "run_grpo.sh").read_bytes() == (CLONE / "recipes/mini/run_grpo.sh").read_bytes()

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from steer_verl.cli import app
-from steer_verl.errors import DataError
+from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.runs import read_run, write_run
 from steer_verl.preflight.compose import compose
 from steer_verl.report.model_card import read_training_config, write_model_card
@@ -123,6 +123,34 @@ def test_what_the_environment_no_longer_says_is_named(
 ) -> None:
     monkeypatch.delenv("STEER_TUTOR_MODEL", raising=False)
     assert "STEER_TUTOR_MODEL" in write_model_card(model, [], training=training).read_text().replace("\\_", "_")
+
+
+def test_files_are_those_of_where_it_was_trained(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, training: Path
+) -> None:
+    config = training / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace(str(tmp_path / "train.parquet"), "train.parquet"))
+    OmegaConf.save({"hydra": {"runtime": {"cwd": str(tmp_path)}}}, config.with_name("hydra.yaml"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("train.parquet").write_bytes(b"other rows")
+    assert hashlib.sha256(b"rows").hexdigest() in write_model_card(model, [], training=training).read_text()
+
+
+def test_anothers_card_stays(model: Path) -> None:
+    (model / "README.md").write_text("# Qwen2.5-VL")
+    with pytest.raises(DataError, match="move it away"):
+        write_model_card(model, [])
+    assert (model / "README.md").read_text() == "# Qwen2.5-VL"
+    (model / "README.md").unlink()
+    assert write_model_card(model, []).read_text() == write_model_card(model, []).read_text()
+
+
+@pytest.mark.parametrize("given", [{"base": "http://u:Key123@h/x"}, {"licence": "MIT License"}, {"base": "/home/me/x"}])
+def test_what_the_hub_would_refuse_is_told_before(model: Path, given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="of the hub's; give one such as") as told:
+        write_model_card(model, [], **given)
+    assert "Key123" not in str(told.value) and not (model / "README.md").exists()
 
 
 def test_a_students_own_folder_is_no_base_of_the_hub(tmp_path: Path, model: Path, training: Path) -> None:
