@@ -99,7 +99,7 @@ class MirrorConfig(Settings):
     model: str | None = None
     """What this server calls the model, where it differs."""
     api_key_env: VariableName | None = None
-    """Unset, the endpoint's."""
+    """Unset, the endpoint's; empty: no key is sent."""
 
 
 class PriceConfig(Settings):

@@ -351,7 +351,7 @@ def servers_of(config: EndpointConfig) -> list[EndpointConfig]:
                 "base_url": mirror.base_url,
                 "weight": mirror.weight,
                 "model": mirror.model or config.model,
-                "api_key_env": mirror.api_key_env or config.api_key_env,
+                "api_key_env": config.api_key_env if mirror.api_key_env is None else mirror.api_key_env,
                 "mirrors": (),
             }
         )
