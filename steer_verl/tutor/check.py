@@ -50,14 +50,23 @@ async def check_endpoint(endpoint: Endpoint, task: Task, ask: Ask) -> None:
         logger.warning("%s: images is off: %s judges without seeing any image", endpoint.where, endpoint.config.model)
     with tempfile.TemporaryDirectory() as folder:
         probe = _probe(probe_image(folder))
-        for number, config in enumerate(servers_of(endpoint.config)):
-            where = f"{endpoint.where}.mirrors[{number - 1}]" if number else endpoint.where
-            server = Endpoint(config, log=endpoint.log, where=where)
-            server.sleep = endpoint.sleep
-            try:
-                await _check_server(server, await ask(server, probe, task), task)
-            finally:
-                await server.close()
+
+        async def check(server: Endpoint) -> None:
+            await _check_server(server, await ask(server, probe, task), task)
+
+        await each_server(endpoint, check)
+
+
+async def each_server(endpoint: Endpoint, check: Callable[[Endpoint], Awaitable[None]]) -> None:
+    """``check`` each server of an endpoint, as an endpoint of its own: a mirror may be at fault alone."""
+    for number, config in enumerate(servers_of(endpoint.config)):
+        where = f"{endpoint.where}.mirrors[{number - 1}]" if number else endpoint.where
+        server = Endpoint(config, log=endpoint.log, where=where)
+        server.sleep = endpoint.sleep
+        try:
+            await check(server)
+        finally:
+            await server.close()
 
 
 async def _check_server(endpoint: Endpoint, outcome: Outcome, task: Task) -> None:

@@ -78,8 +78,9 @@ async def reach(target: Target) -> Finding:
     start = time.monotonic()
     try:
         async with Subject(target) as subject:
+            server = subject.endpoint.servers[0]  # taken up before the check, so that it remembers what it learns
             await subject.check()
-            refused = sorted(subject.endpoint.servers[0].dialect.left_out)
+            refused = sorted(server.dialect.left_out)
     except TutorError as error:
         images = {"images": False} if TAKES_NO_IMAGES in str(error) else {}
         return Finding(target.where, "reach", False, "see below", hint=str(error), suggest=images)

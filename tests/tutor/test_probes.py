@@ -80,6 +80,12 @@ async def test_a_guard_is_asked_in_its_own_words(tmp_path: Path) -> None:
     assert found["text"].note == "scores 10"
 
 
+async def test_what_a_server_refuses_is_told() -> None:
+    async with FaultServer(refuses_schema()) as server:
+        found = await probes.reach(target(server))
+    assert found.works and found.note.endswith("refuses response_format: requests go without")
+
+
 @pytest.mark.parametrize(
     ("step", "words"),
     [(status(401), "refuses the key"), (status(404), "not found"), (says("hm"), "no complete verdict")],
