@@ -169,7 +169,12 @@ class Connections:
             if good and events is not None and response.content_type == "text/event-stream":
                 body = await _bounded(response, MAX_BODY, whole=True, events=events)
                 return Answer(200, events.body() or body.decode("utf-8", "replace"), None)  # a body that is no event
-            body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
+            try:
+                body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
+            except (Undecodable, aiohttp.ClientPayloadError):
+                if good:
+                    raise
+                body = b""  # the status of an error tells enough
             if good and events is not None and body.startswith((b"data:", b"event:", b":")):  # under another type
                 events.feed(body)
                 return Answer(200, events.body(), None)

@@ -28,7 +28,7 @@ from steer_verl.models.http import MAX_BODY, MAX_ERROR_BODY, Secret, _proxy_for
 from steer_verl.models.log import RequestLog
 from steer_verl.models.request import Reply, Request
 from steer_verl.types import UnscoredReason
-from tests.models.fault_server import FaultServer, Step, says, status
+from tests.models.fault_server import FaultServer, Step, delta, event, finished, says, status
 from tests.models.fault_server import Request as Sent
 from tests.models.kinds import BOMBS, HEADERS, ODD, answers, endless
 from tests.models.replies import completion
@@ -76,13 +76,22 @@ async def test_a_compressed_bomb_is_not_unpacked(code: int, encoding: str) -> No
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "hex", "x" * 5000])
 async def test_a_compression_that_was_not_asked_for_is_a_failure(encoding: str) -> None:
     outcome = await asked(answers(completion("yes"), **{"Content-Encoding": encoding}))
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.BAD_JSON
+    outcome = await asked(answers(b"\x00\x01", 503, **{"Content-Encoding": encoding}))
+    assert isinstance(outcome, Failure) and outcome.retryable and outcome.status == 503
 
 
 async def test_a_reply_that_a_gateway_packs_all_the_same_is_read() -> None:
     for packed, encoding in ((gzip.compress(completion("yes")), "gzip"), (zlib.compress(completion("yes")), "deflate")):
         outcome = await asked(answers(packed, **{"Content-Encoding": encoding}))
         assert isinstance(outcome, Reply) and outcome.content == "yes"
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
+async def test_a_server_that_streams_unasked_is_read(kind: str) -> None:
+    pieces = event(delta("ye")) + event(delta("s")) + event(finished("stop")) + b"data: [DONE]\n\n"
+    outcome = await asked(answers(pieces, **{"Content-Type": kind}))
+    assert isinstance(outcome, Reply) and outcome.content == "yes"
 
 
 async def test_the_whole_time_is_bounded_however_slowly_it_comes() -> None:
