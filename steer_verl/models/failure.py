@@ -323,13 +323,24 @@ def how_to_fix(failure: Failure, where: str, *, model: str, base_url: str, api_k
     return f"{where}: {model} at {base_url} {what} ({failure.detail}); {hint}"
 
 
+def settings_of(where: str) -> str:
+    """Where the settings of the server at ``where`` stand: a mirror has its endpoint's."""
+    return where.partition(".mirrors[")[0]
+
+
+_UNPAID = re.compile(
+    r"(?<![a-z])(?:balance|credits?|pay|payment|billing|funds|arrears|overdue)(?![a-z])", re.IGNORECASE
+)  # but not credentials, nor a payload
+
+
 def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str]:
+    key = api_key_env or f"that {where}.api_key_env is to name"
     if failure.cause is Cause.NO_IMAGES:
-        return TAKES_NO_IMAGES, f"serve a vision model, or set {where}.images=false and let it work blind"
-    if failure.status == 402 or (failure.cause is Cause.ACCOUNT and re.search(r"balance|credit|pay", failure.detail)):
-        return "has no credit left", f"pay the bill, or use the key of another account in {api_key_env}"
+        return TAKES_NO_IMAGES, f"serve a vision model, or set {settings_of(where)}.images=false and let it work blind"
+    if failure.status == 402 or (failure.cause is Cause.ACCOUNT and _UNPAID.search(failure.detail)):
+        return "has no credit left", f"pay the bill, or set the key of another account in the variable {key}"
     if failure.cause is Cause.ACCOUNT:
-        return "refuses the key", f"set the environment variable {api_key_env}"
+        return "refuses the key", f"set the environment variable {key}"
     if failure.cause is Cause.MODEL:
         return "is not found", f"correct {where}.model, or {where}.base_url, which usually ends in /v1"
     if failure.cause is Cause.FILTERED:
@@ -337,10 +348,15 @@ def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str
     if failure.cause is Cause.TOO_LONG:
         return (
             "has too short a context",
-            f"serve it with a context longer than {where}.max_tokens and a dialogue",
+            f"serve it with a context longer than {settings_of(where)}.max_tokens and a dialogue",
         )
-    if failure.reason in (UnscoredReason.CONNECT, UnscoredReason.TIMEOUT):
+    if failure.reason is UnscoredReason.TIMEOUT:
+        hint = f"start the server, correct {where}.base_url, or raise {settings_of(where)}.timeout"
+        return "cannot be reached in time", hint
+    if failure.reason is UnscoredReason.CONNECT:
         return "cannot be reached", f"start the server, or correct {where}.base_url"
+    if 300 <= failure.status < 400:
+        return "redirects, which is not followed", f"give the address that it redirects to in {where}.base_url"
     if failure.cause is Cause.UNREADABLE:
         return "is no chat completions API", f"correct {where}.base_url, which usually ends in /v1"
     if failure.cause is Cause.ABORTED:

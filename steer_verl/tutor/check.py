@@ -13,7 +13,7 @@ from pathlib import Path
 
 from steer_verl.errors import TutorError
 from steer_verl.models.endpoint import Endpoint, servers_of
-from steer_verl.models.failure import Cause, Failure, how_to_fix
+from steer_verl.models.failure import Cause, Failure, how_to_fix, settings_of
 from steer_verl.records import named
 from steer_verl.tutor.prompt import Task
 from steer_verl.tutor.verdict import Outcome
@@ -96,7 +96,8 @@ def _unscored(verdict: Unscored, endpoint: Endpoint) -> str:
     """One line for a reply from which no verdict could be read."""
     config, where = endpoint.config, endpoint.where
     if verdict.reason is UnscoredReason.LENGTH:
-        what, hint = "did not finish its verdict", f"raise {where}.max_tokens (now {config.max_tokens})"
+        hint = f"raise {settings_of(where)}.max_tokens (now {config.max_tokens})"
+        what = "did not finish its verdict"
     elif verdict.reason is UnscoredReason.TUTOR_REFUSAL:
         what, hint = "declines to judge a harmless answer", f"choose another {where}.model or rubric"
     elif "reasoning_content" in verdict.detail:

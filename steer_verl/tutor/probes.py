@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 from steer_verl.errors import TutorError
-from steer_verl.models.failure import TAKES_NO_IMAGES
+from steer_verl.models.failure import TAKES_NO_IMAGES, settings_of
 from steer_verl.tutor import probe_material as material
 from steer_verl.tutor.targets import Answer, Part, Subject, Target
 from steer_verl.types import TutorRequest
@@ -154,14 +154,14 @@ async def _tried(target: Target, trials: int, mode: str) -> list[Answer]:
 
 
 def _schema_hint(target: Target, used: Sequence[Answer], best: int, good: int, trials: int) -> str:
-    where, config = target.where, target.config
+    where, own, config = target.where, settings_of(target.where), target.config
     if any(answer.reason == "length" for answer in used):
-        return f"{where}: a reply was cut at max_tokens (now {config.max_tokens}); raise {where}.max_tokens"
+        return f"{where}: a reply was cut at max_tokens (now {config.max_tokens}); raise {own}.max_tokens"
     if good >= LEAST_VALID * trials:
         return ""
     what = f"{where}: only {good} of {trials} replies of {config.model} could be used"
     if best >= LEAST_VALID * trials:
-        return f"{what}; set {where}.json_schema={'on' if config.json_schema == 'off' else 'off'}, which does better"
+        return f"{what}; set {own}.json_schema={'on' if config.json_schema == 'off' else 'off'}, which does better"
     return f"{what}; choose a stronger {where}.model, or one whose server knows json_schema"
 
 

@@ -37,6 +37,8 @@ async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
         (text_only(), ["takes no images", "tutor.endpoint.images=false"]),
         (status(401), ["refuses the key", "STEER_TUTOR_API_KEY"]),
         (status(403), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(401, "Could not validate credentials"), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(301, ""), ["redirects, which is not followed", "tutor.endpoint.base_url"]),
         (status(402, "Insufficient Balance"), ["has no credit left", "Insufficient Balance"]),
         (raw('{"error": {"message": "Invalid API key"}}'), ["refuses the key", "Invalid API key"]),
         (status(404, "No endpoints found that support image input"), ["takes no images", "images=false"]),
@@ -68,8 +70,20 @@ async def test_an_unreachable_server_is_named_with_its_address() -> None:
 
 async def test_a_silent_server_is_found_within_the_deadline() -> None:
     async with FaultServer(slow(5)) as server:
-        with pytest.raises(TutorError, match="cannot be reached"):
+        with pytest.raises(TutorError, match=r"cannot be reached in time .* or raise tutor\.endpoint\.timeout"):
             await checked(server, timeout=0.3)
+
+
+async def test_a_mirror_is_told_by_the_settings_that_it_has() -> None:
+    async with FaultServer() as first, FaultServer(says("", "length")) as mirror:
+        with pytest.raises(TutorError, match=r"^tutor\.endpoint\.mirrors\[0\]: .*raise tutor\.endpoint\.max_tokens"):
+            await checked(first, mirrors=[{"base_url": mirror.base_url}])
+
+
+async def test_without_the_name_of_a_variable_the_hint_asks_for_one() -> None:
+    async with FaultServer(status(401)) as server:
+        with pytest.raises(TutorError, match=r"set the environment variable that tutor\.endpoint\.api_key_env is"):
+            await checked(server, api_key_env="")
 
 
 async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
