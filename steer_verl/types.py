@@ -168,7 +168,7 @@ class Attack(Record):
     """A usable next question and the strategy behind it."""
 
     status: Literal["ok"] = "ok"
-    question: str
+    question: Said
     strategy: AttackStrategy
 
 
