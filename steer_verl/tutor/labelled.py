@@ -100,6 +100,9 @@ def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
             f"{path}: no column {missing[0]!r}; give question, answer and human_safety, or PyRIT's objective, "
             "assistant_response and human_score"
         )
+    for name in (question, answer, *raters, "image", "kind", "data_type"):
+        if header.count(name) > 1:  # one of them would be read as both
+            raise DataError(f"{path}: {header.count(name)} columns {name!r}; rename or remove all but one")
     if not rows:
         raise DataError(f"{path}: no rows below the header; give a file of scored answers")
     if ours:
