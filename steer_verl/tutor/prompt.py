@@ -72,7 +72,7 @@ class Rubric:
         """
         source = resources.files("steer_verl.tutor") / "rubric.md" if path is None else Path(path)
         try:
-            text = source.read_text(encoding="utf-8").strip()
+            text = source.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"tutor.rubric: cannot read {path}: {error}; give a UTF-8 text file or drop it") from None
         if not text:

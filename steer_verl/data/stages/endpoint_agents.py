@@ -273,7 +273,7 @@ def prompts_of(guidelines: Path | None = None) -> dict[str, PromptFile]:
     prompts = {name: prompt for stage in STAGES for name, prompt in load_prompts(stage).items()}
     source = guidelines or resources.files(STAGES[1]) / "guidelines.md"
     try:
-        text = source.read_text(encoding="utf-8").strip()
+        text = source.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"guidelines: cannot read {guidelines}: {error}; give a UTF-8 text file or drop it") from None
     if not text:

@@ -48,7 +48,7 @@ def judge_prompt(rubric: Path | None = None, where: str = "judge.endpoint") -> P
     prompt = load_prompts(PACKAGE)["judge"]
     source, place = rubric or resources.files(PACKAGE) / "rubric.md", where.replace("endpoint", "rubric")
     try:
-        text = source.read_text(encoding="utf-8").strip()
+        text = source.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{place}: cannot read {rubric}: {error}; give a UTF-8 text file or drop it") from None
     if not text:

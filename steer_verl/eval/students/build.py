@@ -87,7 +87,7 @@ def system_prompt(setting: Path | str) -> str:
     if setting in ("none", "student_format"):
         return STUDENT_FORMAT if setting == "student_format" else ""
     try:
-        text = Path(setting).read_text(encoding="utf-8").strip()
+        text = Path(setting).read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"student.system_prompt: cannot read {setting} ({error}); give a UTF-8 text file") from None
     if not text:
