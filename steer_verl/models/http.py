@@ -245,7 +245,8 @@ def _proxy_for(base_url: str) -> str | None:
             return None
     except ValueError:
         pass  # a name, not an address
-    return None if proxy_bypass(host) else getproxies().get(parts.scheme)
+    port = f":{parts.port}" if parts.port else ""  # an entry of no_proxy may name one
+    return None if proxy_bypass(host + port) else getproxies().get(parts.scheme)
 
 
 def _apart(proxy: str | None) -> tuple[URL | None, aiohttp.BasicAuth | None]:

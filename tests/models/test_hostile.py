@@ -236,6 +236,9 @@ async def test_without_a_key_none_is_sent_and_nothing_is_struck_out(monkeypatch:
         ("http://[::]:8000/v1", False),
         ("http://192.0.2.7/v1", True),
         ("http://tutor/v1", True),
+        ("http://judge:8000/v1", True),
+        ("http://judge:8001/v1", True),
+        ("http://[fd00::7]:8000/v1", True),
         ("http://localhost.example.org/v1", True),
     ],
 )
@@ -243,8 +246,8 @@ def test_the_environments_proxy_is_for_others(url: str, proxied: bool, monkeypat
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     monkeypatch.delenv("no_proxy", raising=False)
     assert _proxy_for(url) == ("http://proxy:3128" if proxied else None)
-    monkeypatch.setenv("no_proxy", "tutor,192.0.2.7,example.org")
-    assert _proxy_for(url) is None
+    monkeypatch.setenv("no_proxy", "tutor,192.0.2.7,example.org,judge:8000,fd00::7")
+    assert _proxy_for(url) == ("http://proxy:3128" if ":8001" in url else None)
 
 
 @pytest.mark.parametrize("address", ["http://al%20ice:hunter2pass@{}", "al%20ice:hunter2pass@{}"])
