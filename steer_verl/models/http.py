@@ -255,6 +255,8 @@ def _apart(proxy: str | None) -> tuple[URL | None, aiohttp.BasicAuth | None]:
         return None, None
     try:
         url = URL(proxy if "://" in proxy else f"http://{proxy}")
+        if url.scheme not in ("http", "https"):  # aiohttp would speak HTTP to a socks5 proxy
+            raise ValueError
         return url.with_user(None), aiohttp.BasicAuth.from_url(url, encoding="utf-8")
     except ValueError:
         raise ConfigError(

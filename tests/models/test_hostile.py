@@ -279,7 +279,10 @@ async def test_a_proxys_password_goes_to_the_proxy_and_nowhere_else(
     assert b"Basic " + base64.b64encode(b"al ice:hunter2pass") in heard[0]
 
 
-@pytest.mark.parametrize("address", ["http://alice:hunter2pass@host:port", "http://[alice:hunter2pass@h"])
+BAD_PROXIES = ["http://alice:hunter2pass@host:port", "http://[alice:hunter2pass@h", "socks5://alice:hunter2pass@h:1"]
+
+
+@pytest.mark.parametrize("address", BAD_PROXIES)
 async def test_a_proxy_that_is_no_address_is_told_without_its_password(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
