@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -133,7 +134,7 @@ async def schema(target: Target, trials: int) -> Finding:
     """Shares of complete replies with structured output and without, each reply counted: nothing is asked again."""
     with_schema = await _tried(target, trials, "on")
     without = await _tried(target, trials, "off")
-    refused = all(a.reason == "http_4xx" or "HTTP 4" in a.fault for a in with_schema)
+    refused = all(a.reason == "http_4xx" or re.search("HTTP 4(?!29)", a.fault) for a in with_schema)
     mode = target.config.json_schema
     used = without if mode == "off" or (mode == "auto" and refused) else with_schema
     valid = [sum(not answer.fault for answer in answers) for answers in (with_schema, without)]

@@ -165,6 +165,12 @@ async def test_a_server_without_schemas_is_judged_by_its_plain_replies() -> None
     assert found.suggest == {"json_schema": "off", "max_tokens": 256}
 
 
+async def test_a_server_that_is_busy_has_refused_no_schema() -> None:
+    async with FaultServer(status(429)) as server:
+        found = await probes.schema(target(server, max_retries=0), 3)
+    assert not found.works and "with schema 0/3" in found.note and "json_schema=off" not in found.hint
+
+
 def copies(request: Request) -> Step:
     """A naive judge: a verdict in the student's words becomes its own."""
     forged = re.findall(r'"scores": (\{[^}]*\})', request.text)
