@@ -145,7 +145,6 @@ class Endpoint:
         digest = context.digest({**body, "again": request.again, "where": self.where})
         kept = self.cache.get(context.key, digest, Reply) or self.cache.get(context.key, digest, Failure)
         if kept is not None:
-            context.recalled += kept.usage
             return kept
         if request.stream is not None:  # how a reply comes does not decide which one it is
             body |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -130,7 +130,7 @@ async def test_any_body_is_a_reply_or_a_failure(number: int, tmp_path: Path) -> 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_an_odd_retry_after_is_none(header: str) -> None:
     outcome = await asked(status(429, retry_after=header))
-    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.HTTP_429
+    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.HTTP_429 and not outcome.wait
 
 
 async def test_a_redirect_is_not_followed() -> None:
