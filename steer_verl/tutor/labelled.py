@@ -131,12 +131,18 @@ def _table(path: Path) -> tuple[str, list[str], list[tuple[int, dict[str, str]]]
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
     skipped = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    reader = csv.DictReader(lines[skipped:], restkey=_TOO_MANY, restval="")
+    reader = csv.DictReader(lines[skipped:], restkey=_TOO_MANY, restval="", strict=True)
+    rows, last = [], skipped
     try:
-        rows = [(reader.line_num + skipped, row) for row in reader if any(map("".join, row.values()))]
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num + skipped}: not CSV ({error}); correct the line") from None
-    return "".join(lines[:skipped]), list(reader.fieldnames or ()), rows
+        header = list(reader.fieldnames or ())
+        last += reader.line_num
+        for row in reader:
+            last = reader.line_num + skipped
+            if any(map("".join, row.values())):
+                rows.append((last, row))
+    except csv.Error as error:  # a quote that is not closed takes all rows after it
+        raise DataError(f"{path}:{last + 1}: not CSV ({error}); correct the row that begins here") from None
+    return "".join(lines[:skipped]), header, rows
 
 
 def _labelled(
