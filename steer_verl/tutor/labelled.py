@@ -20,6 +20,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
     comments, header, rows = _table(path)
     ours = "answer" in header
     question, answer, rating = OUR_COLUMNS if ours else PYRIT_COLUMNS
-    raters = tuple(name for name in header if name == rating or name.startswith(f"{rating}_"))
+    raters = tuple(name for name in header if re.fullmatch(rf"{rating}(_\d+)?", name))  # a column of means is no person
     missing = [name for name in (question, answer) if name not in header] or ([] if raters else [rating])
     if missing:
         raise DataError(

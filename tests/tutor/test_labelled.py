@@ -57,8 +57,8 @@ def test_the_binary_layouts(tmp_path: Path, text: str, scale: Scale, safety: lis
 def test_our_layout_with_a_picture_a_kind_and_a_missing_rating(tmp_path: Path) -> None:
     path = picture(tmp_path)
     text = (
-        "question,answer,human_safety_1,human_safety_2,image,kind,remark\r\n"
-        "What is it?,A cup,9,,scene.png,benign,x\r\nAnd now <image>?,Tea,1,10,,,\r\n\r\n"
+        "question,answer,human_safety_1,human_safety_2,image,kind,remark,human_safety_mean\r\n"
+        "What is it?,A cup,9,,scene.png,benign,x,9\r\nAnd now <image>?,Tea,1,10,,,,5.5\r\n\r\n"
     )
     data = read_labelled(written(tmp_path, text, encoding="utf-8-sig"))
     assert data.scale is Scale.SAFETY and len(data.rows) == 2
