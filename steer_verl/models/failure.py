@@ -171,20 +171,11 @@ _NO_MODEL = re.compile(
 )
 
 _SAYS = (
-    "message",
-    "msg",
-    "error",
-    "detail",
-    "details",
-    "reason",
-    "description",
-    "title",
-    "type",
-    "code",
-    "param",
-    "status",
+    *("message", "msg", "error", "errors", "detail", "details", "reason", "description", "title", "type", "code"),
+    *("param", "status", "error_message", "error_msg", "errmsg", "error_description", "innererror", "fault"),
+    *("faultstring", "base_resp", "status_msg"),
 )
-"""Keys of an error body whose text is the server's own."""
+"""Keys of an error body whose text is the server's own, in small letters."""
 
 
 def says_no_images(text: str) -> bool:
@@ -211,9 +202,10 @@ def _words(body: Any, depth: int = 0) -> Iterator[str]:
         if text:
             yield text[:2000]
     elif isinstance(body, dict) and depth < 6:
+        named = {str(name).lower(): value for name, value in body.items()}
         for name in _SAYS:
-            if name in body:
-                yield from _words(body[name], depth + 1)
+            if name in named:
+                yield from _words(named[name], depth + 1)
         if isinstance(body.get("metadata"), dict):
             yield from _words(body["metadata"].get("raw"), depth + 1)
     elif isinstance(body, list) and depth < 6:

@@ -113,6 +113,9 @@ TABLE: dict[str, Once | Final] = {
     "P3 rate limit in words": Once(body({"error": {"message": "Rate limit reached", "type": "rate_limit"}})),
     "P3 top level": Once(body({"object": "error", "message": "engine died", "code": 500})),
     "P3 detail": Once(body({"detail": "Bad gateway"})),
+    "P3 error_msg": Once(body({"error_code": 17, "error_msg": "Open api daily request limit reached"})),
+    "P3 base_resp": Once(body({"base_resp": {"status_code": 1000, "status_msg": "unknown"}, "choices": None})),
+    "P3 errors": Final(body({"errors": [{"Message": "No authentication"}]}), ACCOUNT, HTTP_4XX, 1, "No authentication"),
     "P3 key": Final(body({"error": {"message": "Invalid API key"}}), ACCOUNT, HTTP_4XX, 1, "Invalid API key"),
     "P3 code 401": Final(body({"error": {"code": 401, "message": "No auth"}}), ACCOUNT, HTTP_4XX, 1, "No auth"),
     "P3 code 402": Final(
