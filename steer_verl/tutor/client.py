@@ -70,7 +70,7 @@ class OpenAITutor:
         self.config, self.images = config, images
         self.cache = cache = cache or Cache(None)
         log = open_log(config.log)
-        self.rubric = Rubric.load(config.rubric)
+        self.rubric = Rubric.load(config.rubric, where)
         self.max_question_chars = max_question_chars
         self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where=f"{where}.endpoint")
         self.attacker = self.adjudicator
