@@ -121,12 +121,13 @@ _UNION = re.compile(r"\b(?:list|array|image_url)\b", re.IGNORECASE)
 """It does take them, and says so of each form that a content may have."""
 
 _MATERIAL = r"(?:inputs?|prompts?|content|outputs?|responses?|messages?|requests?|completions?|text|images?|generated)"
+_BAD = r"(?:flagged|inappropriate|unsafe|(?<!case[ -])sensitive|prohibited|disallowed|offensive)"
 _FILTERED = re.compile(
     r"content[ _-]?(?:filter|management|policy|safety|moderation|exists[ _]risk)|contentfilter|responsible[ _]?ai"
     r"|data_?inspection_?failed|requires?\s+moderation|moderation_blocked|input_moderation"
     r"|(?:safety|moderation|guardrails?)\s+(?:system|filters?|settings?|guidelines?|polic(?:y|ies)|check|service|intervened)"
-    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b"
-    rf"|\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
+    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b{_BAD}\b"
+    rf"|\b{_BAD}\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
     r"|\b(?:inputs?|prompts?|content|outputs?|responses?|completions?|text)\b[^.\n]{0,60}\b(?:blocked|filtered|rejected)\b"
     r"|\bviolat\w+[^.\n]{0,40}\b(?:usage|polic(?:y|ies)|safety|terms|guidelines?|(?:content|our) (?:rule|standard)s?)\b"
     r"|\b(?:usage|policy|safety|content|terms|prompt)[ _-]violation|usage_policy|\bcontent risk\b|risk control"
@@ -149,7 +150,8 @@ _ACCOUNT = re.compile(
 )
 _BUSY = re.compile(
     r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|try(?:ing)? again later|please wait"
-    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b",
+    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b"
+    r"|\bt(?:akes|aking|ook) too long|\bdeadline exceeded|\btimed out",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
