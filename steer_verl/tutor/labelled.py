@@ -60,7 +60,7 @@ class Labelled:
     def request(self) -> TutorRequest:
         """The answer as the last turn of a dialogue: the tutor judges it and asks nothing more."""
         user = UserTurn(text=IMAGE_MARK * len(self.images), images=self.images).with_text(self.question)
-        seed = Seed(id=f"labelled-{self.key}", turns=(user, user), kind=self.kind)
+        seed = Seed(id=f"labelled-{self.key}", turns=(user,), kind=self.kind)
         key = f"calibrate/{self.key}"
         return TutorRequest(seed=seed, turns=(), user=user, answer=self.answer, static_next_turn=None, turn_key=key)
 
