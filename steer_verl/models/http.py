@@ -57,7 +57,7 @@ class Answer:
             ValueError: it is none, or nested beyond reason.
         """
         try:
-            return json.loads(self.text, parse_int=_int)
+            return json.loads(self.text.removeprefix("\ufeff"), parse_int=_int)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 

@@ -85,6 +85,8 @@ async def test_a_reply_that_a_gateway_packs_all_the_same_is_read() -> None:
     for packed, encoding in ((gzip.compress(completion("yes")), "gzip"), (zlib.compress(completion("yes")), "deflate")):
         outcome = await asked(answers(packed, **{"Content-Encoding": encoding}))
         assert isinstance(outcome, Reply) and outcome.content == "yes"
+    outcome = await asked(answers(b"\xef\xbb\xbf" + completion("yes")))
+    assert isinstance(outcome, Reply), "a mark of the byte order is no part of it"
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
