@@ -125,7 +125,7 @@ class EndpointConfig(Settings):
 
     base_url: Address
     """``verl://reward_model`` is the router of verl's own reward model (``reward.reward_model.enable``)."""
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the requests that this server gets, against those of ``mirrors``."""
     mirrors: tuple[MirrorConfig, ...] = ()

@@ -432,3 +432,19 @@ def test_both_sections_of_verls_config(make: Callable[[Any], Any]) -> None:
             verl_settings(make(nothing))
     with pytest.raises(ConfigError, match=r"algorithm\.tcsr: a mapping is needed, not str"):
         verl_settings(make({**VERL, "algorithm": {"tcsr": SECRET}}))
+
+
+@pytest.mark.parametrize(
+    ("tutor", "where"),
+    [
+        (
+            {"kind": "mini", "holdout": {"judge": {"endpoint": {"base_url": URL, "model": "m", "timout": 1}}}},
+            "holdout.judge.endpoint.timout",
+        ),
+        ({"kind": "mini", "holdout": {"judge": "big"}}, "holdout.judge"),
+        ({"endpoint": {"base_url": URL, "model": ""}}, "endpoint.model"),
+    ],
+)
+def test_a_refused_setting_is_named_as_it_is_written(tutor: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^actor_rollout_ref\.rollout\.custom\.steer\.tutor\.{re.escape(where)}: "):
+        steer_config({"tutor": tutor})
