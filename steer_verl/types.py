@@ -89,7 +89,7 @@ class NoAttackReason(StrEnum):
     """Why a tutor's response carries no usable next question."""
 
     LAST_TURN = "last_turn"  # none was asked for
-    ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous
+    ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous; the request does not fit or its image is gone
     ATTACK_REFUSED = "attack_refused"  # the attacker model declined
     UNAVAILABLE = "unavailable"  # the endpoint failed
 
