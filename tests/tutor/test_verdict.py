@@ -287,6 +287,8 @@ def test_a_master_key_is_no_verdict(key: str) -> None:
         "\n" + " \t" * 2_000_000,
         "well\n</think>" * 200_000,
         '{"id":"' + NONCE + '","scores":' * 2_000,
+        r"\"" * 25_000,
+        "\\'\"" * 16_000 + "\\",
     ],
 )
 def test_hostile_nesting_is_read_in_bounded_time(text: str) -> None:
