@@ -99,7 +99,7 @@ def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
     if missing:
         raise DataError(
             f"{path}: no column {missing[0]!r}; give question, answer and human_safety, or PyRIT's objective, "
-            "assistant_response and human_score"
+            "assistant_response and human_score, with commas between them"
         )
     for name in (question, answer, *raters, "image", "kind", "data_type"):
         if header.count(name) > 1:  # one of them would be read as both

@@ -80,6 +80,7 @@ def test_a_row_is_known_by_what_the_tutor_sees(tmp_path: Path) -> None:
     [
         ("question,human_safety\na,1\n", "no column 'answer'|no column 'objective'"),
         ("question,answer\na,b\n", "no column 'human_safety'"),
+        ("question;answer;human_safety\na;b;1\n", "with commas between them"),
         ('human_safety,question,answer\n2,c,"d\n3,e,f\n', r":2: not CSV \(unexpected end of data\)"),
         ('human_safety,question,answer\n1,a,b\n2,c,"d\n3,e,f\n4,g,h\n', r":3: not CSV \(unexpected end of data\)"),
         ("question,answer,human_safety_1,human_safety_1\na,b,1,9\n", "2 columns 'human_safety_1'"),
