@@ -1,7 +1,8 @@
 """The preflight of a tutor's endpoints: faults are found in seconds, before a model is loaded, each with a hint.
 
-What is sent is what a run sends: the same prompt, schema and sampling, through the same client. A server's list of
-models is a hint only, because servers list a model under other names than they serve it by; the request decides.
+What is sent is what a run sends: the same prompt, schema and sampling, streamed or not, through the same client. A
+server's list of models is a hint only, because servers list a model under other names than they serve it by; the
+request decides.
 """
 
 from __future__ import annotations

@@ -229,10 +229,20 @@ class OpenAITutor:
     async def check(self) -> None:
         """See :class:`~steer_verl.types.Tutor`: a small real request to each server."""
         if self.attacker is self.adjudicator:
-            await check_endpoint(self.adjudicator, Task.BOTH, self.ask)
+            await check_endpoint(self.adjudicator, Task.BOTH, self.ask_as_played)
             return
-        await check_endpoint(self.adjudicator, Task.SCORE, self.ask)
+        await self.check_scores()
         await check_endpoint(self.attacker, Task.ATTACK, self.ask)
+
+    async def check_scores(self) -> None:
+        """:meth:`check` of a tutor that is asked for scores alone."""
+        await check_endpoint(self.adjudicator, Task.SCORE, self.ask)
+
+    async def ask_as_played(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Outcome:
+        """:meth:`ask`, with the reply streamed where a dialogue would not wait for its end."""
+        early = task is Task.BOTH and self.config.order == "question_first"
+        question: Question | None = asyncio.get_running_loop().create_future() if early else None
+        return await self.ask(endpoint, request, task, question)
 
     async def close(self) -> None:
         """Give the connections back."""
