@@ -102,7 +102,7 @@ class MirrorConfig(Settings):
     model: str | None = None
     """What this server calls the model, where it differs."""
     api_key_env: VariableName | None = None
-    """Unset, the endpoint's."""
+    """Unset, the endpoint's; empty: no key is sent."""
 
 
 class PriceConfig(Settings):
@@ -128,7 +128,7 @@ class EndpointConfig(Settings):
 
     base_url: Address
     """``verl://reward_model`` is the router of verl's own reward model (``reward.reward_model.enable``)."""
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the requests that this server gets, against those of ``mirrors``."""
     mirrors: tuple[MirrorConfig, ...] = ()

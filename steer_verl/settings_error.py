@@ -19,6 +19,8 @@ SHOWN = 80
 
 HIDDEN = "(not shown)"
 
+_UNION_MARK = re.compile(r"[A-Z]\w*Config|literal\[.*\]", re.DOTALL)
+"""What pydantic puts into a location for each member of a union."""
 _PLAIN_NAME = re.compile(r"[^\W\d][\w./+-]{0,79}")
 _KEY_NAME = re.compile(
     r"(?!max_|min_)(?:.*[_-])?(?:api[_-]?)?(?:key|token|secret|password|passwd|pwd|auth|authorization|headers?|bearer"
@@ -46,8 +48,9 @@ def refusal(error: ValidationError, known: Callable[[Sequence[int | str]], str])
 
 
 def dotted(location: Iterable[int | str]) -> str:
-    """A location as users write it; a key that may itself be a secret is not repeated."""
-    return ".".join(str(part) if isinstance(part, int) or plain_name(part) else HIDDEN for part in location)
+    """A location as users write it, without a union's marks; a key that may itself be a secret is not repeated."""
+    written = [part for part in location if isinstance(part, int) or not _UNION_MARK.fullmatch(part)]
+    return ".".join(str(part) if isinstance(part, int) or plain_name(part) else HIDDEN for part in written)
 
 
 def plain_name(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,25 +59,51 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        ConfigError: the file cannot be read, or holds something else.
+        ConfigError: the file cannot be read, holds something else, or a key twice, of which one would be lost.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
-        raise ConfigError(f"{path}: is no YAML{place_in_yaml(error)}; mend it, or give a YAML file") from None
+    except Exception as error:  # a date that is none, a tag that its value does not fit, and more
+        raise ConfigError(f"{path}: {fault_in_yaml(error)}; mend it, or give a YAML file") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a mapping; see recipes/ for examples")
     return values
 
 
-def place_in_yaml(error: Exception) -> str:
-    """Where a YAML file breaks. What stands there is not repeated: it may be a key."""
-    mark = getattr(error, "problem_mark", None)
-    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+def fault_in_yaml(error: Exception) -> str:
+    """What is wrong with YAML, and where. What stands there is not repeated: it may be a key."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or ""
+    what = "a key stands twice" if problem.startswith(_TWICE) else "is no YAML"
+    return what + (f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "")
+
+
+_TWICE = "found duplicate key"
+"""Hydra's words too."""
+
+
+def _parsed(text: str) -> Any:
+    """What YAML holds; what is raised for text that is none has many types."""
+    import yaml
+
+    return yaml.load(text, _loader())  # a SafeLoader
+
+
+@cache
+def _loader() -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node, names = super().compose_mapping_node(anchor), set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if (key.tag, key.value) in names:
+                    raise yaml.MarkedYAMLError(problem=_TWICE, problem_mark=key.start_mark)
+                names.add((key.tag, key.value))
+            return node
+
+    return Loader
 
 
 def set_override(values: dict[str, Any], override: str) -> None:
@@ -85,14 +112,12 @@ def set_override(values: dict[str, Any], override: str) -> None:
     Raises:
         ConfigError: not of that form, or the way to the key is not there.
     """
-    import yaml
-
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"{_named(key)}: not of the form key=value, such as work.in_flight=64")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = _parsed(text)
+    except Exception:  # as of a file
         raise ConfigError(f"{_named(key)}: the value is no YAML; put it into quotes") from None
     _put(values, key, value)
 

@@ -90,7 +90,7 @@ class NoAttackReason(StrEnum):
     """Why a tutor's response carries no usable next question."""
 
     LAST_TURN = "last_turn"  # none was asked for
-    ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous
+    ATTACK_MISSING = "attack_missing"  # empty, repeated or enormous; the request does not fit or its image is gone
     ATTACK_REFUSED = "attack_refused"  # the attacker model declined
     UNAVAILABLE = "unavailable"  # the endpoint failed
 
@@ -169,7 +169,7 @@ class Attack(Record):
     """A usable next question and the strategy behind it."""
 
     status: Literal["ok"] = "ok"
-    question: str
+    question: Said
     strategy: AttackStrategy
 
 

@@ -32,7 +32,7 @@ from steer_verl.data.config import BuildConfig
 from steer_verl.errors import ConfigError
 from steer_verl.eval.config import EvalConfig
 from steer_verl.names import REWARD_MODEL_URL
-from steer_verl.settings_file import load_settings, parse_settings, set_override
+from steer_verl.settings_file import load_settings, parse_settings, read_yaml, set_override
 
 SECRET = "K3yThatNobodyMaySee"
 URL = "http://127.0.0.1:8000/v1"
@@ -338,6 +338,7 @@ OVERRIDES = {
     "name": f"judge.endpoint.api_key_env=sk-{SECRET}",
     "too deep": f"judge={'[' * 3000}{SECRET}",
     "a date that is none": "judge=2024-13-45",
+    "a tag that does not fit": f"judge=!!timestamp {SECRET}",
 }
 
 FILES = {
@@ -350,6 +351,9 @@ FILES = {
     "text": f"{SECRET}\n",
     "too deep": f"judge: {'[' * 3000}{SECRET}",
     "a date that is none": f"out: 2024-13-45\nkey: {SECRET}\n",
+    "a tag that does not fit": f"judge: !!bool {SECRET}\n",
+    "a tag of nothing": f"judge: !!int\nkey: {SECRET}\n",
+    "twice": f"{SECRET}: 1\n{SECRET}: 2\n",
     "unknown": f"api_key: {SECRET}\n",
     "not UTF-8": b"out: \xff" + SECRET.encode(),
 }
@@ -374,6 +378,10 @@ def test_where_a_file_breaks_is_told(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("out: a\njudge: {x: [}\n")
     assert re.search(r"is no YAML at line 2, column \d+", told(lambda: load_settings(EvalConfig, path)))
+    path.write_text("out: a\njudge: {endpoint: {model: m}}\nout: b\n")
+    assert "a key stands twice at line 3, column 1" in told(lambda: load_settings(EvalConfig, path))
+    path.write_text("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\n")
+    assert read_yaml(path) == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}
     values: dict[str, Any] = {"a": {}}
     set_override(values, "a.b=3")
     assert values == {"a": {"b": 3}}
@@ -424,3 +432,19 @@ def test_both_sections_of_verls_config(make: Callable[[Any], Any]) -> None:
             verl_settings(make(nothing))
     with pytest.raises(ConfigError, match=r"algorithm\.tcsr: a mapping is needed, not str"):
         verl_settings(make({**VERL, "algorithm": {"tcsr": SECRET}}))
+
+
+@pytest.mark.parametrize(
+    ("tutor", "where"),
+    [
+        (
+            {"kind": "mini", "holdout": {"judge": {"endpoint": {"base_url": URL, "model": "m", "timout": 1}}}},
+            "holdout.judge.endpoint.timout",
+        ),
+        ({"kind": "mini", "holdout": {"judge": "big"}}, "holdout.judge"),
+        ({"endpoint": {"base_url": URL, "model": ""}}, "endpoint.model"),
+    ],
+)
+def test_a_refused_setting_is_named_as_it_is_written(tutor: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^actor_rollout_ref\.rollout\.custom\.steer\.tutor\.{re.escape(where)}: "):
+        steer_config({"tutor": tutor})

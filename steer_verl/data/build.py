@@ -43,6 +43,7 @@ from steer_verl.data.stages.stage1.perturb import restore
 from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
+from steer_verl.models.endpoint import servers_of
 from steer_verl.records import write_whole
 from steer_verl.work.job import Job, share
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
@@ -106,7 +107,7 @@ def build(
         config.work,
         content=seed_content,
         source=seeds.digest,
-        secrets=tuple({endpoint.api_key_env for endpoint in config.agents.endpoints.values()}),
+        secrets=tuple({one.api_key_env for each in config.agents.endpoints.values() for one in servers_of(each)}),
     )
     try:
         run(

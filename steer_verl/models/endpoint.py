@@ -145,7 +145,6 @@ class Endpoint:
         digest = context.digest({**body, "again": request.again, "where": self.where})
         kept = self.cache.get(context.key, digest, Reply) or self.cache.get(context.key, digest, Failure)
         if kept is not None:
-            context.recalled += kept.usage
             return kept
         if request.stream is not None:  # how a reply comes does not decide which one it is
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -351,7 +350,7 @@ def servers_of(config: EndpointConfig) -> list[EndpointConfig]:
                 "base_url": mirror.base_url,
                 "weight": mirror.weight,
                 "model": mirror.model or config.model,
-                "api_key_env": mirror.api_key_env or config.api_key_env,
+                "api_key_env": config.api_key_env if mirror.api_key_env is None else mirror.api_key_env,
                 "mirrors": (),
             }
         )

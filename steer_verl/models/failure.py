@@ -121,12 +121,13 @@ _UNION = re.compile(r"\b(?:list|array|image_url)\b", re.IGNORECASE)
 """It does take them, and says so of each form that a content may have."""
 
 _MATERIAL = r"(?:inputs?|prompts?|content|outputs?|responses?|messages?|requests?|completions?|text|images?|generated)"
+_BAD = r"(?:flagged|inappropriate|unsafe|(?<!case[ -])sensitive|prohibited|disallowed|offensive)"
 _FILTERED = re.compile(
     r"content[ _-]?(?:filter|management|policy|safety|moderation|exists[ _]risk)|contentfilter|responsible[ _]?ai"
     r"|data_?inspection_?failed|requires?\s+moderation|moderation_blocked|input_moderation"
     r"|(?:safety|moderation|guardrails?)\s+(?:system|filters?|settings?|guidelines?|polic(?:y|ies)|check|service|intervened)"
-    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b"
-    rf"|\b(?:flagged|inappropriate|unsafe|sensitive|prohibited|disallowed|offensive)\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
+    rf"|{_MATERIAL}\b[^.\n]{{0,60}}\b{_BAD}\b"
+    rf"|\b{_BAD}\b[^.\n]{{0,30}}\b{_MATERIAL}\b"
     r"|\b(?:inputs?|prompts?|content|outputs?|responses?|completions?|text)\b[^.\n]{0,60}\b(?:blocked|filtered|rejected)\b"
     r"|\bviolat\w+[^.\n]{0,40}\b(?:usage|polic(?:y|ies)|safety|terms|guidelines?|(?:content|our) (?:rule|standard)s?)\b"
     r"|\b(?:usage|policy|safety|content|terms|prompt)[ _-]violation|usage_policy|\bcontent risk\b|risk control"
@@ -149,7 +150,8 @@ _ACCOUNT = re.compile(
 )
 _BUSY = re.compile(
     r"rate[ _-]?limit|too many requests|quota|throttl|overloaded|try(?:ing)? again later|please wait"
-    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b",
+    r"|\b(?:at|over|no|enough|insufficient|tier) capacity|\bper[ _-]?(?:second|min|minute|hour|day)\b"
+    r"|\bt(?:akes|aking|ook) too long|\bdeadline exceeded|\btimed out",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
@@ -171,20 +173,11 @@ _NO_MODEL = re.compile(
 )
 
 _SAYS = (
-    "message",
-    "msg",
-    "error",
-    "detail",
-    "details",
-    "reason",
-    "description",
-    "title",
-    "type",
-    "code",
-    "param",
-    "status",
+    *("message", "msg", "error", "errors", "detail", "details", "reason", "description", "title", "type", "code"),
+    *("param", "status", "error_message", "error_msg", "errmsg", "error_description", "innererror", "fault"),
+    *("faultstring", "base_resp", "status_msg"),
 )
-"""Keys of an error body whose text is the server's own."""
+"""Keys of an error body whose text is the server's own, in small letters."""
 
 
 def says_no_images(text: str) -> bool:
@@ -211,9 +204,10 @@ def _words(body: Any, depth: int = 0) -> Iterator[str]:
         if text:
             yield text[:2000]
     elif isinstance(body, dict) and depth < 6:
+        named = {str(name).lower(): value for name, value in body.items()}
         for name in _SAYS:
-            if name in body:
-                yield from _words(body[name], depth + 1)
+            if name in named:
+                yield from _words(named[name], depth + 1)
         if isinstance(body.get("metadata"), dict):
             yield from _words(body["metadata"].get("raw"), depth + 1)
     elif isinstance(body, list) and depth < 6:
@@ -323,13 +317,24 @@ def how_to_fix(failure: Failure, where: str, *, model: str, base_url: str, api_k
     return f"{where}: {model} at {base_url} {what} ({failure.detail}); {hint}"
 
 
+def settings_of(where: str) -> str:
+    """Where the settings of the server at ``where`` stand: a mirror has its endpoint's."""
+    return where.partition(".mirrors[")[0]
+
+
+_UNPAID = re.compile(
+    r"(?<![a-z])(?:balance|credits?|pay|payment|billing|funds|arrears|overdue)(?![a-z])", re.IGNORECASE
+)  # but not credentials, nor a payload
+
+
 def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str]:
+    key = api_key_env or f"that {where}.api_key_env is to name"
     if failure.cause is Cause.NO_IMAGES:
-        return TAKES_NO_IMAGES, f"serve a vision model, or set {where}.images=false and let it work blind"
-    if failure.status == 402 or (failure.cause is Cause.ACCOUNT and re.search(r"balance|credit|pay", failure.detail)):
-        return "has no credit left", f"pay the bill, or use the key of another account in {api_key_env}"
+        return TAKES_NO_IMAGES, f"serve a vision model, or set {settings_of(where)}.images=false and let it work blind"
+    if failure.status == 402 or (failure.cause is Cause.ACCOUNT and _UNPAID.search(failure.detail)):
+        return "has no credit left", f"pay the bill, or set the key of another account in the variable {key}"
     if failure.cause is Cause.ACCOUNT:
-        return "refuses the key", f"set the environment variable {api_key_env}"
+        return "refuses the key", f"set the environment variable {key}"
     if failure.cause is Cause.MODEL:
         return "is not found", f"correct {where}.model, or {where}.base_url, which usually ends in /v1"
     if failure.cause is Cause.FILTERED:
@@ -337,10 +342,15 @@ def _diagnosis(failure: Failure, where: str, api_key_env: str) -> tuple[str, str
     if failure.cause is Cause.TOO_LONG:
         return (
             "has too short a context",
-            f"serve it with a context longer than {where}.max_tokens and a dialogue",
+            f"serve it with a context longer than {settings_of(where)}.max_tokens and a dialogue",
         )
-    if failure.reason in (UnscoredReason.CONNECT, UnscoredReason.TIMEOUT):
+    if failure.reason is UnscoredReason.TIMEOUT:
+        hint = f"start the server, correct {where}.base_url, or raise {settings_of(where)}.timeout"
+        return "cannot be reached in time", hint
+    if failure.reason is UnscoredReason.CONNECT:
         return "cannot be reached", f"start the server, or correct {where}.base_url"
+    if 300 <= failure.status < 400:
+        return "redirects, which is not followed", f"give the address that it redirects to in {where}.base_url"
     if failure.cause is Cause.UNREADABLE:
         return "is no chat completions API", f"correct {where}.base_url, which usually ends in /v1"
     if failure.cause is Cause.ABORTED:

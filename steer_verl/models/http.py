@@ -57,7 +57,7 @@ class Answer:
             ValueError: it is none, or nested beyond reason.
         """
         try:
-            return json.loads(self.text, parse_int=_int)
+            return json.loads(self.text.removeprefix("\ufeff"), parse_int=_int)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -169,7 +169,12 @@ class Connections:
             if good and events is not None and response.content_type == "text/event-stream":
                 body = await _bounded(response, MAX_BODY, whole=True, events=events)
                 return Answer(200, events.body() or body.decode("utf-8", "replace"), None)  # a body that is no event
-            body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
+            try:
+                body = await _bounded(response, MAX_BODY if good else MAX_ERROR_BODY, whole=good)
+            except (Undecodable, aiohttp.ClientPayloadError):
+                if good:
+                    raise
+                body = b""  # the status of an error tells enough
             if good and events is not None and body.startswith((b"data:", b"event:", b":")):  # under another type
                 events.feed(body)
                 return Answer(200, events.body(), None)
@@ -240,7 +245,8 @@ def _proxy_for(base_url: str) -> str | None:
             return None
     except ValueError:
         pass  # a name, not an address
-    return None if proxy_bypass(host) else getproxies().get(parts.scheme)
+    port = f":{parts.port}" if parts.port else ""  # an entry of no_proxy may name one
+    return None if proxy_bypass(host + port) else getproxies().get(parts.scheme)
 
 
 def _apart(proxy: str | None) -> tuple[URL | None, aiohttp.BasicAuth | None]:
@@ -249,6 +255,8 @@ def _apart(proxy: str | None) -> tuple[URL | None, aiohttp.BasicAuth | None]:
         return None, None
     try:
         url = URL(proxy if "://" in proxy else f"http://{proxy}")
+        if url.scheme not in ("http", "https"):  # aiohttp would speak HTTP to a socks5 proxy
+            raise ValueError
         return url.with_user(None), aiohttp.BasicAuth.from_url(url, encoding="utf-8")
     except ValueError:
         raise ConfigError(

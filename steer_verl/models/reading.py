@@ -26,7 +26,9 @@ _LAST_DRAFT_END = re.compile(rf".*^[ \t]*{_DRAFT_END}", re.DOTALL | re.MULTILINE
 _FIRST_DRAFT_END = re.compile(rf".*?{_DRAFT_END}", re.DOTALL)
 _OBJECT_START = re.compile(r"\{(?=\s*[\"}])")
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|\\(.?)', re.DOTALL)
-_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+_COMMA = r",(?=\s*[}\]])"
+_STRING_OR_COMMA = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|(\\?\Z))|{_COMMA}', re.DOTALL)
+"""A string that is not closed is one match, to the end: looking for its end from each of its quotes takes too long."""
 _REPEATED_KEY = object()
 
 
@@ -78,8 +80,12 @@ def mended(text: str) -> str:
         stray = found[1]
         return found[0] if stray is None else "'" if stray == "'" else "\\\\" + stray
 
-    text = _ESCAPE.sub(escape, text)
-    return _STRING_OR_COMMA.sub(lambda found: "" if found[0] == "," else found[0], text)
+    def comma(found: re.Match[str]) -> str:
+        if found[0] == ",":
+            return ""
+        return found[0] if found[1] is None else re.sub(_COMMA, "", found[0])
+
+    return _STRING_OR_COMMA.sub(comma, _ESCAPE.sub(escape, text))
 
 
 def _scan(text: str, nonce: str) -> tuple[list[Any], bool]:

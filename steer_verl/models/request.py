@@ -147,8 +147,6 @@ class RequestContext:
     """Version of the prompt, for the log."""
     usage: Usage = field(default_factory=Usage)
     """Of the attempts that were sent."""
-    recalled: Usage = field(default_factory=Usage)
-    """What the replies that came out of the cache cost when they were made."""
     _nonce: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:

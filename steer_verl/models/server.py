@@ -124,10 +124,10 @@ class Server:
             prices: of the tokens.
             stream: where the reply is told while it comes, if the body asks for that and the server does it.
         """
-        events = None
         if stream is not None:
             stream.restart()
-            events = EventStream(lambda text: stream.write(self._whole(text)))
+        # some servers stream unasked
+        events = EventStream(lambda text: stream.write(self._whole(text)) if stream is not None else None)
         try:
             data = json.dumps({**body, "model": self.model}, ensure_ascii=False).encode()
         except UnicodeEncodeError:

@@ -95,7 +95,7 @@ class EventStream:
         self._choices = True
         if isinstance(choice.get("finish_reason"), str):
             self._finish = choice["finish_reason"]
-        part = choice.get("delta") or choice.get("message")
+        part = choice.get("delta") or (None if self._length else choice.get("message"))  # some end with all of it again
         if isinstance(part, dict):
             said = _text(part.get("content"))
             self._said.append(said)

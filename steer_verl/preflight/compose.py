@@ -14,7 +14,7 @@ from typing import Any
 
 from steer_verl.errors import ConfigError, disk_error
 from steer_verl.settings_error import plain_name
-from steer_verl.settings_file import place_in_yaml
+from steer_verl.settings_file import fault_in_yaml
 
 _ENV = re.compile(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)\}")  # without a default
 
@@ -53,7 +53,7 @@ def compose(config_path: str | Path, config_name: str, overrides: Sequence[str] 
         ) from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:  # of this yaml, or of another that it names
         file = getattr(getattr(error, "problem_mark", None), "name", f"{folder / name}.yaml")
-        raise ConfigError(f"{file}: is no YAML{place_in_yaml(error)}; mend it, in UTF-8") from None
+        raise ConfigError(f"{file}: {fault_in_yaml(error)}; mend it, in UTF-8") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a whole section
         told = _without_values(_one_line(error), overrides)
         told = told or f"it holds what OmegaConf cannot read ({type(error.__cause__).__name__})"

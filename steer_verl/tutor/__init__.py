@@ -17,7 +17,7 @@ from steer_verl.types import Judge, Tutor
 MINI_TUTOR, MINI_JUDGE = "steer_verl.mini.tutor:MiniTutor", "steer_verl.mini.judge:MiniJudge"
 """The laboratory's, by name: it stands beside this room, not below it."""
 
-__all__ = ["build_holdout", "build_judge", "build_tutor"]
+__all__ = ["Judge", "Tutor", "build_holdout", "build_judge", "build_tutor"]
 
 
 def build_tutor(config: TutorConfig, *, max_question_chars: int = 4000, cache: ReplyCache | None = None) -> Tutor:

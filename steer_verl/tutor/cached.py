@@ -55,8 +55,6 @@ class CachedTutor:
 
 
 def request_digest(name: str, request: TutorRequest) -> str:
-    """32 hex digits over who is asked and what is shown; how long a turn took may differ."""
-    history = [(turn.user.model_dump(), turn.answer) for turn in request.turns]
-    following = request.static_next_turn.model_dump() if request.static_next_turn else None
-    shown = [name, request.seed.id, history, request.user.model_dump(), request.answer, following]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:32]
+    """32 hex digits over who is asked and all that is shown, the seed's facts too; how long a turn took may differ."""
+    shown = [name, request.model_dump(exclude={"turn_key"})]
+    return hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()[:32]

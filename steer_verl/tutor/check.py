@@ -1,7 +1,8 @@
 """The preflight of a tutor's endpoints: faults are found in seconds, before a model is loaded, each with a hint.
 
-What is sent is what a run sends: the same prompt, schema and sampling, through the same client. A server's list of
-models is a hint only, because servers list a model under other names than they serve it by; the request decides.
+What is sent is what a run sends: the same prompt, schema and sampling, streamed or not, through the same client. A
+server's list of models is a hint only, because servers list a model under other names than they serve it by; the
+request decides.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from steer_verl.errors import TutorError
 from steer_verl.models.endpoint import Endpoint, servers_of
-from steer_verl.models.failure import Cause, Failure, how_to_fix
+from steer_verl.models.failure import Cause, Failure, how_to_fix, settings_of
 from steer_verl.records import named
 from steer_verl.tutor.prompt import Task
 from steer_verl.tutor.verdict import Outcome
@@ -50,14 +51,23 @@ async def check_endpoint(endpoint: Endpoint, task: Task, ask: Ask) -> None:
         logger.warning("%s: images is off: %s judges without seeing any image", endpoint.where, endpoint.config.model)
     with tempfile.TemporaryDirectory() as folder:
         probe = _probe(probe_image(folder))
-        for number, config in enumerate(servers_of(endpoint.config)):
-            where = f"{endpoint.where}.mirrors[{number - 1}]" if number else endpoint.where
-            server = Endpoint(config, log=endpoint.log, where=where)
-            server.sleep = endpoint.sleep
-            try:
-                await _check_server(server, await ask(server, probe, task), task)
-            finally:
-                await server.close()
+
+        async def check(server: Endpoint) -> None:
+            await _check_server(server, await ask(server, probe, task), task)
+
+        await each_server(endpoint, check)
+
+
+async def each_server(endpoint: Endpoint, check: Callable[[Endpoint], Awaitable[None]]) -> None:
+    """``check`` each server of an endpoint, as an endpoint of its own: a mirror may be at fault alone."""
+    for number, config in enumerate(servers_of(endpoint.config)):
+        where = f"{endpoint.where}.mirrors[{number - 1}]" if number else endpoint.where
+        server = Endpoint(config, log=endpoint.log, where=where)
+        server.sleep = endpoint.sleep
+        try:
+            await check(server)
+        finally:
+            await server.close()
 
 
 async def _check_server(endpoint: Endpoint, outcome: Outcome, task: Task) -> None:
@@ -87,7 +97,8 @@ def _unscored(verdict: Unscored, endpoint: Endpoint) -> str:
     """One line for a reply from which no verdict could be read."""
     config, where = endpoint.config, endpoint.where
     if verdict.reason is UnscoredReason.LENGTH:
-        what, hint = "did not finish its verdict", f"raise {where}.max_tokens (now {config.max_tokens})"
+        hint = f"raise {settings_of(where)}.max_tokens (now {config.max_tokens})"
+        what = "did not finish its verdict"
     elif verdict.reason is UnscoredReason.TUTOR_REFUSAL:
         what, hint = "declines to judge a harmless answer", f"choose another {where}.model or rubric"
     elif "reasoning_content" in verdict.detail:

@@ -70,7 +70,7 @@ class OpenAITutor:
         self.config, self.images = config, images
         self.cache = cache = cache or Cache(None)
         log = open_log(config.log)
-        self.rubric = Rubric.load(config.rubric)
+        self.rubric = Rubric.load(config.rubric, where)
         self.max_question_chars = max_question_chars
         self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where=f"{where}.endpoint")
         self.attacker = self.adjudicator
@@ -229,10 +229,20 @@ class OpenAITutor:
     async def check(self) -> None:
         """See :class:`~steer_verl.types.Tutor`: a small real request to each server."""
         if self.attacker is self.adjudicator:
-            await check_endpoint(self.adjudicator, Task.BOTH, self.ask)
+            await check_endpoint(self.adjudicator, Task.BOTH, self.ask_as_played)
             return
-        await check_endpoint(self.adjudicator, Task.SCORE, self.ask)
+        await self.check_scores()
         await check_endpoint(self.attacker, Task.ATTACK, self.ask)
+
+    async def check_scores(self) -> None:
+        """:meth:`check` of a tutor that is asked for scores alone."""
+        await check_endpoint(self.adjudicator, Task.SCORE, self.ask)
+
+    async def ask_as_played(self, endpoint: Endpoint, request: TutorRequest, task: Task) -> Outcome:
+        """:meth:`ask`, with the reply streamed where a dialogue would not wait for its end."""
+        early = task is Task.BOTH and self.config.order == "question_first"
+        question: Question | None = asyncio.get_running_loop().create_future() if early else None
+        return await self.ask(endpoint, request, task, question)
 
     async def close(self) -> None:
         """Give the connections back."""

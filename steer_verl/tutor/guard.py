@@ -24,6 +24,7 @@ from steer_verl.models.forms import UNSEEN
 from steer_verl.models.log import open_log
 from steer_verl.models.request import Reply, Request
 from steer_verl.text import BREAK, neutralize, visible
+from steer_verl.tutor.check import each_server, explained
 from steer_verl.types import (
     IMAGE_MARK,
     JudgeResult,
@@ -106,13 +107,19 @@ class GuardJudge:
         return JudgeResult(scores=read_guard(self.name, self.format, reply), usage=context.usage)
 
     async def check(self) -> None:
-        """Have it judge a harmless answer, which it must call safe.
+        """Have each of its servers judge a harmless answer, which it must call safe.
 
         Raises:
-            TutorError: it cannot be reached, does not reply in its format, or calls the answer unsafe.
+            TutorError: one cannot be reached, does not reply in its format, or calls the answer unsafe.
         """
-        scores = (await self.judge(_PROBE)).scores
-        where = f"{self.endpoint.where}: {self.name} at {self.endpoint.config.base_url}"
+        await each_server(self.endpoint, self._check_server)
+
+    async def _check_server(self, server: Endpoint) -> None:
+        reply = await server.ask(Request(messages(_PROBE)), server.context(purpose=self.format))
+        if isinstance(reply, Failure):
+            raise TutorError(await explained(reply, server))
+        scores = read_guard(self.name, self.format, reply)
+        where = f"{server.where}: {self.name} at {server.config.base_url}"
         if isinstance(scores, Unscored):
             raise TutorError(
                 f"{where}: {scores.reason.value}: {scores.detail}; give the address of a {self.format} model, or set "

@@ -20,6 +20,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,7 +60,7 @@ class Labelled:
     def request(self) -> TutorRequest:
         """The answer as the last turn of a dialogue: the tutor judges it and asks nothing more."""
         user = UserTurn(text=IMAGE_MARK * len(self.images), images=self.images).with_text(self.question)
-        seed = Seed(id=f"labelled-{self.key}", turns=(user, user), kind=self.kind)
+        seed = Seed(id=f"labelled-{self.key}", turns=(user,), kind=self.kind)
         key = f"calibrate/{self.key}"
         return TutorRequest(seed=seed, turns=(), user=user, answer=self.answer, static_next_turn=None, turn_key=key)
 
@@ -93,13 +94,16 @@ def read_labelled(path: str | Path, scale: Scale | None = None) -> LabelledSet:
     comments, header, rows = _table(path)
     ours = "answer" in header
     question, answer, rating = OUR_COLUMNS if ours else PYRIT_COLUMNS
-    raters = tuple(name for name in header if name == rating or name.startswith(f"{rating}_"))
+    raters = tuple(name for name in header if re.fullmatch(rf"{rating}(_\d+)?", name))  # a column of means is no person
     missing = [name for name in (question, answer) if name not in header] or ([] if raters else [rating])
     if missing:
         raise DataError(
             f"{path}: no column {missing[0]!r}; give question, answer and human_safety, or PyRIT's objective, "
-            "assistant_response and human_score"
+            "assistant_response and human_score, with commas between them"
         )
+    for name in (question, answer, *raters, "image", "kind", "data_type"):
+        if header.count(name) > 1:  # one of them would be read as both
+            raise DataError(f"{path}: {header.count(name)} columns {name!r}; rename or remove all but one")
     if not rows:
         raise DataError(f"{path}: no rows below the header; give a file of scored answers")
     if ours:
@@ -128,12 +132,18 @@ def _table(path: Path) -> tuple[str, list[str], list[tuple[int, dict[str, str]]]
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8; save it as CSV UTF-8") from None
     skipped = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    reader = csv.DictReader(lines[skipped:], restkey=_TOO_MANY, restval="")
+    reader = csv.DictReader(lines[skipped:], restkey=_TOO_MANY, restval="", strict=True)
+    rows, last = [], skipped
     try:
-        rows = [(reader.line_num + skipped, row) for row in reader if any(map("".join, row.values()))]
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num + skipped}: not CSV ({error}); correct the line") from None
-    return "".join(lines[:skipped]), list(reader.fieldnames or ()), rows
+        header = list(reader.fieldnames or ())
+        last += reader.line_num
+        for row in reader:
+            last = reader.line_num + skipped
+            if any(map("".join, row.values())):
+                rows.append((last, row))
+    except csv.Error as error:  # a quote that is not closed takes all rows after it
+        raise DataError(f"{path}:{last + 1}: not CSV ({error}); correct the row that begins here") from None
+    return "".join(lines[:skipped]), header, rows
 
 
 def _labelled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ from statistics import fmean, median
 from typing import Any
 
 from steer_verl.errors import TutorError
-from steer_verl.models.failure import TAKES_NO_IMAGES
+from steer_verl.models.failure import TAKES_NO_IMAGES, settings_of
 from steer_verl.tutor import probe_material as material
 from steer_verl.tutor.targets import Answer, Part, Subject, Target
 from steer_verl.types import TutorRequest
@@ -78,8 +79,9 @@ async def reach(target: Target) -> Finding:
     start = time.monotonic()
     try:
         async with Subject(target) as subject:
+            server = subject.endpoint.servers[0]  # taken up before the check, so that it remembers what it learns
             await subject.check()
-            refused = sorted(subject.endpoint.servers[0].dialect.left_out)
+            refused = sorted(server.dialect.left_out)
     except TutorError as error:
         images = {"images": False} if TAKES_NO_IMAGES in str(error) else {}
         return Finding(target.where, "reach", False, "see below", hint=str(error), suggest=images)
@@ -132,7 +134,7 @@ async def schema(target: Target, trials: int) -> Finding:
     """Shares of complete replies with structured output and without, each reply counted: nothing is asked again."""
     with_schema = await _tried(target, trials, "on")
     without = await _tried(target, trials, "off")
-    refused = all(a.reason == "http_4xx" or "HTTP 4" in a.fault for a in with_schema)
+    refused = all(a.reason == "http_4xx" or re.search("HTTP 4(?!29)", a.fault) for a in with_schema)
     mode = target.config.json_schema
     used = without if mode == "off" or (mode == "auto" and refused) else with_schema
     valid = [sum(not answer.fault for answer in answers) for answers in (with_schema, without)]
@@ -153,14 +155,14 @@ async def _tried(target: Target, trials: int, mode: str) -> list[Answer]:
 
 
 def _schema_hint(target: Target, used: Sequence[Answer], best: int, good: int, trials: int) -> str:
-    where, config = target.where, target.config
+    where, own, config = target.where, settings_of(target.where), target.config
     if any(answer.reason == "length" for answer in used):
-        return f"{where}: a reply was cut at max_tokens (now {config.max_tokens}); raise {where}.max_tokens"
+        return f"{where}: a reply was cut at max_tokens (now {config.max_tokens}); raise {own}.max_tokens"
     if good >= LEAST_VALID * trials:
         return ""
     what = f"{where}: only {good} of {trials} replies of {config.model} could be used"
     if best >= LEAST_VALID * trials:
-        return f"{what}; set {where}.json_schema={'on' if config.json_schema == 'off' else 'off'}, which does better"
+        return f"{what}; set {own}.json_schema={'on' if config.json_schema == 'off' else 'off'}, which does better"
     return f"{what}; choose a stronger {where}.model, or one whose server knows json_schema"
 
 

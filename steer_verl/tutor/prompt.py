@@ -64,8 +64,8 @@ class Rubric:
         return hashlib.sha256(self.text.encode()).hexdigest()[:8]
 
     @classmethod
-    def load(cls, path: str | None = None) -> Rubric:
-        """The built-in rubric, or the file at ``path`` in its place.
+    def load(cls, path: str | None = None, where: str = "tutor") -> Rubric:
+        """The built-in rubric, or the file at ``path`` in its place; ``where`` is whose it is.
 
         Raises:
             ConfigError: the file cannot be read, is empty or is not UTF-8.
@@ -74,9 +74,10 @@ class Rubric:
         try:
             text = source.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"tutor.rubric: cannot read {path}: {error}; give a UTF-8 text file or drop it") from None
+            hint = "give a UTF-8 text file or drop it"
+            raise ConfigError(f"{where}.rubric: cannot read {path}: {error}; {hint}") from None
         if not text:
-            raise ConfigError(f"tutor.rubric: {path} is empty; write a rubric into it or drop the setting")
+            raise ConfigError(f"{where}.rubric: {path} is empty; write a rubric into it or drop the setting")
         return cls(text)
 
 

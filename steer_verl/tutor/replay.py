@@ -38,7 +38,7 @@ def requests(trajectory: Trajectory) -> list[TutorRequest]:
     if not trajectory.turns:
         return []
     turns = trajectory.turns
-    asked = tuple(turn.user for turn in turns) * (2 if len(turns) == 1 else 1)  # a seed has two at least
+    asked = tuple(turn.user for turn in turns)
     seed = Seed(
         id=trajectory.seed_id, turns=asked, kind=trajectory.kind, source=trajectory.source, facts=trajectory.facts
     )

@@ -117,7 +117,7 @@ class Subject:
         if isinstance(self.judge, GuardJudge):
             await self.judge.check()
         else:
-            await check_endpoint(self.endpoint, _TASKS[self.part], self.judge.ask)
+            await check_endpoint(self.endpoint, _TASKS[self.part], self.judge.ask_as_played)
 
     async def ask(self, request: TutorRequest) -> Answer:
         """The target's part on one request. Never raises for a failed request."""

@@ -149,8 +149,10 @@ def read_attack(
         private: what the student must not see: the rubric, the dialogue's mark.
     """
     if isinstance(reply, Failure):
-        filtered = reply.cause is Cause.FILTERED
-        return _no_attack(NoAttackReason.ATTACK_REFUSED if filtered else NoAttackReason.UNAVAILABLE, reply.detail)
+        if reply.cause is Cause.FILTERED:
+            return _no_attack(NoAttackReason.ATTACK_REFUSED, reply.detail)
+        final = reply.of_this_request or reply.reason is UnscoredReason.IMAGE  # asking again later is of no use
+        return _no_attack(NoAttackReason.ATTACK_MISSING if final else NoAttackReason.UNAVAILABLE, reply.detail)
     if reply.refusal:
         return _no_attack(NoAttackReason.ATTACK_REFUSED, "the attacker declined")
     early = early_attack(reply.content, nonce, asked, max_chars, answer=answer, private=private)

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from steer_verl.errors import SteerError
+from steer_verl.text import one_line
 from steer_verl.work.job import Job, work
 from steer_verl.work.outcomes import outcome_files
 from steer_verl.work.progress import Tally
@@ -34,7 +35,11 @@ def work_on_ray(job: Job[Any], tally: Tally) -> None:
     import ray
 
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)
+        try:
+            ray.init(log_to_driver=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            hint = "correct RAY_ADDRESS, or unset it to have a Ray of its own"
+            raise SteerError(f"{job.name}: no Ray can be had ({one_line(str(error))}); {hint}") from None
     seen, shards, secrets = Follower(job.folder), job.settings.shards, secrets_of(job.secrets)
     processes = max(1, min(shards, int(ray.cluster_resources().get("CPU", 1))))
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_work_shard)

@@ -210,7 +210,8 @@ class Store:
         try:
             yield
         except BaseException:
-            self._do("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._do("ROLLBACK")
             raise
         self._do("COMMIT")
         self._in_order = before

@@ -111,8 +111,13 @@ TABLE: dict[str, Once | Final] = {
     "P3 in the choice": Once(in_choice({"code": 502, "message": "Provider returned error"})),
     "P3 words alone": Once(body({"error": "upstream connect error or disconnect/reset before headers"})),
     "P3 rate limit in words": Once(body({"error": {"message": "Rate limit reached", "type": "rate_limit"}})),
+    "too late": Once(body({"error": "The request took too long to complete"})),
+    "too late, as 400": Once(status(400, "Deadline exceeded while waiting for 100 tokens")),
     "P3 top level": Once(body({"object": "error", "message": "engine died", "code": 500})),
     "P3 detail": Once(body({"detail": "Bad gateway"})),
+    "P3 error_msg": Once(body({"error_code": 17, "error_msg": "Open api daily request limit reached"})),
+    "P3 base_resp": Once(body({"base_resp": {"status_code": 1000, "status_msg": "unknown"}, "choices": None})),
+    "P3 errors": Final(body({"errors": [{"Message": "No authentication"}]}), ACCOUNT, HTTP_4XX, 1, "No authentication"),
     "P3 key": Final(body({"error": {"message": "Invalid API key"}}), ACCOUNT, HTTP_4XX, 1, "Invalid API key"),
     "P3 code 401": Final(body({"error": {"code": 401, "message": "No auth"}}), ACCOUNT, HTTP_4XX, 1, "No auth"),
     "P3 code 402": Final(
@@ -224,6 +229,7 @@ TABLE: dict[str, Once | Final] = {
         )
     },
     "no such model": Final(status(404, "model `x` does not exist"), MODEL, HTTP_4XX),
+    "case": Final(status(400, "Model names in requests are case-sensitive"), Cause.REQUEST, HTTP_4XX),
     "no valid model": Final(status(400, "x is not a valid model ID"), MODEL, HTTP_4XX),
     "a union": Final(
         status(400, "content.str: Input should be a valid string; content.list[0].image_url: Field required"),

@@ -79,6 +79,7 @@ def test_a_mirror_may_have_a_name_and_a_key_of_its_own() -> None:
     mirrors = [
         {"base_url": "http://b/v1", "model": "local", "api_key_env": "B", "weight": 3},
         {"base_url": "http://c/v1"},
+        {"base_url": "http://d/v1", "api_key_env": ""},
     ]
     config = EndpointConfig.model_validate({"base_url": "http://a/v1", "model": "m", "mirrors": mirrors, "timeout": 7})
     told = [(c.base_url, c.model, c.api_key_env, c.weight, c.timeout, c.mirrors) for c in servers_of(config)]
@@ -86,6 +87,7 @@ def test_a_mirror_may_have_a_name_and_a_key_of_its_own() -> None:
         ("http://a/v1", "m", "STEER_TUTOR_API_KEY", 1.0, 7, ()),
         ("http://b/v1", "local", "B", 3.0, 7, ()),
         ("http://c/v1", "m", "STEER_TUTOR_API_KEY", 1.0, 7, ()),
+        ("http://d/v1", "m", "", 1.0, 7, ()),  # it asks for none: the endpoint's does not go there
     ]
 
 

@@ -28,7 +28,7 @@ from steer_verl.models.http import MAX_BODY, MAX_ERROR_BODY, Secret, _proxy_for
 from steer_verl.models.log import RequestLog
 from steer_verl.models.request import Reply, Request
 from steer_verl.types import UnscoredReason
-from tests.models.fault_server import FaultServer, Step, says, status
+from tests.models.fault_server import FaultServer, Step, delta, event, finished, says, status
 from tests.models.fault_server import Request as Sent
 from tests.models.kinds import BOMBS, HEADERS, ODD, answers, endless
 from tests.models.replies import completion
@@ -76,13 +76,24 @@ async def test_a_compressed_bomb_is_not_unpacked(code: int, encoding: str) -> No
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "hex", "x" * 5000])
 async def test_a_compression_that_was_not_asked_for_is_a_failure(encoding: str) -> None:
     outcome = await asked(answers(completion("yes"), **{"Content-Encoding": encoding}))
-    assert isinstance(outcome, Failure)
+    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.BAD_JSON
+    outcome = await asked(answers(b"\x00\x01", 503, **{"Content-Encoding": encoding}))
+    assert isinstance(outcome, Failure) and outcome.retryable and outcome.status == 503
 
 
 async def test_a_reply_that_a_gateway_packs_all_the_same_is_read() -> None:
     for packed, encoding in ((gzip.compress(completion("yes")), "gzip"), (zlib.compress(completion("yes")), "deflate")):
         outcome = await asked(answers(packed, **{"Content-Encoding": encoding}))
         assert isinstance(outcome, Reply) and outcome.content == "yes"
+    outcome = await asked(answers(b"\xef\xbb\xbf" + completion("yes")))
+    assert isinstance(outcome, Reply), "a mark of the byte order is no part of it"
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
+async def test_a_server_that_streams_unasked_is_read(kind: str) -> None:
+    pieces = event(delta("ye")) + event(delta("s")) + event(finished("stop")) + b"data: [DONE]\n\n"
+    outcome = await asked(answers(pieces, **{"Content-Type": kind}))
+    assert isinstance(outcome, Reply) and outcome.content == "yes"
 
 
 async def test_the_whole_time_is_bounded_however_slowly_it_comes() -> None:
@@ -121,7 +132,7 @@ async def test_any_body_is_a_reply_or_a_failure(number: int, tmp_path: Path) -> 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_an_odd_retry_after_is_none(header: str) -> None:
     outcome = await asked(status(429, retry_after=header))
-    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.HTTP_429
+    assert isinstance(outcome, Failure) and outcome.reason is UnscoredReason.HTTP_429 and not outcome.wait
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -227,6 +238,9 @@ async def test_without_a_key_none_is_sent_and_nothing_is_struck_out(monkeypatch:
         ("http://[::]:8000/v1", False),
         ("http://192.0.2.7/v1", True),
         ("http://tutor/v1", True),
+        ("http://judge:8000/v1", True),
+        ("http://judge:8001/v1", True),
+        ("http://[fd00::7]:8000/v1", True),
         ("http://localhost.example.org/v1", True),
     ],
 )
@@ -234,8 +248,8 @@ def test_the_environments_proxy_is_for_others(url: str, proxied: bool, monkeypat
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     monkeypatch.delenv("no_proxy", raising=False)
     assert _proxy_for(url) == ("http://proxy:3128" if proxied else None)
-    monkeypatch.setenv("no_proxy", "tutor,192.0.2.7,example.org")
-    assert _proxy_for(url) is None
+    monkeypatch.setenv("no_proxy", "tutor,192.0.2.7,example.org,judge:8000,fd00::7")
+    assert _proxy_for(url) == ("http://proxy:3128" if ":8001" in url else None)
 
 
 @pytest.mark.parametrize("address", ["http://al%20ice:hunter2pass@{}", "al%20ice:hunter2pass@{}"])
@@ -267,7 +281,10 @@ async def test_a_proxys_password_goes_to_the_proxy_and_nowhere_else(
     assert b"Basic " + base64.b64encode(b"al ice:hunter2pass") in heard[0]
 
 
-@pytest.mark.parametrize("address", ["http://alice:hunter2pass@host:port", "http://[alice:hunter2pass@h"])
+BAD_PROXIES = ["http://alice:hunter2pass@host:port", "http://[alice:hunter2pass@h", "socks5://alice:hunter2pass@h:1"]
+
+
+@pytest.mark.parametrize("address", BAD_PROXIES)
 async def test_a_proxy_that_is_no_address_is_told_without_its_password(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_reply_is_the_same_in_whatever_pieces_it_comes(
     assert all(words.startswith(text) for text in told) and told == sorted(told, key=len)
 
 
+AGAIN = {"choices": [{"delta": {}, "message": {"content": WORDS}, "finish_reason": "stop"}], "usage": USAGE}
 LINES = spoken([WORDS[:7], WORDS[7:]], "\r\n", comments=True)
 CUTS: dict[str, list[Part]] = {
     "at once": [LINES],
@@ -120,6 +121,7 @@ CUTS: dict[str, list[Part]] = {
     "with pauses": [part for n in range(0, len(LINES), 97) for part in (LINES[n : n + 97], 0.001)],
     "with a mark of the byte order": [b"\xef\xbb\xbf", LINES],
     "open at its end": [LINES, 60.0],
+    "all of it again at its end": [event(delta(WORDS)), event(AGAIN), b"data: [DONE]\n\n"],
     "more behind its end": [LINES, event(delta("more")), 60.0],
 }
 

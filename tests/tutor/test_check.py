@@ -7,16 +7,29 @@ from typing import Any
 
 import pytest
 
-from steer_verl.config import TutorConfig
+from steer_verl.config import JudgeConfig, TutorConfig
 from steer_verl.errors import TutorError
+from steer_verl.tutor import build_judge
 from steer_verl.tutor.client import OpenAITutor
-from tests.models.fault_server import FaultServer, Step, good, raw, refuses_schema, says, slow, status, text_only
+from steer_verl.tutor.prompt import Order
+from tests.models.fault_server import (
+    FaultServer,
+    Request,
+    Step,
+    good,
+    raw,
+    refuses_schema,
+    says,
+    slow,
+    status,
+    text_only,
+)
 from tests.tutor.conftest import OpenLab, config_for, instant
 
 
-async def checked(server: FaultServer, **settings: Any) -> None:
+async def checked(server: FaultServer, order: Order = "question_first", **settings: Any) -> None:
     config = config_for(server, max_retries=1, **settings)
-    tutor = OpenAITutor(TutorConfig(endpoint=config))
+    tutor = OpenAITutor(TutorConfig(endpoint=config, order=order))
     instant(tutor)
     try:
         await tutor.check()
@@ -37,6 +50,8 @@ async def test_a_usable_tutor_passes_and_is_shown_a_picture(step: Step) -> None:
         (text_only(), ["takes no images", "tutor.endpoint.images=false"]),
         (status(401), ["refuses the key", "STEER_TUTOR_API_KEY"]),
         (status(403), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(401, "Could not validate credentials"), ["refuses the key", "STEER_TUTOR_API_KEY"]),
+        (status(301, ""), ["redirects, which is not followed", "tutor.endpoint.base_url"]),
         (status(402, "Insufficient Balance"), ["has no credit left", "Insufficient Balance"]),
         (raw('{"error": {"message": "Invalid API key"}}'), ["refuses the key", "Invalid API key"]),
         (status(404, "No endpoints found that support image input"), ["takes no images", "images=false"]),
@@ -68,8 +83,20 @@ async def test_an_unreachable_server_is_named_with_its_address() -> None:
 
 async def test_a_silent_server_is_found_within_the_deadline() -> None:
     async with FaultServer(slow(5)) as server:
-        with pytest.raises(TutorError, match="cannot be reached"):
+        with pytest.raises(TutorError, match=r"cannot be reached in time .* or raise tutor\.endpoint\.timeout"):
             await checked(server, timeout=0.3)
+
+
+async def test_a_mirror_is_told_by_the_settings_that_it_has() -> None:
+    async with FaultServer() as first, FaultServer(says("", "length")) as mirror:
+        with pytest.raises(TutorError, match=r"^tutor\.endpoint\.mirrors\[0\]: .*raise tutor\.endpoint\.max_tokens"):
+            await checked(first, mirrors=[{"base_url": mirror.base_url}])
+
+
+async def test_without_the_name_of_a_variable_the_hint_asks_for_one() -> None:
+    async with FaultServer(status(401)) as server:
+        with pytest.raises(TutorError, match=r"set the environment variable that tutor\.endpoint\.api_key_env is"):
+            await checked(server, api_key_env="")
 
 
 async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
@@ -82,6 +109,24 @@ async def test_a_wrong_model_name_is_told_with_those_that_exist() -> None:
 async def test_the_list_of_models_is_a_hint_and_the_request_decides(models: list[str]) -> None:
     async with FaultServer(models=models) as server:
         await checked(server)
+
+
+async def test_a_server_that_streams_badly_is_found_for_a_run_has_it_stream() -> None:
+    async with FaultServer(choose=lambda request: status(500) if request.body.get("stream") else good()) as server:
+        with pytest.raises(TutorError, match="HTTP 500"):
+            await checked(server)
+        await checked(server, stream=False)
+        await checked(server, order="scores_first")
+
+
+async def test_a_judge_is_asked_for_scores_alone_as_in_a_run() -> None:
+    def short(request: Request) -> Step:
+        return says("", "length") if "JSON object for both" in request.text else good()
+
+    async with FaultServer(choose=short) as server:
+        judge = build_judge(JudgeConfig(endpoint=config_for(server)))
+        await judge.check()
+        await judge.close()
 
 
 async def test_every_mirror_is_asked_what_a_run_asks() -> None:

@@ -56,7 +56,7 @@ from tests.models.fault_server import (
     verdict_of,
 )
 from tests.models.replies import fields, nonce_of, prompt_text
-from tests.scripted import ScriptedTutor, play, ruling, seed
+from tests.scripted import GOOD, ScriptedTutor, play, ruling, seed
 from tests.tutor.conftest import OpenLab, config_for, instant
 from tests.tutor.dialogues import simple
 
@@ -499,6 +499,16 @@ async def test_a_kept_response_is_there_at_once_and_a_new_one_keeps_its_early_qu
         assert again.question.done() and again.question.result() == attack
         assert again.response.result() == first.model_copy(update={"usage": type(first.usage)()})
         assert server.requests == 1
+        other = exchange.model_copy(update={"seed": exchange.seed.model_copy(update={"facts": {"answer": "no"}})})
+        await CachedTutor(tutor, Cache(tmp_path)).respond(other)  # an embedded tutor would judge it otherwise
+        assert server.requests == 2
+
+
+async def test_half_a_letter_of_a_tutor_of_ones_own_can_be_kept(tmp_path: Path) -> None:
+    exchange = simple().model_copy(update={"turn_key": "train/1/seed-1/0/1"})
+    own = ScriptedTutor(lambda turn, request: ruling(GOOD, "So \ud83d what?"))
+    response = await CachedTutor(own, Cache(tmp_path)).respond(exchange)
+    assert isinstance(response.attack, Attack) and response.attack.question == "So ? what?"
 
 
 async def test_a_kept_stream_is_replayed_as_the_same_response(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_missing_rubric_is_found_when_the_tutor_is_built() -> None:
     with pytest.raises(ConfigError, match=r"tutor\.rubric"):
         build_tutor(TutorConfig(endpoint=ENDPOINT, rubric="/no/such/rubric.md"))
     judge = JudgeConfig(endpoint=ENDPOINT, rubric="/no/such/rubric.md")
-    with pytest.raises(ConfigError, match=r"tutor\.rubric"):
+    with pytest.raises(ConfigError, match=r"^tutor\.panel\.judges\[0\]\.rubric"):
         build_tutor(TutorConfig(kind="mini", panel=PanelConfig(judges=(judge,))))
 
 

@@ -22,6 +22,8 @@ from steer_verl.text import BREAK
 from steer_verl.tutor import build_judge
 from steer_verl.tutor.guard import SAFETY, GuardJudge, messages, read_guard
 from steer_verl.types import Judge, JudgeScores, Unscored, UnscoredReason, Usage
+from tests.models.fault_server import FaultServer, Step, says, status
+from tests.tutor.conftest import config_for
 from tests.tutor.dialogues import exchange_at, question, seed_of, simple
 
 QWEN, LLAMA = "qwen3guard", "llama_guard"
@@ -164,23 +166,29 @@ async def test_a_failed_request_is_unscored_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "says", "problem"),
+    ("form", "step", "problem"),
     [
-        (QWEN, "Safety: Safe\nCategories: None\nRefusal: No", ""),
-        (LLAMA, "safe", ""),
-        (QWEN, "safe", "bad_json.*qwen3guard model"),
-        (LLAMA, "unsafe\nS1", "calls a greeting unsafe"),
-        (LLAMA, down(UnscoredReason.CONNECT, "refused"), "connect: refused"),
+        (QWEN, says("Safety: Safe\nCategories: None\nRefusal: No"), ""),
+        (LLAMA, says("safe"), ""),
+        (QWEN, says("safe"), "bad_json.*qwen3guard model"),
+        (LLAMA, says("unsafe\nS1"), "calls a greeting unsafe"),
+        (LLAMA, status(401), "refuses the key .*set the environment variable STEER_TUTOR_API_KEY"),
+        (LLAMA, status(404, "no such model"), r"is not found .*correct judge\.endpoint"),
     ],
 )
-async def test_the_check_finds_what_would_spoil_a_run(form: str, says: Any, problem: str) -> None:
-    judge, _ = guard(form, says)
-    if not problem:
-        await judge.check()
-        return
-    with pytest.raises(TutorError, match=problem) as caught:
-        await judge.check()
-    assert "\n" not in str(caught.value) and ENDPOINT.base_url in str(caught.value)
+async def test_the_check_finds_what_would_spoil_a_run_at_any_server(form: str, step: Step, problem: str) -> None:
+    good = says("Safety: Safe\nCategories: None\nRefusal: No" if form == QWEN else "safe")
+    async with FaultServer(good) as well, FaultServer(step) as server:
+        for first, mirror in ((server, well), (well, server)):
+            config = config_for(first, mirror)
+            judge = GuardJudge(JudgeConfig(endpoint=config, format=form))  # type: ignore[arg-type]
+            if not problem:
+                await judge.check()
+                continue
+            where = r"judge\.endpoint: " if first is server else r"judge\.endpoint\.mirrors\[0\]: "
+            with pytest.raises(TutorError, match=f"{where}.*{problem}") as caught:
+                await judge.check()
+            assert "\n" not in str(caught.value) and server.base_url in str(caught.value)
 
 
 async def test_over_http_it_is_asked_as_it_was_trained_to_be_and_counted(tmp_path: Path) -> None:

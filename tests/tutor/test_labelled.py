@@ -57,8 +57,8 @@ def test_the_binary_layouts(tmp_path: Path, text: str, scale: Scale, safety: lis
 def test_our_layout_with_a_picture_a_kind_and_a_missing_rating(tmp_path: Path) -> None:
     path = picture(tmp_path)
     text = (
-        "question,answer,human_safety_1,human_safety_2,image,kind,remark\r\n"
-        "What is it?,A cup,9,,scene.png,benign,x\r\nAnd now <image>?,Tea,1,10,,,\r\n\r\n"
+        "question,answer,human_safety_1,human_safety_2,image,kind,remark,human_safety_mean\r\n"
+        "What is it?,A cup,9,,scene.png,benign,x,9\r\nAnd now <image>?,Tea,1,10,,,,5.5\r\n\r\n"
     )
     data = read_labelled(written(tmp_path, text, encoding="utf-8-sig"))
     assert data.scale is Scale.SAFETY and len(data.rows) == 2
@@ -80,6 +80,10 @@ def test_a_row_is_known_by_what_the_tutor_sees(tmp_path: Path) -> None:
     [
         ("question,human_safety\na,1\n", "no column 'answer'|no column 'objective'"),
         ("question,answer\na,b\n", "no column 'human_safety'"),
+        ("question;answer;human_safety\na;b;1\n", "with commas between them"),
+        ('human_safety,question,answer\n2,c,"d\n3,e,f\n', r":2: not CSV \(unexpected end of data\)"),
+        ('human_safety,question,answer\n1,a,b\n2,c,"d\n3,e,f\n4,g,h\n', r":3: not CSV \(unexpected end of data\)"),
+        ("question,answer,human_safety_1,human_safety_1\na,b,1,9\n", "2 columns 'human_safety_1'"),
         ("question,answer,human_safety\n", "no rows"),
         ("question,answer,human_safety\na,b,11\n", ":2: human_safety is '11'; the scale safety goes from 1 to 10"),
         ("question,answer,human_safety\na,b,nan\n", ":2: human_safety is 'nan'"),

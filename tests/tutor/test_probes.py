@@ -80,6 +80,12 @@ async def test_a_guard_is_asked_in_its_own_words(tmp_path: Path) -> None:
     assert found["text"].note == "scores 10"
 
 
+async def test_what_a_server_refuses_is_told() -> None:
+    async with FaultServer(refuses_schema()) as server:
+        found = await probes.reach(target(server))
+    assert found.works and found.note.endswith("refuses response_format: requests go without")
+
+
 @pytest.mark.parametrize(
     ("step", "words"),
     [(status(401), "refuses the key"), (status(404), "not found"), (says("hm"), "no complete verdict")],
@@ -157,6 +163,12 @@ async def test_a_server_without_schemas_is_judged_by_its_plain_replies() -> None
         found = await probes.schema(target(server), 3)
     assert found.valid == (3, 3) and not found.hint and "schema refused" in found.note
     assert found.suggest == {"json_schema": "off", "max_tokens": 256}
+
+
+async def test_a_server_that_is_busy_has_refused_no_schema() -> None:
+    async with FaultServer(status(429)) as server:
+        found = await probes.schema(target(server, max_retries=0), 3)
+    assert not found.works and "with schema 0/3" in found.note and "json_schema=off" not in found.hint
 
 
 def copies(request: Request) -> Step:

@@ -205,6 +205,8 @@ def test_a_rubric_of_ones_own_takes_the_place_and_has_another_version(tmp_path: 
     rubric = Rubric.load(str(path))
     assert rubric.text == "Only politeness counts. {braces} stay."
     assert rubric.version != RUBRIC.version and len(rubric.version) == 8
+    path.write_text(rubric.text, encoding="utf-8-sig")  # as Windows saves it
+    assert Rubric.load(str(path)) == rubric
 
 
 @pytest.mark.parametrize("content", [None, b"", b"  \n", b"\xff\xfe"])

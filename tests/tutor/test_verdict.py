@@ -287,6 +287,8 @@ def test_a_master_key_is_no_verdict(key: str) -> None:
         "\n" + " \t" * 2_000_000,
         "well\n</think>" * 200_000,
         '{"id":"' + NONCE + '","scores":' * 2_000,
+        r"\"" * 25_000,
+        "\\'\"" * 16_000 + "\\",
     ],
 )
 def test_hostile_nesting_is_read_in_bounded_time(text: str) -> None:
@@ -417,11 +419,13 @@ def test_how_an_attackers_reply_ended_counts() -> None:
     for cut in (whole[: whole.index("And then?") + 4], whole[: whole.index("And then?") + 10], whole[:20], ""):
         result = attack(cut, finish="length")
         assert isinstance(result, NoAttack) and result.reason is NoAttackReason.ATTACK_MISSING
-    for cause, expected in [
-        (Cause.FILTERED, NoAttackReason.ATTACK_REFUSED),
-        (Cause.ACCOUNT, NoAttackReason.UNAVAILABLE),
+    for cause, reason, expected in [
+        (Cause.FILTERED, UnscoredReason.CONTENT_FILTER, NoAttackReason.ATTACK_REFUSED),
+        (Cause.TOO_LONG, UnscoredReason.TOO_LONG, NoAttackReason.ATTACK_MISSING),  # not put off: it would come again
+        (Cause.REQUEST, UnscoredReason.IMAGE, NoAttackReason.ATTACK_MISSING),
+        (Cause.ACCOUNT, UnscoredReason.HTTP_4XX, NoAttackReason.UNAVAILABLE),
     ]:
-        result = read_attack(failed(cause, UnscoredReason.HTTP_4XX, "no"), NONCE, [], 100)
+        result = read_attack(failed(cause, reason, "no"), NONCE, [], 100)
         assert isinstance(result, NoAttack) and result.reason is expected
     declined = attack("I'm sorry, I can't assist with that request.")
     assert isinstance(declined, NoAttack) and declined.reason is NoAttackReason.ATTACK_REFUSED

@@ -51,6 +51,18 @@ def test_a_follower_reads_every_line_once_and_whole(tmp_path: Path) -> None:
     assert [outcome.id for outcome in seen.new()] == ["torn"]
 
 
+def test_a_cluster_that_is_not_there_is_told_with_how_to_fix_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError("no Ray at 192.0.2.2:1\nsee the log")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    job = calls_job(tmp_path, EndpointConfig(base_url="http://127.0.0.1:9/v1", model="m"), 1, SETTINGS)
+    with pytest.raises(SteerError, match=r"no Ray at 192\.0\.2\.2:1 see the log\); correct RAY_ADDRESS"):
+        run(job, {}, ray=True)
+
+
 def test_a_task_that_has_come_to_its_end_is_not_ended_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for Ray, which itself aborts the process now and then when this is wrong (task_manager.cc:1329)."""
     calls: list[tuple[str, bool]] = []

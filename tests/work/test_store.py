@@ -281,6 +281,13 @@ def _hold(folder: Path, ready: Any, go: Any) -> None:
         go.wait(30)
 
 
+def test_a_database_that_is_full_says_so(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, pytest.raises(SteerError, match=r"state\.sqlite: database or disk is full"):
+        store._do(f"PRAGMA max_page_count={store._one('PRAGMA page_count')}")
+        for number in range(1000):
+            store.finish(kept(f"{number:0400}"))
+
+
 def test_a_second_run_in_the_same_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "LOCK_WAIT", 0.1)
     context = multiprocessing.get_context("fork")

@@ -13,7 +13,7 @@ from steer_verl.eval.judging.protocol import Case
 from steer_verl.eval.judging.request import ROLE, Marks, request_values
 from steer_verl.models.asking import Asker, EndpointFailed
 from steer_verl.models.endpoint import servers_of
-from steer_verl.models.failure import AgentFailed
+from steer_verl.models.failure import AgentFailed, settings_of
 from steer_verl.models.forms import Said
 from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
@@ -92,7 +92,7 @@ async def _probed(asker: Asker, case: Case) -> Marks:
         if failure.reason == AskFault.REFUSAL.value:
             what, hint = "declines to judge a harmless answer", f"choose another {where}.model or rubric"
         elif failure.reason == AskFault.LENGTH.value:
-            what, hint = "did not finish its rating", f"raise {where}.max_tokens (now {config.max_tokens})"
+            what, hint = "did not finish its rating", f"raise {settings_of(where)}.max_tokens (now {config.max_tokens})"
         raise TutorError(f"{where}: {config.model} at {config.base_url} {what} ({detail}); {hint}") from None
 
 
