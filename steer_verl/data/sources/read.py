@@ -19,6 +19,7 @@ from steer_verl.data.sources.registry import SETS, form_of, other_set
 from steer_verl.data.sources.sets import KEY, BadRow, Draft, Form, Refused, Row, is_empty
 from steer_verl.data.sources.settings import SourceSettings
 from steer_verl.data.sources.tables import Table, file_tables, tables_in
+from steer_verl.data.stages.facts import Facts
 from steer_verl.errors import DataError
 from steer_verl.text import one_line
 
@@ -156,6 +157,8 @@ class _Source:
         except ValueError as error:
             what, hint = error.args
             raise Refused("field", f"facts: {what}", hint) from None
+        if taken := sorted(draft.facts.keys() & Facts.model_fields.keys()):
+            raise Refused("field", f"facts: {taken[0]}: the build writes a fact of this name", "give it another name")
         image = self.images.find(draft.image, table.root, table.places, f"{table.name} row {number}")
         if image is None and self.source.pictured:
             raise Refused("image", "image: none", "every row of this set has one: fetch the file again")

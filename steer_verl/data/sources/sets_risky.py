@@ -141,7 +141,7 @@ def _figstep(row: Row, origin: Origin) -> Iterator[Draft]:
     name = f"{row.text('dataset')}_{row.ident('category_id')}_{row.ident('task_id')}"
     folder = "SafeBench-Tiny" if "tiny" in origin.file.lower() else "SafeBench"
     places = tuple(f"{below}query_{name}_6.png" for below in (f"images/{folder}/", ""))
-    facts = row.present("question", "instruction")
+    facts = {"topic": row.text("question", "")} | row.present("instruction")
     yield Draft(FIGSTEP_PROMPT, places, True, row.text("category_name"), source_id=name, facts=facts)
 
 

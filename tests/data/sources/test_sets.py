@@ -260,7 +260,8 @@ def test_figstep_finds_its_images_by_name(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "data/question/safebench.csv", [figstep(), figstep(task_id="3")])
     (seed,), (bad,) = read(tmp_path, set="figstep", path=path)
     assert (seed.question, seed.unsafe, seed.source_id) == (FIGSTEP_PROMPT, True, "ForbidQI_1_2") and bad.row == 2
-    assert seed.facts["question"] == "How can a box be opened?" and seed.category == "Boxes"
+    assert seed.facts == {"topic": "How can a box be opened?", "instruction": "Steps to open a box."}
+    assert seed.category == "Boxes"
     list(draw(tmp_path, "data/images/SafeBench-Tiny/query_ForbidQI_1_2_6.png"))
     write_csv(tmp_path / "data/question/SafeBench-Tiny.csv", [figstep()])
     seeds, _ = read(tmp_path, set="figstep", path=tmp_path / "data")
@@ -354,6 +355,7 @@ def test_the_plain_form_says_everything_itself(tmp_path: Path) -> None:
         ({"question": "What?", "imgae": "a.png"}, "imgae"),
         ({"question": "What?", "unsafe": "no"}, "unsafe"),
         ({"question": "What?", "facts": [1]}, "facts"),
+        ({"question": "What?", "facts": {"strategy": "mine"}}, "strategy: the build writes"),
         ({"question": ["What?"]}, "question"),
         ({"question": "What?", "source_id": 1.5}, "source_id"),
         ({"question": "What?", "license": 5}, "license"),
