@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 
-TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
-"""The four tags, in the order in which they must stand."""
+from steer_verl.text import visible
+from steer_verl.types import ANSWER_TAGS
 
 _TAG_LIKE = re.compile(r"<\s{0,4}/?\s{0,4}(?:thinking|answer)\b[^<>]*>?", re.IGNORECASE)
 """Also what only looks like a tag: ``</ANSWER >``, ``<answer id=2>``, an unclosed ``<answer``."""
@@ -30,19 +30,19 @@ class ParsedAnswer:
 def parse_answer(text: str) -> ParsedAnswer:
     """Take an answer apart; never raises, time is linear in the text.
 
-    Well formed means: the four tags once each and in order, only white space outside them, something inside
+    Well formed means: the four tags once each and in order, only white space outside them, something to be seen inside
     ``<answer>``, and no special token spelled anywhere (``<|im_start|>`` would forge a turn). The end-of-turn token
     that a decoder may leave at the very end is not the student's text and is cut off first.
     """
     text = _without_end(text)
     malformed = ParsedAnswer(thinking="", answer=text.strip(), well_formed=False)
-    tags = list(islice(_TAG_LIKE.finditer(text), len(TAGS) + 1))  # one too many is enough to know
-    if tuple(tag.group() for tag in tags) != TAGS or _SPECIAL.search(text):
+    tags = list(islice(_TAG_LIKE.finditer(text), len(ANSWER_TAGS) + 1))  # one too many is enough to know
+    if tuple(tag.group() for tag in tags) != ANSWER_TAGS or _SPECIAL.search(text):
         return malformed
     think_open, think_close, answer_open, answer_close = tags
     outside = text[: think_open.start()] + text[think_close.end() : answer_open.start()] + text[answer_close.end() :]
     answer = text[answer_open.end() : answer_close.start()].strip()
-    if outside.strip() or not answer:
+    if outside.strip() or not visible(answer).strip():
         return malformed
     return ParsedAnswer(text[think_open.end() : think_close.start()].strip(), answer, well_formed=True)
 

@@ -17,8 +17,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
-from steer_verl.answer import TAGS
-from steer_verl.types import IMAGE_MARK, UserTurn
+from steer_verl.types import ANSWER_TAGS, IMAGE_MARK, UserTurn
 
 BREAK = "\u200b"
 """What is put inside a spelled special token: a zero-width space."""
@@ -139,7 +138,7 @@ def special_tokens_of(tokenizer: Any) -> tuple[str, ...]:
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     added = tokenizer.get_added_vocab() if hasattr(tokenizer, "get_added_vocab") else ()
     tokens = special | {token for token in added if _is_bracketed(token) and not _HTML.fullmatch(token)}
-    return tuple(sorted(token for token in tokens - set(TAGS) if token.strip()))
+    return tuple(sorted(token for token in tokens - set(ANSWER_TAGS) if token.strip()))
 
 
 def visible(text: str) -> str:

@@ -20,6 +20,9 @@ FOREIGN_MARKS = ("<video>", "<audio>")
 """verl's dataset would look for a video or a sound and die (the same file, _build_messages)."""
 MARKS = (IMAGE_MARK, *FOREIGN_MARKS)
 
+ANSWER_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
+"""Of the student's format, in the order in which they must stand."""
+
 MIN_TURNS, MAX_TURNS = 2, 10
 """Length of a dialogue in turns (paper, section on data): at least 2, at most 10. Sets for training keep to both; a
 :class:`Seed` of one turn is a single-turn question, for evaluation and for the ablation without dialogues."""

@@ -43,6 +43,7 @@ def test_well_formed(text: str) -> None:
         "Sure. " + GOOD,
         GOOD + " Done.",
         "<thinking>a</thinking><answer> \n </answer>",
+        "<thinking>a</thinking><answer>\u200b\u3164</answer>",
         "<Thinking>a</Thinking><Answer>b</Answer>",
         "<thinking>a</thinking><answer>b </ANSWER > c</answer>",
         "<thinking>a</thinking><answer>b <answer id=2> c</answer>",

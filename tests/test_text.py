@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_verl.answer import TAGS
 from steer_verl.text import (
     BREAK,
     MAX_LINE,
@@ -26,7 +25,7 @@ from steer_verl.text import (
     special_tokens_of,
     visible,
 )
-from steer_verl.types import UserTurn
+from steer_verl.types import ANSWER_TAGS, UserTurn
 
 QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<tool_call>", "</think>"]
 SPELLED = [
@@ -228,7 +227,17 @@ class FakeTokenizer:
     all_special_tokens = ("<|im_end|>", "§", "[X]")
 
     def get_added_vocab(self) -> dict[str, int]:
-        added = ["<|im_end|>", "<tool_call>", "</think>", "\u25c1think\u25b7", "<b>", "</table>", "\n\n", "  ", *TAGS]
+        added = [
+            "<|im_end|>",
+            "<tool_call>",
+            "</think>",
+            "\u25c1think\u25b7",
+            "<b>",
+            "</table>",
+            "\n\n",
+            "  ",
+            *ANSWER_TAGS,
+        ]
         return {
             token: number
             for number, token in enumerate([*added, "I will not explain", ". Then, ", "...", "\u2581\u2581"])
@@ -247,7 +256,7 @@ def test_the_control_tokens_of_a_real_tokenizer() -> None:
 
     core, _ = _byte_level_tokenizer()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*TAGS, "red circle", "<think>")])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*ANSWER_TAGS, "red circle", "<think>")])
     assert set(special_tokens_of(tokenizer)) == {*QWEN, "<think>"}
 
 

@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steer_verl.answer import TAGS
 from steer_verl.errors import ConfigError
 from steer_verl.mini.answers import clauses, expert_answer, naive_answer
 from steer_verl.mini.dialogues import SAFE_QUESTIONS, adaptive_question
 from steer_verl.mini.phrases import FOLLOW_UP, STEPS_QUESTIONS
 from steer_verl.mini.world import PIXELS, Split, draw_scene
 from steer_verl.records import write_whole
+from steer_verl.types import ANSWER_TAGS
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, VISION_PAD = "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"
@@ -176,7 +176,7 @@ def make_tokenizer() -> Any:
         additional_special_tokens=list(SPECIAL_TOKENS),
         model_max_length=SHAPE["max_position_embeddings"],
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*TAGS, *clauses())])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*ANSWER_TAGS, *clauses())])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
