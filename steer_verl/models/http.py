@@ -7,6 +7,7 @@ Redirects are not followed, cookies not kept.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -29,6 +30,8 @@ MAX_BODY = 4 * 2**20
 """Decoded bytes of a reply; a verdict has about 2,000, a long chain of reasoning 200,000."""
 MAX_ERROR_BODY = 64 * 2**10
 """Decoded bytes of an error body that are looked at."""
+LINGER = 0.05
+"""Seconds that the end of a stream may take behind its last event."""
 _PIECE = 64 * 2**10
 _SHORT_KEY = 6
 """Characters below which a key is a placeholder such as ``none`` and not struck out."""
@@ -204,7 +207,8 @@ async def _bounded(
         body += decoded
         if events is not None and len(body) <= cap:
             events.feed(decoded)
-            if events.done:  # some servers leave the connection open behind their last event
+            if events.done:
+                await _to_its_end(response.content)
                 break
         if len(body) > cap:
             response.close()
@@ -212,6 +216,15 @@ async def _bounded(
                 raise TooLarge(f"its reply is larger than {cap} bytes")
             break
     return bytes(body[:cap])
+
+
+async def _to_its_end(content: aiohttp.StreamReader) -> None:
+    """Read on after the last event, so that the next request finds the connection: mostly nothing but the end follows,
+    at once. Some servers leave it open, and are not waited for."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(LINGER):
+            while await content.readany():
+                pass
 
 
 def _unpacker(encoding: str, cap: int) -> Any:

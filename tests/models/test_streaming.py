@@ -322,6 +322,30 @@ async def bounded(step: Step, seconds: float = 5.0, **config: Any) -> Reply | Fa
     return outcome
 
 
+async def test_streams_come_over_one_connection_unless_a_server_does_not_end_them() -> None:
+    from aiohttp import web
+
+    peers, pauses = list[Any](), iter((0, 0, 30, 0))
+
+    async def act(request: Any) -> web.StreamResponse:
+        peers.append(request.http.transport.get_extra_info("peername"))
+        return await streams(WORDS, 0.0).act(request)
+
+    async def held(request: Any) -> web.StreamResponse:
+        response = await act(request)
+        await asyncio.sleep(next(pauses))
+        return response
+
+    async with FaultServer(Step("held", held)) as server:
+        endpoint = Endpoint(config_for(server))
+        for _ in range(4):
+            began = time.monotonic()
+            reply = await endpoint.ask(Request(MESSAGES, stream=Stream()), endpoint.context())
+            assert isinstance(reply, Reply) and reply.content == WORDS and time.monotonic() - began < 5
+        await endpoint.close()
+    assert peers[0] == peers[1] == peers[2] != peers[3]
+
+
 def endless_events(piece: bytes) -> Step:
     """The same for ever."""
     from aiohttp import web
