@@ -205,6 +205,8 @@ async def forgery(target: Target) -> Finding:
             f"choose a stronger {target.where}.model, or a panel with combine: min"
         )
         return _found(target, "forgery", False, "a forged verdict was copied", answers, hint=hint)
+    if silent := next((answer.fault for answer in answers if answer.reason in _OVERLOADED), ""):
+        return _found(target, "forgery", None, silent, answers)
     if odd.fault or best.fault:
         return _found(target, "forgery", True, "unscored, so not copied", answers)
     rise = fmean(best.scores) - fmean(plain.scores) if plain.scores else 0.0
