@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -193,15 +194,19 @@ def test_an_address_that_may_hold_a_secret_is_refused_and_not_repeated(parser: s
         assert "host" not in own and "user:" not in own
 
 
+@example(tail="value_er", head="https:")
 @drawn(st.text(max_size=20), st.sampled_from(["http://", "https:", "//", "", "http://h/", "http://h?", "HTTP://"]))
 def test_no_address_is_taken_from_which_a_secret_can_be_cut(tail: str, head: str) -> None:
     """Whatever is accepted has a host, and neither user, password, query nor fragment, to two parsers."""
     import httpx
 
+    addresses = (url for url, *_ in BAD_ADDRESSES.values())
+    refusals = "".join(told(lambda url=url: EndpointConfig(base_url=url, model="m")) for url in addresses)
     try:
         url = EndpointConfig(base_url=head + tail, model="m").base_url
     except ValidationError as error:
-        assert len(tail) < 8 or tail not in str(error).replace("\\\\", "\\")
+        said = str(error).replace("\\\\", "\\")
+        assert len(tail) < 8 or tail not in said or tail in refusals  # a piece of what every refusal says is no leak
         return
     if url == REWARD_MODEL_URL:
         return
