@@ -20,6 +20,9 @@ LOG = Path("logs", "grpo.log")
 VALIDATION = "val"
 """Begins every name of a validation's figures (trainer/ppo/v1/trainer_base.py:1369)."""
 
+OF_LOST = {"critic/score/mean": 0.0, "response_length/mean": 1.0}
+"""Means of verl's that count lost dialogues too -> what each counts as there: no reward, and one end token."""
+
 MOST = 1e100
 """A figure beyond it is an overflow like infinity, and is not drawn."""
 
@@ -36,8 +39,9 @@ class Training:
     """Figures by verl's own names, in the order of ``step``, which each has."""
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        """``(step, value)`` wherever a number was logged that can be drawn."""
-        return [(step["step"], step[name]) for step in self.steps if abs(step.get(name, math.nan)) < MOST]
+        """``(step, value)`` wherever a number was logged that can be drawn; lost dialogues are taken out of means."""
+        found = ((step["step"], _without_lost(step, name)) for step in self.steps)
+        return [(step, value) for step, value in found if abs(value) < MOST]
 
 
 def read_training(path: Path) -> Training:
@@ -63,6 +67,14 @@ def read_training(path: Path) -> Training:
     if not steps:
         raise DataError(f"{file}: no line tells of a step; keep 'console' or 'file' in trainer.logger and log again")
     return Training(path.resolve().name if path.is_dir() else path.stem, tuple(steps))
+
+
+def _without_lost(step: Step, name: str) -> float:
+    """The figure of the dialogues that are not lost; not a number where there is none."""
+    value, lost = step.get(name, math.nan), step.get("steer/lost_share", 0.0)
+    if name not in OF_LOST or not lost:
+        return value
+    return (value - lost * OF_LOST[name]) / (1 - lost) if lost < 1 else math.nan
 
 
 def parse_step(line: str) -> Step | None:

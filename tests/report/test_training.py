@@ -83,6 +83,16 @@ def test_what_a_killed_training_logged_after_its_checkpoint_is_dropped(tmp_path:
     assert read_training(log).curve("a") == [(2, 20)], "begun anew"
 
 
+def test_a_lost_dialogue_has_no_reward_and_no_length(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    figures = "critic/score/mean:{} - response_length/mean:{} - steer/lost_share:{}"
+    of_all = [(2.0, 100, 0.0), (1.5, 75.25, 0.25), (0.0, 1, 1.0)]  # verl's means count it as 0 and as one token
+    log.write_text("".join(f"step:{n} - {figures.format(*values)}\n" for n, values in enumerate(of_all)))
+    training = read_training(log)
+    assert training.curve("critic/score/mean") == [(0, 2.0), (1, 2.0)], "nobody is left of the last step"
+    assert training.curve("response_length/mean") == [(0, 100), (1, 100)]
+
+
 def test_a_folder_has_a_name_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "demo" / "logs").mkdir(parents=True)
     (tmp_path / "demo" / "logs" / "grpo.log").write_text("step:1 - a:1\n")
