@@ -294,8 +294,5 @@ def _table(header: Sequence[str], rows: Iterator[tuple[str, Any]] | Sequence[tup
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
