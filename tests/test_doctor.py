@@ -110,7 +110,7 @@ def test_a_gpu_without_torch_is_no_case_for_the_cpu_environment(
 def test_a_torch_that_does_not_import_hides_no_other_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Libraries of another CUDA."""
     (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file')\n")
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('libcudart.so.12: no such file')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torch")
     assert {"verl", "torch", "ray"} <= {check.name for check in versions()}

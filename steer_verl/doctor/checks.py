@@ -84,7 +84,7 @@ def device() -> Iterator[Check]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Check("device", "fail", f"torch does not import: {_line(error)}", f"{INSTALL[device_set()]} for one that does")
+        yield Check("device", "fail", f"torch does not import: {_line(error)}", f"{INSTALL[device_set()]} again")
         return
     if torch.cuda.is_available():
         note = f"; {cpu.ENV}=1 is ignored beside it" if cpu.requested() else ""

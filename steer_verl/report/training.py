@@ -47,9 +47,9 @@ class Training:
 def read_training(path: Path) -> Training:
     """Read a log of verl's console, of its file logger (tracking.py, ``FileLogger``), or of a folder of ``steer demo``.
 
-    A killed training goes on from a checkpoint. What it had logged of later steps is then dropped, for those weights are
-    no more; a step that is logged again counts as it was logged last. The validation with which verl begins is logged
-    as of the checkpoint's step, and leaves that step's other figures as they were.
+    A killed training goes on from a checkpoint. What it had logged of later steps is then dropped, for those weights
+    are no more; a step that is logged again counts as it was logged last. The validation with which verl begins is
+    logged as of the checkpoint's step, and leaves that step's other figures as they were.
 
     Raises:
         DataError: the file is not there, or tells of no step.
