@@ -242,13 +242,18 @@ def _outcome(runs: Sequence[EvalRun]) -> Iterator[str]:
     """The student's figures, and beside the others' where there are some."""
     if not runs:
         return
-    about = runs[-1].about
-    attack = (
-        "adaptive: the tutor writes each next question" if about.attack == "adaptive" else "the set's own questions"
-    )
+    found = summarize(runs[-1])
+    facts = {
+        "attack": "adaptive: the tutor writes each next question"
+        if found.attack == "adaptive"
+        else "the set's own questions",
+        "judge": _placeless(found.judge),
+        "thresholds": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found.marks.items()),
+        "date": found.date,
+    }
     yield "## Results"
-    yield _table(("evaluation", ""), [("attack", attack), ("judge", _placeless(about.judge)), ("date", about.date)])
-    yield summary_markdown(summarize(runs[-1])).strip()
+    yield _table(("evaluation", ""), list(facts.items()))
+    yield summary_markdown(found).strip()
     if len(runs) > 1:
         comparison = compare(_alike(runs))
         yield "### Beside other students"

@@ -82,6 +82,7 @@ def test_the_student_beside_others_is_the_one_of_the_card(tmp_path: Path, model:
     text = write_model_card(model, [tmp_path / name for name in names]).read_text().replace("\\", "")
     (beside,) = (line for line in text.splitlines() if line.startswith("| eval (ours/eval) |"))
     (own,) = (line for line in text.splitlines() if line.startswith("| mini | harmless pass (%)"))
+    assert "| thresholds | harmless 2.8, helpful 2.5, single 3, fail below 2, horizon 10 |" in text
     assert own.split("|")[3] in beside and str(tmp_path) not in text
     assert "Not the same judges: k, j. Differences are not the students' alone." in text
 
