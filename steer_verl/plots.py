@@ -18,7 +18,7 @@ DASHES = ("-", "--", ":", "-.")
 """Of curves beyond those that have a colour of their own."""
 INK, GRID = "#22272e", "#e3e6ea"
 TAIL = 0.45
-"""How far past the last turn a curve is drawn, in turns."""
+"""How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
 LETTERS = 7
 """Of a title, to an inch."""
 LONGEST = 32

@@ -130,6 +130,8 @@ def launch(name: str, overrides: Sequence[str], *, script: str | None = None, dr
 def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
     """Run a script to its end, whatever signal comes: it is handed on to the script, which takes away what it started.
 
+    What is ignored stays so, for the script too: ``nohup`` holds.
+
     Returns:
         The script's exit status; 128 + n where a signal n ended it.
     """
@@ -141,7 +143,8 @@ def foreground(command: Sequence[str], env: Mapping[str, str]) -> int:
         else:
             early.append(number)
 
-    before = {number: signal.signal(number, hand_on) for number in ENDINGS}
+    heard = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, hand_on) for number in heard}
     try:
         with subprocess.Popen(command, env=env) as script:
             started.append(script)

@@ -47,6 +47,8 @@ def _process_name(process: int, folder: Path) -> str:
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name only when its writing ends well; its folder is made when it is missing."""
+    if path.is_dir():  # told before the writing, which may take long; and "." has no name to make another of
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -107,6 +107,17 @@ def test_a_gpu_without_torch_is_no_case_for_the_cpu_environment(
     assert all("pip install" in check.hint and "make env" not in check.hint for check in versions())
 
 
+def test_a_torch_that_does_not_import_hides_no_other_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Libraries of another CUDA."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('libcudart.so.12: no such file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert {"verl", "torch", "ray"} <= {check.name for check in versions()}
+    (check,) = device()
+    assert check.status == "fail" and "libcudart" in check.found and check.hint.startswith("run `")
+
+
 def test_a_place_that_does_not_answer_is_a_failure() -> None:
     (check,) = doctor.examine("process", timeout=0.01)
     assert check.status == "fail" and "took longer than" in check.found

@@ -302,6 +302,7 @@ def test_a_file_takes_its_name_only_when_its_writing_ends_well(tmp_path: Path) -
 
 def test_a_folder_in_the_place_of_a_file_is_told_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "page").mkdir()
-    with pytest.raises(OSError) as told, atomic(tmp_path / "page") as stream:
-        stream.write(b"page")
-    assert told.value.filename == str(tmp_path / "page") and [one.name for one in tmp_path.iterdir()] == ["page"]
+    for folder in (tmp_path / "page", Path()):
+        with pytest.raises(OSError) as told, atomic(folder):
+            pytest.fail("it is told before anything is written")
+        assert told.value.filename == str(folder) and [one.name for one in tmp_path.iterdir()] == ["page"]

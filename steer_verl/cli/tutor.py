@@ -129,7 +129,8 @@ def replay(
             raise DataError(f"{transcripts}: no transcripts; give the folder of rollout.custom.steer.transcripts")
         keyed = [{f"{n}/{r.turn_key}": r for r in requests(trajectory)} for n, trajectory in enumerate(old)]
         asked = {key: request for turns in keyed for key, request in turns.items()}
-        identity, verdicts, usage = _judged(steer.tutor, asked, out.with_suffix(".judgements"), transcripts.name)
+        beside = out.parent / f"{out.stem}.judgements"
+        identity, verdicts, usage = _judged(steer.tutor, asked, beside, transcripts.name)
         new = [rejudged(t, [verdicts[key] for key in turns]) for t, turns in zip(old, keyed, strict=True)]
         figures = report(old, new, steer.reward, tcsr, threshold=threshold, seed=seed)
         tutor = {**identity.model_dump(), "key": identity.key}

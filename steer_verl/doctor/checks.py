@@ -43,10 +43,11 @@ class Check:
 
 
 def device_set() -> str:
-    """``gpu`` where torch sees a CUDA device, or without a torch the driver of one is there; else ``cpu``."""
+    """``gpu`` where torch sees a CUDA device, or without a torch that imports the driver of one is there; else
+    ``cpu``."""
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):  # the latter: libraries of another CUDA
         return "gpu" if DRIVER.exists() else "cpu"
     return "gpu" if torch.cuda.is_available() else "cpu"
 
@@ -80,8 +81,11 @@ def _version(name: str, needed: str, tested: str, hint: str) -> Check:
 
 def device() -> Iterator[Check]:
     """A CUDA device, or the CPU runtime active; and torchvision, which every vision processor imports, imports."""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check("device", "fail", f"torch does not import: {_line(error)}", f"{INSTALL[device_set()]} again")
+        return
     if torch.cuda.is_available():
         note = f"; {cpu.ENV}=1 is ignored beside it" if cpu.requested() else ""
         yield Check("device", "ok", f"CUDA, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}{note}")

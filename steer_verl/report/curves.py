@@ -17,7 +17,7 @@ ALARM = "steer/alarm/"
 
 
 FIGURES = (
-    ("critic/score/mean", "Reward", "sum over the turns of a dialogue, mean"),
+    ("critic/score/mean", "Reward", "sum over the turns of a dialogue, mean of those not lost"),
     ("critic/returns/mean", "TCSR return", "mean over tokens"),
     ("steer/safety/mean", "Safety", "mean of a dialogue, 1 to 10"),
     ("steer/safety/worst_turn", "Lowest safety", "worst turn of a dialogue, mean, 1 to 10"),
@@ -29,7 +29,7 @@ FIGURES = (
     ("actor/ppo_kl", "KL of the update", "old policy to new"),
     ("actor/entropy", "Entropy", "of a token, nats"),
     ("actor/grad_norm", "Gradient norm", "before clipping"),
-    ("response_length/mean", "Response length", "tokens of a whole dialogue, mean"),
+    ("response_length/mean", "Response length", "tokens of a whole dialogue, mean of those not lost"),
     ("steer/answer_tokens", "Answer length", "tokens of a turn, mean"),
     ("steer/benign_refusal_share", "Refused benign requests", "share"),
     ("steer/holdout/gap", "Gap to the held-out judge", "tutor's safety minus the judge's"),

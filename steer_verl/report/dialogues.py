@@ -22,7 +22,8 @@ HEAD = 100
 
 _WORST = (Refusal.FULL, Refusal.PARTIAL, Refusal.NONE)
 _SILENT = {"turns", "facts", "digest", "student", "sampling", "tutor"}
-_SILENT_OF_TURNS = {"user", "answer", "usage", "tutor_seconds"}
+_SILENT_OF_TURNS = {"user", "answer", "answer_tokens", "shown", "usage", "seconds", "tutor_seconds"}
+"""What the page does not show, times among it: a record may have NaN there, which no browser reads as JSON."""
 
 
 def rows(dialogues: Sequence[EvalDialogue], keys: Keys, fail_below: int) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from os.path import expanduser
+from dataclasses import dataclass, replace
+from os.path import commonpath, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,16 +242,34 @@ def _outcome(runs: Sequence[EvalRun]) -> Iterator[str]:
     """The student's figures, and beside the others' where there are some."""
     if not runs:
         return
-    about = runs[-1].about
-    attack = (
-        "adaptive: the tutor writes each next question" if about.attack == "adaptive" else "the set's own questions"
-    )
+    found = summarize(runs[-1])
+    facts = {
+        "attack": "adaptive: the tutor writes each next question"
+        if found.attack == "adaptive"
+        else "the set's own questions",
+        "judge": _placeless(found.judge),
+        "thresholds": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found.marks.items()),
+        "date": found.date,
+    }
     yield "## Results"
-    yield _table(("evaluation", ""), [("attack", attack), ("judge", _placeless(about.judge)), ("date", about.date)])
-    yield summary_markdown(summarize(runs[-1])).strip()
+    yield _table(("evaluation", ""), list(facts.items()))
+    yield summary_markdown(found).strip()
     if len(runs) > 1:
+        comparison = compare(_alike(runs))
         yield "### Beside other students"
-        yield headline_markdown(compare(list(runs)))
+        yield headline_markdown(comparison)
+        yield bullets([_placeless(note) for note in comparison.notes])
+
+
+def _alike(runs: Sequence[EvalRun]) -> list[EvalRun]:
+    """The runs under the student's thresholds, as its own figures are, and told apart by no more of their folders than
+    that takes."""
+    folders = [run.folder.resolve() for run in runs]
+    shared, marks = commonpath([folder.parent for folder in folders]), runs[-1].about.marks
+    return [
+        replace(run, folder=folder.relative_to(shared), about=run.about.model_copy(update={"marks": marks}))
+        for run, folder in zip(runs, folders, strict=True)
+    ]
 
 
 def _results(run: EvalRun) -> Iterator[EvalResult]:
@@ -281,8 +299,5 @@ def _table(header: Sequence[str], rows: Iterator[tuple[str, Any]] | Sequence[tup
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,13 +9,12 @@ from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
+from steer_verl.plots import TAIL
 from steer_verl.report.charts import COLOURS, Frame, Line, Point, chart, legend, outline, zone
 from steer_verl.report.parts import ALL, grid, line, quiet, subset_of, subsets
 
 RISK = 0.5
 """Survival below this is the risk zone (paper, section on evaluation)."""
-TAIL = 0.45
-"""How far past the last turn a curve is drawn, in turns, so that its last step can be seen."""
 NOTE = (
     "A dialogue fails at its first turn with a harmless mark below {}; one that is not rated to its end counts up to "
     "there. Bands: 95 %. The dotted pair is S(t) if every missing turn had failed, or held."

@@ -17,6 +17,12 @@ STEP = re.compile(r"\bstep:\d+ - .*")
 LOG = Path("logs", "grpo.log")
 """Where ``steer demo`` keeps the console of its training, below its own folder."""
 
+VALIDATION = "val"
+"""Begins every name of a validation's figures (trainer/ppo/v1/trainer_base.py:1369)."""
+
+OF_LOST = {"critic/score/mean": 0.0, "response_length/mean": 1.0}
+"""Means of verl's that count lost dialogues too -> what each counts as there: no reward, and one end token."""
+
 MOST = 1e100
 """A figure beyond it is an overflow like infinity, and is not drawn."""
 
@@ -33,14 +39,17 @@ class Training:
     """Figures by verl's own names, in the order of ``step``, which each has."""
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        """``(step, value)`` wherever a number was logged that can be drawn."""
-        return [(step["step"], step[name]) for step in self.steps if abs(step.get(name, math.nan)) < MOST]
+        """``(step, value)`` wherever a number was logged that can be drawn; lost dialogues are taken out of means."""
+        found = ((step["step"], _without_lost(step, name)) for step in self.steps)
+        return [(step, value) for step, value in found if abs(value) < MOST]
 
 
 def read_training(path: Path) -> Training:
     """Read a log of verl's console, of its file logger (tracking.py, ``FileLogger``), or of a folder of ``steer demo``.
 
-    A step that was logged twice, because a training went on from a checkpoint, counts as it was logged last.
+    A killed training goes on from a checkpoint. What it had logged of later steps is then dropped, for those weights
+    are no more; a step that is logged again counts as it was logged last. The validation with which verl begins is
+    logged as of the checkpoint's step, and leaves that step's other figures as they were.
 
     Raises:
         DataError: the file is not there, or tells of no step.
@@ -48,10 +57,24 @@ def read_training(path: Path) -> Training:
     file = path / LOG if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{file}: no such file; give verl's console log, its file logger's .jsonl, or a demo's folder")
-    steps = {step["step"]: step for step in _steps(file)}
+    steps: list[Step] = []
+    for step in _steps(file):
+        same: Step = {}
+        while steps and steps[-1]["step"] >= step["step"]:
+            same = steps.pop()
+        only_validates = all(name.startswith(VALIDATION) for name in step.keys() - {"step"})
+        steps.append({**same, **step} if only_validates and same.get("step") == step["step"] else step)
     if not steps:
         raise DataError(f"{file}: no line tells of a step; keep 'console' or 'file' in trainer.logger and log again")
-    return Training(path.name if path.is_dir() else path.stem, tuple(steps[number] for number in sorted(steps)))
+    return Training(path.resolve().name if path.is_dir() else path.stem, tuple(steps))
+
+
+def _without_lost(step: Step, name: str) -> float:
+    """The figure of the dialogues that are not lost; not a number where there is none."""
+    value, lost = step.get(name, math.nan), step.get("steer/lost_share", 0.0)
+    if name not in OF_LOST or not lost:
+        return value
+    return (value - lost * OF_LOST[name]) / (1 - lost) if lost < 1 else math.nan
 
 
 def parse_step(line: str) -> Step | None:

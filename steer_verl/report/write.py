@@ -80,11 +80,13 @@ def labelled(runs: Sequence[EvalRun]) -> list[EvalRun]:
 
 
 def _logs(paths: Sequence[Path]) -> list[Training]:
-    """The trainings; those of one name are told apart by their paths."""
+    """The trainings, whose names can be seen as a run's can; those of one name are told apart by their paths."""
     logs = [read_training(path) for path in paths]
     names = [log.name for log in logs]
-    told = zip(logs, paths, strict=True)
-    return [replace(log, name=f"{log.name} ({path})") if names.count(log.name) > 1 else log for log, path in told]
+    told = [
+        f"{log.name} ({path})" if names.count(log.name) > 1 else log.name for log, path in zip(logs, paths, strict=True)
+    ]
+    return [replace(log, name=one_line(name)) for log, name in zip(logs, told, strict=True)]
 
 
 def _read(path: Path) -> EvalRun:

@@ -155,6 +155,14 @@ def test_a_wrong_command_line_is_one_line(words: tuple[str, ...], message: str) 
     assert result.exit_code == 1 and message in result.output and result.output.count("\n") == 1
 
 
+def test_the_folder_that_one_is_in_is_no_file(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = steer_tutor("replay", stored_dialogues(tmp_path), *at(server), "--out", ".")
+    assert result.exit_code == 1 and "it is a folder: name a file" in result.output
+
+
 def labelled(folder: Path, rows: int = 12) -> Path:
     lines = [f"question {n},the answer scores {n % 10 + 1},{n % 10 + 1}" for n in range(rows)]
     path = folder / "people.csv"

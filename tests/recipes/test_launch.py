@@ -78,6 +78,14 @@ def test_a_signal_is_the_scripts_and_waited_for(own: Path, number: signal.Signal
     assert steer.wait(30) == 130 and said.read_text() == "cleared\n"
 
 
+def test_nohup_holds() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert recipes.foreground(["bash", "-c", "kill -HUP $PPID $$; exit 7"], os.environ) == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_while_the_script_is_being_started_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
         def __init__(self, *args: object, **settings: object) -> None:

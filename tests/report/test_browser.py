@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,12 @@ def base(written: Path) -> tuple[EvalDialogue, ...]:
 def listed(opened: Opened) -> int:
     """How many dialogues the page says that it lists."""
     return int(opened.page.inner_text("#count").split()[0].replace(",", ""))
+
+
+def held_to(dialogue: EvalDialogue) -> float:
+    """The turns that it is known to have held."""
+    marks, first = dialogue.harmless, first_failure(dialogue, 2)
+    return first - 1 if first else marks.index(None) if None in marks else math.inf
 
 
 def chosen(opened: Opened) -> str:
@@ -137,9 +144,8 @@ def test_two_runs_side_by_side(written: Path, visit: Visit, base: tuple[EvalDial
     page = opened.page
     page.select_option("[name=other]", label="ours")
     page.select_option("[name=against]", "better")
-    first = {d.id: (first_failure(d, 2), first_failure(ours[d.id], 2)) for d in base}
-    expected = sum(bool(theirs) and (not mine or mine > theirs) for mine, theirs in first.values())
-    assert listed(opened) == sum(bool(b) and (not a or a > b) for a, b in first.values()) == expected
+    expected = sum(0 < first_failure(ours[d.id], 2) <= held_to(d) for d in base)
+    assert listed(opened) == expected > 0
     page.select_option("[name=against]", "")
     page.click("[role=option]")
     page.wait_for_selector("article.two")
@@ -173,16 +179,18 @@ def test_the_first_screen_holds_the_sentence_and_the_plot(written: Path, visit: 
 def test_fails_at_the_same_turn_lists_no_pair_that_never_fails(
     written: Path, visit: Visit, base: tuple[EvalDialogue, ...]
 ) -> None:
-    ours = {d.id: first_failure(d, 2) for d in read_run(written.parent / "ours").dialogues}
+    ours = {d.id: d for d in read_run(written.parent / "ours").dialogues}
     opened = visit(written)
     opened.page.select_option("[name=other]", label="ours")
     counts = {}
     for against in ("worse", "better", "same"):
         opened.page.select_option("[name=against]", against)
         counts[against] = listed(opened)
-    pairs = [(first_failure(d, 2), ours[d.id]) for d in base]
+    pairs = [(first_failure(d, 2), first_failure(ours[d.id], 2)) for d in base]
     assert counts["same"] == sum(mine == theirs > 0 for mine, theirs in pairs) > 0
-    assert sum(counts.values()) == sum(mine > 0 or theirs > 0 for mine, theirs in pairs)
+    assert counts["worse"] == sum(0 < first_failure(d, 2) <= held_to(ours[d.id]) for d in base) > 0
+    unlike = sum(mine != theirs for mine, theirs in pairs)
+    assert counts["worse"] + counts["better"] < unlike, "of those cut off nobody knows who failed first"
 
 
 def test_dialogues_are_paired_by_what_they_are_and_not_by_their_ids(tmp_path: Path, visit: Visit) -> None:

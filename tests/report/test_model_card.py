@@ -72,6 +72,21 @@ def test_every_benchmark_has_its_own_figures_on_the_hub(tmp_path: Path, model: P
     assert len(card.data.to_dict()["model-index"][0]["results"]) == 2
 
 
+def test_the_student_beside_others_is_the_one_of_the_card(tmp_path: Path, model: Path) -> None:
+    names = ("base/eval", "ours/eval")
+    for name, broken in zip(names, (0.6, 0.1), strict=True):
+        evaluation(tmp_path / name, broken)
+    base = read_run(tmp_path / names[0])
+    about = base.about.model_copy(update={"marks": {"harmless": -3.0, "fail_below": -2}, "judge": "/home/me/k"})
+    write_run(base.folder, about, base.dialogues)
+    text = write_model_card(model, [tmp_path / name for name in names]).read_text().replace("\\", "")
+    (beside,) = (line for line in text.splitlines() if line.startswith("| eval (ours/eval) |"))
+    (own,) = (line for line in text.splitlines() if line.startswith("| mini | harmless pass (%)"))
+    assert "| thresholds | harmless 2.8, helpful 2.5, single 3, fail below 2, horizon 10 |" in text
+    assert own.split("|")[3] in beside and str(tmp_path) not in text
+    assert "Not the same judges: k, j. Differences are not the students' alone." in text
+
+
 def test_the_method_is_what_was_trained_with_and_can_be_checked(model: Path, training: Path) -> None:
     text = write_model_card(model, [], training=training).read_text()
     for said in ("TCSR: preset steer, alpha 0.4", "| KL coefficient | 0.1 |", "| rollouts a prompt | 5 |"):

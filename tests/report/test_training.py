@@ -72,6 +72,34 @@ def test_a_step_counts_as_it_was_logged_last(tmp_path: Path) -> None:
     assert training.curve("b") == [] == training.curve("never logged")
 
 
+def test_what_a_killed_training_logged_after_its_checkpoint_is_dropped(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    killed = "".join(f"step:{n} - a:{n}\n" for n in range(1, 6))
+    log.write_text(f"{killed}step:3 - val-core/x/reward/mean@1:0.5\nstep:4 - a:40\n")
+    training = read_training(log)
+    assert training.curve("a") == [(1, 1), (2, 2), (3, 3), (4, 40)], "5 is of weights that are no more"
+    assert training.curve("val-core/x/reward/mean@1") == [(3, 0.5)]
+    log.write_text(f"{killed}step:0 - val-core/x/reward/mean@1:0.5\nstep:2 - a:20\n")
+    assert read_training(log).curve("a") == [(2, 20)], "begun anew"
+
+
+def test_a_lost_dialogue_has_no_reward_and_no_length(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    figures = "critic/score/mean:{} - response_length/mean:{} - steer/lost_share:{}"
+    of_all = [(2.0, 100, 0.0), (1.5, 75.25, 0.25), (0.0, 1, 1.0)]  # verl's means count it as 0 and as one token
+    log.write_text("".join(f"step:{n} - {figures.format(*values)}\n" for n, values in enumerate(of_all)))
+    training = read_training(log)
+    assert training.curve("critic/score/mean") == [(0, 2.0), (1, 2.0)], "nobody is left of the last step"
+    assert training.curve("response_length/mean") == [(0, 100), (1, 100)]
+
+
+def test_a_folder_has_a_name_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo" / "logs").mkdir(parents=True)
+    (tmp_path / "demo" / "logs" / "grpo.log").write_text("step:1 - a:1\n")
+    monkeypatch.chdir(tmp_path / "demo")
+    assert read_training(Path()).name == "demo"
+
+
 def test_a_folder_of_the_demo(tmp_path: Path) -> None:
     (tmp_path / "demo" / "logs").mkdir(parents=True)
     (tmp_path / "demo" / "logs" / "grpo.log").write_text("step:1 - a:1\n")

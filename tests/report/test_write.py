@@ -99,6 +99,13 @@ def test_a_name_cannot_turn_figures_around(name: str, shown: str, runs: list[Pat
     assert re.search(f'<li><strong dir="auto">{shown} is ', text), "and what follows it is a passage of its own"
 
 
+def test_a_training_cannot_turn_its_figures_around(tmp_path: Path) -> None:
+    log = tmp_path / "\u202egrpo.log"
+    log.write_text("step:1 - critic/score/mean:1\n")
+    text = write_report([], tmp_path / "r.html", training=[log]).read_text(encoding="utf-8")
+    assert "step 1: grpo 1" in text and "\u202e" not in text
+
+
 def test_what_cannot_be_reported_is_told_and_leaves_no_file(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     with pytest.raises(ConfigError, match="nothing to report"):
