@@ -16,6 +16,7 @@ from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
 
+
 class EndpointJudge:
     """See :class:`~steer_verl.eval.judging.protocol.EvalJudge`.
 
