@@ -27,6 +27,7 @@ from rich.console import Console
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import JudgeSettings
+from steer_verl.eval.images import image_digest
 from steer_verl.eval.judging import build_judge
 from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
 from steer_verl.eval.records import Rating
@@ -214,7 +215,13 @@ def calibrate(
         return CalibrateStep(build_judge(settings, out, processes=processes, cache=cache))
 
     job: Job[Labelled] = Job(
-        CalibrateStep.name, out / "work", make_step, unique.values, settings=work, key=attrgetter("key")
+        CalibrateStep.name,
+        out / "work",
+        make_step,
+        unique.values,
+        settings=work,
+        key=attrgetter("key"),
+        content=lambda row: "".join(map(image_digest, row.images)),  # the key has their paths
     )
     who = {"judge": judge}
     run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, retry=given_up, console=console)

@@ -132,6 +132,9 @@ def test_pictures_of_the_rows_are_shown_and_equal_rows_are_asked_once(tmp_path: 
         done = calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
         assert server.injected["marks"] == 1
         assert "data:image/png" in prompt_text(server.bodies[-1]) and str(tmp_path) not in str(server.bodies)
+        picture(tmp_path / "a.png", (20, 10))
+        calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
+        assert server.injected["marks"] == 2, "another picture under the same path is another row"
     assert vars(done.known) == {"caught": 1, "missed": 0, "cleared": 0, "blamed": 1}
     assert done.as_dict()["spearman"]["value"] is None and "undefined" in done.report()
 
