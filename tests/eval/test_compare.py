@@ -373,6 +373,10 @@ def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:
     adaptive = EvalRun(five.folder, five.about.model_copy(update={"attack": "adaptive"}), five.dialogues)
     assert not any(r.published for r in compare([adaptive]).rows)
     assert "no adaptive attack" in compare([adaptive]).notes[-1]
+    for marks, told in (({"helpful": 2.0}, False), ({"fail_below": 1}, False), ({"horizon": 8}, True)):
+        found = compare([EvalRun(five.folder, five.about.model_copy(update={"marks": marks}), five.dialogues)])
+        assert any(r.published for r in found.rows) == told
+        assert ("paper's thresholds" in found.notes[-1]) != told
 
 
 def test_the_five_single_turn_sets_have_their_figures_and_their_average() -> None:
