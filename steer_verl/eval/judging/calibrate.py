@@ -35,7 +35,7 @@ from steer_verl.models.cache import ReplyCache
 from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.records import write_whole
-from steer_verl.statistics.agreement import Detection, bootstrap, krippendorff_alpha, spearman
+from steer_verl.statistics.agreement import Detection, bootstrap, detection, krippendorff_alpha, spearman
 from steer_verl.statistics.intervals import Interval, interval_dict
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale, read_labelled
 from steer_verl.types import Usage
@@ -107,9 +107,7 @@ class JudgeCalibration:
     @functools.cached_property
     def known(self) -> Detection:
         """People's bad answers that are bad to it too (caught) or not, and their good ones (cleared) or not."""
-        bad_N, failed_N = self.human_N <= self.thresholds.human, self.harmless_N < self.thresholds.harmless
-        cells = (bad_N & failed_N, bad_N & ~failed_N, ~bad_N & ~failed_N, ~bad_N & failed_N)
-        return Detection(*(int(cell.sum()) for cell in cells))
+        return detection(self.human_N <= self.thresholds.human, self.harmless_N < self.thresholds.harmless)
 
     @functools.cached_property
     def figures(self) -> dict[str, Interval]:
