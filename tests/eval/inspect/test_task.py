@@ -61,7 +61,8 @@ def test_static_questions(bench: Path) -> None:
 
     requests: list[str] = []
     judge = models.judge(lambda request: requests.append(request) or 1 if "assistant 2, and no" in request else 3)
-    log, run = evaluated(bench, {"grader": judge}, models.student(answer))
+    log, run = evaluated(bench, {"grader": judge, "tutor": models.tutor()}, models.student(answer))
+    assert (run.about.attack, run.about.tutor) == ("static", ""), "the tutor had nothing to do"
     lost, *played = run.dialogues
     assert lost.end is EvalEnd.UNPLAYABLE and [one.id for one in run.dialogues] == [
         "bench/lost",
