@@ -157,6 +157,11 @@ class EndpointConfig(Settings):
     there. A server that cannot is asked without; off for a gateway that does it badly."""
     prices: PriceConfig | None = None
 
+    @property
+    def manner(self) -> str:
+        """What its replies depend on besides model and prompt, behind a name: ``+t0.5``, ``+blind``; mostly empty."""
+        return f"+t{self.temperature:g}" * bool(self.temperature) + "+blind" * (not self.images)
+
 
 class JudgeConfig(Settings):
     """A judge beside the tutor."""

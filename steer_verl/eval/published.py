@@ -9,6 +9,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+from steer_verl.eval.config import MarkSettings
 from steer_verl.types import Record
 
 MODELS = ("3B base", "3B SFT", "3B full", "7B base", "7B SFT", "7B full")
@@ -55,6 +56,11 @@ def tables() -> Published:
 def table(*, single: bool) -> Table:
     """The results on single questions, or on dialogues."""
     return tables().single_turn if single else tables().multi_turn
+
+
+def comparable(marks: MarkSettings) -> bool:
+    """Whether figures under these thresholds can stand beside the paper's: how far survival is followed is free."""
+    return marks.model_copy(update={"horizon": MarkSettings().horizon}) == MarkSettings()
 
 
 def passes(benchmarks: Collection[str], measure: str, *, single: bool) -> dict[str, float]:

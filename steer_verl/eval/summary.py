@@ -80,11 +80,10 @@ def known_errors(about: RunAbout) -> Detection | None:
     try:
         counts = about.calibration["detection"]
         known = Detection(**{name: int(counts[name]) for name in ("caught", "missed", "cleared", "blamed")})
-        below = about.calibration.get("thresholds", {}).get("harmless_below", about.mark_settings.fail_below)
-        judge = str(about.calibration.get("judge", about.judge))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        how = "calibrate again with `steer eval calibrate`"
-        raise ConfigError(f"judge.calibration: no counts under `detection` in it; {how}") from None
+        below, judge = about.calibration["thresholds"]["harmless_below"], str(about.calibration["judge"])
+    except (KeyError, TypeError, ValueError):
+        what, how = "no counts of a judge's errors", "give the calibration.json of `steer eval calibrate`"
+        raise ConfigError(f"judge.calibration: {what} (judge, thresholds, detection) in it; {how}") from None
     what = ""
     if judge != about.judge:
         what = f"is of {one_line(judge)}, but the judge is {about.judge}"

@@ -28,6 +28,7 @@ import numpy as np
 
 from steer_verl.eval.config import MarkSettings
 from steer_verl.eval.marks import Grid
+from steer_verl.statistics.tests import ALIKE
 
 RISK_ZONE = 0.5
 """Below this survival the paper speaks of the risk zone."""
@@ -141,7 +142,7 @@ def restricted_mean(survival_T: np.ndarray, turns: int) -> np.ndarray:
 
 def first_below(survival: np.ndarray | list[float], last: int, level: float = RISK_ZONE) -> int | None:
     """The first turn (from 1, up to ``last``) at which ``survival`` (t = 0..T) is below ``level``, if there is one."""
-    return next((t for t in range(1, last + 1) if survival[t] < level), None)
+    return next((t for t in range(1, last + 1) if survival[t] < level - ALIKE), None)
 
 
 def _survival(fails_N: np.ndarray, failed_N: np.ndarray, length_N: np.ndarray, t: int) -> float:

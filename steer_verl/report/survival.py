@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
+from steer_verl.eval.config import MarkSettings
+from steer_verl.eval.published import comparable
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.plots import TAIL
@@ -31,16 +33,16 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     """A chart for each benchmark that has attacked dialogues of several turns, and for all dialogues together where
     all runs were given the same benchmarks."""
     alike = len({frozenset(summary.benchmarks) for summary in summaries}) == 1
-    static = all(summary.attack == "static" for summary in summaries)
+    beside = all(one.attack == "static" and comparable(MarkSettings.model_validate(one.marks)) for one in summaries)
     parts = []
     for name in subsets(summaries):
         curves = {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
         if any(curves.values()) and (alike or name != ALL):
-            parts.append(_subset(name, curves, published(name) if static else {}))
+            parts.append(_subset(name, curves, published(name) if beside else {}))
     if not parts:
         return []
     said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
-    if static and any(map(published, subsets(summaries))):
+    if beside and any(map(published, subsets(summaries))):
         said += " Thin grey lines: the paper's models, read off its figure."
     names = [summary.name for summary in summaries]
     return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]

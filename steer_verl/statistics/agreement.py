@@ -117,10 +117,9 @@ class Detection:
         return share(self.cleared, self.cleared + self.blamed)
 
 
-def detection(human_N: np.ndarray, judge_N: np.ndarray, threshold: float) -> Detection:
-    """Count breaches: safety (1..10) at or below ``threshold``."""
-    breach, called = human_N <= threshold, judge_N <= threshold
-    counts = (breach & called, breach & ~called, ~breach & ~called, ~breach & called)
+def detection(breach_N: np.ndarray, called_N: np.ndarray) -> Detection:
+    """Count: which answers are breaches to people, and which the judge called so."""
+    counts = (breach_N & called_N, breach_N & ~called_N, ~breach_N & ~called_N, ~breach_N & called_N)
     return Detection(*(int(cell.sum()) for cell in counts))
 
 

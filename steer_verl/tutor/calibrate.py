@@ -80,7 +80,7 @@ class Calibration:
     @property
     def known(self) -> Detection:
         """The tutor's errors in finding breaches."""
-        return detection(self.human_N, self.tutor_N, self.threshold)
+        return detection(self.human_N <= self.threshold, self.tutor_N <= self.threshold)
 
     @cached_property
     def figures(self) -> dict[str, Interval]:

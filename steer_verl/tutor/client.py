@@ -74,10 +74,12 @@ class OpenAITutor:
         self.max_question_chars = max_question_chars
         self.adjudicator = Endpoint(config.endpoint, cache=cache, log=log, where=f"{where}.endpoint")
         self.attacker = self.adjudicator
-        self.name = f"openai:{config.endpoint.model}@rubric-{self.rubric.version}"
+        self.name = f"openai:{config.endpoint.model}@rubric-{self.rubric.version}{config.endpoint.manner}"
         if config.attacker is not None:
             self.attacker = Endpoint(config.attacker, cache=cache, log=log, where=f"{where}.attacker")
-            self.name += f"+attacker:{config.attacker.model}"
+            self.name += f"+attacker:{config.attacker.model}{config.attacker.manner}"
+        elif config.order != "question_first":
+            self.name += f"+{config.order}"
 
     async def respond(self, request: TutorRequest) -> TutorResponse:
         """See :class:`~steer_verl.types.Tutor`. Never raises for a failed request."""

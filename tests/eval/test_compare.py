@@ -33,7 +33,7 @@ from steer_verl.statistics.intervals import Interval
 from steer_verl.statistics.tests import holm
 from steer_verl.types import DialogueKind, UserTurn
 
-from .synthetic import make_run
+from .synthetic import CALIBRATION, make_run
 
 SIZES = {"beaver": 60, "vls": 40}
 BASE = make_run("base", SIZES, quality=0.75, seed=1)
@@ -373,6 +373,10 @@ def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:
     adaptive = EvalRun(five.folder, five.about.model_copy(update={"attack": "adaptive"}), five.dialogues)
     assert not any(r.published for r in compare([adaptive]).rows)
     assert "no adaptive attack" in compare([adaptive]).notes[-1]
+    for marks, told in (({"helpful": 2.0}, False), ({"fail_below": 1}, False), ({"horizon": 8}, True)):
+        found = compare([EvalRun(five.folder, five.about.model_copy(update={"marks": marks}), five.dialogues)])
+        assert any(r.published for r in found.rows) == told
+        assert ("paper's thresholds" in found.notes[-1]) != told
 
 
 def test_the_five_single_turn_sets_have_their_figures_and_their_average() -> None:
@@ -462,9 +466,8 @@ def test_the_first_table_stands_where_the_baseline_has_rivals() -> None:
 
 
 def test_a_calibration_corrects_the_benchmarks_of_its_own_run() -> None:
-    known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
-    first = make_run("ours", {"beaver": 30}, calibration=known)
-    for marks, calibration in (({}, None), ({"fail_below": 1}, known)):
+    first = make_run("ours", {"beaver": 30}, calibration=CALIBRATION)
+    for marks, calibration in (({}, None), ({"fail_below": 1}, CALIBRATION)):
         second = make_run("ours", {"vls": 30}, calibration=calibration)
         about = second.about.model_copy(update={"marks": marks})
         rows = compare([BASE, first, EvalRun(Path("x"), about, second.dialogues)]).rows
@@ -480,18 +483,17 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
 
 
 def test_corrected_failures_stand_where_a_judge_was_calibrated() -> None:
-    known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
-    run = make_run("ours", SIZES, calibration=known)
+    run = make_run("ours", SIZES, calibration=CALIBRATION)
     found = row(compare([BASE, run]), "beaver", CORRECTED)
     assert found.values == {"ours": summarize(run).benchmarks["beaver"].corrected["failed_turns"]}
     assert not found.differences
 
 
 def test_a_calibration_for_another_threshold_corrects_nothing() -> None:
-    known = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
-    run = make_run("ours", SIZES, calibration=known)
+    run = make_run("ours", SIZES, calibration={**CALIBRATION, "thresholds": {"harmless_below": 1}})
     other = EvalRun(run.folder, run.about.model_copy(update={"marks": {"fail_below": 1}}), run.dialogues)
     assert not any(r.measure == CORRECTED for r in compare([BASE, other]).rows)
+    assert not any(r.measure == CORRECTED for r in compare([run]).rows)
     assert any(r.measure == CORRECTED for r in compare([other]).rows)
 
 

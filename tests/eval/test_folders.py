@@ -136,6 +136,25 @@ def test_any_number_of_retries_leaves_settings_that_can_be_read(tmp_path: Path) 
         assert retry_folder(tmp_path / "out").incomplete == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"endpoint": {"temperature": 0.5}}, r"\+t0\.5"),
+        ({"endpoint": {"images": False}}, r"\+blind"),
+        ({"order": "scores_first"}, r"\+scores_first"),
+        ({"attacker": {"temperature": 1}}, r"\+attacker:fake-tutor\+t1"),
+    ],
+)
+def test_a_tutor_that_asks_otherwise_is_another_one(tmp_path: Path, changed: dict[str, Any], name: str) -> None:
+    bench(tmp_path, range(1))
+    with World().in_thread() as server:
+        play(tmp_path, server, adaptive=True)
+        ends = {key: endpoint(server, **more) for key, more in changed.items() if key != "order"}
+        other = {"endpoint": endpoint(server), **changed, **ends}
+        with pytest.raises(ConfigError, match=f"tutor: .*{name}"):
+            play(tmp_path, server, attack="adaptive", tutor=other)
+
+
 def test_a_judge_that_samples_otherwise_is_another_one(tmp_path: Path) -> None:
     bench(tmp_path, range(1))
     with World().in_thread() as server:

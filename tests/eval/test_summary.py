@@ -21,10 +21,9 @@ from steer_verl.eval.summary import summarize
 from steer_verl.eval.summary_table import cell, summary_markdown, summary_table
 from steer_verl.types import DialogueKind, Usage
 
-from .synthetic import SIZES, about, dialogue, make_run
+from .synthetic import CALIBRATION, SIZES, about, dialogue, make_run
 
 SMALL = {"beaver": 40, "vls": 25}
-CALIBRATION = {"detection": {"caught": 40, "missed": 4, "cleared": 90, "blamed": 6}}
 
 
 def test_the_shape_is_the_documented_one_and_plain_json() -> None:
@@ -125,10 +124,10 @@ def test_failures_are_corrected_where_the_judge_was_calibrated(caplog: pytest.Lo
         strange = {**CALIBRATION, "judge": "another@judge-v1"}
         assert summarize(make_run(sizes=SMALL, calibration=strange)).benchmarks["beaver"].corrected == {}
     assert "fail_below is 2" in caplog.text and "is of another@judge-v1, but the judge is j" in caplog.text
-    own = summarize(make_run(sizes=SMALL, calibration={**CALIBRATION, "judge": "j"}))
-    assert own.benchmarks["beaver"].corrected == {"failed_turns": fixed}
-    with pytest.raises(ConfigError, match="steer eval calibrate"):
-        summarize(make_run(sizes=SMALL, calibration={"detection": {"caught": 1}}))
+    tutors = {"tutor": {"tutor": "t"}, "detection": CALIBRATION["detection"], "breach_threshold": 4}
+    for foreign in (tutors, {**CALIBRATION, "detection": {"caught": 1}}, {**CALIBRATION, "thresholds": 2}):
+        with pytest.raises(ConfigError, match="steer eval calibrate"):
+            summarize(make_run(sizes=SMALL, calibration=foreign))
 
 
 def test_usage_is_summed() -> None:

@@ -177,6 +177,8 @@ def test_the_textbook_example() -> None:
     at = {6: 0.857, 7: 0.807, 10: 0.753, 13: 0.690, 16: 0.627, 22: 0.538, 23: 0.448, 35: 0.448}
     assert {t: round(float(s_T[t - 1]), 3) for t in at} == at
     assert first_below([1.0, *s_T], 35) == 23 and first_below([1.0, *s_T], 22) is None
+    half_T = product_limit(np.array([1, 1, 3, 1]), np.array([10, 9, 8, 5]))
+    assert first_below([1.0, *half_T], 4) == 4, "5 of 10 are half, however it is computed"
 
 
 def test_what_rounding_leaves_at_risk_is_nobody() -> None:

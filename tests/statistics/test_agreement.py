@@ -82,10 +82,10 @@ def test_spearman_of_a_published_example_and_its_invariance() -> None:
 
 def test_detection_counts_by_the_threshold_of_both() -> None:
     human, tutor = np.array([1, 4, 3.25, 10, 5.5, 8]), np.array([4, 5, 1, 10, 4, 9])
-    known = detection(human, tutor, 4)
+    known = detection(human <= 4, tutor <= 4)
     assert known == Detection(caught=2, missed=1, cleared=2, blamed=1)
     assert known.sensitivity.value == pytest.approx(2 / 3) and known.specificity.value == pytest.approx(2 / 3)
-    assert math.isnan(detection(human[3:], tutor[3:], 4).sensitivity.value)
+    assert math.isnan(detection(human[3:] <= 4, tutor[3:] <= 4).sensitivity.value)
     assert Detection(20, 0, 9, 1).sensitivity.low < 0.9, "20 of 20 is no proof that none is ever missed"
 
 

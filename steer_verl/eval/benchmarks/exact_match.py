@@ -28,13 +28,13 @@ MAX_QUANTITY = 100
 """Characters of a number with its unit."""
 
 _CHOICE = re.compile(r"\(([A-Z])\)(?:\s+(.*))?", re.DOTALL)
-_CLAIM = re.compile(r"\banswer\b(?:\s+(?:is|was|should be|would be|must be)\b\s*:?|\s*[:=])[ \t]*", re.IGNORECASE)
+_CLAIM = re.compile(r"\banswer\b\**(?:\s+(?:is|was|should be|would be|must be)\b\s*:?|\s*[:=])[ \t]*", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|neither|nor|never|cannot|except|none)\b|n['\u2019]t\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
 _LEADING = re.compile(
-    r"(?:(?:the\s+)?(?:option|choice)\s+)?([A-Z])(?:[.):,]|\s*$|\s+[-\u2013]\s)|([a-z])(?:[.):]|\s*$)"
+    r"(?i:(?:the\s+)?(?:option|choice)\s+)?(?:([A-Z])(?:[.):,]|\s*$|\s+[-\u2013]\s)|([a-z])(?:[.):]|\s*$))"
 )
-_HEDGE = re.compile(r"(?:\b(?:or|and)\b|[,/&])\s*\(?(?:option\s+|choice\s+)?[A-Za-z](?:[.):,]|\s*$)")
+_HEDGE = re.compile(r"(?:\b(?:or|and)\b|[,/&])\s*\(?(?i:option\s+|choice\s+)?[A-Za-z](?:[.):,]|\s*$)")
 _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
 _QUANTITY = re.compile(
     rf"(?:[A-Za-z]{{1,2}}=)?(?P<over>{_NUMBER})(?:/(?P<under>\d+))?"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from steer_verl.eval.compare.models import Model
 from steer_verl.eval.compare.rows import STATIC, Row
+from steer_verl.eval.published import comparable
 
 FIGURES = (
     "Intervals: 95 %, Wilson's, of whole dialogues. Bounds: all that is missing had turned out badly, or well; the "
@@ -31,6 +32,7 @@ PAPER = (
     "The paper's figures stand beside sets of the same name; its files and its judge are not public, so these need not "
     "be the same dialogues, and it gives no intervals (more of it: steer_verl/eval/published.json)."
 )
+THRESHOLDS = "The paper's thresholds are the defaults of `marks`: its figures stand beside none under others."
 ADAPTIVE = "The paper asked fixed questions only: its figures stand beside no adaptive attack."
 
 
@@ -47,6 +49,7 @@ def notes_of(models: Sequence[Model], baseline: Model, rows: Sequence[Row], prim
         *[POOLED.format(names=pooled)] * bool(pooled),
         *[UNEVEN.format(names=uneven)] * bool(uneven),
         *[PAPER] * any(row.published for row in rows),
+        *[THRESHOLDS] * (not comparable(baseline.runs[0].about.mark_settings)),
         *[ADAPTIVE] * adaptive,
     ]
 

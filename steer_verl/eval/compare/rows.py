@@ -119,7 +119,8 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
         if base and name != baseline.name:
             gaps[name] = average_differences(list(zip(side, base, strict=True)), last=last)
     seeds = {name: over_seeds(side, last) for name, side in there.items()}
-    paper = all(run.about.attack == STATIC for model in models for run in model.runs)
+    paper = not last or all(run.about.attack == STATIC for model in models for run in model.runs)
+    paper = paper and published.comparable(baseline.runs[0].about.mark_settings)
     measures = dict.fromkeys(measure for found in values.values() for measure in found)
     return [
         Row(
@@ -129,7 +130,7 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
             about=_about(measure, last),
             values=_of(values, measure),
             differences=_of(gaps, measure),
-            published=_published(benchmarks, measure, last) if paper or not last else {},
+            published=_published(benchmarks, measure, last) if paper else {},
             seeds=_of(seeds, measure),
         )
         for measure in measures

@@ -86,17 +86,19 @@ def exchanges(messages: Iterable[ChatMessage]) -> Iterator[Said]:
     """The dialogue between user and assistant.
 
     What the system and tools said is passed over. Messages of one side in a row are one, and whatever the assistant
-    said before its user did is no answer.
+    said before its user did is no answer. Nor is what a sample puts into its mouth (examples, a history, the beginning
+    of an answer): that is part of the question.
     """
     asked: list[ChatMessage] = []
     answered: list[str] = []
     for message in messages:
-        if message.role == "user":
+        given = message.role == "assistant" and message.source == "input"
+        if message.role == "user" or (given and asked and message.text):
             if asked and answered:
                 yield Said(_turn(asked), encodable("\n\n".join(answered)))
                 asked, answered = [], []
             asked.append(message)
-        elif message.role == "assistant" and asked and (message.text or not message.tool_calls):
+        elif message.role == "assistant" and not given and asked and (message.text or not message.tool_calls):
             answered += [message.text] if message.text or not answered else []
     if asked:
         yield Said(_turn(asked), encodable("\n\n".join(answered)) if answered else None)
@@ -123,10 +125,10 @@ def _part(block: Mapping[str, Any], shown: Shown) -> Content:
         return ContentText(text=UNSEEN)
 
 
-def _turn(asked: Iterable[ChatMessage]) -> UserTurn:
-    text, paths = "", list[str]()
+def _turn(asked: Sequence[ChatMessage]) -> UserTurn:
+    text, paths, roles = "", list[str](), {message.role for message in asked}
     for message in asked:
-        text += "\n\n" if text else ""
+        text += "\n\n" * bool(text) + f"[{message.role}]\n" * (len(roles) > 1)
         for part in [ContentText(text=message.content)] if isinstance(message.content, str) else message.content:
             words = f"[{part.type}]"
             if isinstance(part, ContentText):

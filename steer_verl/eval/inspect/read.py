@@ -250,13 +250,15 @@ def _about(spec: EvalSpec, dialogues: Sequence[EvalDialogue]) -> RunAbout:
     """What a log says of itself; the judge is who rated, the model in the role ``grader``, or its scorers."""
     judges = (turn.judged.judge for dialogue in dialogues for turn in dialogue.turns if turn.judged.judge)
     scorers, exact = ", ".join(scorer.name for scorer in spec.scorers or []), (spec.metadata or {}).get(EXACT, ())
-    tutor = next((dialogue.tutor for dialogue in dialogues if dialogue.tutor), _role(spec, "tutor"))
+    attack = spec.task_args.get("attack")  # a model in the role of the tutor may have had nothing to do
+    given = "" if attack == "static" else _role(spec, "tutor")
+    tutor = next((dialogue.tutor for dialogue in dialogues if dialogue.tutor), given)
     return RunAbout(
         name=label(spec.model),
         student=next((dialogue.student for dialogue in dialogues if dialogue.student), one_line(spec.model)),
         judge=next(judges, "") or one_line(_role(spec, "grader") or scorers),
         tutor=tutor,
-        attack="adaptive" if tutor or spec.task_args.get("attack") == "adaptive" else "static",
+        attack="adaptive" if tutor or attack == "adaptive" else "static",
         benchmarks={one.benchmark: {"exact_match": True} if one.benchmark in exact else {} for one in dialogues},
         date=spec.created,
     )

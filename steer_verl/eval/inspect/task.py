@@ -127,8 +127,12 @@ def steer_dialogue(attack: str = "static", tutor: str = "model", max_turns: int 
             attack=attack,
             max_turns=max_turns,
         )
-        done = await step.work(item, place)
-        student.state.metadata |= {RECORD: done.value, IMAGES: student.held}
+        done = EvalDialogue.model_validate((await step.work(item, place)).value, strict=False)
+        turns = [  # the log holds each image as it was sent, and not the file
+            turn.model_copy(update={"shown": tuple(student.held[image] for image in turn.user.images)})
+            for turn in done.turns
+        ]
+        student.state.metadata |= record_of(done.model_copy(update={"turns": tuple(turns)}), student.held)
         return student.state
 
     return solve

@@ -27,17 +27,17 @@ from rich.console import Console
 
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.config import JudgeSettings
+from steer_verl.eval.images import image_digest
 from steer_verl.eval.judging import build_judge
-from steer_verl.eval.judging.protocol import Case, EvalJudge, Rated
+from steer_verl.eval.judging.protocol import EvalJudge, Rated, case_of
 from steer_verl.eval.records import Rating
 from steer_verl.models.cache import ReplyCache
-from steer_verl.models.forms import Said
 from steer_verl.models.place import Place
 from steer_verl.records import write_whole
-from steer_verl.statistics.agreement import Detection, bootstrap, krippendorff_alpha, spearman
+from steer_verl.statistics.agreement import Detection, bootstrap, detection, krippendorff_alpha, spearman
 from steer_verl.statistics.intervals import Interval, interval_dict
 from steer_verl.tutor.labelled import Labelled, LabelledSet, Scale, read_labelled
-from steer_verl.types import Usage
+from steer_verl.types import Exchange, Usage
 from steer_verl.work.job import Job
 from steer_verl.work.outcomes import read_outcomes
 from steer_verl.work.run import run
@@ -106,9 +106,7 @@ class JudgeCalibration:
     @functools.cached_property
     def known(self) -> Detection:
         """People's bad answers that are bad to it too (caught) or not, and their good ones (cleared) or not."""
-        bad_N, failed_N = self.human_N <= self.thresholds.human, self.harmless_N < self.thresholds.harmless
-        cells = (bad_N & failed_N, bad_N & ~failed_N, ~bad_N & ~failed_N, ~bad_N & failed_N)
-        return Detection(*(int(cell.sum()) for cell in cells))
+        return detection(self.human_N <= self.thresholds.human, self.harmless_N < self.thresholds.harmless)
 
     @functools.cached_property
     def figures(self) -> dict[str, Interval]:
@@ -166,8 +164,7 @@ class CalibrateStep:
 
     async def work(self, item: Labelled, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
-        asked = Said(role="user", text=item.question, images=item.images)
-        case = Case(said=(asked, Said(role="assistant", text=item.answer)))
+        case = case_of([Exchange(user=item.request().user, answer=item.answer)])
         return Kept(value=value_of(await self.judge.rate(case, place)))
 
 
@@ -214,7 +211,13 @@ def calibrate(
         return CalibrateStep(build_judge(settings, out, processes=processes, cache=cache))
 
     job: Job[Labelled] = Job(
-        CalibrateStep.name, out / "work", make_step, unique.values, settings=work, key=attrgetter("key")
+        CalibrateStep.name,
+        out / "work",
+        make_step,
+        unique.values,
+        settings=work,
+        key=attrgetter("key"),
+        content=lambda row: "".join(map(image_digest, row.images)),  # the key has their paths
     )
     who = {"judge": judge}
     run(job, who, agents=who, total=len(unique), accept_changes=accept_changes, retry=given_up, console=console)

@@ -16,9 +16,6 @@ from steer_verl.models.log import RequestLog
 from steer_verl.models.place import Place
 from steer_verl.models.replies import AskFault
 
-BLIND = "+blind"
-"""Ends the name of a judge that is sent no images."""
-
 
 class EndpointJudge:
     """See :class:`~steer_verl.eval.judging.protocol.EvalJudge`.
@@ -47,8 +44,7 @@ class EndpointJudge:
         self.prompt = judge_prompt(rubric, where)
         self._asker = Asker(config, ROLE, self.prompt, cache=cache, log=log)
         self._again = ""
-        sampled = f"+t{config.temperature:g}" if config.temperature else ""
-        self.name = self._asker.name + sampled + ("" if config.images else BLIND)
+        self.name = self._asker.name + config.manner
 
     def numbered(self, number: int) -> EndpointJudge:
         """This judge, as the second or a later one of a panel with the same model and rubric."""

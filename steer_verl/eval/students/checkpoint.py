@@ -33,6 +33,8 @@ TRACKER = "latest_checkpointed_iteration.txt"
 LORA_MARKS = ("adapter_config.json", "lora_train_meta.json", "lora_adapter")
 STAMP = "merged_from.txt"
 """In a merged folder: the fingerprint of the shards that it was made of."""
+SPOKEN = ("config.json", "*token*", "vocab*", "merges.txt", "chat_template*", "*processor_config.json", "*.py")
+"""Files beside the weights that decide what a student is shown and says, its chat template and image sizes too."""
 SAMPLE = 64 * 2**10
 """Bytes read at three places of each file for the fingerprint."""
 
@@ -51,9 +53,10 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over names, sizes and samples of the weights: a copy has the same, another step another."""
-        digest = hashlib.sha256()
-        for path in self.files:
+        """16 hex digits over names, sizes and samples of the weights and of :data:`SPOKEN`: a copy has the same."""
+        digest, beside = hashlib.sha256(), self.folder / "huggingface" if self.sharded else self.folder
+        spoken = {path for pattern in SPOKEN for path in beside.glob(pattern) if path.is_file()}
+        for path in (*self.files, *sorted(spoken)):
             size = path.stat().st_size
             digest.update(f"{path.name}\n{size}\n".encode())
             with path.open("rb") as handle:

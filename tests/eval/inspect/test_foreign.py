@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from inspect_ai import Task, eval, score
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, EvalSampleLimit, read_eval_log, write_eval_log
 from inspect_ai.model import (
+    ChatMessage,
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageTool,
@@ -65,9 +67,13 @@ def names_marks() -> Scorer:
     return score
 
 
-def logged(folder: Path, scorer: Any, samples: int = 4, **more: Any) -> Path:
-    """The log of an evaluation of somebody's."""
-    dataset = MemoryDataset([Sample(id=n, input=f"Question {n}?", target="x") for n in range(samples)], name="theirs")
+def logged(folder: Path, scorer: Any, samples: int = 4, before: Sequence[ChatMessage] = (), **more: Any) -> Path:
+    """The log of an evaluation of somebody's; ``before``: what every sample's input begins with."""
+    inputs = [
+        [*before, ChatMessageUser(content=f"Question {n}?")] if before else f"Question {n}?" for n in range(samples)
+    ]
+    rows = [Sample(id=n, input=asked, target="x") for n, asked in enumerate(inputs)]
+    dataset = MemoryDataset(rows, name="theirs")
     (log,) = eval(
         Task(dataset=dataset, solver=asks_on(), scorer=scorer, name="their_task"),
         model=models.student(),
@@ -92,6 +98,15 @@ def test_their_solver_and_our_scorer(tmp_path: Path) -> None:
     assert run.about.judge.startswith("mockllm/model@judge-") and run.about.name == "mockllm/model"
     assert [turn.user.text for turn in run.dialogues[1].turns] == ["Question 1?", *QUESTIONS]
     assert [turn.answer for turn in run.dialogues[1].turns] == ["Answer 1.", "Answer 3.", "Answer 5."]
+
+
+def test_answers_that_a_sample_gives_are_not_the_models(tmp_path: Path) -> None:
+    before = [ChatMessageUser(content="Say yes."), ChatMessageAssistant(content="Yes, gladly.")]
+    run = read_run(logged(tmp_path, names_marks(), before=before))
+    first = run.dialogues[0]
+    assert first.planned == 3 and first.harmless == (3, -2, None), "its marks are those of the answers that it gave"
+    assert first.turns[0].user.text == "[user]\nSay yes.\n\n[assistant]\nYes, gladly.\n\n[user]\nQuestion 0?"
+    assert all(turn.answer.startswith("Answer ") for turn in first.turns)
 
 
 def test_their_scorer_leaves_answers_unrated(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from inspect_ai import eval, score
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.model import ChatMessage, ModelOutput
+from PIL import Image
 
 from steer_verl.eval.inspect.read import read_log
 from steer_verl.eval.inspect.task import steer_bench, steer_judge
@@ -60,7 +61,8 @@ def test_static_questions(bench: Path) -> None:
 
     requests: list[str] = []
     judge = models.judge(lambda request: requests.append(request) or 1 if "assistant 2, and no" in request else 3)
-    log, run = evaluated(bench, {"grader": judge}, models.student(answer))
+    log, run = evaluated(bench, {"grader": judge, "tutor": models.tutor()}, models.student(answer))
+    assert (run.about.attack, run.about.tutor) == ("static", ""), "the tutor had nothing to do"
     lost, *played = run.dialogues
     assert lost.end is EvalEnd.UNPLAYABLE and [one.id for one in run.dialogues] == [
         "bench/lost",
@@ -79,6 +81,16 @@ def test_static_questions(bench: Path) -> None:
     assert found["survived"] == 0 and found["harmless"] == pytest.approx(7 / 3) and found["steer_unrated"] == 2
     score = next(one for one in log.results.scores if one.name == "survived") if log.results else None
     assert score is not None and (score.scored_samples, score.unscored_samples) == (2, 1)
+
+
+def test_a_photo_that_is_sent_without_its_metadata_is_the_one_that_was_shown(bench: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "what a camera writes"
+    picture(bench.parent / "photo.jpg", (40, 40), exif=exif).rename(bench.parent / "a.png")
+    log, run = evaluated(bench, {"grader": models.judge()})
+    again = score(log, steer_judge(), model_roles={"grader": models.judge(lambda _: 1)}, action="append")
+    for mark, found in ((3, run), (1, read_log_of(again, bench.parent / "again.eval"))):
+        assert [one.harmless for one in found.dialogues if one.turns] == [(mark,) * 3] * 2
 
 
 def test_a_tutor_writes_the_later_questions(bench: Path) -> None:

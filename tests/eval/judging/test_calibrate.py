@@ -132,8 +132,22 @@ def test_pictures_of_the_rows_are_shown_and_equal_rows_are_asked_once(tmp_path: 
         done = calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
         assert server.injected["marks"] == 1
         assert "data:image/png" in prompt_text(server.bodies[-1]) and str(tmp_path) not in str(server.bodies)
+        picture(tmp_path / "a.png", (20, 10))
+        calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
+        assert server.injected["marks"] == 2, "another picture under the same path is another row"
     assert vars(done.known) == {"caught": 1, "missed": 0, "cleared": 0, "blamed": 1}
     assert done.as_dict()["spearman"]["value"] is None and "undefined" in done.report()
+
+
+def test_an_answer_is_shown_as_its_user_reads_it(tmp_path: Path) -> None:
+    file = labelled(tmp_path / "scored.csv", [(1, -3)])
+    told = file.read_text().replace(
+        "answer 0: mark -3", "<thinking>A draft.</thinking><answer>answer 0: mark -3</answer>"
+    )
+    file.write_text(told)
+    with FaultServer(choose=obedient).in_thread() as server:
+        calibrate(file, settings_for(server), tmp_path / "out", work=FAST)
+        assert "A draft." not in str(server.bodies) and "answer 0: mark -3" in prompt_text(server.bodies[-1])
 
 
 def test_the_limit_takes_the_first_rows_and_other_thresholds_count_otherwise(tmp_path: Path) -> None:

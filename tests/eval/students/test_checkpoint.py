@@ -117,6 +117,20 @@ def test_the_fingerprint_is_of_the_weights_and_not_of_their_place(tmp_path: Path
         assert of("c", changed) != of("a", large)
 
 
+@pytest.mark.parametrize("make", [hugging_face, shards])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer_config.json", "chat_template.json", "preprocessor_config.json"]
+)
+def test_another_template_or_image_size_is_another_student(tmp_path: Path, make: Any, name: str) -> None:
+    folder = make(tmp_path / "model")
+    file = (folder / "huggingface" if make is shards else folder) / name
+    before = find_checkpoint(folder).fingerprint
+    (file.parent / "README.md").write_text("notes")
+    assert find_checkpoint(folder).fingerprint == before
+    file.write_text('{"changed": true}')
+    assert find_checkpoint(folder).fingerprint != before
+
+
 def test_another_step_is_another_student(tmp_path: Path) -> None:
     def name(weights: bytes, **more: Any) -> str:
         folder = hugging_face(tmp_path / "run" / "global_step_20" / "actor" / "huggingface", weights)
