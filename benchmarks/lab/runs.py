@@ -205,12 +205,13 @@ def stages(lab: Lab) -> list[Stage]:
 
 def keep(lab: Lab) -> None:
     """Put the figures of all checkpoints that were measured here on record, in place of older ones from the same
-    student."""
+    student. The record is read anew: others may have added to it in the hours since it was read."""
     if lab.record is None:
         return
     import torch
 
-    found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*lab.recorded.values())}
+    recorded = replace(lab).recorded.values()
+    found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*recorded)}
     where = f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():

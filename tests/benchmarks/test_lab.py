@@ -186,6 +186,16 @@ def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path:
     assert kept == [60.0, 70.0], "from another student it is another one"
 
 
+def test_what_others_recorded_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    one, other = (Lab(tmp_path, (seed,), ("paper",), record=tmp_path / "students.jsonl") for seed in (0, 1))
+    assert not one.recorded, "read before its hours of training"
+    for lab in (other, one):
+        write_whole(lab.plan(lab.seeds[0]).out / "sft" / "hf" / "model.safetensors", "weights")
+        write_whole(lab.measured("paper", lab.seeds[0]), json.dumps({4: {"unbroken": 50.0}}))
+        runs.keep(lab)
+    assert [json.loads(line)["seed"] for line in one.record.read_text().splitlines()] == [0, 1]
+
+
 def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(tmp_path / "lab", (0,), ())
     write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", "weights")
