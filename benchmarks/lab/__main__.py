@@ -35,7 +35,7 @@ def main() -> None:
     read = {name for page in pages.values() if page.MARKED for name in page.NEEDS}
     arms = tuple(name for name in ARMS if name in (args.arms or needed))
     marked, record = tuple(name for name in arms if name in read), None if args.quick else RECORD
-    lab = Lab(args.out.resolve(), tuple(args.seeds), arms, args.quick, marked, record)
+    lab = Lab(args.out.resolve(), tuple(dict.fromkeys(args.seeds)), arms, args.quick, marked, record)
     todo = stages(lab)
     try:
         if not args.page:

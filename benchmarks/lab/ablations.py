@@ -14,7 +14,7 @@ from benchmarks.lab.runs import Lab
 from benchmarks.pages import table
 from steer_verl.demo.report import curve_of
 from steer_verl.eval.differences import Difference, differences
-from steer_verl.eval.figures import Figures
+from steer_verl.eval.figures import Figures, values_by_seed
 from steer_verl.statistics.intervals import UNDEFINED, Interval
 
 FULL = "grpo"
@@ -93,7 +93,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     if found.static:
         note = f"Without the attack: the seeds' own questions. Training seeds {', '.join(map(str, asked))}."
         parts += ["## Students under static questions", note, students(found.static, (*SHOWN[2:], *BESIDE), reach)]
-    parts += ["## Beside the paper", beside(found), "## Time", page.hours(lab)]
+    parts += ["## Beside the paper", beside(found), "## Time", page.hours(lab, NEEDS)]
     count = f"{page.DIALOGUES} attacked dialogues, {len(seeds)} training seeds"
     arms = [arm for arm in NEEDS if arm != FULL]
     rows = {
@@ -136,14 +136,11 @@ def _differences(one: Figures, other: Figures) -> dict[str, Difference]:
 
 
 def each(found: Found, measure: str, arm: str) -> list[float]:
-    """The difference in each seed."""
+    """The difference in each seed; NaN where it is undefined."""
     if measure == "checkpoints":
         return [found.checkpoints[arm][seed] - value for seed, value in found.checkpoints[FULL].items()]
-    one, full = (
-        {run: figures.of_run(run).estimates()[measure].value or 0.0 for run in figures.runs}
-        for figures in (found.adaptive[arm], found.adaptive[FULL])
-    )
-    return [one[run] - full[run] for run in full if run in one]
+    one, full = (values_by_seed([found.adaptive[name]]) for name in (arm, FULL))
+    return [one[seed][measure] - full[seed][measure] for seed in full if seed in one]
 
 
 def verdict(found: Interval) -> str:

@@ -81,7 +81,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "helpfulness (%) after each, and the minutes of Stage III.",
         by_seed(found, lab.checkpoints),
         "## Time",
-        page.hours(lab),
+        page.hours(lab, NEEDS),
     ]
     helpful = {ARMS[name].title: list(found.each(name, "helpfulness").values()) for name in STUDENTS}
     count = f"{page.DIALOGUES} attacked dialogues on unseen scenes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -82,10 +83,10 @@ def title(name: str, reach: int = 0) -> str:
     return TITLES[name][0].format(turn=reach)
 
 
-def hours(lab: Lab) -> str:
-    """How long each kind of stage took, others running beside it."""
+def hours(lab: Lab, names: Sequence[str]) -> str:
+    """How long each kind of stage of these arms took, others running beside it."""
     spent: dict[str, list[float]] = {}
-    for stage in stages(lab):
+    for stage in stages(replace(lab, arms=tuple(names), marked=tuple(names))):
         if seconds := durations([stage], lab.out).get(stage.name):
             name, argv = stage.name.split("/")[1], " ".join(stage.argv)
             kinds = {"eval-": "evaluation", "sft": "Stage II"}
