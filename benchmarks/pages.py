@@ -1,4 +1,4 @@
-"""What every page of figures is made with: a table, the line that says how it was written, and a plot's empty sheet."""
+"""What every page of figures is made with: a table, and the line that says how it was written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from steer_verl.records import write_whole
 
@@ -45,16 +44,6 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def sheet(width: float, height: float) -> Any:
-    """An empty matplotlib figure of so many inches that needs no screen; ``steer_verl.plots.dress`` frames its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _version(name: str) -> str:

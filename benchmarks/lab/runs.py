@@ -143,11 +143,13 @@ class Lab:
         kept = {entry.origin: entry.students for entry in self.recorded.get((name, seed), ())}
         return kept or {"": self.students(name, seed)}
 
-    def on_the_way(self, name: str) -> tuple[int, ...]:
-        """The seeds of which an arm's checkpoints have been measured."""
-        return tuple(
-            seed for seed in self.seeds if (name, seed) in self.recorded or self.measured(name, seed).is_file()
-        )
+    def on_the_way(self, *names: str) -> tuple[int, ...]:
+        """The seeds of which the checkpoints of all these arms have been measured."""
+
+        def is_there(name: str, seed: int) -> bool:
+            return (name, seed) in self.recorded or self.measured(name, seed).is_file()
+
+        return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
 
     def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
         """The seeds of which all these arms have been played under ``attack``, and their checkpoints measured."""
