@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,6 +37,16 @@ def write(path: Path, *parts: str) -> str:
     write_whole(path, page)
     print(page)
     return page
+
+
+def listed(found: Iterable[object]) -> str:
+    """``1, 2, 3``, or none."""
+    return ", ".join(map(str, found)) or "none"
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """``4 http_5xx, 52 connect``, or none."""
+    return listed(f"{count:,} {name}" for name, count in sorted(found.items()))
 
 
 def number(value: float) -> str:
