@@ -20,8 +20,7 @@ from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 
 PAGES = ("mini", "ablations", "worlds", "gaming", "sizes")
-"""Modules of this package: each has ``write_page``, the arms that it ``NEEDS``, and whether it reads how their last
-students' dialogues were ``MARKED``."""
+"""Modules of this package, which says what they are."""
 
 HERE = Path(__file__).resolve().parents[1]
 """Where the pages lie."""
