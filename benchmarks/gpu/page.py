@@ -1,4 +1,4 @@
-"""What a run found, one JSON file a training, and the page and plot that are made of those files alone."""
+"""What a run found, one JSON file a part, and the page and plot that are made of those files alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ MODES = {
     "full": "full fine-tuning",
     "full-verl": "full, verl's ToolAgentLoop",
 }
+PARTS = ("processor", "estimator", *MODES)
+"""Every part, in the order in which a whole run takes them: the cheap ones first."""
 PACKAGES = ("torch", "transformers", "vllm", "verl", "ray", "flash-attn")
 PLOT = "gpu.png"
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
@@ -63,14 +65,14 @@ def save(out: Path, part: str, where: str, figures: Figures) -> None:
 
 
 def load(out: Path) -> dict[str, Figures]:
-    """Training -> ``{"machine": ..., "figures": ...}`` of every one that was measured.
+    """Part -> ``{"machine": ..., "figures": ...}`` of every part that was measured.
 
     Raises:
         DataError: nothing was measured.
     """
-    found = {part: json.loads(path.read_text()) for part in MODES if (path := out / f"{part}.json").exists()}
+    found = {part: json.loads(path.read_text()) for part in PARTS if (path := out / f"{part}.json").exists()}
     if not found:
-        raise DataError(f"{out}: no result of any training; run `python -m benchmarks.gpu --out {out}` on a GPU first")
+        raise DataError(f"{out}: no result of any part; run `python -m benchmarks.gpu --out {out}` on a GPU first")
     return found
 
 
@@ -93,8 +95,14 @@ def measures(steps: Sequence[Step]) -> dict[str, float]:
 def write(found: Mapping[str, Figures], folder: Path) -> str:
     """Write ``gpu.md`` and, when there are steps, ``gpu.png`` to ``folder``; returns the page."""
     parts = ["# On a GPU: figures", "Written by `python -m benchmarks.gpu`; no figure is written by hand."]
-    trainings = {mode: result["figures"] for mode, result in found.items()}
-    parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings, folder / PLOT)]
+    figures = {part: result["figures"] for part, result in found.items()}
+    if trainings := {mode: figures[mode] for mode in MODES if mode in figures}:
+        parts += ["## GRPO steps, Qwen2.5-VL-3B of random weights", *_trainings(trainings, folder / PLOT)]
+    if "processor" in figures:
+        parts += ["## Image processor, Qwen2.5-VL's own pixel limits", _table(figures["processor"])]
+    if times := figures.get("estimator"):
+        parts += [f"## Advantage estimator, {times['dialogues']} x {times['tokens']} tokens", _table(times)]
+        parts += [f"Median, taken in turns; {times['threads']} threads on the CPU."]
     where = "\n".join(f"- {part}: {result['machine']}" for part, result in found.items())
     return pages.write(folder / "gpu.md", *parts, "## Where", where)
 
@@ -139,6 +147,11 @@ def _trainings(trainings: Mapping[str, Figures], picture: Path) -> list[str]:
     padded = any(line.endswith("attn_implementation=sdpa") for f in trainings.values() for line in f["overrides"])
     attention = "sdpa, padded, log-probs in chunks (no flash-attn here)" if padded else "flash-attn, packed"
     return [*text, f"Means over the steps after the first; memory is the peak. Attention: {attention}."]
+
+
+def _table(figures: Figures) -> str:
+    rows = ([cell if isinstance(cell, str) else pages.number(cell) for cell in row.values()] for row in figures["rows"])
+    return pages.table(list(figures["rows"][0]), rows)
 
 
 def _known(steps: Sequence[Step], name: str) -> list[float]:

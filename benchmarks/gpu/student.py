@@ -18,6 +18,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from steer_verl.errors import ConfigError
 from steer_verl.mini import model as mini
 
 VOCABULARY = 151_936
@@ -37,7 +38,10 @@ FILLER = "Ġ~{number}"
 def build(
     folder: Path, *, text: dict[str, Any] = TEXT, vision: dict[str, Any] = VISION, vocabulary: int = VOCABULARY
 ) -> Path:
-    """Write config, processor and weights to ``folder`` (7.5 GB for the 3B); a folder that is whole is left alone."""
+    """Write config, processor and weights to ``folder`` (7.5 GB for the 3B); a folder that is whole is left alone.
+
+    ``vocabulary`` 0 takes exactly the laboratory's words: the cheapest head, for a first try.
+    """
     import torch
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
@@ -60,20 +64,32 @@ def build(
 
 
 def make_processor(vocabulary: int = VOCABULARY) -> Any:
-    """The laboratory's processor with the family's pixel limits and a tokenizer of so many ids, or (0) its own."""
-    from transformers import Qwen2VLImageProcessor
-
+    """The laboratory's processor with the family's pixel limits and a tokenizer of ``vocabulary`` ids."""
     processor = mini.make_processor()
     if vocabulary:
         processor.tokenizer = filled_up(processor.tokenizer, vocabulary)
-    grid = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
-    processor.image_processor = Qwen2VLImageProcessor(**grid, **PIXELS)
+    processor.image_processor = make_image_processor()
     return processor
 
 
+def make_image_processor() -> Any:
+    """Qwen2.5-VL's own."""
+    from transformers import Qwen2VLImageProcessor
+
+    return Qwen2VLImageProcessor(patch_size=14, merge_size=2, temporal_patch_size=2, **PIXELS)
+
+
 def filled_up(tokenizer: Any, vocabulary: int) -> Any:
-    """The same tokenizer with exactly ``vocabulary`` ids, the new ones between the words and the special tokens."""
+    """The same tokenizer with exactly ``vocabulary`` ids, the new ones between the words and the special tokens.
+
+    Raises:
+        ConfigError: it has more already.
+    """
     missing = vocabulary - len(tokenizer)
+    if missing < 0:
+        raise ConfigError(
+            f"--vocabulary {vocabulary}: the tokenizer has {len(tokenizer)} ids; give at least that, or 0"
+        )
     bpe = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     words = len(bpe["vocab"])
     wide = type(tokenizer)(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 from PIL import Image
 
-from benchmarks.gpu import grpo, page, student
+from benchmarks.gpu import grpo, micro, page, student
 from benchmarks.gpu.__main__ import main
 from steer_verl.data.rows.check import check_file
-from steer_verl.errors import DataError
+from steer_verl.errors import ConfigError, DataError
 from steer_verl.mini.model import SPECIAL_TOKENS, corpus, make_tokenizer
 from steer_verl.report.training import Step, parse_step
 
@@ -98,6 +99,11 @@ def test_the_tokenizer_is_filled_up_with_ids_that_no_text_reaches() -> None:
         assert wide.convert_ids_to_tokens(ids) == words.convert_ids_to_tokens(words.encode(text))
     assert (wide.eos_token, wide.pad_token) == (words.eos_token, words.pad_token)
     assert wide.all_special_tokens == words.all_special_tokens
+
+
+def test_a_vocabulary_smaller_than_the_words_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--vocabulary 9"):
+        student.make_processor(9)
 
 
 def test_the_folder_loads_as_any_qwen2_5_vl(tiny: Path, rows: Path) -> None:
@@ -258,6 +264,10 @@ def measured(tmp_path: Path) -> Path:
         padded = ["+model.override_config.attn_implementation=sdpa"]
         figures = {"overrides": padded, "steps": read(*lines), "ended": "as planned"}
         page.save(tmp_path, mode, MACHINE, figures)
+    row = {"picture": "9x9", "device": "cpu", "pixel_values (MB)": 5.0, "one pass (ms)": 7.13}
+    page.save(tmp_path, "processor", MACHINE, {"rows": [row]})
+    times = [{"estimator": name, "device": "cuda", "ms": ms} for name, ms in (("verl grpo", 40.0), ("tcsr", 8.25))]
+    page.save(tmp_path, "estimator", MACHINE, {"dialogues": 320, "tokens": 10240, "threads": 1, "rows": times})
     return tmp_path
 
 
@@ -270,8 +280,10 @@ def test_the_page_is_rendered_later_from_the_files_alone(tmp_path: Path, capsys:
         "| steps counted | 2 | 2 |",
         "| step (s) | 11 | 33 |",
         "| gen (s) | 5.5 | 16.5 |",
+        "| tcsr | cuda | 8.25 |",
         "a card",
         "2026-01-02",
+        "| 9x9 | cpu | 5 | 7.13 |",
         "sdpa, padded",
     ):
         assert figure in text
@@ -342,29 +354,82 @@ def test_a_card_that_does_not_tell_ends_no_training(monkeypatch: pytest.MonkeyPa
     assert card.take() == {}
 
 
-def test_a_training_that_fails_costs_no_other(
+def test_a_part_that_fails_costs_no_other_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[tuple[str, list[str]]] = []
 
     def measure(part: str, args: Any) -> bool:
         asked.append((part, args.override))
-        if part == "lora":
+        if part == "processor":
             raise RuntimeError("no kernel image")
-        page.save(args.out, part, MACHINE, {"overrides": [], "steps": [], "ended": "as planned"})
+        page.save(args.out, part, MACHINE, {"dialogues": 1, "tokens": 1, "threads": 1, "rows": [{"estimator": "tcsr"}]})
         return True
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("benchmarks.gpu.__main__.measure", measure)
     folders = ["--out", str(tmp_path / "out"), "--page", str(tmp_path / "page")]
-    assert main([*folders, "--only", "lora", "full", "--override", "a.b=1", "c=2"]) == 1
-    assert asked == [("lora", ["a.b=1", "c=2"]), ("full", ["a.b=1", "c=2"])]
-    assert (
-        "no kernel image" in capsys.readouterr().err and "- full: a card" in (tmp_path / "page" / "gpu.md").read_text()
-    )
+    assert main([*folders, "--only", "processor", "estimator", "--override", "a.b=1", "c=2"]) == 1
+    assert asked == [("processor", ["a.b=1", "c=2"]), ("estimator", ["a.b=1", "c=2"])]
+    assert "no kernel image" in capsys.readouterr().err and "tcsr" in (tmp_path / "page" / "gpu.md").read_text()
 
 
-def test_the_readme_names_every_training_and_option() -> None:
+def test_runs_take_turns() -> None:
+    seen: list[str] = []
+    runs = {name: partial(seen.append, name) for name in "ab"}
+    found = micro.interleaved(runs, repeats=3, warm_up=1)
+    assert "".join(seen) == "ab" + "ababab"
+    assert list(found) == ["a", "b"] and all(ms >= 0 for ms in found.values())
+
+
+def test_ways_to_encode_a_group_cost_what_they_are_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import Qwen2VLImageProcessor
+
+    passes: list[int] = []
+    plain = Qwen2VLImageProcessor.preprocess
+    counting = lambda self, *args, **kwargs: passes.append(1) or plain(self, *args, **kwargs)  # noqa: E731
+    monkeypatch.setattr(Qwen2VLImageProcessor, "preprocess", counting)
+    processor, picture, options = Qwen2VLImageProcessor(), Image.new("RGB", (56, 56)), {"return_tensors": "pt"}
+    micro.passes(processor, picture, shared=False, **options)
+    assert len(passes) == 3 * micro.ROLLOUTS == 15
+    micro.passes(processor, picture, shared=True, **options)
+    assert len(passes) == 16
+
+
+def test_processor_is_timed_at_the_familys_limits() -> None:
+    found = micro.processor(["cpu"], sizes=[(512, 512)], repeats=1)
+    (row,) = found["rows"]
+    assert row["image tokens"] == 18 * 18
+    assert row["pixel_values (MB)"] == 36 * 36 * (3 * 2 * 14 * 14) * 4 / 1e6
+    assert row["one pass (ms)"] > 0 and row["3n passes, verl's, n = 5 (ms)"] > 0 and row["1 pass, ours, n = 5 (ms)"] > 0
+
+
+def test_the_batch_is_dialogues_with_rewards_on_turn_ends() -> None:
+    from steer_verl.tcsr import find_turns
+
+    rewards, mask, uids = micro.batch(10, 10_240)
+    turns = find_turns(mask)
+    assert turns.count_B.tolist() == [4, 5, 6, 7, 8] * 2
+    ends = torch.zeros_like(mask).flatten()
+    ends[turns.stop_K - 1] = 1
+    assert ((rewards != 0) <= ends.view_as(rewards).bool()).all() and (rewards != 0).sum() == len(turns.member_K)
+    assert len(set(uids)) == 2
+
+
+def test_estimators_are_compared_with_verls_own() -> None:
+    found = micro.estimator(["cpu"], dialogues=10, tokens=2400, repeats=1)
+    names = [row["estimator"] for row in found["rows"]]
+    assert names[0] == "verl grpo" and "tcsr, steer" in names and all(row["ms"] > 0 for row in found["rows"])
+    assert found["rows"][0]["of verl's"] == 1
+
+
+def test_without_verl_ours_are_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "verl.trainer.ppo.core_algos", None)
+    rows = micro.estimator(["cpu"], dialogues=10, tokens=2400, repeats=1)["rows"]
+    assert rows and all(row.keys() == {"estimator", "device", "ms"} for row in rows)
+
+
+def test_the_readme_names_every_part_and_option() -> None:
     text = (grpo.HERE / "README.md").read_text()
-    for word in (*page.MODES, "--render", "--only", "--steps", "--limit", "--override", "gpu.md", "gpu.png"):
+    for word in (*page.PARTS, "--render", "--only", "--steps", "--limit", "--override", "gpu.md", "gpu.png"):
         assert re.search(rf"(?<![\w-]){re.escape(word)}", text), word

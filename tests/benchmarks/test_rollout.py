@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.rollout import estimator, page, pictures, waiting
 from benchmarks.rollout.page import Row
 from benchmarks.rollout.simulation import QUESTION, Pace
-from steer_verl.tcsr import find_turns
 
 
 async def test_what_a_dialogue_waits_for_is_on_its_own_account_tools_included() -> None:
@@ -66,35 +62,13 @@ async def test_a_step_that_holds_up_the_loop_is_found_and_waiting_is_none() -> N
 
 def test_the_slowest_preset_is_held_against_the_demand() -> None:
     def row(slowest: float) -> Row:
-        (found,) = estimator.shown({"verl grpo": 5.0, "a": 9.0, "b": slowest}, "advantages")["rows"]
+        times = {"verl grpo": 5.0, "a": 9.0, "b": slowest}
+        rows = [{"estimator": name, "ms": ms} for name, ms in times.items()]
+        (found,) = estimator.shown({"dialogues": 320, "tokens": 10_240, "threads": 2, "rows": rows})["rows"]
         return found
 
     assert (row(10.1).ours, row(10.1).other, row(10.1).met) == (10.1, 5.0, False)
     assert row(10.0).met
-
-
-def test_runs_take_turns() -> None:
-    seen: list[str] = []
-    runs = {name: partial(seen.append, name) for name in "ab"}
-    found = estimator.interleaved(runs, repeats=3, warm_up=1)
-    assert "".join(seen) == "ab" + "ababab"
-    assert list(found) == ["a", "b"] and all(ms >= 0 for ms in found.values())
-
-
-def test_the_batch_is_dialogues_with_rewards_on_turn_ends() -> None:
-    rewards, mask, uids = estimator.batch(10, 10_240)
-    turns = find_turns(mask)
-    assert turns.count_B.tolist() == [4, 5, 6, 7, 8] * 2
-    ends = torch.zeros_like(mask).flatten()
-    ends[turns.stop_K - 1] = 1
-    assert ((rewards != 0) <= ends.view_as(rewards).bool()).all() and (rewards != 0).sum() == len(turns.member_K)
-    assert len(set(uids)) == 2
-
-
-def test_estimators_are_compared_with_verls_own(tmp_path: Path) -> None:
-    found = estimator.measure(tmp_path, dialogues=10, tokens=2400, repeats=1)
-    (row,), (note,) = found["rows"], found["notes"]
-    assert row.ours > 0 and row.other > 0 and "verl grpo" in note and "tcsr, steer" in note
 
 
 def results() -> dict[str, Any]:
