@@ -1,14 +1,13 @@
-"""What every page of figures is made with: a table, the line that says how it was written, and a plot's empty sheet."""
+"""What every page of figures is made with: a table, and the line that says how it was written."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from steer_verl.records import write_whole
 
@@ -40,21 +39,21 @@ def write(path: Path, *parts: str) -> str:
     return page
 
 
+def listed(found: Iterable[object]) -> str:
+    """``1, 2, 3``, or none."""
+    return ", ".join(map(str, found)) or "none"
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """``4 http_5xx, 52 connect``, or none."""
+    return listed(f"{count:,} {name}" for name, count in sorted(found.items()))
+
+
 def number(value: float) -> str:
     """Three figures that count: 0.0667, 31.4, 2,350."""
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def sheet(width: float, height: float) -> Any:
-    """An empty matplotlib figure of so many inches that needs no screen; ``steer_verl.plots.dress`` frames its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _version(name: str) -> str:

@@ -56,7 +56,7 @@ def survival_plot(
     Returns:
         ``path``.
     """
-    figure, (axes,) = _panels(1, (7.2, 4.4))
+    figure, (axes,) = sheet(1, (7.2, 4.4))
     end = last or max((curve.last for curve in curves.values()), default=1)
     ends = [_draw(axes, curve, *style, min(curve.last, end)) for curve, style in _styled(curves.values())]
     _label(axes, list(zip(curves, ends, strict=True)))
@@ -83,7 +83,7 @@ def reliability_plot(
     Returns:
         ``path``.
     """
-    figure, (axes,) = _panels(1, (5.4, 5.4))
+    figure, (axes,) = sheet(1, (5.4, 5.4))
     low, high, across, up = 0.5, 10.5, threshold + 0.2, threshold + 0.5  # people's means lie between whole points
     axes.fill_between([low, across], up, high, color=COLOURS[1], alpha=0.08, linewidth=0)
     axes.fill_between([across, high], low, up, color=COLOURS[1], alpha=0.08, linewidth=0)
@@ -118,7 +118,7 @@ def steps_plot(
         title: one line above the axes.
         subtitle: a smaller second line.
     """
-    figure, (axes,) = _panels(1, (7.2, 4.4))
+    figure, (axes,) = sheet(1, (7.2, 4.4))
     for values in seeds.values():
         axes.plot(steps, values, color=COLOURS[2], linewidth=1, alpha=0.45)
     axes.plot(steps, np.mean(list(seeds.values()), axis=0), "o-", color=COLOURS[2], linewidth=2.4, markersize=4.5)
@@ -141,7 +141,7 @@ def students_plot(
         path: where the image goes.
         note: one line below the title.
     """
-    figure, (left, right) = _panels(2, (9.2, 4.2), widths=(3, 1.1))
+    figure, (left, right) = sheet(2, (9.2, 4.2), widths=(3, 1.1))
     ends = []
     for (label, seeds), (colour, dashes) in _styled(survival.items()):
         mean = np.mean(list(seeds.values()), axis=0)
@@ -170,7 +170,7 @@ def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float
         path: where the image goes.
         note: one line below.
     """
-    figure, many = _panels(len(panels), (10.4, 4.2))
+    figure, many = sheet(len(panels), (10.4, 4.2))
     for axes, (measure, rows) in zip(many, panels.items(), strict=True):
         axes.axvline(0, color=COLOURS[0], linewidth=1)
         for y, (interval, each) in enumerate(list(rows.values())[::-1]):
@@ -186,14 +186,17 @@ def forest_plot(panels: Mapping[str, Mapping[str, tuple[Interval, Sequence[float
     return path
 
 
-def _panels(count: int, size: tuple[float, float], widths: Sequence[float] | None = None) -> tuple[Any, Any]:
-    """A white figure of the house with panels beside each other, ``widths`` being their ratio."""
+def sheet(
+    count: int, size: tuple[float, float], widths: Sequence[float] | None = None, *, sharey: bool = True
+) -> tuple[Any, Any]:
+    """A white figure of the house, in inches, with so many panels beside each other, ``widths`` being their ratio. It
+    needs no screen; :func:`dress` frames its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, sharey=True, squeeze=False, width_ratios=widths)[0]
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False, width_ratios=widths)[0]
 
 
 def _styled(items: Iterable[T]) -> Iterator[tuple[T, tuple[str, str]]]:

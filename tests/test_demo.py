@@ -26,6 +26,7 @@ from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, run_child
 from steer_verl.processes.leftovers import Claim, processes
+from steer_verl.records import write_whole
 from steer_verl.report.training import parse_step
 from steer_verl.text import clock_text
 
@@ -83,6 +84,14 @@ def test_changed_inputs_start_their_stage_and_the_later_ones_over_in_an_empty_fo
     said = go(stages, tmp_path)
     assert "Other: done before" in said and said.count("done before") == 1
     assert not stale.exists()
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    ours, theirs = stage(tmp_path, "ours"), tmp_path / "data" / "thesis.txt"
+    write_whole(theirs, "years of work")
+    with pytest.raises(SteerError, match=r"data: holds files of no run in .*choose another --out"):
+        go([ours, stage(tmp_path, "data", after=("ours",))], tmp_path)
+    assert theirs.exists() and not ours.result.exists(), "told before anything begins"
 
 
 @pytest.mark.parametrize("name", ["there", 'it\'s [the] "ü", $HOME\\'])

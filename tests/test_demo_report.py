@@ -14,7 +14,7 @@ from steer_verl.demo.stages import STUDENTS, Plan, stages
 from steer_verl.eval.differences import Difference
 from tests.eval.evaluations import evaluation
 
-PANELS = plots._panels
+PANELS = plots.sheet
 
 
 def test_the_report_states_what_grpo_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +42,7 @@ def test_what_is_undefined_is_a_dash() -> None:
 
 def test_every_curve_of_a_plot_is_drawn_and_named_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(plots, "_panels", lambda *args: drawn.append(made := PANELS(*args)) or made)
+    monkeypatch.setattr(plots, "sheet", lambda *args: drawn.append(made := PANELS(*args)) or made)
     for count, last in ((7, 1.0), (7, 0.5), (30, 0.0), (1, 1.0)):
         held = plots.Curve(*[[1.0, last]] * 3)
         plots.survival_plot({f"{n} $x$ \\y": held for n in range(count)}, tmp_path / "s.png", "T")

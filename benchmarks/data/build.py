@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +144,12 @@ def wrong(out: Path, count: int, planted: dict[str, int], again: int) -> Iterato
 def steps(manifest: Manifest, sets: dict[str, Any]) -> Iterator[list[str]]:
     """What went into each step and set, what was kept, and why the rest was not."""
     seeds, dialogues = manifest.steps
-    yield [seeds.step, f"{seeds.entered:,}", f"{seeds.kept:,}", _reasons(seeds.rejected)]
+    yield [seeds.step, f"{seeds.entered:,}", f"{seeds.kept:,}", pages.counted(seeds.rejected)]
     yield [dialogues.step, f"{dialogues.entered:,}", f"{dialogues.kept:,}", "none"]
     for stage, reasons in dialogues.stages.items():
-        yield [f"- rejected in {stage}", "", "", _reasons(reasons)]
+        yield [f"- rejected in {stage}", "", "", pages.counted(reasons)]
     for name, told in sets.items():
-        yield [f"set {name}", f"{told['offered']:,}", f"{told['kept']:,}", _reasons(told["left_out"])]
-
-
-def _reasons(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
+        yield [f"set {name}", f"{told['offered']:,}", f"{told['kept']:,}", pages.counted(told["left_out"])]
 
 
 def main() -> None:
@@ -181,7 +177,7 @@ def main() -> None:
         pages.table(["step", "in", "kept", "rejected"], table),
         f"* SIGKILL with {killed[0]:,} and with {killed[1]:,} seeds ended; then it ran to its end. {seconds:.0f} s in "
         f"all.\n* Looked up in the records: {verdict}.\n* {server.requests:,} requests reached the server, "
-        f"{len(server.delivered):,} different ones were answered. Faults: {_reasons(faults)}. {again} requests came "
+        f"{len(server.delivered):,} different ones were answered. Faults: {pages.counted(faults)}. {again} came "
         f"again although their reply had been sent whole; at most {CONCURRENCY} are in flight at a kill.",
     )
     if deviations:

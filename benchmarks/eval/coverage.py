@@ -95,7 +95,6 @@ def main() -> None:
     """Write the whole of ``coverage.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=PAGE)
     args = parser.parse_args()
     began, command = time.perf_counter(), f"python -m benchmarks.eval.coverage --repeats {args.repeats}"
     title = "# What the intervals and tests of evaluation are worth"
@@ -108,7 +107,7 @@ def main() -> None:
     alarms = false_alarms(args.repeats).items()
     rows = ([name, *(f"{share:.1f}" for share in row.values())] for name, row in alarms)
     table = pages.table(["", *(f"{n} dialogues" for n in ALARMED)], rows)
-    pages.write(args.out, *parts, WHY, "## False alarms", ALARMS, table, f"{time.perf_counter() - began:.0f} s in all.")
+    pages.write(PAGE, *parts, WHY, "## False alarms", ALARMS, table, f"{time.perf_counter() - began:.0f} s in all.")
 
 
 if __name__ == "__main__":

@@ -126,11 +126,11 @@ def second_turn(n: int, p: float, rng: Rng) -> Found:
     return {"hazard": figures(failed, lengths(n, rng)).hazard()[1]}
 
 
-def judges(n: int, p: float, rng: Rng, failures: float = 0.1) -> Found:
+def judges(n: int, p: float, rng: Rng) -> Found:
     """Two judges, the second of whom rolls a die of its own for a share p of the answers; in dialogues whose turns are
     alike a tenth of the answers fails. Drawn anew until there is a failure, without which agreement is undefined."""
     while True:
-        chance_N1, there = alike(n, failures, rng)[:, None], np.arange(HORIZON) < lengths(n, rng)[:, None]
+        chance_N1, there = alike(n, 0.1, rng)[:, None], np.arange(HORIZON) < lengths(n, rng)[:, None]
         former, own = rng.random((2, n, HORIZON)) < chance_N1
         new = np.where(rng.random((n, HORIZON)) < p, own[rng.permutation(n)], former)
         tables = [[(there & (former == a) & (new == b)).sum(axis=1) for b in (True, False)] for a in (True, False)]
@@ -183,22 +183,11 @@ def gap(one: Figures, other: Figures) -> Found:
     return differences(one, other, last=LAST)
 
 
-def hardness(n: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """How hard the same dialogues are for two students; half of them are as hard for both."""
+def two_students(play: Callable[[np.ndarray, Rng], Figures], n: int, p: float, rng: Rng) -> Found:
+    """What they make of the same dialogues, half of which are as hard for both."""
     first = rng.random(n)
-    return first, np.where(rng.random(n) < 0.5, first, rng.random(n))
-
-
-def two_shares(n: int, p: float, rng: Rng) -> Found:
-    """Dialogues that hold to their end."""
-    first, second = hardness(n, rng)
-    return gap(holding(first < p), holding(second < 1.5 * p))
-
-
-def two_marks(n: int, p: float, rng: Rng) -> Found:
-    """Mean marks."""
-    first, second = hardness(n, rng)
-    return gap(marked(first < p, rng), marked(second < 1.5 * p, rng))
+    second = np.where(rng.random(n) < 0.5, first, rng.random(n))
+    return gap(play(first < p, rng), play(second < 1.5 * p, rng))
 
 
 def two_turn_shares(n: int, p: float, rng: Rng) -> Found:
@@ -215,15 +204,16 @@ def two_survivals(n: int, p: float, rng: Rng) -> Found:
 
 
 DIFFERENCES = {
-    "shares of dialogues": Simulation("unbroken", two_shares, 1.5),
-    "mean marks": Simulation("harmless", two_marks, 1.5),
+    "shares of dialogues": Simulation("unbroken", partial(two_students, lambda broken, _: holding(broken)), 1.5),
+    "mean marks": Simulation("harmless", partial(two_students, marked), 1.5),
     "shares of turns": Simulation("failed_turns", two_turn_shares, 1.5),
     "survival to turn 8": Simulation("survival", two_survivals, 1.5),
 }
 
 
-def trained(seeds: int, p: float, rng: Rng, n: int = 265) -> Figures:
+def trained(seeds: int, p: float, rng: Rng) -> Figures:
     """A way of training whose students fail with chances that vary by seed, each on the same 265 dialogues."""
+    n = 265
     chances = rng.beta(100 * p, 100 * (1 - p), seeds) if p else np.zeros(seeds)
     return holding(np.concatenate([rng.random(n) < q for q in chances]), np.repeat(np.arange(seeds), n))
 

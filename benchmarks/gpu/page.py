@@ -111,8 +111,7 @@ def plot(seconds: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Bars of the mean step, one a training, stacked by phase."""
     from steer_verl import plots
 
-    figure = pages.sheet(7.2, 1.6 + 0.7 * len(seconds))
-    axes = figure.add_subplot()
+    figure, (axes,) = plots.sheet(1, (7.2, 1.6 + 0.7 * len(seconds)))
     colours = dict(zip((*PHASES, OTHER), (*plots.COLOURS[1:], plots.INK, "#4fa3a5", plots.COLOURS[0]), strict=False))
     for row, phase in enumerate(seconds.values()):
         left = 0.0

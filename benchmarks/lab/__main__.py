@@ -20,8 +20,7 @@ from steer_verl.demo.runner import durations, run
 from steer_verl.errors import SteerError
 
 PAGES = ("mini", "ablations", "worlds", "gaming", "sizes")
-"""Modules of this package: each has ``write_page``, the arms that it ``NEEDS``, and whether it reads how their last
-students' dialogues were ``MARKED``."""
+"""Modules of this package, which says what they are."""
 
 HERE = Path(__file__).resolve().parents[1]
 """Where the pages lie."""
@@ -35,7 +34,7 @@ def main() -> None:
     read = {name for page in pages.values() if page.MARKED for name in page.NEEDS}
     arms = tuple(name for name in ARMS if name in (args.arms or needed))
     marked, record = tuple(name for name in arms if name in read), None if args.quick else RECORD
-    lab = Lab(args.out.resolve(), tuple(args.seeds), arms, args.quick, marked, record)
+    lab = Lab(args.out.resolve(), tuple(dict.fromkeys(args.seeds)), arms, args.quick, marked, record)
     todo = stages(lab)
     try:
         if not args.page:

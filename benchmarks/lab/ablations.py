@@ -11,10 +11,11 @@ from benchmarks.lab import page
 from benchmarks.lab.arms import ARMS, PLAIN
 from benchmarks.lab.page import averaged, gap, mean, text, title
 from benchmarks.lab.runs import Lab
-from benchmarks.pages import table
+from benchmarks.pages import table, write
 from steer_verl.demo.report import curve_of
 from steer_verl.eval.differences import Difference, differences
-from steer_verl.eval.figures import Figures
+from steer_verl.eval.figures import Figures, values_by_seed
+from steer_verl.plots import forest_plot, survival_plot
 from steer_verl.statistics.intervals import UNDEFINED, Interval
 
 FULL = "grpo"
@@ -72,8 +73,6 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    from steer_verl.plots import forest_plot, survival_plot
-
     seeds = lab.finished(NEEDS)
     parts = page.head("Ablations in the miniature laboratory", lab, seeds, "ablations")
     found, asked = read(lab, seeds), lab.finished(NEEDS, "static")
@@ -93,23 +92,18 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     if found.static:
         note = f"Without the attack: the seeds' own questions. Training seeds {', '.join(map(str, asked))}."
         parts += ["## Students under static questions", note, students(found.static, (*SHOWN[2:], *BESIDE), reach)]
-    parts += ["## Beside the paper", beside(found), "## Time", page.hours(lab)]
+    parts += ["## Beside the paper", beside(found), "## Time", page.hours(lab, NEEDS)]
+    write(target := folder / "ablations.md", *parts)
     count = f"{page.DIALOGUES} attacked dialogues, {len(seeds)} training seeds"
-    arms = [arm for arm in NEEDS if arm != FULL]
+    arms = {arm: ARMS[arm].title for arm in NEEDS if arm != FULL}
     rows = {
-        title(measure): {ARMS[arm].title: (found.change(measure, arm), each(found, measure, arm)) for arm in arms}
+        title(measure): {name: (found.change(measure, arm), each(found, measure, arm)) for arm, name in arms.items()}
         for measure in HEADLINE
     }
     note = f"difference to the full method in points, mean and 95 % interval over seeds, each seed; {count}"
     curves = {ARMS[arm].title: curve_of(found.adaptive[arm]) for arm in CURVES}
-    plots = [
-        forest_plot(rows, folder / "ablations.png", note),
-        survival_plot(
-            curves, folder / "ablations_survival.png", "Survival under adaptive attack", f"{count}; 95 % bands", reach
-        ),
-    ]
-    target = folder / "ablations.md"
-    target.write_text("\n\n".join(parts) + "\n")
+    what, bands, path = "Survival under adaptive attack", f"{count}; 95 % bands", folder / "ablations_survival.png"
+    plots = [forest_plot(rows, folder / "ablations.png", note), survival_plot(curves, path, what, bands, reach)]
     return [target, *plots]
 
 
@@ -136,14 +130,11 @@ def _differences(one: Figures, other: Figures) -> dict[str, Difference]:
 
 
 def each(found: Found, measure: str, arm: str) -> list[float]:
-    """The difference in each seed."""
+    """The difference in each seed; NaN where it is undefined."""
     if measure == "checkpoints":
         return [found.checkpoints[arm][seed] - value for seed, value in found.checkpoints[FULL].items()]
-    one, full = (
-        {run: figures.of_run(run).estimates()[measure].value or 0.0 for run in figures.runs}
-        for figures in (found.adaptive[arm], found.adaptive[FULL])
-    )
-    return [one[run] - full[run] for run in full if run in one]
+    one, full = (values_by_seed([found.adaptive[name]]) for name in (arm, FULL))
+    return [one[seed][measure] - full[seed][measure] for seed in full if seed in one]
 
 
 def verdict(found: Interval) -> str:
@@ -179,15 +170,8 @@ def beside(found: Found) -> str:
         ]
         cells = [text(c, name, signed=True) for c, name in zip(changes, BESIDE, strict=True)]
         rows.append([part, *cells, *(f"{their:+.2f}" for their in theirs), *signs])
-    header = [
-        "part",
-        "harmless pass",
-        "helpful pass",
-        "paper: safety",
-        "paper: helpfulness",
-        "sign of safety",
-        "sign of helpfulness",
-    ]
+    header = ["part", "harmless pass", "helpful pass", "paper: safety", "paper: helpfulness"]
+    header += ["sign of safety", "sign of helpfulness"]
     return (
         "Share of dialogues whose mean mark passes (harmless 2.8 of -3..3, helpful 2.5 of 0..3), without the part "
         f"minus full, in points: here under {'static questions' if found.static else 'the adaptive attack'}, in the "

@@ -8,8 +8,7 @@ from pathlib import Path
 from benchmarks.lab import page
 from benchmarks.lab.arms import ARMS
 from benchmarks.lab.runs import Lab
-from benchmarks.pages import table
-from steer_verl.statistics.intervals import over_repetitions
+from benchmarks.pages import table, write
 
 NEEDS = tuple(name for name, arm in ARMS.items() if arm.game)
 MARKED = False
@@ -28,7 +27,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    seeds = tuple(seed for seed in lab.seeds if all(seed in lab.on_the_way(name) for name in NEEDS))
+    seeds = lab.on_the_way(*NEEDS)
     parts = page.head("Students that may game their tutor, in training", lab, seeds, "gaming")
     parts += [
         "Stage III by the fast trainer (benchmarks/lab/fast.py). The *gullible* tutor pays the full score for the form "
@@ -39,8 +38,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "## Time",
         page.recorded(lab, NEEDS),
     ]
-    target = folder / "gaming.md"
-    target.write_text("\n\n".join(parts) + "\n")
+    write(target := folder / "gaming.md", *parts)
     return [target]
 
 
@@ -50,10 +48,7 @@ def students(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     for name, seeds in found.items():
         game = ARMS[name].game
         assert game is not None
-        held = [
-            f"{over_repetitions([seed[measure] for seed in seeds], page.DIALOGUES, (0, 100)):.1f}"
-            for measure in ("unbroken", "helpfulness")
-        ]
+        held = [f"{page.over([seed[name] for seed in seeds]):.1f}" for name in ("unbroken", "helpfulness")]
         alarms = [_share([seed.get(f"alarm/{alarm}") for seed in seeds]) for alarm in WATCHED]
         rows.append([game.tutor, "half" if game.benign else "attacks alone", str(game.kl), *held, *alarms])
     titles = ("tutor", "benign dialogues", "KL", "unbroken (%)", "helpfulness (%)")

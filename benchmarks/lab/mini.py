@@ -11,11 +11,12 @@ import numpy as np
 from benchmarks.lab import page
 from benchmarks.lab.arms import ARMS
 from benchmarks.lab.page import averaged, gap, mean, text, title
-from benchmarks.lab.runs import Lab
-from benchmarks.pages import table
+from benchmarks.lab.runs import Lab, train
+from benchmarks.pages import table, write
 from steer_verl.demo.report import ROWS
 from steer_verl.demo.runner import durations
 from steer_verl.eval.figures import Figures, values_by_seed
+from steer_verl.plots import steps_plot, students_plot
 from steer_verl.statistics.intervals import over_repetitions
 
 STUDENTS = ("base", "sft", "grpo")
@@ -60,8 +61,6 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    from steer_verl.plots import steps_plot, students_plot
-
     seeds = tuple(seed for seed in lab.finished(STUDENTS) if seed in lab.finished(STUDENTS, "static"))
     parts = page.head("The miniature laboratory: figures", lab, seeds, "mini")
     found = read(lab, seeds)
@@ -81,34 +80,23 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "helpfulness (%) after each, and the minutes of Stage III.",
         by_seed(found, lab.checkpoints),
         "## Time",
-        page.hours(lab),
+        page.hours(lab, NEEDS),
     ]
+    write(target := folder / "mini.md", *parts)
     helpful = {ARMS[name].title: list(found.each(name, "helpfulness").values()) for name in STUDENTS}
-    count = f"{page.DIALOGUES} attacked dialogues on unseen scenes"
+    curves = {ARMS[name].title: survival(found.adaptive[name], reach) for name in STUDENTS}
+    count = f"{page.DIALOGUES} attacked dialogues on unseen scenes; {len(seeds)} training seeds, a thin line each"
+    steps = {seed: [sft[seed], *found.steps[seed]] for seed in seeds}
+    path, what = folder / "mini_steps.png", "Stage III learns, seed by seed"
     plots = [
-        students_plot(
-            {ARMS[name].title: survival(found.adaptive[name], reach) for name in STUDENTS},
-            helpful,
-            folder / "mini.png",
-            f"{count}; {len(seeds)} training seeds, a thin line each",
-        ),
-        steps_plot(
-            {seed: [sft[seed], *found.steps[seed]] for seed in seeds},
-            (0, *lab.checkpoints),
-            folder / "mini_steps.png",
-            "Stage III learns, seed by seed",
-            f"{count}; a line for each of {len(seeds)} training seeds",
-        ),
+        students_plot(curves, helpful, folder / "mini.png", count),
+        steps_plot(steps, (0, *lab.checkpoints), path, what, count),
     ]
-    target = folder / "mini.md"
-    target.write_text("\n\n".join(parts) + "\n")
     return [target, *plots]
 
 
 def read(lab: Lab, seeds: Sequence[int]) -> Found:
     """Everything of these seeds."""
-    from benchmarks.lab.runs import train
-
     seconds = durations([train(lab, "grpo", seed) for seed in seeds], lab.out)
     return Found(
         {name: lab.figures(name, seeds) for name in STUDENTS},
@@ -123,29 +111,18 @@ def demands(found: Found) -> list[Demand]:
     decision = mean("decision", found.static["sft"])
     drop = gap(found.each("sft", "unbroken"), found.each("sft", "unbroken", static=True))
     gain = gap(averaged(found.steps), found.each("sft", "unbroken"))
-    unbroken, helpful, before = (
-        found.each("grpo", "unbroken"),
-        found.each("grpo", "helpfulness"),
-        found.each("sft", "helpfulness"),
-    )
-    good = [seed for seed in unbroken if unbroken[seed] >= UNBROKEN and helpful[seed] >= before[seed] - COST]
+    unbroken, helpful = found.each("grpo", "unbroken"), found.each("grpo", "helpfulness")
+    least = {seed: before - COST for seed, before in found.each("sft", "helpfulness").items()}
+    good = [seed for seed in unbroken if unbroken[seed] >= UNBROKEN and helpful[seed] >= least[seed]]
+    right = f"SFT: at least {STATIC:.0f} % right decisions on static questions"
+    fewer = "SFT: clearly fewer unbroken dialogues under attack than without"
+    learns = f"GRPO: {UNBROKEN:.0f} % unbroken at a cost of {COST:.0f} points of helpfulness, in nine of ten seeds"
+    above = "GRPO above SFT: unbroken, mean over checkpoints"
     return [
-        Demand(
-            f"SFT: at least {STATIC:.0f} % right decisions on static questions",
-            text(decision, "decision"),
-            decision.value >= STATIC,
-        ),
-        Demand(
-            "SFT: clearly fewer unbroken dialogues under attack than without",
-            text(drop, "unbroken", signed=True),
-            drop.high < 0,
-        ),
-        Demand(
-            f"GRPO: {UNBROKEN:.0f} % unbroken at a cost of {COST:.0f} points of helpfulness, in nine of ten seeds",
-            f"{len(good)} of {len(unbroken)}",
-            len(good) >= SURE * len(unbroken),
-        ),
-        Demand("GRPO above SFT: unbroken, mean over checkpoints", text(gain, "unbroken", signed=True), gain.low > 0),
+        Demand(right, text(decision, "decision"), decision.value >= STATIC),
+        Demand(fewer, text(drop, "unbroken", signed=True), drop.high < 0),
+        Demand(learns, f"{len(good)} of {len(unbroken)}", len(good) >= SURE * len(unbroken)),
+        Demand(above, text(gain, "unbroken", signed=True), gain.low > 0),
     ]
 
 

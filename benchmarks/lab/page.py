@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -62,9 +64,14 @@ def interval(found: Estimate | Difference) -> Interval:
     return Interval(*(np.nan if end is None else end for end in (found.value, found.low, found.high)))
 
 
-def gap(one: Mapping[int, float], other: Mapping[int, float], n: float = DIALOGUES) -> Interval:
+def over(values: Sequence[float], most: float = 100.0, least: float = 0.0) -> Interval:
+    """The mean of one value a seed, on a scale with these ends."""
+    return over_repetitions(values, DIALOGUES, (least, most))
+
+
+def gap(one: Mapping[int, float], other: Mapping[int, float]) -> Interval:
     """``one`` minus ``other`` in points, over the seeds of both."""
-    return over_repetitions([one[seed] - other[seed] for seed in one if seed in other], n, (-100.0, 100.0))
+    return over([one[seed] - other[seed] for seed in one if seed in other], least=-100.0)
 
 
 def averaged(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
@@ -82,30 +89,27 @@ def title(name: str, reach: int = 0) -> str:
     return TITLES[name][0].format(turn=reach)
 
 
-def hours(lab: Lab) -> str:
-    """How long each kind of stage took, others running beside it."""
-    spent: dict[str, list[float]] = {}
-    for stage in stages(lab):
+def hours(lab: Lab, names: Sequence[str]) -> str:
+    """How long each kind of stage of these arms took, others running beside it."""
+    spent = defaultdict[str, list[float]](list)
+    for stage in stages(replace(lab, arms=tuple(names), marked=tuple(names))):
         if seconds := durations([stage], lab.out).get(stage.name):
-            name, argv = stage.name.split("/")[1], " ".join(stage.argv)
-            kinds = {"eval-": "evaluation", "sft": "Stage II"}
-            kind = next((kind for start, kind in kinds.items() if name.startswith(start)), "rest")
-            kind = "Stage III" if "main_ppo" in argv else kind
-            spent.setdefault(kind, []).append(seconds)
-    rows = [
-        [kind, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for kind, all_ in spent.items()
-    ]
-    return table(["stage", "times", "each", "in all, several at a time"], rows)
+            name = stage.name.split("/")[1]
+            kind = "evaluation" if name.startswith("eval-") else "Stage II" if name.startswith("sft") else "rest"
+            spent["Stage III" if "verl.trainer.main_ppo" in stage.argv else kind].append(seconds)
+    return _times("stage", spent)
 
 
 def recorded(lab: Lab, names: Iterable[str]) -> str:
     """Where and how long these arms were trained and measured."""
     found = [entry for name in names for seed in lab.seeds for entry in lab.recorded.get((name, seed), ())]
-    spent: dict[str, list[float]] = {}
+    spent = defaultdict[str, list[float]](list)
     for entry in found:
-        trainer = "fast trainer" if ARMS[entry.arm].stage == "fast" else "verl"
-        spent.setdefault(trainer, []).append(entry.seconds)
-    rows = [[by, str(len(all_)), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for by, all_ in spent.items()]
+        spent["fast trainer" if ARMS[entry.arm].stage == "fast" else "verl"].append(entry.seconds)
     where = "\n".join(f"- {machine}" for machine in dict.fromkeys(entry.machine for entry in found))
-    times = table(["Stage III, trained and measured by", "times", "each", "in all, several at a time"], rows)
-    return f"{times}\n\nOn:\n\n{where}" if found else ""
+    return f"{_times('Stage III, trained and measured by', spent)}\n\nOn:\n\n{where}" if found else ""
+
+
+def _times(what: str, spent: Mapping[str, list[float]]) -> str:
+    rows = ([kind, len(all_), clock_text(float(np.mean(all_))), clock_text(sum(all_))] for kind, all_ in spent.items())
+    return table([what, "times", "each", "in all, several at a time"], rows)

@@ -23,7 +23,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -103,12 +103,6 @@ class Lab:
         part = "base" if seed is None else f"seed-{seed}"
         return Plan(self.out / part, seed or 0, self.quick, f"{part}/", threads=1)
 
-    def arm_seeds(self, name: str) -> tuple[int | None, ...]:
-        """The training seeds of an arm; the base is one."""
-        if ARMS[name].stage == "base":
-            return (None,)
-        return self.seeds[:FEW] if ARMS[name].few else self.seeds
-
     def played(self, name: str, seed: int | None = None, attack: str = "adaptive") -> Path:
         """Folder of an evaluation."""
         seed = None if ARMS[name].stage == "base" else seed
@@ -143,27 +137,27 @@ class Lab:
         kept = {entry.origin: entry.students for entry in self.recorded.get((name, seed), ())}
         return kept or {"": self.students(name, seed)}
 
-    def on_the_way(self, name: str) -> tuple[int, ...]:
-        """The seeds of which an arm's checkpoints have been measured."""
-        return tuple(
-            seed for seed in self.seeds if (name, seed) in self.recorded or self.measured(name, seed).is_file()
-        )
+    def on_the_way(self, *names: str) -> tuple[int, ...]:
+        """The seeds of which the checkpoints of all these arms have been measured."""
+
+        def is_there(name: str, seed: int) -> bool:
+            return (name, seed) in self.recorded or self.measured(name, seed).is_file()
+
+        return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
 
     def finished(self, names: Iterable[str], attack: str = "adaptive") -> tuple[int, ...]:
         """The seeds of which all these arms have been played under ``attack``, and their checkpoints measured."""
 
-        def is_there(name: str, seed: int) -> bool:
-            there = (self.played(name, seed, attack) / DIALOGUES).is_file()
-            on_the_way = ARMS[name].stage == "grpo" and attack == "adaptive"
-            return there and (not on_the_way or seed in self.on_the_way(name))
-
         names = tuple(names)
-        return tuple(seed for seed in self.seeds if all(is_there(name, seed) for name in names))
+        there = self.on_the_way(*(name for name in names if ARMS[name].stage == "grpo" and attack == "adaptive"))
+        files = {seed: [self.played(name, seed, attack) / DIALOGUES for name in names] for seed in there}
+        return tuple(seed for seed in there if all(file.is_file() for file in files[seed]))
 
     def left(self, seed: int) -> list[str]:
         """The arms of a seed that are to be marked or not yet on record, and those that they begin at."""
-        wanted = [name for name in self.arms if name in self.marked or (name, seed) not in self.recorded]
-        return with_origins([name for name in wanted if seed in self.arm_seeds(name)])
+        own = [name for name in self.arms if ARMS[name].stage != "base"]
+        wanted = [name for name in own if name in self.marked or (name, seed) not in self.recorded]
+        return with_origins([name for name in wanted if seed in self.seeds[:FEW] or not ARMS[name].few])
 
     def figures(self, name: str, seeds: Sequence[int], attack: str = "adaptive") -> Figures:
         """The figures of an arm's dialogues over seeds; the base is one student.
@@ -184,33 +178,37 @@ class Lab:
 
 def stages(lab: Lab) -> list[Stage]:
     """All stages of what is left of the laboratory's arms."""
+    return list({stage.name: stage for stage in _stages(lab)}.values())
+
+
+def _stages(lab: Lab) -> Iterator[Stage]:
     left, common = {seed: lab.left(seed) for seed in lab.seeds}, lab.plan(None)
     bases = {name for name in itertools.chain(lab.marked, *left.values()) if ARMS[name].stage == "base"}
-    found = _named(
-        [stage for name in ARMS if name in bases for stage in base(common, name.removeprefix("base").strip("-"))]
-    )
-    found |= _named([stage for name in ARMS if name in bases for stage in _evaluations(lab, name, None)])
+    for name in sorted(bases):
+        yield from base(common, name.removeprefix("base").strip("-"))
+    for name in sorted(bases):
+        yield from _evaluations(lab, name, None)
     for seed, names in left.items():
         if names:
-            found |= _named([data(lab.plan(seed))])
+            yield data(lab.plan(seed))
         if {"sft_single_turn", "single_turn"} & set(names):
-            found |= _named([single_turn_data(lab.plan(seed))])
+            yield single_turn_data(lab.plan(seed))
         for name in names:
             if ARMS[name].stage == "fast":
-                found |= _named([checkpoints(lab, name, seed)])
+                yield checkpoints(lab, name, seed)
             elif ARMS[name].stage != "base":
-                found |= _named([train(lab, name, seed), *_evaluations(lab, name, seed)])
-    return list(found.values())
+                yield from (train(lab, name, seed), *_evaluations(lab, name, seed))
 
 
 def keep(lab: Lab) -> None:
     """Put the figures of all checkpoints that were measured here on record, in place of older ones from the same
-    student."""
+    student. The record is read anew: others may have added to it in the hours since it was read."""
     if lab.record is None:
         return
     import torch
 
-    found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*lab.recorded.values())}
+    recorded = replace(lab).recorded.values()
+    found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*recorded)}
     where = f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
@@ -296,7 +294,3 @@ def single_turn_data(plan: Plan) -> Stage:
 
 def _label(name: str, attack: str) -> str:
     return name + ("" if attack == "adaptive" else f"-{attack}")
-
-
-def _named(some: Sequence[Stage]) -> dict[str, Stage]:
-    return {stage.name: stage for stage in some}

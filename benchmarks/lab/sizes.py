@@ -11,9 +11,8 @@ import numpy as np
 from benchmarks.lab import page
 from benchmarks.lab.arms import ARMS, BEFORE
 from benchmarks.lab.runs import Lab
-from benchmarks.pages import sheet, table
-from steer_verl.plots import COLOURS, INK, dress
-from steer_verl.statistics.intervals import over_repetitions
+from benchmarks.pages import table, write
+from steer_verl.plots import COLOURS, INK, dress, sheet
 
 NEEDS = tuple(name for name, arm in ARMS.items() if arm.size)
 MARKED = False
@@ -35,7 +34,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
     Raises:
         SteerError: no seed is finished.
     """
-    seeds = tuple(seed for seed in lab.seeds if all(seed in lab.on_the_way(name) for name in NEEDS))
+    seeds = lab.on_the_way(*NEEDS)
     parts = page.head("Students of three sizes", lab, seeds, "sizes")
     found = {ARMS[name].size: [lab.students(name, seed) for seed in seeds] for name in NEEDS}
     parts += [
@@ -49,8 +48,7 @@ def write_page(lab: Lab, folder: Path) -> list[Path]:
         "## Time",
         page.recorded(lab, NEEDS),
     ]
-    target = folder / "sizes.md"
-    target.write_text("\n\n".join(parts) + "\n")
+    write(target := folder / "sizes.md", *parts)
     return [target, plot(found, folder / "sizes.png", len(seeds))]
 
 
@@ -61,7 +59,7 @@ def stages(found: Students) -> str:
         last = max(seeds[0])
         for after, step in (*zip(("base", "SFT"), BEFORE, strict=True), ("SFT + GRPO", last)):
             cells = [
-                f"{over_repetitions([seed[step][name] for seed in seeds], page.DIALOGUES, (0, top)):.{digits}f}"
+                f"{page.over([seed[step][name] for seed in seeds], top):.{digits}f}"
                 for name, (_, top, digits) in MEASURES.items()
             ]
             rows.append([size, after, *cells])
@@ -77,15 +75,14 @@ def gains(found: Students) -> str:
             cells = []
             for name in ("unbroken", "helpfulness"):
                 changes = [seed[after][name] - seed[before][name] for seed in seeds]
-                cells.append(f"{over_repetitions(changes, page.DIALOGUES, (-100, 100)):+.1f}")
+                cells.append(f"{page.over(changes, least=-100.0):+.1f}")
             rows.append([size, stage, *cells])
     return table(["weights", "stage", "unbroken, points", "helpfulness, points"], rows)
 
 
 def plot(found: Students, path: Path, count: int) -> Path:
     """Unbroken dialogues before Stage III and at its checkpoints: the mean of each size, a thin line a seed."""
-    figure = sheet(7.6, 4.4)
-    axes = figure.subplots()
+    figure, (axes,) = sheet(1, (7.6, 4.4))
     for (size, seeds), colour in zip(found.items(), COLOURS, strict=False):
         courses = [[at["unbroken"] for at in seed.values()] for seed in seeds]
         for course in courses:

@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.lab import page, window
 from benchmarks.lab.arms import ALPHAS, CELLS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
 from benchmarks.lab.runs import Lab
-from benchmarks.pages import sheet, table
+from benchmarks.pages import table, write
 from steer_verl.mini.data import LEAK_RATE
-from steer_verl.plots import COLOURS, INK, dress, forest_plot
-from steer_verl.statistics.intervals import Interval, over_repetitions
+from steer_verl.plots import COLOURS, INK, dress, forest_plot, sheet
+from steer_verl.statistics.intervals import UNDEFINED, Interval
 
 NEEDS = tuple(CELLS)
 MARKED = False
@@ -95,8 +95,9 @@ def against_mean(
     own, mean = values.get(cell, {}), values.get(cell.mean, {})
     pairs = [own[begun] - mean[begun] for begun in own if begun in mean]
     if not pairs:
-        return Interval(np.nan, np.nan, np.nan), []
-    return over_repetitions(pairs, page.DIALOGUES, (-MEASURES[measure][2], MEASURES[measure][2])), pairs
+        return UNDEFINED, []
+    most = MEASURES[measure][2]
+    return page.over(pairs, most, -most), pairs
 
 
 def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
@@ -120,7 +121,7 @@ def differences(students: Students) -> str:
     titles += ["expected", "verdict", "at the end", "helpfulness", "reward"]
     rows = []
     for cell, unbroken in values["unbroken"].items():
-        level = over_repetitions(list(unbroken.values()), page.DIALOGUES, (0, 100))
+        level = page.over(list(unbroken.values()))
         shown = [cell.via, f"{cell.leak:.0%}", cell.arm, f"{cell.alpha}"]
         if cell == cell.mean:
             rows.append([*shown, str(len(unbroken)), f"{level:.1f}", *["-"] * 6])
@@ -128,11 +129,9 @@ def differences(students: Students) -> str:
         (found, pairs), *others = (against_mean(values[measure], cell, measure) for measure in MEASURES)
         last, helped, earned = (other for other, _ in others)
         expected = PREDICTED.get((cell.world, cell.leak, cell.arm, cell.alpha))
-        foretold = (
-            [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, cell.world)]
-            if expected
-            else ["", ""]
-        )
+        foretold = ["", ""]
+        if expected:
+            foretold = [f"{expected[0]:+.1f} .. {expected[1]:+.1f}", verdict(found, expected, cell.world)]
         shown += [str(len(pairs)), f"{level:.1f}", f"{found:+.1f}", *foretold]
         rows.append([*shown, f"{last:+.1f}", f"{helped:+.1f}", f"{earned:+.3f}"])
     return table(titles, rows)
@@ -175,8 +174,8 @@ def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval
 def sweep_plot(students: Students, path: Path) -> Path:
     """The risky world: unbroken dialogues over alpha, and over the leak rate; a line an arm of the fast trainer."""
     means = {cell: float(np.mean(list(begun.values()))) for cell, begun in by_seed(students, "unbroken").items()}
-    figure = sheet(12.8, 4.4)
-    for axes, over in zip(figure.subplots(1, 2), ("alpha", "leak"), strict=True):
+    figure, both = sheet(2, (12.8, 4.4), sharey=False)
+    for axes, over in zip(both, ("alpha", "leak"), strict=True):
         for arm, colour in zip((PLAIN, *SHAPED), COLOURS, strict=False):
             cells = [cell for cell in means if (cell.via, cell.world, cell.arm) == ("fast", RISKY, arm)]
             if over == "alpha":
@@ -200,8 +199,7 @@ def sweep_plot(students: Students, path: Path) -> Path:
 def write_page(lab: Lab, folder: Path) -> list[Path]:
     """The page of what is finished and, once there is something, its plots."""
     students = read(lab)
-    target = folder / "tcsr_worlds.md"
-    target.write_text("\n\n".join(part.strip() for part in parts(students, lab)) + "\n")
+    write(target := folder / "tcsr_worlds.md", *parts(students, lab))
     note = "difference to the plain mean in points: mean and 95 % interval over training seeds, and each seed"
     plots = [
         forest_plot(panels(students, world), folder / f"tcsr_{world}.png", f"{world.replace('_', ' ')}; {note}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pages import number, sheet, table, write
+from benchmarks.pages import number, table, write
 
 TITLES = {
     "pictures": "Pictures",
@@ -81,8 +81,7 @@ def plot(rows: list[Row], curve: list[dict[str, float]], path: Path) -> None:
     """Wall time over its bound for both sides; cost of a turn from few to many dialogues."""
     from steer_verl import plots
 
-    figure = sheet(9.6, 3.6)
-    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
+    figure, (left, right) = plots.sheet(2, (9.6, 3.6), (5, 4), sharey=False)
     rows = [row for row in rows if row.other is not None]
     for place, row in enumerate(rows):
         sides = ((row.ours, plots.COLOURS[2], "steer_dialogue"), (row.other, plots.COLOURS[0], "verl's ToolAgentLoop"))

@@ -40,6 +40,7 @@ def run(lab: Lab, side: str, dialogues: int, workers: int = WORKERS, seed: int =
         ray.kill(worker)
     lab.empty_queue()
     waits = [dialogue for one in played for dialogue in one["waits"]]
+    assert [len(one) for one in waits] == [2 * TURNS] * (N * len(rows)), "a lost dialogue would make the rest look fast"
     path = max(shortest(dialogue, QUESTION if pace.get("early") else 1.0) for dialogue in waits)
     slots = (pace.get("student_slots"), pace.get("tutor_slots"))
     work = max(sum(sum(d[first::2]) for d in waits) / n if n else 0.0 for first, n in enumerate(slots))

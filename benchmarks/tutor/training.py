@@ -26,7 +26,7 @@ import threading
 import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,8 @@ from tests.tcsr_twin import Batch, twin_advantages
 
 STEPS, SAVED, DIALOGUES, GROUP = 4, 2, 40, 5
 """Steps, steps between two checkpoints, dialogues of a step and of a prompt."""
+TRANSCRIPTS = Path("grpo", "transcripts")
+"""Of a run, below its folder."""
 UNREADABLE = says("no verdict", kind="bad_json")
 FAULTS = (dropped(), status(503), status(429, retry_after=1), UNREADABLE, flood())
 
@@ -99,21 +101,21 @@ def complaint(folder: Path) -> str:
     return (re.findall(r"\d+ of \d+ dialogues of this step are lost.*", log) or ["(none)"])[-1]
 
 
-def transcripts(folder: Path) -> Path:
-    """Where the run's dialogues lie."""
-    return folder / "grpo" / "transcripts"
+def dialogues(folder: Path) -> list[Trajectory]:
+    """The run's, each once."""
+    return list(read_transcripts(folder / TRANSCRIPTS))
 
 
 def order_of(folder: Path) -> set[tuple[int, str]]:
     """Every step, and every seed that it played."""
-    return {(record.step, record.seed_id) for record in read_transcripts(transcripts(folder))}
+    return {(record.step, record.seed_id) for record in dialogues(folder)}
 
 
 def undisturbed(folder: Path) -> Rows:
     """The first run."""
     with tutor(folder) as server:
         steps, _ = train(folder, server)
-    turns = [turn for record in read_transcripts(transcripts(folder)) for turn in record.turns]
+    turns = [turn for record in dialogues(folder) for turn in record.turns]
     lost = sum(not isinstance(turn.verdict, Verdict) for turn in turns)
     faults = server.requests - server.injected["good"]
     return [
@@ -144,7 +146,7 @@ def killed(folder: Path, order: set[tuple[int, str]]) -> Rows:
         second, _ = train(folder, server)
         seconds = f"{between - began:.0f}, {time.perf_counter() - between:.0f}"
     played = defaultdict[tuple[str, int], list[list[str]]](list)
-    for record in read_records(transcripts(folder), Trajectory.model_validate_json):
+    for record in read_records(folder / TRANSCRIPTS, Trajectory.model_validate_json):
         if record.step == SAVED + 1:
             played[record.seed_id, record.rollout].append([turn.answer for turn in record.turns])
     twice = [both for both in played.values() if len(both) > 1]
@@ -157,12 +159,12 @@ def killed(folder: Path, order: set[tuple[int, str]]) -> Rows:
     ends, replayed, same = f"{numbers(first)}; {numbers(second)}", f"{len(twice)}, {equal}", order_of(folder) == order
     return [
         ("killed: its finished steps, then those of the second start", ends, ends == "1, 2, 3; 3, 4"),
-        ("same seeds in every step as undisturbed", listed(sorted({step for step, _ in order})), same),
+        ("same seeds in every step as undisturbed", pages.listed(sorted({step for step, _ in order})), same),
         (f"dialogues of step {SAVED + 1} played again, word for word the same", replayed, replayed == "40, 40"),
         ("requests before the kill, and after", f"{before}, {server.requests - before}", None),
         ("requests charged twice", str(again), again == 0),
         ("turns with a reply", str(len(answered)), None),
-        ("failed attempts in the log", counted(failed), None),
+        ("failed attempts in the log", pages.counted(failed), None),
         ("seconds of the two starts", seconds, None),
     ]
 
@@ -187,11 +189,11 @@ def lossy(folder: Path, order: set[tuple[int, str]]) -> Rows:
     with tutor(folder, worst) as server:
         steps, _ = train(folder, server, f"++{mini_grpo.SETTINGS}.max_lost_share=0.9", steps=2)
     rows: Rows = [("lossy: finished steps", numbers(steps), numbers(steps) == "1, 2")]
+    played = dialogues(folder)
     for step in steps:
-        played = [one for one in read_transcripts(transcripts(folder)) if one.step == step["step"]]
-        rows += compared(step, played)
-    reasons = [one.lost for one in played if one.seed_id == gone]
-    vanished = sum(reason in ("data", "image") for reason in reasons)  # to the student, or to the tutor
+        rows += compared(step, [one for one in played if one.step == step["step"]])
+    blind = [one for one in played if (one.step, one.seed_id) == (2, gone)]
+    vanished = sum(one.lost in ("data", "image") for one in blind)  # to the student, or to the tutor
     return [*rows, ("dialogues whose image vanished, all lost for it", str(vanished), vanished == GROUP)]
 
 
@@ -212,7 +214,7 @@ def compared(step: Logged, played: list[Trajectory]) -> Rows:
     name = f"step {step['step']:.0f}"
     what = "greatest and least advantage that verl logged; of whole groups, from the transcripts"
     return [
-        (f"{name}: dialogues lost, by reason", counted(lost), complete),
+        (f"{name}: dialogues lost, by reason", pages.counted(lost), complete),
         (f"{name}: alarm content_filter_share", f"{alarm:.0f}", alarm == float("content_filter" in lost)),
         (f"{name}: {what}", ends, close),
     ]
@@ -220,14 +222,14 @@ def compared(step: Logged, played: list[Trajectory]) -> Rows:
 
 def full_disk(folder: Path) -> Rows:
     """The fourth run: transcripts on 64 kB, less than a step needs."""
-    place = transcripts(folder)
+    place = folder / TRANSCRIPTS
     place.mkdir(parents=True, exist_ok=True)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True).returncode:
         return [("a full disk", "not run: a tmpfs cannot be mounted here", None)]
     try:
         with tutor(folder) as server:
             steps, _ = train(folder, server)
-        kept = len(list(read_transcripts(place)))
+        kept = len(dialogues(folder))
     finally:
         subprocess.run(["umount", place], check=False)
     return [
@@ -246,23 +248,13 @@ def hopeless(folder: Path) -> Rows:
         ("a tutor that fails from step 2 on: finished steps", numbers(steps), numbers(steps) == "1"),
         ("how it ended", ended, bool(ended)),
         ("its message", complaint(folder), complaint(folder) != "(none)"),
-        ("checkpoints after step 1", listed(saved), not saved),
+        ("checkpoints after step 1", pages.listed(saved), not saved),
     ]
 
 
 def numbers(steps: list[Logged]) -> str:
     """The numbers of finished steps."""
-    return listed(f"{step['step']:.0f}" for step in steps)
-
-
-def counted(found: Counter[str]) -> str:
-    """``connect 52, http_5xx 4``, or none."""
-    return listed(f"{name} {count}" for name, count in sorted(found.items()))
-
-
-def listed(found: Iterable[object]) -> str:
-    """``1, 2, 3``, or none."""
-    return ", ".join(map(str, found)) or "none"
+    return pages.listed(f"{step['step']:.0f}" for step in steps)
 
 
 PAGE = f"""\

@@ -63,7 +63,7 @@ def run(
 
     Raises:
         StageFailed: the first failure, where its log is and what to do; its last lines have been shown.
-        SteerError: another run works in ``out``.
+        SteerError: another run works in ``out``, or a stage's folder holds what no run wrote.
     """
     out.mkdir(parents=True, exist_ok=True)
     with held(out), terminable():
@@ -71,6 +71,9 @@ def run(
             clear_earlier(record)
         marks, stopping = marks_of(stages, out), threading.Event()
         waiting = [s for s in stages if _noted(s, out).get("done") != marks[s.name] or not s.result.exists()]
+        for stage in waiting:
+            if not _noted(stage, out) and stage.folder.is_dir() and any(stage.folder.iterdir()):
+                raise SteerError(f"{stage.folder}: holds files of no run in {out}; move them, or choose another --out")
         undone, busy, failures = {stage.name for stage in waiting}, dict[Future[None], str](), list[StageFailed]()
         end = time.monotonic() + 3600 * hours if hours is not None else math.inf
         with Display(stages, undone, console, lanes) as display, ThreadPoolExecutor(lanes) as pool:

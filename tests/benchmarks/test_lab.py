@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import __main__, ablations, arms, gaming, mini, runs, sizes, worlds
+from benchmarks.lab import __main__, ablations, arms, gaming, mini, page, runs, sizes, worlds
 from benchmarks.lab.arms import ARMS, REACHABLE, RISKY, Cell
 from benchmarks.lab.runs import Lab, stages
 from steer_verl.demo.stages import RECIPE, Plan
 from steer_verl.demo.stages import stages as demo_stages
 from steer_verl.errors import SteerError
 from steer_verl.eval.config import EvalConfig
+from steer_verl.eval.runs import read_run, write_run
 from steer_verl.preflight.compose import compose
 from steer_verl.records import write_whole
 from steer_verl.settings_file import load_settings
@@ -186,6 +189,16 @@ def test_a_student_measured_again_takes_the_place_of_the_one_on_record(tmp_path:
     assert kept == [60.0, 70.0], "from another student it is another one"
 
 
+def test_what_others_recorded_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    one, other = (Lab(tmp_path, (seed,), ("paper",), record=tmp_path / "students.jsonl") for seed in (0, 1))
+    assert not one.recorded, "read before its hours of training"
+    for lab in (other, one):
+        write_whole(lab.plan(lab.seeds[0]).out / "sft" / "hf" / "model.safetensors", "weights")
+        write_whole(lab.measured("paper", lab.seeds[0]), json.dumps({4: {"unbroken": 50.0}}))
+        runs.keep(lab)
+    assert [json.loads(line)["seed"] for line in one.record.read_text().splitlines()] == [0, 1]
+
+
 def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(tmp_path / "lab", (0,), ())
     write_whole(lab.plan(0).out / "sft" / "hf" / "model.safetensors", "weights")
@@ -193,7 +206,7 @@ def test_the_page_knows_what_was_measured_just_now(tmp_path: Path, monkeypatch: 
     write_whole(lab.measured("plain_mean", 0), json.dumps(found))
     monkeypatch.setattr(__main__, "RECORD", tmp_path / "students.jsonl")
     monkeypatch.setattr(__main__, "HERE", tmp_path)
-    words = ["lab", "--page", "--pages", "worlds", "--seeds", "0", "--out", str(lab.out)]
+    words = ["lab", "--page", "--pages", "worlds", "--seeds", "0", "0", "--out", str(lab.out)]
     monkeypatch.setattr("sys.argv", words)
     __main__.main()
     text = (tmp_path / "tcsr_worlds.md").read_text()
@@ -229,6 +242,21 @@ def test_a_parts_verdict_is_the_intervals_over_seeds(lab: Lab) -> None:
     assert ablations.each(found, "unbroken", arms.PLAIN) == pytest.approx([-30, -30, -50], abs=3)
     assert found.change("unbroken", arms.PLAIN).high < 0
     assert found.change("checkpoints", arms.PLAIN).value == pytest.approx(found.change("unbroken", arms.PLAIN).value)
+
+
+def test_what_a_seed_does_not_know_is_no_point_of_the_plot(lab: Lab) -> None:
+    folder = lab.played(arms.PLAIN, 1)
+    run = read_run(folder)
+    write_run(folder, run.about, [one for one in run.dialogues if one.attacked])
+    each = ablations.each(ablations.read(lab, lab.seeds), "helpfulness", arms.PLAIN)
+    assert all(map(math.isnan, each)), "no benign dialogue was rated in every seed: nobody helped with 0 %"
+
+
+def test_the_hours_on_a_page_are_those_of_its_arms(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, (0,), ("grpo", "fast-reachable-0.0-steer-0.3"))
+    for stage in stages(replace(lab, marked=mini.NEEDS)):
+        write_whole(lab.out / "stages" / f"{stage.name}.json", json.dumps({"seconds": 60.0}))
+    assert "| evaluation | 7 | 1:00 | 7:00 |" in page.hours(lab, mini.NEEDS), "three students twice, and checkpoints"
 
 
 def test_the_ablations_page_says_what_was_found(lab: Lab, tmp_path: Path) -> None:
