@@ -89,6 +89,7 @@ CALLS = [
     Call("verl.plugin.platform:get_platform", 0, (), "steer_verl/doctor: verl's platform"),
     Call("verl.utils.fsdp_utils:CPUOffloadPolicy", 0, ("pin_memory",), "steer_verl/cpu: offload_without_pinning"),
     Call("verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu", 1, (), "steer_verl/verl_fixes.py: saved_weights_stay"),
+    Call(f"{LOOP}:AgentLoopWorker._compute_multi_modal_inputs", 3, (), "verl_fixes.py: spelled_marks_are_words"),
     Call(f"{ENGINE}:CheckpointEngineRegistry.register", 1, (), "steer_verl/cpu/host_engine.py: backend host"),
     Call(f"{ENGINE}:TensorMeta", 5, ("offset",), "steer_verl/cpu/host_engine.py: a chunk's header"),
     Call(f"{ENGINE}:split_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: send_weights"),
