@@ -269,7 +269,8 @@ class SteerAgentLoop(AgentLoopBase):
         """verl's record. A lost dialogue is one end token without loss: it costs the trainer nothing."""
         if trajectory.status is Status.LOST:
             context = TokenContext.empty(self)
-        steps = {name: int(trajectory.step) for name in VERSIONS}
+        # Where nobody answered, the weights that a step begins with: verl would count later ones as staleness below 0.
+        steps = dict.fromkeys(VERSIONS, trajectory.step - 1)
         output = DialogueOutput(
             prompt_ids=context.ids[: context.prompt_length],
             response_ids=context.ids[context.prompt_length :],
