@@ -55,6 +55,7 @@ CALLS = [
     Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase.ct_build_initial_tokens", 2, ("images",), MERGE),
     Call(f"{BUILDER}.merge_assistant_tokens", 3, (), MERGE),
+    Call("verl.utils.tokenizer:get_processor_token_id", 2, (), MERGE),
     Call(f"{BUILDER}.align_response_metadata", 4, ("assistant_logprobs",), MERGE),
     Call(f"{LOOP}:AgentLoopBase._get_mm_processor_kwargs", 1, (), PICTURES),
     Call(
