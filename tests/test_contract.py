@@ -68,7 +68,7 @@ CALLS = [
         "verl.workers.rollout.llm_server:LLMServerClient.generate",
         1,
         ("request_id", "prompt_ids", "sampling_params", "image_data"),
-        "rollout/agent_loop.py: SteerAgentLoop.generate",
+        "rollout/agent_loop.py: SteerAgentLoop.answer",
     ),
     Call(
         "verl.workers.rollout.replica:TokenOutput",
