@@ -123,7 +123,7 @@ class SteerAgentLoop(AgentLoopBase):
             context = await self.play(dialogue, sampling_params, row)
             await dialogue.settled()
             await context.store.encoded(context.images)
-            trajectory = self.trajectory(dialogue, row)
+            trajectory = dialogue.trajectory(**place(row))
             if self.worker.transcripts:
                 self.worker.transcripts.append(trajectory)
             return self.output(context, trajectory)
@@ -159,7 +159,8 @@ class SteerAgentLoop(AgentLoopBase):
                 spent=clock.spent(output, prompt_tokens),
             )
             clock = TurnClock()
-            if question and not await context.add_question(user_message(question), reserve=self.turn_cap):
+            reserve = self.steer.max_answer_tokens + 1  # a full-length answer and, should it be cut, its end token
+            if question and not await context.add_question(user_message(question), reserve):
                 dialogue.end(StopReason.TOKEN_BUDGET)
                 question = None
         return context
@@ -171,16 +172,15 @@ class SteerAgentLoop(AgentLoopBase):
             DataError: the row carries no seed.
         """
         seed = seed_from_row(row["extra_info"], row["raw_prompt"])
-        step, rollout = int(row.get("global_steps", -1)), int(row.get("session_id", 0))
-        holdout = self.steer.tutor.holdout
-        drawn = holdout is not None and draws(holdout.share, step, seed.id, rollout)
+        here, holdout = place(row), self.steer.tutor.holdout
+        drawn = holdout is not None and draws(holdout.share, here["step"], seed.id, here["rollout"])
         return Dialogue(
             seed,
             self.tutor,
             attack=self.steer.attack,
             max_turns=self.steer.max_turns,
             max_question_chars=self.steer.max_question_chars,
-            key=dialogue_key(validates(row), step, seed.id, rollout),
+            key=dialogue_key(here["validate_run"], here["step"], seed.id, here["rollout"]),
             special_tokens=special_tokens_of(self.tokenizer),
             holdout=self.worker.holdout if drawn else None,
         )
@@ -188,11 +188,6 @@ class SteerAgentLoop(AgentLoopBase):
     def image_store(self, row: Mapping[str, Any]) -> ImageStore:
         """The group's, or this rollout's own."""
         return SharedImages.of(str(row["uid"])) if self.steer.share_images and "uid" in row else ImageStore()
-
-    @property
-    def turn_cap(self) -> int:
-        """Room that a turn needs before it starts: a full-length answer and, should it be cut, its end token."""
-        return self.steer.max_answer_tokens + 1
 
     async def answer(self, turn_key: str, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
         """One answer: the kept one, if this run was killed after it had been given, else the engine's."""
@@ -202,24 +197,19 @@ class SteerAgentLoop(AgentLoopBase):
         if kept is not None:
             output = kept.output()
         else:
-            output = await self.generate(context, sampling_params)
+            output = await self.server_manager.generate(
+                request_id=self.request_id,
+                prompt_ids=context.ids,
+                sampling_params=sampling_params,
+                image_data=context.handed_images,
+                # The engine must cut images into as many tokens as the processor did: data.mm_processor_kwargs.
+                mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
+            )
             if output.token_ids:  # before the tutor is asked about it
                 self.cache.put(turn_key, digest, KeptAnswer.of(output))
         # The trainer's staleness metrics need a trajectory's first and last weight version (trainer_base.py:1897).
         self.versions.setdefault("min_global_steps", output.extra_fields["min_global_steps"])
         self.versions["max_global_steps"] = output.extra_fields["max_global_steps"]
-        return output
-
-    async def generate(self, context: TokenContext, sampling_params: dict[str, Any]) -> TokenOutput:
-        """One answer from verl's engine."""
-        output: TokenOutput = await self.server_manager.generate(
-            request_id=self.request_id,
-            prompt_ids=context.ids,
-            sampling_params=sampling_params,
-            image_data=context.handed_images,
-            # The engine must cut images into as many tokens as the processor did: data.mm_processor_kwargs.
-            mm_processor_kwargs=self._get_mm_processor_kwargs() or None,
-        )
         return output
 
     def decode(self, token_ids: list[int]) -> tuple[str, bool]:
@@ -229,19 +219,6 @@ class SteerAgentLoop(AgentLoopBase):
         """
         ended = token_ids[-1] == self.tokenizer.eos_token_id
         return str(self.tokenizer.decode(token_ids[: -1 if ended else None], skip_special_tokens=False)), ended
-
-    def trajectory(self, dialogue: Dialogue, row: Mapping[str, Any]) -> Trajectory:
-        """The dialogue's one record."""
-        return dialogue.trajectory(**self.place(row))
-
-    def place(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Which dialogue of the run a row's is."""
-        return {
-            "step": int(row.get("global_steps", -1)),
-            "uid": str(row.get("uid", "")),
-            "rollout": int(row.get("session_id", 0)),
-            "validate_run": validates(row),
-        }
 
     def lost(self, error: Exception, dialogue: Dialogue | None, row: Mapping[str, Any]) -> DialogueOutput:
         """The record of a dialogue that raised, in the transcripts if they can be written, and verl's output for it."""
@@ -254,11 +231,11 @@ class SteerAgentLoop(AgentLoopBase):
                 turns=(),
                 stop=reason,
                 detail=detail,
-                **self.place(row),
+                **place(row),
             )
         else:
             dialogue.end(reason, detail)
-            trajectory = self.trajectory(dialogue, row)
+            trajectory = dialogue.trajectory(**place(row))
         logger.error("dialogue %s is lost (%s): %s", trajectory.key, reason.value, detail, exc_info=error)
         if self.worker.transcripts and reason is not StopReason.DISK:
             with contextlib.suppress(OSError):
@@ -269,7 +246,8 @@ class SteerAgentLoop(AgentLoopBase):
         """verl's record. A lost dialogue is one end token without loss: it costs the trainer nothing."""
         if trajectory.status is Status.LOST:
             context = TokenContext.empty(self)
-        steps = {name: int(trajectory.step) for name in VERSIONS}
+        # Where nobody answered, the weights that a step begins with: verl would count later ones as staleness below 0.
+        steps = dict.fromkeys(VERSIONS, trajectory.step - 1)
         output = DialogueOutput(
             prompt_ids=context.ids[: context.prompt_length],
             response_ids=context.ids[context.prompt_length :],
@@ -303,6 +281,11 @@ def stop_of(error: Exception) -> StopReason:
     return StopReason.ERROR
 
 
-def validates(row: Mapping[str, Any]) -> bool:
-    """Whether a row is of a validation set; verl does not tell a loop that it validates."""
-    return bool(((row.get("extra_info") or {}).get("split") or "train") != "train")
+def place(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Which dialogue of the run a row's is; verl does not tell a loop that it validates, so the row's split does."""
+    return {
+        "step": int(row.get("global_steps", -1)),
+        "uid": str(row.get("uid", "")),
+        "rollout": int(row.get("session_id", 0)),
+        "validate_run": ((row.get("extra_info") or {}).get("split") or "train") != "train",
+    }

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from verl.utils.tokenizer import get_processor_token_id
+
 from rollout.images import ImageStore
 
 if TYPE_CHECKING:
@@ -114,8 +116,12 @@ class TokenContext:
         puts after every answer; it is added with mask 0, so that the next turn starts where the model expects it.
 
         Raises:
-            ValueError: the engine gave no log-probabilities, and ``rollout.calculate_log_probs`` is on.
+            ValueError: the engine gave no log-probabilities, and ``rollout.calculate_log_probs`` is on; or the student
+                drew an image's own token, which verl bans in vLLM alone (vllm_async_server.py:504): no image stands
+                behind it, and verl would raise once the loop is done, so that nobody counted the loss.
         """
+        if {get_processor_token_id(self.loop.processor, kind) for kind in ("image", "video")} & {*output.token_ids}:
+            raise ValueError("the student drew the token of an image or a video; ban it in the engine")
         builder = self.loop.continuous_token_builder
         merged = builder.merge_assistant_tokens(self.ids, output.token_ids)
         given = None if self.log_probs is None else _log_probs(output)

@@ -128,6 +128,42 @@ def _unpack_the_blank_image(qwen2_vl: Any) -> None:
     qwen2_vl._get_input_embeds = _get_input_embeds
 
 
+def spelled_marks_are_words() -> None:
+    """verl has a dialogue's images encoded beside its text (experimental/agent_loop/agent_loop.py:896), out of which
+    decoding has left the images' tokens. A mark that a student spells letter by letter stays in it: with more of them
+    than images the processor ends in a StopIteration, and with it the session, outside of its agent loop. verl 0.9.1.
+    """
+    register_post_import_hook(_drop_spelled_marks, "verl.experimental.agent_loop.agent_loop")
+
+
+def _drop_spelled_marks(agent_loop: Any) -> None:
+    original = agent_loop.AgentLoopWorker._compute_multi_modal_inputs
+
+    class Reader:
+        """A worker that decodes by itself."""
+
+        def __init__(self, worker: Any) -> None:
+            self._worker, self.tokenizer = worker, self
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._worker, name)
+
+        def decode(self, ids: Any, **options: Any) -> str:
+            """The text, without marks where decoding leaves out the tokens of that name."""
+            plain = self._worker.tokenizer
+            text: str = plain.decode(ids, **options)
+            for mark in (getattr(self.processor, kind, None) for kind in ("image_token", "video_token")):
+                if mark and mark in text and not plain.decode([plain.convert_tokens_to_ids(mark)], **options):
+                    text = text.replace(mark, " ")
+            return text
+
+    @wraps(original)
+    def _compute_multi_modal_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(Reader(self), *args, **kwargs)
+
+    agent_loop.AgentLoopWorker._compute_multi_modal_inputs = _compute_multi_modal_inputs
+
+
 def _job_and_session() -> tuple[str, str]:
     import ray
 
@@ -151,6 +187,7 @@ FIXES = (
     trainer_that_logs_like_print,
     weights_by_sockets_of_its_own,
     text_alone_is_embedded,
+    spelled_marks_are_words,
 )
 
 

@@ -55,6 +55,7 @@ CALLS = [
     Call(f"{LOOP}:AgentLoopBase._assert_mm_supported", 2, (), PICTURES),
     Call(f"{LOOP}:AgentLoopBase.ct_build_initial_tokens", 2, ("images",), MERGE),
     Call(f"{BUILDER}.merge_assistant_tokens", 3, (), MERGE),
+    Call("verl.utils.tokenizer:get_processor_token_id", 2, (), MERGE),
     Call(f"{BUILDER}.align_response_metadata", 4, ("assistant_logprobs",), MERGE),
     Call(f"{LOOP}:AgentLoopBase._get_mm_processor_kwargs", 1, (), PICTURES),
     Call(
@@ -67,7 +68,7 @@ CALLS = [
         "verl.workers.rollout.llm_server:LLMServerClient.generate",
         1,
         ("request_id", "prompt_ids", "sampling_params", "image_data"),
-        "rollout/agent_loop.py: SteerAgentLoop.generate",
+        "rollout/agent_loop.py: SteerAgentLoop.answer",
     ),
     Call(
         "verl.workers.rollout.replica:TokenOutput",
@@ -89,6 +90,7 @@ CALLS = [
     Call("verl.plugin.platform:get_platform", 0, (), "steer_verl/doctor: verl's platform"),
     Call("verl.utils.fsdp_utils:CPUOffloadPolicy", 0, ("pin_memory",), "steer_verl/cpu: offload_without_pinning"),
     Call("verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu", 1, (), "steer_verl/verl_fixes.py: saved_weights_stay"),
+    Call(f"{LOOP}:AgentLoopWorker._compute_multi_modal_inputs", 3, (), "verl_fixes.py: spelled_marks_are_words"),
     Call(f"{ENGINE}:CheckpointEngineRegistry.register", 1, (), "steer_verl/cpu/host_engine.py: backend host"),
     Call(f"{ENGINE}:TensorMeta", 5, ("offset",), "steer_verl/cpu/host_engine.py: a chunk's header"),
     Call(f"{ENGINE}:split_weight_chunks", 2, (), "steer_verl/cpu/host_engine.py: send_weights"),

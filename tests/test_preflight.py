@@ -253,6 +253,15 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
     assert not list(folders(mini(tmp_path, f"trainer.default_local_dir={tmp_path}/a/b", f"{STEER}.transcripts=null")))
 
 
+def test_a_tilde_is_told_where_verl_would_make_a_folder_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache would be in the home folder, and the checkpoints by which it is emptied in one named ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for key in ("default_local_dir", "rollout_data_dir"):
+        only(folders(mini(tmp_path, f"trainer.{key}=~/run")), f"trainer.{key}: ~/run", "$HOME")
+    (tmp_path / "file").touch()
+    only(folders(mini(tmp_path, f"{STEER}.transcripts=~/file/here")), f"{tmp_path}/file is a file")
+
+
 def test_good_settings_give_no_line() -> None:
     assert settings_lines() == []
 

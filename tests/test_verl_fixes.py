@@ -126,3 +126,24 @@ def test_text_alone_is_embedded(tmp_path: Path) -> None:
     assert torch.equal(embeddings, model.get_input_embeddings()(ids)) and mask.tolist() == [[1, 1, 1]]
     embeddings.sum().backward()
     assert any(weight.grad is not None for weight in model.visual.parameters()), "the tower is part of every step"
+
+
+def test_spelled_marks_are_words() -> None:
+    """A student that spells the marks of images in letters, once more than there are images."""
+    from PIL import Image
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+
+    from steer_verl.mini.model import IMAGE_PAD, make_processor
+
+    worker = AgentLoopWorker.__new__(AgentLoopWorker)
+    worker.processor, worker.mm_processor_kwargs = make_processor(), {}
+    worker.tokenizer = worker.processor.tokenizer
+    output = SimpleNamespace(multi_modal_data={"images": [Image.new("RGB", (84, 84))]}, mm_processor_kwargs=None)
+    encode, inputs = worker.tokenizer.encode, AgentLoopWorker._compute_multi_modal_inputs
+    asked = encode(f"{IMAGE_PAD} what is it?")
+    spelled = torch.tensor([*asked, *(token for letter in IMAGE_PAD * 2 for token in encode(letter))])
+    with pytest.raises(StopIteration):  # upstream still has the fault; else the fix goes
+        inputs.__wrapped__(worker, output, spelled)
+    found, plain = inputs(worker, output, spelled), inputs.__wrapped__(worker, output, torch.tensor(asked))
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[name], plain[name]) for name in ("pixel_values", "image_grid_thw"))

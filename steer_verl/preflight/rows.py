@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from steer_verl.types import MIN_TURNS
 
 LOOP_KEY = "actor_rollout_ref.rollout.agent.default_agent_loop"
 TRAINING, VALIDATION = "data.train_files", "data.val_files"
+VERLS_FOLDERS = ("trainer.default_local_dir", "trainer.rollout_data_dir", "trainer.validation_data_dir")
 PATTERN = frozenset("*?[")
 """verl gives paths to ``datasets.load_dataset`` (utils/dataset/rl_dataset.py), which takes these for a pattern."""
 SAMPLE = 64
@@ -41,18 +43,20 @@ def data_files(config: Any) -> list[tuple[str, Path]]:
 
 
 def folders(config: Any) -> Iterator[str]:
-    """Folders that a run writes to: the first of their parents that is there takes a folder."""
-    for key in (
-        "trainer.default_local_dir",
-        *(f"{STEER_KEY}.{name}" for name in ("transcripts", "cache", "tutor.log")),
-    ):
-        if isinstance(wanted := section_of(config, key), str):
-            there = Path(wanted).absolute()
-            while not there.exists():
-                there = there.parent
-            if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-                what = "cannot be written" if there.is_dir() else "is a file"
-                yield one_line(f"{key}: {wanted}: {there} {what}; name a folder that you may write to", MAX_MESSAGE)
+    """Folders that a run writes to: the first of their parents that is there takes a folder, and no ``~`` is left."""
+    ours = [f"{STEER_KEY}.{name}" for name in ("transcripts", "cache", "tutor.log")]
+    for key in (*VERLS_FOLDERS, *ours):
+        if not isinstance(wanted := section_of(config, key), str):
+            continue
+        if wanted.startswith("~") and key not in ours:  # no shell turns the one of key=~/folder into it either
+            yield one_line(f"{key}: {wanted}: verl would make a folder named ~; write $HOME in its place", MAX_MESSAGE)
+            continue
+        there = Path(expanduser(wanted)).absolute()
+        while not there.exists():
+            there = there.parent
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            what = "cannot be written" if there.is_dir() else "is a file"
+            yield one_line(f"{key}: {wanted}: {there} {what}; name a folder that you may write to", MAX_MESSAGE)
 
 
 def rows(config: Any) -> Iterator[str]:

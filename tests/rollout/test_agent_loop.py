@@ -307,6 +307,23 @@ async def test_an_aborted_generation_loses_the_dialogue(aborted_call: int, turns
     assert output.response_mask == [0] and not output.turn_spans
 
 
+@pytest.mark.parametrize("token", ["image_token", "video_token"])
+async def test_an_answer_with_the_token_of_an_image_loses_the_dialogue(token: str, processor: Any) -> None:
+    """verl bans it in vLLM alone, and raises of it where nobody counts."""
+
+    class Drawing(Engine):
+        async def generate(self, request_id: str, **call: Any) -> Any:
+            output = await super().generate(request_id, **call)
+            output.token_ids[0] = processor.tokenizer.convert_tokens_to_ids(getattr(processor, token))
+            return output
+
+    seed = Seed(id="s", turns=(UserTurn(text="question 0"), UserTurn(text="question 1")))
+    engine, tutor = Drawing(processor.tokenizer, random.Random(0)), ScriptedTutor(lambda t, _: ruling(GOOD, "next"))
+    output = await make_loop(processor, tutor, engine=engine).run({}, **row(seed))
+    record = Trajectory.model_validate_json(output.extra_fields["trajectory"])
+    assert record.lost == "error" and "ban it in the engine" in record.detail and output.response_mask == [0]
+
+
 async def test_the_engine_gets_the_pixel_budget_of_the_processor(processor: Any, picture: str) -> None:
     """``data.mm_processor_kwargs`` reaches both sides: else prompt and engine disagree on the count of image tokens."""
     engine = Engine(processor.tokenizer, random.Random(0))

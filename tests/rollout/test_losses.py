@@ -161,6 +161,8 @@ async def test_whatever_is_raised_is_one_lost_record(
     assert (record.status, record.lost, len(record.turns)) == (Status.LOST, reason, turns), record.detail
     assert record.detail and "\n" not in record.detail
     accepted_by_verl(output)
+    # verl's staleness of a step is its number less 1 and these (trainer_base.py:1979): 0 of whom nobody answered
+    assert turns or {output.extra_fields[f"{end}_global_steps"] for end in ("min", "max")} == {record.step - 1}
     assert [kept.model_dump_json() for kept in read_transcripts(log)] == [record.model_dump_json()]
     metrics = trajectory_metrics([record])
     assert metrics["steer/lost_share"] == metrics[f"steer/lost/{reason}"] == 1.0
