@@ -144,6 +144,16 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "no estimator section": (["~algorithm.tcsr"], ["algorithm.tcsr is missing", "+algorithm.tcsr.preset"]),
     "KL in the reward": (["algorithm.use_kl_in_reward=true"], ["use_kl_in_reward", "use_kl_loss"]),
     "a group of one": (["actor_rollout_ref.rollout.n=1"], ["rollout.n", "at least 2"]),
+    "rollouts that are one answer": (["actor_rollout_ref.rollout.temperature=0"], ["temperature is 0", "one answer"]),
+    "one seed for all requests": (
+        [
+            "actor_rollout_ref.rollout.full_determinism=true",
+            "trainer.v1.trainer_mode=separate_async",
+            "trainer.v1.sampler.custom_sampler.name=SteerReplayBufferAsync",
+        ],
+        ["full_determinism", "one seed"],
+    ),
+    "a seed in words": (["actor_rollout_ref.rollout.seed=abc"], ["rollout.seed is abc", "a whole number"]),
     "old reward function key": (["custom_reward_function.path=x.py"], ["custom_reward_function.path", "reward."]),
     "old reward model key": (["reward_model.reward_manager=dapo"], ["reward_model.reward_manager", "ignores"]),
     "another reward manager": (

@@ -13,6 +13,7 @@ from steer_verl.errors import ConfigError
 from steer_verl.names import ADV_ESTIMATOR, REWARD_MANAGER, REWARD_MODEL_URL
 from steer_verl.preflight import inert
 from steer_verl.preflight.unread import set_for_the_sampler, unread_settings
+from steer_verl.text import one_line
 
 Check = Callable[[Any], Iterator[str]]
 
@@ -44,6 +45,24 @@ def estimator(config: Any) -> Iterator[str]:
             f"actor_rollout_ref.rollout.n is {config.actor_rollout_ref.rollout.n}: a group needs at least 2 rollouts, "
             "or every advantage is 0; set it to 5 (the paper's)"
         )
+
+
+def sampling(config: Any) -> Iterator[str]:
+    """Rollouts of a prompt that differ: where all are one answer, every advantage is 0."""
+    rollout, mode = config.actor_rollout_ref.rollout, config.trainer.v1.trainer_mode
+    if rollout.temperature <= 0:
+        yield (
+            f"actor_rollout_ref.rollout.temperature is {rollout.temperature:g}: the rollouts of a prompt would be one "
+            "answer, and every advantage 0; set it to 1.0"
+        )
+    if rollout.full_determinism and mode != "sync":  # otherwise each turn has a seed of its own (rollout/worker.py)
+        yield (
+            f"actor_rollout_ref.rollout.full_determinism is on: under trainer.v1.trainer_mode={mode} verl gives all "
+            "requests one seed (vllm_async_server.py:626), and the rollouts of a prompt would be one answer; set it to "
+            "false"
+        )
+    if not isinstance(rollout.seed, int | None):
+        yield f"actor_rollout_ref.rollout.seed is {one_line(str(rollout.seed))}: give a whole number"
 
 
 def hooks(config: Any) -> Iterator[str]:
@@ -158,6 +177,7 @@ CHECKS: tuple[Check, ...] = (
     own_sections,
     estimator,
     inert.correction,
+    sampling,
     hooks,
     unread,
     reward_model,
