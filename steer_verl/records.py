@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from typing import IO, TypeVar
 
 from pydantic import BaseModel
 
-from steer_verl.errors import DataError, disk_error
+from steer_verl.errors import ConfigError, DataError, disk_error
 
 T = TypeVar("T")
 
@@ -42,6 +43,25 @@ def _process_name(process: int, folder: Path) -> str:
     """Host, process and time: a process id alone comes back. Later than every file there, even by a clock set back."""
     latest = max((_began(path) for path in files(folder)), default=0)
     return f"{socket.gethostname()}-{process}-{max(time.time_ns(), latest + 1)}.jsonl"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A folder's lock, made with the folder; the kernel frees it however this process ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = "another run is at work in this folder; wait for its end, or choose another"
+            raise ConfigError(f"{folder}: {what}") from None
+        except OSError:  # a disk that knows no locks
+            logger.warning("%s: the disk has no locks; start no second run in this folder", folder)
+        yield
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from steer_verl.data.student_format import STUDENT_FORMAT
 from steer_verl.errors import ConfigError, DataError
 from steer_verl.models.cache import ReplyCache
 from steer_verl.models.endpoint import servers_of
-from steer_verl.records import write_whole
+from steer_verl.records import held, write_whole
 from steer_verl.work.job import Job, share
 from steer_verl.work.manifest import Manifest, StepAccount, account, read_manifest, write_manifest
 from steer_verl.work.outcomes import outcome_pointers, read_at
@@ -85,7 +85,8 @@ def build(
         The account of both steps, as in ``out/manifest.json``.
 
     Raises:
-        ConfigError: nothing to read, a model that cannot be asked, or a folder that was begun with other settings.
+        ConfigError: nothing to read, a model that cannot be asked, or a folder that was begun with other settings or in
+            which another build is at work.
         DataError: a source cannot be read.
         SteerError: an endpoint is dead; the same command goes on.
     """
@@ -93,13 +94,32 @@ def build(
         raise ConfigError("sources: none; give at least one set and its path (recipes/data has examples)")
     made_with = fingerprint(config)
     _look_for(config.sources, config.splits)
-    checked = until != SEEDS and (retry or not _is_done(config, made_with))
-    if checked:
-        asyncio.run(check_endpoints(config.agents.endpoints))
-    seeds = _collected(config, rows, console)
-    if until == SEEDS:
-        return _account(config, seeds)
-    job: Job[SourceSeed] = Job(
+    with held(config.out):
+        checked = until != SEEDS and (retry or not _is_done(config, made_with))
+        if checked:
+            asyncio.run(check_endpoints(config.agents.endpoints))
+        seeds = _collected(config, rows, console)
+        if until == SEEDS:
+            return _account(config, seeds)
+        try:
+            run(
+                _dialogues(config, seeds, checked=checked),
+                made_with,
+                total=seeds.kept,
+                accept_changes=accept_changes,
+                retry=given_up if retry else None,
+                ray=ray,
+                console=console,
+            )
+        finally:  # a run that stops leaves its account too
+            manifest = _account(config, seeds)
+        _write_sets(config, manifest)
+        return manifest
+
+
+def _dialogues(config: BuildConfig, seeds: Collected, *, checked: bool) -> Job[SourceSeed]:
+    """The step that makes them of the seeds; the endpoints were ``checked``, or are before anybody is asked."""
+    return Job(
         DIALOGUES,
         config.step(DIALOGUES),
         functools.partial(make_step, config, checked=checked),
@@ -109,20 +129,6 @@ def build(
         source=seeds.digest,
         secrets=tuple({one.api_key_env for each in config.agents.endpoints.values() for one in servers_of(each)}),
     )
-    try:
-        run(
-            job,
-            made_with,
-            total=seeds.kept,
-            accept_changes=accept_changes,
-            retry=given_up if retry else None,
-            ray=ray,
-            console=console,
-        )
-    finally:  # a run that stops leaves its account too
-        manifest = _account(config, seeds)
-    _write_sets(config, manifest)
-    return manifest
 
 
 def _look_for(sources: Sequence[SourceSettings], splits: SplitSettings) -> None:

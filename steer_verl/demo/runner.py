@@ -6,7 +6,6 @@ A stage whose inputs changed starts over in an empty folder: a trainer would oth
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -15,9 +14,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
 from steer_verl.processes.child import StageFailed, Tail, child_environment, run_child, terminable
 from steer_verl.processes.leftovers import clear_earlier
-from steer_verl.records import copy_folder, write_whole
+from steer_verl.records import copy_folder, held, write_whole
 from steer_verl.report.training import Step, parse_step
 from steer_verl.text import clock_text, one_line
 
@@ -65,7 +63,6 @@ def run(
         StageFailed: the first failure, where its log is and what to do; its last lines have been shown.
         SteerError: another run works in ``out``, or a stage's folder holds what no run wrote.
     """
-    out.mkdir(parents=True, exist_ok=True)
     with held(out), terminable():
         for record in out.glob("stages/**/*.running"):
             clear_earlier(record)
@@ -214,18 +211,3 @@ def _noted(stage: Stage, out: Path) -> dict[str, Any]:
         return dict(json.loads(_marker(stage, out).read_text()))
     except (OSError, ValueError):
         return {}
-
-
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel frees it however this process ends.
-
-    Raises:
-        SteerError: another process holds it.
-    """
-    with (out / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SteerError(f"another run is at work in {out}; wait for it, or choose another --out") from None
-        yield

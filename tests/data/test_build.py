@@ -27,6 +27,7 @@ from steer_verl.data.sources.settings import SplitSettings
 from steer_verl.errors import ConfigError, DataError, SteerError
 from steer_verl.mini.sources import mini_sources
 from steer_verl.models.cache import Cache
+from steer_verl.records import held
 from steer_verl.settings_file import parse_settings
 from steer_verl.work.manifest import read_manifest
 from steer_verl.work.outcomes import read_outcomes
@@ -541,6 +542,20 @@ def test_the_recipe_has_the_papers_five_subsets_and_trains_on_none() -> None:
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sources: none"):
         build(parse_settings(BuildConfig, mini_config(tmp_path), "here"))
+
+
+def test_a_second_build_in_a_folder_changes_nothing(tmp_path: Path) -> None:
+    """Not even the seeds, of which the first one is making dialogues."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "What is it?", "license": "CC0-1.0"}\n')
+    config = parse_settings(
+        BuildConfig, mini_config(tmp_path / "out", sources=[{"set": "plain", "path": str(rows)}]), "here"
+    )
+    with held(config.out), pytest.raises(ConfigError, match="another run is at work in this folder"):
+        build(config, until="seeds")
+    assert [path.name for path in config.out.iterdir()] == [".lock"]
+    build(config, until="seeds")
+    assert (config.step("seeds") / "seeds.jsonl").is_file()
 
 
 @pytest.mark.slow
