@@ -61,7 +61,11 @@ def test_byte_order_mark_crlf_and_blank_lines_mean_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("data", "told"),
-    [(gzip.compress(GOOD, mtime=0), "packed; unpack it"), (b"PAR1\n\n", r"end in \.parquet"), (b"PK\x03\x04\n", "as CSV")],
+    [
+        (gzip.compress(GOOD, mtime=0), "packed; unpack it"),
+        (b"PAR1\n\n", r"end in \.parquet"),
+        (b"PK\x03\x04\n", "as CSV"),
+    ],
 )
 @pytest.mark.parametrize("read", [read_jsonl, read_json])
 def test_what_is_no_text_is_told_once_and_not_line_by_line(tmp_path: Path, read: Any, data: bytes, told: str) -> None:
