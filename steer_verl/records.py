@@ -51,9 +51,14 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: another process holds it.
+        SteerError: the folder cannot be made, or not written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise disk_error(error, error.filename or folder, "written") from None
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

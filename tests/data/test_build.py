@@ -558,6 +558,17 @@ def test_a_second_build_in_a_folder_changes_nothing(tmp_path: Path) -> None:
     assert (config.step("seeds") / "seeds.jsonl").is_file()
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    rows, file = tmp_path / "rows.jsonl", tmp_path / "file"
+    rows.write_text('{"question": "What is it?", "license": "CC0-1.0"}\n')
+    file.touch()
+    config = parse_settings(
+        BuildConfig, mini_config(file / "out", sources=[{"set": "plain", "path": str(rows)}]), "here"
+    )
+    with pytest.raises(SteerError, match="cannot be written"):
+        build(config, until="seeds")
+
+
 @pytest.mark.slow
 def test_two_ray_nodes_of_which_one_dies_make_the_sets_of_one_process(built: Path, seeds: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
