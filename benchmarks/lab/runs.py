@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import uname
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -67,7 +68,8 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     seconds: float
     """That its Stage III took, with the measuring, others running beside it."""
     machine: str
-    """With its instructions: others add in another order, and a seed is another draw."""
+    """With its instructions: others add in another order, and a seed is another draw. Since the laboratory holds every
+    x86 processor to AVX2 (``steer_verl/cpu``) a seed is one draw on all."""
     origin: str
     """Digest of the student that it began at, which is another on a processor that adds in another order: arms are
     compared from one and the same student."""
@@ -205,11 +207,9 @@ def keep(lab: Lab) -> None:
     student. The record is read anew: others may have added to it in the hours since it was read."""
     if lab.record is None:
         return
-    import torch
-
     recorded = replace(lab).recorded.values()
     found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*recorded)}
-    where = f"{machine(*BUILT_ON)}, {torch.backends.cpu.get_cpu_capability()}"
+    where = f"{machine(*BUILT_ON)}, {lab.plan(None).env.get('ATEN_CPU_CAPABILITY', uname().machine).upper()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
             made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]

@@ -5,10 +5,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} # whoever computes takes every core; one that waits sleeps
-while IFS='=' read -r name value; do # the CPU runtime's environment, beneath the user's own
+while IFS='=' read -r name value; do # the CPU runtime's environment and the laboratory's, beneath the user's own
     [ -n "${!name+set}" ] || export "$name=$value"
-done < <("$python" -c 'from steer_verl.cpu import environment; print(*map("=".join, environment().items()), sep="\n")')
+done < <("$python" -c 'from steer_verl import cpu
+print(*map("=".join, {**cpu.environment(), **cpu.laboratory()}.items()), sep="\n")')
 
 exec "$python" -m steer_verl.processes.tidy \
     "$python" -m torch.distributed.run --standalone --nnodes=1 --nproc_per_node=1 \

@@ -8,7 +8,8 @@ module               loaded by                                              what
 ===================  =====================================================  ========================================
 ``boot``             a ``.pth`` file, if ``install`` finds it is needed     torchvision's CUDA build beside a CPU torch
 ``verl_gaps``        entry point ``verl.plugins`` (steer_verl/plugin.py)    verl's platform, gloo, pinning, vLLM's name
-``vllm_gaps``        entry point ``vllm.general_plugins``                   vLLM dropping weights that must be reloaded
+``vllm_gaps``        entry point ``vllm.general_plugins``                   vLLM dropping weights that must be reloaded,
+                                                                            sums that depend on company and processor
 ===================  =====================================================  ========================================
 
 A Ray cluster that was started beforehand (``ray start``) must itself have been started with ``STEER_CPU=1``.
@@ -19,6 +20,14 @@ from __future__ import annotations
 import os
 
 ENV = "STEER_CPU"
+
+INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+"""What holds torch, oneDNN and MKL to AVX2, on x86; ``vllm_gaps.one_instruction_set`` holds vLLM."""
+if os.uname().machine != "x86_64":
+    INSTRUCTIONS = {}
+
+THREADS = 2
+"""That compute in each process of the laboratory."""
 
 
 def requested() -> bool:
@@ -56,3 +65,12 @@ def environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
     }
+
+
+def laboratory(threads: int = THREADS) -> dict[str, str]:
+    """What the miniature students are computed under, besides :func:`environment`: sums are added up in one order, so
+    that a seed's student is the same on every x86 machine, with AVX-512 or without, however many its cores.
+
+    For float32 alone, which is as fast so. bfloat16, in which larger models compute, would be fifteen times slower.
+    """
+    return {**INSTRUCTIONS, "OMP_NUM_THREADS": str(threads)}

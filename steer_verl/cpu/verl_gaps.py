@@ -16,6 +16,8 @@ from typing import Any
 
 from wrapt import register_post_import_hook
 
+from steer_verl.cpu.vllm_gaps import one_instruction_set
+
 
 def cpu_platform() -> None:
     """verl knows no CPU platform, and takes ``nvidia`` where none is found (platform_manager.py:113-117).
@@ -127,6 +129,7 @@ GAPS = (
     one_backend_per_device,
     offload_without_pinning,
     vllm_by_its_other_name,
+    one_instruction_set,
 )
 
 

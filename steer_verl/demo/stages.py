@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steer_verl import cpu
 from steer_verl.demo.sources import data_code, eval_code, grpo_code, supervised_code
 from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.recipes import root
@@ -66,8 +67,8 @@ class Plan:
     quick: bool = False
     part: str = ""
     """Begins the names of the stages, where several plans are run together: ``seed-3/``."""
-    threads: int | None = None
-    """Threads of each stage; every core unless given, for the processes of a Ray run take turns and wait asleep."""
+    threads: int = cpu.THREADS
+    """Threads of each stage, the same on every machine."""
 
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
@@ -78,8 +79,8 @@ class Plan:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a stage that computes is told of threads."""
-        return {"OMP_NUM_THREADS": str(self.threads or min(os.cpu_count() or 1, 8))}
+        """What a stage that computes runs under."""
+        return cpu.laboratory(self.threads)
 
 
 def stages(plan: Plan) -> list[Stage]:

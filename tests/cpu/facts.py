@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from steer_verl.cpu import boot
@@ -270,6 +271,18 @@ def _attention(requests: list[tuple[int, int, int]]) -> Any:
         query, key_cache, value_cache, out, starts, lengths, size**-0.5, True, None, -1, table, 0, plan, None
     )
     return out.split([new for new, _, _ in requests])
+
+
+@fact
+def kernels_of_vllm() -> list[str]:
+    """The library of kernels that this process has loaded."""
+    from vllm.platforms import current_platform
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    current_platform.import_kernels()
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    return sorted({line.split("/")[-1] for line in mapped if "/vllm/_C" in line})
 
 
 @fact

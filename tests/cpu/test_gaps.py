@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from steer_verl.cpu import INSTRUCTIONS
+
 pytest.importorskip("verl")
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -28,11 +30,11 @@ NO_CUDA_BUILD = "torchvision is a CPU build here: no start-up hook is installed,
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Facts ``without`` and ``with`` the CPU runtime, and some of a ``bare`` vLLM that loads no entry point."""
     folder = tmp_path_factory.mktemp("facts")
-    left_out = ("VERL_ENGINE_DEVICE", "STEER_CPU", "OMP_NUM_THREADS")
+    left_out = ("VERL_ENGINE_DEVICE", "STEER_CPU", "OMP_NUM_THREADS", *INSTRUCTIONS)
     environment = {k: v for k, v in os.environ.items() if k not in left_out}
     running = {}
     bare = {"VLLM_PLUGINS": ""}
-    for name, wish in {"without": {}, "with": {"STEER_CPU": "1"}, "bare": bare}.items():
+    for name, wish in {"without": {}, "with": {"STEER_CPU": "1", **INSTRUCTIONS}, "bare": bare}.items():
         only = ["torchvision", "queue_in_shared_memory"] if name == "bare" else []
         command = [sys.executable, str(FACTS), str(folder / f"{name}.json"), *only]
         with open(folder / f"{name}.log", "w") as log:
@@ -110,6 +112,13 @@ def test_a_row_does_not_depend_on_the_others(seen: dict[str, dict[str, Any]]) ->
 def test_one_thread(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["with"]["threads_of_vllm"] == [1, "1"]
     assert seen["without"]["threads_of_vllm"][0] == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_supported(), reason="this processor has no AVX-512 to be held from")
+def test_one_instruction_set(seen: dict[str, dict[str, Any]]) -> None:
+    [without] = seen["without"]["kernels_of_vllm"]
+    assert "AVX2" not in without, "vLLM does as torch is told now: vllm_gaps.one_instruction_set may go"
+    assert seen["with"]["kernels_of_vllm"] == ["_C_AVX2.abi3.so"]
 
 
 def test_queues_leave_no_file(seen: dict[str, dict[str, Any]]) -> None:

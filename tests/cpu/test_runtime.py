@@ -1,5 +1,6 @@
 """The CPU runtime is inert unless asked for, never active beside CUDA, and costs next to nothing at start-up."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from steer_verl import cpu
 from steer_verl.cpu import boot, install, vllm_gaps
+from steer_verl.demo.stages import Plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,3 +114,23 @@ def test_the_environment_is_told_not_set() -> None:
     assert wanted[cpu.ENV] == "1" and wanted["VERL_ENGINE_DEVICE"] == "cuda"
     run = subprocess.run([sys.executable, "-c", "pass"], env={**wanted, **os.environ})  # as a launcher gives it
     assert run.returncode == 0
+
+
+@pytest.mark.parametrize("script", ["run_sft.sh", "run_grpo.sh"])
+@pytest.mark.parametrize("mine", [{}, {"OMP_NUM_THREADS": "7"}])
+def test_the_laboratory_is_one_on_every_machine(tmp_path: Path, script: str, mine: dict[str, str]) -> None:
+    """Whoever starts a stage, the demo or a user, it computes with the same threads and instructions."""
+    told = tmp_path / "told.json"
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/usr/bin/env bash
+[ "$1" = -c ] && exec {sys.executable} "$@"
+exec {sys.executable} -c 'import json, os; json.dump(dict(os.environ), open("{told}", "w"))'
+"""
+    )
+    python.chmod(0o755)
+    bare = {k: v for k, v in os.environ.items() if k not in {*cpu.environment(), *cpu.laboratory()}}
+    recipe = ROOT / "recipes" / "mini" / script
+    subprocess.run(["bash", recipe], env={**bare, **mine, "PYTHON": str(python)}, check=True)
+    wanted = {**cpu.environment(), **Plan(tmp_path).env, **mine}
+    assert json.loads(told.read_text()).items() >= wanted.items()
