@@ -23,7 +23,7 @@ from steer_verl.mini import model as mini_model
 from steer_verl.preflight import check, preflight, run
 from steer_verl.preflight.compose import compose
 from steer_verl.preflight.rows import SAMPLE, folders, rows, shared_ids
-from steer_verl.preflight.settings import CHECKS, notices
+from steer_verl.preflight.settings import CHECKS, notices, resuming
 from steer_verl.preflight.student import student
 from steer_verl.preflight.unread import STOP_KEY
 from steer_verl.preflight.verl_side import named
@@ -154,6 +154,21 @@ SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["full_determinism", "one seed"],
     ),
     "a seed in words": (["actor_rollout_ref.rollout.seed=abc"], ["rollout.seed is abc", "a whole number"]),
+    "a batch that is no multiple of its pieces": (["++data.gen_batch_size=3"], ["gen_batch_size is 3", "no multiple"]),
+    "pieces below nothing": (["++data.gen_batch_size=-1"], ["gen_batch_size is -1"]),
+    "an unknown way to resume": (["trainer.resume_mode=always"], ["resume_mode is always", "auto, disable"]),
+    "resuming from nowhere": (
+        ["trainer.resume_mode=resume_path"],
+        ["resume_from_path is None", "global_step_<number>"],
+    ),
+    "resuming from a slash": (
+        ["trainer.resume_mode=resume_path", "trainer.resume_from_path=out/global_step_8/"],
+        ["without a slash"],
+    ),
+    "resuming from what is not there": (
+        ["trainer.resume_mode=resume_path", "trainer.resume_from_path=out/global_step_8"],
+        ["out/global_step_8", "no checkpoint"],
+    ),
     "old reward function key": (["custom_reward_function.path=x.py"], ["custom_reward_function.path", "reward."]),
     "old reward model key": (["reward_model.reward_manager=dapo"], ["reward_model.reward_manager", "ignores"]),
     "another reward manager": (
@@ -708,3 +723,10 @@ def test_an_option_that_a_group_does_not_have_is_told_with_those_that_it_has() -
     told = str(refused.value)
     assert told.startswith("grpo.yaml does not compose: ") and "ablation/nope" in told and "plain_mean" in told
     assert "Config search path" not in told and "check the path" not in told
+
+
+def test_resuming_from_a_checkpoint(tmp_path: Path) -> None:
+    """That is there, of any number."""
+    (tmp_path / "global_step_16" / "actor").mkdir(parents=True)
+    trainer = {"resume_mode": "resume_path", "resume_from_path": str(tmp_path / "global_step_16")}
+    assert list(resuming(OmegaConf.create({"trainer": trainer}))) == []

@@ -5,7 +5,9 @@ Each check is a small function ``config -> lines``; :data:`CHECKS` is all of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from steer_verl.config import STEER_KEY, TCSR_KEY, SteerConfig, section_of, steer_config, tcsr_config
@@ -173,6 +175,32 @@ def layout(config: Any) -> Iterator[str]:
         )
 
 
+def batches(config: Any) -> Iterator[str]:
+    """verl fetches a batch in whole pieces of ``gen_batch_size`` (v1/trainer_base.py:1485)."""
+    batch, piece = config.data.train_batch_size, config.data.get("gen_batch_size")
+    whole = isinstance(batch, int) and isinstance(piece, int | None) and (piece is None or piece >= 0)
+    if not whole or (piece and batch % piece):
+        yield (
+            f"data.gen_batch_size is {one_line(str(piece))}, of which data.train_batch_size={one_line(str(batch))} is "
+            "no multiple; set it to null"
+        )
+
+
+def resuming(config: Any) -> Iterator[str]:
+    """Where the training goes on: verl looks there once models are loaded (v1/trainer_base.py:854)."""
+    mode, path = config.trainer.resume_mode, config.trainer.get("resume_from_path")
+    if mode not in ("auto", "disable", "resume_path"):
+        yield f"trainer.resume_mode is {one_line(str(mode))}; choose of auto, disable, resume_path"
+    elif mode == "resume_path":
+        if not isinstance(path, str) or not re.search(r"global_step_\d+$", path):
+            yield (
+                f"trainer.resume_from_path is {one_line(str(path))}: trainer.resume_mode=resume_path wants the path of "
+                "a folder global_step_<number>, without a slash at its end"
+            )
+        elif not (Path(path) / "actor").is_dir():
+            yield f"trainer.resume_from_path: {one_line(path)} holds no checkpoint: no folder actor is in it"
+
+
 CHECKS: tuple[Check, ...] = (
     own_sections,
     estimator,
@@ -186,6 +214,8 @@ CHECKS: tuple[Check, ...] = (
     whole_prompts,
     pixels,
     layout,
+    batches,
+    resuming,
 )
 
 
