@@ -21,10 +21,12 @@ import os
 
 ENV = "STEER_CPU"
 
-INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+INSTRUCTIONS: dict[str, str] = (
+    {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+    if os.uname().machine == "x86_64"
+    else {}
+)
 """What holds torch, oneDNN and MKL to AVX2, on x86; ``vllm_gaps.one_instruction_set`` holds vLLM."""
-if os.uname().machine != "x86_64":
-    INSTRUCTIONS = {}
 
 THREADS = 2
 """That compute in each process of the laboratory."""
