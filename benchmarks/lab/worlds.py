@@ -34,7 +34,7 @@ MEASURES: Mapping[str, tuple[str, bool, float]] = {
 value. The first is primary."""
 
 Begun = tuple[int, str]
-"""A training seed, and the student that Stage II made of it: another one on another kind of processor."""
+"""A training seed, and the student that Stage II made of it: another one under other instructions."""
 Students = Mapping[Cell, Mapping[Begun, Mapping[int, Mapping[str, float]]]]
 """Cell -> what it began at -> checkpoint -> figures of the student."""
 
@@ -143,7 +143,8 @@ def parts(students: Students, lab: Lab) -> list[str]:
         "# TCSR in two worlds",
         "Does TCSR help where every turn can be made perfect, and where the best answer is not the safest? Written by "
         "`python -m benchmarks.lab --pages worlds`. Arms are compared from one and the same student of Stage II, of "
-        "which a seed has one on each kind of processor: the plain mean may have more of them than the arms.",
+        "which a seed has one under AVX2, as the laboratory computes on every x86 processor, and some have one under "
+        "AVX-512 too: the plain mean may have more of them than the arms.",
         "## Which leak rates can tell",
         "`python -m benchmarks.lab.window`, exact, without the division by a group's spread: the leak rate below which "
         "an arm teaches to offer more, and where it leaves a student that began at p.",
