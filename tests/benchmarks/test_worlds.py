@@ -86,6 +86,8 @@ def test_seeds_are_paired_and_one_that_is_not_finished_is_not_there(tmp_path: Pa
         (RISKY, (6.0, 4.5, 7.5), "as expected"),
         (RISKY, (6.0, -1.0, 13.0), "nothing was shown"),
         (RISKY, (30.0, 20.0, 40.0), "refuted"),
+        (RISKY, (12.0, 10.0, 14.0), "shown, more than expected"),
+        (RISKY, (3.0, 1.0, 5.0), "shown, less than expected"),
         (RISKY, (6.0, np.nan, np.nan), "too few seeds"),
     ],
 )
