@@ -104,8 +104,7 @@ def against_mean(
 
 
 def verdict(found: Interval, predicted: tuple[float, float], world: str) -> str:
-    """What an interval says of what was expected; in the reachable world that is equivalence. A difference is shown that
-    excludes zero."""
+    """What an interval says of what was expected; in the reachable world that is equivalence."""
     low, high = predicted
     if not np.isfinite(found.low):
         return "too few seeds"
@@ -151,8 +150,8 @@ def parts(students: Students, lab: Lab) -> list[str]:
         "Does TCSR help where every turn can be made perfect, and where the best answer is not the safest? Written by "
         "`python -m benchmarks.lab --pages worlds`. Arms are compared from one and the same student of Stage II, of "
         "which a seed has one under AVX2, as the laboratory computes on every x86 processor, and some have one under "
-        "AVX-512 too: the plain mean may have more of them than the arms. A difference is *shown* by an interval without "
-        "zero, over eight seeds.",
+        "AVX-512 too: the plain mean may have more of them than the arms. An interval without zero, over eight seeds, "
+        "shows a difference.",
         "## Which leak rates can tell",
         "`python -m benchmarks.lab.window`, exact, without the division by a group's spread: the leak rate below which "
         "an arm teaches to offer more, and where it leaves a student that began at p.",
