@@ -73,14 +73,14 @@ def test_separate_async_has_a_place_for_each_process() -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_paper_settings(name: str) -> None:
-    """The paper's settings must survive edits of the yaml; the objective is ours, for the paper's pays for length."""
+    """The paper's settings must survive edits of the yaml; not its objective, which pays for length."""
     config = compose(RECIPES / name, "grpo")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     steer, tcsr = verl_settings(config)
     assert (actor.optim.lr, actor.use_kl_loss, actor.kl_loss_coef) == (1e-5, True, 0.1)
     assert (config.data.train_batch_size, rollout.n, actor.strategy) == (64, 5, "fsdp2")
     assert config.data.max_prompt_length + config.data.max_response_length == 10240 == rollout.max_model_len
-    assert tcsr == tcsr_config({"preset": "steer"})
+    assert tcsr == tcsr_config({"preset": "released"})
     assert (steer.max_turns, steer.attack, steer.tutor.kind) == (10, "adaptive", "openai")
     assert steer.tutor.endpoint is not None and steer.tutor.endpoint.temperature == 0.0
 
