@@ -36,7 +36,8 @@ def estimator(config: Any) -> Iterator[str]:
         return
     yield from inert.other_estimators_keys(config)
     if config.algorithm.get("tcsr") is None:
-        yield f"{TCSR_KEY} is missing though algorithm.adv_estimator is {ADV_ESTIMATOR}; add +{TCSR_KEY}.preset=released"
+        missing = f"{TCSR_KEY} is missing though algorithm.adv_estimator is {ADV_ESTIMATOR}"
+        yield f"{missing}; add +{TCSR_KEY}.preset=released"
     if config.algorithm.use_kl_in_reward:
         yield (
             "algorithm.use_kl_in_reward is on: the penalty would count as the tutor's reward of each turn; "
