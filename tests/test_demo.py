@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from steer_verl import cpu
 from steer_verl.demo import runner
 from steer_verl.demo.display import Display
 from steer_verl.demo.runner import advice, metric, run
@@ -70,6 +71,15 @@ def test_stages_run_once_and_in_order(tmp_path: Path) -> None:
     assert go(stages, tmp_path).count("done before") == 2
     assert (tmp_path / "one/result").read_text() == (tmp_path / "two/result").read_text() == "x"
     assert set(runner.durations(stages, tmp_path)) == {"one", "two"}
+
+
+def test_a_stage_adds_in_one_order_whatever_the_user_has_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The laboratory's students are the same on every machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    told = stage(tmp_path, "told", "import json,os; p.write_text(json.dumps(dict(os.environ)))")
+    go([told], tmp_path)
+    assert json.loads(told.result.read_text()).items() >= cpu.laboratory().items()
+    assert cpu.laboratory()["OMP_NUM_THREADS"] == "1"
 
 
 def test_changed_inputs_start_their_stage_and_the_later_ones_over_in_an_empty_folder(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from benchmarks.lab.arms import (
     with_origins,
 )
 from benchmarks.pages import machine
+from steer_verl import cpu
 from steer_verl.demo.runner import durations
 from steer_verl.demo.sources import eval_code, grpo_code
 from steer_verl.demo.stage import Stage, Typical
@@ -103,7 +104,7 @@ class Lab:
     def plan(self, seed: int | None) -> Plan:
         """One training seed's part; ``None``: what all have in common."""
         part = "base" if seed is None else f"seed-{seed}"
-        return Plan(self.out / part, seed or 0, self.quick, f"{part}/", threads=1)
+        return Plan(self.out / part, seed or 0, self.quick, f"{part}/")
 
     def played(self, name: str, seed: int | None = None, attack: str = "adaptive") -> Path:
         """Folder of an evaluation."""
@@ -209,7 +210,7 @@ def keep(lab: Lab) -> None:
         return
     recorded = replace(lab).recorded.values()
     found = {(one.arm, one.seed, one.origin): one for one in itertools.chain(*recorded)}
-    where = f"{machine(*BUILT_ON)}, {lab.plan(None).env.get('ATEN_CPU_CAPABILITY', uname().machine).upper()}"
+    where = f"{machine(*BUILT_ON)}, {cpu.laboratory().get('ATEN_CPU_CAPABILITY', uname().machine).upper()}"
     for name, seed in itertools.product(lab.arms, lab.seeds):
         if (file := lab.measured(name, seed)).is_file():
             made = [checkpoints(lab, name, seed), *([train(lab, name, seed)] if ARMS[name].stage == "grpo" else [])]
@@ -282,7 +283,6 @@ def checkpoints(lab: Lab, name: str, seed: int) -> Stage:
         LIMITS["eval"],
         (*((plan.part + "data", begins) if fast else (plan.part + name,)), "base/data"),
         sources=(*code, *dict.fromkeys([*eval_code(), *(grpo_code() if fast else ())])),
-        env=plan.env,
     )
 
 

@@ -28,9 +28,6 @@ INSTRUCTIONS: dict[str, str] = (
 )
 """What holds torch, oneDNN and MKL to AVX2, on x86; ``vllm_gaps.one_instruction_set`` holds vLLM."""
 
-THREADS = 2
-"""That compute in each process of the laboratory."""
-
 
 def requested() -> bool:
     """Whether the environment asks for the CPU runtime."""
@@ -69,10 +66,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def laboratory(threads: int = THREADS) -> dict[str, str]:
+def laboratory() -> dict[str, str]:
     """What the miniature students are computed under, besides :func:`environment`: sums are added up in one order, so
     that a seed's student is the same on every x86 machine, with AVX-512 or without, however many its cores.
 
     For float32 alone, which is as fast so. bfloat16, in which larger models compute, would be fifteen times slower.
     """
-    return {**INSTRUCTIONS, "OMP_NUM_THREADS": str(threads)}
+    return {**INSTRUCTIONS, "OMP_NUM_THREADS": "1"}

@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from steer_verl import cpu
 from steer_verl.demo.display import Display
 from steer_verl.demo.stage import Stage, hydra_text
 from steer_verl.errors import SteerError
@@ -146,7 +147,7 @@ def _run(stage: Stage, mark: str, out: Path, display: Display, stopping: threadi
                 record=marker.with_suffix(".running"),
                 limit=stage.limit,
                 cwd=out,
-                env={**child_environment(), **stage.env},
+                env={**child_environment(), **cpu.laboratory()},
                 on_line=on_line,
                 tick=tick,
             )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -46,7 +45,6 @@ class Stage:
     keep: tuple[int, ...] = ()
     watch: tuple[str, str] = ("", "")
     """A metric of the log to show, and what to call it."""
-    env: Mapping[str, str] = field(default_factory=dict)
     names_paths: bool = False
     """Its files name others by absolute paths: it is run again where the folder was moved, and nothing after it."""
 

@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steer_verl import cpu
 from steer_verl.demo.sources import data_code, eval_code, grpo_code, supervised_code
 from steer_verl.demo.stage import Stage, Typical, override
 from steer_verl.recipes import root
@@ -67,8 +66,6 @@ class Plan:
     quick: bool = False
     part: str = ""
     """Begins the names of the stages, where several plans are run together: ``seed-3/``."""
-    threads: int = cpu.THREADS
-    """Threads of each stage, the same on every machine."""
 
     def steps(self, config: str) -> int:
         """Training steps of a stage: those of its recipe, or two."""
@@ -76,11 +73,6 @@ class Plan:
 
         recipe = yaml.safe_load((RECIPE / f"{config}.yaml").read_text())
         return 2 if self.quick else int(recipe["trainer"]["total_training_steps"])
-
-    @property
-    def env(self) -> dict[str, str]:
-        """What a stage that computes runs under."""
-        return cpu.laboratory(self.threads)
 
 
 def stages(plan: Plan) -> list[Stage]:
@@ -119,7 +111,7 @@ def written(plan: Plan, name: str, title: str, words: Sequence[str], result: str
     """A stage of a module's command, ``words``, that writes a folder."""
     argv = ("-m", *words, "--out", str(plan.out / name), "--seed", str(plan.seed))
     stage = _stage(plan, name, title, kind, argv, plan.out / name / result, ())
-    return replace(stage, sources=data_code(), names_paths=kind == "data", env={})
+    return replace(stage, sources=data_code(), names_paths=kind == "data")
 
 
 def supervised(
@@ -222,7 +214,7 @@ def _stage(
 ) -> Stage:
     """What all stages have in common; ``argv`` is what Python is given."""
     place, whole = plan.out / name, (sys.executable, *argv)
-    return Stage(plan.part + name, title, whole, place, result, TYPICAL[kind], LIMITS[kind], after, env=plan.env)
+    return Stage(plan.part + name, title, whole, place, result, TYPICAL[kind], LIMITS[kind], after)
 
 
 def _settings(plan: Plan, config: str, ablation: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def test_stages_go_seed_by_seed_from_one_base(tmp_path: Path) -> None:
     for stage in todo:
         assert set(stage.after) <= seen, stage.name
         assert all(source.exists() for source in stage.sources), stage.name
-        assert stage.env.get("OMP_NUM_THREADS", "1") == "1" and stage.folder.is_relative_to(tmp_path)
+        assert stage.folder.is_relative_to(tmp_path)
         seen.add(stage.name)
     of_seeds = [name.split("/")[0] for name in names if name.startswith("seed-")]
     assert of_seeds == sorted(of_seeds), "a seed is finished before the next begins"
