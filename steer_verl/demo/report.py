@@ -47,7 +47,7 @@ def run_demo(out: Path, *, seed: int = 0, quick: bool = False) -> dict[str, Any]
     """
     plan = Plan(out, seed, quick)
     todo = stages(plan)
-    run(todo, out)
+    run(todo, out, lanes=2)  # an evaluation beside the next training, which leaves a core idle
     return write_report(plan, todo)
 
 
