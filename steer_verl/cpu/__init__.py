@@ -63,7 +63,19 @@ def environment() -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_prestart_worker_first_driver": "0",  # workers that nobody asked for, on cores that all share
     }
+
+
+def collect_rarely() -> None:
+    """Let Python look for garbage after 20,000 new objects, not 700: verl, vLLM and transformers make millions.
+
+    With :func:`environment` a Stage III of the laboratory took 3:29 on two cores, and 3:54 with Python's own setting
+    and Ray's workers started ahead.
+    """
+    import gc
+
+    gc.set_threshold(20_000, 50, 100)
 
 
 def laboratory() -> dict[str, str]:

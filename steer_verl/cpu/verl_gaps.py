@@ -16,6 +16,7 @@ from typing import Any
 
 from wrapt import register_post_import_hook
 
+from steer_verl import cpu
 from steer_verl.cpu.vllm_gaps import one_instruction_set
 
 
@@ -135,5 +136,6 @@ GAPS = (
 
 def activate() -> None:
     """Close every gap in this process; the caller has seen that the CPU runtime is asked for and no GPU is there."""
+    cpu.collect_rarely()
     for close in GAPS:
         close()

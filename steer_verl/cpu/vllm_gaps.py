@@ -140,6 +140,7 @@ def activate() -> None:
     """Entry point, called by vLLM in each of its processes."""
     queues_leave_no_file()
     if cpu.active():
+        cpu.collect_rarely()
         one_thread()
         one_instruction_set()
         keep_live_weights()

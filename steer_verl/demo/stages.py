@@ -47,12 +47,12 @@ LIMITS = {"data": 300.0, "model": 180.0, "pretrain": 1200.0, "sft": 1200.0, "grp
 """Seconds after which a stage is taken to hang, several times what it takes: a vLLM without its weights hangs."""
 
 TYPICAL = {
-    "data": Typical(25),
-    "model": Typical(6),
-    "pretrain": Typical(start=20, step=0.5),
-    "sft": Typical(start=20, step=0.65),
-    "grpo": Typical(start=75, step=5.0),
-    "eval": Typical(start=6, step=0.06),
+    "data": Typical(40),
+    "model": Typical(9),
+    "pretrain": Typical(start=20, step=0.8),
+    "sft": Typical(start=20, step=0.9),
+    "grpo": Typical(start=75, step=6.6),
+    "eval": Typical(start=6, step=0.1),
 }
 """Seconds on two cores, a step of an evaluation being a dialogue; benchmarks/mini.md has what a whole run took."""
 

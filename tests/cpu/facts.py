@@ -1,5 +1,6 @@
 """Run in a process of its own: what is true of verl, torch and vLLM there? Facts about gaps and faults, as JSON."""
 
+import gc
 import importlib.metadata
 import inspect
 import json
@@ -283,6 +284,12 @@ def kernels_of_vllm() -> list[str]:
     current_platform.import_kernels()
     mapped = Path("/proc/self/maps").read_text().splitlines()
     return sorted({line.split("/")[-1] for line in mapped if "/vllm/_C" in line})
+
+
+@fact
+def garbage_is_collected_after() -> int:
+    """So many new objects."""
+    return gc.get_threshold()[0]
 
 
 @fact

@@ -114,6 +114,10 @@ def test_one_thread(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["without"]["threads_of_vllm"][0] == len(os.sched_getaffinity(0))
 
 
+def test_collect_rarely(seen: dict[str, dict[str, Any]]) -> None:
+    assert seen["without"]["garbage_is_collected_after"] < 10_000 < seen["with"]["garbage_is_collected_after"]
+
+
 @pytest.mark.skipif(not torch.cpu._is_avx512_supported(), reason="this processor has no AVX-512 to be held from")
 def test_one_instruction_set(seen: dict[str, dict[str, Any]]) -> None:
     [without] = seen["without"]["kernels_of_vllm"]
