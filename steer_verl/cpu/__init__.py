@@ -82,6 +82,6 @@ def laboratory() -> dict[str, str]:
     """What the miniature students are computed under, besides :func:`environment`: sums are added up in one order, so
     that a seed's student is the same on every x86 machine, with AVX-512 or without, however many its cores.
 
-    For float32 alone, which is as fast so. bfloat16, in which larger models compute, would be fifteen times slower.
+    Meant for float32, which is as fast this way. bfloat16, in which larger models compute, is fifteen times slower.
     """
     return {**INSTRUCTIONS, "OMP_NUM_THREADS": "1"}
