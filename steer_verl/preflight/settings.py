@@ -182,8 +182,8 @@ def batches(config: Any) -> Iterator[str]:
     whole = isinstance(batch, int) and isinstance(piece, int | None) and (piece is None or piece >= 0)
     if not whole or (piece and batch % piece):
         yield (
-            f"data.gen_batch_size is {one_line(str(piece))}: data.train_batch_size={one_line(str(batch))} is no multiple "
-            "of it; set it to null"
+            f"data.gen_batch_size is {one_line(str(piece))}: data.train_batch_size={one_line(str(batch))} is no "
+            "multiple of it; set it to null"
         )
 
 
