@@ -89,7 +89,7 @@ def test_the_student_beside_others_is_the_one_of_the_card(tmp_path: Path, model:
 
 def test_the_method_is_what_was_trained_with_and_can_be_checked(model: Path, training: Path) -> None:
     text = write_model_card(model, [], training=training).read_text()
-    for said in ("TCSR: preset steer, alpha 0.4", "| KL coefficient | 0.1 |", "| rollouts a prompt | 5 |"):
+    for said in ("TCSR: preset released, alpha 0.4", "| KL coefficient | 0.1 |", "| rollouts a prompt | 5 |"):
         assert said in text.replace("\\_", "_"), said
     config = training / ".hydra" / "config.yaml"
     for file in (config, training.parent / "train.parquet"):
