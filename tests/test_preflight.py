@@ -20,13 +20,14 @@ from steer_verl.data.rows.parquet import convert
 from steer_verl.errors import ConfigError
 from steer_verl.mini import data as mini_data
 from steer_verl.mini import model as mini_model
-from steer_verl.preflight import check, preflight, run
+from steer_verl.preflight import check, preflight, run, tutor
 from steer_verl.preflight.compose import compose
 from steer_verl.preflight.rows import SAMPLE, folders, rows, shared_ids
 from steer_verl.preflight.settings import CHECKS, notices, resuming
 from steer_verl.preflight.student import student
 from steer_verl.preflight.unread import STOP_KEY
 from steer_verl.preflight.verl_side import named
+from tests.models.fault_server import FaultServer, good
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mini"
 STEER = "actor_rollout_ref.rollout.custom.steer"
@@ -687,6 +688,29 @@ def server() -> Iterator[str]:
 def test_unreachable_tutor(laboratory: Path) -> None:
     overrides = [line.replace("%s", "http://127.0.0.1:9/v1") for line in ENDPOINT]
     only(check(mini(laboratory, *overrides)), "judge at http://127.0.0.1:9/v1", "cannot be reached", "start the server")
+
+
+def test_everyone_who_is_asked_is_tried_but_for_the_model_that_the_run_serves(laboratory: Path) -> None:
+    dead = "{endpoint: {base_url: 'http://127.0.0.1:%d/v1', model: judge, connect_timeout: 2, max_retries: 0}}"
+    panel = f"+{STEER}.tutor.panel={{judges: [{dead % 9}, {dead % 10}]}}"
+    served = [
+        ROUTER_TUTOR,
+        REWARD_MODEL,
+        REWARD_POOL,
+        "reward.custom_reward_function.path=pkg://reward_fns.compute_score",
+    ]
+    lines = list(tutor(mini(laboratory, *served, panel, f"+{STEER}.tutor.holdout={{judge: {dead % 11}}}")))
+    assert [line.partition("127.0.0.1:")[2].partition("/")[0] for line in lines] == ["9", "10", "11"]
+
+
+def test_a_tutor_that_writes_no_question_is_asked_for_none(laboratory: Path) -> None:
+    attacker = (
+        f"+{STEER}.tutor.attacker={{base_url: 'http://127.0.0.1:9/v1', model: a, connect_timeout: 2, max_retries: 0}}"
+    )
+    with FaultServer(good()).in_thread() as server:
+        config = [*(line.replace("%s", server.base_url) for line in ENDPOINT), attacker]
+        only(tutor(mini(laboratory, *config)), "127.0.0.1:9")
+        assert not list(tutor(mini(laboratory, *config, f"{STEER}.attack=static")))
 
 
 def test_tutor_without_the_model(laboratory: Path, server: str) -> None:

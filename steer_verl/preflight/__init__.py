@@ -12,10 +12,12 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from steer_verl.config import TutorConfig
 from steer_verl.errors import MAX_MESSAGE, ConfigError, TutorError
 from steer_verl.names import REWARD_MODEL_URL
 from steer_verl.preflight.compose import compose, unresolved
@@ -67,26 +69,39 @@ def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
 
 
 def tutor(config: Any) -> Iterator[str]:
-    """Ask the tutor once; nothing is asked when its section cannot be read, which is an error already."""
-    from steer_verl.tutor import build_holdout, build_tutor
-
+    """Ask the tutor, its panel and the held-out judge once each; nothing is asked when their section cannot be read,
+    which is an error already."""
     settings = parsed(config)
-    if settings is None or REWARD_MODEL_URL in settings.tutor.model_dump_json():
-        return  # served by the run itself
+    scores_alone = settings is not None and settings.attack == "static"
 
-    async def ask() -> None:
-        for asked in (build_tutor(settings.tutor), build_holdout(settings.tutor)):
-            if asked is None:
-                continue
-            try:
-                await asked.check()
-            finally:
-                await asked.close()
+    async def ask(build: Callable[[], Any]) -> None:
+        asked = build()
+        try:
+            await (getattr(asked, "check_scores", asked.check) if scores_alone else asked.check)()
+        finally:
+            await asked.close()
 
-    try:
-        asyncio.run(ask())
-    except (ConfigError, TutorError) as error:
-        yield str(error)
+    for build in _asked(settings.tutor) if settings else ():
+        try:
+            asyncio.run(ask(build))
+        except (ConfigError, TutorError) as error:
+            yield str(error)
+
+
+def _asked(config: TutorConfig) -> Iterator[Callable[[], Any]]:
+    """How to build everyone who is asked during a run, but for a model that the run serves itself."""
+    from steer_verl.tutor import build_holdout, build_judge, build_tutor
+
+    own = config.model_copy(update={"panel": None, "holdout": None})
+    parts: list[tuple[Any, Callable[[], Any]]] = [(own, partial(build_tutor, own))]
+    for number, judge in enumerate(config.panel.judges if config.panel else ()):
+        where = f"tutor.panel.judges[{number}]"
+        parts.append((judge, partial(build_judge, judge, log=config.log, where=where)))
+    if config.holdout:
+        parts.append((config.holdout, partial(build_holdout, config)))
+    for settings, build in parts:
+        if REWARD_MODEL_URL not in settings.model_dump_json():
+            yield build
 
 
 def run(argv: Sequence[str]) -> int:
