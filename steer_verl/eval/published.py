@@ -9,6 +9,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+from steer_verl.eval.benchmarks.oddities import SHORTENED
 from steer_verl.eval.config import MarkSettings
 from steer_verl.types import Record
 
@@ -61,6 +62,11 @@ def table(*, single: bool) -> Table:
 def comparable(marks: MarkSettings) -> bool:
     """Whether figures under these thresholds can stand beside the paper's: how far survival is followed is free."""
     return marks.model_copy(update={"horizon": MarkSettings().horizon}) == MarkSettings()
+
+
+def whole(oddities: Collection[str]) -> bool:
+    """Whether figures of dialogues with these oddities can: the paper's were played to their ends."""
+    return SHORTENED not in oddities
 
 
 def passes(benchmarks: Collection[str], measure: str, *, single: bool) -> dict[str, float]:

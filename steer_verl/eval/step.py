@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from steer_verl.dialogue import Dialogue
 from steer_verl.eval.benchmarks.exact_match import is_correct
+from steer_verl.eval.benchmarks.oddities import SHORTENED
 from steer_verl.eval.images import image_digest
 from steer_verl.eval.judging.protocol import EvalJudge, Rated, case_of
 from steer_verl.eval.records import EvalDialogue, EvalEnd, EvalItem, EvalTurn, Sampling, Unrated
@@ -73,7 +74,8 @@ class EvalStep:
     async def work(self, item: EvalItem, place: Place) -> Done:
         """See :class:`~steer_verl.work.step.Step`."""
         if len(item.seed.turns) > self.max_turns:
-            item = item.model_copy(update={"reference": ""})  # of a question that is never asked
+            oddities = (*item.oddities, SHORTENED)
+            item = item.model_copy(update={"reference": "", "oddities": oddities})  # the right answer to its last turn
         if item.unplayable:
             return Kept(value=value_of(self._record(item, (), EvalEnd.UNPLAYABLE, item.unplayable)))
         cache = self.cache or Cache(None)

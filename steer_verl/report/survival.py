@@ -8,7 +8,7 @@ from steer_verl.data.cards.markup import Html, joined, tag
 from steer_verl.data.cards.page import table_html
 from steer_verl.data.cards.tables import Table
 from steer_verl.eval.config import MarkSettings
-from steer_verl.eval.published import comparable
+from steer_verl.eval.published import comparable, whole
 from steer_verl.eval.published import survival as published
 from steer_verl.eval.shape import Span, Summary, Survival
 from steer_verl.plots import TAIL
@@ -33,19 +33,24 @@ def survival_section(summaries: Sequence[Summary]) -> list[Html]:
     """A chart for each benchmark that has attacked dialogues of several turns, and for all dialogues together where
     all runs were given the same benchmarks."""
     alike = len({frozenset(summary.benchmarks) for summary in summaries}) == 1
+    papers = {name: published(name) if _whole(summaries, name) else {} for name in subsets(summaries)}
     beside = all(one.attack == "static" and comparable(MarkSettings.model_validate(one.marks)) for one in summaries)
     parts = []
     for name in subsets(summaries):
         curves = {s.name: subset.survival if (subset := subset_of(s, name)) else None for s in summaries}
         if any(curves.values()) and (alike or name != ALL):
-            parts.append(_subset(name, curves, published(name) if beside else {}))
+            parts.append(_subset(name, curves, papers[name] if beside else {}))
     if not parts:
         return []
     said = NOTE.format(f"{summaries[0].marks['fail_below']:g}")
-    if beside and any(map(published, subsets(summaries))):
+    if beside and any(papers.values()):
         said += " Thin grey lines: the paper's models, read off its figure."
     names = [summary.name for summary in summaries]
     return [quiet(said), legend(names), tag("div", *parts, class_="charts wide")]
+
+
+def _whole(summaries: Sequence[Summary], name: str) -> bool:
+    return all(whole(subset.oddities) for s in summaries if (subset := subset_of(s, name)))
 
 
 def _subset(name: str, curves: Curves, paper: Paper) -> Html:

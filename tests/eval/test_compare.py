@@ -377,6 +377,11 @@ def test_the_papers_figures_stand_beside_the_same_sets_only() -> None:
         found = compare([EvalRun(five.folder, five.about.model_copy(update={"marks": marks}), five.dialogues)])
         assert any(r.published for r in found.rows) == told
         assert ("paper's thresholds" in found.notes[-1]) != told
+    spa = [d.model_copy(update={"oddities": ("shortened",)} if d.benchmark == "spa" else {}) for d in five.dialogues]
+    cut = compare([EvalRun(five.folder, five.about, tuple(spa))])
+    assert "`max_turns` shortened" in cut.notes[-1]
+    assert not row(cut, "spa", "helpful_pass").published and row(cut, "vls", "helpful_pass").published
+    assert not row(cut, "mean of dialogues", "harmless_pass").published, "it is a mean over spa too"
 
 
 def test_the_five_single_turn_sets_have_their_figures_and_their_average() -> None:

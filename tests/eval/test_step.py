@@ -235,6 +235,9 @@ async def test_a_fault_of_the_judge_is_no_rating() -> None:
 async def test_the_cap_on_turns_is_no_missing_turn() -> None:
     done = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=2).work(item(5), PLACE))
     assert done.planned == 2 and done.whole and isinstance(done.turns[-1].judged, Rating)
+    assert done.oddities == ("shortened",)
+    fits = record(await EvalStep(ScriptedStudent(), ScriptedJudge(), max_turns=5).work(item(5), PLACE))
+    assert not fits.oddities
 
 
 async def test_a_record_says_who_answered_how_and_who_attacked() -> None:

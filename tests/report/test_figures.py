@@ -82,6 +82,17 @@ def test_measures_that_do_not_occur_have_no_table(comparison: Comparison) -> Non
     assert measures_table("t", ["no_such_measure"], places(comparison), comparison) == ""
 
 
+def test_the_papers_curves_stand_beside_whole_dialogues_alone(runs: list[EvalRun]) -> None:
+    def drawn(*odd: str) -> bool:
+        summaries = [
+            summarize(EvalRun(run.folder, run.about, tuple(d.model_copy(update={"oddities": odd}) for d in run.dialogues)))
+            for run in runs
+        ]
+        return "read off its figure" in "".join(map(str, survival_section(summaries)))
+
+    assert drawn() and not drawn("shortened")
+
+
 def test_curves_read_as_the_summary_says(summaries: list[Summary]) -> None:
     page = Page(joined(survival_section(summaries)))
     sliders = [found for found in page.all("div") if found.get("role") == "slider"]

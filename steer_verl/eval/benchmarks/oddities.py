@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+SHORTENED = "shortened"
+"""Word for a dialogue that the run's ``max_turns`` ends before its file does."""
+
 PLAYED: Mapping[str, str] = {
     "no_image": "the row names no image; it is played as text",
     "one_turn": "a single question",
     "too_many_turns": "more turns than a dialogue may have; the first ones are played",
+    SHORTENED: "more turns than the run's `max_turns`; the first ones are played",
     "duplicate_id": "an earlier row has this id; it is another dialogue and is played under an id of its own",
     "no_id": "no id, or one that is no text and no integer; the row's number stands for it",
     "extra_mark": "more image marks than images; the marks beyond them are dropped",

@@ -11,6 +11,7 @@ from steer_verl.errors import ConfigError, DataError
 from steer_verl.eval.compare.pairing import COPY, Keys, keys_of
 from steer_verl.eval.figures import Figures, figures_of
 from steer_verl.eval.marks import DialogueMarks, of_several_turns
+from steer_verl.eval.published import whole
 from steer_verl.eval.runs import EvalRun
 from steer_verl.eval.summary import marked
 
@@ -34,6 +35,10 @@ class Model:
     def uneven(self) -> bool:
         """Whether not all of them played the same dialogues of it."""
         return any(found.of_all(found.runs).keys != found.keys for found in self.figures.values())
+
+    def whole(self, benchmarks: Collection[str]) -> bool:
+        """Whether no dialogue of these was ended by its run's ``max_turns``."""
+        return all(whole(d.oddities) for run in self.runs for d in run.dialogues if d.benchmark in benchmarks)
 
 
 def models_of(runs: Sequence[EvalRun], baseline: str | None) -> tuple[list[Model], Model, list[str]]:

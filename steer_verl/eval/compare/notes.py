@@ -33,6 +33,7 @@ PAPER = (
     "be the same dialogues, and it gives no intervals (more of it: steer_verl/eval/published.json)."
 )
 THRESHOLDS = "The paper's thresholds are the defaults of `marks`: its figures stand beside none under others."
+SHORTENED = "The paper played dialogues to their ends: its figures stand beside none that `max_turns` shortened."
 ADAPTIVE = "The paper asked fixed questions only: its figures stand beside no adaptive attack."
 
 
@@ -51,6 +52,7 @@ def notes_of(models: Sequence[Model], baseline: Model, rows: Sequence[Row], prim
         *[PAPER] * any(row.published for row in rows),
         *[THRESHOLDS] * (not comparable(baseline.runs[0].about.mark_settings)),
         *[ADAPTIVE] * adaptive,
+        *[SHORTENED] * (not all(model.whole(model.figures) for model in models)),
     ]
 
 

@@ -121,6 +121,7 @@ def _rows(place: str, benchmarks: Sequence[str], models: Sequence[Model], baseli
     seeds = {name: over_seeds(side, last) for name, side in there.items()}
     paper = not last or all(run.about.attack == STATIC for model in models for run in model.runs)
     paper = paper and published.comparable(baseline.runs[0].about.mark_settings)
+    paper = paper and all(model.whole(benchmarks) for model in models)
     measures = dict.fromkeys(measure for found in values.values() for measure in found)
     return [
         Row(
