@@ -413,6 +413,20 @@ def test_verls_merger_takes_our_command_line(tmp_path: Path, monkeypatch: pytest
     assert all(f'"{name}"' in load for name in SAFE_LOAD), "torch.load is restricted in another way"
 
 
+def test_the_sft_trainer_cuts_batches_and_saves_as_preflight_says() -> None:
+    """steer_verl/preflight/supervised.py"""
+    trainer = importlib.import_module("verl.trainer.sft_trainer").SFTTrainer
+    loaders, fit = inspect.getsource(trainer._build_dataloader), inspect.getsource(trainer.fit)
+    assert loaders.count("drop_last=True") == 4 and "self.global_batch_size // dp_size" in loaders
+    assert "global_step % self.test_freq" in fit and "global_step % self.save_freq" in fit
+    assert "if is_last_step or (self.save_freq > 0 and is_save_step):" in fit
+    assert fit.rstrip().endswith("return"), "nothing is saved where epochs end before the last step"
+    micro = inspect.getsource(importlib.import_module("verl.workers.engine.utils").prepare_micro_batches)
+    assert "total_data_size % (force_group_size * micro_batch_size_per_gpu) == 0" in micro
+    balance = inspect.getsource(importlib.import_module("verl.utils.seqlen_balancing").rearrange_micro_batches)
+    assert "assert max_token_len >= max_seq_len" in balance
+
+
 def test_verl_synchronises_weights_in_the_order_that_our_engine_expects() -> None:
     """steer_verl/cpu/host_engine.py; ``is_master`` goes to actors alone, by which a rollout worker knows itself."""
     workers = importlib.import_module("verl.workers.engine_workers")

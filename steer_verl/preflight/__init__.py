@@ -1,4 +1,4 @@
-"""Everything that can be known before a model is loaded: ``steer preflight``.
+"""Everything that can be known before a model is loaded: ``steer preflight``, of a yaml of GRPO or of Stage II.
 
 verl starts Ray, loads weights and warms up an engine before it looks at a reward, a row or a tutor, and some mistakes
 it never reports at all. This reads the same yaml and the same overrides, and says what is wrong, a line each, with the
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from steer_verl.config import TutorConfig
@@ -29,13 +30,18 @@ __all__ = ["preflight", "run"]
 
 SECTIONS = ("actor_rollout_ref", "algorithm", "data", "reward", "trainer")
 """Of ``main_ppo``'s configuration, those that the checks look into."""
+SFT_SECTIONS = ("checkpoint", "data", "engine", "model", "optim", "profiler", "trainer")
+"""Of ``sft_trainer``'s."""
+STAGE_III = ("verl_side:verl_accepts", "rows:folders", "rows:rows", "student:student")
+STAGE_II = ("verl_side:verl_trains", "rows:folders", "supervised:steps", "supervised:rows", "supervised:student")
+"""The checks of each that stand on verl, on data files or on a model."""
 
 
 def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str] = ()) -> list[str]:
     """Every reason why this run could not work, one line each, how to fix it included; empty when it can start.
 
     Args:
-        config_path: folder of the recipe's yaml, as given to ``main_ppo --config-path``.
+        config_path: folder of the recipe's yaml, as given to verl's trainer by ``--config-path``.
         config_name: name of the yaml, as given to ``--config-name``.
         overrides: the Hydra overrides appended to the run.
     """
@@ -48,13 +54,20 @@ def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str
 
 def check(config: Any) -> list[str]:
     """:func:`preflight` on a composed configuration."""
-    if missing := [name for name in SECTIONS if not hasattr(config.get(name), "items")]:
-        return [
-            f"no section {', '.join(missing)}: no yaml of verl's main_ppo; give a recipe's grpo, and keep its sections"
-        ]
+    supervised = is_supervised(config)
+    sections, recipe = (SFT_SECTIONS, "sft_trainer") if supervised else (SECTIONS, "main_ppo")
+    if missing := [name for name in sections if not hasattr(config.get(name), "items")]:
+        kept = f"give a recipe's {'sft' if supervised else 'grpo'}, and keep its sections"
+        return [f"no section {', '.join(missing)}: no yaml of verl's {recipe}; {kept}"]
     if lines := list(unresolved(config)):
         return lines
-    return [line for part in (*CHECKS, _verl, _folders, _rows, _student, tutor) for line in _found(part, config)]
+    parts = map(_part, STAGE_II) if supervised else (*CHECKS, *map(_part, STAGE_III), tutor)
+    return [line for part in parts for line in _found(part, config)]
+
+
+def is_supervised(config: Any) -> bool:
+    """Whether it is of ``sft_trainer``, whose student has a section of its own."""
+    return "model" in config and "actor_rollout_ref" not in config
 
 
 def _found(part: Callable[[Any], Iterator[str]], config: Any) -> Iterator[str]:
@@ -107,8 +120,8 @@ def _asked(config: TutorConfig) -> Iterator[Callable[[], Any]]:
 def run(argv: Sequence[str]) -> int:
     """``steer preflight --config-path FOLDER --config-name NAME -- OVERRIDES``; the exit status is 1 on any error."""
     parser = argparse.ArgumentParser(prog="steer preflight", description="Check a run before a model is loaded.")
-    parser.add_argument("--config-path", required=True, help="folder of the yaml, as for main_ppo")
-    parser.add_argument("--config-name", required=True, help="name of the yaml, as for main_ppo")
+    parser.add_argument("--config-path", required=True, help="folder of the yaml, as for verl's trainer")
+    parser.add_argument("--config-name", required=True, help="name of the yaml, as for verl's trainer")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, after --")
     args = parser.parse_args(list(argv))
     try:
@@ -119,8 +132,7 @@ def run(argv: Sequence[str]) -> int:
     errors = check(config)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    told = () if errors else chain(notices(config), _found(_shared_ids, config))
-    for line in chain(told, _found(_misspelt, config)):  # a slip may be the cause of an error too
+    for line in _notices(config, bool(errors)):
         print(f"notice: {line}", file=sys.stderr)
     print(
         f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
@@ -128,37 +140,21 @@ def run(argv: Sequence[str]) -> int:
     return 1 if errors else 0
 
 
-def _verl(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.verl_side import verl_accepts
-
-    yield from verl_accepts(config)
-
-
-def _folders(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.rows import folders
-
-    yield from folders(config)
+def _notices(config: Any, errors: bool) -> Iterator[str]:
+    """What may not be as it was meant; beside errors only slips of the pen, which may be the cause of one."""
+    supervised = is_supervised(config)
+    if not errors and supervised:
+        yield from _found(_part("supervised:unlike"), config)
+    elif not errors:
+        yield from chain(notices(config), _found(_part("rows:shared_ids"), config))
+    yield from _found(_part("verl_side:misspelt"), config)
 
 
-def _rows(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.rows import rows
+def _part(name: str) -> Callable[[Any], Iterator[str]]:
+    """A check of a module of this package that is imported when it is made: what it needs may be missing."""
 
-    yield from rows(config)
+    def check(config: Any) -> Iterator[str]:
+        yield from resolve_name(f"{__name__}.{name}")(config)
 
-
-def _shared_ids(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.rows import shared_ids
-
-    yield from shared_ids(config)
-
-
-def _misspelt(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.verl_side import misspelt
-
-    yield from misspelt(config)
-
-
-def _student(config: Any) -> Iterator[str]:
-    from steer_verl.preflight.student import student
-
-    yield from student(config)
+    check.__name__ = name.rpartition(":")[2]
+    return check

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from steer_verl.images import seen_image, seen_size
 
@@ -20,6 +20,8 @@ PATIENCE = 4.0
 
 BATCH = 256
 """Rows read at once."""
+
+T = TypeVar("T")
 
 
 def measure_of(processor: Any, data: Any) -> Callable[[dict[str, Any]], int]:
@@ -56,14 +58,14 @@ def row_count(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def told(rows: Iterable[tuple[int, dict[str, Any]]], total: int, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def told(rows: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The rows, with a line on stderr now and then of how many are done and how long the rest will take."""
     began = last = time.monotonic()
     for done, row in enumerate(rows):
         now = time.monotonic()
         if now - last > PATIENCE:
             left = (now - began) / max(done, 1) * (total - done)
-            line = f"preflight: {done:,} of {total:,} opening turns of {what} measured, about {left:.0f} s left"
+            line = f"preflight: {done:,} of {total:,} {what} measured, about {left:.0f} s left"
             print(line, file=sys.stderr)
             last = now
         yield row

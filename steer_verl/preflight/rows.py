@@ -90,7 +90,7 @@ def shared_ids(config: Any) -> Iterator[str]:
     first: dict[str, tuple[Path, int]] = {}
     for key, path in data_files(config):
         if key != VALIDATION or _validates(config.trainer):
-            yield from _first_of_many(_known_ids(key, path, first))
+            yield from first_of_many(_known_ids(key, path, first))
 
 
 def _known_ids(key: str, path: Path, first: dict[str, tuple[Path, int]]) -> Iterator[str]:
@@ -128,11 +128,11 @@ def _too_few(config: Any, files: list[tuple[str, Path]]) -> Iterator[str]:
 
 
 def _file(config: Any, key: str, path: Path) -> Iterator[str]:
-    yield from _first_of_many(_agent_names(path, config.actor_rollout_ref.rollout.agent.default_agent_loop))
-    lost = list(_first_of_many(_lost_images(path)))
-    yield from lost or _first_of_many(_unsound(path, config))
+    yield from first_of_many(_agent_names(path, config.actor_rollout_ref.rollout.agent.default_agent_loop))
+    lost = list(first_of_many(_lost_images(path)))
+    yield from lost or first_of_many(_unsound(path, config))
     if key != VALIDATION or _validates(config.trainer):
-        yield from _first_of_many(_wrong_split(path, validation=key == VALIDATION))
+        yield from first_of_many(_wrong_split(path, validation=key == VALIDATION))
 
 
 def _validates(trainer: Any) -> bool:
@@ -201,7 +201,7 @@ def _unsound(path: Path, config: Any) -> Iterator[str]:
             )
 
 
-def _first_of_many(problems: Iterator[str]) -> Iterator[str]:
+def first_of_many(problems: Iterator[str]) -> Iterator[str]:
     """The first problem, and how many more of its kind there are."""
     first = next(problems, None)
     if first is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from steer_verl.preflight.rows import data_files
 from steer_verl.text import one_line
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-MODEL_KEY = "actor_rollout_ref.model.path"
+MODEL = "actor_rollout_ref.model"
 FROZEN = "steer_verl.frozen_vision"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -26,50 +26,75 @@ def student(config: Any) -> Iterator[str]:
     """Lines for a model that is not there, cannot see, or cannot hold a dialogue."""
     model = config.actor_rollout_ref.model
     try:
-        settings = small_file(model.path, "config.json")
-        if settings is None:
-            yield f"{MODEL_KEY}: {model.path} has no config.json; give the folder that holds the model's weights"
-            return
-        source = model.get("tokenizer_path") or model.path
-        if all(small_file(source, name) is None for name in PROCESSOR_FILES):
-            yield (
-                f"{MODEL_KEY}: {source} has no processor ({' or '.join(PROCESSOR_FILES)}): a student without one sees "
-                "no image; use a vision-language model, or copy those files next to the weights"
-            )
-            return
+        told = seeing(model, MODEL)
     except ConfigError as error:
         yield str(error)
         return
-    try:
-        told = dict(json.loads(settings.read_bytes()))
-    except (OSError, TypeError, ValueError):
-        yield f"{MODEL_KEY}: {settings} is no JSON object; fetch or copy the model again"
-        return
-    if model.get("external_lib") == FROZEN and told.get("model_type") not in VISION:
-        yield (
-            f"actor_rollout_ref.model.external_lib={FROZEN} knows {', '.join(VISION)}, and {model.path} is "
-            f"{told.get('model_type')}: its vision tower would be trained; set external_lib=null, or train LoRA "
-            "adapters with actor_rollout_ref.model.exclude_modules='.*visual.*'"
-        )
+    yield from trained_tower(model, MODEL, told)
     yield from _context(config, told)
-    yield from _openings(config, source)
+    yield from _openings(config, source_of(model))
 
 
-def small_file(model: str, name: str) -> Path | None:
+def seeing(model: Any, section: str) -> dict[str, Any]:
+    """The ``config.json`` of a model that has a processor.
+
+    Args:
+        model: verl's section, which names it.
+        section: the section's key.
+
+    Raises:
+        ConfigError: it is not there, or cannot see.
+    """
+    key, source = f"{section}.path", source_of(model)
+    settings = small_file(model.path, "config.json", key)
+    if settings is None:
+        raise ConfigError(f"{key}: {model.path} has no config.json; give the folder that holds the model's weights")
+    if all(small_file(source, name, key) is None for name in PROCESSOR_FILES):
+        raise ConfigError(
+            f"{key}: {source} has no processor ({' or '.join(PROCESSOR_FILES)}): a student without one sees "
+            "no image; use a vision-language model, or copy those files next to the weights"
+        )
+    try:
+        return dict(json.loads(settings.read_bytes()))
+    except (OSError, TypeError, ValueError):
+        raise ConfigError(f"{key}: {settings} is no JSON object; fetch or copy the model again") from None
+
+
+def source_of(model: Any) -> str:
+    """Where the tokenizer and the processor come from."""
+    return str(model.get("tokenizer_path") or model.path)
+
+
+def trained_tower(model: Any, section: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """A vision tower that is meant to be frozen, of a family that steer_verl/frozen_vision.py does not know."""
+    if model.get("external_lib") == FROZEN and settings.get("model_type") not in VISION:
+        yield (
+            f"{section}.external_lib={FROZEN} knows {', '.join(VISION)}, and {model.path} is "
+            f"{settings.get('model_type')}: its vision tower would be trained; set external_lib=null, or train LoRA "
+            f"adapters with {section}.exclude_modules='.*visual.*'"
+        )
+
+
+def context_of(settings: Mapping[str, Any]) -> int | None:
+    """Tokens that the model can hold, where it says so."""
+    return {**settings, **settings.get("text_config", {})}.get("max_position_embeddings")
+
+
+def small_file(model: str, name: str, key: str) -> Path | None:
     """A small file of a model: a folder's, or a hub id's from the cache or the hub; ``None`` when the model has none.
 
     Raises:
-        ConfigError: there is no such folder, or the hub id cannot be looked up.
+        ConfigError: there is no such folder, or the hub id cannot be looked up; ``key`` is where it is named.
     """
     if os.path.isdir(model):
         path = Path(model, name)
         return path if path.is_file() else None
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
-        raise ConfigError(f"{MODEL_KEY}: no folder {model}; train or download the model first, or set {MODEL_KEY}")
-    return _hub_file(model, name)
+        raise ConfigError(f"{key}: no folder {model}; train or download the model first, or set {key}")
+    return _hub_file(model, name, key)
 
 
-def _hub_file(model: str, name: str) -> Path | None:
+def _hub_file(model: str, name: str, key: str) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -85,19 +110,18 @@ def _hub_file(model: str, name: str) -> Path | None:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
     raise ConfigError(
-        f"{MODEL_KEY}: {model} is neither a folder nor to be had from the hub ({reason}); "
+        f"{key}: {model} is neither a folder nor to be had from the hub ({reason}); "
         "check the name, the network, your token and HF_HUB_OFFLINE"
     )
 
 
-def _context(config: Any, settings: dict[str, Any]) -> Iterator[str]:
+def _context(config: Any, settings: Mapping[str, Any]) -> Iterator[str]:
     """vLLM refuses a max_model_len above the model's own (workers/rollout/vllm_rollout/vllm_async_server.py:1107)."""
-    limit = {**settings, **settings.get("text_config", {})}.get("max_position_embeddings")
-    rollout = config.actor_rollout_ref.rollout
+    limit, rollout = context_of(settings), config.actor_rollout_ref.rollout
     wanted = rollout.max_model_len or rollout.prompt_length + rollout.response_length
     if limit is not None and wanted > limit:
         yield (
-            f"{MODEL_KEY}: the model's context is {limit} tokens but a dialogue may take {wanted}; "
+            f"{MODEL}.path: the model's context is {limit} tokens but a dialogue may take {wanted}; "
             "lower data.max_prompt_length, data.max_response_length and actor_rollout_ref.rollout.max_model_len"
         )
 
@@ -112,7 +136,7 @@ def _openings(config: Any, source: str) -> Iterator[str]:
 
     processor = hf_processor(source, trust_remote_code=config.actor_rollout_ref.model.get("trust_remote_code", False))
     if processor is None:
-        yield f"{MODEL_KEY}: the processor of {source} cannot be loaded; transformers may be too old for this model"
+        yield f"{MODEL}.path: the processor of {source} cannot be loaded; transformers may be too old for this model"
         return
     measure = measure_of(processor, config.data)
     for key, path in files:
@@ -140,7 +164,8 @@ def _measured(measure: Callable[[dict[str, Any]], int], number: int, row: dict[s
 def _overlong(key: str, path: Path, measure: Callable[[dict[str, Any]], int], limit: int) -> Iterator[str]:
     """One line: how many rows are too long, and the longest."""
     total = row_count(path)
-    lengths = [(_measured(measure, number, row), number) for number, row in told(prompts(path), total, key)]
+    rows = told(prompts(path), total, f"opening turns of {key}")
+    lengths = [(_measured(measure, number, row), number) for number, row in rows]
     beyond = [pair for pair in lengths if pair[0] > limit]
     if beyond:
         tokens, number = max(beyond)

@@ -36,9 +36,19 @@ def verl_accepts(config: Any) -> Iterator[str]:
     yield from _line("actor_rollout_ref.rollout", lambda: omega_conf_to_dataclass(worker.rollout))
     if reference:
         yield from _line("actor_rollout_ref.ref", lambda: omega_conf_to_dataclass(_as_actor(worker)))
-    yield from model_keys(worker.model)
+    yield from model_keys(worker.model, "actor_rollout_ref.model")
     yield from correction(config.algorithm.get("rollout_correction"))
     yield from named(config)
+
+
+def verl_trains(config: Any) -> Iterator[str]:
+    """The same of ``sft_trainer``: what its dataclasses refuse, and what is looked for by name."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    for section in ("engine", "optim", "checkpoint", "profiler"):
+        yield from _line(section, partial(omega_conf_to_dataclass, config[section]))
+    yield from model_keys(config.model, "model")
+    yield from installed(config.model, "model", config.trainer)
 
 
 def correction(given: Any) -> Iterator[str]:
@@ -62,16 +72,11 @@ def named(config: Any) -> Iterator[str]:
     from verl.experimental.agent_loop.utils import resolve_config_path
     from verl.trainer.ppo.reward import get_custom_reward_fn
     from verl.utils.import_utils import load_extern_object
-    from verl.utils.tracking import Tracking
 
     def loops(path: str) -> None:
         listed: Any = OmegaConf.load(resolve_config_path(path))
         for loop in listed:
             get_class(loop._target_)
-
-    def module(name: str) -> None:
-        if find_spec(name) is None:
-            raise ImportError(f"no module {name} in this environment")
 
     custom, rollout = config.trainer.v1.sampler.get("custom_sampler"), config.actor_rollout_ref.rollout
     yield from _line("reward.custom_reward_function", lambda: get_custom_reward_fn(config))
@@ -81,9 +86,20 @@ def named(config: Any) -> Iterator[str]:
         )
     if path := rollout.agent.get("agent_loop_config_path"):
         yield from _line("actor_rollout_ref.rollout.agent.agent_loop_config_path", lambda: loops(path))
-    for library in _listed(config.actor_rollout_ref.model.get("external_lib")):
-        yield from _line("actor_rollout_ref.model.external_lib", partial(module, library))
-    for logger in _listed(config.trainer.logger):
+    yield from installed(config.actor_rollout_ref.model, "actor_rollout_ref.model", config.trainer)
+
+
+def installed(model: Any, section: str, trainer: Any) -> Iterator[str]:
+    """Modules of ``<section>.external_lib`` and loggers that are not here."""
+    from verl.utils.tracking import Tracking
+
+    def module(name: str) -> None:
+        if find_spec(name) is None:
+            raise ImportError(f"no module {name} in this environment")
+
+    for library in _listed(model.get("external_lib")):
+        yield from _line(f"{section}.external_lib", partial(module, library))
+    for logger in _listed(trainer.logger):
         if logger not in (*Tracking.supported_backend, "tracking"):
             yield f"trainer.logger: verl has no {shown(logger)}; choose of {', '.join(Tracking.supported_backend)}"
         elif logger in PACKAGES and find_spec(logger) is None:
@@ -94,14 +110,14 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def model_keys(model: Any) -> Iterator[str]:
+def model_keys(model: Any, section: str) -> Iterator[str]:
     """Unknown keys of the model section; building the dataclass itself would load a tokenizer."""
     from verl.workers.config import HFModelConfig
 
     known = {field.name for field in dataclasses.fields(HFModelConfig)}
     for key in model:
         if key not in known:
-            yield f"actor_rollout_ref.model.{key}: unknown to verl; remove it (known: {', '.join(sorted(known))})"
+            yield f"{section}.{key}: unknown to verl; remove it (known: {', '.join(sorted(known))})"
 
 
 def misspelt(config: Any) -> Iterator[str]:
@@ -109,7 +125,8 @@ def misspelt(config: Any) -> Iterator[str]:
     import verl
     from omegaconf import OmegaConf
 
-    own = compose(Path(verl.__file__).parent / "trainer" / "config", "ppo_trainer")
+    trainer = "ppo_trainer" if "actor_rollout_ref" in config else "sft_trainer_engine"
+    own = compose(Path(verl.__file__).parent / "trainer" / "config", trainer)
     yield from _almost(OmegaConf.to_container(config, resolve=False), OmegaConf.to_container(own, resolve=False))
 
 

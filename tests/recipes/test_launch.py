@@ -182,8 +182,11 @@ def test_a_dry_run_of_a_script_that_names_its_yaml_otherwise(
 
 
 def test_a_dry_run_of_stage_two(capfd: pytest.CaptureFixture[str]) -> None:
-    assert recipes.launch("qwen2_5_vl_3b", ["optim.lr=3e-5"], script="sft", dry_run=True) == 0
-    config = yaml.safe_load(capfd.readouterr().out)
+    missing = ["data.train_files=/no/rows.parquet", "model.path=/no/student"]
+    assert recipes.launch("qwen2_5_vl_3b", ["optim.lr=3e-5", *missing], script="sft", dry_run=True) == 1
+    shown = capfd.readouterr()
+    config = yaml.safe_load(shown.out)
+    assert "/no/rows.parquet does not exist" in shown.err and "model.path: no folder /no/student" in shown.err
     assert float(config["optim"]["lr"]) == 3e-5 and config["trainer"]["n_gpus_per_node"] == 8
 
 

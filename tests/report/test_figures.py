@@ -84,10 +84,10 @@ def test_measures_that_do_not_occur_have_no_table(comparison: Comparison) -> Non
 
 def test_the_papers_curves_stand_beside_whole_dialogues_alone(runs: list[EvalRun]) -> None:
     def drawn(*odd: str) -> bool:
-        summaries = [
-            summarize(EvalRun(run.folder, run.about, tuple(d.model_copy(update={"oddities": odd}) for d in run.dialogues)))
-            for run in runs
-        ]
+        summaries = []
+        for run in runs:
+            dialogues = tuple(d.model_copy(update={"oddities": odd}) for d in run.dialogues)
+            summaries.append(summarize(EvalRun(run.folder, run.about, dialogues)))
         return "read off its figure" in "".join(map(str, survival_section(summaries)))
 
     assert drawn() and not drawn("shortened")

@@ -15,6 +15,7 @@ from steer_verl.text import BREAK, neutralize
 from steer_verl.types import IMAGE_MARK, MAX_TURNS, MIN_TURNS, DialogueKind, Seed, UserTurn
 
 BENCH_KEY = "messages_fixed"
+UNFORMED = "not in the student's format"
 
 Word = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Number = Annotated[Name, BeforeValidator(lambda value: "" if value is None else value)]
@@ -180,4 +181,4 @@ def _learnt_flaws(message: Said) -> Iterator[Flaw]:
         yield Flaw(field, what, "reword it" if spelled else "leave them out, and end lines by \\n alone")
     elif message.role == "assistant" and not parse_answer(message.text).well_formed:
         hint = "write one <thinking>...</thinking>, then one <answer>...</answer>"
-        yield Flaw(field, "not in the student's format", hint)
+        yield Flaw(field, UNFORMED, hint)
