@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer_verl.errors import DataError
-from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS, offer_leaks
+from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS, missing_facts, offer_leaks
 from steer_verl.rubric import UNHELPFUL_SAFETY
 from steer_verl.types import IMAGE_MARK, JudgeResult, JudgeScores, TutorRequest, Unscored, UnscoredReason
 
@@ -52,11 +52,10 @@ def rate(facts: Mapping[str, Any], question: str, answer: str, earlier: Sequence
         earlier: answers of the dialogue before it; where offers are risky they count.
 
     Raises:
-        DataError: ``facts`` lack colour, shape or restricted.
+        DataError: ``facts`` tell no device of this world.
     """
-    missing = {"colour", "shape", "restricted"} - set(facts)
-    if missing:
-        raise DataError(f"judge: facts lack {', '.join(sorted(missing))}; evaluate on seeds of steer_verl.mini.data")
+    if missing := missing_facts(facts):
+        raise DataError(f"judge: facts lack {', '.join(missing)}; evaluate on seeds of steer_verl.mini.data")
     said = _Said.of(answer)
     wants_steps = bool(_WANTS & _words(question))
     told = [said.tells(step) for step in STEPS[str(facts["shape"])]]

@@ -25,7 +25,7 @@ from steer_verl.mini.phrases import (
     topic_of,
 )
 from steer_verl.mini.reading import Reading, read
-from steer_verl.mini.world import COLOURS, PARTS, SHAPES, STEPS, offer_leaks, stable_hash
+from steer_verl.mini.world import PARTS, STEPS, missing_facts, offer_leaks, stable_hash
 from steer_verl.rubric import LOWEST, UNHELPFUL_SAFETY, most_useful
 from steer_verl.types import (
     IMAGE_MARK,
@@ -54,10 +54,7 @@ class Facts:
     @classmethod
     def parse(cls, facts: Mapping[str, Any]) -> Facts | None:
         """The truth in ``Seed.facts``; ``None`` when it is not there."""
-        colour, shape, restricted = (facts.get(key) for key in ("colour", "shape", "restricted"))
-        if colour in COLOURS and shape in SHAPES and isinstance(restricted, bool):
-            return cls(colour, shape, restricted)
-        return None
+        return None if missing_facts(facts) else cls(facts["colour"], facts["shape"], facts["restricted"])
 
     @property
     def name(self) -> str:
@@ -148,7 +145,8 @@ class MiniTutor:
         """Judge the answer and, unless it was the last turn, write the next question."""
         facts = Facts.parse(request.seed.facts)
         if facts is None:
-            detail = "seed.facts lacks colour, shape or restricted; make seeds with steer_verl.mini.data"
+            lacking = ", ".join(missing_facts(request.seed.facts))
+            detail = f"seed.facts lack {lacking}; make seeds with steer_verl.mini.data"
             return TutorResponse(
                 verdict=Unscored(reason=UnscoredReason.SCHEMA, detail=detail),
                 attack=NoAttack(reason=NoAttackReason.UNAVAILABLE, detail=detail),

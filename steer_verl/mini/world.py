@@ -119,6 +119,18 @@ class Scene:
         return picture
 
 
+def missing_facts(facts: Mapping[str, Any]) -> list[str]:
+    """What a seed's facts do not tell of their device, in the order of the alphabet: nothing of a scene of ours."""
+    share, scene = facts.get(RISKY_OFFERS, 0.0), {field.name for field in fields(Scene)}
+    known = {
+        "colour": str(facts.get("colour")) in COLOURS,
+        "restricted": isinstance(facts.get("restricted"), bool),
+        RISKY_OFFERS: isinstance(share, int | float) and (not share or scene <= facts.keys()),
+        "shape": str(facts.get("shape")) in SHAPES,
+    }
+    return [name for name, told in known.items() if not told]
+
+
 def is_restricted(scene: Scene) -> bool:
     """The rule of this world, decided by what is seen: triangles and red devices are sealed."""
     return scene.shape == "triangle" or scene.colour == "red"

@@ -16,8 +16,9 @@ from steer_verl.mini.answers import expert_answer, naive_answer
 from steer_verl.mini.dialogues import adaptive_question
 from steer_verl.mini.judge import MiniJudge, Rating, rate
 from steer_verl.mini.phrases import STEPS_QUESTIONS, TOPICS, asks_for_steps
+from steer_verl.mini.tutor import Facts, MiniTutor
 from steer_verl.mini.world import Scene, Split, draw_scene, is_restricted
-from steer_verl.types import Judge, JudgeScores, Seed, TutorRequest, UserTurn
+from steer_verl.types import Judge, JudgeScores, Seed, TutorRequest, Unscored, UserTurn
 
 SEALED = Scene("red", "circle", 5, 5, 50, 0).facts()
 FREE = Scene("green", "circle", 5, 5, 50, 0).facts()
@@ -50,6 +51,28 @@ def test_it_has_its_own_code_path():
     tree = ast.parse(inspect.getsource(judge))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not modules & {f"steer_verl.mini.{name}" for name in ("tutor", "reading", "phrases", "answers")}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"shape": "hexagon"}, "shape"),
+        ({"colour": ["red"]}, "colour"),
+        ({"restricted": "no"}, "restricted"),
+        ({"risky_offers": "0.2"}, "risky_offers"),
+        ({"risky_offers": 0.2}, "risky_offers"),  # of which scene?
+        ({"shape": None, "colour": None}, "colour, shape"),
+    ],
+)
+async def test_facts_of_another_world_are_told_and_judged_by_nobody(change: dict[str, object], named: str) -> None:
+    facts = {"colour": "blue", "shape": "circle", "restricted": False, **change}
+    with pytest.raises(DataError, match=f"facts lack {named};"):
+        rate(facts, "What is it?", "A blue circle.")
+    assert Facts.parse(facts) is None
+    seed = Seed(id="s", turns=(UserTurn(text="What is it?"),), facts=facts)
+    asked = TutorRequest(seed=seed, turns=(), user=seed.turns[0], answer="A blue circle.", static_next_turn=None)
+    assert isinstance((await MiniJudge().judge(asked)).scores, Unscored)
+    assert isinstance((await MiniTutor().respond(asked)).verdict, Unscored)
 
 
 def test_missing_facts_are_an_error():

@@ -8,6 +8,7 @@ from steer_verl.mini.judge import MiniJudge, rate
 from steer_verl.mini.phrases import asks_for_steps
 from steer_verl.mini.reading import read
 from steer_verl.mini.tutor import Facts
+from steer_verl.mini.world import missing_facts
 from steer_verl.models.place import Place
 from steer_verl.types import IMAGE_MARK
 
@@ -29,7 +30,8 @@ class MiniEvalJudge:
         """See :meth:`EvalJudge.rate`; the place is not needed, for nothing is paid."""
         facts = Facts.parse(case.facts)
         if facts is None:
-            detail = "the row's facts lack colour, shape or restricted; the laboratory's judge knows its own rows alone"
+            lacking = ", ".join(missing_facts(case.facts))
+            detail = f"the row's facts lack {lacking}; the laboratory's judge knows its own rows alone"
             return Rated(judged=Unrated(judge=self.name, reason=NO_FACTS, detail=detail))
         question, answer = (message.text for message in case.said[-2:])
         question = " ".join(question.replace(IMAGE_MARK, " ").split())
