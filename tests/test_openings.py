@@ -113,7 +113,7 @@ def test_no_image_is_decoded_and_a_slow_file_says_how_long_it_takes(
     monkeypatch.setattr(openings, "PATIENCE", 0.0)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     measure = openings.measure_of(processor, OmegaConf.create({}))
-    numbered = openings.told(((n, row([path])) for n in range(1, 51)), 50, "data.train_files")
+    numbered = openings.told(((n, row([path])) for n in range(1, 51)), 50, "opening turns of data.train_files")
     began = time.monotonic()
     assert len({measure(one) for _, one in numbered}) == 1
     assert time.monotonic() - began < 10

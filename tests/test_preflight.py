@@ -338,7 +338,12 @@ def test_a_key_in_a_wrong_place_is_refused_and_not_repeated(
 
 
 def test_the_yaml_of_another_trainer() -> None:
-    only(preflight(MINI, "sft", ["mini.root=/x"]), "no section actor_rollout_ref, algorithm, reward:", "grpo")
+    lines = preflight(MINI, "sft", ["mini.root=/x"])
+    assert len(lines) == 2 and all("/x/" in line for line in lines), "Stage II has checks of its own"
+    config = mini(Path("/x"))
+    with open_dict(config):
+        del config.actor_rollout_ref, config.algorithm
+    only(check(config), "no section actor_rollout_ref, algorithm:", "grpo")
 
 
 def test_missing_yaml() -> None:
@@ -586,9 +591,9 @@ def test_what_one_check_trips_over_costs_no_line_of_another(
         yield "a line"
         raise LookupError("sk-Key123 stands at https://host")
 
-    monkeypatch.setattr("steer_verl.preflight._student", trips)
+    monkeypatch.setattr("steer_verl.preflight.student.student", trips)
     lines = check(mini(own_copy))
-    assert "a line" in lines and any("trips: could not be checked to the end (LookupError" in line for line in lines)
+    assert "a line" in lines and any("student: could not be checked to the end (LookupError" in line for line in lines)
     assert not any("Key123" in line for line in lines)
 
 

@@ -126,7 +126,8 @@ def differences(students: Students) -> str:
     titles += ["expected", "verdict", "at the end", "helpfulness", "reward"]
     rows = []
     for cell, unbroken in values["unbroken"].items():
-        level = page.over(list(unbroken.values()))
+        mean = values["unbroken"].get(cell.mean, unbroken)
+        level = page.over([value for begun, value in unbroken.items() if begun in mean])
         shown = [cell.via, f"{cell.leak:.0%}", cell.arm, f"{cell.alpha}"]
         if cell == cell.mean:
             rows.append([*shown, str(len(unbroken)), f"{level:.1f}", *["-"] * 6])

@@ -223,7 +223,9 @@ def test_what_is_on_record_are_arms_of_today_that_began_where_what_they_are_comp
         begun[entry.arm].add((entry.seed, entry.origin))
     means = {arms.CELLS[name]: students for name, students in begun.items() if name in arms.CELLS}
     for cell, students in means.items():
-        assert students <= means[cell.mean], f"{cell}: measure its plain mean too, on the same machine"
+        seeds = {seed for seed, _ in means[cell.mean]}  # mini.md has more of the recipe's own
+        compared = {begun for begun in students if begun[0] in seeds}
+        assert len(compared) >= 8 and compared <= means[cell.mean], f"{cell}: measure its plain mean too"
 
 
 def test_a_page_without_a_finished_seed_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
