@@ -593,7 +593,7 @@ def test_what_one_check_trips_over_costs_no_line_of_another(
 
     monkeypatch.setattr("steer_verl.preflight.student.student", trips)
     lines = check(mini(own_copy))
-    assert "a line" in lines and any("student: could not be checked to the end (LookupError" in line for line in lines)
+    assert "a line" in lines and any("trips: could not be checked to the end (LookupError" in line for line in lines)
     assert not any("Key123" in line for line in lines)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from steer_verl.config import TutorConfig
@@ -32,9 +31,6 @@ SECTIONS = ("actor_rollout_ref", "algorithm", "data", "reward", "trainer")
 """Of ``main_ppo``'s configuration, those that the checks look into."""
 SFT_SECTIONS = ("checkpoint", "data", "engine", "model", "optim", "profiler", "trainer")
 """Of ``sft_trainer``'s."""
-STAGE_III = ("verl_side:verl_accepts", "rows:folders", "rows:rows", "student:student")
-STAGE_II = ("verl_side:verl_trains", "rows:folders", "supervised:steps", "supervised:rows", "supervised:student")
-"""The checks of each that stand on verl, on data files or on a model."""
 
 
 def preflight(config_path: str | Path, config_name: str, overrides: Sequence[str] = ()) -> list[str]:
@@ -61,7 +57,7 @@ def check(config: Any) -> list[str]:
         return [f"no section {', '.join(missing)}: no yaml of verl's {recipe}; {kept}"]
     if lines := list(unresolved(config)):
         return lines
-    parts = map(_part, STAGE_II) if supervised else (*CHECKS, *map(_part, STAGE_III), tutor)
+    parts = (_stage_two,) if supervised else (*CHECKS, _stage_three, tutor)
     return [line for part in parts for line in _found(part, config)]
 
 
@@ -132,7 +128,7 @@ def run(argv: Sequence[str]) -> int:
     errors = check(config)
     for line in errors:
         print(f"error: {line}", file=sys.stderr)
-    for line in _notices(config, bool(errors)):
+    for line in _notices(config, wrong=bool(errors)):
         print(f"notice: {line}", file=sys.stderr)
     print(
         f"preflight: {len(errors)} to mend before this can run" if errors else "preflight: all clear", file=sys.stderr
@@ -140,21 +136,34 @@ def run(argv: Sequence[str]) -> int:
     return 1 if errors else 0
 
 
-def _notices(config: Any, errors: bool) -> Iterator[str]:
-    """What may not be as it was meant; beside errors only slips of the pen, which may be the cause of one."""
-    supervised = is_supervised(config)
-    if not errors and supervised:
-        yield from _found(_part("supervised:unlike"), config)
-    elif not errors:
-        yield from chain(notices(config), _found(_part("rows:shared_ids"), config))
-    yield from _found(_part("verl_side:misspelt"), config)
+def _notices(config: Any, *, wrong: bool) -> Iterator[str]:
+    """What may not be as it was meant; of a run that is wrong only slips of the pen, which may be the cause."""
+    from steer_verl.preflight.verl_side import misspelt
+
+    if not wrong:
+        from steer_verl.preflight.rows import shared_ids
+        from steer_verl.preflight.supervised import unlike
+
+        if is_supervised(config):
+            yield from _found(unlike, config)
+        else:
+            yield from chain(notices(config), _found(shared_ids, config))
+    yield from _found(misspelt, config)
 
 
-def _part(name: str) -> Callable[[Any], Iterator[str]]:
-    """A check of a module of this package that is imported when it is made: what it needs may be missing."""
+def _stage_two(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import folders
+    from steer_verl.preflight.supervised import rows, steps, student
+    from steer_verl.preflight.verl_side import verl_trains
 
-    def check(config: Any) -> Iterator[str]:
-        yield from resolve_name(f"{__name__}.{name}")(config)
+    for part in (verl_trains, folders, steps, rows, student):
+        yield from _found(part, config)
 
-    check.__name__ = name.rpartition(":")[2]
-    return check
+
+def _stage_three(config: Any) -> Iterator[str]:
+    from steer_verl.preflight.rows import folders, rows
+    from steer_verl.preflight.student import student
+    from steer_verl.preflight.verl_side import verl_accepts
+
+    for part in (verl_accepts, folders, rows, student):
+        yield from _found(part, config)
