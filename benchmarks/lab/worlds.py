@@ -181,22 +181,28 @@ def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval
 
 
 def sweep_plot(students: Students, path: Path) -> Path:
-    """The risky world: unbroken dialogues over alpha, and over the leak rate; a line an arm of the fast trainer."""
+    """The risky world: unbroken dialogues over alpha and over the leak rate, where there are two; a line an arm of the
+    fast trainer."""
     means = {cell: float(np.mean(list(begun.values()))) for cell, begun in by_seed(students, "unbroken").items()}
-    figure, both = sheet(2, (12.8, 4.4), sharey=False)
-    for axes, over in zip(both, ("alpha", "leak"), strict=True):
+    fast = [cell for cell in means if (cell.via, cell.world) == ("fast", RISKY) and cell.arm in (PLAIN, *SHAPED)]
+    swept = {
+        "alpha": [cell for cell in fast if cell.leak == LEAK_RATE],
+        "leak": [cell for cell in fast if cell.alpha in (0.0, ALPHAS[0])],
+    }
+    if len({cell.leak for cell in swept["leak"]}) < 2:
+        del swept["leak"]
+    figure, drawn = sheet(len(swept), (6.4 * len(swept), 4.4), sharey=False)
+    for axes, (over, cells) in zip(drawn, swept.items(), strict=True):
         for arm, colour in zip((PLAIN, *SHAPED), COLOURS, strict=False):
-            cells = [cell for cell in means if (cell.via, cell.world, cell.arm) == ("fast", RISKY, arm)]
-            if over == "alpha":
-                cells = [cell for cell in cells if cell.leak == LEAK_RATE]
-            else:
-                cells = [cell for cell in cells if cell.alpha in (0.0, ALPHAS[0])]
-            if over == "alpha" and arm == PLAIN and cells:
-                axes.axhline(means[cells[0]], color=colour, label=arm)  # it has no alpha
-            elif cells:
-                axes.plot([getattr(c, over) for c in cells], [means[c] for c in cells], "o-", color=colour, label=arm)
+            own = [cell for cell in cells if cell.arm == arm]
+            if over == "alpha" and arm == PLAIN and own:
+                axes.axhline(means[own[0]], color=colour, label=arm)  # it has no alpha
+            elif own:
+                axes.plot([getattr(c, over) for c in own], [means[c] for c in own], "o-", color=colour, label=arm)
         axes.set_ylim(0, 100)
         axes.set_xlabel("alpha" if over == "alpha" else "share of offers that leak", color=INK)
+        if over == "alpha":
+            axes.set(xlim=(ALPHAS[0] - 0.05, ALPHAS[1] + 0.05), xticks=ALPHAS)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
         title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else f"alpha {ALPHAS[0]}"
