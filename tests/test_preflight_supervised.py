@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,10 @@ def test_a_yaml_without_a_section_is_another_trainers(sft: Any) -> None:
         "no batch for each": (["data.train_batch_size=1"], ["train_batch_size=1", "2 GPUs"]),
         "micro": (["data.use_dynamic_bsz=false", "data.micro_batch_size_per_gpu=3"], ["does not divide the 4 rows"]),
         "dynamic": (["data.max_token_len_per_gpu=512"], ["holds 512 tokens", "data.max_length=1024"]),
-        "never saved": (["trainer.total_training_steps=5"], ["2 epochs of 20 rows end after 4 steps", "total_epochs"]),
+        "never saved": (
+            ["trainer.total_training_steps=5", "trainer.save_freq=3"],
+            ["2 epochs of 20 rows end after 4 steps", "total_epochs"],
+        ),
         "save_freq": (["trainer.save_freq=0"], ["trainer.save_freq=0", "-1 is never"]),
         "test_freq": (["trainer.test_freq=0"], ["trainer.test_freq=0"]),
         "no step": (["data.train_batch_size=32"], ["data.train_files: 20 rows make no batch"]),
@@ -109,6 +113,22 @@ def test_a_yaml_without_a_section_is_another_trainers(sft: Any) -> None:
 def test_what_cannot_be_cut_into_steps(sft: Any, folder: Path, overrides: list[str], wanted: list[str]) -> None:
     given = [f"data.val_files={folder}/sft.parquet" if one == "val" else one for one in overrides]
     only(steps(sft(*given)), *wanted)
+
+
+def test_epochs_that_end_early_may_have_saved_their_student(sft: Any) -> None:
+    for often in ("after_each_epoch", "2"):
+        assert list(steps(sft("trainer.total_training_steps=5", f"trainer.save_freq={often}"))) == []
+
+
+def test_a_student_by_whom_no_row_can_be_measured_is_told(sft: Any, folder: Path, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(folder / "student", student)
+    (student / "chat_template.jinja").unlink(missing_ok=True)
+    (student / "chat_template.json").unlink(missing_ok=True)
+    only(rows(sft(f"model.path={student}")), "model.path: no row can be measured", "no chat template")
+    trusted = sft("model.trust_remote_code=true")
+    assert check(trusted) == []
+    only(unlike(trusted), "no row was measured")
 
 
 def test_gpus_that_share_a_row_are_one(sft: Any) -> None:

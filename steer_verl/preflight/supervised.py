@@ -67,10 +67,12 @@ def steps(config: Any) -> Iterator[str]:
             yield f"{key}: {rows} rows make no batch of data.train_batch_size={batch}; lower it, or give more rows"
         elif rows is not None and key == TRAINING and (wanted := trainer.total_training_steps):
             made = rows // gpus // own * trainer.total_epochs
-            if made < wanted:
+            often = trainer.save_freq
+            saved = often == "after_each_epoch" or (often > 0 and made % often == 0)
+            if made < wanted and not saved:
                 yield (
                     f"trainer.total_training_steps={wanted}: {trainer.total_epochs} epochs of {rows} rows end after "
-                    f"{made} steps, before the last student is saved; raise trainer.total_epochs, or lower it"
+                    f"{made} steps, and verl does not save the student there; raise trainer.total_epochs, or lower it"
                 )
 
 
@@ -96,7 +98,11 @@ def rows(config: Any) -> Iterator[str]:
     files = data_files(config)
     if all(key != TRAINING for key, _ in files):
         yield f"{TRAINING} is not set; give a parquet file of `steer data build`"
-    measure = _measure(config) if any(path.is_file() for _, path in files) else None
+    measure = None
+    try:
+        measure = _measure(config) if any(path.is_file() for _, path in files) else None
+    except ConfigError as error:
+        yield one_line(f"model.path: no row can be measured ({error})", MAX_MESSAGE)
     for key, path in files:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
@@ -112,6 +118,8 @@ def rows(config: Any) -> Iterator[str]:
 
 def unlike(config: Any) -> Iterator[str]:
     """Lines for what can be trained on, but perhaps was not meant; of the rows, the first :data:`SAMPLE` of a file."""
+    if config.model.get("trust_remote_code"):
+        yield "model.trust_remote_code: no code of a model's is run here, so that no row was measured"
     if WEIGHTS not in config.checkpoint.save_contents:
         yield f"checkpoint.save_contents lacks {WEIGHTS}, the folder that Stage III's model.path takes; add it"
     for _, path in data_files(config) if ours(config) else ():
@@ -125,13 +133,22 @@ def ours(config: Any) -> bool:
 
 
 def _measure(config: Any) -> StudentTokens | None:
-    """Whoever measures the rows; none where :func:`student` tells what is wrong with the model."""
-    cut = config.data.truncation != "error"
+    """Whoever measures the rows; none where :func:`student` or :func:`unlike` tells why not.
+
+    Raises:
+        ConfigError: tokenizer or processor cannot be loaded.
+    """
     try:
         seeing(config.model, "model")
-        return StudentTokens(source_of(config.model), 10**9 if cut else config.data.max_length)
     except ConfigError:
+        return None  # told by student
+    if config.model.get("trust_remote_code"):
         return None
+    source, cut = source_of(config.model), config.data.truncation != "error"
+    measure = StudentTokens(source, 10**9 if cut else config.data.max_length)
+    if not measure.sees:
+        raise ConfigError(f"the processor of {source} cannot be loaded; transformers may be too old for this model")
+    return measure
 
 
 def _problems(key: str, path: Path, measure: StudentTokens | None) -> Iterator[Problem]:
