@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lab import page, window
-from benchmarks.lab.arms import ALPHAS, CELLS, PLAIN, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
+from benchmarks.lab.arms import ALPHAS, CELLS, REACHABLE, RISKY, SETTINGS, SHAPED, Cell
 from benchmarks.lab.runs import Lab
 from benchmarks.pages import table, write
 from steer_verl.mini.data import LEAK_RATE
@@ -163,7 +163,7 @@ def parts(students: Students, lab: Lab) -> list[str]:
         mine = {cell: begun for cell, begun in students.items() if cell.world == world}
         found += [f"## {title}: what came of it", differences(mine) if mine else "No run is finished."]
         found += [f"![differences to the plain mean](tcsr_{world}.png)"] if mine else []
-        found += ["![sweeps over alpha and leak rate](tcsr_sweeps.png)"] if mine and world == RISKY else []
+        found += ["![sweeps: differences to the plain mean](tcsr_sweeps.png)"] if mine and world == RISKY else []
     if left_out := ", ".join(strangers(students)):
         found.append(f"Not compared, for the plain mean of their seed began at another student: {left_out}.")
     return [*found, "## Time", page.recorded(lab, CELLS)] if students else found
@@ -181,32 +181,31 @@ def panels(students: Students, world: str) -> dict[str, dict[str, tuple[Interval
 
 
 def sweep_plot(students: Students, path: Path) -> Path:
-    """The risky world: unbroken dialogues over alpha and over the leak rate, where there are two; a line an arm of the
-    fast trainer."""
-    means = {cell: float(np.mean(list(begun.values()))) for cell, begun in by_seed(students, "unbroken").items()}
-    fast = [cell for cell in means if (cell.via, cell.world) == ("fast", RISKY) and cell.arm in (PLAIN, *SHAPED)]
+    """The risky world: what each arm of the fast trainer adds to the plain mean that began at the same students, over
+    alpha and, where there are two, over the leak rate."""
+    values = by_seed(students, "unbroken")
+    fast = [cell for cell in values if (cell.via, cell.world) == ("fast", RISKY) and cell.arm in SHAPED]
+    found = {cell: against_mean(values, cell, "unbroken")[0] for cell in fast}
     swept = {
         "alpha": [cell for cell in fast if cell.leak == LEAK_RATE],
-        "leak": [cell for cell in fast if cell.alpha in (0.0, ALPHAS[0])],
+        "leak": [cell for cell in fast if cell.alpha == ALPHAS[0]],
     }
     if len({cell.leak for cell in swept["leak"]}) < 2:
         del swept["leak"]
     figure, drawn = sheet(len(swept), (6.4 * len(swept), 4.4), sharey=False)
     for axes, (over, cells) in zip(drawn, swept.items(), strict=True):
-        for arm, colour in zip((PLAIN, *SHAPED), COLOURS, strict=False):
-            own = [cell for cell in cells if cell.arm == arm]
-            if over == "alpha" and arm == PLAIN and own:
-                axes.axhline(means[own[0]], color=colour, label=arm)  # it has no alpha
-            elif own:
-                axes.plot([getattr(c, over) for c in own], [means[c] for c in own], "o-", color=colour, label=arm)
-        axes.set_ylim(0, 100)
+        axes.axhline(0, color=INK, linewidth=1)
+        for place, arm in enumerate(SHAPED):
+            own = [cell for cell in cells if cell.arm == arm and np.isfinite(found[cell].low)]
+            at = [getattr(cell, over) + 0.008 * (place - 1) for cell in own]  # beside each other
+            gaps = np.array([(found[c].value, found[c].low, found[c].high) for c in own]).reshape(-1, 3)
+            ends = np.abs(gaps[:, 1:] - gaps[:, :1]).T
+            axes.errorbar(at, gaps[:, 0], ends, fmt="o-", capsize=3, color=COLOURS[place + 1], label=arm)
         axes.set_xlabel("alpha" if over == "alpha" else "share of offers that leak", color=INK)
-        if over == "alpha":
-            axes.set(xlim=(ALPHAS[0] - 0.05, ALPHAS[1] + 0.05), xticks=ALPHAS)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+        axes.set_xticks(sorted({getattr(cell, over) for cell in cells}))
+        axes.legend(frameon=False)
         title = f"{LEAK_RATE:.0%} of offers leak" if over == "alpha" else f"alpha {ALPHAS[0]}"
-        dress(axes, title, "unbroken dialogues in per cent, mean of checkpoints")
+        dress(axes, title, "unbroken: points over the plain mean, 95 % intervals of seeds")
     figure.savefig(path)
     return path
 
